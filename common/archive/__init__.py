@@ -1,0 +1,1 @@
+"""The archive, format version 1: what crosses the gap."""

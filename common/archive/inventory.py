@@ -1,0 +1,180 @@
+"""The inventory: the archive's own list of what is inside, the manifest format that both sides share.
+
+Field names are the JSON's (docs/archive-format.md, *inventory.json*). Readers ignore unknown fields; an unknown major
+version is refused with the version it would need. Nothing in a volume is believed that the inventory does not vouch for.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from common.digest import Digest
+
+MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
+MAX_SIZE = 512 * 1024 * 1024
+MAX_BLOBS = 2_000_000
+
+
+class ProblemCode(StrEnum):
+    """What can be wrong with something that was asked for. Each is explained in docs/problems.md."""
+
+    IMAGE_NOT_FOUND = "image-not-found"  # the registry says that there is no such image
+    IMAGE_UNAUTHORIZED = "image-unauthorized"  # the registry wants other credentials
+    IMAGE_UNREACHABLE = "image-unreachable"  # the registry did not answer
+    IMAGE_UNSUPPORTED = "image-unsupported"  # Docker schema 1, or no image at all
+    BLOB_UNAVAILABLE = "blob-unavailable"  # a layer could not be fetched, or was not what its digest says
+    PLATFORM_MISSING = "platform-missing"  # the image has none of the platforms asked for
+    RELATED_IMAGE_EMPTY = "related-image-empty"  # a bundle lists an image without a reference
+    RELATED_IMAGE_INVALID = "related-image-invalid"  # a bundle lists something that is no reference
+    RELATED_IMAGE_INTERNAL = "related-image-internal"  # a reference to a registry that only the publisher reaches
+    RELATED_IMAGE_RECOVERED = "related-image-recovered"  # `value` in place of `image`; carried all the same
+    TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
+    CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
+    IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages
+    DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
+    SPARSE_INDEX = "sparse-index"  # platforms left out; some registries refuse that
+    REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
+
+
+class _Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Base of all records: frozen, camelCase in JSON, absent when default."""
+
+
+class BundleRecord(_Record, frozen=True):
+    """A bundle of a channel; `version` is null for an entry without a bundle."""
+
+    name: str
+    version: str | None
+
+
+class ChannelRecord(_Record, frozen=True):
+    """A channel as carried; bundles head first along the update graph."""
+
+    name: str
+    head: str
+    bundles: tuple[BundleRecord, ...]
+
+
+class PackageRecord(_Record, frozen=True):
+    """A package as carried."""
+
+    name: str
+    default_channel: str
+    channels: tuple[ChannelRecord, ...]
+
+
+class CatalogRecord(_Record, frozen=True):
+    """A catalog image that is carried, and what OLM will list from it."""
+
+    source: str
+    digest: Digest | None  # as pulled; None for a catalog that was a directory
+    image: Digest  # index or manifest of the catalog image carried
+    name: str
+    format: Literal["file-based", "sqlite"]
+    filtered: bool
+    packages: tuple[PackageRecord, ...]
+    display_name: str | None = None
+    publisher: str | None = None
+    target_repository: str | None = None
+    target_tag: str | None = None
+    catalog_source_template: dict[str, Any] | None = None
+
+
+class ImageKind(StrEnum):
+    """Why an image is carried."""
+
+    CATALOG = "catalog"
+    BUNDLE = "bundle"
+    RELATED = "related"
+    ADDITIONAL = "additional"
+    SIGNATURE = "signature"
+    ATTACHMENT = "attachment"
+
+
+class ImageRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """A top-level image. `digest` None: never resolved; `complete` False: something of it is missing."""
+
+    source: str
+    digest: Digest | None
+    media_type: str | None
+    kind: ImageKind
+    platforms: tuple[str, ...]
+    complete: bool
+    needed_by: tuple[str, ...]
+    size: int
+    tag: str | msgspec.UnsetType = msgspec.UNSET
+    missing_platforms: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    target_repository: str | msgspec.UnsetType = msgspec.UNSET
+    target_tag: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ManifestRecord(_Record, frozen=True):
+    """A manifest or index in the metadata region: what it needs."""
+
+    media_type: str
+    size: int
+    manifests: tuple[Digest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
+    subject: Digest | None = None
+
+
+class Piece(_Record, frozen=True):
+    """Where bytes of a blob lie: `offset` is the place of the content frame's magic, `stored` that frame's length."""
+
+    volume: int
+    offset: int
+    stored: int
+    size: int
+
+
+class Encoding(StrEnum):
+    """How the content frame of a blob was written."""
+
+    RAW = "raw"
+    ZSTD = "zstd"
+
+
+class BlobRecord(msgspec.Struct, frozen=True, rename={"media_type": "mediaType", "in_": "in"}, omit_defaults=True):
+    """A blob: here (`encoding`, `pieces`), in an earlier archive (`in`), or `missing` with a problem code."""
+
+    size: int
+    media_type: str
+    encoding: Encoding | None = None
+    pieces: tuple[Piece, ...] = ()
+    in_: Digest | None = None
+    missing: ProblemCode | None = None
+
+
+class VolumeRecord(_Record, frozen=True):
+    """A volume; `data_size` is the offset of its metadata region."""
+
+    name: str
+    data_size: int
+
+
+class Problem(_Record, frozen=True):
+    """Something that a person has to know, in plan, inventory and report."""
+
+    severity: Literal["error", "warning"]
+    code: ProblemCode
+    subject: str
+    message: str
+
+
+class Inventory(msgspec.Struct, frozen=True, rename="camel"):
+    """The whole list. Its digest, over the exact bytes of the file, is the archive's identity."""
+
+    media_type: str
+    created: str
+    tool: str
+    image_set: dict[str, Any]
+    requires: tuple[Digest, ...]
+    catalogs: tuple[CatalogRecord, ...]
+    images: tuple[ImageRecord, ...]
+    manifests: dict[Digest, ManifestRecord]
+    blobs: dict[Digest, BlobRecord]
+    volumes: tuple[VolumeRecord, ...]
+    problems: tuple[Problem, ...]

@@ -1,0 +1,119 @@
+"""The two protocols behind which every medium stands, and verification on the way through.
+
+`BlobSource` gives the bytes of a blob, `BlobSink` takes them (architecture, *The idea in one sentence*). `verified` makes it
+impossible to take the last byte of a blob whose digest is wrong. `DirectoryStore` is the third medium, a plain directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from common.digest import Hasher, hex_of
+from common.errors import ContentError, NotFoundError
+from common.oci.descriptor import Descriptor
+
+Chunk = bytes | memoryview
+Chunks = Iterator[Chunk]
+CHUNK_SIZE = 256 * 1024
+
+
+class Written(StrEnum):
+    """What a sink had to do."""
+
+    COPIED = "copied"
+    MOUNTED = "mounted"
+    PRESENT = "present"
+
+
+class BlobSource(Protocol):
+    """Where blobs are read."""
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """Give the bytes of `blob` from byte `start` on.
+
+        A chunk is valid until the next one is asked for. Closing the iterator frees what it holds. The bytes are not
+        verified here; `verified` does that once, for every source. Raises NotFoundError when the blob is not there, and the
+        medium's own error when it breaks.
+        """
+        ...
+
+
+class BlobSink(Protocol):
+    """Where blobs are written."""
+
+    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+        """Store `blob`, or find that it is there already.
+
+        `read(start)` opens its verified content; it may be called again, from any start, when the first try breaks. A blob is
+        never visible in the sink unless all of its bytes were verified.
+        """
+        ...
+
+
+def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, start: int = 0) -> Chunks:
+    """Pass `chunks` on; the chunk that completes the blob comes only when size and digest are right.
+
+    `hasher` must have taken in the first `start` bytes. Raises ContentError for short, long or wrong content.
+    """
+    hasher = hasher or Hasher()
+    done = start
+    for chunk in chunks:
+        done += len(chunk)
+        hasher.update(chunk)
+        if done > blob.size:
+            raise ContentError(f"{blob.digest}: longer than the {blob.size} bytes it should have")
+        if done == blob.size:
+            _check(hasher, blob)
+        yield chunk
+    if done < blob.size:
+        raise ContentError(f"{blob.digest}: ended after {done} of {blob.size} bytes")
+    if blob.size == start:
+        _check(hasher, blob)
+
+
+def _check(hasher: Hasher, blob: Descriptor) -> None:
+    got = hasher.digest()
+    if got != blob.digest:
+        raise ContentError(f"content has digest {got}, wanted {blob.digest} ({blob.size} bytes)")
+
+
+class DirectoryStore:
+    """Blobs as files `sha256/<hex>` in a directory: an OCI layout's `blobs/`. Both source and sink."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, blob: Descriptor) -> Path:
+        """Return where the blob lies, or would lie."""
+        return self._root / "sha256" / hex_of(blob.digest)
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`."""
+        try:
+            file = self.path(blob).open("rb")
+        except FileNotFoundError:
+            raise NotFoundError(f"{blob.digest}: not in {self._root}") from None
+        with file:
+            file.seek(start)
+            while chunk := file.read(CHUNK_SIZE):
+                yield chunk
+
+    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+        """See `BlobSink.write`."""
+        path = self.path(blob)
+        if path.exists():
+            return Written.PRESENT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                for chunk in read(0):
+                    file.write(chunk)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return Written.COPIED

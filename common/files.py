@@ -1,0 +1,81 @@
+"""Files that are whole or not there, locks, and room on the file system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from common.errors import SpaceError, UsageError
+
+
+def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and new names in `directory` durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file. Raises UsageError when another process has it."""
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(
+            f"{what} is in use by another process (lock {path})",
+            hint="Wait until it ends, or use another directory.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def free_space(directory: Path) -> int:
+    """Return the bytes that an ordinary user may still write below `directory`."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def require_space(directory: Path, need: int, what: str) -> None:
+    """Raise SpaceError with need, have and path when `need` bytes do not fit."""
+    have = free_space(directory)
+    if need > have:
+        raise SpaceError(
+            f"{what} needs {size_text(need)} in {directory}, and {size_text(have)} are free",
+            hint=f"Free at least {size_text(need - have)}, or choose another directory with --output.",
+        )
+
+
+def size_text(size: int) -> str:
+    """Return a size for people: `3.2 GiB`."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":  # noqa: PLR2004 - the step of the units
+            return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError(unit)

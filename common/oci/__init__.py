@@ -1,0 +1,1 @@
+"""The OCI image model: types and references between them, without any I/O."""

@@ -1,0 +1,163 @@
+"""Image manifests and indexes, parsed once; the raw bytes stay beside the parsed form and are the truth.
+
+Leaves fetching to the registry client and walking to `graph.py`. Sources: OCI image specification 1.1 (manifest, image
+index), Docker image manifest v2 schema 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from common.digest import Digest, digest_of, parse_digest
+from common.errors import ContentError
+from common.oci import media_types
+from common.oci.descriptor import MAX_SIZE, Descriptor
+
+MAX_MANIFEST_SIZE = 16 * 1024 * 1024
+MAX_CHILDREN = 10_000
+
+
+class _Wire(msgspec.Struct, rename="camel"):
+    """The fields of both documents that we act on."""
+
+    schema_version: int = 0
+    media_type: str = ""
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] | None = None
+    manifests: tuple[Descriptor, ...] | None = None
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest: one config, some layers. `blobs` is config and layers, each digest once."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers, each digest once, in order."""
+        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an index would say of this manifest."""
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An image index: descriptors of manifests, or of further indexes."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an outer index would say of this one."""
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
+Document = Manifest | Index
+
+
+def parse(raw: bytes, media_type: str = "") -> Document:
+    """Read a manifest or index from the bytes received.
+
+    `media_type` is what the registry or descriptor called it; the document's own `mediaType` wins where it has one. Raises
+    ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.
+    """
+    if len(raw) > MAX_MANIFEST_SIZE:
+        raise ContentError(f"manifest of {len(raw)} bytes; the limit is {MAX_MANIFEST_SIZE}")
+    digest = digest_of(raw)
+    wire = _decode(raw, digest)
+    kind = wire.media_type or media_type.partition(";")[0].strip()
+    if kind in media_types.SCHEMA_1 or wire.schema_version == 1:
+        raise ContentError(
+            f"{digest}: Docker schema 1 manifests are not supported",
+            hint="Ask the publisher for an image that was pushed after 2016, or leave it out with blockedImages.",
+        )
+    if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
+        return _index(raw, digest, kind or media_types.OCI_INDEX, wire)
+    if wire.config is None:
+        raise ContentError(f"{digest}: neither an image manifest nor an index (media type {kind[:80]!r})")
+    return _manifest(raw, digest, kind or media_types.OCI_MANIFEST, wire)
+
+
+def _decode(raw: bytes, digest: Digest) -> _Wire:
+    try:
+        return msgspec.json.decode(raw, type=_Wire)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ContentError(f"{digest}: not a manifest: {error}") from error
+
+
+def _index(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Index:
+    children = wire.manifests or ()
+    _check(digest, children)
+    return Index(raw, kind, digest, children, wire.subject, wire.artifact_type)
+
+
+def _manifest(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Manifest:
+    assert wire.config is not None
+    layers = wire.layers or ()
+    _check(digest, (wire.config, *layers))
+    return Manifest(raw, kind, digest, wire.config, layers, wire.subject, wire.artifact_type)
+
+
+def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
+    if len(descriptors) > MAX_CHILDREN:
+        raise ContentError(f"{digest}: {len(descriptors)} descriptors; the limit is {MAX_CHILDREN}")
+    for descriptor in descriptors:
+        parse_digest(descriptor.digest)
+        if not 0 <= descriptor.size <= MAX_SIZE:
+            raise ContentError(f"{digest}: impossible size {descriptor.size} of {descriptor.digest}")
+
+
+class RuntimeConfig(msgspec.Struct, rename={"entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
+    """The part `config` of an image config that we read."""
+
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class ImageConfig(msgspec.Struct):
+    """An image config (OCI image configuration) as far as we read it."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    config: RuntimeConfig | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's labels; empty when it has none."""
+        return (self.config and self.config.labels) or {}
+
+
+def parse_config(raw: bytes) -> ImageConfig:
+    """Read an image config. Raises ContentError."""
+    try:
+        return msgspec.json.decode(raw, type=ImageConfig)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ContentError(f"{digest_of(raw)}: not an image config: {error}") from error
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return the bytes of a manifest, index or config of our own making: compact JSON, keys in the given order."""
+    return msgspec.json.encode(document)

@@ -1,0 +1,1 @@
+"""The online side: a catalog and a selection become an archive. Start reading in `workflow.py`."""

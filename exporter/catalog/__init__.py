@@ -1,0 +1,1 @@
+"""Reading, choosing from, and writing operator catalogs."""

@@ -1,0 +1,1 @@
+"""The disconnected side: an archive becomes a mirror and a cluster with operators. Start reading in `workflow.py`."""

@@ -1,0 +1,1 @@
+"""What the importer does to a cluster, and how it judges its health."""
