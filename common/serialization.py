@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -65,6 +66,62 @@ def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
         raise DocumentError(f"{where}: not YAML: {error}") from error
     finally:
         loader.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A YAML value with the line it begins on. `value` is a scalar, or a dict or list of further `Placed`."""
+
+    value: Any
+    line: int
+
+    def plain(self) -> Any:
+        """Return the value alone, as `load_yaml_documents` would give it."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        return [child.plain() for child in self.value] if isinstance(self.value, list) else self.value
+
+
+def load_placed_yaml(text: str | bytes, where: str) -> Placed:
+    """Read the one document of a YAML file for people, keeping lines. Raises DocumentError with `where` and line.
+
+    Aliases and keys that are not text are refused: configuration files need neither.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return Placed(None, 1) if node is None else _placed(loader, node, where, 0, set())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise DocumentError(f"{place}: not YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DocumentError(f"{where}: not YAML: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _placed(loader: _Loader, node: yaml.Node, where: str, depth: int, seen: set[int]) -> Placed:
+    line = node.start_mark.line + 1
+    if depth > _MAX_DEPTH:
+        raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
+    if id(node) in seen:
+        raise DocumentError(f"{where}:{line}: an alias; write the value out")
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        return Placed([_placed(loader, child, where, depth + 1, seen) for child in node.value], line)
+    if not isinstance(node, yaml.MappingNode):
+        return Placed(loader.construct_object(node, deep=True), line)
+    children: dict[str, Placed] = {}
+    for key_node, child in node.value:
+        at = f"{where}:{key_node.start_mark.line + 1}"
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise DocumentError(f"{at}: a key must be text, got {key!r}")
+        if key in children:
+            raise DocumentError(f"{at}: duplicate key {key!r}, first on line {children[key].line}")
+        children[key] = Placed(_placed(loader, child, where, depth + 1, seen).value, key_node.start_mark.line + 1)
+    return Placed(children, line)
 
 
 def dump_yaml(document: Any) -> str:
