@@ -25,6 +25,7 @@ Exit codes: the table in `docs/cli.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import ClassVar
 
@@ -146,3 +147,9 @@ PRECEDENCE = (
     ExitCode.CLUSTER,
     ExitCode.PROBLEMS,
 )
+
+
+def first_of(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the exit code that counts when several apply; DONE when none does."""
+    given = set(codes)
+    return next((code for code in (*PRECEDENCE, ExitCode.USAGE, ExitCode.FAILED) if code in given), ExitCode.DONE)

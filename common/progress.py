@@ -5,18 +5,39 @@ Workers call `Progress`; what a person sees of it on stderr is made here (docs/c
 
 from __future__ import annotations
 
-from typing import Protocol
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol, TextIO
+
+import tqdm
+
+from common.files import size_text
+
+PLAIN_INTERVAL_S = 10.0
+MAX_LINES = 6  # running items shown below the overall bar
 
 
 class Progress(Protocol):
     """What long work tells. Every method may be called from any thread."""
 
     def begin(self, what: str, total: int) -> None:
-        """A step begins: `what` for people ("fetching 12 blobs"), `total` bytes."""
+        """Begin a step: `what` for people ("fetching 12 blobs"), `total` bytes (0: not known)."""
         ...
 
-    def advance(self, size: int) -> None:
-        """`size` more bytes of the current step are done."""
+    def item(self, name: str, size: int) -> None:
+        """Begin one of the things that the step works on at the same time; `size` in bytes."""
+        ...
+
+    def advance(self, size: int, item: str = "") -> None:
+        """Count `size` more bytes of the current step as done, by `item` where one is running."""
+        ...
+
+    def item_end(self, name: str) -> None:
+        """Take an item off the screen, done or failed."""
         ...
 
     def waiting(self, what: str) -> None:
@@ -24,7 +45,7 @@ class Progress(Protocol):
         ...
 
     def end(self) -> None:
-        """The current step is done."""
+        """End the current step."""
         ...
 
 
@@ -34,7 +55,13 @@ class Silent:
     def begin(self, what: str, total: int) -> None:
         """Say nothing."""
 
-    def advance(self, size: int) -> None:
+    def item(self, name: str, size: int) -> None:
+        """Say nothing."""
+
+    def advance(self, size: int, item: str = "") -> None:
+        """Say nothing."""
+
+    def item_end(self, name: str) -> None:
         """Say nothing."""
 
     def waiting(self, what: str) -> None:
@@ -42,3 +69,180 @@ class Silent:
 
     def end(self) -> None:
         """Say nothing."""
+
+
+class Bars:
+    """tqdm bars for a terminal: the step as a whole, and a line for each running item."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._overall: tqdm.tqdm[None] | None = None
+        self._items: dict[str, tqdm.tqdm[None]] = {}
+
+    def begin(self, what: str, total: int) -> None:
+        """See `Progress.begin`."""
+        with self._lock:
+            self._overall = self._bar(what, total, 0)
+
+    def item(self, name: str, size: int) -> None:
+        """See `Progress.item`."""
+        with self._lock:
+            taken = {-bar.pos for bar in self._items.values()}
+            free = next((line for line in range(1, MAX_LINES + 1) if line not in taken), None)
+            if free is not None:
+                self._items[name] = self._bar(f"  {name}", size, free)
+
+    def advance(self, size: int, item: str = "") -> None:
+        """See `Progress.advance`."""
+        with self._lock:
+            for bar in (self._items.get(item), self._overall):
+                if bar is not None:
+                    bar.update(size)
+
+    def item_end(self, name: str) -> None:
+        """See `Progress.item_end`."""
+        with self._lock:
+            bar = self._items.pop(name, None)
+            if bar is not None:
+                bar.close()
+
+    def waiting(self, what: str) -> None:
+        """See `Progress.waiting`."""
+        with self._lock:
+            if self._overall is not None:
+                self._overall.set_postfix_str(what)
+            elif what:
+                tqdm.tqdm.write(what, file=self._file)
+
+    def end(self) -> None:
+        """See `Progress.end`."""
+        with self._lock:
+            for bar in (*self._items.values(), self._overall):
+                if bar is not None:
+                    bar.close()
+            self._items.clear()
+            self._overall = None
+
+    def _bar(self, what: str, total: int, line: int) -> tqdm.tqdm[None]:
+        bar: tqdm.tqdm[None] = tqdm.tqdm(
+            desc=what,
+            total=total or None,
+            position=line,
+            leave=line == 0,
+            file=self._file,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            mininterval=0.2,
+            dynamic_ncols=True,
+        )
+        return bar
+
+
+class _Counted:
+    """Counts a step and reports it every so often; the base of the two line formats."""
+
+    def __init__(self, file: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
+        self._file = file
+        self._interval = interval_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._what, self._total, self._done = "", 0, 0
+        self._began = self._told = 0.0
+
+    def begin(self, what: str, total: int) -> None:
+        """See `Progress.begin`."""
+        with self._lock:
+            self._what, self._total, self._done = what, total, 0
+            self._began = self._told = self._clock()
+            self._tell("begin", "")
+
+    def item(self, name: str, size: int) -> None:
+        """See `Progress.item`."""
+
+    def advance(self, size: int, item: str = "") -> None:  # noqa: ARG002 - lines show the step as a whole
+        """See `Progress.advance`."""
+        with self._lock:
+            self._done += size
+            now = self._clock()
+            if now - self._told >= self._interval:
+                self._told = now
+                self._tell("progress", "")
+
+    def item_end(self, name: str) -> None:
+        """See `Progress.item_end`."""
+
+    def waiting(self, what: str) -> None:
+        """See `Progress.waiting`."""
+        if what:
+            with self._lock:
+                self._tell("waiting", what)
+
+    def end(self) -> None:
+        """See `Progress.end`."""
+        with self._lock:
+            self._tell("end", "")
+            self._what = ""
+
+    def _rate(self) -> float:
+        return self._done / max(self._clock() - self._began, 1e-3)
+
+    def _tell(self, event: str, text: str) -> None:
+        raise NotImplementedError
+
+
+class Plain(_Counted):
+    """One line every ten seconds, for logs."""
+
+    def __init__(self, file: TextIO, interval_s: float = PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(file, interval_s, clock)
+
+    def _tell(self, event: str, text: str) -> None:
+        print(self._line(event, text), file=self._file, flush=True)
+
+    def _line(self, event: str, text: str) -> str:
+        if event == "begin":
+            return f"{self._what}: {size_text(self._total)}" if self._total else self._what
+        if event == "waiting":
+            return f"waiting: {text}"
+        if event == "end":
+            return f"{self._what}: done, {size_text(self._done)} in {self._clock() - self._began:.0f} s"
+        rate = self._rate()
+        left = f", {max(self._total - self._done, 0) / rate:.0f} s left" if self._total and rate else ""
+        return f"{self._what}: {size_text(self._done)} of {size_text(self._total)}, {size_text(int(rate))}/s{left}"
+
+
+class JsonLines(_Counted):
+    """One JSON object a line, for programs."""
+
+    def __init__(self, file: TextIO, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(file, interval_s, clock)
+
+    def _tell(self, event: str, text: str) -> None:
+        line = {"event": event, "step": self._what, "done": self._done, "total": self._total, "bytesPerSecond": self._rate()}
+        print(json.dumps(line | ({"waitingFor": text} if text else {})), file=self._file, flush=True)
+
+
+class Style(StrEnum):
+    """How progress is shown; `auto` is bars on a terminal and plain lines elsewhere."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+def progress_for(style: Style, file: TextIO | None = None) -> Progress:
+    """Return the progress of a style, on stderr unless another file is given."""
+    file = file or sys.stderr
+    if style is Style.AUTO:
+        style = Style.BAR if file.isatty() else Style.PLAIN
+    kinds: dict[Style, Callable[[], Progress]] = {
+        Style.BAR: lambda: Bars(file),
+        Style.PLAIN: lambda: Plain(file),
+        Style.JSON: lambda: JsonLines(file),
+        Style.NONE: Silent,
+    }
+    return kinds[style]()

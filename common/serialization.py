@@ -7,6 +7,7 @@ refused beyond a bound, duplicate keys are errors (YAML 1.2, 3.2.1.3). Typed dec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ from common.errors import UsageError
 
 T = TypeVar("T")
 _MAX_DEPTH = 200
+# Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
+_HARMLESS_BRACKETS = 5_000
+_LONG_INDENT = re.compile(rb"^[ \-?:\t]{4000}", re.MULTILINE)
 
 
 class DocumentError(UsageError):
@@ -52,6 +56,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
     """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column."""
+    _require_shallow(text, where)
     loader = _Loader(text)
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
@@ -66,6 +71,21 @@ def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
         raise DocumentError(f"{where}: not YAML: {error}") from error
     finally:
         loader.dispose()
+
+
+def _require_shallow(text: str | bytes, where: str) -> None:
+    """Refuse documents deep enough to crash the C loader; only suspicious ones cost a pass over their events."""
+    raw = text.encode() if isinstance(text, str) else text
+    if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS and not _LONG_INDENT.search(raw):
+        return
+    depth = 0
+    try:
+        for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise DocumentError(f"{where}:{event.start_mark.line + 1}: nested deeper than {_MAX_DEPTH}")
+    except yaml.YAMLError:
+        return  # the loader meets the same error and reports it with its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,7 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
 
     Aliases and keys that are not text are refused: configuration files need neither.
     """
+    _require_shallow(text, where)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

@@ -1,0 +1,197 @@
+"""What both programs share on the command line: groups of options, error → exit code, logging, results.
+
+Only this module and the two `cli.py` print, exit, read the environment or know typer. A command returns an ExitCode or raises
+a HubError; `command` turns both into the exit status of docs/cli.md and the error into advice on stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import msgspec
+import typer
+
+from common.errors import ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.log import SECRETS, configure
+from common.progress import Progress, Style, progress_for
+from common.registry.settings import RegistrySettings
+
+EXIT_CODES = """\b
+Exit status:
+  0  done                                 4  archive damaged, incomplete or not trusted
+  1  failed                               5  registry refused or unreachable
+  2  usage or configuration               6  cluster refused, unreachable or unhealthy
+  3  done, with problems listed           7  not enough space
+130  interrupted; run again to go on
+When several apply: 130, 4, 7, 5, 6, 3."""
+
+
+class Format(StrEnum):
+    """How results are printed: for people, or for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Level(StrEnum):
+    """How much is logged on stderr."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """How registries are found and spoken to."""
+
+    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
+    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
+    insecure: Annotated[
+        list[str], typer.Option(metavar="HOST", help="Allow plain HTTP or unverified TLS for this host alone; repeatable.")
+    ] = dataclasses.field(default_factory=list)
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+
+    def settings(self) -> RegistrySettings:
+        """Return the settings of the registry client, with this process's environment."""
+        return RegistrySettings(
+            authfile=self.authfile,
+            registries_conf=self.registries_conf,
+            insecure=frozenset(self.insecure),
+            ca=self.ca,
+            jobs=self.jobs,
+            environ=dict(os.environ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What a person or a program gets to see."""
+
+    format: Annotated[Format, typer.Option("--format", help="Result on stdout.")] = Format.TABLE
+    progress: Annotated[Style, typer.Option(help="Progress on stderr; auto is bars on a terminal.")] = Style.AUTO
+    log_level: Annotated[Level, typer.Option(help="What is logged on stderr.")] = Level.WARNING
+    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log everything into this file too.")] = None
+
+    def begin(self) -> Progress:
+        """Set logging up and return the progress to report to."""
+        configure(self.log_level, self.log_file)
+        return progress_for(self.progress)
+
+    def emit(self, document: Any, table: Callable[[], str]) -> None:
+        """Print a result: `document` as JSON, or what `table` makes of it."""
+        if self.format is Format.JSON:
+            print(msgspec.json.format(msgspec.json.encode(document)).decode())
+        else:
+            print(table())
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:
+    """Register a command; parameters that are option groups become their options, HubErrors become exit codes."""
+
+    def register(function: Callable[..., ExitCode]) -> None:
+        app.command(name, epilog=EXIT_CODES, short_help=_first_line(function))(_flat(function))
+
+    return register
+
+
+def start(app: typer.Typer, program: str) -> None:
+    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
+    root = typer.main.get_command(app)
+    _name_variables(root, program.upper().replace("-", "_"))
+    root(prog_name=program)
+
+
+def created_now() -> str:
+    """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and not epoch.isdecimal():
+        raise UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Return rows as aligned columns."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _first_line(function: Callable[..., ExitCode]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _name_variables(node: click.Command, prefix: str) -> None:
+    for parameter in node.params:
+        if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
+            parameter.envvar = f"{prefix}_{(parameter.name or '').upper()}"
+    for child in getattr(node, "commands", {}).values():
+        _name_variables(child, prefix)
+
+
+def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
+    """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    groups = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
+
+    def call(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        raise typer.Exit(_status(lambda: function(**values, **made)))
+
+    spread = [p for p in parameters if p.name not in groups]
+    for group in groups.values():
+        spread += inspect.signature(group, eval_str=True).parameters.values()
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=_default(p)) for p in spread]
+    call.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in keyword}
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    return call
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    """Return a default that typer understands: a list for the repeatable options."""
+    return [] if type(parameter.default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" else parameter.default
+
+
+def _status(run: Callable[[], ExitCode]) -> int:
+    try:
+        return int(run())
+    except HubError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return _tell(InterruptedByUserError("interrupted", hint="What was done is kept; run the same command again to go on."))
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads any more; nothing to say, and no second error while closing
+        return int(ExitCode.FAILED)
+    except OSError as error:
+        return _tell(_from_system(error))
+    except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
+        print(SECRETS.mask(traceback.format_exc()), file=sys.stderr)
+        return _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
+
+
+def _from_system(error: OSError) -> HubError:
+    where = f"{error.filename}: " if error.filename else ""
+    kind = SpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else HubError
+    return kind(f"{where}{error.strerror or error}")
+
+
+def _tell(error: HubError) -> int:
+    print(f"error: {SECRETS.mask(str(error))}", file=sys.stderr)
+    return int(error.exit_code)

@@ -1,0 +1,133 @@
+"""The one loop: blobs from a source into a sink, in parallel, verified, with progress (architecture, *The idea*).
+
+Owns threads, verification and the collecting of failures. Retry and resume inside one blob are the media's: a registry goes
+on by Range, an archive reads again. One blob that fails never stops the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from common.content import BlobSink, BlobSource, Chunks, Written, verified
+from common.errors import ContentError, HubError, InterruptedByUserError, SpaceError
+from common.log import logger
+from common.oci.descriptor import Descriptor
+from common.progress import Progress, Silent
+
+_LOG = logger(__name__)
+_AHEAD = 4  # futures waiting per worker: enough to keep it busy, few enough to hold two million blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one blob: `written`, or `error`."""
+
+    blob: Descriptor
+    written: Written | None = None
+    error: HubError | None = None
+
+
+def copy(
+    blobs: Iterable[Descriptor],
+    source: BlobSource,
+    sink: BlobSink,
+    *,
+    jobs: int,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
+
+    Raises SpaceError when the file system of the sink fills up, since then every further blob would fail too, and passes
+    KeyboardInterrupt on; both stop the running blobs at their next chunk. Closing the iterator does the same.
+    """
+    stop = threading.Event()
+    loop = _Loop(source, sink, progress or Silent(), stop)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="copy")
+    try:
+        yield from _bounded(pool, loop.one, blobs, jobs * _AHEAD)
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _bounded(
+    pool: ThreadPoolExecutor, work: Callable[[Descriptor], Outcome], blobs: Iterable[Descriptor], ahead: int
+) -> Iterator[Outcome]:
+    """Run `work` over blobs with at most `ahead` futures alive."""
+    running: set[Future[Outcome]] = set()
+    for blob in blobs:
+        running.add(pool.submit(work, blob))
+        if len(running) >= ahead:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)
+
+
+class _Loop:
+    """What one worker does with one blob."""
+
+    def __init__(self, source: BlobSource, sink: BlobSink, progress: Progress, stop: threading.Event) -> None:
+        self._source = source
+        self._sink = sink
+        self._progress = progress
+        self._stop = stop
+
+    def one(self, blob: Descriptor) -> Outcome:
+        name = blob.digest[:19]
+        self._progress.item(name, blob.size)
+        content = _Content(self._source, blob, self._counting(name), self._stop)
+        try:
+            written = self._sink.write(blob, content.read)
+        except (SpaceError, InterruptedByUserError):
+            raise
+        except HubError as error:
+            _LOG.debug("%s: %s", blob.digest, error)
+            return Outcome(blob, error=error)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SpaceError(f"no space left while writing {blob.digest}", hint="Free some and run again.") from error
+            return Outcome(blob, error=ContentError(f"{blob.digest}: {error}"))
+        finally:
+            self._progress.item_end(name)
+        content.settle()
+        return Outcome(blob, written)
+
+    def _counting(self, name: str) -> Callable[[int], None]:
+        return lambda size: self._progress.advance(size, name)
+
+
+class _Content:
+    """The verified content of one blob, opened as often as its sink needs it; progress counts each byte once."""
+
+    def __init__(self, source: BlobSource, blob: Descriptor, count: Callable[[int], None], stop: threading.Event) -> None:
+        self._source = source
+        self._blob = blob
+        self._count = count
+        self._stop = stop
+        self._furthest = 0
+
+    def read(self, start: int = 0) -> Chunks:
+        """Give the content from `start` on. The bytes before it are read and hashed again: nothing is taken on trust."""
+        position = 0
+        for chunk in verified(self._source.read(self._blob), self._blob):
+            if self._stop.is_set():
+                raise InterruptedByUserError("stopped")
+            position += len(chunk)
+            self._advance_to(position)
+            if position > start:
+                yield chunk[max(len(chunk) - (position - start), 0) :]
+
+    def settle(self) -> None:
+        """Count what the sink did not need to read."""
+        self._advance_to(self._blob.size)
+
+    def _advance_to(self, position: int) -> None:
+        if position > self._furthest:
+            self._count(position - self._furthest)
+            self._furthest = position

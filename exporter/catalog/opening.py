@@ -1,0 +1,166 @@
+"""Opens a catalog wherever it lies, and rebuilds its image around what was selected.
+
+A catalog image's layers are read once, into a `DirectoryStore` beside the archive, so that the archive is filled from there
+and the registry is asked for each blob a single time. Which formats exist is the readers' business (`file_based.py`, …).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.compression import decompressed
+from common.content import DirectoryStore, verified
+from common.digest import Digest
+from common.errors import NotACatalogError, UsageError
+from common.oci.descriptor import Descriptor
+from common.oci.graph import Tree
+from common.oci.manifest import Index, Manifest, parse_config
+from common.oci.platform import Platform
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from exporter.catalog import catalog_image, file_based
+from exporter.catalog.model import Catalog
+from exporter.catalog.render import catalog_files
+from exporter.images import fetch_tree
+
+MAX_CONFIG_SIZE = 8 * 1024 * 1024
+MAX_LAYER_SIZE = 8 * 1024**3
+_PREFERRED = Platform("linux", "amd64")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogBase:
+    """The image that a catalog came in, or that it is rebuilt on: its documents, and each manifest's config."""
+
+    reference: Reference
+    tree: Tree
+    configs: Mapping[Digest, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCatalog:
+    """A catalog that was read. `digest` is the image's as pulled; a directory has neither digest nor base."""
+
+    source: str
+    name: str
+    catalog: Catalog
+    digest: Digest | None = None
+    base: CatalogBase | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltCatalog:
+    """The catalog image that is carried: documents children first, and the blobs that exist nowhere else."""
+
+    documents: tuple[Manifest | Index, ...]
+    held: Mapping[Digest, bytes]
+
+    @property
+    def root(self) -> Manifest | Index:
+        """The document that names the image."""
+        return self.documents[-1]
+
+
+class CatalogOpener:
+    """Opens catalogs; `store` keeps the layers that were read on the way."""
+
+    def __init__(self, client: RegistryClient, store: DirectoryStore, platforms: Sequence[Platform] = ()) -> None:
+        self._client = client
+        self._store = store
+        self._platforms = platforms
+
+    def open(self, name: str) -> OpenedCatalog:
+        """Open a directory of catalog files, or the catalog image of a reference.
+
+        Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
+        """
+        path = Path(name)
+        if path.is_dir():
+            return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
+        if path.exists() or name.startswith((".", "/", "~")):
+            raise NotACatalogError(
+                f"{name}: not a directory of catalog files, and not an image reference",
+                hint="Name a catalog image (registry/repository:tag) or a directory with one folder per package.",
+            )
+        return self._open_image(Reference.parse(name))
+
+    def base(self, reference: Reference) -> CatalogBase:
+        """Fetch the documents and configs of an image to build on, for the wanted platforms."""
+        tree = fetch_tree(reference, self._client, self._platforms)
+        configs = {m.digest: self._config(reference, m.config) for m in _manifests(tree)}
+        if not configs:
+            wanted = ", ".join(str(p) for p in self._platforms)
+            raise UsageError(f"{reference}: has no image for {wanted or 'any platform'}", hint="Choose others with --platform.")
+        return CatalogBase(reference, tree, configs)
+
+    def _open_image(self, reference: Reference) -> OpenedCatalog:
+        base = self.base(reference)
+        manifest = _readable(base.tree)
+        directory = catalog_image.configs_directory(
+            str(reference), parse_config(base.configs[manifest.digest]).labels
+        )
+        files = catalog_image.read_configs((self._layer(reference, layer) for layer in manifest.layers), directory)
+        if not files:
+            raise NotACatalogError(f"{reference}: the image has no files in {directory}, where its label says the catalog is")
+        catalog = file_based.load(sorted(files.items()))
+        return OpenedCatalog(str(reference), _name(reference.repository), catalog, base.tree.root.digest, base)
+
+    def _config(self, reference: Reference, config: Descriptor) -> bytes:
+        return self._client.blob_bytes(reference, config, MAX_CONFIG_SIZE)
+
+    def _layer(self, reference: Reference, layer: Descriptor) -> Iterator[bytes]:
+        """Give the uncompressed tar of a layer; it stays in the store."""
+
+        def read(start: int) -> Iterator[bytes | memoryview]:
+            return verified(self._client.blob(reference, layer, start), layer)
+
+        self._store.write(layer, read)
+        return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+
+
+def rebuild(catalog: Catalog, base: CatalogBase) -> RebuiltCatalog:
+    """Return the catalog image with just `catalog` in it, on every platform of `base`; same input, same digest.
+
+    Raises CatalogError when OLM would not serve the catalog (design/selection.md, *Filtered catalog*).
+    """
+    files = catalog_files(catalog)
+    layer = catalog_image.configs_layer(files, catalog_image.DIRECTORY)
+    images = {
+        manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, catalog_image.DIRECTORY)
+        for manifest in _manifests(base.tree)
+    }
+    held = {digest: content for image in images.values() for digest, content in image.blobs.items()}
+    documents: list[Manifest | Index] = [image.manifest for image in images.values()]
+    if isinstance(base.tree.root, Index):
+        documents.append(catalog_image.rebuild_index(base.tree.root, images))
+    return RebuiltCatalog(tuple(documents), held)
+
+
+def _manifests(tree: Tree) -> list[Manifest]:
+    return [document for document in tree.documents if isinstance(document, Manifest)]
+
+
+def _readable(tree: Tree) -> Manifest:
+    """Return the manifest whose files are read: every platform carries the same catalog."""
+    manifests = _manifests(tree)
+    if isinstance(tree.root, Index):
+        preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
+        manifests.sort(key=lambda m: m.digest not in preferred)
+    return manifests[0]
+
+
+def _name(path: str) -> str:
+    """Return a catalog's name: the last component, fit for Kubernetes names (RFC 1123 label)."""
+    return re.sub(r"[^a-z0-9-]+", "-", path.rpartition("/")[2].lower()).strip("-")[:50] or "catalog"
+
+
+def unique_names(catalogs: Iterable[OpenedCatalog]) -> list[str]:
+    """Return a name for each catalog; the second of a kind gets `-2`."""
+    names: list[str] = []
+    for catalog in catalogs:
+        count = sum(1 for name in names if name == catalog.name or name.startswith(f"{catalog.name}-"))
+        names.append(f"{catalog.name}-{count + 1}" if catalog.name in names else catalog.name)
+    return names

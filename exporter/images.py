@@ -1,0 +1,139 @@
+"""From wanted images to resolved ones: every tag becomes a digest, every index is followed, nothing large is fetched.
+
+One image that cannot be had never stops the others: it becomes a problem that names image, bundle and package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import (
+    AuthenticationError,
+    ContentError,
+    HubError,
+    NotFoundError,
+    RegistryError,
+)
+from common.oci.descriptor import Descriptor
+from common.oci.graph import Tree, platforms_of, walk
+from common.oci.manifest import Document, Index
+from common.oci.platform import Platform
+from common.progress import Progress
+from common.reference import Reference
+from common.registry.client import RegistryClient
+
+_CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
+    (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),
+    (AuthenticationError, ProblemCode.IMAGE_UNAUTHORIZED),
+    (RegistryError, ProblemCode.IMAGE_UNREACHABLE),
+    (ContentError, ProblemCode.IMAGE_UNSUPPORTED),
+)
+_NAMED = 3  # how many of the bundles that need an image its problem names
+
+
+@dataclass(frozen=True, slots=True)
+class WantedImage:
+    """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`."""
+
+    reference: Reference
+    kind: ImageKind
+    needed_by: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    target_repository: str | None = None
+    target_tag: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The reference that the inventory names: by digest where there is one, else by tag."""
+        pinned = self.reference.digest
+        return str(self.reference.pinned(pinned) if pinned else self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """A wanted image with all its documents, or with the problem that kept them away."""
+
+    wanted: WantedImage
+    tree: Tree | None = None
+    problem: Problem | None = None
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms carried, as the image's indexes name them; empty for an image without an index."""
+        if self.tree is None:
+            return ()
+        left_out = {child.platform for child in self.tree.left_out}
+        return tuple(sorted({str(p) for p in platforms_of(self.tree.documents) if p not in left_out}))
+
+    @property
+    def missing_platforms(self) -> tuple[str, ...]:
+        """Platforms that the image has and that are not carried: its index will be sparse on the mirror."""
+        left_out = self.tree.left_out if self.tree else ()
+        return tuple(sorted({str(child.platform) for child in left_out} - set(self.platforms)))
+
+    @property
+    def absent_platforms(self) -> tuple[str, ...]:
+        """Platforms that were asked for and that the image's index does not have."""
+        if self.tree is None or not isinstance(self.tree.root, Index):
+            return ()
+        have = [Platform.parse(text) for text in self.platforms]
+        return tuple(str(p) for p in self.wanted.platforms if not any(p.accepts(h) for h in have))
+
+
+def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
+    """Return each source once, needed by all that need it, sorted by source."""
+    found: dict[str, WantedImage] = {}
+    for image in wanted:
+        known = found.get(image.source)
+        if known is not None:
+            needed_by = tuple(sorted({*known.needed_by, *image.needed_by}))
+            image = replace(known, needed_by=needed_by)  # noqa: PLW2901 - the first one's kind and targets stay
+        found[image.source] = image
+    return [found[source] for source in sorted(found)]
+
+
+def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:
+    """Fetch the manifests of every image, `jobs` at a time; the result is in the order of `wanted`."""
+    progress.begin(f"looking up {len(wanted)} images", 0)
+    try:
+        with ThreadPoolExecutor(jobs, thread_name_prefix="resolve") as pool:
+            return list(pool.map(lambda image: _resolve(image, client), wanted))
+    finally:
+        progress.end()
+
+
+def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence[Platform]) -> Tree:
+    """Return an image's documents for the wanted platforms (none: all). Raises RegistryError, ContentError."""
+
+    def fetch(child: Descriptor) -> Document:
+        return client.document(reference.pinned(child.digest))
+
+    return walk(client.document(reference), fetch, platforms)
+
+
+def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
+    try:
+        resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms))
+    except HubError as error:
+        return ResolvedImage(image, problem=problem_of(image, error))
+    if resolved.absent_platforms and not resolved.platforms:
+        message = f"has none of the platforms {', '.join(resolved.absent_platforms)}{needed(image)}"
+        return replace(resolved, problem=Problem("error", ProblemCode.PLATFORM_MISSING, image.source, message))
+    return resolved
+
+
+def problem_of(image: WantedImage, error: HubError) -> Problem:
+    """Return the problem that an error means for an image."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), ProblemCode.IMAGE_UNREACHABLE)
+    return Problem("error", code, image.source, f"{error.message}{needed(image)}")
+
+
+def needed(image: WantedImage) -> str:
+    """Return `; needed by …` for messages, or nothing."""
+    if not image.needed_by:
+        return ""
+    more = len(image.needed_by) - _NAMED
+    return f"; needed by {', '.join(image.needed_by[:_NAMED])}" + (f" and {more} more" if more > 0 else "")

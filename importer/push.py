@@ -1,0 +1,200 @@
+"""Everything of the archive into the mirror: blobs, manifests, indexes, tags, in that order.
+
+What the mirror already has is found by asking for the manifests of top-level images, nothing else; an image is tagged as soon
+as all of it is there. Any subset of the volumes may be present: what needs an absent one is left for later and listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from common.archive.inventory import Inventory, Problem, ProblemCode
+from common.archive.reader import Archive
+from common.digest import Digest
+from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.oci.descriptor import Descriptor
+from common.progress import Progress
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from common.registry.media import RegistrySink
+from common.transfer import copy
+from importer.mapping import MappedImage
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did; the JSON of docs/cli.md. `bytes` are those that went to the mirror."""
+
+    uploaded: int
+    mounted: int
+    present: int
+    failed: int
+    bytes: int
+    waiting_for: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    exit_code: ExitCode
+
+    @property
+    def ok(self) -> bool:
+        """Everything that the archive lists is in the mirror."""
+        return self.exit_code is ExitCode.DONE
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What went wrong or was left for later."""
+
+    waiting_for: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    codes: list[ExitCode] = field(default_factory=list)
+
+    def fail(self, subject: str, error: HubError) -> None:
+        self.codes.append(error.exit_code)
+        self.problems.append(Problem("error", _code_of(error), subject, str(error)))
+
+
+def push(
+    archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
+) -> PushResult:
+    """Bring `images` into the mirror, each tagged when all of it is there.
+
+    One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
+    """
+    contents, tally = _Contents(archive.inventory), _Tally()
+    with ThreadPoolExecutor(jobs, thread_name_prefix="push") as pool:
+        todo = _absent(images, client, pool, tally)
+        sink = RegistrySink(client, contents.places(todo))
+        missing = _copy_blobs(contents.blobs(todo), archive, sink, tally, jobs, progress)
+        ready = [image for image in todo if not contents.needs(image) & missing]
+        tags = _Tagger(contents, archive, client)
+        for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
+            if error is not None:
+                tally.fail(str(image.source), error)
+    left_out = sum(1 for image in images if not image.record.complete)
+    if left_out or tally.waiting_for:
+        tally.codes.append(ExitCode.PROBLEMS)
+    return PushResult(
+        uploaded=sink.counts.uploaded,
+        mounted=sink.counts.mounted,
+        present=sink.counts.present + len(images) - left_out - len(todo),
+        failed=len(tally.problems),
+        bytes=sink.counts.bytes,
+        waiting_for=tuple(sorted(tally.waiting_for)),
+        problems=tuple(tally.problems),
+        exit_code=first_of(tally.codes),
+    )
+
+
+def _absent(
+    images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: _Tally
+) -> list[MappedImage]:
+    """Return the complete images that the mirror does not have under all of their tags."""
+
+    def there(image: MappedImage) -> bool | HubError:
+        try:
+            heads = (client.head(image.tagged(tag)) for tag in image.tags)
+            return all(head is not None and head.digest == image.digest for head in heads)
+        except HubError as error:
+            return error
+
+    complete = [image for image in images if image.record.complete]
+    absent = []
+    for image, answer in zip(complete, pool.map(there, complete), strict=True):
+        if isinstance(answer, HubError):
+            tally.fail(str(image.source), answer)
+        elif not answer:
+            absent.append(image)
+    return absent
+
+
+def _copy_blobs(
+    blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, jobs: int, progress: Progress
+) -> set[Digest]:
+    """Copy what is at hand; return the digests that are not in the mirror afterwards."""
+    absent = {blob.digest: volume for blob in blobs for volume in archive.missing_volumes(blob.digest)}
+    tally.waiting_for.update(absent.values())
+    here = [blob for blob in blobs if blob.digest not in absent]
+    missing = set(absent)
+    progress.begin(f"pushing {len(here)} blobs", sum(blob.size for blob in here))
+    try:
+        for outcome in copy(here, archive, sink, jobs=jobs, progress=progress):
+            if outcome.error is not None:
+                missing.add(outcome.blob.digest)
+                tally.fail(outcome.blob.digest, outcome.error)
+    finally:
+        progress.end()
+    return missing
+
+
+class _Contents:
+    """What images need, by the inventory's word alone."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._needs: dict[Digest, frozenset[Digest]] = {}
+
+    def documents(self, digest: Digest) -> list[Digest]:
+        """Return an image's manifests and indexes, children first."""
+        found: dict[Digest, None] = {}
+
+        def visit(current: Digest) -> None:
+            for child in self._inventory.manifests[current].manifests:
+                if child not in found:
+                    visit(child)
+            found[current] = None
+
+        visit(digest)
+        return list(found)
+
+    def needs(self, image: MappedImage) -> frozenset[Digest]:
+        """Return the blobs of an image."""
+        if image.digest not in self._needs:
+            records = (self._inventory.manifests[digest] for digest in self.documents(image.digest))
+            self._needs[image.digest] = frozenset(blob for record in records for blob in record.blobs)
+        return self._needs[image.digest]
+
+    def places(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
+        """Return for each blob the repositories of the mirror that need it."""
+        places: dict[Digest, dict[Reference, None]] = {}
+        for image in images:
+            for digest in self.needs(image):
+                places.setdefault(digest, {})[image.repository] = None
+        return {digest: tuple(sorted(found)) for digest, found in places.items()}
+
+    def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
+        """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""
+        places = self.places(images)
+        records = self._inventory.blobs
+        order = sorted(places, key=lambda d: (-len(places[d]), [(p.volume, p.offset) for p in records[d].pieces], d))
+        return [Descriptor(records[d].media_type, d, records[d].size) for d in order]
+
+
+class _Tagger:
+    """Pushes the documents of one image: children by digest, then the image itself under its tags."""
+
+    def __init__(self, contents: _Contents, archive: Archive, client: RegistryClient) -> None:
+        self._contents = contents
+        self._archive = archive
+        self._client = client
+
+    def attempt(self, image: MappedImage) -> HubError | None:
+        """Push; return what went wrong, if anything."""
+        try:
+            *children, root = self._contents.documents(image.digest)
+            for child in children:
+                self._put(image.repository.pinned(child), child)
+            for tag in image.tags:
+                self._put(image.tagged(tag), root)
+        except HubError as error:
+            return error
+        return None
+
+    def _put(self, reference: Reference, digest: Digest) -> None:
+        record = self._archive.inventory.manifests[digest]
+        self._client.put_manifest(reference, self._archive.manifest(digest), record.media_type)
+
+
+def _code_of(error: HubError) -> ProblemCode:
+    return ProblemCode.ARCHIVE_DAMAGED if isinstance(error, ArchiveError) else ProblemCode.PUSH_FAILED
