@@ -21,7 +21,7 @@ T = TypeVar("T")
 _MAX_DEPTH = 200
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
 _HARMLESS_BRACKETS = 5_000
-_LONG_INDENT = re.compile(rb"^[ \-?:\t]{4000}", re.MULTILINE)
+_LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 
 
 class DocumentError(UsageError):
@@ -83,7 +83,8 @@ def _require_shallow(text: str | bytes, where: str) -> None:
         for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
-                raise DocumentError(f"{where}:{event.start_mark.line + 1}: nested deeper than {_MAX_DEPTH}")
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
     except yaml.YAMLError:
         return  # the loader meets the same error and reports it with its place
 
