@@ -61,9 +61,9 @@ class OperatorRequest:
     catalog: str
     full: bool = False
     packages: tuple[PackageRequest, ...] = ()
-    target_catalog: str = ""
-    target_tag: str = ""
-    target_catalog_source_template: str = ""
+    target_catalog: str | None = None
+    target_tag: str | None = None
+    target_catalog_source_template: str | None = None
     platforms: tuple[Platform, ...] = ()
     skip_dependencies: bool = False
 
@@ -73,8 +73,8 @@ class AdditionalImage:
     """An image that belongs to no catalog. `name` is a reference that parses."""
 
     name: str
-    target_repo: str = ""
-    target_tag: str = ""
+    target_repo: str | None = None
+    target_tag: str | None = None
     platforms: tuple[Platform, ...] = ()
 
 
@@ -91,36 +91,40 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     """What a person should know of the file, such as fields that mean nothing here."""
 
-    @classmethod
-    def load(cls, path: Path) -> ImageSet:
-        """Read an ImageSetConfiguration. Raises UsageError with file and line for whatever is wrong with it."""
-        from exporter.imageset_file import load  # noqa: PLC0415 - the reader stands above the types it makes
+    @property
+    def archive_size_bytes(self) -> int | None:
+        """The size of a volume that the file asks for."""
+        return None if self.archive_size_gib is None else self.archive_size_gib * 1024**3
 
-        return load(path)
 
-    @classmethod
-    def from_flags(
-        cls,
-        *,
-        catalogs: Sequence[str] = (),
-        packages: Sequence[str] = (),
-        images: Sequence[str] = (),
-        full: bool = False,
-        heads: bool = False,
-        platforms: Iterable[Platform] = (),
-    ) -> ImageSet:
-        """Make an image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
+def load(path: Path) -> ImageSet:
+    """Read an ImageSetConfiguration. Raises UsageError with file and line for whatever is wrong with it."""
+    from exporter.imageset_file import read  # noqa: PLC0415 - the reader stands above the types it makes
 
-        `platforms` are put on every catalog and image.
-        """
-        _require_sense(catalogs, packages, images, full, heads)
-        wanted = tuple(platforms)
-        chosen = tuple(package_of_flag(text) for text in packages)
-        operators = tuple(OperatorRequest(name, full, chosen, platforms=wanted) for name in catalogs)
-        additional = tuple(AdditionalImage(str(Reference.parse(name)), platforms=wanted) for name in images)
-        for operator in operators:
-            check(operator, "--package")
-        return cls(operators, additional, as_read=_as_read(operators, additional))
+    return read(path)
+
+
+def from_flags(
+    *,
+    catalogs: Sequence[str] = (),
+    packages: Sequence[str] = (),
+    images: Sequence[str] = (),
+    full: bool = False,
+    heads: bool = False,
+    platforms: Iterable[Platform] = (),
+) -> ImageSet:
+    """Make an image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
+
+    `platforms` are put on every catalog and image.
+    """
+    _require_sense(catalogs, packages, images, full, heads)
+    wanted = tuple(platforms)
+    chosen = tuple(package_of_flag(text) for text in packages)
+    operators = tuple(OperatorRequest(name, full, chosen, platforms=wanted) for name in catalogs)
+    additional = tuple(AdditionalImage(str(Reference.parse(name)), platforms=wanted) for name in images)
+    for operator in operators:
+        check(operator, "--package")
+    return ImageSet(operators, additional, as_read=_as_read(operators, additional))
 
 
 def package_of_flag(text: str) -> PackageRequest:

@@ -39,8 +39,8 @@ _REFUSED = {
 T = TypeVar("T")
 
 
-def load(path: Path) -> ImageSet:
-    """See `ImageSet.load`."""
+def read(path: Path) -> ImageSet:
+    """See `imageset.load`."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_SIZE + 1)
@@ -100,9 +100,9 @@ class _Reader:
             self._needed(at, fields, "catalog"),
             self._flag(fields, "full"),
             tuple(self._each(fields.get("packages"), "packages", self._package)),
-            self._text(fields, "targetCatalog"),
-            self._text(fields, "targetTag"),
-            self._text(fields, "targetCatalogSourceTemplate"),
+            self._text(fields, "targetCatalog") or None,
+            self._text(fields, "targetTag") or None,
+            self._text(fields, "targetCatalogSourceTemplate") or None,
             tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
             self._flag(fields, "skipDependencies"),
         )
@@ -135,8 +135,8 @@ class _Reader:
         self._require_tag(fields, "targetTag")
         return AdditionalImage(
             self._placed(fields["name"], lambda: str(Reference.parse(name.removeprefix("docker://")))),
-            self._text(fields, "targetRepo"),
-            self._text(fields, "targetTag"),
+            self._text(fields, "targetRepo") or None,
+            self._text(fields, "targetTag") or None,
             tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
         )
 
@@ -163,7 +163,7 @@ class _Reader:
 
     def _require_unique(self, at: Placed | None, operators: tuple[OperatorRequest, ...]) -> None:
         """Refuse a catalog that is there twice, by source and by the name it would get, and contradictions with `full`."""
-        seen: set[tuple[str, str, str]] = set()
+        seen: set[tuple[str, str | None, str | None]] = set()
         for place, one in zip(at.value or () if at else (), operators, strict=True):
             check(one, f"{self._file}:{place.line}")
             key = (one.catalog, one.target_catalog, one.target_tag)
