@@ -5,9 +5,10 @@ Owns the bound on what a compressed stream may become; the frames of a volume ar
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
 
 import zstandard
 
@@ -17,6 +18,7 @@ MAX_WINDOW = 8 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _STEP = 1024 * 1024
+_ZSTD_SLICE = 1024  # 4 bytes can become a block of 128 KiB, so that one slice becomes 32 MiB at most
 
 
 def decompressed(chunks: Iterable[bytes | memoryview], limit: int) -> Iterator[bytes]:
@@ -54,46 +56,44 @@ def _plain(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]
 
 
 def _gunzip(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=31)
-    pending = head
+    """Give the content of every member of a gzip stream; zero bytes between and after members are padding."""
+    inflater: Any = None
     try:
-        while True:
-            if inflater.eof and pending.strip(b"\0"):
-                inflater = zlib.decompressobj(wbits=31)  # a further member of the same stream
-            while pending and not inflater.eof:
+        for pending in _slices(head, source, _STEP):
+            while pending and (inflater is not None or pending.strip(b"\0")):
+                inflater = inflater or zlib.decompressobj(wbits=31)
                 yield inflater.decompress(pending, _STEP)
-                pending = inflater.unconsumed_tail or inflater.unused_data
-            chunk = next(source, None)
-            if chunk is None:
-                break
-            pending += bytes(chunk)
-        yield inflater.flush()
+                pending = inflater.unconsumed_tail or inflater.unused_data  # noqa: PLW2901 - what is left of this slice
+                inflater = None if inflater.eof else inflater
     except zlib.error as error:
         raise ContentError(f"broken gzip stream: {error}") from error
-    if not inflater.eof:
+    if inflater is not None:
         raise ContentError("gzip stream ends early")
 
 
-class _Pull(io.BytesIO):
-    """A `read()` over chunks, for zstandard's stream reader."""
-
-    def __init__(self, head: bytes, source: Iterator[bytes | memoryview]) -> None:
-        super().__init__()
-        self._pending = head
-        self._source = source
-
-    def read(self, _size: int | None = -1) -> bytes:
-        pending, self._pending = self._pending, b""
-        return pending or bytes(next(self._source, b""))
-
-
 def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
-    reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(_Pull(head, source), read_across_frames=True)
+    """Give the content of every frame of a zstd stream."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    frame: Any = None
     try:
-        while chunk := reader.read(_STEP):
-            yield chunk
+        for pending in _slices(head, source, _ZSTD_SLICE):
+            while pending:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(pending)
+                pending = frame.unused_data if frame.eof else b""  # noqa: PLW2901 - what is left of this slice
+                frame = None if frame.eof else frame
     except zstandard.ZstdError as error:
         raise ContentError(f"broken zstd stream: {error}") from error
+    if frame is not None:
+        raise ContentError("zstd stream ends early")
+
+
+def _slices(head: bytes, source: Iterator[bytes | memoryview], size: int) -> Iterator[bytes]:
+    """Give the stream in slices of at most `size` bytes."""
+    for chunk in chain((head,), source):
+        view = memoryview(chunk)
+        for start in range(0, len(view), size):
+            yield bytes(view[start : start + size])
 
 
 def gzip(content: bytes) -> bytes:

@@ -1,0 +1,128 @@
+import errno
+import threading
+
+import pytest
+
+from common.content import DirectoryStore, Written, verified
+from common.digest import digest_of
+from common.errors import ContentError, NotFoundError, SpaceError
+from common.oci.descriptor import Descriptor
+from common.transfer import copy
+
+
+class Memory:
+    """A source of bytes in memory that can lie."""
+
+    def __init__(self, contents):
+        self.contents = contents
+
+    def read(self, blob, start=0):
+        content = self.contents.get(blob.digest)
+        if content is None:
+            raise NotFoundError(f"{blob.digest}: gone")
+        for i in range(start, len(content), 7):
+            yield content[i : i + 7]
+
+
+class Counting:
+    def __init__(self):
+        self.lock, self.total, self.items = threading.Lock(), 0, set()
+
+    def begin(self, what, total): ...
+
+    def end(self): ...
+
+    def waiting(self, what): ...
+
+    def item(self, name, size):
+        with self.lock:
+            self.items.add(name)
+
+    def item_end(self, name):
+        with self.lock:
+            self.items.discard(name)
+
+    def advance(self, size, item=""):
+        with self.lock:
+            self.total += size
+
+
+def blob(content, size=None):
+    return Descriptor("application/octet-stream", digest_of(content), len(content) if size is None else size)
+
+
+def test_copies_all_and_counts_every_byte_once(tmp_path):
+    contents = [bytes([i]) * (i * 11) for i in range(30)]
+    source = Memory({digest_of(c): c for c in contents})
+    progress = Counting()
+    outcomes = list(copy([blob(c) for c in contents], source, DirectoryStore(tmp_path), jobs=4, progress=progress))
+    assert {o.blob.digest for o in outcomes if o.written is Written.COPIED} == {digest_of(c) for c in contents}
+    assert progress.total == sum(len(c) for c in contents)
+    assert not progress.items
+    again = list(copy([blob(c) for c in contents], source, DirectoryStore(tmp_path), jobs=4))
+    assert {o.written for o in again} == {Written.PRESENT}
+
+
+def test_one_bad_blob_does_not_stop_the_others(tmp_path):
+    good, bad, gone = b"good" * 100, b"bad!" * 100, b"gone"
+    source = Memory({digest_of(good): good, digest_of(bad): b"BAD!" * 100})
+    outcomes = {o.blob.digest: o for o in copy([blob(gone), blob(bad), blob(good)], source, DirectoryStore(tmp_path), jobs=2)}
+    assert isinstance(outcomes[digest_of(gone)].error, NotFoundError)
+    assert isinstance(outcomes[digest_of(bad)].error, ContentError)
+    assert outcomes[digest_of(good)].written is Written.COPIED
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [digest_of(good)[7:]]
+
+
+class Retrying:
+    """A sink that breaks after some bytes and asks for the rest again."""
+
+    def __init__(self):
+        self.content = b""
+
+    def write(self, blob, read):
+        self.content = bytes(next(read(0)))
+        self.content += b"".join(bytes(chunk) for chunk in read(len(self.content)))
+        return Written.COPIED
+
+
+def test_reading_again_from_the_middle_is_verified_and_counted_once():
+    content = b"0123456789" * 50
+    sink, progress = Retrying(), Counting()
+    (outcome,) = copy([blob(content)], Memory({digest_of(content): content}), sink, jobs=1, progress=progress)
+    assert outcome.error is None
+    assert sink.content == content
+    assert progress.total == len(content)
+
+
+class Full:
+    def write(self, blob, read):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_stops_everything():
+    content = b"x" * 10
+    with pytest.raises(SpaceError, match="no space left"):
+        list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Full(), jobs=2))
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "message"),
+    [(b"abc", 4, "ended after 3 of 4"), (b"abcd", 3, "longer than the 3"), (b"", 1, "ended after 0 of 1")],
+)
+def test_wrong_size_is_found(content, size, message):
+    descriptor = Descriptor("x", digest_of(content), size)
+    with pytest.raises(ContentError, match=message):
+        list(verified(iter([content] if content else []), descriptor))
+
+
+def test_the_last_chunk_is_held_back_until_the_digest_is_right():
+    chunks = verified(iter([b"abc", b"def"]), Descriptor("x", digest_of(b"other."), 6))
+    assert next(chunks) == b"abc"
+    with pytest.raises(ContentError, match="content has digest"):
+        next(chunks)
+
+
+def test_an_empty_blob_is_verified_too():
+    assert list(verified(iter([]), blob(b""))) == []
+    with pytest.raises(ContentError):
+        list(verified(iter([]), Descriptor("x", digest_of(b"x"), 0)))
