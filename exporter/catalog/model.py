@@ -141,3 +141,8 @@ class Catalog:
     packages: Mapping[str, Package]
     others: tuple[Blob, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def bundles(self) -> Iterator[Bundle]:
+        """Every bundle of every package."""
+        return (bundle for package in self.packages.values() for bundle in package.bundles.values())

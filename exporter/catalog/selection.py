@@ -1,0 +1,248 @@
+"""Catalog + request → smaller catalog, with the reason for every bundle. Pure.
+
+The rules are those of design/selection.md and facts/oc-mirror.md §2.2. What was asked for and is not there is an error, before
+anything is fetched; what is wrong with a package of the catalog is a problem, and the other packages go on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from common.archive.inventory import Problem, ProblemCode
+from common.errors import CatalogError, UsageError
+from exporter.catalog import trim
+from exporter.catalog.channel_selection import STRANDED, Kept, everything, head_only, in_range, one_version
+from exporter.catalog.model import Catalog, Channel, Package
+from exporter.catalog.update_graph import UpdateGraph
+from exporter.catalog.validation import validate_package
+from exporter.catalog.version import Bounds, Version
+from exporter.imageset import OperatorRequest, PackageRequest
+
+_NEAR = 3
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a bundle is kept or not."""
+
+    package: str
+    bundle: str
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is kept. `reasons` has every bundle of the kept packages, by package and bundle name.
+
+    `unmodified`: everything was asked for, so the original catalog image goes along untouched. `notes` are sentences for
+    people: a default channel that was chosen, a channel that became empty.
+    """
+
+    catalog: Catalog
+    reasons: tuple[Reason, ...]
+    problems: tuple[Problem, ...]
+    unmodified: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    """What selecting has found out so far."""
+
+    packages: dict[str, Package] = field(default_factory=dict)
+    reasons: list[Reason] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def select(catalog: Catalog, request: OperatorRequest) -> Selection:
+    """Return what `request` keeps of `catalog`.
+
+    Raises UsageError for an unknown package, channel or version, naming near ones, and for a default channel that would be lost
+    with several others left; CatalogError when nothing that was asked for could be served.
+    """
+    whole = request.full and not request.packages
+    wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages)
+    found = _Found(problems=_problems_of(catalog, None if not request.packages else {one.name for one in wanted}))
+    for one in sorted(wanted, key=lambda one: one.name):
+        package = catalog.packages.get(one.name)
+        if package is None:
+            raise _unknown("package", one.name, f"catalog {request.catalog}", catalog.packages)
+        _add(found, package, one, request.full, whole)
+    if wanted and not found.packages:
+        raise _nothing_left(request, found)
+    kept = Catalog(found.packages, catalog.others)
+    return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
+
+
+def _add(found: _Found, package: Package, request: PackageRequest, full: bool, whole: bool) -> None:
+    """Select from one package; if OLM would refuse it, leave it out and say so."""
+    try:
+        chosen, outcomes, notes = _select_package(package, request, full)
+    except CatalogError as error:
+        found.problems.append(_problem(package.name, f"left out: {error.message}"))
+        return
+    findings = list(validate_package(chosen))
+    if fatal := [finding for finding in findings if finding.fatal]:
+        found.problems += [_problem(one.subject, f"package left out, for OLM would refuse it: {one.message}") for one in fatal]
+        return
+    # A reference that cannot be parsed is the business of `related_images.py`, which names the image as well.
+    found.problems += [_problem(one.subject, one.message) for one in findings if "image reference" not in one.message]
+    found.packages[package.name] = package if whole else chosen
+    found.reasons += _reasons(package, chosen, outcomes, whole)
+    found.problems += _unreachable(package, outcomes)
+    found.notes += notes
+
+
+def _select_package(package: Package, request: PackageRequest, full: bool) -> tuple[Package, Mapping[str, Kept], list[str]]:
+    """Return the smaller package, what happened to each of its wanted channels, and notes."""
+    outcomes = {channel.name: kept for channel, kept in _channels(package, request, full)}
+    channels = {name: trim.with_entries(package.channels[name], kept.kept) for name, kept in outcomes.items() if kept.kept}
+    notes = [
+        f"{package.name}: channel {name} is left out: nothing in it is in range" for name in outcomes if name not in channels
+    ]
+    if not channels:
+        raise _nothing_in_range(package, request)
+    default, why = _default_channel(package, request, tuple(channels))
+    bundles = {entry.name for channel in channels.values() for entry in channel.entries}
+    chosen = replace(
+        trim.with_default(package, default),
+        channels=channels,
+        bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
+        deprecations=trim.with_deprecations(package.deprecations, channels, bundles),
+    )
+    return chosen, outcomes, [*notes, *why]
+
+
+def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator[tuple[Channel, Kept]]:
+    versions = {name: bundle.version for name, bundle in package.bundles.items() if bundle.version is not None}
+    if not package.channels:
+        raise CatalogError(f"package {package.name} has no channels")
+    for name, bounds in _wanted_channels(package, request):
+        channel = package.channels[name]
+        graph = UpdateGraph.of(channel.entries, f"package {package.name}, channel {name}")
+        kept = _of_channel(graph, versions, bounds, name, full)
+        if not kept.kept and bounds.exact and request.channels:
+            raise _unknown_version(package, name, bounds.exact, graph, versions)
+        yield channel, kept
+
+
+def _wanted_channels(package: Package, request: PackageRequest) -> Iterator[tuple[str, Bounds]]:
+    """Give the channels to look at, each with its range: its own, or the package's."""
+    if not request.channels:
+        yield from ((name, request.bounds) for name in package.channels)
+    for one in sorted(request.channels, key=lambda one: one.name):
+        if one.name not in package.channels:
+            raise _unknown("channel", one.name, f"package {package.name}", package.channels)
+        yield one.name, request.bounds if one.bounds.open else one.bounds
+
+
+def _of_channel(graph: UpdateGraph, versions: Mapping[str, Version], bounds: Bounds, name: str, full: bool) -> Kept:
+    if full:
+        return everything(graph, name)
+    if bounds.open:
+        return head_only(graph, name)
+    if bounds.exact:
+        return one_version(graph, versions, bounds.exact)
+    return in_range(graph, versions, bounds, name)
+
+
+def _default_channel(package: Package, request: PackageRequest, kept: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Return the default channel of what is kept, and a note when it is another one than before."""
+    wanted = request.default_channel
+    if wanted and wanted not in kept:
+        raise UsageError(
+            f"package {package.name}: defaultChannel {wanted!r} is not among the channels kept: {', '.join(kept)}",
+            hint="Keep that channel too, or name one of those.",
+        )
+    if wanted or package.default_channel in kept:
+        return wanted or package.default_channel, []
+    if len(kept) > 1:
+        raise UsageError(
+            f"package {package.name}: the selection drops its default channel {package.default_channel!r}",
+            hint=f"Keep that channel too, or set defaultChannel to one of: {', '.join(kept)}",
+        )
+    return kept[0], [f"{package.name}: {kept[0]} becomes the default channel, for {package.default_channel!r} is not kept"]
+
+
+def _reasons(package: Package, chosen: Package, outcomes: Mapping[str, Kept], whole: bool) -> Iterator[Reason]:
+    order = sorted(outcomes, key=lambda name: (name != chosen.default_channel, name))
+    unlooked: dict[str, list[str]] = {name: [] for name in package.bundles}
+    for channel, entry in package.entries:
+        if channel.name not in outcomes and entry.name in unlooked:
+            unlooked[entry.name].append(channel.name)
+    for name in package.bundles:
+        kept = [why for channel in order if (why := outcomes[channel].kept.get(name))]
+        dropped = [why for channel in order if (why := outcomes[channel].dropped.get(name))]
+        if whole:
+            yield Reason(package.name, name, kept=True, reason="whole catalog")
+        elif kept:
+            yield Reason(package.name, name, kept=True, reason=_joined(kept))
+        else:
+            elsewhere = [f"in channel {', '.join(unlooked[name])}, which was not asked for"] if unlooked[name] else []
+            reason = _joined([*dropped, *elsewhere]) or "in no channel"
+            yield Reason(package.name, name, kept=False, reason=reason)
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Problem]:
+    """Give a problem for each bundle that nobody could install: stranded, or in no channel at all."""
+    placed = {entry.name for _, entry in package.entries}
+    for name in package.bundles:
+        if name not in placed:
+            yield _problem(f"{package.name}/{name}", "is in no channel, so it cannot be installed", "warning")
+    for channel, kept in outcomes.items():
+        for name, why in kept.dropped.items():
+            if why == STRANDED:
+                yield _problem(f"{package.name}/{name}", f"{why} (channel {channel})", "warning")
+
+
+def _problems_of(catalog: Catalog, names: set[str] | None) -> list[Problem]:
+    """Return the reader's problems, of the packages asked for alone where some were named."""
+    return [one for one in catalog.problems if names is None or one.subject.partition("/")[0] in names]
+
+
+def _problem(subject: str, message: str, severity: Literal["error", "warning"] = "error") -> Problem:
+    return Problem(severity, ProblemCode.CATALOG_INVALID, subject, message)
+
+
+def _unknown(what: str, name: str, where: str, known: Iterable[str]) -> UsageError:
+    listed = sorted(known)
+    near = difflib.get_close_matches(name, listed, _NEAR, 0.5)
+    shown = ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
+    return UsageError(
+        f"{where} has no {what} {name!r}",
+        hint=f"Near it: {', '.join(near)}" if near else f"It has: {shown}",
+    )
+
+
+def _unknown_version(
+    package: Package, channel: str, wanted: Version, graph: UpdateGraph, versions: Mapping[str, Version]
+) -> UsageError:
+    known = [str(versions[name]) for name in graph.entries if name in versions]
+    return _unknown("version", str(wanted), f"package {package.name}, channel {channel}", known)
+
+
+def _nothing_in_range(package: Package, request: PackageRequest) -> UsageError:
+    known = sorted((bundle.version for bundle in package.bundles.values() if bundle.version), key=lambda one: one.key)
+    exact = request.bounds.exact
+    if exact:
+        return _unknown("version", str(exact), f"package {package.name}", [str(one) for one in known])
+    asked = [(request.name, request.bounds), *((one.name, one.bounds) for one in request.channels)]
+    ranges = ", ".join(f"{bounds.text} of {name}" for name, bounds in asked if not bounds.open)
+    extent = f"Its versions go from {known[0]} to {known[-1]}." if known else "It has no versions."
+    return UsageError(f"package {package.name}: nothing is in the range {ranges}", hint=extent)
+
+
+def _nothing_left(request: OperatorRequest, found: _Found) -> CatalogError:
+    first = found.problems[0] if found.problems else None
+    why = f": {first.subject}: {first.message}" if first else ""
+    return CatalogError(f"nothing of catalog {request.catalog} could be served{why}")

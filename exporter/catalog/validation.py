@@ -1,0 +1,187 @@
+"""What OLM demands of a catalog before it serves it: the rules of `opm validate`, and one more.
+
+A *fatal* finding makes OLM refuse the whole catalog, so nothing with one is written. The others harm one bundle or package, or
+are rules that only opm of 2026 has: what a publisher's own opm serves is carried and named. Source: facts/openshift.md §2.3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from common.errors import CatalogError, UsageError
+from common.reference import Reference
+from exporter.catalog.model import (
+    BUNDLE,
+    BUNDLE_OBJECT,
+    CHANNEL,
+    CSV_METADATA,
+    PACKAGE,
+    Bundle,
+    Catalog,
+    Channel,
+    Package,
+)
+from exporter.catalog.update_graph import UpdateGraph, names
+from exporter.catalog.version import OlmRange
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that does not hold. `subject` is `package` or `package/bundle`."""
+
+    subject: str
+    message: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"
+
+
+class PackageValue(msgspec.Struct):
+    """The value of an `olm.package` property."""
+
+    package_name: str = msgspec.field(name="packageName", default="")
+    version: str = ""
+    release: str = ""
+
+
+def validate(catalog: Catalog) -> list[Finding]:
+    """Return every rule that a catalog breaks, packages in order."""
+    return [finding for package in catalog.packages.values() for finding in validate_package(package)]
+
+
+def validate_package(package: Package) -> Iterator[Finding]:
+    """Give every rule that a package breaks."""
+    rules: tuple[Callable[[Package], Iterable[tuple[str, bool]]], ...] = (_package_rules, _deprecation_rules)
+    for rule in rules:
+        for message, fatal in rule(package):
+            yield Finding(package.name, message, fatal)
+    for channel in package.channels.values():
+        for message, fatal in _channel_rules(package, channel):
+            yield Finding(package.name, f"channel {channel.name}: {message}", fatal)
+    for bundle in package.bundles.values():
+        for message, fatal in _bundle_rules(package, bundle):
+            yield Finding(f"{package.name}/{bundle.name}", message, fatal)
+
+
+def _package_rules(package: Package) -> Iterator[tuple[str, bool]]:
+    if not _DNS_LABEL.fullmatch(package.name):
+        yield f"{package.name!r} is no DNS label (RFC 1123)", True
+    if not package.channels:
+        yield "has no channels", True
+    if not package.default_channel:
+        yield "has no default channel", True
+    elif package.default_channel not in package.channels:
+        yield f"the default channel {package.default_channel!r} does not exist", True
+    releases = Counter((value.version, value.release) for bundle in package.bundles.values() for value in _values(bundle))
+    for (version, release), count in releases.items():
+        if count > 1:
+            yield f"version {version}{release and f' release {release}'} is there {count} times", True
+    placed = {entry.name for _, entry in package.entries}
+    if homeless := [name for name in package.bundles if name not in placed]:
+        yield f"bundles in no channel: {names(homeless)}", True
+
+
+def _channel_rules(package: Package, channel: Channel) -> Iterator[tuple[str, bool]]:
+    if missing := [entry.name for entry in channel.entries if entry.name not in package.bundles]:
+        yield f"entries without a bundle: {names(missing)}", True
+    for entry in channel.entries:
+        if "" in entry.skips:
+            yield f"{entry.name} skips an empty name", True
+        if fault := _range_fault(entry.skip_range):
+            yield f"{entry.name}: skipRange: {fault}", False
+    try:
+        graph = UpdateGraph.of(channel.entries, "")
+    except CatalogError as error:
+        yield error.message.removeprefix(": "), True
+        return
+    if stranded := _stranded(graph):
+        yield f"stranded entries, neither replaced on the way from the head nor skipped: {names(stranded)}", True
+    head = package.bundles.get(graph.head)
+    if head is not None and not head.has(CSV_METADATA, BUNDLE_OBJECT):
+        yield f"its head {head.name} has neither {CSV_METADATA} nor {BUNDLE_OBJECT}: OLM will not list it", False
+
+
+def _stranded(graph: UpdateGraph) -> list[str]:
+    """Return what opm calls stranded: its walk down the chain ends at a replaced bundle that is skipped as well."""
+    walked: set[str] = set()
+    for name in graph.chain:
+        walked.add(name)
+        if name in graph.skipped_by:
+            break
+    return [name for name in graph.entries if name not in walked and name not in graph.skipped_by]
+
+
+def _range_fault(text: str) -> str:
+    try:
+        if text:
+            OlmRange.parse(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _bundle_rules(package: Package, bundle: Bundle) -> Iterator[tuple[str, bool]]:
+    values = list(_values(bundle))
+    if len(values) != 1:
+        yield f"has {len(values)} readable {PACKAGE} properties, wanted one", True
+    elif values[0].package_name != package.name:
+        yield f"its {PACKAGE} property names package {values[0].package_name!r}", True
+    if len(values) == 1 and bundle.version is None:
+        yield f"version {bundle.version_text!r} is no semantic version", True
+    if len(values) == 1 and values[0].release and bundle.name != _released_name(values[0]):
+        yield f"has a release, so its name should be {_released_name(values[0])}", False
+    if sum(one.type == CSV_METADATA for one in bundle.properties) > 1:
+        yield f"has more than one {CSV_METADATA}", True
+    if not bundle.image and not bundle.has(BUNDLE_OBJECT):
+        yield "has neither an image nor bundle objects", True
+    for image in (bundle.image, *(related.image for related in bundle.related_images)):
+        if fault := _reference_fault(image):
+            yield fault, False
+
+
+def _values(bundle: Bundle) -> Iterator[PackageValue]:
+    for one in bundle.properties:
+        if one.type == PACKAGE:
+            try:
+                yield msgspec.json.decode(one.value, type=PackageValue)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+
+
+def _released_name(value: PackageValue) -> str:
+    return f"{value.package_name}-v{value.version}-{value.release}"
+
+
+def _reference_fault(image: str) -> str:
+    try:
+        if image:
+            Reference.parse(image)
+    except UsageError as error:
+        return error.message
+    return ""
+
+
+def _deprecation_rules(package: Package) -> Iterator[tuple[str, bool]]:
+    entries = package.deprecations.entries if package.deprecations else ()
+    known = {CHANNEL: package.channels, BUNDLE: package.bundles}
+    for one in entries:
+        of, name = one.reference.schema, one.reference.name
+        if not one.message:
+            yield f"deprecation of {of} {name!r} without a message", True
+        if of == PACKAGE and name:
+            yield f"deprecation of the package itself names {name!r}", True
+        elif of in known and name not in known[of]:
+            yield f"deprecation of a {of} that is not there: {name!r}", True
+        elif of not in (PACKAGE, CHANNEL, BUNDLE):
+            yield f"deprecation of something unknown: {of!r}", True
+    for (of, name), count in Counter((one.reference.schema, one.reference.name) for one in entries).items():
+        if count > 1:
+            yield f"{count} deprecations of {of} {name!r}", True
