@@ -1,0 +1,125 @@
+"""Every image that a bundle needs, from all the places that the catalog itself shows, and what is wrong with the rest.
+
+Reads the bundle's image, its `relatedImages`, and the ClusterServiceVersion where the catalog has it inline; what hides in the
+latter is `csv_images.py`'s. Sources: facts/openshift.md §8, design/selection.md *Images of a bundle*.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import UsageError
+from common.reference import Reference
+from common.serialization import DocumentError, load_yaml_documents
+from exporter.catalog.csv_images import KIND as CSV
+from exporter.catalog.csv_images import FoundImage, Origin, images_in_csv
+from exporter.catalog.model import BUNDLE_OBJECT, Bundle
+
+_PLACEHOLDER = re.compile(r"[$<>{}]|REPLACE|PLACEHOLDER|CHANGEME|^(?:TODO|TBD|N/A|none|null)$", re.IGNORECASE)
+_INTERNAL = re.compile(
+    r"registry-proxy(?:-stage)?\.engineering\.redhat\.com|registry\.stage\.redhat\.io|.*\.svc(?:\.cluster\.local)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleImage:
+    """An image of a bundle. `name` is what the publisher calls it; empty for the bundle image itself."""
+
+    reference: Reference
+    kind: ImageKind
+    name: str
+    origin: Origin
+
+
+def images_of(bundle: Bundle) -> tuple[tuple[BundleImage, ...], tuple[Problem, ...]]:
+    """Return every image of a bundle once, in the order found, and a problem for each entry that is none.
+
+    References are trimmed, rid of `docker://`, and given `latest` where they have neither tag nor digest. The subject of a
+    problem is `package/bundle`. Never raises for what a bundle holds.
+    """
+    images: dict[Reference, BundleImage] = {}
+    problems: dict[tuple[str, str], Problem] = {}
+    found = list(_found(bundle))
+    usable = {one.name for one in found if one.name and one.text.strip()}
+    for one in found:
+        if not one.text.strip() and one.name in usable:
+            continue  # another place has what is missing here
+        result = _image(bundle, one)
+        if isinstance(result, BundleImage):
+            images.setdefault(result.reference, result)
+        else:
+            problems.setdefault((result.code, one.text.strip() or one.name), result)
+        if isinstance(result, BundleImage) and one.origin is Origin.VALUE:
+            problems.setdefault((ProblemCode.RELATED_IMAGE_RECOVERED, one.text.strip()), _recovered(bundle, one))
+    return tuple(images.values()), tuple(problems.values())
+
+
+def _found(bundle: Bundle) -> Iterator[FoundImage]:
+    if bundle.image.strip() or not bundle.has(BUNDLE_OBJECT):
+        yield FoundImage("", bundle.image, Origin.BUNDLE)
+    for one in bundle.related_images:
+        recovered = not one.image.strip() and bool(one.value.strip())
+        yield FoundImage(one.name, one.value if recovered else one.image, Origin.VALUE if recovered else Origin.LIST)
+    for csv in inline_csvs(bundle):
+        yield from images_in_csv(csv)
+
+
+def inline_csvs(bundle: Bundle) -> Iterator[Any]:
+    """Give each ClusterServiceVersion that the catalog has inside `olm.bundle.object`, as JSON values."""
+    for value in bundle.values(BUNDLE_OBJECT):
+        data = value.get("data") if isinstance(value, dict) else None
+        for resource in _resources(data) if isinstance(data, str) else ():
+            if isinstance(resource, dict) and resource.get("kind") == CSV:
+                yield resource
+
+
+def _resources(data: str) -> Iterable[Any]:
+    try:
+        raw = base64.b64decode(data, validate=True)
+        if f'"{CSV}"'.encode() not in raw and f" {CSV}".encode() not in raw:
+            return ()  # most objects are something else, and large
+        return [msgspec.json.decode(raw)] if raw.lstrip()[:1] == b"{" else list(load_yaml_documents(raw, BUNDLE_OBJECT))
+    except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError):
+        return ()
+
+
+def _image(bundle: Bundle, one: FoundImage) -> BundleImage | Problem:
+    text = one.text.strip().removeprefix("docker://").strip()
+    if not text:
+        return _problem(bundle, ProblemCode.RELATED_IMAGE_EMPTY, f"{_label(one)} has no reference")
+    if _PLACEHOLDER.search(text):
+        return _problem(bundle, ProblemCode.RELATED_IMAGE_INVALID, f"{_label(one)} is a placeholder: {text[:200]!r}")
+    try:
+        reference = Reference.parse(text)
+    except UsageError as error:
+        return _problem(bundle, ProblemCode.RELATED_IMAGE_INVALID, f"{_label(one)}: {error.message}")
+    if _INTERNAL.fullmatch(re.sub(r":\d+$", "", reference.registry)):
+        message = f"{_label(one)}: {reference} is in a registry that only its publisher reaches"
+        return _problem(bundle, ProblemCode.RELATED_IMAGE_INTERNAL, message)
+    if reference.tag is None and reference.digest is None:
+        reference = replace(reference, tag="latest")
+    kind = ImageKind.BUNDLE if one.origin is Origin.BUNDLE else ImageKind.RELATED
+    return BundleImage(reference, kind, one.name, one.origin)
+
+
+def _recovered(bundle: Bundle, one: FoundImage) -> Problem:
+    message = f"image {one.name!r} of relatedImages is under `value`, not `image`; carried all the same: {one.text.strip()}"
+    return _problem(bundle, ProblemCode.RELATED_IMAGE_RECOVERED, message, "warning")
+
+
+def _label(one: FoundImage) -> str:
+    if one.origin is Origin.BUNDLE:
+        return "the bundle image"
+    return f"image {one.name!r} of {one.origin}" if one.name else f"an image without a name of {one.origin}"
+
+
+def _problem(bundle: Bundle, code: ProblemCode, message: str, severity: Literal["error", "warning"] = "error") -> Problem:
+    return Problem(severity, code, f"{bundle.package}/{bundle.name}", message)
