@@ -1,0 +1,160 @@
+"""Source reference → mirror reference: the one rule that push, resources and serve follow. Pure.
+
+`HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail with `-`
+for registries without nesting (docs/registry.md, *Paths on the mirror*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
+from common.digest import Digest, hex_of
+from common.errors import UsageError
+from common.reference import Reference, is_host, is_repository
+
+OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The registry pushed to: host, an optional path before all repositories, and how source paths are laid below it."""
+
+    host: str
+    prefix: str = ""
+    max_path_components: int | None = None
+    keep_source_host: bool = False
+
+    @classmethod
+    def parse(cls, text: str, *, max_path_components: int | None = None, keep_source_host: bool = False) -> Mirror:
+        """Read `HOST[:PORT][/PREFIX]`. Raises UsageError."""
+        host, slash, prefix = text.removesuffix("/").partition("/")
+        if not is_host(host) or (slash and not is_repository(prefix)):
+            raise UsageError(
+                f"not a registry: {text[:200]!r}", hint="Wanted: HOST[:PORT][/PREFIX], for example registry.example:5000/mirror"
+            )
+        taken = len(prefix.split("/")) if prefix else 0
+        if max_path_components is not None and max_path_components <= taken:
+            raise UsageError(
+                f"--max-path-components {max_path_components} leaves no room below the prefix {prefix!r}",
+                hint=f"Wanted: at least {taken + 1}.",
+            )
+        return cls(host, prefix, max_path_components, keep_source_host)
+
+    @property
+    def joins_paths(self) -> bool:
+        """Whether repositories may end otherwise than their sources, so that rules need repository scope."""
+        return self.max_path_components is not None
+
+    def repository(self, source: Reference) -> Reference:
+        """Return the repository on the mirror for a source."""
+        path = source.repository
+        if self.keep_source_host:
+            path = f"{source.registry.replace(':', '-').strip('[]')}/{path}"
+        return self.at(path)
+
+    def at(self, path: str) -> Reference:
+        """Return the repository for a path below the prefix."""
+        parts = [part for part in self.prefix.split("/") if part] + path.split("/")
+        limit = self.max_path_components
+        if limit is not None and len(parts) > limit:
+            parts = [*parts[: limit - 1], "-".join(parts[limit - 1 :])]
+        joined = "/".join(parts).lower()
+        if not is_repository(joined):
+            raise UsageError(f"{joined[:300]!r} is no repository path", hint="Choose a shorter or simpler --registry prefix.")
+        return Reference(self.host, joined)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedImage:
+    """An image of the inventory and where it goes. `source` is None for a catalog that was a directory."""
+
+    record: ImageRecord
+    digest: Digest
+    source: Reference | None
+    repository: Reference
+    tags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What the inventory calls the image."""
+        return self.record.source
+
+    @property
+    def pinned(self) -> Reference:
+        """The image on the mirror, by digest."""
+        return self.repository.pinned(self.digest)
+
+    def tagged(self, tag: str) -> Reference:
+        """Return the image on the mirror under one of its tags."""
+        return Reference(self.repository.registry, self.repository.repository, tag)
+
+
+def stable_tag(digest: Digest) -> str:
+    """Return the tag that keeps garbage collection away from an image whose other tags move (docs/registry.md, *Writing*)."""
+    return f"hub-sha256-{hex_of(digest)}"
+
+
+def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
+    """Return every resolved image of the inventory with its place, in the inventory's order.
+
+    Raises UsageError when two sources would meet in one repository under one tag with different digests, or when a target
+    repository is no repository path.
+    """
+    names = {(catalog.source, catalog.image): catalog for catalog in inventory.catalogs}
+    mapped = tuple(
+        _map(image, image.digest, names.get((image.source, image.digest)), mirror)
+        for image in inventory.images
+        if image.digest is not None
+    )
+    _refuse_collisions(mapped)
+    return mapped
+
+
+def map_catalog(catalog: CatalogRecord, images: Iterable[MappedImage]) -> MappedImage:
+    """Return the image of a catalog among mapped images. Raises UsageError when the inventory has none."""
+    for image in images:
+        if image.record.kind is ImageKind.CATALOG and (image.record.source, image.digest) == (catalog.source, catalog.image):
+            return image
+    raise UsageError(f"the inventory lists the catalog {catalog.name}, but no image for it")
+
+
+def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
+    """Return `SRC=DST` lines as `oc image mirror -f` reads them, sorted: sources by digest, destinations by tag.
+
+    A rebuilt catalog exists nowhere but in the archive and on the mirror, so it has no line.
+    """
+    lines = set()
+    for image in images:
+        exists = image.source is not None and image.source.digest in (None, image.digest)
+        if exists and image.source is not None and image.record.kind is not ImageKind.CATALOG:
+            lines.update(f"{image.source.pinned(image.digest)}={image.tagged(tag)}" for tag in image.tags)
+    return sorted(lines)
+
+
+def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror) -> MappedImage:
+    source = None if catalog is not None and catalog.digest is None else Reference.parse(record.source)
+    target = record.target_repository or None
+    if target:
+        repository = mirror.at(target)
+    elif source is not None:
+        repository = mirror.repository(source)
+    else:
+        assert catalog is not None
+        repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
+    chosen = record.target_tag or record.tag or None
+    tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
+    return MappedImage(record, digest, source, repository, tags)
+
+
+def _refuse_collisions(images: Iterable[MappedImage]) -> None:
+    seen: dict[Reference, MappedImage] = {}
+    for image in images:
+        for tag in image.tags:
+            other = seen.setdefault(image.tagged(tag), image)
+            if other.digest != image.digest:
+                raise UsageError(
+                    f"{other.name} and {image.name} would both become {image.tagged(tag)}, with different content",
+                    hint="Add --keep-source-host, or give one of them another targetRepo or targetTag.",
+                )
