@@ -99,9 +99,14 @@ class ArchiveUntrustedError(ArchiveError):
 
 
 class RegistryError(HubError):
-    """A registry refused or could not be reached."""
+    """A registry refused or could not be reached. `status` (HTTP) and `code` (the registry's own) are 0 and "" without an answer."""
 
     exit_code = ExitCode.REGISTRY
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
 
 
 class RegistryUnreachableError(RegistryError):

@@ -40,7 +40,7 @@ class Secrets:
         for secret in known:
             text = text.replace(secret, _MASK)
         for pattern in _PATTERNS:
-            text = pattern.sub(rf"\\g<1>{_MASK}", text)
+            text = pattern.sub(rf"\g<1>{_MASK}", text)
         return text
 
 

@@ -1,0 +1,222 @@
+"""The registry client: documents, blobs, uploads. Start reading here; each step is a module beside this one.
+
+Registries are asked as the OCI distribution specification 1.1 says. Reads (`document`, `blob`, `blob_bytes`) go through the
+mirrors of registries.conf; the questions about what is already there, and all writes, go to the host that was named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from common.content import Chunks, Written, verified
+from common.digest import Digest, digest_of, parse_digest
+from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
+from common.log import logger
+from common.oci.descriptor import Descriptor
+from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
+from common.oci.media_types import ACCEPT
+from common.reference import Reference, is_tag
+from common.registry.download import Download
+from common.registry.exchange import Call, Exchange
+from common.registry.hosts import load_hosts
+from common.registry.settings import Clock, RegistrySettings
+from common.registry.upload import Uploader
+
+MAX_TAGS = 1_000_000
+_MAX_PAGE = 16 * 1024 * 1024
+_MAX_PAGES = 10_000
+_NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
+_LOG = logger(__name__)
+T = TypeVar("T")
+
+
+def _nobody(_what: str) -> None:
+    """Tell nobody."""
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class RegistryClient:
+    """Asks registries. A context manager, shared by threads.
+
+    `notify` hears why nothing moves ("quay.io asked to wait 30 s"), and an empty text when it moves again; any thread may
+    call it. Every method raises RegistryError, ContentError for content that is not what it should be, and UsageError for a
+    configuration file that cannot be read.
+    """
+
+    def __init__(
+        self, settings: RegistrySettings, *, clock: Clock | None = None, notify: Callable[[str], None] = _nobody
+    ) -> None:
+        clock = clock or Clock()
+        self._hosts = load_hosts(settings)
+        self._exchange = Exchange(settings, self._hosts, clock, notify)
+        self._download = Download(self._exchange, clock)
+        self._uploader = Uploader(self._exchange, settings.timeouts.closing_put_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._exchange.close()
+
+    def ping(self, host: str) -> None:
+        """Ask `host` whether it is a registry and takes our credentials. Writes nothing."""
+        self._exchange.ask(Call("GET", Reference(host, ""), "/v2/", "/v2/", host))
+
+    def document(self, reference: Reference) -> Document:
+        """Return the manifest or index that a digest or tag names; a digest wins over a tag. At most 16 MiB."""
+        return self._read(reference, self._document)
+
+    def head(self, reference: Reference) -> Descriptor | None:
+        """Return what the registry has under a digest or tag, without fetching it; None when there is nothing."""
+        self._hosts.check_allowed(reference)
+        try:
+            call = replace(_manifest_call("HEAD", reference), accept=frozenset({403, 404, 405}))
+            answer = self._exchange.ask(call)
+        except RegistryRefusedError:
+            return self._document_descriptor(reference)
+        if answer.status == httpx.codes.NOT_FOUND:
+            return None
+        described = _described(answer.headers, reference) if answer.status == httpx.codes.OK else None
+        return described or self._document_descriptor(reference)
+
+    def has_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Say whether the repository holds a blob."""
+        self._hosts.check_allowed(repository)
+        return self._uploader.has(repository, Descriptor("", digest, 0))
+
+    def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
+        """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte."""
+        places = self._hosts.places(repository.pinned(blob.digest))
+        position = start
+        for place in places:
+            try:
+                for chunk in self._download.stream(place, blob, position):
+                    position += len(chunk)
+                    yield chunk
+            except RegistryError as error:
+                if place == places[-1]:
+                    raise
+                _LOG.info("%s: next place: %s", blob.digest, error.message)
+            else:
+                return
+
+    def blob_bytes(self, repository: Reference, blob: Descriptor, limit: int) -> bytes:
+        """Return a small blob, verified. Raises ContentError when it has more than `limit` bytes."""
+        if blob.size > limit:
+            raise ContentError(f"{repository.name}@{blob.digest}: {blob.size} bytes; the limit is {limit}")
+        return b"".join(bytes(chunk) for chunk in verified(self.blob(repository, blob), blob))
+
+    def upload(
+        self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks], mount_from: Sequence[Reference] = ()
+    ) -> Written:
+        """Write a blob that is not there: MOUNTED from one of `mount_from` where that works, else COPIED from `read(0)`."""
+        self._hosts.check_allowed(repository)
+        return self._uploader.upload(repository, blob, read, mount_from)
+
+    def put_manifest(self, reference: Reference, raw: bytes, media_type: str) -> None:
+        """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest."""
+        self._hosts.check_allowed(reference)
+        name = reference.tag or reference.digest or digest_of(raw)
+        call = replace(
+            _manifest_call("PUT", reference),
+            url=f"/v2/{reference.repository}/manifests/{name}",
+            headers={"Content-Type": media_type},
+            body=lambda: iter([raw]),
+            length=len(raw),
+            writes=True,
+        )
+        answer = self._exchange.ask(call)
+        stored = answer.headers.get("Docker-Content-Digest", "")
+        if stored.startswith("sha256:") and stored != digest_of(raw):
+            raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
+
+    def tags(self, repository: Reference) -> Iterator[str]:
+        """Give the tags of a repository, page by page."""
+        url = f"/v2/{repository.repository}/tags/list"
+        count = 0
+        for _ in range(_MAX_PAGES):
+            answer = self._exchange.ask(Call("GET", repository, url, "tags", repository.name), _MAX_PAGE)
+            for tag in _tags(answer.body, repository):
+                count += 1
+                if count > MAX_TAGS:
+                    raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
+                yield tag
+            following = _NEXT.match(answer.headers.get("Link", ""))
+            if not following:
+                return
+            url = answer.url.join(following[1]).raw_path.decode()
+        raise ContentError(f"{repository.name}: more than {_MAX_PAGES} pages of tags")
+
+    def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:
+        """Run `action` at each place of `reference` until one has an answer; the last place's error is the one that counts."""
+        *mirrors, last = self._hosts.places(reference)
+        for place in mirrors:
+            try:
+                return action(place)
+            except HubError as error:
+                _LOG.info("%s: next place: %s", reference, error.message)
+        return action(last)
+
+    def _document(self, reference: Reference) -> Document:
+        answer = self._exchange.ask(_manifest_call("GET", reference), MAX_MANIFEST_SIZE)
+        got = digest_of(answer.body)
+        if reference.digest and got != reference.digest:
+            raise ContentError(
+                f"{reference}: {reference.registry} sent a manifest with digest {got}",
+                hint="The registry, or a proxy, is broken.",
+            )
+        return parse(answer.body, answer.headers.get("Content-Type", ""))
+
+    def _document_descriptor(self, reference: Reference) -> Descriptor | None:
+        """Ask with GET where HEAD says too little (or is forbidden, as behind some proxies)."""
+        try:
+            return self._document(reference).descriptor
+        except RegistryError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+
+def _manifest_call(method: str, reference: Reference) -> Call:
+    name = reference.digest or reference.tag or "latest"
+    return Call(
+        method,
+        reference,
+        f"/v2/{reference.repository}/manifests/{name}",
+        "manifest",
+        str(reference),
+        headers={"Accept": ", ".join(ACCEPT)},
+    )
+
+
+def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | None:
+    """Read a descriptor from the headers of a HEAD; None when one is missing."""
+    digest, size = headers.get("Docker-Content-Digest") or reference.digest or "", headers.get("Content-Length", "")
+    kind = headers.get("Content-Type", "").partition(";")[0].strip()
+    if not digest or not kind or not (size.isascii() and size.isdigit()) or len(size) > 12:  # noqa: PLR2004 - far past 16 MiB
+        return None
+    if reference.digest and digest != reference.digest:
+        raise ContentError(f"{reference}: {reference.registry} says that it has {digest[:80]}")
+    return Descriptor(kind, parse_digest(digest), int(size))
+
+
+def _tags(body: bytes, repository: Reference) -> list[str]:
+    try:
+        found = msgspec.json.decode(body, type=_Tags).tags or []
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
+    return [tag for tag in found if is_tag(tag)]

@@ -1,0 +1,211 @@
+"""Credentials: `auth.json` files as podman, skopeo, oc and docker write them, and credential helpers.
+
+Owns where they are looked for and which entry fits (containers-auth.json(5)); `auth.py` spends them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.errors import UsageError
+from common.log import SECRETS, logger
+from common.reference import DOCKER_HUB
+from common.registry.settings import RegistrySettings
+from common.serialization import decode_json
+
+MAX_FILE = 4 * 1024 * 1024
+_MAX_ANSWER = 64 * 1024
+_HELPER_TIMEOUT_S = 30.0
+_TOKEN_USER = "<token>"  # noqa: S105 - the helper protocol's word for "the secret is an identity token"
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io", DOCKER_HUB})
+_LOG = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user with a password, or an identity token (traded for access tokens), or a registry token (used as it is)."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+    def __post_init__(self) -> None:
+        for secret in (self.password, self.identity_token, self.registry_token):
+            SECRETS.add(secret)
+        if self.password:
+            SECRETS.add(self.basic)
+
+    @property
+    def basic(self) -> str:
+        """The value that follows `Basic` (RFC 7617)."""
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+    def __repr__(self) -> str:
+        return f"Credential({self.username!r}, ***)"
+
+
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+class _File(msgspec.Struct, rename={"cred_helpers": "credHelpers", "creds_store": "credsStore"}):
+    auths: dict[str, _Entry | None] = {}
+    cred_helpers: dict[str, str] = {}
+    creds_store: str = ""
+
+
+class Credentials:
+    """Everything that the caller's files know. Read once, when it is made.
+
+    Raises UsageError for a file that cannot be read, and for `--authfile` or REGISTRY_AUTH_FILE naming no file.
+    """
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._environ = settings.environ
+        self._files = [(path, _read(path)) for path in _paths(settings)]
+
+    def find(self, host: str, repository: str = "") -> Credential | None:
+        """Return what fits `host/repository` best: file by file, the most specific namespace first."""
+        for path, file in self._files:
+            found = self._in_file(path, file, host, repository)
+            if found is not None:
+                return found
+        return None
+
+    def _in_file(self, path: Path, file: _File, host: str, repository: str) -> Credential | None:
+        helpers = {_normal(key): (key, name) for key, name in file.cred_helpers.items()}
+        if _normal(host) in helpers:
+            key, name = helpers[_normal(host)]
+            found = _ask_helper(name, key, self._environ)
+            if found is not None:
+                return found
+        entries = {_normal(key): (key, entry) for key, entry in reversed(file.auths.items()) if entry is not None}
+        for wanted in _namespaces(_normal(host), repository):
+            if wanted in entries:
+                key, entry = entries[wanted]
+                credential = _credential(entry, f"{path}: auths[{key!r}]")
+                if credential is not None:
+                    _LOG.debug("credentials of %s: %s, key %s", host, path, key)
+                    return credential
+        if file.creds_store:
+            key = "https://index.docker.io/v1/" if _normal(host) == DOCKER_HUB else host
+            return _ask_helper(file.creds_store, key, self._environ)
+        return None
+
+
+def _paths(settings: RegistrySettings) -> Iterator[Path]:
+    """Give the files that are there, in order of precedence."""
+    environ = settings.environ
+    named = settings.authfile, Path(environ["REGISTRY_AUTH_FILE"]) if environ.get("REGISTRY_AUTH_FILE") else None
+    for path, origin in zip(named, ("--authfile", "REGISTRY_AUTH_FILE"), strict=True):
+        if path is not None:
+            if not path.is_file():
+                raise UsageError(
+                    f"{origin}: no such file: {path}", hint="Make it with podman login --authfile, or name another."
+                )
+            yield path
+    home = Path(environ.get("HOME") or "/nonexistent")
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    config = environ.get("XDG_CONFIG_HOME")
+    docker = environ.get("DOCKER_CONFIG")
+    candidates = (
+        Path(runtime) / "containers/auth.json" if runtime else None,
+        (Path(config) if config else home / ".config") / "containers/auth.json",
+        (Path(docker) if docker else home / ".docker") / "config.json",
+    )
+    yield from (path for path in candidates if path is not None and path.is_file())
+
+
+def _read(path: Path) -> _File:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise UsageError(f"{path}: larger than {MAX_FILE} bytes", hint="This is no credentials file.")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", hint="Mend its permissions, or name another file."
+        ) from error
+    return decode_json(raw or b"{}", _File, str(path))
+
+
+def _normal(key: str) -> str:
+    """Return a key as it is compared: no scheme, no trailing slash, one name for Docker Hub.
+
+    A key with a scheme is docker's old form, where the path names an interface version and not a namespace.
+    """
+    scheme, mark, rest = key.partition("://")
+    text = rest.partition("/")[0] if mark and scheme in ("http", "https") else key.rstrip("/")
+    host, slash, path = text.partition("/")
+    if path in ("v1", "v2"):
+        slash = path = ""
+    return f"{DOCKER_HUB if host in _ALIASES else host}{slash}{path}"
+
+
+def _namespaces(host: str, repository: str) -> Iterator[str]:
+    path = f"{host}/{repository}" if repository else host
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _credential(entry: _Entry, where: str) -> Credential | None:
+    username, password = entry.username, entry.password
+    if entry.auth:
+        SECRETS.add(entry.auth)
+        try:
+            decoded = base64.b64decode(entry.auth, validate=True).decode().rstrip("\0\n")
+        except (binascii.Error, UnicodeDecodeError):
+            decoded = ""
+        username, colon, password = decoded.partition(":")
+        if not colon:
+            raise UsageError(f"{where}: auth is not base64 of user:password", hint="Log in again with podman login.")
+    credential = Credential(username, password, entry.identitytoken, entry.registrytoken)
+    return credential if credential != Credential() else None
+
+
+def _ask_helper(name: str, key: str, environ: Mapping[str, str]) -> Credential | None:
+    """Run `docker-credential-<name> get`; None when it does not know `key`. Raises UsageError when it cannot be run."""
+    program = f"docker-credential-{name}"
+    found = shutil.which(program, path=environ.get("PATH", "")) if _HELPER_NAME.fullmatch(name) else None
+    if found is None:
+        raise UsageError(
+            f"credential helper {program!r} for {key} is not installed", hint="Install it, or take it out of auth.json."
+        )
+    try:
+        done = subprocess.run(  # noqa: S603 - the caller's own configuration names this program
+            [found, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False, env=dict(environ)
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"credential helper {program} for {key}: {type(error).__name__}", hint="Try it by hand.") from error
+    if done.returncode:
+        _LOG.debug("%s knows nothing of %s", program, key)
+        return None
+    return _helper_answer(done.stdout[:_MAX_ANSWER], f"{program} for {key}")
+
+
+def _helper_answer(raw: bytes, where: str) -> Credential | None:
+    try:
+        answer: Any = json.loads(raw)
+        user, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"credential helper {where}: no answer that makes sense", hint="Try it by hand.") from error
+    if not secret:
+        return None
+    return Credential(identity_token=secret) if user == _TOKEN_USER else Credential(user, secret)

@@ -1,0 +1,276 @@
+"""One question to a registry and its answer: authorization, redirects, scheme, and the error when the answer is bad.
+
+Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast). Knows no manifests and no blobs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from common.content import CHUNK_SIZE, Chunks
+from common.errors import ContentError, RegistryRefusedError
+from common.log import SECRETS, logger
+from common.reference import Reference
+from common.registry.auth import Access, Auth
+from common.registry.credentials import Credentials
+from common.registry.hosts import Hosts
+from common.registry.refusal import MAX_ERROR_BODY, PASSING, Question, Trouble, refused, unreachable
+from common.registry.settings import Clock, RegistrySettings
+from common.registry.traffic import Lane, patiently, retry_after_s
+from common.registry.transport import Urllib3Transport
+
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOG = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: `url` is a path (`/v2/…`) or what a registry gave as Location; `subject` is for messages.
+
+    `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
+    `also_from`: a second repository that is read, as mounting does.
+    """
+
+    method: str
+    repository: Reference
+    url: str
+    what: str
+    subject: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accept: frozenset[int] = frozenset()
+    body: Callable[[], Chunks] | None = None
+    length: int = 0
+    writes: bool = False
+    also_from: str = ""
+    read_s: float | None = None
+
+    @property
+    def question(self) -> Question:
+        """This call, for messages."""
+        to = self.repository
+        return Question(to.registry, to.repository, f"{self.method} {self.what}", self.subject, self.writes)
+
+    @property
+    def access(self) -> Access:
+        """What the registry has to allow."""
+        name = self.repository.repository
+        scopes = [f"repository:{name}:{'pull,push' if self.writes else 'pull'}"] if name else []
+        if self.also_from:
+            scopes.append(f"repository:{self.also_from}:pull")
+        return Access(self.repository.registry, name, tuple(scopes))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that was read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: httpx.URL
+
+
+class Exchange:
+    """Asks registries. Shared by threads."""
+
+    def __init__(self, settings: RegistrySettings, hosts: Hosts, clock: Clock, notify: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._hosts = hosts
+        self._clock = clock
+        self._notify = notify
+        times = settings.timeouts
+        self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s)
+        self._http = httpx.Client(
+            transport=Urllib3Transport(settings, hosts),
+            timeout=self._timeout,
+            trust_env=False,
+            headers={"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"},
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),  # none are kept, so none can go astray
+        )
+        self._auth = Auth(Credentials(settings), hosts, self._send_small, clock)
+        self._lock = threading.Lock()
+        self._origins: dict[str, httpx.URL] = {}
+        self._lanes: dict[str, Lane] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
+        """Send a call, again where trouble may pass. Raises RegistryError; ContentError past `limit` bytes."""
+        return patiently(lambda: self.ask_once(call, limit))
+
+    def ask_once(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
+        """Send a call a single time; raises Trouble where another try may help."""
+        with self.open(call) as response:
+            body = _bounded(response, limit)
+            if body is None:
+                raise ContentError(f"{call.subject}: {call.question.registry} sends more than {limit} bytes")
+            return Answer(response.status_code, response.headers, body, response.url)
+
+    @contextmanager
+    def open(self, call: Call) -> Iterator[httpx.Response]:
+        """Send a call a single time and give the response unread. A break while reading becomes Trouble, too."""
+        lane = self.lane(call.repository.registry)
+        with lane.turn():
+            try:
+                response = self._authorized(call)
+                try:
+                    self._judge(call, response, lane)
+                    yield response
+                finally:
+                    response.close()
+            except httpx.TransportError as error:
+                raise unreachable(call.question, error) from error
+        lane.went_well()
+
+    def lane(self, registry: str) -> Lane:
+        """Return the lane to a registry."""
+        with self._lock:
+            if registry not in self._lanes:
+                self._lanes[registry] = Lane(registry, self._settings.jobs, self._clock, self._notify)
+            return self._lanes[registry]
+
+    def _authorized(self, call: Call) -> httpx.Response:
+        """Send, and once more with what a 401 asks for."""
+        used = self._auth.header(call.access, call.question)
+        response = self._followed(call, used)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return response
+        challenges = response.headers.get_list("WWW-Authenticate")
+        _bounded(response, MAX_ERROR_BODY)
+        response.close()
+        return self._followed(call, self._auth.renewed(call.access, challenges, used, call.question))
+
+    def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
+        """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
+        origin = self._origin(call)
+        url = origin.join(call.url)
+        self._check_redirect(call, origin, url)
+        for _ in range(MAX_REDIRECTS + 1):
+            at_home = _same_origin(url, origin)
+            response = self._send(call, url, authorization if at_home else None)
+            if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
+                return response if at_home else _from_elsewhere(call, response)
+            target = url.join(response.headers.get("Location", ""))
+            response.close()
+            self._check_redirect(call, url, target)
+            url = target
+        raise RegistryRefusedError(f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects")
+
+    def _check_redirect(self, call: Call, url: httpx.URL, target: httpx.URL) -> None:
+        host = target.netloc.decode()
+        falls = url.scheme == "https" and target.scheme != "https" and not self._hosts.insecure(host)
+        if falls or target.scheme not in ("http", "https") or not target.host:
+            raise RegistryRefusedError(
+                f"{call.subject}: {call.question.registry} redirects to {target.scheme}://{host}, which is not safe",
+                hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
+            )
+
+    def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
+        headers = dict(call.headers)
+        if authorization:
+            headers["Authorization"] = authorization
+        if call.method in ("PUT", "POST", "PATCH"):
+            headers["Content-Length"] = str(call.length)
+        timeout = self._timeout if call.read_s is None else httpx.Timeout(call.read_s, connect=self._timeout.connect)
+        content = call.body() if call.body else None
+        request = self._http.build_request(call.method, url, headers=headers, content=content, timeout=timeout)  # type: ignore[arg-type]
+        response = self._http.send(request, stream=True, follow_redirects=False)
+        _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
+        return response
+
+    def _judge(self, call: Call, response: httpx.Response, lane: Lane) -> None:
+        status = response.status_code
+        if status < httpx.codes.BAD_REQUEST and status not in _REDIRECTS:
+            return
+        if status in call.accept:
+            return
+        error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"")
+        if status in PASSING:
+            lane.slow_down(retry_after_s(response, self._clock.now_s()))
+            raise Trouble(error)
+        raise error
+
+    def _send_small(self, request: httpx.Request, question: Question) -> httpx.Response:
+        """Send a request of `auth.py`; its answer is small."""
+        request.extensions = {"timeout": self._timeout.as_dict()}
+        request.headers["Accept-Encoding"] = "identity"
+        try:
+            response = self._http.send(request, stream=True, follow_redirects=False)
+            try:
+                body = _bounded(response, MAX_ERROR_BODY) or b""
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            at = Question(request.url.netloc.decode(), question.repository, question.request, question.subject)
+            raise unreachable(at, error) from error
+        return httpx.Response(response.status_code, headers=response.headers, content=body)
+
+    def _origin(self, call: Call) -> httpx.URL:
+        """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""
+        registry = call.repository.registry
+        with self._lock:
+            known = self._origins.get(registry)
+        if known is None:
+            host = self._hosts.contact(registry)
+            known = httpx.URL(f"https://{host}")
+            if self._hosts.insecure(registry) or self._hosts.insecure(host):
+                known = self._probed(known)
+            with self._lock:
+                self._origins[registry] = known
+        return known
+
+    def _probed(self, secure: httpx.URL) -> httpx.URL:
+        _LOG.warning("%s: not verified, as --insecure says", secure.host)
+        try:
+            self._touch(secure)
+        except httpx.TransportError as error:
+            _LOG.debug("%s: %s", secure, error)
+            plain = secure.copy_with(scheme="http")
+            self._touch(plain)
+            return plain
+        return secure
+
+    def _touch(self, origin: httpx.URL) -> None:
+        with self._http.stream("GET", origin.join("/v2/"), follow_redirects=False):
+            """Any answer will do."""
+
+
+def _same_origin(url: httpx.URL, other: httpx.URL) -> bool:
+    return (url.scheme, url.host, _port(url)) == (other.scheme, other.host, _port(other))
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
+    """A signed URL that has run out is mended by asking the registry again; a 401 there is no question to us."""
+    if response.status_code in (400, 401, 403, 404, 410):
+        body = _bounded(response, MAX_ERROR_BODY) or b""
+        response.close()
+        error = refused(call.question, response, body)
+        raise Trouble(RegistryRefusedError(f"{error.message} (after a redirect)", hint="Run again.", status=error.status), 3)
+    return response
+
+
+def _bounded(response: httpx.Response, limit: int) -> bytes | None:
+    """Read a body of at most `limit` bytes; None when there is more."""
+    if response.request.method == "HEAD":
+        return b""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in response.iter_raw(CHUNK_SIZE):
+        size += len(chunk)
+        if size > limit:
+            return None
+        parts.append(bytes(chunk))
+    return b"".join(parts)

@@ -1,0 +1,186 @@
+"""What went wrong, in words: from a response or a broken connection to an error that says what to do next.
+
+Owns which trouble may pass (`Trouble`) and which is final.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+from urllib3.exceptions import NameResolutionError, ProxyError
+
+from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
+from common.log import SECRETS
+
+MAX_ERROR_BODY = 64 * 1024
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
+TRIES = 6
+QUICK_TRIES = 3
+_MAX_TEXT = 300
+_EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_…
+
+
+class Trouble(Exception):  # noqa: N818 - an error is what a person sees; this is one that may pass
+    """Something that may go away. `error` is what to raise when it is still there after `tries` tries."""
+
+    def __init__(self, error: RegistryError, tries: int = TRIES) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.tries = tries
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, for messages: `GET manifest`, of `quay.io/org/image:v1`."""
+
+    registry: str
+    repository: str
+    request: str
+    subject: str
+    writes: bool = False
+
+
+class _Detail(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    errors: list[_Detail] = []
+
+
+def refused(question: Question, response: httpx.Response, body: bytes) -> RegistryError:
+    """Return the error for a response that is not what was hoped for."""
+    status = response.status_code
+    code, text = _own_words(body)
+    says = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
+    message = f"{question.subject}: {question.request} at {question.registry}: {says}"
+    kind: type[RegistryError] = RegistryRefusedError
+    if status in (401, 403):
+        kind = AuthenticationError
+    elif status == 404:  # noqa: PLR2004 - the status
+        kind = NotFoundError
+    return kind(message, hint=_hint(question, status, code), status=status, code=code)
+
+
+def _own_words(body: bytes) -> tuple[str, str]:
+    """Return the registry's error code and text, bounded and on one line (distribution specification, *Error codes*)."""
+    try:
+        details = msgspec.json.decode(body, type=_Details).errors
+        code, text = (details[0].code, details[0].message) if details else ("", "")
+    except (msgspec.DecodeError, RecursionError):
+        code, text = "", "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")
+    return _clean(code)[:64], _clean(text)
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", SECRETS.mask(text[: 4 * _MAX_TEXT]))).strip()[:_MAX_TEXT]
+
+
+_HINTS = {
+    413: "The registry, or a proxy before it, limits the size of a request: raise that limit.",
+    429: "The registry limits requests: log in for a higher limit, lower --jobs, or go on later.",
+}
+
+
+def _hint(question: Question, status: int, code: str) -> str:
+    login = f"log in with podman login {question.registry}, or pass --authfile"
+    if status in (401, 403) and not question.repository:
+        return f"{login[0].upper()}{login[1:]}."
+    if status == 404 and not question.repository:  # noqa: PLR2004 - the status
+        return f"Is {question.registry} a registry? It does not speak the registry protocol, version 2."
+    if status in (401, 403):
+        verb = "write to" if question.writes else "read"
+        return f"Repository {question.repository} does not exist or you may not {verb} it: {login}."
+    if status == 404:  # noqa: PLR2004 - the status
+        what = "does not exist" if code == "NAME_UNKNOWN" else "does not have it"
+        return f"Repository {question.repository} {what}, or you may not read it: check the name, or {login}."
+    if status >= 500:  # noqa: PLR2004 - server errors
+        return "The registry has trouble of its own: look at its log, then run again; what is done is kept."
+    return _HINTS.get(status, "The registry's log says more.")
+
+
+def no_credentials(question: Question) -> AuthenticationError:
+    """Return the error for a registry that asks who we are, when there is nothing to say."""
+    return AuthenticationError(
+        f"{question.subject}: {question.request} at {question.registry}: HTTP 401, and there are no credentials for it",
+        hint=_hint(question, 401, ""),
+        status=401,
+    )
+
+
+def unreachable(question: Question, error: httpx.TransportError) -> Trouble:
+    """Return the trouble for a connection that was not made, or broke."""
+    causes = list(_causes(error))
+    why, hint, tries = _explained(question.registry, causes)
+    return Trouble(
+        RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
+    )
+
+
+def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
+    """Give an error and everything it wraps; urllib3 hides the cause in `args` and `reason`."""
+    if error is None or depth > 8:  # noqa: PLR2004 - deeper than any wrapping, and an end for a cycle
+        return
+    yield error
+    wrapped: list[Any] = [error.__cause__, getattr(error, "reason", None), *error.args]
+    for inner in wrapped:
+        if isinstance(inner, BaseException):
+            yield from _causes(inner, depth + 1)
+
+
+_REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
+    (
+        (ProxyError, httpx.ProxyError),
+        "the proxy does not answer or refuses",
+        "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
+        QUICK_TRIES,
+    ),
+    (
+        (socket.gaierror, NameResolutionError),
+        "unknown host name",
+        "Check the spelling of {host}, and DNS on this machine.",
+        QUICK_TRIES,
+    ),
+    ((ConnectionRefusedError,), "connection refused", "Is the registry running, and is the port of {host} right?", QUICK_TRIES),
+    ((httpx.ConnectTimeout,), "no answer in time while connecting", "Check the route and the firewall.", QUICK_TRIES),
+    ((httpx.TimeoutException,), "no answer in time", "Registry or network are slow: run again; what is done is kept.", TRIES),
+)
+
+
+def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
+    """Return what happened, what to do, and how often to try."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _certificate(host, cause)
+        if isinstance(cause, ssl.SSLError):
+            return _handshake(host, cause)
+    for kinds, why, hint, tries in _REASONS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return why, hint.format(host=host), tries
+    return f"connection broken: {_clean(str(causes[0]))}", "Run again; what is done is kept.", TRIES
+
+
+def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str, int]:
+    if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
+        return f"its certificate is for another name: {error.verify_message}", "Use the name in the certificate.", 1
+    if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
+        return f"its certificate: {error.verify_message}", "Renew it, or set this machine's clock.", 1
+    why = f"its certificate is not trusted: {error.verify_message}"
+    return why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.", 1
+
+
+def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int]:
+    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+        return "it does not speak TLS", f"If it is meant to be plain HTTP, say --insecure {host}.", 1
+    reason = error.reason or str(error)[:_MAX_TEXT]
+    if "CERTIFICATE" in reason:
+        return f"TLS: {reason}", f"It may want a client certificate: put one into certs.d/{host}.", 1
+    return f"TLS: {reason}", "Run again; check the registry's TLS versions if it stays.", QUICK_TRIES

@@ -1,0 +1,53 @@
+"""What the registry client is told: frozen, with units. Commands make it; nothing below reads the environment or the clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_RETRY_AFTER_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long silence may last. There is no limit on a whole transfer: layers are as large as they are."""
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    stall_s: float = 60.0
+    closing_put_s: float = 300.0  # the registry hashes the whole blob again before it answers
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """How registries are found, trusted and asked.
+
+    `authfile` and `registries_conf` None: the places where the container tools look. `insecure`: hosts, as written in
+    references, for which plain HTTP and unverified TLS are accepted. `ca`: a PEM file trusted beside the system's.
+    `jobs`: requests at a time to one host. `environ`: the process's environment.
+    """
+
+    authfile: Path | None = None
+    registries_conf: Path | None = None
+    insecure: frozenset[str] = frozenset()
+    ca: Path | None = None
+    jobs: int = 6
+    environ: Mapping[str, str] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    system_root: Path = Path("/")  # below which etc/containers, etc/docker and run/containers lie
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time, as the client sees it. `monotonic_s` never jumps; `now_s` is the wall clock (seconds since the epoch)."""
+
+    monotonic_s: Callable[[], float] = time.monotonic
+    now_s: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = _wait

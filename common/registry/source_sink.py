@@ -1,0 +1,85 @@
+"""Registries as a medium: `BlobSource` and `BlobSink` over the client, for the one loop (common/transfer.py)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from common.content import Chunks, Written
+from common.digest import Digest
+from common.errors import NotFoundError, RegistryError
+from common.log import logger
+from common.oci.descriptor import Descriptor
+from common.reference import Reference
+from common.registry.client import RegistryClient
+
+_LOG = logger(__name__)
+Places = Mapping[Digest, Sequence[Reference]]
+
+
+class RegistrySource:
+    """Reads each blob from the first of its repositories that gives it."""
+
+    def __init__(self, client: RegistryClient, places: Places) -> None:
+        self._client = client
+        self._places = places
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`. Raises the first place's error when no place has it."""
+        position, first = start, None
+        for place in self._places.get(blob.digest, ()):
+            try:
+                for chunk in self._client.blob(place, blob, position):
+                    position += len(chunk)
+                    yield chunk
+            except RegistryError as error:
+                _LOG.info("%s: next repository: %s", blob.digest, error.message)
+                first = first or error
+            else:
+                return
+        raise first or NotFoundError(f"{blob.digest}: no repository is known to have it")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a sink did, in (repository, blob) pairs."""
+
+    uploaded: int = 0
+    mounted: int = 0
+    present: int = 0
+
+
+class RegistrySink:
+    """Writes each blob into all of its repositories, one after the other: no two workers ever write one blob at a time."""
+
+    def __init__(self, client: RegistryClient, places: Places) -> None:
+        self._client = client
+        self._places = places
+        self._lock = threading.Lock()
+        self._done = dict.fromkeys(Written, 0)
+
+    @property
+    def counts(self) -> Counts:
+        """What was done so far."""
+        with self._lock:
+            return Counts(self._done[Written.COPIED], self._done[Written.MOUNTED], self._done[Written.PRESENT])
+
+    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+        """See `BlobSink.write`. COPIED when any repository needed the bytes. Raises NotFoundError for a blob without places."""
+        places = self._places.get(blob.digest, ())
+        if not places:
+            raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
+        held = [place for place in places if self._client.has_blob(place, blob.digest)]
+        self._count(Written.PRESENT, len(held))
+        outcomes = {Written.PRESENT}
+        for place in (place for place in places if place not in tuple(held)):
+            written = self._client.upload(place, blob, read, mount_from=tuple(held))
+            self._count(written, 1)
+            outcomes.add(written)
+            held.append(place)
+        return next(kind for kind in (Written.COPIED, Written.MOUNTED, Written.PRESENT) if kind in outcomes)
+
+    def _count(self, kind: Written, number: int) -> None:
+        with self._lock:
+            self._done[kind] += number

@@ -1,0 +1,111 @@
+"""Real registry servers for tests: Debian's docker-registry, on loopback, ended by their own process id."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+USER, PASSWORD = "mirror-user", "s3cret:with:colons"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running registry: `host` is host:port; `ca` a PEM file (None without TLS); `root` where it keeps its blobs."""
+
+    host: str
+    ca: Path | None
+    log: Path
+    root: Path
+
+
+def require(program: str) -> str:
+    """Return the path of a program; skip the test where it is missing."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+@contextmanager
+def docker_registry(tmp_path: Path, *, tls: bool = False, htpasswd: bool = False, name: str = "registry") -> Iterator[Server]:
+    """Start docker-registry in `tmp_path`. TLS uses a fresh CA; htpasswd knows USER with PASSWORD."""
+    program = require("docker-registry")
+    home = tmp_path / name
+    home.mkdir()
+    for _ in range(5):
+        port = free_port()
+        ca = _certificates(home) if tls else None
+        config = home / "config.yml"
+        config.write_text(_config(home, port, tls=tls, htpasswd=_htpasswd(home) if htpasswd else None))
+        log = home / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen([program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT)
+        try:
+            if _answers(process, port):
+                yield Server(f"localhost:{port}", ca, log, home / "data")
+                return
+        finally:
+            process.terminate()
+            process.wait(10)
+    raise RuntimeError(f"docker-registry does not start:\n{log.read_text()}")
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    for _ in range(400):
+        if process.poll() is not None:
+            return False
+        try:
+            socket.create_connection(("localhost", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _config(home: Path, port: int, *, tls: bool, htpasswd: Path | None) -> str:
+    lines = [
+        "version: 0.1",
+        "log: {level: info, accesslog: {disabled: false}}",
+        f"storage: {{filesystem: {{rootdirectory: {home / 'data'}}}, delete: {{enabled: true}}}}",
+        "http:",
+        f"  addr: localhost:{port}",
+        "  secret: for-tests",
+    ]
+    if tls:
+        lines.append(f"  tls: {{certificate: {home / 'server.pem'}, key: {home / 'server.key'}}}")
+    if htpasswd:
+        lines.append(f"auth: {{htpasswd: {{realm: tests, path: {htpasswd}}}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _certificates(home: Path) -> Path:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(home / "server.pem")
+    certificate.private_key_pem.write_to_path(home / "server.key")
+    authority.cert_pem.write_to_path(home / "ca.pem")
+    return home / "ca.pem"
+
+
+def _htpasswd(home: Path) -> Path:
+    done = subprocess.run([require("htpasswd"), "-Bbn", USER, PASSWORD], check=True, capture_output=True)
+    path = home / "htpasswd"
+    path.write_bytes(done.stdout)
+    return path
