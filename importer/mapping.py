@@ -92,7 +92,7 @@ class MappedImage:
 
 
 def stable_tag(digest: Digest) -> str:
-    """Return the tag that keeps garbage collection away from an image whose other tags move (docs/registry.md, *Writing*)."""
+    """Return the tag that spares an image from garbage collection when its other tags move (docs/registry.md, *Writing*)."""
     return f"hub-sha256-{hex_of(digest)}"
 
 
@@ -125,7 +125,7 @@ def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
 
     A rebuilt catalog exists nowhere but in the archive and on the mirror, so it has no line.
     """
-    lines = set()
+    lines: set[str] = set()
     for image in images:
         exists = image.source is not None and image.source.digest in (None, image.digest)
         if exists and image.source is not None and image.record.kind is not ImageKind.CATALOG:

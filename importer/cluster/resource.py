@@ -1,0 +1,24 @@
+"""A Kubernetes object as the importer writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One object; `body` is the whole of it, ready for YAML or for the API. `namespace` is empty for cluster-scoped kinds."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str
+    body: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Resource:
+        """Return the resource that a body describes."""
+        metadata = body["metadata"]
+        return cls(body["apiVersion"], body["kind"], metadata["name"], metadata.get("namespace", ""), body)
