@@ -1,0 +1,233 @@
+"""The catalog image: where in it the catalog lies, and the image rebuilt around other catalog files. No I/O.
+
+What layers mean is `layer_tree.py`'s. Rebuilt, an image is its base and one layer more: the configs directory, in it the
+opaque whiteout, then the files. Never a whiteout beside the directory, for OLM v1 drops everything outside it before it applies
+whiteouts, and what was left out would be back. Sources: facts/openshift.md §0.7, §3; design/selection.md *Filtered catalog*.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from common.compression import gzip
+from common.digest import Digest, digest_of
+from common.errors import CatalogError, NotACatalogError, UsageError
+from common.oci import media_types
+from common.oci.descriptor import Descriptor
+from common.oci.manifest import Index, Manifest, encode, parse
+from exporter.catalog.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
+
+DIRECTORY = "/configs"
+CONFIGS_LABEL = "operators.operatorframework.io.index.configs.v1"
+DATABASE_LABEL = "operators.operatorframework.io.index.database.v1"
+BUNDLE_LABEL = "operators.operatorframework.io.bundle.package.v1"
+_EPOCH = "1970-01-01T00:00:00Z"
+_DOCKER = (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)
+
+Fields = dict[str, msgspec.Raw]
+
+
+def configs_directory(name: str, labels: Mapping[str, str]) -> str:
+    """Return where an image has its catalog files, by its labels: an absolute path without a slash at the end.
+
+    `name` is what messages call the image. Raises NotACatalogError for any other image, saying what it is, and CatalogError for
+    a directory that cannot be meant.
+    """
+    directory = labels.get(CONFIGS_LABEL)
+    if directory:
+        return _checked(name, directory)
+    if DATABASE_LABEL in labels:
+        raise NotACatalogError(
+            f"{name}: a catalog with an SQLite database, and SQLite catalogs are not supported yet",
+            hint="Use a file-based catalog: those of OpenShift 4.11 and later are.",
+        )
+    if BUNDLE_LABEL in labels:
+        raise NotACatalogError(
+            f"{name}: an operator bundle (of package {labels[BUNDLE_LABEL]}), not a catalog",
+            hint="Name the catalog that has the bundle, and the package with --package; or carry it with --image.",
+        )
+    raise NotACatalogError(
+        f"{name}: an image without the label {CONFIGS_LABEL}, so no catalog",
+        hint="Catalog images are for example registry.redhat.io/redhat/redhat-operator-index:v4.18; others go with --image.",
+    )
+
+
+def _checked(name: str, directory: str) -> str:
+    path = posixpath.normpath(posixpath.join("/", directory)).replace("//", "/")
+    if path == "/" or ".." in directory.split("/"):
+        raise CatalogError(f"{name}: its label {CONFIGS_LABEL} names the directory {directory[:200]!r}")
+    return path
+
+
+def read_configs(layers: Iterable[Iterable[bytes]], directory: str, limits: TreeLimits = DEFAULT_LIMITS) -> dict[str, bytes]:
+    """Return the files below a directory of an image, by path relative to it.
+
+    `layers` are uncompressed tars in chunks, lowest first; each is read to its end. Raises CatalogError for layers that cannot
+    be read, for links that lead out of the directory, and beyond the limits.
+    """
+    tree = LayerTree(directory, limits)
+    for layer in layers:
+        tree.apply(layer)
+    return tree.files()
+
+
+def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
+    """Return the uncompressed layer that leaves just `files` in the directory; the same files give the same bytes.
+
+    Directories 0755, files 0644, all root's and of the year 1970; sorted by name.
+    """
+    root = directory.strip("/")
+    folders = {parent for path in files for parent in _parents(path)}
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for parent in (*sorted(_parents(root)), root):
+            _add_folder(tar, parent)
+        _add_file(tar, f"{root}/{OPAQUE}", b"")
+        for path in sorted({*folders, *files}):
+            if path in files:
+                _add_file(tar, f"{root}/{path}", files[path])
+            else:
+                _add_folder(tar, f"{root}/{path}")
+    return output.getvalue()
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _add_folder(tar: tarfile.TarFile, name: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(member)
+
+
+def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode, member.size = 0o644, len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltImage:
+    """An image with one layer more. `layer` is the layer as it is stored, compressed."""
+
+    manifest: Manifest
+    config: bytes
+    layer: bytes
+    layer_descriptor: Descriptor
+
+    @property
+    def blobs(self) -> dict[Digest, bytes]:
+        """The blobs that the base does not have."""
+        return {self.manifest.config.digest: self.config, self.layer_descriptor.digest: self.layer}
+
+
+def is_platform_image(manifest: Manifest) -> bool:
+    """Say whether a manifest is an image that runs, and no attestation or other artifact that an index has beside it."""
+    return all(".tar" in layer.media_type for layer in manifest.layers)
+
+
+def rebuild(manifest: Manifest, config: bytes, layer: bytes, directory: str) -> RebuiltImage:
+    """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving `directory`.
+
+    Every value of both documents survives but those that have to change: `Cmd` without a cache, the two labels, diff_ids,
+    history. Raises UsageError for a base that cannot serve a catalog, CatalogError for documents that contradict each other.
+    """
+    try:
+        return _rebuilt(manifest, config, layer, directory)
+    except msgspec.DecodeError as error:
+        raise CatalogError(f"catalog image {manifest.digest}: its manifest or config cannot be read: {error}") from error
+
+
+def _rebuilt(manifest: Manifest, config: bytes, layer: bytes, directory: str) -> RebuiltImage:
+    new_config = _config(manifest, config, digest_of(layer), directory)
+    stored = gzip(layer)
+    docker = manifest.media_type in _DOCKER
+    kind = media_types.DOCKER_LAYER_GZIP if docker else media_types.OCI_LAYER_GZIP
+    descriptor = Descriptor(kind, digest_of(stored), len(stored))
+    fields = _fields(manifest.raw, "manifest")
+    of_config = _fields(fields.get("config", b"{}"), "config descriptor")
+    of_config |= {"digest": _raw(digest_of(new_config)), "size": _raw(len(new_config))}
+    layers = msgspec.json.decode(fields.get("layers", b"[]"), type=list[msgspec.Raw])
+    fields |= {"config": _raw(of_config), "layers": _raw([*layers, _raw(descriptor)])}
+    raw = encode(fields)
+    rebuilt = parse(raw, manifest.media_type)
+    assert isinstance(rebuilt, Manifest)
+    return RebuiltImage(rebuilt, new_config, stored, descriptor)
+
+
+def _config(manifest: Manifest, config: bytes, diff_id: Digest, directory: str) -> bytes:
+    fields = _fields(config, "config")
+    runtime = _fields(fields.get("config", b"null"), "config")
+    _require_entrypoint(manifest, runtime)
+    labels = msgspec.json.decode(runtime.get("Labels", b"null"), type=dict[str, msgspec.Raw] | None) or {}
+    labels.pop(DATABASE_LABEL, None)
+    labels[CONFIGS_LABEL] = _raw(directory)
+    runtime |= {"Cmd": _raw(["serve", directory]), "Labels": _raw(labels)}
+    fields["config"] = _raw(runtime)
+    fields["rootfs"] = _raw(_with_diff_id(manifest, fields, diff_id))
+    history = msgspec.json.decode(fields.get("history", b"null"), type=list[msgspec.Raw] | None)
+    if history:  # an image without a history gets none: it would have to tell of every layer
+        created = msgspec.json.decode(fields.get("created", b"null"))
+        entry = {"created": created or _EPOCH, "created_by": f"hub-export: selected packages in {directory}"}
+        fields["history"] = _raw([*history, _raw(entry)])
+    return encode(fields)
+
+
+def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
+    entrypoint = msgspec.json.decode(runtime.get("Entrypoint", b"null"), type=list[str] | None)
+    if entrypoint and "serve" not in entrypoint[1:]:
+        return
+    why = f"its entrypoint is {' '.join(entrypoint)!r}" if entrypoint else "it has no entrypoint"
+    raise UsageError(
+        f"catalog image {manifest.digest} cannot serve a filtered catalog: {why}",
+        hint="Name an image to build on that has opm as its entrypoint, with --catalog-base.",
+    )
+
+
+def _with_diff_id(manifest: Manifest, fields: Fields, diff_id: Digest) -> Fields:
+    rootfs = _fields(fields.get("rootfs", b"null"), "rootfs")
+    diff_ids = msgspec.json.decode(rootfs.get("diff_ids", b"null"), type=list[str] | None) or []
+    if len(diff_ids) != len(manifest.layers):
+        raise CatalogError(f"catalog image {manifest.digest} has {len(manifest.layers)} layers but {len(diff_ids)} diff_ids")
+    rootfs["diff_ids"] = _raw([*diff_ids, diff_id])
+    return rootfs
+
+
+def _fields(raw: bytes | msgspec.Raw, what: str) -> Fields:
+    """Return the fields of an object, each as written; none for null."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CatalogError(f"the catalog image's {what} cannot be read: {error}") from error
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def rebuild_index(index: Index, images: Mapping[Digest, RebuiltImage]) -> Index:
+    """Return the index with each child in `images`, by the digest of its base, replaced; the others are left out.
+
+    Platforms and annotations stay as they are. Raises CatalogError when no child is left.
+    """
+    fields = _fields(index.raw, "index")
+    children = [_fields(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
+    kept = [
+        child | {"digest": _raw(image.manifest.digest), "size": _raw(len(image.manifest.raw))}
+        for child, old in zip(children, index.manifests, strict=True)
+        if (image := images.get(old.digest)) is not None
+    ]
+    if not kept:
+        raise CatalogError(f"catalog image {index.digest}: none of its platforms is left")
+    rebuilt = parse(encode(fields | {"manifests": _raw(kept)}), index.media_type)
+    assert isinstance(rebuilt, Index)
+    return rebuilt
