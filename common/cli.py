@@ -18,7 +18,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import msgspec
 import typer
 
@@ -26,6 +25,7 @@ from common.errors import ExitCode, HubError, InterruptedByUserError, SpaceError
 from common.log import SECRETS, configure
 from common.progress import Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
+from common.version import VERSION
 
 EXIT_CODES = """\b
 Exit status:
@@ -124,20 +124,24 @@ def created_now() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def columns(rows: list[tuple[str, ...]]) -> str:
-    """Return rows as aligned columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Take the options of the program itself."""
+    if version:
+        print(VERSION)
+        raise typer.Exit
 
 
 def _first_line(function: Callable[..., ExitCode]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
-def _name_variables(node: click.Command, prefix: str) -> None:
+def _name_variables(node: Any, prefix: str) -> None:
+    """Give every option of a command, and of those below it, its variable; typer does not say of what class they are."""
     for parameter in node.params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
-            parameter.envvar = f"{prefix}_{(parameter.name or '').upper()}"
+        if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
+            parameter.envvar = f"{prefix}_{parameter.name.upper()}"
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 
@@ -145,18 +149,15 @@ def _name_variables(node: click.Command, prefix: str) -> None:
 def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
-    groups = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
+    groups: dict[str, Callable[..., Any]] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
+    fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
 
     def call(**values: Any) -> None:
-        made = {
-            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
-            for name, group in groups.items()
-        }
+        made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
         raise typer.Exit(_status(lambda: function(**values, **made)))
 
     spread = [p for p in parameters if p.name not in groups]
-    for group in groups.values():
-        spread += inspect.signature(group, eval_str=True).parameters.values()
+    spread += [p for group in fields.values() for p in group]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=_default(p)) for p in spread]
     call.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in keyword}

@@ -91,6 +91,10 @@ class DirectoryStore:
         """Return where the blob lies, or would lie."""
         return self._root / "sha256" / hex_of(blob.digest)
 
+    def has(self, blob: Descriptor) -> bool:
+        """Say whether the blob is here."""
+        return self.path(blob).is_file()
+
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """See `BlobSource.read`."""
         try:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, TextIO
+from typing import Never, Protocol, TextIO
 
 import tqdm
 
@@ -77,8 +77,8 @@ class Bars:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._overall: tqdm.tqdm[None] | None = None
-        self._items: dict[str, tqdm.tqdm[None]] = {}
+        self._overall: tqdm.tqdm[Never] | None = None
+        self._items: dict[str, tqdm.tqdm[Never]] = {}
 
     def begin(self, what: str, total: int) -> None:
         """See `Progress.begin`."""
@@ -124,8 +124,8 @@ class Bars:
             self._items.clear()
             self._overall = None
 
-    def _bar(self, what: str, total: int, line: int) -> tqdm.tqdm[None]:
-        bar: tqdm.tqdm[None] = tqdm.tqdm(
+    def _bar(self, what: str, total: int, line: int) -> tqdm.tqdm[Never]:
+        bar: tqdm.tqdm[Never] = tqdm.tqdm(
             desc=what,
             total=total or None,
             position=line,

@@ -36,7 +36,10 @@ _NAMED = 3  # how many of the bundles that need an image its problem names
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`."""
+    """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`.
+
+    `named` is what the user called it, for a catalog that is no image in a registry.
+    """
 
     reference: Reference
     kind: ImageKind
@@ -44,10 +47,13 @@ class WantedImage:
     platforms: tuple[Platform, ...] = ()
     target_repository: str | None = None
     target_tag: str | None = None
+    named: str = ""
 
     @property
     def source(self) -> str:
         """The reference that the inventory names: by digest where there is one, else by tag."""
+        if self.named:
+            return self.named
         pinned = self.reference.digest
         return str(self.reference.pinned(pinned) if pinned else self.reference)
 

@@ -5,8 +5,10 @@ Pure. What it says of an image or a blob is what the inventory will say, unless 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from msgspec import UNSET
 
 from common.archive import frames
 from common.archive.inventory import (
@@ -46,6 +48,16 @@ class ExportPlan:
     def size(self) -> int:
         """The bytes of all blobs."""
         return sum(blob.descriptor.size for blob in self.blobs)
+
+    def needs(self, digest: Digest) -> Iterator[Digest]:
+        """Give the blobs of a document and of all documents below it."""
+        document = self.documents[digest]
+        if isinstance(document, Manifest):
+            yield from (blob.digest for blob in document.blobs)
+            return
+        for child in document.manifests:
+            if child.digest in self.documents:
+                yield from self.needs(child.digest)
 
     def manifest_records(self) -> dict[Digest, ManifestRecord]:
         """Return the inventory's `manifests`."""
@@ -121,12 +133,6 @@ def _places(images: Sequence[ResolvedImage]) -> dict[Digest, tuple[Reference, ..
 
 def _image_record(image: ResolvedImage) -> ImageRecord:
     wanted, tree = image.wanted, image.tree
-    optional = {
-        "tag": wanted.reference.tag,
-        "missing_platforms": image.missing_platforms or None,
-        "target_repository": wanted.target_repository,
-        "target_tag": wanted.target_tag,
-    }
     return ImageRecord(
         source=wanted.source,
         digest=tree.root.digest if tree else wanted.reference.digest,
@@ -136,7 +142,10 @@ def _image_record(image: ResolvedImage) -> ImageRecord:
         complete=tree is not None and image.problem is None,
         needed_by=wanted.needed_by,
         size=sum(blob.size for blob in tree.blobs) if tree else 0,
-        **{key: value for key, value in optional.items() if value is not None},
+        tag=wanted.reference.tag or UNSET,
+        missing_platforms=image.missing_platforms or UNSET,
+        target_repository=wanted.target_repository or UNSET,
+        target_tag=wanted.target_tag or UNSET,
     )
 
 

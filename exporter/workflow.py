@@ -7,33 +7,179 @@ Everything before the plan reads only small things; `create` then fills the posi
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive.inventory import CatalogRecord, ImageKind, Inventory, Problem, ProblemCode
+from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
 from common.content import DirectoryStore
-from common.errors import UsageError
-from common.oci.graph import Tree
-from common.progress import Progress, Silent
+from common.errors import ExitCode, ProblemsError, UsageError
+from common.oci.platform import Platform
+from common.progress import Progress
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from exporter import fetch, records
-from exporter.catalog.opening import CatalogBase, CatalogOpener, OpenedCatalog, RebuiltCatalog, rebuild, unique_names
+from exporter import records
+from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import Selection, select
-from exporter.images import ResolvedImage, WantedImage, merged, resolve
+from exporter.fetch import Media, fetch
+from exporter.images import WantedImage, merged, needed, resolve
 from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
+from exporter.rebuilding import CarriedCatalog, carry
 from exporter.settings import ExportSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A catalog, what was asked of it, and what that keeps."""
+    """A catalog, what was asked of it, and what that keeps. `name` is unique in the archive."""
 
     name: str
     request: OperatorRequest
     opened: OpenedCatalog
     selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with the selections that led to it."""
+
+    plan: ExportPlan
+    chosen: tuple[Chosen, ...]
+
+
+def look(settings: ExportSettings, progress: Progress) -> tuple[Chosen, ...]:
+    """Read the catalogs of the image set and select. Contacts nothing but the catalogs."""
+    with _media(settings, progress, None) as media:
+        return _choose(settings, media)
+
+
+def plan(settings: ExportSettings, progress: Progress) -> Planned:
+    """Work out what would be carried. Fetches no layer but those of the catalogs."""
+    with _media(settings, progress, None) as media:
+        return _plan(settings, media)
+
+
+def export(settings: ExportSettings, progress: Progress) -> Inventory:
+    """Make the archive in `settings.output`; return its inventory, whose problems a caller has to show.
+
+    Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
+    under `strict` ProblemsError before anything is fetched. An image that cannot be had is a problem, not an error.
+    """
+    with _media(settings, progress, settings.output) as media:
+        planned = _plan(settings, media)
+        if settings.strict and planned.plan.problems:
+            raise strict_error(planned.plan.problems)
+        return fetch(planned.plan, settings, media)
+
+
+def exit_code(problems: Sequence[Problem]) -> ExitCode:
+    """Return what a finished export's problems mean: 3 when anything asked for is not in it."""
+    return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in problems) else ExitCode.DONE
+
+
+def strict_error(problems: Sequence[Problem]) -> ProblemsError:
+    """Return the error that `--strict` makes of problems."""
+    listed = "".join(f"\n  {p.severity}: {p.subject}: {p.message}" for p in problems[:20])
+    return ProblemsError(f"{len(problems)} problems, and --strict was given:{listed}")
+
+
+@contextmanager
+def _media(settings: ExportSettings, progress: Progress, output: Path | None) -> Iterator[Media]:
+    """Open the registries, and a place for the catalogs' layers: beside the archive, or a temporary one."""
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=".hub-export-", dir=output) as scratch,
+        RegistryClient(settings.registry, notify=progress.waiting) as client,
+    ):
+        yield Media(client, DirectoryStore(Path(scratch)), progress)
+
+
+def _choose(settings: ExportSettings, media: Media) -> tuple[Chosen, ...]:
+    opener = CatalogOpener(media.client, media.store)
+    requests = settings.image_set.operators
+    opened = [opener.open(request.catalog, _platforms(request, settings)) for request in requests]
+    return tuple(
+        Chosen(name, request, catalog, select(catalog.catalog, request))
+        for name, request, catalog in zip(unique_names(opened), requests, opened, strict=True)
+    )
+
+
+def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Platform, ...]:
+    """Return the platforms of a catalog and its images; none means all."""
+    return request.platforms or settings.platforms
+
+
+def _plan(settings: ExportSettings, media: Media) -> Planned:
+    chosen = _choose(settings, media)
+    carried = [_carry(item, settings, media) for item in chosen]
+    wanted, problems = _wanted(chosen, settings)
+    images = resolve(wanted, media.client, jobs=settings.jobs, progress=media.progress)
+    catalogs = [
+        records.catalog_record(item.name, item.opened, item.request, item.selection, image)
+        for item, image in zip(chosen, carried, strict=True)
+    ]
+    held = {digest: content for image in carried for digest, content in image.held.items()}
+    return Planned(make_plan(catalogs, [*(image.resolved for image in carried), *images], held, problems), chosen)
+
+
+def _carry(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCatalog:
+    """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
+    base = item.opened.base
+    if settings.catalog_base is not None and not (item.selection.unmodified and base):
+        opener = CatalogOpener(media.client, media.store)
+        base = opener.base(settings.catalog_base, _platforms(item.request, settings))
+    if base is None:
+        raise UsageError(
+            f"{item.opened.source}: a directory has no image that could serve it",
+            hint="Name the image to build on with --catalog-base, for example the operator-registry image of your release.",
+        )
+    return carry(item.opened, item.request, item.selection, base)
+
+
+def _wanted(chosen: Iterable[Chosen], settings: ExportSettings) -> tuple[list[WantedImage], list[Problem]]:
+    """Return every image that the selections and the image set name, without the blocked ones."""
+    wanted: list[WantedImage] = []
+    problems: list[Problem] = []
+    for item in chosen:
+        problems += item.selection.problems
+        for package in item.selection.catalog.packages.values():
+            for bundle in package.bundles.values():
+                images, found = images_of(bundle)
+                problems += found
+                needed_by = (f"{item.name}/{bundle.package}/{bundle.name}",)
+                platforms = _platforms(item.request, settings)
+                wanted += [WantedImage(image.reference, image.kind, needed_by, platforms) for image in images]
+    wanted += _additional(settings.image_set, settings)
+    return _unblocked(merged(wanted), settings.image_set, problems)
+
+
+def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedImage]:
+    return [
+        WantedImage(
+            Reference.parse(image.name),
+            ImageKind.ADDITIONAL,
+            platforms=image.platforms or settings.platforms,
+            target_repository=image.target_repo,
+            target_tag=image.target_tag,
+        )
+        for image in image_set.additional_images
+    ]
+
+
+def _unblocked(
+    wanted: Iterable[WantedImage], image_set: ImageSet, problems: list[Problem]
+) -> tuple[list[WantedImage], list[Problem]]:
+    blocked = [re.compile(pattern) for pattern in image_set.blocked_images]
+    kept: list[WantedImage] = []
+    for image in wanted:
+        if any(pattern.search(image.source) for pattern in blocked):
+            message = f"left out by blockedImages{needed(image)}"
+            problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, message))
+        else:
+            kept.append(image)
+    return kept, problems

@@ -1,4 +1,4 @@
-"""Opens a catalog wherever it lies, and rebuilds its image around what was selected.
+"""Opens a catalog wherever it lies.
 
 A catalog image's layers are read once, into a `DirectoryStore` beside the archive, so that the archive is filled from there
 and the registry is asked for each blob a single time. Which formats exist is the readers' business (`file_based.py`, …).
@@ -23,7 +23,6 @@ from common.reference import Reference
 from common.registry.client import RegistryClient
 from exporter.catalog import catalog_image, file_based
 from exporter.catalog.model import Catalog
-from exporter.catalog.render import catalog_files
 from exporter.images import fetch_tree
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
@@ -51,57 +50,42 @@ class OpenedCatalog:
     base: CatalogBase | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RebuiltCatalog:
-    """The catalog image that is carried: documents children first, and the blobs that exist nowhere else."""
-
-    documents: tuple[Manifest | Index, ...]
-    held: Mapping[Digest, bytes]
-
-    @property
-    def root(self) -> Manifest | Index:
-        """The document that names the image."""
-        return self.documents[-1]
-
-
 class CatalogOpener:
     """Opens catalogs; `store` keeps the layers that were read on the way."""
 
-    def __init__(self, client: RegistryClient, store: DirectoryStore, platforms: Sequence[Platform] = ()) -> None:
+    def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
         self._client = client
         self._store = store
-        self._platforms = platforms
 
-    def open(self, name: str) -> OpenedCatalog:
-        """Open a directory of catalog files, or the catalog image of a reference.
+    def open(self, name: str, platforms: Sequence[Platform] = ()) -> OpenedCatalog:
+        """Open a directory of catalog files, or the catalog image of a reference for the wanted platforms (none: all).
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
         path = Path(name)
         if path.is_dir():
             return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
-        if path.exists() or name.startswith((".", "/", "~")):
+        if path.exists() or not _names_a_host(name):
+            what = "a file" if path.exists() else "no such directory"
             raise NotACatalogError(
-                f"{name}: not a directory of catalog files, and not an image reference",
+                f"{name[:200]}: {what}, and no image reference with a registry",
                 hint="Name a catalog image (registry/repository:tag) or a directory with one folder per package.",
             )
-        return self._open_image(Reference.parse(name))
+        return self._open_image(Reference.parse(name), platforms)
 
-    def base(self, reference: Reference) -> CatalogBase:
+    def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
         """Fetch the documents and configs of an image to build on, for the wanted platforms."""
-        tree = fetch_tree(reference, self._client, self._platforms)
-        configs = {m.digest: self._config(reference, m.config) for m in _manifests(tree)}
+        tree = fetch_tree(reference, self._client, platforms)
+        configs = {m.digest: self._config(reference, m.config) for m in _images(tree)}
         if not configs:
-            wanted = ", ".join(str(p) for p in self._platforms)
+            wanted = ", ".join(str(p) for p in platforms)
             raise UsageError(f"{reference}: has no image for {wanted or 'any platform'}", hint="Choose others with --platform.")
         return CatalogBase(reference, tree, configs)
 
-    def _open_image(self, reference: Reference) -> OpenedCatalog:
-        base = self.base(reference)
+    def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
+        base = self.base(reference, platforms)
         manifest = _readable(base.tree)
-        directory = catalog_image.configs_directory(
-            str(reference), parse_config(base.configs[manifest.digest]).labels
-        )
+        directory = catalog_image.configs_directory(str(reference), parse_config(base.configs[manifest.digest]).labels)
         files = catalog_image.read_configs((self._layer(reference, layer) for layer in manifest.layers), directory)
         if not files:
             raise NotACatalogError(f"{reference}: the image has no files in {directory}, where its label says the catalog is")
@@ -113,39 +97,24 @@ class CatalogOpener:
 
     def _layer(self, reference: Reference, layer: Descriptor) -> Iterator[bytes]:
         """Give the uncompressed tar of a layer; it stays in the store."""
-
-        def read(start: int) -> Iterator[bytes | memoryview]:
-            return verified(self._client.blob(reference, layer, start), layer)
-
-        self._store.write(layer, read)
+        self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
 
 
-def rebuild(catalog: Catalog, base: CatalogBase) -> RebuiltCatalog:
-    """Return the catalog image with just `catalog` in it, on every platform of `base`; same input, same digest.
-
-    Raises CatalogError when OLM would not serve the catalog (design/selection.md, *Filtered catalog*).
-    """
-    files = catalog_files(catalog)
-    layer = catalog_image.configs_layer(files, catalog_image.DIRECTORY)
-    images = {
-        manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, catalog_image.DIRECTORY)
-        for manifest in _manifests(base.tree)
-    }
-    held = {digest: content for image in images.values() for digest, content in image.blobs.items()}
-    documents: list[Manifest | Index] = [image.manifest for image in images.values()]
-    if isinstance(base.tree.root, Index):
-        documents.append(catalog_image.rebuild_index(base.tree.root, images))
-    return RebuiltCatalog(tuple(documents), held)
+def _names_a_host(name: str) -> bool:
+    """Say whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
+    host, slash, _ = name.partition("/")
+    return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))
 
 
-def _manifests(tree: Tree) -> list[Manifest]:
-    return [document for document in tree.documents if isinstance(document, Manifest)]
+def _images(tree: Tree) -> list[Manifest]:
+    """Return the images of a tree, without what else an index may have beside them (attestations)."""
+    return [one for one in tree.documents if isinstance(one, Manifest) and catalog_image.is_platform_image(one)]
 
 
 def _readable(tree: Tree) -> Manifest:
     """Return the manifest whose files are read: every platform carries the same catalog."""
-    manifests = _manifests(tree)
+    manifests = _images(tree)
     if isinstance(tree.root, Index):
         preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
         manifests.sort(key=lambda m: m.digest not in preferred)

@@ -216,7 +216,7 @@ def _problem(subject: str, message: str, severity: Literal["error", "warning"] =
 
 def _unknown(what: str, name: str, where: str, known: Iterable[str]) -> UsageError:
     listed = sorted(known)
-    near = difflib.get_close_matches(name, listed, _NEAR, 0.5)
+    near = difflib.get_close_matches(name, listed, _NEAR)
     shown = ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
     return UsageError(
         f"{where} has no {what} {name!r}",

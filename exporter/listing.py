@@ -1,0 +1,167 @@
+"""What `list`, `plan` and `create` print: the JSON documents of docs/cli.md, and the tables that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.archive.inventory import ImageKind, Inventory, PackageRecord, Problem
+from common.columns import columns
+from common.files import size_text
+from exporter import fetch, records
+from exporter.settings import ExportSettings
+from exporter.workflow import Chosen, Planned
+
+Document = dict[str, Any]
+
+
+def list_document(chosen: Sequence[Chosen], *, explain: bool) -> Document:
+    """Return the JSON of `list`."""
+    catalogs = [
+        {
+            "catalog": item.opened.source,
+            "digest": item.opened.digest,
+            "packages": records.package_records(item.selection.catalog),
+        }
+        for item in chosen
+    ]
+    document: Document = {"catalogs": catalogs, "problems": _problems(chosen)}
+    return document | ({"reasons": _reasons(chosen)} if explain else {})
+
+
+def list_table(chosen: Sequence[Chosen], packages: Sequence[str], *, explain: bool) -> str:
+    """Return `list` for people: a line a channel; of named packages, a line a version with its update edges."""
+    parts = []
+    for item in chosen:
+        parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
+        parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
+    if explain:
+        parts.append(_explained(chosen))
+    return "\n\n".join([*parts, *_problem_lines(_problems(chosen))])
+
+
+def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
+    """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
+    plan = planned.plan
+    volumes = len(fetch.layout_of(plan, settings).volumes)
+    document: Document = {
+        "imageSet": settings.image_set.as_read,
+        "catalogs": plan.catalogs,
+        "images": plan.images,
+        "manifests": plan.manifest_records(),
+        "blobs": plan.blob_records(),
+        "problems": plan.problems,
+        "totals": totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, volumes),
+    }
+    return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
+
+
+def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> str:
+    """Return `plan` for people."""
+    plan = planned.plan
+    sums = plan_document(planned, settings, explain=False)["totals"]
+    parts = [_channels(catalog.packages) for catalog in plan.catalogs]
+    parts.append(
+        _sums(sums)
+        + f"\nneeds {size_text(fetch.layout_of(plan, settings).size)} on disk, plus the catalogs' layers while it works"
+    )
+    if explain:
+        parts.append(_explained(planned.chosen))
+    return "\n\n".join([*parts, *_problem_lines(plan.problems)])
+
+
+def created_document(inventory: Inventory, directory: Path) -> Document:
+    """Return the JSON of `create`."""
+    size = sum(blob.size for blob in inventory.blobs.values())
+    return {
+        "archive": str(directory),
+        "totals": totals(inventory.catalogs, inventory.images, len(inventory.blobs), size, len(inventory.volumes)),
+        "problems": inventory.problems,
+    }
+
+
+def created_table(inventory: Inventory, directory: Path) -> str:
+    """Return `create` for people: what is in the archive, what is not, and what to do with it."""
+    document = created_document(inventory, directory)
+    names = ", ".join(volume.name for volume in inventory.volumes)
+    parts = [
+        f"{directory}: {_sums(document['totals'])}\nvolumes: {names}",
+        f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
+    ]
+    return "\n\n".join([*_problem_lines(inventory.problems), *parts])
+
+
+def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int, volumes: int) -> dict[str, int]:
+    """Return the `totals` of docs/cli.md; sizes in bytes."""
+    return {
+        "packages": sum(len(catalog.packages) for catalog in catalogs),
+        "bundles": sum(1 for image in images if image.kind is ImageKind.BUNDLE),
+        "images": len(images),
+        "blobs": blobs,
+        "bytes": size,
+        "volumes": volumes,
+    }
+
+
+def _sums(sums: dict[str, int]) -> str:
+    return (
+        f"{sums['packages']} packages, {sums['bundles']} bundles, {sums['images']} images, "
+        f"{sums['blobs']} blobs, {size_text(sums['bytes'])}, {sums['volumes']} volumes"
+    )
+
+
+def _channels(packages: Iterable[PackageRecord]) -> str:
+    rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
+    rows += [
+        (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)))
+        for package in packages
+        for channel in package.channels
+    ]
+    return columns(rows)
+
+
+def _versions(item: Chosen) -> str:
+    rows = [("PACKAGE", "CHANNEL", "BUNDLE", "VERSION", "REPLACES", "SKIPS", "SKIP RANGE")]
+    for package in item.selection.catalog.packages.values():
+        for name in sorted(package.channels):
+            channel = package.channels[name]
+            entries = {entry.name: entry for entry in channel.entries}
+            for bundle in records.channel_record(package, channel).bundles:
+                entry = entries[bundle.name]
+                skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
+                rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))
+    return columns(rows)
+
+
+def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
+    return [
+        {
+            "catalog": item.name,
+            "package": reason.package,
+            "bundle": reason.bundle,
+            "kept": reason.kept,
+            "reason": reason.reason,
+        }
+        for item in chosen
+        for reason in item.selection.reasons
+    ]
+
+
+def _explained(chosen: Iterable[Chosen]) -> str:
+    rows = [("", "PACKAGE", "BUNDLE", "WHY")]
+    rows += [
+        ("keep" if reason["kept"] else "drop", reason["package"], reason["bundle"], reason["reason"])
+        for reason in _reasons(chosen)
+    ]
+    return columns(rows)
+
+
+def _problems(chosen: Iterable[Chosen]) -> list[Problem]:
+    return [problem for item in chosen for problem in item.selection.problems]
+
+
+def _problem_lines(problems: Sequence[Problem]) -> list[str]:
+    if not problems:
+        return []
+    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)]
