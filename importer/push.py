@@ -12,20 +12,25 @@ from dataclasses import dataclass, field
 
 from common.archive.inventory import Inventory, Problem, ProblemCode
 from common.archive.reader import Archive
+from common.content import Written
 from common.digest import Digest
 from common.errors import ArchiveError, ExitCode, HubError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from common.registry.media import RegistrySink
+from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 from importer.mapping import MappedImage
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What a push did; the JSON of docs/cli.md. `bytes` are those that went to the mirror."""
+    """What a push did; the JSON of docs/cli.md.
+
+    `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that went to the mirror; the rest is for
+    people. An image whose manifests were there already costs nothing and counts in `images_present` alone.
+    """
 
     uploaded: int
     mounted: int
@@ -35,6 +40,9 @@ class PushResult:
     waiting_for: tuple[str, ...]
     problems: tuple[Problem, ...]
     exit_code: ExitCode
+    images: int
+    images_present: int
+    images_left_out: int
 
     @property
     def ok(self) -> bool:
@@ -46,6 +54,7 @@ class PushResult:
 class _Tally:
     """What went wrong or was left for later."""
 
+    bytes: int = 0
     waiting_for: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     codes: list[ExitCode] = field(default_factory=list)
@@ -63,34 +72,38 @@ def push(
     One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
     """
     contents, tally = _Contents(archive.inventory), _Tally()
+    complete = [image for image in images if image.record.complete]
     with ThreadPoolExecutor(jobs, thread_name_prefix="push") as pool:
-        todo = _absent(images, client, pool, tally)
+        todo = _absent(complete, client, pool, tally)
         sink = RegistrySink(client, contents.places(todo))
-        missing = _copy_blobs(contents.blobs(todo), archive, sink, tally, jobs, progress)
+        missing = _copy_blobs(contents.blobs(todo), archive, sink, tally, jobs=jobs, progress=progress)
         ready = [image for image in todo if not contents.needs(image) & missing]
         tags = _Tagger(contents, archive, client)
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
             if error is not None:
-                tally.fail(str(image.source), error)
-    left_out = sum(1 for image in images if not image.record.complete)
+                tally.fail(image.name, error)
+    left_out = len(archive.inventory.images) - len(complete)
     if left_out or tally.waiting_for:
         tally.codes.append(ExitCode.PROBLEMS)
     return PushResult(
         uploaded=sink.counts.uploaded,
         mounted=sink.counts.mounted,
-        present=sink.counts.present + len(images) - left_out - len(todo),
+        present=sink.counts.present,
         failed=len(tally.problems),
-        bytes=sink.counts.bytes,
+        bytes=tally.bytes,
         waiting_for=tuple(sorted(tally.waiting_for)),
         problems=tuple(tally.problems),
         exit_code=first_of(tally.codes),
+        images=len(complete),
+        images_present=len(complete) - len(todo),
+        images_left_out=left_out,
     )
 
 
 def _absent(
     images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: _Tally
 ) -> list[MappedImage]:
-    """Return the complete images that the mirror does not have under all of their tags."""
+    """Return the images that the mirror does not have under all of their tags."""
 
     def there(image: MappedImage) -> bool | HubError:
         try:
@@ -99,22 +112,21 @@ def _absent(
         except HubError as error:
             return error
 
-    complete = [image for image in images if image.record.complete]
     absent = []
-    for image, answer in zip(complete, pool.map(there, complete), strict=True):
+    for image, answer in zip(images, pool.map(there, images), strict=True):
         if isinstance(answer, HubError):
-            tally.fail(str(image.source), answer)
+            tally.fail(image.name, answer)
         elif not answer:
             absent.append(image)
     return absent
 
 
 def _copy_blobs(
-    blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, jobs: int, progress: Progress
+    blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, *, jobs: int, progress: Progress
 ) -> set[Digest]:
     """Copy what is at hand; return the digests that are not in the mirror afterwards."""
-    absent = {blob.digest: volume for blob in blobs for volume in archive.missing_volumes(blob.digest)}
-    tally.waiting_for.update(absent.values())
+    absent = {blob.digest: volumes for blob in blobs if (volumes := archive.missing_for(blob.digest))}
+    tally.waiting_for.update(name for volumes in absent.values() for name in volumes)
     here = [blob for blob in blobs if blob.digest not in absent]
     missing = set(absent)
     progress.begin(f"pushing {len(here)} blobs", sum(blob.size for blob in here))
@@ -123,6 +135,8 @@ def _copy_blobs(
             if outcome.error is not None:
                 missing.add(outcome.blob.digest)
                 tally.fail(outcome.blob.digest, outcome.error)
+            elif outcome.written is Written.COPIED:
+                tally.bytes += outcome.blob.size
     finally:
         progress.end()
     return missing
