@@ -7,7 +7,7 @@ impossible to take the last byte of a blob whose digest is wrong. `DirectoryStor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -57,7 +57,8 @@ class BlobSink(Protocol):
 def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, start: int = 0) -> Chunks:
     """Pass `chunks` on; the chunk that completes the blob comes only when size and digest are right.
 
-    `hasher` must have taken in the first `start` bytes. Raises ContentError for short, long or wrong content.
+    `hasher` must have taken in the first `start` bytes. Raises ContentError for short, long or wrong content. A source that is
+    a generator hears of it at its `yield` and may answer with an error of its own, which knows the place.
     """
     hasher = hasher or Hasher()
     done = start
@@ -65,20 +66,25 @@ def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, sta
         done += len(chunk)
         hasher.update(chunk)
         if done > blob.size:
-            raise ContentError(f"{blob.digest}: longer than the {blob.size} bytes it should have")
-        if done == blob.size:
-            _check(hasher, blob)
+            raise _told(chunks, ContentError(f"{blob.digest}: longer than the {blob.size} bytes it should have"))
+        if done == blob.size and hasher.digest() != blob.digest:
+            raise _told(chunks, _wrong(hasher, blob))
         yield chunk
     if done < blob.size:
         raise ContentError(f"{blob.digest}: ended after {done} of {blob.size} bytes")
-    if blob.size == start:
-        _check(hasher, blob)
+    if blob.size == start and hasher.digest() != blob.digest:
+        raise _wrong(hasher, blob)
 
 
-def _check(hasher: Hasher, blob: Descriptor) -> None:
-    got = hasher.digest()
-    if got != blob.digest:
-        raise ContentError(f"content has digest {got}, wanted {blob.digest} ({blob.size} bytes)")
+def _wrong(hasher: Hasher, blob: Descriptor) -> ContentError:
+    return ContentError(f"content has digest {hasher.digest()}, wanted {blob.digest} ({blob.size} bytes)")
+
+
+def _told(chunks: Chunks, error: ContentError) -> ContentError:
+    """Throw `error` into a generator; return it when that does not raise."""
+    if isinstance(chunks, Generator):
+        chunks.throw(error)
+    return error
 
 
 class DirectoryStore:

@@ -1,0 +1,30 @@
+"""`SHA256SUMS`: checksums of the archive's files, in the form of `sha256sum -c`. Written last: its presence means done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from common.errors import ContentError
+
+NAME = "SHA256SUMS"
+MAX_SIZE = 64 * 1024 * 1024
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]{0,200})", re.ASCII)
+
+
+def render(checksums: Mapping[str, str]) -> bytes:
+    """Return the file for checksums (64 hex digits) by file name, sorted by name."""
+    return "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums)).encode("ascii")
+
+
+def parse(raw: bytes) -> dict[str, str]:
+    """Return the checksums by file name. Raises ContentError for anything but lines of the form, and for names that repeat."""
+    found: dict[str, str] = {}
+    if len(raw) > MAX_SIZE:
+        raise ContentError(f"{NAME}: {len(raw)} bytes; the limit is {MAX_SIZE}")
+    for number, line in enumerate(raw.decode("ascii", "replace").splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in found:
+            raise ContentError(f"{NAME}: line {number} is no checksum, or its file stands there twice: {line[:100]!r}")
+        found[match[2]] = match[1]
+    return found

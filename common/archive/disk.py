@@ -1,0 +1,146 @@
+"""What the archive asks of a file system: positioned reads and writes that are whole, room, holes, and reading back.
+
+Python's own `posix_fallocate` falls back to writing into every block where the file system has no such call; the archive must
+not (docs/archive-format.md, *Writing*), so Linux's `fallocate` is called directly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.content import Chunk
+from common.digest import Hasher
+from common.errors import ContentError
+
+READ_BACK_STEP = 4 * 1024 * 1024
+_ALIGNMENT = 4096
+_KEEP_SIZE_PUNCH_HOLE = 0x03
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
+_ZEROS = bytes(1024 * 1024)
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def read_exactly(file: int, size: int, offset: int) -> bytes:
+    """Return `size` bytes at `offset`. Raises ContentError when the file ends before."""
+    content = os.pread(file, size, offset)
+    while len(content) < size:
+        more = os.pread(file, size - len(content), offset + len(content))
+        if not more:
+            raise ContentError(f"the file ends at byte {offset + len(content)}, wanted {offset + size}")
+        content += more
+    return content
+
+
+def read_into(file: int, buffers: Sequence[memoryview], offset: int) -> None:
+    """Fill `buffers` one after another from `offset` on. Raises ContentError when the file ends before."""
+    wanted = sum(map(len, buffers))
+    done = os.preadv(file, buffers, offset)
+    while done < wanted:
+        more = os.preadv(file, _after(buffers, done), offset + done)
+        if not more:
+            raise ContentError(f"the file ends at byte {offset + done}, wanted {offset + wanted}")
+        done += more
+
+
+def write_all(file: int, parts: Sequence[Chunk], offset: int) -> None:
+    """Write `parts` one after another from `offset` on, in one system call where the kernel takes all of it."""
+    wanted = sum(map(len, parts))
+    done = os.pwritev(file, parts, offset)
+    while done < wanted:
+        done += os.pwritev(file, _after(parts, done), offset + done)
+
+
+def _after(parts: Sequence[Chunk], done: int) -> list[memoryview]:
+    """Return what is left of `parts` behind their first `done` bytes."""
+    left = []
+    for part in parts:
+        if done < len(part):
+            left.append(memoryview(part)[done:])
+        done = max(done - len(part), 0)
+    return left
+
+
+def preallocate(file: int, size: int) -> bool:
+    """Reserve `size` bytes, reading as zeros; False where the file system cannot without writing. Raises OSError when full."""
+    return _fallocate(file, 0, 0, size)
+
+
+def zero(file: int, offset: int, length: int) -> None:
+    """Make a range read as zeros: a hole where the file system has them, else written."""
+    if length == 0 or _fallocate(file, _KEEP_SIZE_PUNCH_HOLE, offset, length):
+        end = os.fstat(file).st_size
+        if end < offset + length:
+            os.ftruncate(file, offset + length)
+        return
+    for position in range(offset, offset + length, len(_ZEROS)):
+        write_all(file, [memoryview(_ZEROS)[: offset + length - position]], position)
+
+
+def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
+    if _LIBC is None:
+        return False
+    arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
+    while _LIBC.fallocate64(*arguments) != 0:
+        code = ctypes.get_errno()
+        if code in _UNSUPPORTED:
+            return False
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    return True
+
+
+def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callable[[int], None]) -> None:
+    """Hash bytes `start` to `end` of a file as the medium has them, past the page cache where the file system allows that.
+
+    The file must be flushed. `advance` is told of each step and may raise to stop. Raises ContentError when it is shorter.
+    """
+    file = _open_direct(path)
+    try:
+        with mmap.mmap(-1, READ_BACK_STEP) as buffer, memoryview(buffer) as view:
+            position = start
+            while position < end:
+                skipped = position % _ALIGNMENT
+                got = min(os.preadv(file, [view], position - skipped) - skipped, end - position)
+                if got <= 0:
+                    raise ContentError(f"{path.name}: ends at byte {position} when read back, wanted {end}")
+                hasher.update(view[skipped : skipped + got])
+                advance(got)
+                position += got
+    finally:
+        os.close(file)
+
+
+def _open_direct(path: Path) -> int:
+    """Open for reading past the page cache; where that is refused, drop what the cache has and read as usual."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0))
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    else:
+        if _reads_direct(file):
+            return file
+        os.close(file)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    return file
+
+
+def _reads_direct(file: int) -> bool:
+    """Say whether the file system takes our alignment; some open for direct access and then refuse every read."""
+    with mmap.mmap(-1, _ALIGNMENT) as buffer, memoryview(buffer) as view:
+        try:
+            os.preadv(file, [view], 0)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            return False
+    return True

@@ -1,0 +1,193 @@
+"""The inventory as bytes: written the one way, and read as what it is, input from a stranger.
+
+Everything that later code relies on is checked here once: digests, sizes, places that overlap or lie outside their volume,
+references that lead nowhere, manifests that list themselves. Section: docs/archive-format.md, *inventory.json*.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from common.archive import frames, raw_blocks
+from common.archive.inventory import (
+    MAX_BLOBS,
+    MAX_SIZE,
+    MEDIA_TYPE,
+    BlobRecord,
+    Encoding,
+    Inventory,
+    ManifestRecord,
+    Piece,
+)
+from common.archive.layout import extent
+from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
+from common.digest import Digest, parse_digest
+from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
+from common.oci.descriptor import MAX_SIZE as MAX_BLOB_SIZE
+from common.oci.graph import MAX_DEPTH
+from common.oci.manifest import MAX_MANIFEST_SIZE
+
+NAME = "inventory.json"
+_VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
+_VERSION = "1"
+
+
+class _Kind(msgspec.Struct, rename="camel"):
+    """What every version of an inventory begins with."""
+
+    media_type: str
+
+
+def encode(inventory: Inventory) -> bytes:
+    """Return the bytes of `inventory.json`: UTF-8, keys sorted, two-space indent, newline at the end.
+
+    Raises UsageError when that is more than a reader takes.
+    """
+    content = msgspec.json.format(msgspec.json.encode(inventory, order="sorted"), indent=2) + b"\n"
+    if len(content) > MAX_SIZE:
+        raise UsageError(f"the inventory has {len(content)} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
+    return content
+
+
+def decode(raw: bytes, where: str) -> Inventory:
+    """Read and check an inventory; `where` names it in errors.
+
+    Raises ArchiveError for a major version that is not ours, ArchiveDamagedError for anything that cannot be right.
+    """
+    if len(raw) > MAX_SIZE:
+        raise ArchiveDamagedError(f"{where}: {len(raw)} bytes; the limit is {MAX_SIZE}")
+    try:
+        _check_version(msgspec.json.decode(raw, type=_Kind).media_type, where)
+        inventory = msgspec.json.decode(raw, type=Inventory)
+        _check(inventory)
+    except (msgspec.DecodeError, RecursionError, ContentError, UnicodeDecodeError) as error:
+        raise ArchiveDamagedError(
+            f"{where}: not a usable inventory: {error}", hint="Copy the archive again from where it was made."
+        ) from error
+    return inventory
+
+
+def _check_version(media_type: str, where: str) -> None:
+    found = _VERSIONED.fullmatch(media_type)
+    if found is None:
+        raise ContentError(f"its media type is {media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
+    if found[1] != _VERSION:
+        raise ArchiveError(
+            f"{where}: the archive has format version {found[1]}; this program reads version {_VERSION}",
+            hint=f"Use a hub-airgap that reads format version {found[1]}.",
+        )
+
+
+def _check(inventory: Inventory) -> None:
+    for what, count, limit in (
+        ("blobs", len(inventory.blobs), MAX_BLOBS),
+        ("manifests", len(inventory.manifests), MAX_BLOBS),
+        ("volumes", len(inventory.volumes), MAX_VOLUMES),
+    ):
+        if count > limit:
+            raise ContentError(f"{count} {what}; the limit is {limit}")
+    for digest in _digests(inventory):
+        parse_digest(digest)
+    _check_volumes(inventory)
+    for digest, blob in inventory.blobs.items():
+        _check_blob(digest, blob)
+    _check_places(inventory)
+    for digest, manifest in inventory.manifests.items():
+        _check_manifest(digest, manifest, inventory)
+    _check_depth(inventory.manifests)
+    for image in inventory.images:
+        if image.complete and image.digest not in inventory.manifests:
+            raise ContentError(f"image {image.source[:200]!r} is complete, but its manifest {image.digest} is not listed")
+
+
+def _digests(inventory: Inventory) -> Iterator[Digest]:
+    yield from inventory.requires
+    yield from inventory.blobs
+    yield from inventory.manifests
+    yield from (image.digest for image in inventory.images if image.digest is not None)
+    yield from (manifest.subject for manifest in inventory.manifests.values() if manifest.subject is not None)
+    yield from (blob.in_ for blob in inventory.blobs.values() if blob.in_ is not None)
+    for catalog in inventory.catalogs:
+        yield catalog.image
+        if catalog.digest is not None:
+            yield catalog.digest
+
+
+def _check_volumes(inventory: Inventory) -> None:
+    if not inventory.volumes:
+        raise ContentError("it lists no volumes")
+    for number, volume in enumerate(inventory.volumes, 1):
+        # The names are given by the format, so none can lead out of the directory or stand there twice.
+        if volume.name != volume_name(number):
+            raise ContentError(f"volume {number} is called {volume.name[:80]!r}, wanted {volume_name(number)!r}")
+        if not len(OPENING) <= volume.data_size <= MAX_BLOB_SIZE:
+            raise ContentError(f"{volume.name}: impossible size of its data region: {volume.data_size}")
+
+
+def _check_blob(digest: Digest, blob: BlobRecord) -> None:
+    if not 0 <= blob.size <= MAX_BLOB_SIZE:
+        raise ContentError(f"{digest}: impossible size {blob.size}")
+    if [bool(blob.pieces), blob.in_ is not None, blob.missing is not None].count(True) != 1:
+        raise ContentError(f"{digest}: must be in this archive, in an earlier one, or missing, and only one of these")
+    if not blob.pieces:
+        return
+    if len(blob.pieces) > MAX_PIECES:
+        raise ContentError(f"{digest}: {len(blob.pieces)} pieces; the limit is {MAX_PIECES}")
+    if any(not 0 <= piece.size <= blob.size for piece in blob.pieces) or sum(p.size for p in blob.pieces) != blob.size:
+        raise ContentError(f"{digest}: its pieces do not add up to {blob.size} bytes")
+    if any(not _stored_fits(blob.encoding, piece) for piece in blob.pieces):
+        raise ContentError(f"{digest}: the stored length of a piece does not fit its size and encoding")
+    if len(blob.pieces) > 1 and (blob.encoding is not Encoding.RAW or any(p.size % raw_blocks.BLOCK for p in blob.pieces[:-1])):
+        raise ContentError(f"{digest}: cut where no blob is cut")
+
+
+def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
+    if encoding is Encoding.RAW:
+        return piece.stored == raw_blocks.stored_size(piece.size)
+    return encoding is Encoding.ZSTD and 0 < piece.stored <= frames.compress_bound(piece.size)
+
+
+def _check_places(inventory: Inventory) -> None:
+    """Check that every place lies in the data region of a volume that exists, and that no two overlap."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for digest, blob in inventory.blobs.items():
+        for piece in blob.pieces:
+            if not 1 <= piece.volume <= len(inventory.volumes):
+                raise ContentError(f"{digest}: lies in volume {piece.volume} of {len(inventory.volumes)}")
+            start, end = extent(piece)
+            if start < len(OPENING) or end > inventory.volumes[piece.volume - 1].data_size:
+                raise ContentError(f"{digest}: lies outside the data region of volume {piece.volume}: {start} to {end}")
+            places.setdefault(piece.volume, []).append((start, end))
+    for volume, found in places.items():
+        found.sort()
+        for (_, end), (start, _) in itertools.pairwise(found):
+            if start < end:
+                raise ContentError(f"volume {volume}: places overlap at byte {start}")
+
+
+def _check_manifest(digest: Digest, manifest: ManifestRecord, inventory: Inventory) -> None:
+    if not 0 <= manifest.size <= MAX_MANIFEST_SIZE:
+        raise ContentError(f"manifest {digest}: impossible size {manifest.size}")
+    for child in _absent(manifest.manifests, inventory.manifests):
+        raise ContentError(f"manifest {digest}: its child {child[:80]!r} is not listed")
+    for blob in _absent(manifest.blobs, inventory.blobs):
+        raise ContentError(f"manifest {digest}: its blob {blob[:80]!r} is not listed")
+
+
+def _absent(digests: Iterable[Digest], listed: Mapping[Digest, object]) -> Iterator[Digest]:
+    return (digest for digest in digests if digest not in listed)
+
+
+def _check_depth(manifests: Mapping[Digest, ManifestRecord]) -> None:
+    """Check that no manifest lies deeper than MAX_DEPTH, and so that none contains itself."""
+    parents = [digest for digest, record in manifests.items() if record.manifests]
+    for _ in range(MAX_DEPTH):
+        # Each round keeps only those that list one of the last round: the ancestors of something one level deeper.
+        kept = set(parents)
+        parents = [digest for digest in parents if any(child in kept for child in manifests[digest].manifests)]
+    if parents:
+        raise ContentError(f"manifest {parents[0]}: lists itself, or is nested deeper than {MAX_DEPTH}")

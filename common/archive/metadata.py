@@ -1,0 +1,133 @@
+"""The metadata region: the same in every volume, so that a single one names the whole archive.
+
+Owns what is in it and its bytes; `metadata_index.py` reads it. Section: docs/archive-format.md, *A volume*, 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from common.archive import frames, inventory_file
+from common.archive.inventory import ImageRecord, Inventory, ManifestRecord, Problem, ProblemCode
+from common.archive.ref_name import ref_name
+from common.archive.volume import TAR_BLOCK, entry_name, padded, padding, tar_header
+from common.digest import Digest
+from common.oci import media_types
+from common.oci.manifest import encode
+
+INDEX_NAME = "index.json"
+SIGNATURE_NAME = "inventory.json.sig"
+FRAME_CONTENT = 1024 * 1024
+PROBLEMS_ROOM = 256 * 1024  # what fetching may add to `problems`, as bytes of JSON
+_PIECE_ROOM = 256  # the record of a blob's place, as bytes of JSON, at its longest
+_SIGNATURE_ROOM = 2048
+_RECORD_INDENT = 64  # what indenting a problem record adds to its compact form, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A finished metadata region. `inventory_at` is the place of the inventory's content frame, from the region's start."""
+
+    frames: tuple[bytes, ...]
+    inventory_at: int
+    inventory_stored: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole region."""
+        return sum(map(len, self.frames))
+
+
+def build(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_json: bytes) -> Region:
+    """Return the region: index, manifests in the given order, inventory. Same input, same bytes."""
+    before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
+    content = frames.compress(inventory_json)
+    rest = bytes(padding(len(inventory_json)))
+    after = [frames.compress(rest)] if rest else []
+    return Region((*before, content, *after), sum(map(len, before)), len(content))
+
+
+def bound(inventory: Inventory, index_json: bytes) -> int:
+    """Return the most bytes that the region will take, from a planned inventory: blobs without pieces, no volumes yet.
+
+    Counts one piece for each blob, PROBLEMS_ROOM for what fetching adds, and a signature. What volumes and cuts add is the
+    layout's (`layout.VOLUME_ROOM`).
+    """
+    before = entries_size(inventory, index_json)
+    listed = len(inventory_file.encode(inventory)) + _PIECE_ROOM * len(inventory.blobs) + PROBLEMS_ROOM
+    cuts = before // FRAME_CONTENT * frames.compress_bound(0)
+    return (
+        frames.compress_bound(before)
+        + cuts
+        + frames.compress_bound(listed)
+        + frames.compress_bound(TAR_BLOCK)
+        + _SIGNATURE_ROOM
+    )
+
+
+def entries_size(inventory: Inventory, index_json: bytes) -> int:
+    """Return the bytes of tar in front of the inventory's content."""
+    manifests = sum(TAR_BLOCK + record.size + padding(record.size) for record in inventory.manifests.values())
+    return 2 * TAR_BLOCK + len(padded(index_json)) + manifests
+
+
+def within_room(found: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Return the problems that fetching found, as many as PROBLEMS_ROOM takes; a last one counts those left out."""
+    kept: list[Problem] = []
+    room = PROBLEMS_ROOM - TAR_BLOCK
+    for number, problem in enumerate(found):
+        room -= len(msgspec.json.encode(problem)) + _RECORD_INDENT
+        if room < 0:
+            left = len(found) - number
+            message = f"{left} further problems are not listed; the records of images and blobs have them all"
+            kept.append(Problem("error", ProblemCode.BLOB_UNAVAILABLE, "archive", message))
+            break
+        kept.append(problem)
+    return tuple(kept)
+
+
+def index_json(images: Iterable[ImageRecord], manifests: Mapping[Digest, ManifestRecord]) -> bytes:
+    """Return the OCI index of the archive: each top-level image that is carried, under its source reference.
+
+    Nothing in it depends on the host or on the order of `images`.
+    """
+    named = sorted({(ref_name(i.source, i.digest), i.digest) for i in images if i.digest is not None and i.digest in manifests})
+    return encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_INDEX,
+            "manifests": [_descriptor(name, digest, manifests[digest]) for name, digest in named],
+        }
+    )
+
+
+def _descriptor(name: str, digest: Digest, record: ManifestRecord) -> dict[str, object]:
+    return {
+        "mediaType": record.media_type,
+        "digest": digest,
+        "size": record.size,
+        "annotations": {"org.opencontainers.image.ref.name": name},
+    }
+
+
+def _entries(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_size: int) -> Iterator[bytes]:
+    """Give the tar up to the content of the inventory."""
+    yield tar_header(INDEX_NAME, len(index_json)) + padded(index_json)
+    for digest, raw in manifests.items():
+        yield tar_header(entry_name(digest), len(raw)) + padded(raw)
+    yield tar_header(inventory_file.NAME, inventory_size)
+
+
+def _cut(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the same bytes in steps of FRAME_CONTENT."""
+    pending = bytearray()
+    for part in parts:
+        pending += part
+        while len(pending) >= FRAME_CONTENT:
+            yield bytes(pending[:FRAME_CONTENT])
+            del pending[:FRAME_CONTENT]
+    if pending:
+        yield bytes(pending)

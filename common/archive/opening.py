@@ -1,0 +1,204 @@
+"""Finding the parts of an archive and making sure that they are parts of the same one.
+
+A directory, several (one medium each), single volume files: whatever is at hand. The inventory comes from its file or from any
+volume; every other part must agree with it. A volume that is damaged is kept: what is whole in it can still be read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.archive import checksums, frames, inventory_file
+from common.archive.disk import read_exactly
+from common.archive.inventory import MAX_SIZE, Inventory
+from common.archive.metadata import SIGNATURE_NAME
+from common.archive.output import JOURNAL
+from common.archive.volume import FOOTER_SIZE, VOLUME_NAME, Footer
+from common.digest import Digest, digest_of
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, UsageError
+
+_AGAIN = "Copy it again from where the archive was made."
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVolume:
+    """A volume at hand. Without a usable footer, `damage` says why."""
+
+    path: Path
+    footer: Footer | None
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArchive:
+    """The parts at hand: `volumes` by number; `signed`: a signature lies beside the inventory."""
+
+    inventory: Inventory
+    digest: Digest
+    volumes: Mapping[int, FoundVolume]
+    checksums: tuple[Path, ...]
+    signed: bool
+
+
+@dataclass(slots=True)
+class _Files:
+    """The files at hand, by what they are called; explicitly named files are volumes whatever they are called."""
+
+    volumes: list[Path] = field(default_factory=list)
+    inventories: list[Path] = field(default_factory=list)
+    checksums: list[Path] = field(default_factory=list)
+    signed: bool = False
+
+
+def find(paths: Sequence[Path]) -> FoundArchive:
+    """Find the archive in directories and volume files.
+
+    Raises UsageError when there is nothing, ArchiveIncompleteError for an export that never finished, ArchiveDamagedError when
+    no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+    """
+    files = _Files()
+    for path in paths:
+        _look(path, files)
+    if not files.volumes and not files.inventories:
+        raise UsageError(
+            f"no archive in {', '.join(map(str, paths)) or 'nothing'}",
+            hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves.",
+        )
+    volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
+    where, raw = _inventory(files.inventories, volumes)
+    digest, inventory = digest_of(raw), inventory_file.decode(raw, where)
+    return FoundArchive(inventory, digest, _sorted(volumes, inventory, digest, where), tuple(files.checksums), files.signed)
+
+
+def _look(path: Path, files: _Files) -> None:
+    if path.is_dir():
+        _look_into(path, files)
+    elif not path.is_file():
+        raise UsageError(f"{path}: no such file or directory", hint="Is the medium mounted?")
+    elif path.name == inventory_file.NAME:
+        files.inventories.append(path)
+    else:
+        files.volumes.append(path)
+
+
+def _look_into(directory: Path, files: _Files) -> None:
+    here = sorted(path for path in directory.iterdir() if path.is_file())
+    names = {path.name for path in here}
+    if JOURNAL in names and checksums.NAME not in names:
+        raise ArchiveIncompleteError(
+            f"{directory}: the export into it never finished", hint="Run hub-export create again with the same image set."
+        )
+    files.volumes += [path for path in here if VOLUME_NAME.fullmatch(path.name)]
+    files.inventories += [path for path in here if path.name == inventory_file.NAME]
+    files.checksums += [path for path in here if path.name == checksums.NAME]
+    files.signed |= SIGNATURE_NAME in names
+
+
+def _volume(path: Path) -> FoundVolume:
+    try:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(file).st_size
+            raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
+        finally:
+            os.close(file)
+        return FoundVolume(path, Footer.unpack(raw, size))
+    except (ContentError, OSError) as error:
+        return FoundVolume(path, None, str(error))
+
+
+def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
+    """Return the inventory's bytes and where they are from: the file, or the first volume that still has them."""
+    found: tuple[str, bytes] | None = None
+    for path in files:
+        raw = _bounded(path)
+        if found is not None and found[1] != raw:
+            raise ArchiveDamagedError(
+                f"{path} and {found[0]} are inventories of different archives", hint="Name the parts of one archive."
+            )
+        found = str(path), raw
+    if found is not None:
+        return found
+    for volume in volumes:
+        carried = _carried(volume)
+        if carried is not None and volume.footer is not None and digest_of(carried) == volume.footer.inventory:
+            return str(volume.path), carried
+    first = volumes[0]
+    raise ArchiveDamagedError(
+        f"{first.path}: no inventory can be read from it: {first.damage or 'its metadata is damaged'}",
+        hint="Copy the volume again, or put inventory.json or another volume beside it.",
+    )
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(MAX_SIZE + 1)
+    if len(raw) > MAX_SIZE:
+        raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_AGAIN)
+    return raw
+
+
+def _carried(volume: FoundVolume) -> bytes | None:
+    """Return the inventory that a volume carries; None when it cannot be read."""
+    footer = volume.footer
+    if footer is None or footer.inventory_stored > frames.compress_bound(MAX_SIZE):
+        return None
+    try:
+        file = os.open(volume.path, os.O_RDONLY)
+        try:
+            return frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), MAX_SIZE)
+        finally:
+            os.close(file)
+    except (ContentError, OSError):
+        return None
+
+
+def _sorted(volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str) -> dict[int, FoundVolume]:
+    """Return volumes by number; of two copies the first that is whole."""
+    found: dict[int, FoundVolume] = {}
+    for number, volume in _numbered(volumes, inventory, digest, where):
+        if number not in found or (found[number].footer is None and volume.footer is not None):
+            found[number] = volume
+    return dict(sorted(found.items()))
+
+
+def _numbered(
+    volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str
+) -> Iterator[tuple[int, FoundVolume]]:
+    for volume in volumes:
+        footer = volume.footer
+        if footer is not None and footer.inventory == digest:
+            fits = footer.count == len(inventory.volumes)
+            if fits and footer.metadata_offset == inventory.volumes[footer.number - 1].data_size:
+                yield footer.number, volume
+                continue
+            damaged = FoundVolume(volume.path, None, "its footer is damaged: it does not fit the inventory")
+        elif footer is not None:
+            damaged = FoundVolume(volume.path, None, _explain(volume, footer, digest, where))
+        else:
+            damaged = volume
+        yield _number_by_name(damaged, inventory), damaged
+
+
+def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) -> str:
+    """Return why a footer names another inventory. Raises ArchiveDamagedError when it is right: the volume is another's."""
+    carried = _carried(volume)
+    if carried is not None and digest_of(carried) == footer.inventory:
+        raise ArchiveDamagedError(
+            f"{volume.path} is a volume of another archive: it belongs to inventory {footer.inventory}, {where} is {digest}",
+            hint="Put the right volume in its place, or name only the parts of one archive. If inventory.json itself is "
+            "damaged, move it away: every volume has a copy.",
+        )
+    return "its footer is damaged: it names another inventory than it carries"
+
+
+def _number_by_name(volume: FoundVolume, inventory: Inventory) -> int:
+    """Return the number in the name of a volume whose footer is of no use."""
+    match = VOLUME_NAME.fullmatch(volume.path.name)
+    number = int(match[1]) if match else 0
+    if not 1 <= number <= len(inventory.volumes):
+        raise ArchiveDamagedError(f"{volume.path} is no volume of this archive: {volume.damage}", hint=_AGAIN)
+    return number

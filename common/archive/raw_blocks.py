@@ -1,0 +1,146 @@
+"""Raw-block frames: content as it is, in blocks of a Zstandard frame that no compressor wrote.
+
+Since no byte moves, every position is known before the content is (docs/archive-format.md, *Content frames*): blobs are
+written in parallel, resumed in the middle, and read from any byte on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.archive.disk import read_exactly, read_into, write_all
+from common.archive.frames import MAGIC
+from common.content import Chunk
+from common.errors import ContentError
+
+BLOCK = 128 * 1024
+HEADER_SIZE = 14
+BLOCK_HEADER_SIZE = 3
+_DESCRIPTOR_AND_WINDOW = b"\xc0\x38"  # 8-byte content size, no checksum; a window of 128 KiB
+_AT_ONCE = 2  # blocks read by one system call
+_STEP = 16 * BLOCK  # content written by one system call; far below the kernel's limit of 1024 parts
+
+
+def stored_size(size: int) -> int:
+    """Return the length of the frame of `size` bytes of content."""
+    return HEADER_SIZE + size + BLOCK_HEADER_SIZE * max(1, -(-size // BLOCK))
+
+
+def position(index: int) -> int:
+    """Return where byte `index` of the content lies, counted from the frame's magic."""
+    return HEADER_SIZE + (index // BLOCK) * (BLOCK_HEADER_SIZE + BLOCK) + BLOCK_HEADER_SIZE + index % BLOCK
+
+
+def frame_header(size: int) -> bytes:
+    """Return the frame header for `size` bytes of content."""
+    return MAGIC + _DESCRIPTOR_AND_WINDOW + size.to_bytes(8, "little")
+
+
+def block_header(size: int, *, last: bool) -> bytes:
+    """Return the header of a raw block."""
+    return (size << 3 | last).to_bytes(BLOCK_HEADER_SIZE, "little")
+
+
+def frame(content: bytes) -> bytes:
+    """Return the whole frame of content that is small."""
+    if len(content) > BLOCK:
+        raise ValueError(f"{len(content)} bytes are no small content")
+    return frame_header(len(content)) + block_header(len(content), last=True) + content
+
+
+class RawFrameWriter:
+    """Writes one frame at its place in a file while the content arrives in chunks of any size.
+
+    `before` and `after` are the finished frames around it (tar header, padding); they go with the first and last bytes, so
+    that a small blob takes one system call. Close it when the content is complete: only then is empty content written.
+    """
+
+    def __init__(self, file: int, offset: int, size: int, before: bytes = b"", after: bytes = b"") -> None:
+        self._file = file
+        self._offset = offset
+        self._size = size
+        self._before = before
+        self._after = after
+        self._done = 0
+
+    @property
+    def room(self) -> int:
+        """The bytes of content that are still wanted."""
+        return self._size - self._done
+
+    def write(self, chunk: Chunk) -> None:
+        """Write the next bytes of the content, at most `room`. Raises OSError."""
+        if len(chunk) > self.room:
+            raise ContentError(f"{len(chunk)} bytes more, and only {self.room} of {self._size} are wanted")
+        view = memoryview(chunk)
+        for start in range(0, len(view), _STEP):
+            self._write(view[start : start + _STEP])
+
+    def close(self) -> None:
+        """Finish the frame. Raises ContentError when content is wanting."""
+        if self.room:
+            raise ContentError(f"content ended after {self._done} of {self._size} bytes")
+        if self._size == 0:
+            self._write(memoryview(b""))
+
+    def _write(self, view: memoryview) -> None:
+        where = self._offset + position(self._done)
+        parts: list[Chunk] = []
+        if self._done % BLOCK == 0:
+            where -= BLOCK_HEADER_SIZE
+        if self._done == 0:
+            where = self._offset - len(self._before)
+            parts = [self._before, frame_header(self._size)]
+        while True:
+            at = self._done % BLOCK
+            if at == 0:
+                parts.append(self._block_header())
+            part = view[: BLOCK - at]
+            view = view[len(part) :]
+            parts.append(part)
+            self._done += len(part)
+            if not view:
+                break
+        if self._done == self._size:
+            parts.append(self._after)
+        write_all(self._file, parts, where)
+
+    def _block_header(self) -> bytes:
+        size = min(self.room, BLOCK)
+        return block_header(size, last=size == self.room)
+
+
+def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
+    """Give the content of the frame at `offset` from byte `start` on; a chunk is valid until the next is asked for.
+
+    Raises ContentError when a frame or block header is not the one that was written for `size` bytes, or the file ends.
+    """
+    if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
+        raise ContentError("the header of the content frame is damaged")
+    if size == 0:
+        check_block_header(read_exactly(file, BLOCK_HEADER_SIZE, offset + HEADER_SIZE), 0, size)
+    content = memoryview(bytearray(min(size, _AT_ONCE * BLOCK)))
+    headers = memoryview(bytearray(_AT_ONCE * BLOCK_HEADER_SIZE))
+    for first in range(start // BLOCK * BLOCK, size, _AT_ONCE * BLOCK):
+        end = min(first + _AT_ONCE * BLOCK, size)
+        parts = _parts(headers, content, end - first)
+        read_into(file, parts, offset + position(first) - BLOCK_HEADER_SIZE)
+        for number, header in enumerate(parts[::2]):
+            check_block_header(header, first + number * BLOCK, size)
+        yield content[max(start - first, 0) : end - first]
+
+
+def _parts(headers: memoryview, content: memoryview, length: int) -> list[memoryview]:
+    """Return block header, block, block header, block: the content side by side, the headers apart."""
+    parts = []
+    for number, start in enumerate(range(0, length, BLOCK)):
+        parts.append(headers[number * BLOCK_HEADER_SIZE : (number + 1) * BLOCK_HEADER_SIZE])
+        parts.append(content[start : min(start + BLOCK, length)])
+    return parts
+
+
+def check_block_header(header: Chunk, index: int, size: int) -> None:
+    """Raise ContentError when this is not the header of the block that begins at byte `index` of `size`."""
+    length = min(size - index, BLOCK)
+    if header != block_header(length, last=index + length == size):
+        raise ContentError(f"the header of the block at byte {index} of the content is damaged")

@@ -1,0 +1,213 @@
+"""Reading an archive: blobs straight from their places in the volumes, manifests from the metadata.
+
+Nothing is unpacked, nothing is written, and any subset of the volumes may be at hand. What is read is found by the inventory
+and checked against it. Parity and earlier archives (`in`) are not consulted here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from common.archive import frames, metadata
+from common.archive.inventory import BlobRecord, Encoding, Inventory, Piece
+from common.archive.metadata_index import MetadataIndex
+from common.archive.needs import needed_by
+from common.archive.opening import FoundArchive, FoundVolume, find
+from common.archive.raw_blocks import read_raw
+from common.content import Chunks, verified
+from common.digest import Digest
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
+from common.oci.descriptor import Descriptor
+
+_SHOWN = 5  # operators named in one message
+
+
+class Archive:
+    """An opened archive; a BlobSource, used from many threads at once. Holds no file open between calls."""
+
+    def __init__(self, found: FoundArchive) -> None:
+        self._found = found
+        self._metadata: dict[int, MetadataIndex | str] = {}  # a text: why it cannot be read
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, paths: Sequence[Path]) -> Self:
+        """Open what is at hand: directories, volume files, or both.
+
+        Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
+        inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+        """
+        return cls(find(paths))
+
+    @property
+    def inventory(self) -> Inventory:
+        """What the archive holds; checked, so that its references lead somewhere and its places exist."""
+        return self._found.inventory
+
+    @property
+    def digest(self) -> Digest:
+        """The archive's identity: the digest of `inventory.json`."""
+        return self._found.digest
+
+    @property
+    def found(self) -> FoundArchive:
+        """The files at hand."""
+        return self._found
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The names of the volumes at hand."""
+        return tuple(self.inventory.volumes[number - 1].name for number in self._found.volumes)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the volumes that are not."""
+        numbered = enumerate(self.inventory.volumes, 1)
+        return tuple(volume.name for number, volume in numbered if number not in self._found.volumes)
+
+    def descriptor(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob. Raises NotFoundError."""
+        record = self._record(digest)
+        return Descriptor(record.media_type, digest, record.size)
+
+    def missing_volumes(self, digest: Digest) -> tuple[str, ...]:
+        """Return the absent volumes without which a blob cannot be read; nothing for a blob that is in no volume at all."""
+        absent = dict.fromkeys(p.volume for p in self._record(digest).pieces if p.volume not in self._found.volumes)
+        return tuple(self.inventory.volumes[number - 1].name for number in absent)
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`.
+
+        Raises NotFoundError for a blob that the inventory does not list, ArchiveIncompleteError for one that is not here, and
+        ArchiveDamagedError naming volume, offset and operators, also when `verified` finds the digest wrong.
+        """
+        record = self._record(blob.digest)
+        self._check_here(blob.digest, record)
+        position = 0
+        for piece in record.pieces:
+            if start < position + piece.size or piece.size == record.size:
+                yield from self._piece(blob.digest, record, piece, max(start - position, 0))
+            position += piece.size
+
+    def content(self, digest: Digest) -> Chunks:
+        """Give the verified bytes of a blob; the last chunk comes only when the digest is right. Raises as `read` does."""
+        blob = self.descriptor(digest)
+        return verified(self.read(blob), blob)
+
+    def manifest(self, digest: Digest) -> bytes:
+        """Return a manifest or index, verified; from any volume at hand that still has it.
+
+        Raises NotFoundError when the inventory does not list it, ArchiveIncompleteError when no volume is at hand,
+        ArchiveDamagedError when none of them has it whole.
+        """
+        record = self.inventory.manifests.get(digest)
+        if record is None:
+            raise NotFoundError(f"manifest {digest}: not in archive {self.digest}")
+        damage: list[str] = []
+        for number, volume in self._found.volumes.items():
+            try:
+                return self._manifest_from(number, volume, digest, record.size)
+            except (ContentError, OSError) as error:
+                damage.append(f"{volume.path.name}: {error}")
+        if not damage:
+            raise ArchiveIncompleteError(f"manifest {digest}: no volume is here", hint="Bring any volume of the archive.")
+        raise ArchiveDamagedError(
+            f"manifest {digest}: damaged in every volume that is here: {'; '.join(damage[:_SHOWN])}",
+            hint="Bring another volume of the archive: each carries all manifests.",
+        )
+
+    def scan(self, number: int) -> MetadataIndex:
+        """Return where the entries of a volume's metadata lie; found once. Raises ContentError when it is damaged."""
+        with self._lock:
+            if number not in self._metadata:
+                self._metadata[number] = self._scan(self._found.volumes[number])
+            found = self._metadata[number]
+        if isinstance(found, str):
+            raise ContentError(found)
+        return found
+
+    def damaged(self, digest: Digest, pieces: Sequence[Piece], why: str) -> ArchiveDamagedError:
+        """Return the error for a blob that is not what it should be: volume, offset, and the operators it hurts."""
+        places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
+        names = needed_by(self.inventory, [digest])[digest]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return ArchiveDamagedError(
+            f"{digest}: damaged in {places}: {why}",
+            hint=f"Needed by {', '.join(names[:_SHOWN]) or 'no image'}{more}. Copy the volume again, or ask for the blob anew.",
+        )
+
+    def _record(self, digest: Digest) -> BlobRecord:
+        record = self.inventory.blobs.get(digest)
+        if record is None:
+            raise NotFoundError(f"{digest}: not in archive {self.digest}")
+        return record
+
+    def _check_here(self, digest: Digest, record: BlobRecord) -> None:
+        if record.missing is not None:
+            raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
+        if record.in_ is not None:
+            raise ArchiveIncompleteError(
+                f"{digest}: lies in the earlier archive {record.in_}", hint="Bring that archive first."
+            )
+        absent = self.missing_volumes(digest)
+        if absent:
+            raise ArchiveIncompleteError(f"{digest}: lies in {', '.join(absent)}, not at hand", hint="Bring that volume.")
+
+    def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+        try:
+            with opened(self._found.volumes[piece.volume]) as file:
+                for chunk in _content(file, record, piece, start):
+                    try:
+                        yield chunk
+                    except ContentError as error:  # thrown in by `verified`: the digest is wrong, whichever piece it was
+                        raise self.damaged(digest, record.pieces, str(error)) from error
+        except (ContentError, OSError) as error:
+            raise self.damaged(digest, (piece,), str(error)) from error
+
+    def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
+        index = self.scan(number)
+        with opened(volume) as file:
+            raw = index.manifest(file, digest)
+        if len(raw) != size:
+            raise ContentError(f"manifest {digest} has {len(raw)} bytes, the inventory says {size}")
+        return raw
+
+    def _scan(self, volume: FoundVolume) -> MetadataIndex | str:
+        footer = volume.footer
+        if footer is None:
+            return volume.damage
+        limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
+        try:
+            with opened(volume) as file:
+                return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
+        except (ContentError, OSError) as error:
+            return f"its metadata is damaged: {error}"
+
+
+@contextmanager
+def opened(volume: FoundVolume) -> Iterator[int]:
+    """Open a volume for reading by position. Raises OSError."""
+    file = os.open(volume.path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _content(file: int, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+    if record.encoding is Encoding.RAW:
+        return read_raw(file, piece.offset, piece.size, start)
+    return _after(frames.read_frame(file, piece.offset, piece.stored, piece.size), start)
+
+
+def _after(chunks: Iterator[bytes], start: int) -> Chunks:
+    """Give what comes behind the first `start` bytes; compressed content has no other way in."""
+    for chunk in chunks:
+        if start < len(chunk):
+            yield memoryview(chunk)[start:]
+        start = max(start - len(chunk), 0)

@@ -1,0 +1,246 @@
+"""Writing an archive: a sink that fills the places of a layout from many threads, and the order in which it becomes whole.
+
+Volumes carry their final names from the start. That is safe, because a volume is one only by its footer, which comes after its
+content is durable, and an archive is finished only by SHA256SUMS, which comes last of all: journal, volumes (content, then
+metadata and footer), inventory.json, further files, SHA256SUMS, each durable before the next begins; then the journal goes.
+A temporary suffix would add renames, which are not atomic over several files, and promise nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.archive import checksums, disk, frames, inventory_file, metadata
+from common.archive.inventory import Encoding, Inventory, Piece
+from common.archive.layout import Layout, PlacedBlob, extent
+from common.archive.output import OutputDirectory
+from common.archive.raw_blocks import RawFrameWriter
+from common.archive.volume import CLOSING_SIZE, entry_name, header_frame, padding_frame
+from common.archive.volume_file import VolumeFile
+from common.content import Chunks, Written
+from common.digest import Digest, digest_of, hex_of
+from common.errors import ContentError, InterruptedByUserError, UsageError
+from common.files import require_space, size_text, write_atomic
+from common.oci.descriptor import Descriptor
+from common.progress import Progress, Silent
+
+_HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedArchive:
+    """An archive that is complete and durable: its identity and its files, in the order they are carried."""
+
+    inventory: Digest
+    files: tuple[Path, ...]
+
+
+class ArchiveWriter:
+    """Makes one archive in `directory`; a context manager and a BlobSink.
+
+    Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving without `finish`
+    keeps what is there, unfinished and recognisable as such; the next export into the directory starts over. Raises
+    UsageError for a directory that cannot be taken, SpaceError when there is too little room.
+    """
+
+    def __init__(self, directory: Path, layout: Layout, *, progress: Progress | None = None) -> None:
+        self._directory = directory
+        self._layout = layout
+        self._progress = progress or Silent()
+        self._stack = ExitStack()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._settled: set[Digest] = set()
+        self._missing: set[Digest] = set()
+        self._read_back: dict[int, Future[None]] = {}
+        self._hashed = 0
+        self._telling = False
+        self._volumes = _volumes(directory, layout)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._output = stack.enter_context(OutputDirectory(self._directory))
+            require_space(self._directory, self._layout.size + self._layout.reserve + _HOUSEKEEPING, "the archive")
+            self._create()
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
+            stack.callback(self._halt)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+        """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
+        placed = self._layout.blobs[blob.digest]
+        if blob.digest in self._settled:
+            return Written.PRESENT
+        chunks = read(0)
+        if placed.encoding is Encoding.ZSTD:
+            self._write_compressed(placed, b"".join(chunks))
+        else:
+            self._write_raw(placed, chunks)
+        self._settle(placed)
+        return Written.COPIED
+
+    def mark_missing(self, digest: Digest) -> None:
+        """Clear the places of a blob that could not be fetched, whatever was written there; its record must say `missing`."""
+        placed = self._layout.blobs[digest]
+        if digest in self._settled:
+            raise ValueError(f"{digest} is written already, or marked as missing twice")
+        for piece in placed.pieces:
+            self._volume(piece).clear(*extent(piece))
+        self._missing.add(digest)
+        self._settle(placed)
+
+    def finish(
+        self,
+        inventory: Inventory,
+        manifests: Mapping[Digest, bytes],
+        index_json: bytes,
+        extra_files: Mapping[str, bytes] | None = None,
+    ) -> FinishedArchive:
+        """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
+
+        `inventory` must give every blob the layout's places, or call it missing as `mark_missing` did. `extra_files`: name and
+        content of files beside it (the report). Raises ContentError when a medium does not give back what was written.
+        """
+        self._check(inventory)
+        content = inventory_file.encode(inventory)
+        region = metadata.build(index_json, manifests, content)
+        if region.size + CLOSING_SIZE > self._layout.reserve:
+            raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
+        self._begin_progress(region.size + CLOSING_SIZE)
+        sums = {v.path.name: self._finish_volume(v, region, digest_of(content)) for v in self._volumes}
+        files = {inventory_file.NAME: content, **(extra_files or {})}
+        for name, raw in files.items():
+            write_atomic(self._directory / name, raw)
+            sums[name] = hex_of(digest_of(raw))
+        write_atomic(self._directory / checksums.NAME, checksums.render(sums))
+        self._output.finished()
+        self._progress.end()
+        names = (inventory_file.NAME, *(v.path.name for v in self._volumes), *(extra_files or {}), checksums.NAME)
+        return FinishedArchive(digest_of(content), tuple(self._directory / name for name in names))
+
+    def _create(self) -> None:
+        for volume in self._volumes:
+            room = volume.record.data_size + self._layout.reserve
+            try:
+                volume.create(room)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                raise UsageError(
+                    f"the file system of {self._directory} takes no files of {size_text(room)}",
+                    hint="Use --volume-size fat32, or another file system.",
+                ) from error
+
+    def _write_compressed(self, placed: PlacedBlob, content: bytes) -> None:
+        piece, size = placed.pieces[0], placed.descriptor.size
+        frame = frames.compress(content)
+        if len(content) != size or len(frame) != piece.stored:
+            got = f"{len(content)} bytes, {len(frame)} compressed"
+            raise ContentError(f"{placed.descriptor.digest}: {got}; planned were {size} and {piece.stored}")
+        header = header_frame(entry_name(placed.descriptor.digest), size)
+        disk.write_all(self._volume(piece).file(), [header, frame, padding_frame(size)], extent(piece)[0])
+
+    def _write_raw(self, placed: PlacedBlob, chunks: Chunks) -> None:
+        size = placed.descriptor.size
+        targets = iter([self._target(placed, number) for number in range(len(placed.pieces))])
+        target, done = next(targets), 0
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            done += len(rest)
+            if done > size:
+                break
+            while len(rest) > target.room:
+                room = target.room
+                target.write(rest[:room])
+                rest = rest[room:]
+                target = next(targets)
+            target.write(rest)
+        if done != size:
+            raise ContentError(f"{placed.descriptor.digest}: {done} bytes came, planned were {size}")
+        target.close()
+
+    def _target(self, placed: PlacedBlob, number: int) -> RawFrameWriter:
+        piece = placed.pieces[number]
+        name = entry_name(placed.descriptor.digest, number + 1, len(placed.pieces))
+        before, after = header_frame(name, piece.size), padding_frame(piece.size)
+        return RawFrameWriter(self._volume(piece).file(), piece.offset, piece.size, before, after)
+
+    def _volume(self, piece: Piece) -> VolumeFile:
+        return self._volumes[piece.volume - 1]
+
+    def _settle(self, placed: PlacedBlob) -> None:
+        """Count a blob as done. A volume whose last blob this was is read back while others are being filled."""
+        with self._lock:
+            if placed.descriptor.digest in self._settled:
+                return
+            self._settled.add(placed.descriptor.digest)
+        for piece in placed.pieces:
+            if self._volume(piece).settle():
+                self._hash_later(self._volume(piece))
+
+    def _hash_later(self, volume: VolumeFile) -> None:
+        self._read_back[volume.number] = self._pool.submit(volume.read_back_data, self._advance)
+
+    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
+        if volume.number not in self._read_back:
+            self._hash_later(volume)  # it has no blobs at all
+        self._read_back[volume.number].result()
+        return volume.finish(region, inventory, len(self._volumes), self._advance)
+
+    def _check(self, inventory: Inventory) -> None:
+        """Refuse an inventory that does not describe what was written: a mistake of the caller, not of any input."""
+        if inventory.volumes != self._layout.volumes:
+            raise ValueError("the inventory lists other volumes than the layout")
+        if any(record.pieces and digest not in self._layout.blobs for digest, record in inventory.blobs.items()):
+            raise ValueError("the inventory gives places to blobs that the layout has not")
+        for digest, placed in self._layout.blobs.items():
+            record = inventory.blobs[digest]
+            if digest not in self._settled:
+                raise ValueError(f"{digest} is neither written nor marked as missing")
+            if (record.missing is not None) != (digest in self._missing):
+                raise ValueError(f"{digest}: written and missing at once")
+            if record.missing is None and record != placed.record:
+                raise ValueError(f"{digest}: its record is not that of its place")
+
+    def _begin_progress(self, closing: int) -> None:
+        with self._lock:
+            total = sum(volume.record.data_size + closing for volume in self._volumes) - self._hashed
+            self._progress.begin("reading back what was written", total)
+            self._telling = True
+
+    def _advance(self, size: int) -> None:
+        if self._stop.is_set():
+            raise InterruptedByUserError("stopped")
+        with self._lock:
+            self._hashed += size
+            if self._telling:
+                self._progress.advance(size)
+
+    def _halt(self) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for volume in self._volumes:
+            volume.close()
+
+
+def _volumes(directory: Path, layout: Layout) -> tuple[VolumeFile, ...]:
+    places = [0] * len(layout.volumes)
+    for placed in layout.blobs.values():
+        for piece in placed.pieces:
+            places[piece.volume - 1] += 1
+    return tuple(
+        VolumeFile(directory / record.name, number, record, unsettled)
+        for number, (record, unsettled) in enumerate(zip(layout.volumes, places, strict=True), 1)
+    )
