@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.archive.inventory import ImageKind, Inventory, PackageRecord, Problem
-from common.columns import columns
+from common.columns import columns, counted
 from common.files import size_text
 from exporter import fetch, records
 from exporter.settings import ExportSettings
@@ -106,8 +106,8 @@ def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int
 
 def _sums(sums: dict[str, int]) -> str:
     return (
-        f"{sums['packages']} packages, {sums['bundles']} bundles, {sums['images']} images, "
-        f"{sums['blobs']} blobs, {size_text(sums['bytes'])}, {sums['volumes']} volumes"
+        f"{counted(sums['packages'], 'package')}, {counted(sums['bundles'], 'bundle')}, {counted(sums['images'], 'image')}, "
+        f"{counted(sums['blobs'], 'blob')}, {size_text(sums['bytes'])}, {counted(sums['volumes'], 'volume')}"
     )
 
 

@@ -125,7 +125,7 @@ def _copy_blobs(
     blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, *, jobs: int, progress: Progress
 ) -> set[Digest]:
     """Copy what is at hand; return the digests that are not in the mirror afterwards."""
-    absent = {blob.digest: volumes for blob in blobs if (volumes := archive.missing_for(blob.digest))}
+    absent = {blob.digest: volumes for blob in blobs if (volumes := archive.missing_volumes(blob.digest))}
     tally.waiting_for.update(name for volumes in absent.values() for name in volumes)
     here = [blob for blob in blobs if blob.digest not in absent]
     missing = set(absent)

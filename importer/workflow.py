@@ -7,20 +7,15 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 from common.archive.reader import Archive
 from common.archive.verification import VerifyResult, verify
-from common.errors import ArchiveDamagedError, ExitCode
+from common.errors import ExitCode
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from importer import mapping, push as pushing, render as rendering
-from importer.cluster.apply import ApplyResult
+from importer import mapping
+from importer import push as pushing
 from importer.push import PushResult
-from importer.render import RenderOptions
-from importer.settings import ClusterSettings, ImportSettings
+from importer.settings import ImportSettings
 
 
 def check(archive: Archive, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
@@ -38,3 +33,8 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress) -> Push
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(settings.mirror.host)
         return pushing.push(archive, images, client, jobs=settings.jobs, progress=progress)
+
+
+def strictly(code: ExitCode, settings: ImportSettings) -> ExitCode:
+    """Return the exit code, which under `strict` is a failure where it would be `done, with problems`."""
+    return ExitCode.FAILED if settings.strict and code is ExitCode.PROBLEMS else code

@@ -1,0 +1,112 @@
+"""What the import commands print: the JSON documents of docs/cli.md, and what people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from common.archive.inventory import ImageKind, Inventory, Problem
+from common.archive.reader import Archive
+from common.archive.verification import VerifyResult
+from common.columns import columns, counted
+from common.files import size_text
+from importer.push import PushResult
+
+Document = dict[str, Any]
+_SHOWN = 20
+
+
+def inspect_document(archive: Archive) -> Document:
+    """Return the JSON of `inspect`: the inventory without blobs and manifests, totals, and which volumes are here."""
+    document: Document = msgspec.to_builtins(archive.inventory)
+    del document["blobs"], document["manifests"]
+    totals = _totals(archive.inventory)
+    return document | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+
+
+def inspect_table(archive: Archive) -> str:
+    """Return `inspect` for people."""
+    inventory = archive.inventory
+    rows = [("CATALOG", "PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD")]
+    rows += [
+        (catalog.name, package.name, package.default_channel, channel.name, channel.head)
+        for catalog in inventory.catalogs
+        for package in catalog.packages
+        for channel in package.channels
+    ]
+    totals = _totals(inventory)
+    size = size_text(totals["bytes"])
+    parts = [
+        f"archive {archive.digest}\nmade {inventory.created} by {inventory.tool}",
+        columns(rows),
+        f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}",
+        f"here: {', '.join(archive.present) or 'no volume'}",
+    ]
+    if archive.missing:
+        parts.append(f"not here: {', '.join(archive.missing)}")
+    return "\n\n".join([*parts, *problem_lines(inventory.problems)])
+
+
+def verify_table(result: VerifyResult) -> str:
+    """Return `verify` for people."""
+    lines = [f"archive {result.inventory}, signature {result.signature}"]
+    lines += [f"{name}: {status}" for name, status in result.volumes]
+    lines += result.damage[:_SHOWN]
+    lines += [
+        f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, needed by {', '.join(bad.needed_by) or 'no image'}"
+        for bad in result.bad[:_SHOWN]
+    ]
+    if len(result.bad) > _SHOWN:
+        lines.append(f"and {len(result.bad) - _SHOWN} more bad blobs (--format json lists all)")
+    verdict = "whole" if result.ok else "NOT whole"
+    return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
+
+
+def push_document(result: PushResult) -> Document:
+    """Return the JSON of `push`."""
+    return {
+        "ok": result.ok,
+        "uploaded": result.uploaded,
+        "mounted": result.mounted,
+        "present": result.present,
+        "failed": result.failed,
+        "bytes": result.bytes,
+        "waitingFor": result.waiting_for,
+        "problems": result.problems,
+    }
+
+
+def push_table(result: PushResult) -> str:
+    """Return `push` for people."""
+    lines = problem_lines(result.problems)
+    lines.append(
+        f"{counted(result.images, 'image')}: {result.images_present} were there already; "
+        f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
+        f"{result.present} present, {result.failed} failed"
+    )
+    if result.images_left_out:
+        lines.append(
+            f"{counted(result.images_left_out, 'image')} could not be fetched when the archive was made (inspect names them)"
+        )
+    if result.waiting_for:
+        lines.append(f"waiting for: {', '.join(result.waiting_for)}; push them too, in any order")
+    return "\n".join(lines)
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Return a paragraph with a line for each problem; nothing without problems."""
+    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)] if problems else []
+
+
+def _totals(inventory: Inventory) -> dict[str, int]:
+    blobs: Iterable[Any] = inventory.blobs.values()
+    return {
+        "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
+        "bundles": sum(1 for image in inventory.images if image.kind is ImageKind.BUNDLE),
+        "images": len(inventory.images),
+        "blobs": len(inventory.blobs),
+        "bytes": sum(blob.size for blob in blobs),
+        "volumes": len(inventory.volumes),
+    }
