@@ -15,6 +15,7 @@ import msgspec
 
 from common.errors import AuthenticationError, RegistryRefusedError
 from common.log import SECRETS, logger
+from common.reference import is_host
 from common.registry.challenge import Challenge, parse_challenges
 from common.registry.credentials import Credential, Credentials
 from common.registry.hosts import Hosts
@@ -128,7 +129,7 @@ class Auth:
             realm = httpx.URL(challenge.realm)
         except httpx.InvalidURL:
             realm = httpx.URL("")
-        if realm.scheme not in ("http", "https") or not realm.host:
+        if realm.scheme not in ("http", "https") or not is_host(realm.netloc.decode()):
             raise RegistryRefusedError(
                 f"{question.subject}: {registry} asks for a token from {challenge.realm[:200]!r}, which is no URL",
                 hint="Mend the token realm in the registry's configuration.",

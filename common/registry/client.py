@@ -24,7 +24,7 @@ from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
 from common.oci.media_types import ACCEPT
 from common.reference import Reference, is_tag
 from common.registry.download import Download
-from common.registry.exchange import Call, Exchange
+from common.registry.exchange import Call, Exchange, joined
 from common.registry.hosts import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import Uploader
@@ -158,7 +158,7 @@ class RegistryClient:
             following = _NEXT.match(answer.headers.get("Link", ""))
             if not following:
                 return
-            url = answer.url.join(following[1]).raw_path.decode()
+            url = joined(answer.url, following[1]).raw_path.decode()
         raise ContentError(f"{repository.name}: more than {_MAX_PAGES} pages of tags")
 
     def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:

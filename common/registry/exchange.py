@@ -16,7 +16,7 @@ import httpx
 from common.content import CHUNK_SIZE, Chunks
 from common.errors import ContentError, RegistryRefusedError
 from common.log import SECRETS, logger
-from common.reference import Reference
+from common.reference import Reference, is_host
 from common.registry.auth import Access, Auth
 from common.registry.credentials import Credentials
 from common.registry.hosts import Hosts
@@ -159,7 +159,7 @@ class Exchange:
             response = self._send(call, url, authorization if at_home else None)
             if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
                 return response if at_home else _from_elsewhere(call, response)
-            target = url.join(response.headers.get("Location", ""))
+            target = joined(url, response.headers.get("Location", ""))
             response.close()
             self._check_redirect(call, url, target)
             url = target
@@ -168,7 +168,7 @@ class Exchange:
     def _check_redirect(self, call: Call, url: httpx.URL, target: httpx.URL) -> None:
         host = target.netloc.decode()
         falls = url.scheme == "https" and target.scheme != "https" and not self._hosts.insecure(host)
-        if falls or target.scheme not in ("http", "https") or not target.host:
+        if falls or target.scheme not in ("http", "https") or not is_host(target.netloc.decode()):
             raise RegistryRefusedError(
                 f"{call.subject}: {call.question.registry} redirects to {target.scheme}://{host}, which is not safe",
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
@@ -242,6 +242,14 @@ class Exchange:
     def _touch(self, origin: httpx.URL) -> None:
         with self._http.stream("GET", origin.join("/v2/"), follow_redirects=False):
             """Any answer will do."""
+
+
+def joined(url: httpx.URL, location: str) -> httpx.URL:
+    """Return where a Location leads; an empty URL where it leads nowhere."""
+    try:
+        return url.join(location)
+    except httpx.InvalidURL:
+        return httpx.URL("")
 
 
 def _same_origin(url: httpx.URL, other: httpx.URL) -> bool:

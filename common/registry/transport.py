@@ -90,7 +90,8 @@ class Urllib3Transport(httpx.BaseTransport):
             if body.failure is not None:
                 raise body.failure from None
             raise _translated(error, request) from error
-        return httpx.Response(raw.status, headers=list(raw.headers.items()), stream=_Chunks(raw, request))
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.headers.items()]
+        return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, request))
 
     def close(self) -> None:
         """Close every connection."""
@@ -175,7 +176,11 @@ class _Chunks(httpx.SyncByteStream):
             raise _translated(error, self._request) from error
 
     def close(self) -> None:
-        self._raw.close() if self._raw.length_remaining != 0 else self._raw.release_conn()
+        if self._raw.length_remaining == 0:
+            self._raw.drain_conn()  # takes note that nothing is left, as after HEAD; only then may it be used again
+            self._raw.release_conn()
+        else:
+            self._raw.close()
 
 
 def _translated(error: Exception, request: httpx.Request) -> httpx.TransportError:

@@ -14,8 +14,8 @@ from common.content import Chunks, Written
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError
 from common.log import logger
 from common.oci.descriptor import Descriptor
-from common.reference import Reference
-from common.registry.exchange import Answer, Call, Exchange
+from common.reference import Reference, is_host
+from common.registry.exchange import Answer, Call, Exchange, joined
 from common.registry.refusal import Trouble
 from common.registry.traffic import patiently
 
@@ -119,11 +119,8 @@ class Uploader:
 def _closing_url(repository: Reference, blob: Descriptor, begun: Answer) -> str:
     """Return the newest Location, which may be relative and may hold a query, with the digest added."""
     location = begun.headers.get("Location", "")
-    try:
-        url = begun.url.join(location)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if not location or url.scheme not in ("http", "https"):
+    url = joined(begun.url, location)
+    if not location or url.scheme not in ("http", "https") or not is_host(url.netloc.decode()):
         raise RegistryRefusedError(
             f"{_name(repository, blob)}: {repository.registry} opened an upload, but its Location {location[:200]!r} is no URL",
             hint="Look at the registry's log; a proxy before it may change its answers.",

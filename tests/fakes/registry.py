@@ -1,0 +1,193 @@
+"""A registry on loopback, made for tests: real sockets, the whole push and pull protocol, a log, and faults on demand.
+
+    with FakeRegistry(tls=True, auth="token") as registry:
+        reference = registry.add_image("org/app", image(), tag="v1")
+        registry.fault("GET", "/blobs/", cut_after=1000)
+        ...
+        assert [r.status for r in registry.log("GET", "/blobs/")] == [200, 206]
+
+State may be read and changed from the test at any time. What it cannot do by itself it refuses as a real one would.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import trustme
+
+from common.digest import Digest, digest_of
+from common.oci import media_types
+from common.oci.descriptor import Descriptor
+from common.reference import Reference
+from tests.fakes.factories import Parts
+from tests.fakes.registry_protocol import RegistryHandler
+from tests.fakes.registry_server import ElsewhereHandler, Fault, Request, Server
+
+USER, PASSWORD = "fake-user", "fake:pass:word"
+
+
+@dataclass
+class Repository:
+    """What one repository holds."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class FakeRegistry:
+    """See the module. Options are attributes too: change them while it runs."""
+
+    def __init__(
+        self,
+        *,
+        tls: bool = False,
+        auth: Literal["basic", "token"] | None = None,
+        anonymous: bool = False,
+        token_life_s: float | None = 300,
+        certificate_for: str = "localhost",
+        mounts: bool = True,
+        ranges: bool = True,
+        redirect: bool = False,
+        relative_locations: bool = True,
+        sparse: bool = False,
+        referrers: bool = True,
+        max_body: int | None = None,
+        chunk_min_length: int | None = None,
+        page: int = 100,
+    ) -> None:
+        self.auth, self.anonymous, self.token_life_s = auth, anonymous, token_life_s
+        self.mounts, self.ranges, self.redirect, self.relative_locations = mounts, ranges, redirect, relative_locations
+        self.sparse, self.referrers, self.max_body, self.chunk_min_length = sparse, referrers, max_body, chunk_min_length
+        self.page = page
+        self.passwords = {USER: PASSWORD}
+        self.identity_tokens: set[str] = set()
+        self.realm: str | None = None  # where tokens are; None: here
+        self.repositories: defaultdict[str, Repository] = defaultdict(Repository)
+        self.requests: list[Request] = []
+        self.elsewhere: list[Request] = []  # what the second origin was asked
+        self.lock = threading.RLock()
+        self._faults: list[Fault] = []
+        self.tokens: dict[str, tuple[set[str], float]] = {}
+        self.sessions: dict[str, bytearray] = {}
+        self.signatures: set[str] = set()
+        self.errors: list[BaseException] = []
+        self._tls = tls
+        self._certificate_for = certificate_for
+
+    # Life.
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        context = self._context() if self._tls else None
+        self._server = Server(RegistryHandler, self, context)
+        self._other = Server(ElsewhereHandler, self, context)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.stop()
+        self._other.stop()
+        self._folder.cleanup()
+        if self.errors and error is None:
+            raise self.errors[0]
+
+    def _context(self) -> ssl.SSLContext:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.ca))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(self._certificate_for).configure_cert(context)
+        return context
+
+    @property
+    def ca(self) -> Path:
+        return Path(self._folder.name) / "ca.pem"
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self._server.port}"
+
+    @property
+    def elsewhere_host(self) -> str:
+        return f"localhost:{self._other.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self.host}"
+
+    # Content.
+
+    def add_blob(self, repository: str, content: bytes, media_type: str = media_types.OCI_LAYER_GZIP) -> Descriptor:
+        digest = digest_of(content)
+        with self.lock:
+            self.repositories[repository].blobs[digest] = content
+        return Descriptor(media_type, digest, len(content))
+
+    def add_manifest(self, repository: str, raw: bytes, media_type: str, tag: str | None = None) -> Digest:
+        digest = digest_of(raw)
+        with self.lock:
+            self.repositories[repository].manifests[digest] = (media_type, raw)
+            if tag:
+                self.repositories[repository].tags[tag] = digest
+        return digest
+
+    def add_image(self, repository: str, parts: Parts, tag: str | None = None) -> Reference:
+        """Store an image or index with all below it; return its reference by tag, or by digest without one."""
+        for child in parts.manifests:
+            self.add_image(repository, child)
+        for content in parts.blobs.values():
+            self.add_blob(repository, content)
+        digest = self.add_manifest(repository, parts.raw, parts.media_type, tag)
+        return Reference(self.host, repository, tag, None if tag else digest)
+
+    def reference(self, repository: str, tag: str | None = None) -> Reference:
+        return Reference(self.host, repository, tag)
+
+    # Behaviour.
+
+    def fault(self, method: str, part: str, **what: Any) -> Fault:
+        """Let something go wrong; see `Fault`. Earlier faults go first."""
+        fault = Fault(method, part, **what)
+        with self.lock:
+            self._faults.append(fault)
+        return fault
+
+    def revoke_tokens(self) -> None:
+        with self.lock:
+            self.tokens.clear()
+
+    def forget_uploads(self) -> None:
+        with self.lock:
+            self.sessions.clear()
+
+    def expire_signatures(self) -> None:
+        with self.lock:
+            self.signatures.clear()
+
+    def log(self, method: str = "", part: str = "") -> list[Request]:
+        """Return the requests so far of `method` whose path contains `part`; the token server's are not among them unless asked."""
+        with self.lock:
+            return [r for r in self.requests if method in ("", r.method) and part in r.path and (part or r.path != "/token")]
+
+    # For the handlers.
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        with self.lock:
+            for fault in self._faults:
+                if fault.times > 0 and fault.method in ("*", method) and fault.part in path:
+                    if fault.skip > 0:
+                        fault.skip -= 1
+                        continue
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def find_blob(self, repository: str, digest: str) -> bytes | None:
+        with self.lock:
+            return self.repositories[repository].blobs.get(digest) if repository in self.repositories else None

@@ -1,0 +1,238 @@
+"""What the fake registry answers: distribution specification 1.1, and token authentication."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import urllib.parse
+import uuid
+from typing import Any
+
+from common.digest import digest_of
+from common.oci import media_types
+from tests.fakes.registry_server import Handler, Request
+
+_ROUTE = re.compile(r"/v2/(.+?)/(manifests|blobs/uploads|blobs|tags|referrers)/(.*)")
+
+
+class RegistryHandler(Handler):
+    def _log(self) -> list[Request]:
+        return self.registry.requests
+
+    def respond(self) -> None:
+        if self.entry.path == "/token":
+            self._token()
+            return
+        if not self.entry.path.startswith("/v2/"):
+            self.answer(404, b"<html>not found</html>")
+            return
+        match = _ROUTE.fullmatch(self.entry.path)
+        if not self._allowed(match[1] if match else ""):
+            return
+        if self.entry.path == "/v2/":
+            self.answer(200, b"{}", {"Docker-Distribution-Api-Version": "registry/2.0", "Set-Cookie": "session=1; Path=/"})
+        elif not match:
+            self.refuse(404, "NAME_INVALID")
+        else:
+            method = {"blobs/uploads": "_upload", "tags": "_tags"}.get(match[2], f"_{match[2]}")
+            with self.registry.lock:
+                act = getattr(self, method)
+                reply = act(match[1], match[3])
+            kind, *rest = reply
+            getattr(self, kind)(*rest)
+
+    # Who may.
+
+    def _allowed(self, repository: str) -> bool:
+        registry = self.registry
+        given = self.headers.get("Authorization", "")
+        wanted = self._wanted(repository)
+        if registry.auth is None:
+            return True
+        if registry.auth == "basic":
+            if self._user(given):
+                return True
+            challenge = 'Basic realm="fake, with a comma"'
+        else:
+            scopes, until = registry.tokens.get(given.removeprefix("Bearer "), (set(), 0.0))
+            if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes:
+                return True
+            realm = registry.realm or f"{registry.url}/token"
+            scope = (
+                f',scope="repository:{repository}:{"pull" if wanted == {f"{repository}:pull"} else "pull,push"}"'
+                if repository
+                else ""
+            )
+            challenge = f'Bearer realm="{realm}",service="fake registry"{scope}'
+        self.refuse(401, "UNAUTHORIZED", "authentication required", {"WWW-Authenticate": challenge})
+        return False
+
+    def _wanted(self, repository: str) -> set[str]:
+        if not repository:
+            return set()
+        writes = self.command not in ("GET", "HEAD")
+        return {f"{repository}:{action}" for action in (("pull", "push") if writes else ("pull",))}
+
+    def _user(self, given: str) -> str | None:
+        if not given.startswith("Basic "):
+            return None
+        user, _, password = base64.b64decode(given.removeprefix("Basic ")).decode().partition(":")
+        return user if self.registry.passwords.get(user) == password else None
+
+    def _token(self) -> None:
+        registry = self.registry
+        user = self._user(self.headers.get("Authorization", ""))
+        scopes = [value for key, value in urllib.parse.parse_qsl(self.path.partition("?")[2]) if key == "scope"]
+        if self.command == "POST":
+            form = dict(urllib.parse.parse_qsl(self.entry.body.decode()))
+            user = "identity" if form.get("refresh_token") in registry.identity_tokens else None
+            scopes = form.get("scope", "").split()
+        if user is None and ("Authorization" in self.headers or self.command == "POST" or not registry.anonymous):
+            self.refuse(401, "UNAUTHORIZED", "incorrect username or password")
+            return
+        token = f"token-{uuid.uuid4().hex}"
+        granted = set()
+        for scope in scopes:
+            _, name, actions = scope.split(":")
+            granted |= {f"{name}:{action}" for action in actions.split(",") if user or action == "pull"}
+        life = registry.token_life_s
+        with registry.lock:
+            registry.tokens[token] = (granted, time.monotonic() + (60 if life is None else life))
+        answer: dict[str, Any] = {"access_token" if self.command == "POST" else "token": token}
+        if life is not None:
+            answer["expires_in"] = life
+        self.answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    # Manifests.
+
+    def _manifests(self, name: str, wanted: str) -> tuple[Any, ...]:
+        if self.command == "PUT":
+            return self._put_manifest(name, wanted)
+        repository = self.registry.repositories.get(name)
+        if repository is None:
+            return ("refuse", 404, "NAME_UNKNOWN", "repository name not known to registry")
+        digest = repository.tags.get(wanted, wanted)
+        if digest not in repository.manifests:
+            return ("refuse", 404, "MANIFEST_UNKNOWN", "manifest unknown")
+        media_type, raw = repository.manifests[digest]
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": digest, "Content-Length": str(len(raw))}
+        if self.fault and (self.fault.end_after is not None):
+            del headers["Content-Length"]
+        return ("answer", 200, raw, headers)
+
+    def _put_manifest(self, name: str, wanted: str) -> tuple[Any, ...]:
+        repository = self.registry.repositories[name]
+        raw, digest = self.entry.body, digest_of(self.entry.body)
+        document = json.loads(raw)
+        if wanted.startswith("sha256:") and wanted != digest:
+            return ("refuse", 400, "DIGEST_INVALID")
+        blobs = [document["config"], *document["layers"]] if "config" in document else []
+        missing = [blob["digest"] for blob in blobs if blob["digest"] not in repository.blobs]
+        if not self.registry.sparse:
+            missing += [
+                child["digest"] for child in document.get("manifests", []) if child["digest"] not in repository.manifests
+            ]
+        if missing:
+            return ("refuse", 404, "MANIFEST_BLOB_UNKNOWN", f"blob unknown to registry: {missing[0]}")
+        repository.manifests[digest] = (self.headers.get("Content-Type", ""), raw)
+        if not wanted.startswith("sha256:"):
+            repository.tags[wanted] = digest
+        headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
+        if "subject" in document and self.registry.referrers:
+            headers["OCI-Subject"] = document["subject"]["digest"]
+        return ("answer", 201, b"", headers)
+
+    def _tags(self, name: str, _list: str) -> tuple[Any, ...]:
+        if name not in self.registry.repositories:
+            return ("refuse", 404, "NAME_UNKNOWN")
+        last = self.entry.query.get("last", "")
+        tags = [tag for tag in sorted(self.registry.repositories[name].tags) if tag > last]
+        page = tags[: self.registry.page]
+        more = {"Link": f'</v2/{name}/tags/list?last={page[-1]}>; rel="next"'} if len(tags) > len(page) else {}
+        return ("answer", 200, json.dumps({"name": name, "tags": page}).encode(), {"Content-Type": "application/json", **more})
+
+    def _referrers(self, name: str, digest: str) -> tuple[Any, ...]:
+        if not self.registry.referrers:
+            return ("refuse", 404, "UNSUPPORTED")
+        found = []
+        for media_type, raw in self.registry.repositories[name].manifests.values():
+            document = json.loads(raw)
+            if document.get("subject", {}).get("digest") == digest:
+                kind = document.get("artifactType") or document.get("config", {}).get("mediaType", "")
+                found.append(
+                    {"mediaType": media_type, "digest": digest_of(raw), "size": len(raw), "artifactType": kind}
+                    | ({"annotations": document["annotations"]} if "annotations" in document else {})
+                )
+        wanted = self.entry.query.get("artifactType")
+        applied = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
+        found = [each for each in found if wanted in (None, each["artifactType"])]
+        body = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found}
+        return ("answer", 200, json.dumps(body).encode(), {"Content-Type": media_types.OCI_INDEX, **applied})
+
+    # Blobs.
+
+    def _blobs(self, name: str, digest: str) -> tuple[Any, ...]:
+        content = self.registry.find_blob(name, digest)
+        if content is None:
+            return ("refuse", 404, "BLOB_UNKNOWN", "blob unknown to registry")
+        headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
+        if self.command == "HEAD":
+            return ("answer", 200, b"", {**headers, "Content-Length": str(len(content))})
+        if self.registry.redirect:
+            signature = uuid.uuid4().hex
+            self.registry.signatures.add(signature)
+            scheme = self.registry.url.partition(":")[0]
+            location = f"{scheme}://{self.registry.elsewhere_host}/signed/{name}/{digest}?sig={signature}"
+            return ("answer", 307, b"", {"Location": location})
+        return ("send_content", content, headers)
+
+    def _upload(self, name: str, session: str) -> tuple[Any, ...]:
+        if self.command == "POST":
+            return self._begin(name)
+        session, _, offset = session.partition("@")
+        content = self.registry.sessions.get(session)
+        if content is None:
+            return ("refuse", 404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        if self.command == "GET":
+            return ("answer", 204, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
+        if self.command == "DELETE":
+            del self.registry.sessions[session]
+            return ("answer", 204)
+        begins = (self.headers.get("Content-Range") or f"{len(content)}-").partition("-")[0]
+        if int(offset) != len(content) or int(begins) != len(content):
+            return ("answer", 416, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
+        if self.command == "PATCH":
+            content += self.entry.body
+            return ("answer", 202, b"", {**self._location(name, session), "Range": f"0-{len(content) - 1}"})
+        whole = bytes(content) + self.entry.body
+        if digest_of(whole) != self.entry.query.get("digest"):
+            return ("refuse", 400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        del self.registry.sessions[session]
+        self.registry.repositories[name].blobs[digest_of(whole)] = whole
+        return (
+            "answer",
+            201,
+            b"",
+            {"Location": f"/v2/{name}/blobs/{digest_of(whole)}", "Docker-Content-Digest": digest_of(whole)},
+        )
+
+    def _begin(self, name: str) -> tuple[Any, ...]:
+        mount, source = self.entry.query.get("mount"), self.entry.query.get("from", "")
+        content = self.registry.find_blob(source, mount) if mount and self.registry.mounts else None
+        if mount and content is not None:
+            self.registry.repositories[name].blobs[mount] = content
+            return ("answer", 201, b"", {"Location": f"/v2/{name}/blobs/{mount}", "Docker-Content-Digest": mount})
+        session = uuid.uuid4().hex
+        self.registry.sessions[session] = bytearray()
+        return ("answer", 202, b"", self._location(name, session))
+
+    def _location(self, name: str, session: str) -> dict[str, str]:
+        """The newest place of a session: an older one is refused, and its query has to be kept."""
+        path = f"/v2/{name}/blobs/uploads/{session}@{len(self.registry.sessions[session])}?_state=a%2Bb%3D"
+        least = self.registry.chunk_min_length
+        return {
+            "Location": path if self.registry.relative_locations else self.registry.url + path,
+            **({"OCI-Chunk-Min-Length": str(least)} if least else {}),
+        }
