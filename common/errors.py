@@ -99,7 +99,7 @@ class ArchiveUntrustedError(ArchiveError):
 
 
 class RegistryError(HubError):
-    """A registry refused or could not be reached. Without an answer `status` (HTTP) is 0, and `code`, the registry's own, empty."""
+    """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty."""
 
     exit_code = ExitCode.REGISTRY
 

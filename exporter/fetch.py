@@ -15,6 +15,7 @@ from common.archive.inventory import MEDIA_TYPE, BlobRecord, ImageRecord, Invent
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
 from common.archive.writer import ArchiveWriter
+from common.columns import counted
 from common.content import BlobSource, Chunks, DirectoryStore
 from common.digest import Digest
 from common.errors import HubError
@@ -82,7 +83,7 @@ def _copy(plan: ExportPlan, settings: ExportSettings, media: Media, writer: Arch
     """Copy every blob; return those that could not be had, with the reason."""
     lost: dict[Digest, HubError] = {}
     blobs = [blob.descriptor for blob in plan.blobs]
-    media.progress.begin(f"fetching {len(blobs)} blobs", plan.size)
+    media.progress.begin(f"fetching {counted(len(blobs), 'blob')}", plan.size)
     try:
         for outcome in copy(blobs, PlannedSource(plan, media), writer, jobs=settings.jobs, progress=media.progress):
             if outcome.error is not None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.columns import counted
 from common.errors import (
     AuthenticationError,
     ContentError,
@@ -103,7 +104,7 @@ def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
 
 def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:
     """Fetch the manifests of every image, `jobs` at a time; the result is in the order of `wanted`."""
-    progress.begin(f"looking up {len(wanted)} images", 0)
+    progress.begin(f"looking up {counted(len(wanted), 'image')}", 0)
     try:
         with ThreadPoolExecutor(jobs, thread_name_prefix="resolve") as pool:
             return list(pool.map(lambda image: _resolve(image, client), wanted))

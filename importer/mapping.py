@@ -1,7 +1,7 @@
 """Source reference → mirror reference: the one rule that push, resources and serve follow. Pure.
 
-`HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail with `-`
-for registries without nesting (docs/registry.md, *Paths on the mirror*).
+`HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail
+with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class MappedImage:
 
 
 def stable_tag(digest: Digest) -> str:
-    """Return the tag that spares an image from garbage collection when its other tags move (docs/registry.md, *Writing*)."""
+    """Return the tag that spares an image from garbage collection when its other tags move (docs/registry.md)."""
     return f"hub-sha256-{hex_of(digest)}"
 
 

@@ -6,12 +6,13 @@ as all of it is there. Any subset of the volumes may be present: what needs an a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from common.archive.inventory import Inventory, Problem, ProblemCode
 from common.archive.reader import Archive
+from common.columns import counted
 from common.content import Written
 from common.digest import Digest
 from common.errors import ArchiveError, ExitCode, HubError, first_of
@@ -76,7 +77,11 @@ def push(
     with ThreadPoolExecutor(jobs, thread_name_prefix="push") as pool:
         todo = _absent(complete, client, pool, tally)
         sink = RegistrySink(client, contents.places(todo))
-        missing = _copy_blobs(contents.blobs(todo), archive, sink, tally, jobs=jobs, progress=progress)
+        blobs = contents.blobs(todo)
+        absent = _not_at_hand(blobs, archive, pool, there=contents.asker(todo, client), tally=tally)
+        missing = absent | _copy_blobs(
+            [b for b in blobs if not archive.missing_volumes(b.digest)], archive, sink, tally, jobs=jobs, progress=progress
+        )
         ready = [image for image in todo if not contents.needs(image) & missing]
         tags = _Tagger(contents, archive, client)
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
@@ -121,17 +126,29 @@ def _absent(
     return absent
 
 
+def _not_at_hand(
+    blobs: Sequence[Descriptor],
+    archive: Archive,
+    pool: ThreadPoolExecutor,
+    *,
+    there: Callable[[Digest], bool],
+    tally: _Tally,
+) -> set[Digest]:
+    """Return the blobs that lie in absent volumes and that no earlier push has brought either."""
+    elsewhere = [blob.digest for blob in blobs if archive.missing_volumes(blob.digest)]
+    absent = {digest for digest, found in zip(elsewhere, pool.map(there, elsewhere), strict=True) if not found}
+    tally.waiting_for.update(name for digest in absent for name in archive.missing_volumes(digest))
+    return absent
+
+
 def _copy_blobs(
     blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, *, jobs: int, progress: Progress
 ) -> set[Digest]:
     """Copy what is at hand; return the digests that are not in the mirror afterwards."""
-    absent = {blob.digest: volumes for blob in blobs if (volumes := archive.missing_volumes(blob.digest))}
-    tally.waiting_for.update(name for volumes in absent.values() for name in volumes)
-    here = [blob for blob in blobs if blob.digest not in absent]
-    missing = set(absent)
-    progress.begin(f"pushing {len(here)} blobs", sum(blob.size for blob in here))
+    missing: set[Digest] = set()
+    progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
-        for outcome in copy(here, archive, sink, jobs=jobs, progress=progress):
+        for outcome in copy(blobs, archive, sink, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 missing.add(outcome.blob.digest)
                 tally.fail(outcome.blob.digest, outcome.error)
@@ -176,6 +193,11 @@ class _Contents:
             for digest in self.needs(image):
                 places.setdefault(digest, {})[image.repository] = None
         return {digest: tuple(sorted(found)) for digest, found in places.items()}
+
+    def asker(self, images: Iterable[MappedImage], client: RegistryClient) -> Callable[[Digest], bool]:
+        """Return what says whether the mirror has a blob in every repository that needs it."""
+        places = self.places(images)
+        return lambda digest: all(client.has_blob(place, digest) for place in places[digest])
 
     def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
         """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""

@@ -1,0 +1,42 @@
+"""The two commands as a person runs them: a process, its exit status, what it printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+def run(program: str, *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
+    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`."""
+    base = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
+    done = subprocess.run(
+        [str(BIN / program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**base, **(env or {})},
+        cwd=cwd,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,247 @@
+"""The main job over real servers: docker-registry with TLS and htpasswd on both sides, skopeo as the witness."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.reference import Reference
+from tests.fakes import sources
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.commands import Result, run
+from tests.fakes.servers import PASSWORD, USER, Server, docker_registry, require
+from tests.fakes.sources import Sources
+
+pytestmark = pytest.mark.integration
+
+PACKAGE = "openshift-cert-manager-operator"
+CHANNEL = "stable-v1"
+EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
+
+
+@dataclass(frozen=True)
+class World:
+    """Both sides of the gap."""
+
+    source: Server
+    mirror: Server
+    sources: Sources
+    home: Path
+
+    @property
+    def online(self) -> dict[str, str]:
+        return {
+            **EPOCH,
+            "HUB_EXPORT_AUTHFILE": str(self.home / "source.json"),
+            "HUB_EXPORT_CA": str(self.source.ca),
+            "HUB_EXPORT_REGISTRIES_CONF": str(self.home / "registries.conf"),
+        }
+
+    @property
+    def sealed(self) -> dict[str, str]:
+        return {"HUB_IMPORT_AUTHFILE": str(self.home / "mirror.json"), "HUB_IMPORT_CA": str(self.mirror.ca)}
+
+    def create(self, output: Path, *arguments: str | Path) -> Result:
+        chosen = arguments or ("--catalog", sources.CATALOG, "--package", f"{PACKAGE}:{CHANNEL}")
+        return run("hub-export", "create", *chosen, "--output", output, env=self.online)
+
+    def push(self, *arguments: str | Path, prefix: str = "") -> Result:
+        return run(
+            "hub-import", "push", *arguments, "--registry", f"{self.mirror.host}{prefix}", "--format", "json", env=self.sealed
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    home = tmp_path_factory.mktemp("world")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE, "rhtpa-operator"])
+    with (
+        docker_registry(home, tls=True, htpasswd=True, name="source") as source,
+        docker_registry(home, tls=True, htpasswd=True, name="mirror") as mirror,
+    ):
+        content.seed(f"https://{source.host}", login=(USER, PASSWORD), ca=source.ca)
+        (home / "registries.conf").write_text(content.registries_conf(source.host))
+        for server, name in ((source, "source.json"), (mirror, "mirror.json")):
+            auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            (home / name).write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+        yield World(source, mirror, content, home)
+
+
+@pytest.fixture(scope="module")
+def archive(world, tmp_path_factory):
+    output = tmp_path_factory.mktemp("archive") / "out"
+    result = world.create(output)
+    assert result.status == 0, result.stderr
+    return output
+
+
+def inventory_of(archive: Path):
+    return json.loads((archive / "inventory.json").read_bytes())
+
+
+def test_after_push_skopeo_finds_the_same_digests_on_the_mirror(world, archive, tmp_path):
+    pushed = world.push(archive, prefix="/ocp")
+    assert pushed.status == 0, pushed.stderr
+    assert pushed.json["ok"] is True
+    images = {image["kind"]: image for image in inventory_of(archive)["images"]}
+    indexed = next(i for i in inventory_of(archive)["images"] if len(i["platforms"]) > 1 and i["kind"] == "related")
+    for image in (images["bundle"], indexed, images["catalog"]):
+        repository = Reference.parse(image["source"]).repository
+        copy = tmp_path / image["digest"][7:]
+        subprocess.run(
+            [
+                require("skopeo"),
+                "copy",
+                "--all",
+                "--preserve-digests",
+                "--src-cert-dir",
+                str(_cert_dir(world.mirror, tmp_path)),
+                "--src-creds",
+                f"{USER}:{PASSWORD}",
+                f"docker://{world.mirror.host}/ocp/{repository}@{image['digest']}",
+                f"dir:{copy}",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        subprocess.run(
+            ["sh", "-c", f"echo {image['digest'][7:]}  {copy}/manifest.json | sha256sum -c"], check=True, capture_output=True
+        )
+    assert images["catalog"]["digest"] == inventory_of(archive)["catalogs"][0]["image"]
+
+
+def _cert_dir(server: Server, tmp_path: Path) -> Path:
+    directory = tmp_path / "certs"
+    directory.mkdir(exist_ok=True)
+    (directory / "ca.crt").write_bytes(server.ca.read_bytes())
+    return directory
+
+
+def test_a_second_push_asks_for_manifests_only(world, archive):
+    assert world.push(archive, prefix="/twice").status == 0
+    before = world.mirror.log.stat().st_size
+    again = world.push(archive, prefix="/twice")
+    assert (again.status, again.json["uploaded"], again.json["bytes"]) == (0, 0, 0)
+    log = world.mirror.log.read_text()[before:]
+    asked = [line.split('"')[1] for line in log.splitlines() if '"HEAD ' in line or '"GET ' in line or '"P' in line]
+    assert len(asked) > len(inventory_of(archive)["images"])
+    assert not [request for request in asked if not request.startswith("HEAD ") and not request.startswith("GET /v2/ ")]
+    assert not [request for request in asked if "/blobs/" in request]
+
+
+def test_two_exports_are_identical_files(world, archive, tmp_path):
+    assert world.create(tmp_path / "again").status == 0
+    names = sorted(path.name for path in archive.iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
+    for name in names:
+        assert (archive / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_standard_tools_accept_every_volume_and_open_the_layout(world, archive, tmp_path):
+    volumes = sorted(archive.glob("volume-*.tar.zst"))
+    assert volumes
+    subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=archive, check=True, capture_output=True)
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    for volume in volumes:
+        subprocess.run([require("zstd"), "-t", volume], check=True, capture_output=True)
+        subprocess.run(["tar", "--zstd", "-tf", volume], check=True, capture_output=True)
+        subprocess.run([require("bsdtar"), "-tf", volume], check=True, capture_output=True)
+        subprocess.run(["tar", "--zstd", "-xf", volume, "-C", layout], check=True, capture_output=True)
+    oci = next(i for i in inventory_of(archive)["images"] if i["mediaType"].startswith("application/vnd.oci.image.manifest"))
+    subprocess.run(
+        [require("skopeo"), "copy", f"oci:{layout}:{oci['source']}", f"dir:{tmp_path / 'image'}"],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        ["sh", "-c", f"echo {oci['digest'][7:]}  {tmp_path}/image/manifest.json | sha256sum -c"],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_small_volumes_load_in_any_order(world, tmp_path):
+    everything = (
+        "--catalog",
+        sources.CATALOG,
+        "--package",
+        PACKAGE,
+        "--package",
+        "rhtpa-operator",
+        "--full",
+        "--volume-size",
+        "1MiB",
+    )
+    result = world.create(tmp_path / "out", *everything)
+    assert result.status == 0, result.stderr
+    volumes = sorted((tmp_path / "out").glob("volume-*"))
+    assert len(volumes) >= 3
+    assert all(volume.stat().st_size <= 1 << 20 for volume in volumes)
+    for number, volume in enumerate(reversed(volumes), 1):
+        pushed = world.push(volume, prefix="/volumes")
+        assert pushed.status == (0 if number == len(volumes) else 3), pushed.stderr
+        assert bool(pushed.json["waitingFor"]) == (number < len(volumes))
+        assert pushed.json["failed"] == 0
+    assert world.push(tmp_path / "out", prefix="/volumes").json["uploaded"] == 0
+
+
+def test_an_image_that_is_gone_does_not_stop_the_export(world, tmp_path):
+    gone = next(r for r in world.sources.images if "jetstack-cert-manager-rhel9" in r.repository)
+    with docker_registry(tmp_path, name="partial") as partial:
+        world.sources.seed(f"http://{partial.host}", without=[gone.repository])
+        (tmp_path / "registries.conf").write_text(world.sources.registries_conf(partial.host, insecure=True))
+        env = {"HUB_EXPORT_REGISTRIES_CONF": str(tmp_path / "registries.conf")}
+        flags = ("--catalog", sources.CATALOG, "--package", f"{PACKAGE}:{CHANNEL}")
+        result = run("hub-export", "create", *flags, "--output", tmp_path / "out", env=env)
+        strict = run("hub-export", "create", *flags, "--output", tmp_path / "strict", "--strict", env=env)
+    assert result.status == 3, result.stderr
+    (problem,) = [p for p in inventory_of(tmp_path / "out")["problems"] if p["code"] == "image-not-found"]
+    assert gone.repository in problem["subject"]
+    bundle = "redhat-operator-index/openshift-cert-manager-operator/cert-manager-operator.v1.20.0"
+    assert bundle in problem["message"]
+    assert problem["subject"] in result.stdout
+    assert bundle in result.stdout
+    assert run("hub-import", "verify", tmp_path / "out").status == 0
+    assert strict.status == 1  # nothing was fetched: the problem was known before
+    assert not list((tmp_path / "strict").iterdir())
+
+
+def test_layers_that_are_gone_leave_no_lie_behind(world, archive, tmp_path):
+    carried = {image["source"] for image in inventory_of(archive)["images"]}
+    lost = next(r for r in world.sources.images if "jetstack-cert-manager-rhel9" in r.repository and str(r) in carried)
+    with docker_registry(tmp_path, name="partial") as partial:
+        world.sources.seed(f"http://{partial.host}")
+        parts = world.sources.images[lost]
+        victim = (parts.manifests or (parts,))[0].layers[1]
+        hexed = hashlib.sha256(victim).hexdigest()
+        (partial.root / "docker/registry/v2/blobs/sha256" / hexed[:2] / hexed / "data").unlink()
+        (tmp_path / "registries.conf").write_text(world.sources.registries_conf(partial.host, insecure=True))
+        env = {"HUB_EXPORT_REGISTRIES_CONF": str(tmp_path / "registries.conf")}
+        result = run(
+            "hub-export",
+            "create",
+            "--catalog",
+            sources.CATALOG,
+            "--package",
+            f"{PACKAGE}:{CHANNEL}",
+            "--output",
+            tmp_path / "out",
+            env=env,
+        )
+    assert result.status == 3, result.stderr
+    inventory = inventory_of(tmp_path / "out")
+    assert inventory["blobs"][f"sha256:{hexed}"]["missing"] == "blob-unavailable"
+    incomplete = [image["source"] for image in inventory["images"] if not image["complete"]]
+    assert incomplete == [str(lost.pinned(lost.digest))]
+    for volume in (tmp_path / "out").glob("volume-*"):
+        subprocess.run([require("zstd"), "-t", volume], check=True, capture_output=True)
+        subprocess.run(["tar", "--zstd", "-tf", volume], check=True, capture_output=True)
+    pushed = world.push(tmp_path / "out", prefix="/incomplete")
+    assert (pushed.status, pushed.json["failed"]) == (3, 0), pushed.stderr
