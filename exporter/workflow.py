@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
+from common.archive.output import require_free
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, UsageError
 from common.oci.platform import Platform
@@ -69,7 +70,7 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
     Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
     under `strict` ProblemsError before anything is fetched. An image that cannot be had is a problem, not an error.
     """
-    with _media(settings, progress, settings.output) as media:
+    with _output(settings.output), _media(settings, progress, settings.output) as media:
         planned = _plan(settings, media)
         if settings.strict and planned.plan.problems:
             raise strict_error(planned.plan.problems)
@@ -88,10 +89,25 @@ def strict_error(problems: Sequence[Problem]) -> ProblemsError:
 
 
 @contextmanager
+def _output(directory: Path) -> Iterator[None]:
+    """Hold an output directory that an archive may be made in; take it away again when it was made and stays empty."""
+    existed = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
+    require_free(directory)  # before anything is fetched; the writer claims the directory for good
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):
+                directory.rmdir()
+
+
+@contextmanager
 def _media(settings: ExportSettings, progress: Progress, output: Path | None) -> Iterator[Media]:
     """Open the registries, and a place for the catalogs' layers: beside the archive, or a temporary one."""
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".hub-export-", dir=output) as scratch,
         RegistryClient(settings.registry, notify=progress.waiting) as client,

@@ -26,6 +26,7 @@ _JOURNAL_TYPE = "application/vnd.hub-airgap.journal.v1+json"
 _OURS = re.compile(
     r"volume-\d+\.tar\.zst(\.parity)?|inventory\.json(\.sig)?|sha256sums(\.sig)?|report\.html", re.ASCII | re.IGNORECASE
 )
+_SHOWN = 3  # names in a message
 
 
 class OutputDirectory:
@@ -63,20 +64,28 @@ class OutputDirectory:
         sync_directory(self.path)
 
     def _claim(self) -> None:
-        found = sorted(entry.name for entry in self.path.iterdir() if _OURS.fullmatch(entry.name))
-        lower = {name.lower() for name in found}
-        journal = self.path / JOURNAL
-        begun = journal.is_file() and not journal.is_symlink()
-        if checksums.NAME.lower() in lower or (inventory_file.NAME in lower and not begun):
-            raise UsageError(
-                f"{self.path} holds a finished archive ({', '.join(found[:3])}{', …' if len(found) > 3 else ''})",  # noqa: PLR2004 - enough to know it
-                hint="It is not touched. Choose another directory with --output, or move the archive away.",
-            )
-        if found and not begun:
-            raise UsageError(
-                f"{self.path} holds {found[0]}, which this export did not make",
-                hint="Choose another directory with --output, or move the file away.",
-            )
-        for name in found:
+        for name in require_free(self.path):
             (self.path / name).unlink()
-        write_atomic(journal, msgspec.json.encode({"mediaType": _JOURNAL_TYPE}) + b"\n")
+        write_atomic(self.path / JOURNAL, msgspec.json.encode({"mediaType": _JOURNAL_TYPE}) + b"\n")
+
+
+def require_free(path: Path) -> list[str]:
+    """Return the names in a directory that an unfinished export left; changes nothing.
+
+    Raises UsageError when it holds a finished archive, or files named like ours that no export is at work on.
+    """
+    found = sorted(entry.name for entry in path.iterdir() if _OURS.fullmatch(entry.name))
+    lower = {name.lower() for name in found}
+    journal = path / JOURNAL
+    begun = journal.is_file() and not journal.is_symlink()
+    if checksums.NAME.lower() in lower or (inventory_file.NAME in lower and not begun):
+        raise UsageError(
+            f"{path} holds a finished archive ({', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''})",
+            hint="It is not touched. Choose another directory with --output, or move the archive away.",
+        )
+    if found and not begun:
+        raise UsageError(
+            f"{path} holds {found[0]}, which this export did not make",
+            hint="Choose another directory with --output, or move the file away.",
+        )
+    return found
