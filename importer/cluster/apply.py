@@ -1,0 +1,169 @@
+"""The resources into the cluster, in the order in which each finds what it needs; again and again without harm.
+
+Objects of our own are applied, singletons that belong to the cluster get single fields (design: cluster, *apply*). What is
+wanted is `resources.py`'s; how one object is written `writing.py`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import ClusterError
+from importer.cluster.client import ClusterClient
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CONFIG_MAP,
+    IMAGE_CONFIG,
+    OPERATOR_HUB,
+    kind_of,
+)
+from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
+from importer.cluster.release import Release
+from importer.cluster.resource import Resource
+from importer.cluster.trust import ca_config_map_name, trusting, with_ca
+from importer.cluster.writing import Change, Wish, Writer
+
+# What OpenShift itself serves in a catalog of OLM v1; all others are the user's.
+_DEFAULT_CLUSTER_CATALOGS = (
+    "openshift-certified-operators",
+    "openshift-community-operators",
+    "openshift-redhat-marketplace",
+    "openshift-redhat-operators",
+)
+_MANAGED_BY = "operatorframework.io/managed-by"
+_MARKETPLACE = "marketplace-operator"
+_LEAVING_TRIES = 60
+_LEAVING_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """Every object that was looked at, in order. In a dry run: what would have become of it."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def changed(self) -> tuple[Change, ...]:
+        """Those that are not as they were."""
+        return tuple(change for change in self.changes if change.action != "unchanged")
+
+
+def apply(
+    client: ClusterClient,
+    resources: Sequence[Resource],
+    *,
+    release: Release | None,
+    dry_run: bool,
+    tell: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> ApplyResult:
+    """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
+
+    `release` None is a Kubernetes with OLM. `tell` gets a line for each object. Repeatable: what is as wanted is not written.
+    Raises ClusterError; what was done until then stays, and the next run goes on from there.
+    """
+    server_side = release is None or release.server_side_apply
+    writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell)
+    chosen = _Chosen(resources)
+    _trust(writer, chosen)
+    _default_sources_off(writer, chosen)
+    _mirror_rules(writer, chosen)
+    for resource in chosen.of(CATALOG_SOURCE.name):
+        _await_default_gone(writer, resource, sleep)
+        writer.own(resource)
+    _cluster_catalogs(writer, chosen)
+    for resource in chosen.rest():
+        writer.own(resource)
+    return ApplyResult(tuple(writer.changes))
+
+
+class _Chosen:
+    """The wanted resources, by kind; each is taken once."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self._left = list(resources)
+
+    def of(self, *kinds: str) -> list[Resource]:
+        taken = [each for each in self._left if each.kind in kinds]
+        self._left = [each for each in self._left if each.kind not in kinds]
+        return taken
+
+    def rest(self) -> list[Resource]:
+        return self._left
+
+
+def _trust(writer: Writer, chosen: _Chosen) -> None:
+    """Give the nodes the mirror's CA: into the ConfigMap that is in use, before images.config names it."""
+    for resource in chosen.of(CONFIG_MAP.name):
+        name = ca_config_map_name(writer.client, resource.name)
+        writer.shared(CONFIG_MAP, name, resource.namespace, with_ca(resource))
+    for resource in chosen.of(IMAGE_CONFIG.name):
+        wanted = resource.body["spec"]["additionalTrustedCA"]["name"]
+        writer.shared(IMAGE_CONFIG, resource.name, "", trusting(wanted))
+
+
+def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
+    """Switch the default sources off; a cluster without the marketplace has none, and no OperatorHub either."""
+    for resource in chosen.of(OPERATOR_HUB.name):
+        writer.shared(OPERATOR_HUB, resource.name, "", _if_there({"spec": resource.body["spec"]}))
+
+
+def _mirror_rules(writer: Writer, chosen: _Chosen) -> None:
+    wanted = chosen.of(*(kind.name for kind in MIRROR_KINDS))
+    if not wanted:
+        return
+    live = [_typed(each, kind.api_version, kind.name) for kind in MIRROR_KINDS for each in writer.client.list(kind) or []]
+    merged = merge_rules(wanted, live)
+    for resource in merged.satisfied:
+        writer.leave(resource.kind, resource.name, "", "its rules are in force already")
+    for resource in merged.write:
+        writer.own(resource)
+
+
+def _cluster_catalogs(writer: Writer, chosen: _Chosen) -> None:
+    """Serve our catalogs to OLM v1 too, and stop its defaults; a cluster without OLM v1 is told of, and is fine."""
+    wanted = chosen.of(CLUSTER_CATALOG.name)
+    if not wanted:
+        return
+    live = writer.client.list(CLUSTER_CATALOG)
+    if live is None:
+        for resource in wanted:
+            writer.leave(resource.kind, resource.name, "", "the cluster has no OLM v1")
+        return
+    names = {resource.name for resource in wanted}
+    present = {each["metadata"]["name"] for each in live}
+    for name in _DEFAULT_CLUSTER_CATALOGS:
+        if name in present - names:
+            writer.shared(CLUSTER_CATALOG, name, "", _if_there({"spec": {"availabilityMode": "Unavailable"}}))
+    for resource in wanted:
+        writer.own(resource)
+
+
+def _if_there(fields: Mapping[str, Any]) -> Wish:
+    """Return the wish to change an object, but not to make it."""
+    return lambda live: None if live is None else fields
+
+
+def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[float], None]) -> None:
+    """Let the marketplace delete its default of the same name first: what we applied before that, it would delete."""
+    kind = kind_of(resource.api_version, resource.kind)
+    for _ in range(_LEAVING_TRIES):
+        live = writer.client.get(kind, resource.name, resource.namespace)
+        annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
+        if annotations.get(_MANAGED_BY) != _MARKETPLACE or writer.dry_run:
+            return
+        writer.tell(f"waiting for the marketplace to remove its default CatalogSource {resource.name}")
+        sleep(_LEAVING_PAUSE_S)
+    raise ClusterError(
+        f"the default CatalogSource {resource.name} was disabled, and after {_LEAVING_TRIES * _LEAVING_PAUSE_S:.0f} s still exists",
+        hint="Look at OperatorHub `cluster`: do its `sources` enable it? And does the marketplace operator run?",
+    )
+
+
+def _typed(body: Mapping[str, Any], api_version: str, kind: str) -> Mapping[str, Any]:
+    """Return the body with its kind: items of a list may come without."""
+    return {**body, "apiVersion": api_version, "kind": kind}

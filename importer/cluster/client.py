@@ -1,0 +1,212 @@
+"""The Kubernetes API as the rest of the importer sees it: objects in and out as builtins, refusals as ClusterErrors.
+
+Owns the connection, the tries and the words for what went wrong; knows no kind better than another.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import stamina
+from lightkube import Client, KubeConfig, SingleConfig
+from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+from lightkube.core.resource import ApiInfo, ResourceDef
+from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
+from lightkube.types import PatchType
+
+from common.errors import ClusterError, HubError, UsageError
+from common.log import SECRETS, logger
+from common.serialization import load_yaml_documents
+from importer.cluster.kinds import Kind
+from importer.cluster.refusals import Answer, Attempt, UnavailableError, refusal
+
+FIELD_MANAGER = "hub-import"
+Body = dict[str, Any]
+
+_LOG = logger(__name__)
+_TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # an API server that lists ten thousand packages takes its time
+_TRIES = 4
+_NOT_FOUND = 404
+_MAX_KUBECONFIG = 4 * 1024 * 1024
+_VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
+T = TypeVar("T")
+
+
+def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
+    """Return a client for the cluster of a kubeconfig's context.
+
+    Without `kubeconfig`: the service account when running in a pod, else `$KUBECONFIG`, else ~/.kube/config. Nothing is
+    contacted yet. Raises UsageError for a configuration that is not there or cannot be understood.
+    """
+    try:
+        config = _load(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        chosen = config.get(context)
+        assert chosen is not None
+        return ClusterClient(chosen)
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
+        raise UsageError(
+            f"no cluster to talk to from {where}: {_first_line(error)}",
+            hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME.",
+        ) from error
+
+
+class ClusterClient:
+    """One cluster. Objects are plain dictionaries: `get` gives what the server sent, writes give what is there afterwards."""
+
+    def __init__(self, config: SingleConfig) -> None:
+        config = config._replace(user=config.user or User())
+        assert config.user is not None
+        for secret in (config.user.token, config.user.password):
+            SECRETS.add(secret or "")
+        self.server = config.cluster.server
+        self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Body | None:
+        """Return an object; None when it, or its kind, does not exist. Raises ClusterError."""
+        return self._absent_is_none(
+            "get", kind, f"{kind.name} {name}", lambda: dict(self._client.get(_model(kind), name, namespace=namespace or None))
+        )
+
+    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body] | None:
+        """Return the objects of a kind with all `labels`; None when the cluster has no such kind. Raises ClusterError."""
+
+        def ask() -> list[Body]:
+            found = self._client.list(_model(kind), namespace=namespace or None, labels=dict(labels or {}))
+            return [dict(each) for each in found]
+
+        return self._absent_is_none("list", kind, kind.plural, ask)
+
+    def create(self, kind: Kind, body: Mapping[str, Any], *, dry_run: bool = False) -> Body:
+        """Create an object. Raises ConflictError when it exists meanwhile, ClusterError."""
+        made = _model(kind)(body)
+        namespace = _namespace(body)
+        return self._do("create", kind, body, lambda: self._client.create(made, namespace=namespace, dry_run=dry_run))
+
+    def merge_patch(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any], *, dry_run: bool = False) -> Body:
+        """Change the fields that `patch` has. Raises ConflictError when its resourceVersion is an old one, ClusterError."""
+        subject = {"metadata": {"name": name, "namespace": namespace}}
+        return self._patch(kind, subject, patch, PatchType.MERGE, dry_run=dry_run)
+
+    def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Body:
+        """Apply on the server's side: `body` is all that we want to own. Raises ConflictError with the others' fields."""
+        return self._patch(kind, body, body, PatchType.APPLY, force=force, dry_run=dry_run)
+
+    def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
+        name, namespace = subject["metadata"]["name"], _namespace(subject)
+        return self._do(
+            "patch",
+            kind,
+            subject,
+            lambda: self._client.patch(_model(kind), name, dict(patch), namespace=namespace, patch_type=how, **options),
+        )
+
+    def _do(self, verb: str, kind: Kind, subject: Mapping[str, Any], request: Callable[[], Any]) -> Body:
+        name = f"{kind.name} {subject['metadata']['name']}"
+        return dict(self._tried(verb, kind, name, request))
+
+    def _absent_is_none(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T | None:
+        try:
+            return self._tried(verb, kind, subject, request)
+        except _AbsentError:
+            return None
+
+    def _tried(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
+        """Ask up to four times. Every request here may be repeated: a write that went through is found to be there."""
+        for attempt in _attempts():
+            with attempt:
+                return self._once(verb, kind, subject, request)
+        raise AssertionError
+
+    def _once(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
+        _LOG.debug("%s %s", verb, subject)
+        try:
+            return request()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == _NOT_FOUND:
+                raise _AbsentError(f"cannot {verb} {subject}: the cluster has none", hint="Is the kind installed?") from error
+            raise refusal(_answer(error.response), Attempt(verb, kind, subject, self.server)) from error
+        except httpx.TransportError as error:
+            raise _unreachable(self.server, error) from error
+        except ConfigError as error:
+            raise ClusterError(
+                f"no credentials for {self.server}: {_first_line(error)}",
+                hint="Use a kubeconfig with a token or a certificate.",
+            ) from error
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ClusterError(
+                f"{self.server} answers {verb} {subject} with something else than the Kubernetes API does",
+                hint="Is that address an API server, or a proxy before it?",
+            ) from error
+
+
+class _AbsentError(ClusterError):
+    """No such object, or no such kind; the API gives both the same status."""
+
+
+def _load(path: Path) -> KubeConfig:
+    with path.expanduser().open("rb") as file:
+        raw = file.read(_MAX_KUBECONFIG + 1)
+    if len(raw) > _MAX_KUBECONFIG:
+        raise ValueError(f"larger than {_MAX_KUBECONFIG} bytes")
+    try:
+        documents = list(load_yaml_documents(raw, str(path)))
+    except HubError as error:
+        raise ValueError(error.message) from error
+    return KubeConfig.from_dict(documents[0] if documents else {}, fname=path)
+
+
+@cache
+def _model(kind: Kind) -> Any:
+    """Return the client library's class for a kind. It registers nothing: two clients may see different clusters."""
+    base = GenericNamespacedResource if kind.namespaced else GenericGlobalResource
+    info = ApiInfo(resource=ResourceDef(kind.group, kind.version, kind.name), plural=kind.plural, verbs=_VERBS)
+    return type(kind.name, (base,), {"_api_info": info})
+
+
+def _attempts() -> Iterator[Any]:
+    return iter(stamina.retry_context(on=UnavailableError, attempts=_TRIES, timeout=60.0, wait_initial=0.5, wait_max=8.0))
+
+
+def _namespace(body: Mapping[str, Any]) -> str | None:
+    return body["metadata"].get("namespace") or None
+
+
+def _answer(response: httpx.Response) -> Answer:
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    return Answer(response.status_code, document if isinstance(document, dict) else {})
+
+
+def _unreachable(server: str, error: httpx.TransportError) -> ClusterError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ClusterError(
+                f"the certificate of {server} is not trusted: {cause.verify_message}",
+                hint="Put the cluster's CA into the kubeconfig (certificate-authority-data).",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return UnavailableError(
+        f"cannot reach {server}: {_first_line(error)}", hint="Check the address in the kubeconfig, the route and the proxy."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return SECRETS.mask((str(error) or type(error).__name__).partition("\n")[0][:300])

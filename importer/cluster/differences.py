@@ -1,0 +1,42 @@
+"""What differs between two Kubernetes objects, for patches and for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Written by the server, or by controllers, whenever they like: no change of ours.
+_SERVERS = frozenset(("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"))
+_MAX_DEPTH = 64
+
+
+def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return the JSON merge patch (RFC 7386) that gives `live` the fields of `wanted`; empty when it has them all."""
+    patch: dict[str, Any] = {}
+    for key, value in wanted.items():
+        current = live.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping) and depth < _MAX_DEPTH:
+            if inner := needed_patch(current, value, depth + 1):
+                patch[key] = inner
+        elif key not in live or current != value:
+            patch[key] = value
+    return patch
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the fields that differ, as dotted paths; status and what the server keeps for itself do not count."""
+    return sorted(_paths(_ours(before), _ours(after), "", 0))
+
+
+def _ours(body: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {key: value for key, value in (body.get("metadata") or {}).items() if key not in _SERVERS}
+    return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}
+
+
+def _paths(before: Any, after: Any, path: str, depth: int) -> Iterator[str]:
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)) or depth > _MAX_DEPTH:
+        if before != after:
+            yield path
+        return
+    for key in before.keys() | after.keys():
+        yield from _paths(before.get(key), after.get(key), f"{path}.{key}" if path else str(key), depth + 1)

@@ -1,0 +1,41 @@
+"""What kind of cluster this is, as far as the resources depend on it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from common.errors import ClusterError
+from importer.cluster.client import ClusterClient
+from importer.cluster.kinds import CLUSTER_VERSION, ICSP
+from importer.cluster.release import Release
+
+_MINOR = re.compile(r"(\d{1,3}\.\d{1,3})\.\d+")
+
+
+def discover_release(client: ClusterClient) -> Release | None:
+    """Return the OpenShift release that runs; None for a Kubernetes without ClusterVersion. Raises ClusterError."""
+    found = client.get(CLUSTER_VERSION, "version")
+    if found is None:
+        return None
+    version = _running(found.get("status") or {})
+    minor = _MINOR.match(version)
+    if minor is None:
+        raise ClusterError(
+            f"ClusterVersion of {client.server} names no release: {version[:80]!r}",
+            hint="Say which one it is with --openshift-release 4.N.",
+        )
+    return Release.parse(minor[1])
+
+
+def has_icsp(client: ClusterClient) -> bool:
+    """Whether an ImageContentSourcePolicy exists: 4.13 and 4.14 then refuse an ImageDigestMirrorSet beside it."""
+    return bool(client.list(ICSP))
+
+
+def _running(status: dict[str, Any]) -> str:
+    """Return the newest version whose rollout was completed; during the installation the one that is wanted."""
+    for entry in status.get("history") or []:
+        if entry.get("state") == "Completed":
+            return str(entry.get("version"))
+    return str((status.get("desired") or {}).get("version"))

@@ -1,0 +1,73 @@
+"""The Kubernetes kinds that the importer reads or writes: group, version, plural and scope. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.errors import ClusterError
+
+MARKETPLACE = "openshift-marketplace"
+CONFIG_NAMESPACE = "openshift-config"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind as the API serves it. `group` is empty for the core kinds."""
+
+    group: str
+    version: str
+    name: str
+    plural: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        """What stands in the `apiVersion` of an object."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def path(self) -> str:
+        """The kind as permissions name it: `catalogsources.operators.coreos.com`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
+SECRET = Kind("", "v1", "Secret", "secrets", namespaced=True)
+POD = Kind("", "v1", "Pod", "pods", namespaced=True)
+CLUSTER_VERSION = Kind("config.openshift.io", "v1", "ClusterVersion", "clusterversions", namespaced=False)
+OPERATOR_HUB = Kind("config.openshift.io", "v1", "OperatorHub", "operatorhubs", namespaced=False)
+IMAGE_CONFIG = Kind("config.openshift.io", "v1", "Image", "images", namespaced=False)
+IDMS = Kind("config.openshift.io", "v1", "ImageDigestMirrorSet", "imagedigestmirrorsets", namespaced=False)
+ITMS = Kind("config.openshift.io", "v1", "ImageTagMirrorSet", "imagetagmirrorsets", namespaced=False)
+ICSP = Kind("operator.openshift.io", "v1alpha1", "ImageContentSourcePolicy", "imagecontentsourcepolicies", namespaced=False)
+CATALOG_SOURCE = Kind("operators.coreos.com", "v1alpha1", "CatalogSource", "catalogsources", namespaced=True)
+CLUSTER_CATALOG = Kind("olm.operatorframework.io", "v1", "ClusterCatalog", "clustercatalogs", namespaced=False)
+PACKAGE_MANIFEST = Kind("packages.operators.coreos.com", "v1", "PackageManifest", "packagemanifests", namespaced=True)
+MACHINE_CONFIG_POOL = Kind(
+    "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
+)
+
+_ALL = (
+    CONFIG_MAP,
+    SECRET,
+    POD,
+    CLUSTER_VERSION,
+    OPERATOR_HUB,
+    IMAGE_CONFIG,
+    IDMS,
+    ITMS,
+    ICSP,
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    PACKAGE_MANIFEST,
+    MACHINE_CONFIG_POOL,
+)
+_BY_NAME = {(kind.api_version, kind.name): kind for kind in _ALL}
+
+
+def kind_of(api_version: str, name: str) -> Kind:
+    """Return the kind of an object. Raises ClusterError for one that the importer does not write."""
+    found = _BY_NAME.get((api_version, name))
+    if found is None:
+        raise ClusterError(f"{name} of {api_version} is no kind that this program handles")
+    return found

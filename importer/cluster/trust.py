@@ -1,0 +1,97 @@
+"""That nodes trust the mirror: its CA beside the CAs that are there, its credential beside the credentials that are there.
+
+Nothing of others is replaced (facts: openshift §5.4).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from common.errors import ClusterError
+from common.log import SECRETS
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET
+from importer.cluster.resource import Resource
+from importer.cluster.writing import Change, Writer
+
+_KEY = ".dockerconfigjson"
+_NAME = "pull-secret"
+_TYPE = "kubernetes.io/dockerconfigjson"
+
+
+def ca_config_map_name(client: ClusterClient, wanted: str) -> str:
+    """Return the ConfigMap that the cluster takes its registries' CAs from; `wanted` where none is set yet."""
+    live = client.get(IMAGE_CONFIG, "cluster") or {}
+    trusted = (live.get("spec") or {}).get("additionalTrustedCA") or {}
+    return trusted.get("name") or wanted
+
+
+def trusting(name: str) -> Callable[[Body | None], Mapping[str, Any]]:
+    """Return the wish of images.config: CAs from the ConfigMap `name`, unless it takes them from another one already."""
+
+    def wish(live: Body | None) -> Mapping[str, Any]:
+        current = (((live or {}).get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
+        return {"spec": {"additionalTrustedCA": {"name": current or name}}}
+
+    return wish
+
+
+def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
+    """Return the wish of the CA ConfigMap: ours under our keys, after those that stand there for the same host."""
+
+    def wish(live: Body | None) -> Mapping[str, Any]:
+        existing = (live or {}).get("data") or {}
+        return {"data": {host: _joined(existing.get(host, ""), pem) for host, pem in resource.body["data"].items()}}
+
+    return wish
+
+
+def merge_pull_secret(
+    client: ClusterClient, host: str, auth: str, *, dry_run: bool = False, tell: Callable[[str], None] = lambda _line: None
+) -> Change:
+    """Add a credential (`auth`: base64 of user:password) for `host` to the cluster's pull secret; all others stay.
+
+    Raises ClusterError when the pull secret is not there or cannot be read.
+    """
+    SECRETS.add(auth)
+    writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell)
+
+    def wish(live: Body | None) -> Mapping[str, Any]:
+        if live is None:
+            raise ClusterError(
+                f"the cluster has no pull secret: Secret {_NAME} in {CONFIG_NAMESPACE}",
+                hint=f"Create it (type {_TYPE}), or leave --cluster-authfile out.",
+            )
+        document = _docker_config(live)
+        auths = document["auths"]
+        if (auths.get(host) or {}).get("auth") == auth:
+            return {}
+        merged = {**document, "auths": {**auths, host: {"auth": auth}}}
+        return {"data": {_KEY: base64.b64encode(json.dumps(merged).encode()).decode()}}
+
+    writer.shared(SECRET, _NAME, CONFIG_NAMESPACE, wish)
+    return writer.changes[-1]
+
+
+def _joined(existing: str, pem: str) -> str:
+    """Return both certificates; while a registry changes its CA, nodes need the old one too."""
+    if pem.strip() in existing:
+        return existing
+    return f"{existing.rstrip()}\n{pem.lstrip()}" if existing.strip() else pem
+
+
+def _docker_config(secret: Body) -> dict[str, Any]:
+    try:
+        document = json.loads(base64.b64decode((secret.get("data") or {})[_KEY], validate=True))
+    except (KeyError, ValueError, TypeError, RecursionError, binascii.Error):
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.setdefault("auths", {}), dict):
+        raise ClusterError(
+            f"Secret {_NAME} in {CONFIG_NAMESPACE} has no readable {_KEY}",
+            hint="Mend it before anything is added: nodes cannot pull with it either.",
+        ) from None  # the cause could show its content
+    return document
