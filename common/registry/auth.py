@@ -19,7 +19,7 @@ from common.reference import is_host
 from common.registry.challenge import Challenge, parse_challenges
 from common.registry.credentials import Credential, Credentials
 from common.registry.hosts import Hosts
-from common.registry.refusal import PASSING, Question, Trouble, no_credentials, refused
+from common.registry.refusal import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
 from common.registry.settings import Clock
 
 DEFAULT_LIFE_S = 60.0
@@ -91,7 +91,7 @@ class Auth:
                 del self._tokens[access]
         header = self._answer(access, challenge, question)
         if header is None or header == used:
-            raise no_credentials(question) if header is None else _wrong(question)
+            raise no_credentials(question) if header is None else wrong_credentials(question)
         return header
 
     def _answer(self, access: Access, challenge: Challenge, question: Question) -> str | None:
@@ -185,11 +185,3 @@ def _about_token(error: Exception, status: int) -> Exception:
     if status == httpx.codes.BAD_REQUEST and isinstance(error, RegistryRefusedError):
         return AuthenticationError(error.message, hint=error.hint, status=status, code=error.code)
     return error
-
-
-def _wrong(question: Question) -> AuthenticationError:
-    return AuthenticationError(
-        f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
-        hint=f"Log in again with podman login {question.registry}, or pass --authfile.",
-        status=401,
-    )

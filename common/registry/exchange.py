@@ -6,7 +6,7 @@ Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,7 +20,7 @@ from common.reference import Reference, is_host
 from common.registry.auth import Access, Auth
 from common.registry.credentials import Credentials
 from common.registry.hosts import Hosts
-from common.registry.refusal import MAX_ERROR_BODY, PASSING, Question, Trouble, refused, unreachable
+from common.registry.refusal import MAX_ERROR_BODY, PASSING, Question, Trouble, refused, unreachable, wrong_credentials
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import Lane, patiently, retry_after_s
 from common.registry.transport import Urllib3Transport
@@ -147,7 +147,12 @@ class Exchange:
         challenges = response.headers.get_list("WWW-Authenticate")
         _bounded(response, MAX_ERROR_BODY)
         response.close()
-        return self._followed(call, self._auth.renewed(call.access, challenges, used, call.question))
+        renewed = self._auth.renewed(call.access, challenges, used, call.question)
+        response = self._followed(call, renewed)
+        if response.status_code == httpx.codes.UNAUTHORIZED and renewed.startswith("Basic "):
+            response.close()
+            raise wrong_credentials(call.question)
+        return response
 
     def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
         """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
@@ -183,7 +188,12 @@ class Exchange:
         timeout = self._timeout if call.read_s is None else httpx.Timeout(call.read_s, connect=self._timeout.connect)
         content = call.body() if call.body else None
         request = self._http.build_request(call.method, url, headers=headers, content=content, timeout=timeout)  # type: ignore[arg-type]
-        response = self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            response = self._http.send(request, stream=True, follow_redirects=False)
+        finally:
+            # A body left half read would keep its source's place in a lane while this thread waits for the next try.
+            if isinstance(content, Generator):
+                content.close()
         _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
         return response
 

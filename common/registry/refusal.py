@@ -116,6 +116,15 @@ def no_credentials(question: Question) -> AuthenticationError:
     )
 
 
+def wrong_credentials(question: Question) -> AuthenticationError:
+    """Return the error for a registry that knows other credentials than ours."""
+    return AuthenticationError(
+        f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
+        hint=f"Log in again with podman login {question.registry}, or pass --authfile.",
+        status=401,
+    )
+
+
 def unreachable(question: Question, error: httpx.TransportError) -> Trouble:
     """Return the trouble for a connection that was not made, or broke."""
     causes = list(_causes(error))

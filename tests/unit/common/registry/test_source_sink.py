@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from common.content import Written
+from common.digest import digest_of
+from common.errors import AuthenticationError, NotFoundError
+from common.oci.descriptor import Descriptor
+from common.registry.source_sink import Counts, RegistrySink, RegistrySource
+from common.transfer import copy
+from tests.fakes.registry import FakeRegistry
+
+
+def test_next_repository_is_tried(connect):
+    with FakeRegistry() as registry:
+        blob = registry.add_blob("org/b", b"content")
+        places = {blob.digest: [registry.reference("org/a"), registry.reference("org/b")]}
+        assert b"".join(map(bytes, RegistrySource(connect(registry), places).read(blob))) == b"content"
+
+
+def test_first_error_is_told(connect):
+    with FakeRegistry() as registry:
+        blob = Descriptor("a/b", digest_of(b"x"), 1)
+        registry.fault("GET", "org/a", status=403)
+        places = {blob.digest: [registry.reference("org/a"), registry.reference("org/b")]}
+        with pytest.raises(AuthenticationError, match="org/a"):
+            list(RegistrySource(connect(registry), places).read(blob))
+
+
+def test_blob_without_a_place(connect):
+    with FakeRegistry() as registry:
+        blob = Descriptor("a/b", digest_of(b"x"), 1)
+        with pytest.raises(NotFoundError, match="no repository is known"):
+            list(RegistrySource(connect(registry), {}).read(blob))
+        with pytest.raises(NotFoundError, match="no repository was chosen"):
+            RegistrySink(connect(registry), {}).write(blob, lambda _s: iter([b"x"]))
+
+
+def test_one_write_fills_all_repositories(connect):
+    blob = Descriptor("a/b", digest_of(b"content"), 7)
+    reads = []
+
+    def read(start):
+        reads.append(start)
+        yield b"content"
+
+    with FakeRegistry() as registry:
+        names = [f"org/{letter}" for letter in "abc"]
+        sink = RegistrySink(connect(registry), {blob.digest: [registry.reference(name) for name in names]})
+        assert sink.write(blob, read) is Written.COPIED
+        assert sink.counts == Counts(uploaded=1, mounted=2, present=0)
+        assert reads == [0]
+        assert all(registry.repositories[name].blobs == {blob.digest: b"content"} for name in names)
+        assert sink.write(blob, read) is Written.PRESENT
+        assert sink.counts == Counts(uploaded=1, mounted=2, present=3)
+
+
+def test_present_blob_is_mounted(connect):
+    with FakeRegistry() as registry:
+        blob = registry.add_blob("org/b", b"content")
+        sink = RegistrySink(connect(registry), {blob.digest: [registry.reference("org/a"), registry.reference("org/b")]})
+        assert sink.write(blob, lambda _s: iter([])) is Written.MOUNTED
+        assert sink.counts == Counts(mounted=1, present=1)
+
+
+def test_where_nothing_mounts_every_repository_gets_the_bytes(connect):
+    with FakeRegistry(mounts=False) as registry:
+        blob = Descriptor("a/b", digest_of(b"content"), 7)
+        sink = RegistrySink(connect(registry), {blob.digest: [registry.reference(f"org/{letter}") for letter in "abc"]})
+        assert sink.write(blob, lambda _s: iter([b"content"])) is Written.COPIED
+        assert sink.counts == Counts(uploaded=3)
+
+
+def test_registry_to_registry_in_parallel_with_faults(connect):
+    contents = [os.urandom(600_000) for _ in range(30)]
+    with FakeRegistry(tls=True, auth="token", redirect=True) as source, FakeRegistry(auth="basic") as mirror:
+        blobs = [source.add_blob("org/a", content) for content in contents]
+        source.fault("GET", "/blobs/", times=5, skip=3, status=503)
+        source.fault("GET", "/signed/", times=5, skip=2, cut_after=300_000)
+        mirror.fault("PUT", "/blobs/", times=3, skip=4, drop=True)
+        mirror.fault("POST", "/blobs/", times=3, skip=6, status=429)
+        reading = RegistrySource(connect(source, login=True), {blob.digest: [source.reference("org/a")] for blob in blobs})
+        places = {blob.digest: [mirror.reference(name) for name in ("org/a", "org/b")] for blob in blobs}
+        sink = RegistrySink(connect(mirror, login=True), places)
+        outcomes = list(copy(blobs, reading, sink, jobs=6))
+        assert [outcome.error for outcome in outcomes] == [None] * 30
+        for name in ("org/a", "org/b"):
+            assert set(mirror.repositories[name].blobs.values()) == set(contents)
+        assert sink.counts.uploaded + sink.counts.mounted == 60
