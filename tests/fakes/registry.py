@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -53,6 +54,7 @@ class FakeRegistry:
         anonymous: bool = False,
         token_life_s: float | None = 300,
         certificate_for: str = "localhost",
+        certificate_until: datetime | None = None,
         mounts: bool = True,
         ranges: bool = True,
         redirect: bool = False,
@@ -74,6 +76,7 @@ class FakeRegistry:
         self.requests: list[Request] = []
         self.elsewhere: list[Request] = []  # what the second origin was asked
         self.lock = threading.RLock()
+        self.handshakes = 0  # connections that began TLS
         self._faults: list[Fault] = []
         self.tokens: dict[str, tuple[set[str], float]] = {}
         self.sessions: dict[str, bytearray] = {}
@@ -81,6 +84,7 @@ class FakeRegistry:
         self.errors: list[BaseException] = []
         self._tls = tls
         self._certificate_for = certificate_for
+        self._certificate_until = certificate_until
 
     # Life.
 
@@ -102,7 +106,8 @@ class FakeRegistry:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.ca))
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert(self._certificate_for).configure_cert(context)
+        begin = datetime(2000, 1, 1, tzinfo=UTC) if self._certificate_until else None
+        authority.issue_cert(self._certificate_for, not_before=begin, not_after=self._certificate_until).configure_cert(context)
         return context
 
     @property

@@ -66,6 +66,8 @@ class Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(30)
         if self._context:
+            with self.registry.lock:
+                self.registry.handshakes += 1
             request = self._context.wrap_socket(request, server_side=True)
         self._open.add(request)
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -236,3 +237,26 @@ def test_passwords_are_per_namespace(connect, tmp_path):
             client.document(registry.add_image(name, image(), tag="v1"))
         sent = {r.path.split("/")[2]: r.headers["Authorization"] for r in registry.log("GET", "/manifests/") if r.status == 200}
         assert sent["org"] != sent["team"]
+
+
+def test_many_threads_fetch_one_token(connect):
+    with FakeRegistry(tls=True, auth="token") as registry:
+        client = connect(registry, login=True)
+        reference = registry.add_image("org/app", image(), tag="v1")
+        client.ping(registry.host)  # learns the challenge
+        before = len(registry.log("GET", "/token"))
+        with ThreadPoolExecutor(8) as pool:
+            assert len(list(pool.map(lambda _: client.document(reference), range(24)))) == 24
+        assert len(registry.log("GET", "/token")) == before + 1
+
+
+def test_identity_token_that_is_refused(connect, tmp_path):
+    with FakeRegistry(tls=True, auth="token") as registry:
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps({"auths": {registry.host: {"identitytoken": "old-identity"}}}))
+        registry.fault("POST", "/token", status=400, body=b'{"error": "invalid_grant"}')
+        client = connect(registry, authfile=path)
+        for _ in range(2):  # 400, then the fake's own 401
+            with pytest.raises(AuthenticationError) as caught:
+                client.document(registry.reference("org/app", "v1"))
+            assert "old-identity" not in str(caught.value)

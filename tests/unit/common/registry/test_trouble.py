@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import os
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -258,6 +259,20 @@ def test_certificate_for_another_name():
     with FakeRegistry(tls=True, certificate_for="other.example") as registry:
         error = _refused(registry.reference("org/app", "v1"), ca=registry.ca)
         assert "for another name" in error.message
+
+
+def test_expired_certificate():
+    with FakeRegistry(tls=True, certificate_until=datetime(2001, 1, 1, tzinfo=UTC)) as registry:
+        error = _refused(registry.reference("org/app", "v1"), ca=registry.ca)
+        assert "expired" in error.message
+        assert "clock" in error.hint
+
+
+def test_wrong_certificate_is_not_tried_again():
+    with FakeRegistry(tls=True) as registry:
+        handshakes = registry.handshakes
+        _refused(registry.reference("org/app", "v1"))
+        assert registry.handshakes - handshakes == 1
 
 
 def test_insecure_is_for_the_named_host_alone():
