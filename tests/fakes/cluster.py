@@ -1,0 +1,223 @@
+"""A Kubernetes API on loopback that behaves as an OpenShift release, or as a Kubernetes with OLM, as far as we touch it.
+
+    with FakeCluster("4.18") as cluster:
+        cluster.catalog_contents[digest] = packages       # this image can be pulled, and offers that
+        client = connect(cluster.kubeconfig(tmp_path), None)
+
+Schemas are enforced, unknown fields pruned (and noted in `pruned`), versions and owners of fields kept. Not there: CEL rules,
+strategic merge patches, OpenAPI documents.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import trustme
+import yaml
+
+from common.archive.inventory import PackageRecord
+from tests.fakes.cluster_kinds import Minor, Served, kinds_of
+from tests.fakes.cluster_server import Request, Server
+from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE, Simulator, pool_status
+from tests.fakes.cluster_store import Body, Key, Store, Write
+
+TOKEN = "sha256~a-token-that-must-not-be-shown"
+PULL_SECRET = {
+    "auths": {"registry.redhat.io": {"auth": "dXNlcjpwYXNz"}, "cloud.openshift.com": {"auth": "eDp5", "email": "a@b"}}
+}
+_DEFAULTS = ("certified-operators", "community-operators", "redhat-operators")
+_KUBERNETES: dict[Minor, Minor] = {(4, 3): (1, 16), (4, 4): (1, 17), (4, 5): (1, 18)}
+
+
+@dataclass
+class Fault:
+    """What requests whose path contains `part` get, the next `times` times. `status` 0: the connection is dropped."""
+
+    method: str
+    part: str
+    status: int = 0
+    times: int = 1
+    body: bytes = b"upstream away\n"
+    content_type: str = "text/plain"
+
+
+class FakeCluster:
+    """A running cluster. `release` None: a Kubernetes with OLM alone.
+
+    `ready_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a connection,
+    a rollout is over, the default sources are gone. `pruned`: fields that a schema did not know.
+    """
+
+    def __init__(self, release: str | None = "4.18", *, tls: bool = True, token: str = TOKEN) -> None:
+        major_minor = tuple(int(part) for part in release.split(".")) if release else None
+        self.release: Minor | None = (major_minor[0], major_minor[1]) if major_minor else None
+        self.kinds = kinds_of(self.release)
+        self.server_side_apply = self.release is None or self.release >= (4, 6)
+        self.token = token
+        self.store = Store(self.kinds)
+        self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
+        self.ready_reads, self.pool_reads, self.marketplace_reads = 2, 2, 0
+        self.forbidden: set[tuple[str, str]] = set()
+        self.faults: list[Fault] = []
+        self.log: list[Request] = []
+        self.errors: list[BaseException] = []
+        self.simulator = Simulator(self)
+        self._authority = trustme.CA() if tls else None
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+        self._seed()
+
+    def __enter__(self) -> Self:
+        self._server = Server(self, self._context())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._server is not None
+        self._server.stop()
+        if self.errors and error is None:
+            raise self.errors[0]
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"{'https' if self._authority else 'http'}://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def kubernetes(self) -> Minor:
+        """The level of Kubernetes that the release has."""
+        if self.release is None:
+            return (1, 31)
+        return _KUBERNETES.get(self.release, (1, self.release[1] + 13))
+
+    @property
+    def pruned(self) -> list[str]:
+        return self.store.pruned
+
+    @property
+    def writes(self) -> list[Request]:
+        """The requests that wanted to change something, dry runs left out."""
+        return [request for request in self.log if request.writes]
+
+    def kubeconfig(self, folder: Path, *, trust: bool = True, token: str | None = None) -> Path:
+        """Write a kubeconfig for this cluster. `trust` False: without its CA."""
+        cluster: dict[str, Any] = {"server": self.url}
+        if self._authority and trust:
+            cluster["certificate-authority-data"] = base64.b64encode(self._authority.cert_pem.bytes()).decode()
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "fake", "cluster": cluster}],
+            "users": [{"name": "tester", "user": {"token": self.token if token is None else token}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "tester"}}],
+            "current-context": "fake",
+        }
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def kind(self, name: str) -> Served:
+        return next(each for each in self.kinds if each.kind == name)
+
+    def put(self, body: Body, manager: str = "kubectl-edit") -> Body:
+        """Write an object as somebody else does: created, or its fields changed."""
+        key = self._key(body)
+        write = Write(manager)
+        with self.store.lock:
+            made = (
+                self.store.create(key, body, write)
+                if self.store.find(key) is None
+                else self.store.merge_patch(key, body, write)
+            )
+            if "status" in body:
+                self.store.set_status(key, body["status"])
+        return made
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Body:
+        return self.store.get(Key(self.kind(kind), namespace, name))
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all objects of a kind; none when it is not served."""
+        return [key.name for each in self.kinds if each.kind == kind for key in self.store.keys(each)]
+
+    def versions(self) -> dict[str, str]:
+        """Return the resourceVersion of every object."""
+        with self.store.lock:
+            return {
+                f"{key.namespace}/{key}": self.store.get(key)["metadata"]["resourceVersion"] for key in self.store.all_keys()
+            }
+
+    def objects(self, kind: Served, namespace: str) -> list[Body]:
+        """Return what a list shows."""
+        if kind.kind == "PackageManifest":
+            return list(self.simulator.package_manifests(namespace))
+        return [self.store.get(key) for key in self.store.keys(kind, namespace)]
+
+    def namespaces(self) -> list[str]:
+        return self.names("Namespace")
+
+    def take_fault(self, request: Request) -> Fault | None:
+        with self._lock:
+            for fault in self.faults:
+                if fault.times > 0 and fault.method == request.method and fault.part in request.path:
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _key(self, body: Body) -> Key:
+        return Key(self.kind(body["kind"]), body["metadata"].get("namespace", ""), body["metadata"]["name"])
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._authority is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert("127.0.0.1").configure_cert(context)
+        return context
+
+    def _seed(self) -> None:
+        for namespace in ("default", "olm"):
+            self._add("Namespace", namespace)
+        if self.release is None:
+            return
+        for namespace in (MARKETPLACE, "openshift-config"):
+            self._add("Namespace", namespace)
+        version = f"{self.release[0]}.{self.release[1]}.7"
+        history = [{"state": "Completed", "version": version}]
+        self._add("ClusterVersion", "version", status={"desired": {"version": version}, "history": history})
+        self._add("OperatorHub", "cluster", spec={})
+        self._add("Image", "cluster", spec={})
+        for pool in ("master", "worker"):
+            made = self._add("MachineConfigPool", pool, spec={"configuration": {"name": f"rendered-{pool}-1"}})
+            self.store.set_status(self._key(made), pool_status(made, rolling=False))
+        secret = base64.b64encode(json.dumps(PULL_SECRET).encode()).decode()
+        self.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "pull-secret", "namespace": "openshift-config"},
+                "type": "kubernetes.io/dockerconfigjson",
+                "data": {".dockerconfigjson": secret},
+            },
+            "cluster-bootstrap",
+        )
+        self._seed_catalogs()
+
+    def _seed_catalogs(self) -> None:
+        for name in _DEFAULTS:
+            index = f"registry.redhat.io/redhat/{name.removesuffix('s')}-index:v{self.release[0]}.{self.release[1]}"  # type: ignore[index]
+            metadata = {"name": name, "namespace": MARKETPLACE, "annotations": {MANAGED_BY: "marketplace-operator"}}
+            spec = {"sourceType": "grpc", "image": index, "displayName": name}
+            self.put({"kind": "CatalogSource", "metadata": metadata, "spec": spec}, "marketplace-operator")
+            if any(kind.kind == "ClusterCatalog" for kind in self.kinds):
+                source = {"type": "Image", "image": {"ref": index, "pollIntervalMinutes": 10}}
+                self._add("ClusterCatalog", f"openshift-{name}", spec={"priority": -100, "source": source})
+
+    def _add(self, kind: str, name: str, **fields: Any) -> Body:
+        return self.put({"kind": kind, "metadata": {"name": name}, **fields}, "cluster-version-operator")

@@ -1,0 +1,337 @@
+"""The Kubernetes API over HTTP: discovery, the verbs, watches, bearer tokens; what the objects do is the store's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.fakes.cluster_kinds import Served
+from tests.fakes.cluster_store import Body, Key, RefusedError, Write
+
+if TYPE_CHECKING:
+    from tests.fakes.cluster import FakeCluster
+
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_MAX_BODY = 3 * 1024 * 1024
+
+
+@dataclass
+class Request:
+    """One line of the log. `status` 0: no answer was given."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    content_type: str
+    body: bytes = b""
+    status: int = 0
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET" and "dryRun" not in self.query
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a path names: a kind, perhaps in a namespace, perhaps one object of it."""
+
+    kind: Served
+    namespace: str
+    name: str
+    subresource: str
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, cluster: FakeCluster, context: ssl.SSLContext | None) -> None:
+        self.cluster = cluster
+        self.ending = False
+        self._context = context
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(30)
+        if self._context:
+            request = self._context.wrap_socket(request, server_side=True)
+        self._open.add(request)
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            self._open.discard(request)
+            if self._context:
+                request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.cluster.errors.append(error)
+
+    def stop(self) -> None:
+        self.ending = True
+        with self.cluster.store.changed:
+            self.cluster.store.changed.notify_all()
+        self.shutdown()
+        for each in list(self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+        self._thread.join(10)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+    entry: Request
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def cluster(self) -> FakeCluster:
+        return self.server.cluster
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing: the log is in memory."""
+
+    def do_GET(self) -> None:
+        self._handle()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
+
+    def _handle(self) -> None:
+        path, _, query = self.path.partition("?")
+        content_type = self.headers.get("Content-Type", "").partition(";")[0]
+        self.entry = Request(self.command, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query)), content_type)
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > _MAX_BODY:
+            self.close_connection = True
+            self._answer(413, {"message": "request entity too large"})
+            return
+        self.entry.body = self.rfile.read(length)
+        with self.cluster.store.lock:
+            self.cluster.log.append(self.entry)
+        try:
+            self._route()
+        except RefusedError as refused:
+            self._answer(refused.code, refused.body)
+
+    def _route(self) -> None:
+        if (fault := self.cluster.take_fault(self.entry)) is not None:
+            if fault.status == 0:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self._send(fault.status, fault.body, fault.content_type)
+            return
+        if self.cluster.token and self.headers.get("Authorization") != f"Bearer {self.cluster.token}":
+            raise RefusedError(401, "Unauthorized", "Unauthorized")
+        document = _discovery(self.cluster, self.entry.path.strip("/").split("/"))
+        if document is not None:
+            self._answer(200, document)
+            return
+        target = self._target()
+        verb = self._verb(target)
+        if (verb, target.kind.plural) in self.cluster.forbidden:
+            place = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
+            who = 'User "tester"'
+            message = f'{target.kind.resource} is forbidden: {who} cannot {verb} resource "{target.kind.plural}"{place}'
+            raise RefusedError(403, "Forbidden", message)
+        if verb == "watch":
+            self._watch(target)
+        else:
+            self._answer(*self._carry_out(verb, target))
+
+    def _target(self) -> Target:
+        parts = self.entry.path.strip("/").split("/")
+        group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (*[*parts, "", ""][1:3], parts[3:])
+        namespace = ""
+        if len(rest) > 2 and rest[0] == "namespaces":
+            namespace, rest = rest[1], rest[2:]
+        found = [
+            each for each in self.cluster.kinds if rest and (each.group, each.version, each.plural) == (group, version, rest[0])
+        ]
+        if not found:
+            raise RefusedError(404, "NotFound", "the server could not find the requested resource")
+        name, subresource = (*rest[1:], "", "")[:2]
+        return Target(found[0], namespace, name, subresource)
+
+    def _verb(self, target: Target) -> str:
+        if self.command == "GET":
+            return "watch" if self.entry.query.get("watch") in {"true", "1"} else "get" if target.name else "list"
+        return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[self.command]
+
+    def _carry_out(self, verb: str, target: Target) -> tuple[int, Body]:
+        store, key = self.cluster.store, Key(target.kind, target.namespace, target.name)
+        if verb in {"get", "list"}:
+            self.cluster.simulator.read(target.kind.kind)
+        if verb == "list":
+            return 200, self._list(target)
+        if verb == "get":
+            return 200, store.get(key)
+        if verb == "delete":
+            return 200, store.delete(key)
+        query = self.entry.query
+        manager = query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0]
+        write = Write(manager, query.get("dryRun") == "All", query.get("fieldValidation") == "Strict")
+        body = self._document()
+        code, written = (200, {})
+        if verb == "create":
+            key = Key(target.kind, target.namespace, str((body.get("metadata") or {}).get("name")))
+            self._require_namespace(target)
+            code, written = 201, store.create(key, body, write)
+        elif verb == "update":
+            written = store.replace(key, body, write)
+        elif self.entry.content_type == _MERGE:
+            written = store.merge_patch(key, body, write)
+        elif self.entry.content_type == _APPLY:
+            written = self._apply(key, body, write, target)
+        else:
+            raise RefusedError(
+                415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {self.entry.content_type}"
+            )
+        if not write.dry_run:
+            self.cluster.simulator.wrote(target.kind.kind)
+        return code, written
+
+    def _apply(self, key: Key, body: Body, write: Write, target: Target) -> Body:
+        if not self.cluster.server_side_apply:
+            raise RefusedError(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+        if "fieldManager" not in self.entry.query:
+            raise RefusedError(400, "BadRequest", "fieldManager is required for apply patch")
+        if (body.get("apiVersion"), body.get("kind")) != (key.kind.api_version, key.kind.kind):
+            raise RefusedError(400, "BadRequest", "apiVersion and kind have to be those of the path")
+        self._require_namespace(target)
+        return self.cluster.store.apply(key, body, write, force=self.entry.query.get("force") == "true")
+
+    def _require_namespace(self, target: Target) -> None:
+        if target.kind.namespaced and target.namespace not in self.cluster.namespaces():
+            raise RefusedError(404, "NotFound", f'namespaces "{target.namespace}" not found')
+
+    def _document(self) -> Any:
+        load = yaml.safe_load if self.entry.content_type == _APPLY else json.loads
+        try:
+            return load(self.entry.body)
+        except (ValueError, yaml.YAMLError) as error:
+            raise RefusedError(400, "BadRequest", f"the object provided is unrecognized: {error}") from error
+
+    def _list(self, target: Target) -> Body:
+        kind = target.kind
+        with self.cluster.store.lock:
+            items = [body for body in self.cluster.objects(kind, target.namespace) if self._selected(body)]
+            version = str(self.cluster.store.version)
+        bare = [{name: value for name, value in item.items() if name not in {"apiVersion", "kind"}} for item in items]
+        return {
+            "kind": f"{kind.kind}List",
+            "apiVersion": kind.api_version,
+            "metadata": {"resourceVersion": version},
+            "items": items if kind.group else bare,  # the core's items come without their kind
+        }
+
+    def _selected(self, body: Body) -> bool:
+        labels = body["metadata"].get("labels") or {}
+        for term in filter(None, self.entry.query.get("labelSelector", "").split(",")):
+            name, equals, value = term.partition("=")
+            if labels.get(name) != value.removeprefix("=") if equals else name not in labels:
+                return False
+        fields = dict(term.split("=") for term in self.entry.query.get("fieldSelector", "").split(",") if term)
+        return fields.get("metadata.name", body["metadata"]["name"]) == body["metadata"]["name"]
+
+    def _watch(self, target: Target) -> None:
+        """Stream events until the time is over, the client goes or the server stops; then the connection ends."""
+        store = self.cluster.store
+        seen = int(self.entry.query.get("resourceVersion") or store.version)
+        end = time.monotonic() + float(self.entry.query.get("timeoutSeconds") or 30)
+        self.entry.status = 200
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while time.monotonic() < end and not self.server.ending:
+            with store.changed:
+                news = [event for event in store.events if event.version > seen]
+                if not news:
+                    store.changed.wait(0.05)
+            for event in news:
+                seen = event.version
+                if (
+                    event.key.kind == target.kind
+                    and target.namespace in {"", event.key.namespace}
+                    and self._selected(event.body)
+                ):
+                    self.wfile.write(json.dumps({"type": event.type, "object": event.body}).encode() + b"\n")
+
+    def _answer(self, status: int, document: Body) -> None:
+        self._send(status, json.dumps(document).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.entry.status = status
+        self.send_response(status)
+        if content_type:
+            self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
+    """Return what the paths above all objects say; None for a path that names objects."""
+    groups: dict[str, set[str]] = {}
+    for kind in cluster.kinds:
+        groups.setdefault(kind.group, set()).add(kind.version)
+    if parts == ["version"]:
+        major, minor = cluster.kubernetes
+        return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
+    if parts == ["api"]:
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+    if parts == ["apis"]:
+        found = [_group(name, versions) for name, versions in sorted(groups.items()) if name]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+    if parts == ["api", "v1"]:
+        return _resources(cluster, "", "v1")
+    if len(parts) == 3 and parts[0] == "apis" and parts[2] in groups.get(parts[1], set()):
+        return _resources(cluster, parts[1], parts[2])
+    return None
+
+
+def _group(name: str, versions: set[str]) -> Body:
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in sorted(versions)]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
+
+
+def _resources(cluster: FakeCluster, group: str, version: str) -> Body:
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    listed = [
+        {
+            "name": kind.plural,
+            "singularName": kind.kind.lower(),
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": verbs,
+        }
+        for kind in cluster.kinds
+        if (kind.group, kind.version) == (group, version)
+    ]
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": listed,
+    }
