@@ -158,8 +158,9 @@ def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[flo
             return
         writer.tell(f"waiting for the marketplace to remove its default CatalogSource {resource.name}")
         sleep(_LEAVING_PAUSE_S)
+    waited_s = _LEAVING_TRIES * _LEAVING_PAUSE_S
     raise ClusterError(
-        f"the default CatalogSource {resource.name} was disabled, and after {_LEAVING_TRIES * _LEAVING_PAUSE_S:.0f} s still exists",
+        f"the default CatalogSource {resource.name} was disabled, and still exists after {waited_s:.0f} s",
         hint="Look at OperatorHub `cluster`: do its `sources` enable it? And does the marketplace operator run?",
     )
 

@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         manager = query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0]
         write = Write(manager, query.get("dryRun") == "All", query.get("fieldValidation") == "Strict")
         body = self._document()
-        code, written = (200, {})
+        code, written, former = 200, {}, store.version
         if verb == "create":
             key = Key(target.kind, target.namespace, str((body.get("metadata") or {}).get("name")))
             self._require_namespace(target)
@@ -206,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(
                 415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {self.entry.content_type}"
             )
-        if not write.dry_run:
+        if store.version != former:  # a write that changes nothing wakes no controller
             self.cluster.simulator.wrote(target.kind.kind)
         return code, written
 

@@ -1,0 +1,255 @@
+"""Applying: the gate table's objects, nobody else's fields, and nothing at all the second time."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import ClusterError
+from importer.cluster.apply import apply
+from importer.cluster.discovery import discover_release, has_icsp
+from importer.cluster.resource import Resource
+from importer.cluster.writing import Action
+from tests.fakes.wanted import (
+    IMAGE,
+    MARKETPLACE,
+    catalog_source,
+    cluster_catalog,
+    mirror_rules,
+    operator_hub,
+    wanted,
+)
+
+RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20")
+
+
+def run(client, resources, *, dry_run=False, tell=lambda _line: None, sleep=lambda _seconds: None):
+    return apply(client, resources, release=discover_release(client), dry_run=dry_run, tell=tell, sleep=sleep)
+
+
+def outcome(result) -> dict[str, str]:
+    return {f"{change.kind}/{change.name}": str(change.action) for change in result.changes}
+
+
+def test_actions_are_told_as_lines(start):
+    _, client = start()
+    lines: list[str] = []
+    run(client, [operator_hub(), catalog_source("mine")], tell=lines.append)
+    assert lines == [
+        "changed OperatorHub cluster: spec.disableAllDefaultSources",
+        "created CatalogSource mine in openshift-marketplace",
+    ]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_own_objects_are_applied_from_4_6_on_and_patched_before(start, release):
+    cluster, client = start(release)
+    run(client, wanted(release))
+    kinds = {request.content_type for request in cluster.writes}
+    assert ("application/apply-patch+yaml" in kinds) == (release not in {"4.3", "4.5"})
+    managers = cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["metadata"]["managedFields"]
+    assert [entry["manager"] for entry in managers] == ["hub-import"]
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(start):
+    cluster, client = start()
+    before = cluster.versions()
+    lines: list[str] = []
+    dry = run(client, wanted("4.18"), dry_run=True, tell=lines.append)
+    assert cluster.versions() == before
+    assert not cluster.writes
+    assert "would be created CatalogSource hub-redhat-operators in openshift-marketplace" in lines
+    assert outcome(dry) == outcome(run(client, wanted("4.18")))
+
+
+def test_a_dry_run_on_4_3_says_the_same_and_writes_nothing(start):
+    cluster, client = start("4.3")
+    before = cluster.versions()
+    dry = run(client, wanted("4.3"), dry_run=True)
+    assert cluster.versions() == before
+    assert outcome(dry) == outcome(run(client, wanted("4.3")))
+
+
+def test_sources_of_the_user_stay_in_the_operator_hub(start):
+    cluster, client = start()
+    sources = [{"name": "community-operators", "disabled": False}]
+    cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": {"sources": sources}})
+    run(client, [operator_hub()])
+    assert cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True, "sources": sources}
+
+
+def test_without_a_marketplace_there_is_no_operator_hub_to_make(start):
+    cluster, client = start()
+    cluster.store.delete(cluster._key({"kind": "OperatorHub", "metadata": {"name": "cluster"}}))
+    assert outcome(run(client, [operator_hub()])) == {"OperatorHub/cluster": "unchanged"}
+    assert cluster.names("OperatorHub") == []
+
+
+def test_a_write_in_between_is_met_by_another_try(start):
+    cluster, client = start()
+    cluster.faults.append(conflict("PATCH", "operatorhubs", times=3))
+    assert outcome(run(client, [operator_hub()])) == {"OperatorHub/cluster": "changed"}
+
+
+def test_writes_that_never_stop_end_in_an_error(start):
+    cluster, client = start()
+    cluster.faults.append(conflict("PATCH", "operatorhubs", times=50))
+    with pytest.raises(ClusterError, match=r"OperatorHub cluster: .*modified") as caught:
+        run(client, [operator_hub()])
+    assert "apply again" in caught.value.hint
+    assert cluster.faults[0].times == 45
+
+
+def test_a_changed_image_changes_just_that(start):
+    _, client = start()
+    run(client, [catalog_source()])
+    result = run(client, [catalog_source(image=IMAGE.replace("ab", "cd"))])
+    assert [(change.action, change.detail) for change in result.changes] == [(Action.CHANGED, "spec.image")]
+
+
+def test_a_field_no_longer_wanted_is_given_up(start):
+    cluster, client = start()
+    more = catalog_source().body
+    run(client, [Resource.of({**more, "spec": {**more["spec"], "priority": 7}})])
+    assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["priority"] == 7
+    run(client, [catalog_source()])
+    assert "priority" not in cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]
+
+
+def test_fields_of_others_are_left_alone(start):
+    cluster, client = start()
+    run(client, [catalog_source()])
+    extra = {"metadata": {"name": "hub-redhat-operators", "namespace": MARKETPLACE}, "spec": {"priority": 3}}
+    cluster.put({"kind": "CatalogSource", **extra})
+    assert outcome(run(client, [catalog_source()])) == {"CatalogSource/hub-redhat-operators": "unchanged"}
+    assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["priority"] == 3
+
+
+def test_a_field_that_somebody_else_set_is_not_overwritten(start):
+    cluster, client = start()
+    run(client, [catalog_source()])
+    metadata = {"name": "hub-redhat-operators", "namespace": MARKETPLACE}
+    cluster.put({"kind": "CatalogSource", "metadata": metadata, "spec": {"displayName": "Mine"}}, "argocd")
+    with pytest.raises(ClusterError, match=r"CatalogSource hub-redhat-operators: argocd set \.spec\.displayName"):
+        run(client, [catalog_source()])
+    assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["displayName"] == "Mine"
+
+
+def test_what_we_wrote_before_server_side_apply_is_taken_over(start):
+    cluster, client = start()
+    cluster.put(dict(catalog_source(image=IMAGE.replace("ab", "cd")).body), "hub-import")
+    assert outcome(run(client, [catalog_source()])) == {"CatalogSource/hub-redhat-operators": "changed"}
+    assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["image"] == IMAGE
+
+
+def test_a_default_of_the_same_name_is_gone_before_ours_comes(start):
+    cluster, client = start()
+    cluster.marketplace_reads = 3
+    slept: list[float] = []
+    result = run(client, [operator_hub(), catalog_source("redhat-operators")], sleep=slept.append)
+    assert len(slept) == 2
+    assert outcome(result)["CatalogSource/redhat-operators"] == "created"
+    assert cluster.get("CatalogSource", "redhat-operators", MARKETPLACE)["spec"]["image"] == IMAGE
+
+
+def test_a_default_that_never_goes_is_an_error(start):
+    _, client = start()
+    slept: list[float] = []
+    with pytest.raises(ClusterError, match="default CatalogSource redhat-operators was disabled, and still exists after 120 s"):
+        run(client, [catalog_source("redhat-operators")], sleep=slept.append)
+    assert sum(slept) == 120
+
+
+def test_the_default_cluster_catalogs_serve_no_longer(start):
+    cluster, client = start()
+    result = run(client, [cluster_catalog()])
+    modes = {
+        name: cluster.get("ClusterCatalog", name)["spec"].get("availabilityMode") for name in cluster.names("ClusterCatalog")
+    }
+    assert modes == {
+        "hub-redhat-operators": "Available",
+        "openshift-certified-operators": "Unavailable",
+        "openshift-community-operators": "Unavailable",
+        "openshift-redhat-operators": "Unavailable",
+    }
+    assert [change.kind for change in result.changed] == ["ClusterCatalog"] * 4
+
+
+def test_a_catalog_of_the_user_goes_on_serving(start):
+    cluster, client = start()
+    cluster.put({**cluster_catalog("in-house").body})
+    run(client, [cluster_catalog()])
+    assert cluster.get("ClusterCatalog", "in-house")["spec"]["availabilityMode"] == "Available"
+
+
+def test_a_cluster_without_olm_v1_is_fine(start):
+    _, client = start("4.17")
+    result = run(client, [cluster_catalog()])
+    assert [(change.action, change.detail) for change in result.changes] == [("unchanged", "the cluster has no OLM v1")]
+
+
+def test_a_refused_object_names_the_field(start):
+    _, client = start()
+    broken = {**mirror_rules().body, "spec": {"imageDigestMirrors": [{"source": "Not A Host", "mirrors": ["m.example/a"]}]}}
+    with pytest.raises(ClusterError, match=r"cannot patch ImageDigestMirrorSet hub-redhat-operators: .*source"):
+        run(client, [Resource.of(broken)])
+
+
+def test_a_namespace_that_is_not_there_is_said(start):
+    _, client = start(None)
+    with pytest.raises(ClusterError, match="cannot patch CatalogSource hub-redhat-operators"):
+        run(client, [catalog_source(namespace="nowhere")])
+
+
+def test_what_needs_an_unknown_kind_is_refused(start):
+    _, client = start()
+    with pytest.raises(ClusterError, match="Deployment of apps/v1 is no kind"):
+        run(client, [Resource.of({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}})])
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_release_is_that_of_the_cluster(start, release):
+    _, client = start(release)
+    found = discover_release(client)
+    assert found is not None
+    assert str(found) == release
+
+
+def test_the_release_is_the_one_completed_not_the_one_under_way(start):
+    cluster, client = start()
+    history = [{"state": "Partial", "version": "4.19.1"}, {"state": "Completed", "version": "4.18.9"}]
+    status = {"desired": {"version": "4.19.1"}, "history": history}
+    cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": status})
+    assert str(discover_release(client)) == "4.18"
+    cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {**status, "history": history[:1]}})
+    assert str(discover_release(client)) == "4.19"
+
+
+@pytest.mark.parametrize("version", ["", "tomorrow", "4", "99999.1.1"])
+def test_a_release_without_a_number_is_an_error(start, version):
+    cluster, client = start()
+    cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {"desired": {"version": version}}})
+    with pytest.raises(ClusterError, match="names no release") as caught:
+        discover_release(client)
+    assert "--openshift-release" in caught.value.hint
+
+
+def test_plain_kubernetes_has_no_release_and_no_policies(start):
+    _, client = start(None)
+    assert discover_release(client) is None
+    assert not has_icsp(client)
+
+
+def test_a_policy_that_exists_is_seen(start):
+    cluster, client = start("4.14")
+    assert not has_icsp(client)
+    cluster.put(dict(mirror_rules("ImageContentSourcePolicy", "theirs").body))
+    assert has_icsp(client)
+
+
+def conflict(method: str, part: str, *, times: int):
+    import json
+
+    from tests.fakes.cluster import Fault
+
+    body = {"kind": "Status", "message": "the object has been modified", "reason": "Conflict", "code": 409}
+    return Fault(method, part, 409, times, json.dumps(body).encode(), "application/json")

@@ -1,0 +1,190 @@
+"""The connection: which cluster, what its refusals are called, what is tried again, and that no secret is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.errors import ClusterError, UsageError
+from importer.cluster.client import ClusterClient, connect
+from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, IDMS, OPERATOR_HUB, PACKAGE_MANIFEST
+from importer.cluster.refusals import ConflictError, UnavailableError
+from tests.fakes.cluster import TOKEN, FakeCluster, Fault
+from tests.fakes.servers import free_port
+from tests.fakes.wanted import catalog_source
+
+
+def hub(client: ClusterClient):
+    return client.get(OPERATOR_HUB, "cluster")
+
+
+def test_the_ca_of_the_kubeconfig_is_trusted(start):
+    _, client = start(tls=True)
+    assert hub(client)["kind"] == "OperatorHub"
+
+
+def test_a_certificate_of_another_ca_is_refused_at_once(tmp_path):
+    with FakeCluster() as cluster, connect(cluster.kubeconfig(tmp_path, trust=False), None) as client:
+        with pytest.raises(ClusterError, match=r"the certificate of https://127\.0\.0\.1:\d+ is not trusted") as caught:
+            hub(client)
+        assert "certificate-authority-data" in caught.value.hint
+        assert cluster.log == []
+
+
+def test_nobody_listening_is_unreachable_after_four_tries(tmp_path):
+    with FakeCluster(tls=False) as cluster:
+        path = cluster.kubeconfig(tmp_path)
+    document = yaml.safe_load(path.read_text())
+    document["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{free_port()}"
+    path.write_text(yaml.safe_dump(document))
+    with connect(path, None) as client, pytest.raises(UnavailableError, match=r"cannot reach http://127\.0\.0\.1") as caught:
+        hub(client)
+    assert "kubeconfig" in caught.value.hint
+
+
+def test_a_wrong_token_is_said_and_not_shown(tmp_path):
+    with FakeCluster(tls=False) as cluster, connect(cluster.kubeconfig(tmp_path, token="wrong-and-secret"), None) as client:
+        with pytest.raises(ClusterError, match="does not accept the credentials") as caught:
+            hub(client)
+        assert len(cluster.log) == 1
+    assert "wrong-and-secret" not in str(caught.value)
+
+
+def test_no_secret_is_logged(start, caplog):
+    _, client = start()
+    with caplog.at_level(logging.DEBUG):
+        hub(client)
+    assert "get OperatorHub cluster" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("verb", "call"),
+    [
+        ("get", lambda client: client.get(CATALOG_SOURCE, "x", "openshift-marketplace")),
+        ("list", lambda client: client.list(CATALOG_SOURCE, "openshift-marketplace")),
+        ("patch", lambda client: client.apply(CATALOG_SOURCE, catalog_source().body)),
+        ("create", lambda client: client.create(CATALOG_SOURCE, catalog_source().body)),
+    ],
+)
+def test_a_missing_permission_is_named(start, verb, call):
+    cluster, client = start()
+    cluster.forbidden.add((verb, "catalogsources"))
+    with pytest.raises(ClusterError, match=rf"not allowed to {verb} catalogsources\.operators\.coreos\.com") as caught:
+        call(client)
+    assert "render --rbac" in caught.value.hint
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 0])
+def test_a_passing_trouble_is_tried_again(start, status):
+    cluster, client = start()
+    cluster.faults.append(Fault("GET", "operatorhubs", status=status, times=3))
+    assert hub(client)["metadata"]["name"] == "cluster"
+    assert len(cluster.log) == 4
+
+
+def test_a_lasting_trouble_ends(start):
+    cluster, client = start()
+    cluster.faults.append(Fault("GET", "packagemanifests", status=503, times=100))
+    with pytest.raises(UnavailableError, match="cannot list packagemanifests now: HTTP 503"):
+        client.list(PACKAGE_MANIFEST, "openshift-marketplace")
+    assert cluster.faults[0].times == 96
+
+
+@pytest.mark.parametrize("content_type", ["", "text/html", "application/json"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": 3}'])
+@pytest.mark.parametrize("status", [200, 400, 403, 404])
+def test_an_answer_of_something_else_is_an_error_of_ours(start, status, body, content_type):
+    cluster, client = start()
+    cluster.faults.append(Fault("GET", "catalogsources", status, 100, body, content_type))
+    with contextlib.suppress(ClusterError):
+        assert client.list(CATALOG_SOURCE, "openshift-marketplace") is None
+        assert status == 404
+
+
+def test_what_is_not_there_is_none(start):
+    _, client = start("4.12")
+    assert client.get(CONFIG_MAP, "nothing", "openshift-config") is None
+    assert client.list(CONFIG_MAP, "openshift-config") == []
+    assert client.get(IDMS, "nothing") is None
+    assert client.list(IDMS) is None
+
+
+def test_lists_are_chosen_by_label(start):
+    cluster, client = start()
+    cluster.put(dict(catalog_source().body))
+    found = client.list(CATALOG_SOURCE, "openshift-marketplace", {"app.kubernetes.io/managed-by": "hub-import"})
+    assert [each["metadata"]["name"] for each in found] == ["hub-redhat-operators"]
+
+
+def test_creating_what_exists_is_a_conflict(start):
+    cluster, client = start()
+    cluster.put(dict(catalog_source().body))
+    with pytest.raises(ConflictError, match="already exists"):
+        client.create(CATALOG_SOURCE, catalog_source().body)
+
+
+def test_an_old_version_is_a_conflict(start):
+    _, client = start()
+    patch = {"metadata": {"resourceVersion": "1"}, "spec": {"disableAllDefaultSources": True}}
+    with pytest.raises(ConflictError, match="has been modified"):
+        client.merge_patch(OPERATOR_HUB, "cluster", "", patch)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "just text",
+        "a: [",
+        "clusters: 3",
+        "clusters: []\ncontexts: []\n",
+        "clusters: []\ncontexts: [{name: c, context: {cluster: x}}]\ncurrent-context: c\n",
+        "contexts: [{}]\nclusters: [{name: a}]\n",
+    ],
+)
+def test_a_broken_kubeconfig_is_named(tmp_path: Path, content):
+    path = tmp_path / "kubeconfig"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"no cluster to talk to from .*kubeconfig"):
+        connect(path, None)
+
+
+def test_a_kubeconfig_has_a_largest_size(tmp_path: Path):
+    path = tmp_path / "kubeconfig"
+    path.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
+    with pytest.raises(UsageError, match="larger than 4194304 bytes"):
+        connect(path, None)
+
+
+def test_a_context_that_is_not_there_is_named(tmp_path: Path):
+    with FakeCluster(tls=False) as cluster, pytest.raises(UsageError, match="Context 'other' not found"):
+        connect(cluster.kubeconfig(tmp_path), "other")
+
+
+def test_without_any_kubeconfig_the_hint_says_what_to_give():
+    with pytest.raises(UsageError, match=r"\$KUBECONFIG") as caught:
+        connect(None, None)
+    assert "--kubeconfig" in caught.value.hint
+
+
+def test_the_environments_kubeconfig_is_taken(tmp_path, monkeypatch):
+    with FakeCluster(tls=False) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
+        with connect(None, None) as client:
+            assert hub(client) is not None
+
+
+def test_a_cluster_that_wants_no_credentials_needs_none(tmp_path: Path):
+    with FakeCluster(tls=False, token="") as cluster:
+        path = cluster.kubeconfig(tmp_path)
+        document = yaml.safe_load(path.read_text())
+        del document["users"], document["contexts"][0]["context"]["user"]
+        path.write_text(yaml.safe_dump(document))
+        with connect(path, None) as client:
+            assert hub(client) is not None
