@@ -37,6 +37,7 @@ class ProblemCode(StrEnum):
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
     SPARSE_INDEX = "sparse-index"  # platforms left out; some registries refuse that
     REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
+    CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 

@@ -18,7 +18,7 @@ from importer.cluster.resource import Resource
 MIRROR_KINDS = (ICSP, IDMS, ITMS)
 MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which end at 262144
 _MAX_SPLITS = 100
-_FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
+FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ def merge_rules(wanted: Sequence[Resource], live: Sequence[Mapping[str, Any]]) -
         if not placed:
             satisfied.append(resource)
     return MergedRules(tuple(write.values()), tuple(satisfied))
+
+
+def split(resource: Resource) -> list[Resource]:
+    """Return an object as it may be written: one of mirror rules in parts of at most MAX_OBJECT_SIZE, any other as it is."""
+    return _place(resource, _rules(resource.body), {}) if resource.kind in FIELD else [resource]
 
 
 def _family(objects: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
@@ -117,14 +122,17 @@ def _united(there: Sequence[_Rule], fresh: Sequence[_Rule]) -> list[_Rule]:
 
 
 def _with_rules(resource: Resource, name: str, rules: Iterable[_Rule]) -> Resource:
-    spec = {**resource.body["spec"], _FIELD[resource.kind]: [rule.to_builtins() for rule in rules]}
+    spec = {**resource.body["spec"], FIELD[resource.kind]: [rule.to_builtins() for rule in rules]}
     body = {**resource.body, "metadata": {**resource.body["metadata"], "name": name}, "spec": spec}
     return Resource(resource.api_version, resource.kind, name, "", body)
 
 
 def _rules(body: Mapping[str, Any]) -> list[_Rule]:
-    listed = (body.get("spec") or {}).get(_FIELD[body["kind"]]) or []
-    return [_Rule(each["source"], tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "") for each in listed]
+    listed = (body.get("spec") or {}).get(FIELD[body["kind"]]) or []
+    return [
+        _Rule(each.get("source") or "", tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "")
+        for each in listed
+    ]
 
 
 def _size(document: Mapping[str, Any]) -> int:

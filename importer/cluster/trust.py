@@ -45,7 +45,8 @@ def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
 
     def wish(live: Body | None) -> Mapping[str, Any]:
         existing = (live or {}).get("data") or {}
-        return {"data": {host: _joined(existing.get(host, ""), pem) for host, pem in resource.body["data"].items()}}
+        data = {host: _joined(existing.get(host, ""), pem) for host, pem in resource.body["data"].items()}
+        return {**resource.body, "data": data} if live is None else {"data": data}
 
     return wish
 

@@ -1,0 +1,79 @@
+"""OpenShift releases, and what each of them knows (docs/facts/openshift.md §3.3, §5.3, §10). Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from common.errors import UsageError
+from importer.cluster.kinds import ICSP, IDMS, ITMS, Kind
+
+_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.\d+\S*)?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Release:
+    """A minor release, such as 4.18; they compare in the order in which they came out."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `4.18` (a patch version may follow). Raises UsageError, also for what is older than the tool can serve."""
+        match = _PATTERN.fullmatch(text.strip())
+        if not match:
+            raise UsageError(f"not an OpenShift release: {text[:40]!r}", hint="Wanted: two numbers, for example 4.18")
+        release = cls(int(match[1]), int(match[2]))
+        if release < cls(4, 3):
+            raise UsageError(f"OpenShift {release} is older than 4.3, the oldest release that this program knows")
+        return release
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+    @property
+    def serves_file_based(self) -> bool:
+        """Whether its catalog pods can serve file-based catalogs: `opm serve` came with 4.9."""
+        return self >= Release(4, 9)
+
+    @property
+    def server_side_apply(self) -> bool:
+        """Whether server-side apply can be relied on: up to 4.5 many CRDs have no structural schema."""
+        return self >= Release(4, 6)
+
+    @property
+    def has_pod_config(self) -> bool:
+        """Whether CatalogSource knows `grpcPodConfig`."""
+        return self >= Release(4, 10)
+
+    @property
+    def has_security_context_config(self) -> bool:
+        """Whether `grpcPodConfig.securityContextConfig` exists."""
+        return self >= Release(4, 12)
+
+    @property
+    def extracts_without_cache(self) -> bool:
+        """Whether `grpcPodConfig.extractContent` works without a cache in the image."""
+        return self >= Release(4, 20)
+
+    @property
+    def has_cluster_catalog(self) -> bool:
+        """Whether OLM v1 with ClusterCatalog is part of the release."""
+        return self >= Release(4, 18)
+
+    @property
+    def mirrors_tags(self) -> bool:
+        """Whether any rule redirects a pull by tag."""
+        return self >= Release(4, 13)
+
+    def digest_rules(self, *, existing_icsp: bool) -> Kind:
+        """Return the kind for mirror rules of digest pulls; before 4.15 the two kinds cannot stand side by side."""
+        if self < Release(4, 13) or (existing_icsp and self < Release(4, 15)):
+            return ICSP
+        return IDMS
+
+    def tag_rules(self, *, existing_icsp: bool) -> Kind | None:
+        """Return the kind for mirror rules of tag pulls, if there is one that can be used."""
+        return ITMS if self.digest_rules(existing_icsp=existing_icsp) is IDMS else None

@@ -1,0 +1,54 @@
+"""The resources as files, for GitOps or `oc apply -f`: sorted, stable between runs (docs/cluster.md, *render*). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from common.serialization import dump_yaml
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CONFIG_MAP,
+    ICSP,
+    IDMS,
+    IMAGE_CONFIG,
+    ITMS,
+    OPERATOR_HUB,
+)
+from importer.cluster.mirror_merge import split
+from importer.cluster.resource import Resource
+from importer.mapping import MappedImage, mapping_lines
+
+MAPPING = "mapping.txt"
+KUSTOMIZATION = "kustomization.yaml"
+_FILES = {
+    OPERATOR_HUB.name: "operatorhub.yaml",
+    ICSP.name: "imagecontentsourcepolicy.yaml",
+    IDMS.name: "imagedigestmirrorset.yaml",
+    ITMS.name: "imagetagmirrorset.yaml",
+    CONFIG_MAP.name: "registry-ca.yaml",
+    IMAGE_CONFIG.name: "registry-ca.yaml",
+}
+_BY_NAME = {CATALOG_SOURCE.name: "catalogsource", CLUSTER_CATALOG.name: "clustercatalog"}
+
+
+def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:
+    """Return file name → content: the mapping, a file a kind or catalog, and the kustomization that lists them."""
+    documents: dict[str, list[str]] = {}
+    for resource in _ordered(resources):
+        documents.setdefault(_file(resource), []).append(dump_yaml(resource.body))
+    files = {name: "---\n".join(texts) for name, texts in sorted(documents.items())}
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
+    lines = "".join(f"{line}\n" for line in mapping_lines(images))
+    files |= {KUSTOMIZATION: dump_yaml(kustomization), MAPPING: lines}
+    return {name: text.encode() for name, text in sorted(files.items())}
+
+
+def _ordered(resources: Iterable[Resource]) -> list[Resource]:
+    parts = [part for resource in resources for part in split(resource)]
+    return sorted(parts, key=lambda resource: (resource.kind, resource.name))
+
+
+def _file(resource: Resource) -> str:
+    prefix = _BY_NAME.get(resource.kind)
+    return f"{prefix}-{resource.name}.yaml" if prefix else _FILES[resource.kind]
