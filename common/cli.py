@@ -27,7 +27,10 @@ from common.progress import Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
 from common.version import VERSION
 
-EXIT_CODES = """\b
+EXIT_CODES = """\
+Every option can also be set in the environment: --ca as HUB_EXPORT_CA or HUB_IMPORT_CA.
+
+\\b
 Exit status:
   0  done                                 4  archive damaged, incomplete or not trusted
   1  failed                               5  registry refused or unreachable
@@ -115,6 +118,14 @@ def start(app: typer.Typer, program: str) -> None:
     root(prog_name=program)
 
 
+def read_text(path: Path, option: str) -> str:
+    """Return the text of a file that an option names. Raises UsageError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option} {path}: cannot be read: {error}") from error
+
+
 def created_now() -> str:
     """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
@@ -141,7 +152,7 @@ def _name_variables(node: Any, prefix: str) -> None:
     """Give every option of a command, and of those below it, its variable; typer does not say of what class they are."""
     for parameter in node.params:
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
-            parameter.envvar = f"{prefix}_{parameter.name.upper()}"
+            parameter.envvar, parameter.show_envvar = f"{prefix}_{parameter.name.upper()}", False
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,10 @@ from common.archive.reader import Archive
 from common.archive.verification import VerifyResult
 from common.columns import columns, counted
 from common.files import size_text
+from importer.cluster.apply import ApplyResult
+from importer.cluster.resources import Built
 from importer.push import PushResult
+from importer.workflow import Applied
 
 Document = dict[str, Any]
 _SHOWN = 20
@@ -93,6 +97,49 @@ def push_table(result: PushResult) -> str:
     if result.waiting_for:
         lines.append(f"waiting for: {', '.join(result.waiting_for)}; push them too, in any order")
     return "\n".join(lines)
+
+
+def render_document(paths: Sequence[Path], built: Built) -> Document:
+    """Return the JSON of `render`."""
+    return {"files": [str(path) for path in paths], "problems": built.problems}
+
+
+def render_table(paths: Sequence[Path], built: Built) -> str:
+    """Return `render` for people."""
+    return "\n".join([*problem_lines(built.problems), *map(str, paths)])
+
+
+def apply_document(applied: Applied) -> Document:
+    """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
+    changes = [
+        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail}
+        for c in applied.result.changes
+    ]
+    return {"healthy": applied.done, "changes": changes, "problems": applied.problems}
+
+
+def apply_table(applied: Applied) -> str:
+    """Return `apply` for people."""
+    verdict = "OLM lists what the archive carries." if applied.done else "Nothing was changed."
+    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), verdict])
+
+
+def changes_table(result: ApplyResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("ACTION", "KIND", "NAME", "DETAIL")]
+    rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
+    return columns(rows)
+
+
+def deploy_document(pushed: PushResult, applied: Applied | None) -> Document:
+    """Return the JSON of `deploy`: that of `push`, and of `apply` unless the cluster was left alone."""
+    return {"push": push_document(pushed), "apply": apply_document(applied) if applied else None}
+
+
+def deploy_table(pushed: PushResult, applied: Applied | None) -> str:
+    """Return `deploy` for people."""
+    last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
+    return f"{push_table(pushed)}\n\n{last}"
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

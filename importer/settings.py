@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.registry.settings import RegistrySettings
+from importer.cluster.release import Release
+from importer.cluster.resources import ResourceOptions
 from importer.mapping import Mirror
 
 TIMEOUT_S = 45 * 60.0
@@ -24,14 +25,16 @@ class ImportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Which cluster, what it shall be told, and how far to go. `catalog_names`: catalog → name of its CatalogSource."""
+    """Which cluster, what it shall be told, and how far to go. `release` None: what the cluster says of itself.
+
+    `authfile`: credentials for the nodes to pull from the mirror with, merged into the global pull secret; never those that
+    were used to push.
+    """
 
     kubeconfig: Path | None = None
     context: str | None = None
     authfile: Path | None = None
-    catalog_names: Mapping[str, str] = field(default_factory=dict)
-    mirror_scope: str = "repository"
-    release: str | None = None
-    ca: Path | None = None
+    resources: ResourceOptions = field(default_factory=ResourceOptions)
+    release: Release | None = None
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

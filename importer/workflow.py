@@ -7,15 +7,50 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.archive.inventory import Problem
 from common.archive.reader import Archive
 from common.archive.verification import VerifyResult, verify
-from common.errors import ExitCode
+from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
+from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from importer import mapping
 from importer import push as pushing
+from importer import render as rendering
+from importer.cluster import apply as applying
+from importer.cluster.apply import ApplyResult
+from importer.cluster.client import connect
+from importer.cluster.credential import pull_credential
+from importer.cluster.discovery import discover_release, has_icsp
+from importer.cluster.looks import ExpectedCatalog
+from importer.cluster.release import Release
+from importer.cluster.resources import Built, ResourceOptions, build, name_of
+from importer.cluster.trust import merge_pull_secret
+from importer.cluster.wait import wait_healthy
+from importer.mapping import MappedImage, Mirror
 from importer.push import PushResult
-from importer.settings import ImportSettings
+from importer.settings import ClusterSettings, ImportSettings
+
+Tell = Callable[[str], None]
+Agree = Callable[[ApplyResult], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the cluster's objects, or would become of them unless `done`; and what could not be made."""
+
+    result: ApplyResult
+    problems: tuple[Problem, ...]
+    done: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when a catalog could not be given to the cluster."""
+        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
 
 
 def check(archive: Archive, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
@@ -35,6 +70,95 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress) -> Push
         return pushing.push(archive, images, client, jobs=settings.jobs, progress=progress)
 
 
-def strictly(code: ExitCode, settings: ImportSettings) -> ExitCode:
-    """Return the exit code, which under `strict` is a failure where it would be `done, with problems`."""
+def render(
+    archive: Archive, mirror: Mirror, release: Release | None, options: ResourceOptions
+) -> tuple[dict[str, bytes], Built]:
+    """Return the files for the cluster, and what they were made of. Contacts nothing."""
+    images = mapping.map_images(archive.inventory, mirror)
+    built = build(archive.inventory, images, mirror, release, options)
+    return rendering.render(built.resources, images), built
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write rendered files; return their paths. A file that is there already is replaced as a whole."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomic(directory / name, content)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
+    return [directory / name for name in files]
+
+
+def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, tell: Tell, agree: Agree) -> Applied:
+    """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries.
+
+    `agree` is shown what would change, and nothing changes unless it returns True. Repeatable: a second time changes nothing.
+    Raises ClusterError, also when the cluster is not healthy in time.
+    """
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        release = cluster.release or discover_release(client)
+        icsp = release is not None and has_icsp(client)
+        built = build(archive.inventory, images, settings.mirror, release, cluster.resources, existing_icsp=icsp)
+        would = applying.apply(client, built.resources, release=release, dry_run=True, tell=_silently)
+        if cluster.dry_run or (would.changed and not agree(would)):
+            return Applied(would, built.problems, done=False)
+        if cluster.authfile is not None:
+            credential = pull_credential(cluster.authfile, settings.mirror.host)
+            merge_pull_secret(client, settings.mirror.host, credential, tell=tell)
+        result = applying.apply(client, built.resources, release=release, dry_run=False, tell=tell)
+        expected = _expected(archive, images, built, cluster.resources)
+        wait_healthy(client, expected, release=release, timeout_s=cluster.timeout_s, tell=tell)
+    return Applied(result, built.problems, done=True)
+
+
+def _silently(_line: str) -> None:
+    """Tell nobody."""
+
+
+def deploy(
+    archive: Archive,
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+    progress: Progress,
+    *,
+    tell: Tell,
+    agree: Agree,
+) -> tuple[PushResult, Applied | None]:
+    """Verify, push, apply, wait. The cluster is not touched unless every byte that it will need is in the mirror.
+
+    The bytes are verified while they are pushed, each once; before that the archive's structure and completeness are.
+    Raises ArchiveDamagedError, and what push and apply raise.
+    """
+    checked = check(archive, quick=True, jobs=settings.jobs, progress=progress)
+    if not checked.ok:
+        raise ArchiveDamagedError(
+            f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
+            hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
+        )
+    pushed = push(archive, settings, progress)
+    if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
+        return pushed, None
+    return pushed, apply(archive, settings, cluster, tell, agree)
+
+
+def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:
+    """Say whether what was pushed is too little to let the cluster use it."""
+    return bool(pushed.waiting_for) or (settings.strict and not pushed.ok)
+
+
+def strictly(codes: Sequence[ExitCode], settings: ImportSettings) -> ExitCode:
+    """Return the exit code that counts; under `strict`, `done, with problems` is a failure."""
+    code = first_of(codes)
     return ExitCode.FAILED if settings.strict and code is ExitCode.PROBLEMS else code
+
+
+def _expected(archive: Archive, images: Sequence[MappedImage], built: Built, options: ResourceOptions) -> list[ExpectedCatalog]:
+    """Return what OLM shall list, of every catalog that got a CatalogSource."""
+    namespaces = {resource.name: resource.namespace for resource in built.resources if resource.kind == "CatalogSource"}
+    return [
+        ExpectedCatalog(name, namespaces[name], catalog.packages, str(mapping.map_catalog(catalog, images).pinned))
+        for catalog in archive.inventory.catalogs
+        if (name := name_of(catalog, options)) in namespaces
+    ]

@@ -1,6 +1,6 @@
 """Every Kubernetes object that an archive asks for, by release. Pure: `render.py` writes files, `apply.py` applies.
 
-Sources: docs/cluster.md *apply*, docs/facts/openshift.md §5, §10. Shared singletons (OperatorHub, Image `cluster`) hold just the
+Sources: docs/cluster.md *apply*, docs/facts/openshift.md §5, §10. Shared singletons (OperatorHub, Image `cluster`) hold the
 fields that we want in them.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
+from common.errors import ExitCode, UsageError
 from importer.cluster.catalog_source import LABELS, catalog_source, cluster_catalog, source_name
 from importer.cluster.kinds import CONFIG_MAP, CONFIG_NAMESPACE, IMAGE_CONFIG, OPERATOR_HUB, Kind
 from importer.cluster.mirror_merge import FIELD
@@ -38,6 +39,33 @@ class Built:
     resources: tuple[Resource, ...]
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when a catalog could not be given to the cluster."""
+        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+
+
+def catalog_names(texts: Iterable[str]) -> dict[str, str]:
+    """Read `--catalog-name`: `CATALOG=NAME`, or a name alone for the only catalog (under the key ""). Raises UsageError."""
+    names: dict[str, str] = {}
+    for text in texts:
+        catalog, equals, name = text.rpartition("=")
+        if not name or source_name(name) != name:
+            raise UsageError(
+                f"--catalog-name {text[:80]!r}: {name[:80]!r} is no name for a CatalogSource",
+                hint="Wanted: lower-case letters, digits and -, for example redhat-operators.",
+            )
+        names[catalog if equals else ""] = name
+    return names
+
+
+def scope(text: str) -> Scope:
+    """Read `--mirror-scope`. Raises UsageError."""
+    try:
+        return Scope(text)
+    except ValueError:
+        raise UsageError(f"--mirror-scope {text[:40]!r}", hint=f"Wanted: {', '.join(Scope)}.") from None
+
 
 def build(
     inventory: Inventory,
@@ -49,6 +77,7 @@ def build(
     existing_icsp: bool = False,
 ) -> Built:
     """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone."""
+    _check_names(inventory, options)
     problems: list[Problem] = []
     resources: list[Resource] = []
     if release is not None:
@@ -63,7 +92,20 @@ def build(
 
 def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
     """Return the name of a catalog's CatalogSource; the same in every import."""
-    return source_name(options.catalog_names.get(catalog.name, catalog.name))
+    return options.catalog_names.get(catalog.name) or options.catalog_names.get("") or source_name(catalog.name)
+
+
+def _check_names(inventory: Inventory, options: ResourceOptions) -> None:
+    """Check that every name given is for a catalog that is there, and that no two catalogs get one name."""
+    known = {catalog.name for catalog in inventory.catalogs}
+    for catalog in options.catalog_names.keys() - known - {""}:
+        raise UsageError(f"--catalog-name: the archive has no catalog {catalog!r}", hint=f"It has: {', '.join(sorted(known))}")
+    named = [name_of(catalog, options) for catalog in inventory.catalogs]
+    if len(set(named)) < len(named):
+        raise UsageError(
+            f"two catalogs would get the same CatalogSource: {', '.join(sorted(named))}",
+            hint="Use --catalog-name CATALOG=NAME.",
+        )
 
 
 def _catalog(
