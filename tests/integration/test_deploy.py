@@ -1,0 +1,127 @@
+"""From the archive to operators that OLM lists: deploy, apply and render as a person runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.archive.inventory import Inventory
+from common.archive.reader import Archive
+from tests.fakes import sources
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import run
+from tests.fakes.servers import docker_registry
+
+pytestmark = pytest.mark.integration
+PACKAGE = "openshift-cert-manager-operator"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An archive, and a mirror to bring it to: (directory, host)."""
+    home = tmp_path_factory.mktemp("made")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
+    with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
+        content.seed(f"http://{source.host}")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
+        result = run(
+            "hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out", env=env
+        )
+        assert result.status == 0, result.stderr
+        yield home / "out", mirror.host
+
+
+def serving(cluster: FakeCluster, archive: Path) -> Inventory:
+    """Let the cluster's OLM list what the catalog image of the archive has."""
+    inventory = Archive.open([archive]).inventory
+    for catalog in inventory.catalogs:
+        cluster.catalog_contents[catalog.image] = catalog.packages
+    return inventory
+
+
+def to(cluster: FakeCluster, tmp_path: Path, host: str) -> list[str | Path]:
+    return ["--registry", f"{host}/ocp", "--insecure", host, "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json"]
+
+
+def test_deploy_ends_with_operators_that_olm_lists_and_again_changes_nothing(made, tmp_path):
+    archive, host = made
+    with FakeCluster("4.18") as cluster:
+        inventory = serving(cluster, archive)
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes")
+        assert result.status == 0, result.stderr
+        assert result.json["push"]["ok"] is True
+        assert result.json["apply"]["healthy"] is True
+        source = cluster.get("CatalogSource", "redhat-operator-index", "openshift-marketplace")
+        assert source["spec"]["image"] == f"{host}/ocp/redhat/redhat-operator-index@{inventory.catalogs[0].image}"
+        assert cluster.get("OperatorHub", "cluster")["spec"]["disableAllDefaultSources"] is True
+        assert "READY" in result.stderr
+        before = cluster.versions()
+        again = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host))  # no --yes: nothing to agree to
+        assert again.status == 0, again.stderr
+        assert {change["action"] for change in again.json["apply"]["changes"]} == {"unchanged"}
+        assert again.json["push"]["uploaded"] == 0
+        assert cluster.versions() == before
+
+
+def test_nothing_is_changed_without_agreement_or_in_a_dry_run(made, tmp_path):
+    archive, host = made
+    with FakeCluster("4.18") as cluster:
+        serving(cluster, archive)
+        before = cluster.versions()
+        asked = run("hub-import", "apply", archive, *to(cluster, tmp_path, host))
+        assert asked.status == 2
+        assert "--yes" in asked.stderr
+        assert "CatalogSource" in asked.stderr
+        dry = run("hub-import", "apply", archive, *to(cluster, tmp_path, host), "--dry-run")
+        assert dry.status == 0, dry.stderr
+        assert dry.json["healthy"] is False
+        assert {"created", "changed"} >= {change["action"] for change in dry.json["changes"]} - {"unchanged"}
+        assert cluster.versions() == before
+
+
+def test_a_release_that_cannot_serve_the_catalog_is_told_by_name(made, tmp_path):
+    archive, host = made
+    with FakeCluster("4.8") as cluster:
+        result = run("hub-import", "apply", archive, *to(cluster, tmp_path, host), "--yes")
+        assert result.status == 3, result.stderr
+        (problem,) = result.json["problems"]
+        assert problem["code"] == "catalog-unservable"
+        assert "4.8" in problem["message"]
+        assert cluster.names("CatalogSource") == []
+        assert cluster.names("ImageContentSourcePolicy") == ["hub-redhat-operator-index"]
+
+
+def test_an_unreachable_cluster_is_exit_code_6(made, tmp_path):
+    archive, host = made
+    with FakeCluster("4.18") as cluster:
+        kubeconfig = to(cluster, tmp_path, host)
+    result = run("hub-import", "apply", archive, *kubeconfig, "--yes")
+    assert result.status == 6
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("release", ["4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20"])
+def test_render_writes_every_file_of_a_release_twice_the_same(made, tmp_path, release):
+    archive, host = made
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
+    flags = ["--registry", f"{host}/ocp", "--openshift-release", release, "--ca", tmp_path / "ca.pem"]
+    first = run("hub-import", "render", archive, *flags, "--output", tmp_path / "a")
+    minor = int(release.partition(".")[2])
+    assert first.status == (0 if minor >= 9 else 3), first.stderr
+    run("hub-import", "render", archive, *flags, "--output", tmp_path / "b")
+    files = {path.name: path.read_text() for path in (tmp_path / "a").iterdir()}
+    assert files == {path.name: path.read_text() for path in (tmp_path / "b").iterdir()}
+    expected = {"mapping.txt", "kustomization.yaml", "operatorhub.yaml", "registry-ca.yaml"}
+    expected |= {"imagedigestmirrorset.yaml"} if minor >= 13 else {"imagecontentsourcepolicy.yaml"}
+    expected |= {"catalogsource-redhat-operator-index.yaml"} if minor >= 9 else set()
+    expected |= {"clustercatalog-redhat-operator-index.yaml"} if minor >= 18 else set()
+    assert set(files) == expected
+    listed = yaml.safe_load(files["kustomization.yaml"])["resources"]
+    assert set(listed) == expected - {"mapping.txt", "kustomization.yaml"}
+    lines = files["mapping.txt"].splitlines()
+    assert lines == sorted(lines)
+    assert all("@sha256:" in line.partition("=")[0] and line.partition("=")[2].startswith(f"{host}/ocp/") for line in lines)
