@@ -1,4 +1,4 @@
-"""The Kubernetes API over HTTP: discovery, the verbs, watches, bearer tokens; what the objects do is the store's."""
+"""The Kubernetes API over HTTP: the verbs, watches, bearer tokens; what the objects do is the store's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.fakes.cluster_discovery import discovery
 from tests.fakes.cluster_kinds import Served
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
 
@@ -142,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.cluster.token and self.headers.get("Authorization") != f"Bearer {self.cluster.token}":
             raise RefusedError(401, "Unauthorized", "Unauthorized")
-        document = _discovery(self.cluster, self.entry.path.strip("/").split("/"))
+        document = discovery(self.cluster, self.entry.path.strip("/").split("/"))
         if document is not None:
             self._answer(200, document)
             return
@@ -289,49 +290,3 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-def _discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
-    """Return what the paths above all objects say; None for a path that names objects."""
-    groups: dict[str, set[str]] = {}
-    for kind in cluster.kinds:
-        groups.setdefault(kind.group, set()).add(kind.version)
-    if parts == ["version"]:
-        major, minor = cluster.kubernetes
-        return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
-    if parts == ["api"]:
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-    if parts == ["apis"]:
-        found = [_group(name, versions) for name, versions in sorted(groups.items()) if name]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
-    if parts == ["api", "v1"]:
-        return _resources(cluster, "", "v1")
-    if len(parts) == 3 and parts[0] == "apis" and parts[2] in groups.get(parts[1], set()):
-        return _resources(cluster, parts[1], parts[2])
-    return None
-
-
-def _group(name: str, versions: set[str]) -> Body:
-    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in sorted(versions)]
-    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
-
-
-def _resources(cluster: FakeCluster, group: str, version: str) -> Body:
-    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
-    listed = [
-        {
-            "name": kind.plural,
-            "singularName": kind.kind.lower(),
-            "namespaced": kind.namespaced,
-            "kind": kind.kind,
-            "verbs": verbs,
-        }
-        for kind in cluster.kinds
-        if (kind.group, kind.version) == (group, version)
-    ]
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": f"{group}/{version}" if group else version,
-        "resources": listed,
-    }

@@ -1,0 +1,56 @@
+"""What the API server says of itself: its version, its groups and their kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.fakes.cluster_store import Body
+
+if TYPE_CHECKING:
+    from tests.fakes.cluster import FakeCluster
+
+
+def discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
+    """Return what the paths above all objects say; None for a path that names objects."""
+    groups: dict[str, set[str]] = {}
+    for kind in cluster.kinds:
+        groups.setdefault(kind.group, set()).add(kind.version)
+    if parts == ["version"]:
+        major, minor = cluster.kubernetes
+        return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
+    if parts == ["api"]:
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+    if parts == ["apis"]:
+        found = [_group(name, versions) for name, versions in sorted(groups.items()) if name]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+    if parts == ["api", "v1"]:
+        return _resources(cluster, "", "v1")
+    if len(parts) == 3 and parts[0] == "apis" and parts[2] in groups.get(parts[1], set()):
+        return _resources(cluster, parts[1], parts[2])
+    return None
+
+
+def _group(name: str, versions: set[str]) -> Body:
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in sorted(versions)]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
+
+
+def _resources(cluster: FakeCluster, group: str, version: str) -> Body:
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    listed = [
+        {
+            "name": kind.plural,
+            "singularName": kind.kind.lower(),
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": verbs,
+        }
+        for kind in cluster.kinds
+        if (kind.group, kind.version) == (group, version)
+    ]
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": listed,
+    }
