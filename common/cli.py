@@ -160,7 +160,7 @@ def _name_variables(node: Any, prefix: str) -> None:
 def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
-    groups: dict[str, Callable[..., Any]] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
     fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
 
     def call(**values: Any) -> None:

@@ -67,7 +67,10 @@ def _commands(home: Path, mirror: str) -> int:
         ),
         ("On the other side: what is inside", "hub-import inspect stick"),
         ("Is it whole?", "hub-import verify stick"),
-        ("Into the mirror: the second volume first", f"hub-import push stick/volume-0002.tar.zst --registry {registry} || true"),
+        (
+            "Into the mirror: the second volume first",
+            f"hub-import push stick/volume-0002.tar.zst --registry {registry} || true",
+        ),
         ("… and the rest", f"hub-import push stick --registry {registry}"),
         ("Again: nothing to do", f"hub-import push stick --registry {registry}"),
         (
