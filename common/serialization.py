@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,10 @@ T = TypeVar("T")
 _MAX_DEPTH = 200
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
 _HARMLESS_BRACKETS = 5_000
+_MAX_ALIASED = 100_000  # values that one alias may stand for
+_MAX_NODES = 20_000_000  # values of a document, its aliases written out
+_ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
+_ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 
 
@@ -56,7 +60,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
     """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column."""
-    _require_shallow(text, where)
+    _require_bounded(text, where)
     loader = _Loader(text)
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
@@ -73,20 +77,45 @@ def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
         loader.dispose()
 
 
-def _require_shallow(text: str | bytes, where: str) -> None:
-    """Refuse documents deep enough to crash the C loader; only suspicious ones cost a pass over their events."""
+def _require_bounded(text: str | bytes, where: str) -> None:
+    """Refuse documents deep enough to crash the C loader, and those whose aliases multiply beyond all bounds.
+
+    Only suspicious documents cost a pass over their events.
+    """
     raw = text.encode() if isinstance(text, str) else text
-    if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS and not _LONG_INDENT.search(raw):
+    deep = raw.count(b"[") + raw.count(b"{") > _HARMLESS_BRACKETS or _LONG_INDENT.search(raw)
+    if not deep and not (_ANCHOR.search(raw) and _ALIAS.search(raw)):
         return
-    depth = 0
     try:
-        for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
+        _count(yaml.parse(raw, Loader=yaml.CSafeLoader), where)
     except yaml.YAMLError:
         return  # the loader meets the same error and reports it with its place
+
+
+def _count(events: Iterable[Any], where: str) -> None:
+    """Count nodes as if every alias were written out."""
+    known: dict[str, int] = {}
+    stack: list[tuple[str | None, int]] = [(None, 0)]
+    for event in events:
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        size = 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            stack.append((event.anchor, 1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = stack.pop()
+            known.update({anchor: size} if anchor else {})
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+            known.update({event.anchor: 1} if event.anchor else {})
+        elif isinstance(event, yaml.AliasEvent):
+            size = known.get(event.anchor, _MAX_ALIASED + 1)  # an alias inside its own anchor has no end
+            if size > _MAX_ALIASED:
+                raise DocumentError(f"{where}:{line}: its aliases stand for more than {_MAX_ALIASED} values")
+        stack[-1] = (stack[-1][0], stack[-1][1] + size)
+        if stack[-1][1] > _MAX_NODES:
+            raise DocumentError(f"{where}:{line}: more than {_MAX_NODES} values")
+        if len(stack) > _MAX_DEPTH + 1:
+            raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +137,7 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
 
     Aliases and keys that are not text are refused: configuration files need neither.
     """
-    _require_shallow(text, where)
+    _require_bounded(text, where)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

@@ -110,7 +110,7 @@ def _json_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
 def _json_segment(path: str, content: bytes, view: memoryview, start: int, end: int) -> Iterator[tuple[Blob, Fields]]:
     try:
         yield blob_of(view[start:end])
-    except (msgspec.DecodeError, BlobError, RecursionError):
+    except (msgspec.DecodeError, BlobError, RecursionError, UnicodeDecodeError):
         for first, last in _objects(content, start, end):
             try:
                 yield blob_of(view[first:last])

@@ -34,7 +34,9 @@ class Sources:
     catalog_reference: Reference
     files: Mapping[str, bytes] = field(default_factory=dict)
 
-    def seed(self, url: str, *, without: Iterable[str] = (), login: tuple[str, str] | None = None, ca: Path | None = None) -> None:
+    def seed(
+        self, url: str, *, without: Iterable[str] = (), login: tuple[str, str] | None = None, ca: Path | None = None
+    ) -> None:
         """Put all into a registry, but for the repositories in `without`."""
         left_out = set(without)
         for reference, parts in self.images.items():
@@ -72,7 +74,9 @@ def from_directory(directory: Path, *, packages: Iterable[str] = (), size: int =
     return Sources(images, catalog_image(files), Reference.parse(catalog), files)
 
 
-def catalog_image(files: Mapping[str, bytes], *, directory: str = "configs", platforms: Iterable[str] = _PLATFORMS) -> IndexParts:
+def catalog_image(
+    files: Mapping[str, bytes], *, directory: str = "configs", platforms: Iterable[str] = _PLATFORMS
+) -> IndexParts:
     """Return a catalog image as published ones are: opm, the files, and a cache that any change makes stale."""
     content = factories.layer({f"{directory}/{name}": raw for name, raw in files.items()})
     cache = factories.layer({"tmp/cache/digest": b"stale", "tmp/cache/cache/packages.json": b"{}"})
