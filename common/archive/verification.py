@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from common.archive import checksums
 from common.archive.needs import needed_by
@@ -34,6 +34,13 @@ class VolumeStatus(StrEnum):
     DAMAGED = "damaged"
 
 
+class VolumeResult(NamedTuple):
+    """A volume of the archive and what a check found of it."""
+
+    name: str
+    status: VolumeStatus
+
+
 @dataclass(frozen=True, slots=True)
 class BadBlob:
     """A blob that is not what its digest says; `offset` is the place of its content frame in the volume."""
@@ -50,7 +57,7 @@ class VerifyResult:
 
     inventory: Digest
     signature: Literal["absent", "unchecked"]
-    volumes: tuple[tuple[str, VolumeStatus], ...]
+    volumes: tuple[VolumeResult, ...]
     checked: int
     bad: tuple[BadBlob, ...]
     damage: tuple[str, ...]
@@ -58,7 +65,7 @@ class VerifyResult:
     @property
     def ok(self) -> bool:
         """All volumes are here and nothing is damaged."""
-        return not self.damage and not self.bad and all(status is VolumeStatus.OK for _, status in self.volumes)
+        return not self.damage and not self.bad and all(volume.status is VolumeStatus.OK for volume in self.volumes)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -67,7 +74,7 @@ class VerifyResult:
             "ok": self.ok,
             "inventory": self.inventory,
             "signature": self.signature,
-            "volumes": [{"name": name, "status": status.value} for name, status in self.volumes],
+            "volumes": [{"name": volume.name, "status": volume.status.value} for volume in self.volumes],
             "blobs": {"checked": self.checked, "bad": bad},
         }
 
@@ -128,12 +135,10 @@ def _result(
     )
 
 
-def _statuses(archive: Archive, damaged: set[int]) -> Iterator[tuple[str, VolumeStatus]]:
+def _statuses(archive: Archive, damaged: set[int]) -> Iterator[VolumeResult]:
     for number, volume in enumerate(archive.inventory.volumes, 1):
-        if number not in archive.found.volumes:
-            yield volume.name, VolumeStatus.MISSING
-        else:
-            yield volume.name, VolumeStatus.DAMAGED if number in damaged else VolumeStatus.OK
+        status = VolumeStatus.DAMAGED if number in damaged else VolumeStatus.OK
+        yield VolumeResult(volume.name, status if number in archive.found.volumes else VolumeStatus.MISSING)
 
 
 def _bad(archive: Archive, bad: dict[Digest, str]) -> Iterator[BadBlob]:
