@@ -108,7 +108,7 @@ def _count(events: Iterable[Any], where: str) -> None:
             size = 1
             known.update({event.anchor: 1} if event.anchor else {})
         elif isinstance(event, yaml.AliasEvent):
-            size = known.get(event.anchor, _MAX_ALIASED + 1)  # an alias inside its own anchor has no end
+            size = known.get(event.anchor or "", _MAX_ALIASED + 1)  # an alias inside its own anchor has no end
             if size > _MAX_ALIASED:
                 raise DocumentError(f"{where}:{line}: its aliases stand for more than {_MAX_ALIASED} values")
         stack[-1] = (stack[-1][0], stack[-1][1] + size)
