@@ -9,10 +9,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from common.reference import Reference
-from tests.fakes import sources
+from tests.fakes import image_readers, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import Result, run
 from tests.fakes.servers import PASSWORD, USER, Server, docker_registry, require
@@ -114,6 +115,44 @@ def test_after_push_skopeo_finds_the_same_digests_on_the_mirror(world, archive, 
             ["sh", "-c", f"echo {image['digest'][7:]}  {copy}/manifest.json | sha256sum -c"], check=True, capture_output=True
         )
     assert images["catalog"]["digest"] == inventory_of(archive)["catalogs"][0]["image"]
+
+
+@pytest.mark.parametrize("platform", ["amd64", "arm64"])
+def test_the_catalog_on_the_mirror_shows_exactly_the_selection_to_a_runtime_and_to_olm_v1(world, archive, tmp_path, platform):
+    assert world.push(archive, prefix="/seen").status == 0
+    (catalog,) = inventory_of(archive)["catalogs"]
+    reference = f"docker://{world.mirror.host}/seen/redhat/redhat-operator-index@{catalog['image']}"
+    skopeo = [require("skopeo"), "--override-arch", platform, "copy", "--src-cert-dir", str(_cert_dir(world.mirror, tmp_path))]
+    subprocess.run(
+        [*skopeo, "--src-creds", f"{USER}:{PASSWORD}", reference, f"dir:{tmp_path / 'image'}"], check=True, capture_output=True
+    )
+    layers = image_readers.layers_of(tmp_path / "image")
+    runtime = {path: raw for path, raw in image_readers.runtime(layers).items() if path.startswith("configs/")}
+    assert runtime == image_readers.olm_v1(layers, "/configs")
+    assert set(runtime) == {f"configs/{PACKAGE}/catalog.json"}
+    blobs = [msgspec.json.decode(line) for line in _objects(runtime[f"configs/{PACKAGE}/catalog.json"])]
+    (package,) = catalog["packages"]
+    assert {b["name"] for b in blobs if b["schema"] == "olm.channel"} == {c["name"] for c in package["channels"]} == {CHANNEL}
+    carried = {b["name"] for c in package["channels"] for b in c["bundles"]}
+    assert {b["name"] for b in blobs if b["schema"] == "olm.bundle"} == carried == {"cert-manager-operator.v1.20.0"}
+    assert len(image_readers.olm_v1(layers[:-1], "/configs")) > 3, "the base had more packages than the selection"
+    config = json.loads((tmp_path / "image" / _config_of(tmp_path / "image")).read_bytes())
+    assert config["config"]["Cmd"] == ["serve", "/configs"]
+    assert config["config"]["Entrypoint"] == sources.OPM
+    assert config["architecture"] == platform
+
+
+def _objects(stream: bytes) -> list[bytes]:
+    decoder, text, found = json.JSONDecoder(), stream.decode().lstrip(), []
+    while text:
+        value, end = decoder.raw_decode(text)
+        found.append(json.dumps(value).encode())
+        text = text[end:].lstrip()
+    return found
+
+
+def _config_of(folder: Path) -> str:
+    return json.loads((folder / "manifest.json").read_bytes())["config"]["digest"].partition(":")[2]
 
 
 def _cert_dir(server: Server, tmp_path: Path) -> Path:
