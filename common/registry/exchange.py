@@ -239,7 +239,7 @@ class Exchange:
         return known
 
     def _probed(self, secure: httpx.URL) -> httpx.URL:
-        _LOG.warning("%s: not verified, as --insecure says", secure.netloc.decode())
+        _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", secure.netloc.decode())
         try:
             self._touch(secure)
         except httpx.TransportError as error:

@@ -1,0 +1,5 @@
+"""`python -m importer` is hub-import."""
+
+from importer.cli import main
+
+main()
