@@ -5,13 +5,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 # Debian's packages that stand as servers and witnesses in the tests and the demo, and the commands they bring.
-PACKAGES := docker-registry skopeo libarchive-tools zstd apache2-utils openssl kubernetes-client python3-venv
+PACKAGES := docker-registry skopeo libarchive-tools zstd apache2-utils openssl kubernetes-client python3 python3-venv
 COMMANDS := docker-registry skopeo bsdtar zstd htpasswd openssl kubectl
 
 .PHONY: dev lint test bench demo tools
 dev: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml | tools
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); say which Python to use with: make PYTHON=python3.12 …"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml
 # As root the missing packages are installed; otherwise the one command is said, and tests that need them are skipped.
 tools:
 	@missing=; for each in $(COMMANDS); do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "missing:$$missing. Install with: sudo apt-get install $(PACKAGES)"; fi
@@ -30,12 +31,12 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: dev tools
+test: dev
 	$(BIN)/pytest -n 2 --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
-bench: dev tools
+bench: dev
 	@echo "no benchmarks yet"
 
-demo: dev tools
+demo: dev
 	$(BIN)/python -m tests.demo

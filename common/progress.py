@@ -18,14 +18,15 @@ import tqdm
 from common.files import size_text
 
 PLAIN_INTERVAL_S = 10.0
+BYTES = "bytes"
 MAX_LINES = 6  # running items shown below the overall bar
 
 
 class Progress(Protocol):
     """What long work tells. Every method may be called from any thread."""
 
-    def begin(self, what: str, total: int) -> None:
-        """Begin a step: `what` for people ("fetching 12 blobs"), `total` bytes (0: not known)."""
+    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
+        """Begin a step: `what` for people ("fetching 12 blobs"), `total` of `unit` (0: not known)."""
         ...
 
     def item(self, name: str, size: int) -> None:
@@ -33,7 +34,7 @@ class Progress(Protocol):
         ...
 
     def advance(self, size: int, item: str = "") -> None:
-        """Count `size` more bytes of the current step as done, by `item` where one is running."""
+        """Count `size` more of the current step's unit as done, by `item` where one is running."""
         ...
 
     def item_end(self, name: str) -> None:
@@ -52,7 +53,7 @@ class Progress(Protocol):
 class Silent:
     """The progress of a program that nobody watches."""
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """Say nothing."""
 
     def item(self, name: str, size: int) -> None:
@@ -80,10 +81,10 @@ class Bars:
         self._overall: tqdm.tqdm[Never] | None = None
         self._items: dict[str, tqdm.tqdm[Never]] = {}
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """See `Progress.begin`."""
         with self._lock:
-            self._overall = self._bar(what, total, 0)
+            self._overall = self._bar(what, total, 0, unit)
 
     def item(self, name: str, size: int) -> None:
         """See `Progress.item`."""
@@ -124,15 +125,15 @@ class Bars:
             self._items.clear()
             self._overall = None
 
-    def _bar(self, what: str, total: int, line: int) -> tqdm.tqdm[Never]:
+    def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
         bar: tqdm.tqdm[Never] = tqdm.tqdm(
             desc=what,
             total=total or None,
             position=line,
             leave=line == 0,
             file=self._file,
-            unit="B",
-            unit_scale=True,
+            unit="B" if unit == BYTES else f" {unit}",
+            unit_scale=unit == BYTES,
             unit_divisor=1024,
             mininterval=0.2,
             dynamic_ncols=True,
@@ -148,13 +149,13 @@ class _Counted:
         self._interval = interval_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._what, self._total, self._done = "", 0, 0
+        self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
         self._began = self._told = 0.0
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """See `Progress.begin`."""
         with self._lock:
-            self._what, self._total, self._done = what, total, 0
+            self._what, self._total, self._done, self._unit = what, total, 0, unit
             self._began = self._told = self._clock()
             self._tell("begin", "")
 
@@ -185,6 +186,9 @@ class _Counted:
             self._tell("end", "")
             self._what = ""
 
+    def _amount(self, number: float) -> str:
+        return size_text(int(number)) if self._unit == BYTES else f"{number:.0f} {self._unit}"
+
     def _rate(self) -> float:
         return self._done / max(self._clock() - self._began, 1e-3)
 
@@ -203,14 +207,14 @@ class Plain(_Counted):
 
     def _line(self, event: str, text: str) -> str:
         if event == "begin":
-            return f"{self._what}: {size_text(self._total)}" if self._total else self._what
+            return f"{self._what}: {size_text(self._total)}" if self._total and self._unit == BYTES else self._what
         if event == "waiting":
             return f"waiting: {text}"
         if event == "end":
-            return f"{self._what}: done, {size_text(self._done)} in {self._clock() - self._began:.0f} s"
+            return f"{self._what}: done, {self._amount(self._done)} in {self._clock() - self._began:.0f} s"
         rate = self._rate()
         left = f", {max(self._total - self._done, 0) / rate:.0f} s left" if self._total and rate else ""
-        return f"{self._what}: {size_text(self._done)} of {size_text(self._total)}, {size_text(int(rate))}/s{left}"
+        return f"{self._what}: {self._amount(self._done)} of {self._amount(self._total)}, {self._amount(rate)}/s{left}"
 
 
 class JsonLines(_Counted):
@@ -220,7 +224,14 @@ class JsonLines(_Counted):
         super().__init__(file, interval_s, clock)
 
     def _tell(self, event: str, text: str) -> None:
-        line = {"event": event, "step": self._what, "done": self._done, "total": self._total, "bytesPerSecond": self._rate()}
+        line = {
+            "event": event,
+            "step": self._what,
+            "done": self._done,
+            "total": self._total,
+            "unit": self._unit,
+            "perSecond": self._rate(),
+        }
         print(json.dumps(line | ({"waitingFor": text} if text else {})), file=self._file, flush=True)
 
 

@@ -6,7 +6,6 @@ One image that cannot be had never stops the others: it becomes a problem that n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
@@ -25,6 +24,7 @@ from common.oci.platform import Platform
 from common.progress import Progress
 from common.reference import Reference
 from common.registry.client import RegistryClient
+from common.workers import workers
 
 _CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
     (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),
@@ -104,10 +104,16 @@ def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
 
 def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:
     """Fetch the manifests of every image, `jobs` at a time; the result is in the order of `wanted`."""
-    progress.begin(f"looking up {counted(len(wanted), 'image')}", 0)
+
+    def one(image: WantedImage) -> ResolvedImage:
+        resolved = _resolve(image, client)
+        progress.advance(1)
+        return resolved
+
+    progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")
     try:
-        with ThreadPoolExecutor(jobs, thread_name_prefix="resolve") as pool:
-            return list(pool.map(lambda image: _resolve(image, client), wanted))
+        with workers(jobs, "resolve") as pool:
+            return list(pool.map(one, wanted))
     finally:
         progress.end()
 

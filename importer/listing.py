@@ -86,7 +86,7 @@ def push_table(result: PushResult) -> str:
     """Return `push` for people."""
     lines = problem_lines(result.problems)
     lines.append(
-        f"{counted(result.images, 'image')}: {result.images_present} were there already; "
+        f"{counted(result.images, 'image')}: {result.images_present} already there; "
         f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
         f"{result.present} present, {result.failed} failed"
     )

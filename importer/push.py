@@ -22,6 +22,7 @@ from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
+from common.workers import workers
 from importer.mapping import MappedImage
 
 
@@ -74,7 +75,7 @@ def push(
     """
     contents, tally = _Contents(archive.inventory), _Tally()
     complete = [image for image in images if image.record.complete]
-    with ThreadPoolExecutor(jobs, thread_name_prefix="push") as pool:
+    with workers(jobs, "push") as pool:
         todo = _absent(complete, client, pool, tally)
         sink = RegistrySink(client, contents.places(todo))
         blobs = contents.blobs(todo)
