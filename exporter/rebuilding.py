@@ -62,4 +62,4 @@ def rebuild(catalog: Catalog, base: CatalogBase) -> tuple[Tree, dict[Digest, byt
     if isinstance(base.tree.root, Index):
         documents.append(catalog_image.rebuild_index(base.tree.root, images))
     held = {digest: content for image in images.values() for digest, content in image.blobs.items()}
-    return Tree(documents[-1], tuple(documents), base.tree.left_out), held
+    return Tree(documents[-1], tuple(documents), ()), held  # the new index names no platform that is not carried

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
 from common.archive.output import require_free
+from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, UsageError
 from common.oci.platform import Platform
@@ -27,7 +28,7 @@ from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import Selection, select
 from exporter.fetch import Media, fetch
-from exporter.images import WantedImage, merged, needed, resolve
+from exporter.images import ResolvedImage, WantedImage, merged, needed, resolve
 from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
 from exporter.rebuilding import CarriedCatalog, carry
@@ -135,6 +136,7 @@ def _plan(settings: ExportSettings, media: Media) -> Planned:
     carried = [_carry(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, settings)
     images = resolve(wanted, media.client, jobs=settings.jobs, progress=media.progress)
+    problems += _sparse(images)
     catalogs = [
         records.catalog_record(item.name, item.opened, item.request, item.selection, image)
         for item, image in zip(chosen, carried, strict=True)
@@ -172,6 +174,18 @@ def _wanted(chosen: Iterable[Chosen], settings: ExportSettings) -> tuple[list[Wa
                 wanted += [WantedImage(image.reference, image.kind, needed_by, platforms) for image in images]
     wanted += _additional(settings.image_set, settings)
     return _unblocked(merged(wanted), settings.image_set, problems)
+
+
+def _sparse(images: Iterable[ResolvedImage]) -> list[Problem]:
+    """Warn once when indexes will lack children on the mirror: the cure, all platforms, exists on this side only."""
+    count = sum(1 for image in images if image.missing_platforms)
+    if not count:
+        return []
+    message = (
+        f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; docker-registry 2 and Nexus refuse that: "
+        "leave --platform out for them"
+    )
+    return [Problem("warning", ProblemCode.SPARSE_INDEX, "--platform", message)]
 
 
 def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedImage]:

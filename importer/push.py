@@ -15,7 +15,7 @@ from common.archive.reader import Archive
 from common.columns import counted
 from common.content import Written
 from common.digest import Digest
-from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.errors import ArchiveError, ExitCode, HubError, RegistryError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.reference import Reference
@@ -24,6 +24,8 @@ from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 from common.workers import workers
 from importer.mapping import MappedImage
+
+_REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: a broken request, or nothing found
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def push(
         tags = _Tagger(contents, archive, client)
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
             if error is not None:
-                tally.fail(image.name, error)
+                tally.fail(image.name, _explained(image, error))
     left_out = len(archive.inventory.images) - len(complete)
     if left_out or tally.waiting_for:
         tally.codes.append(ExitCode.PROBLEMS)
@@ -233,5 +235,22 @@ class _Tagger:
         self._client.put_manifest(reference, self._archive.manifest(digest), record.media_type)
 
 
+class SparseIndexError(RegistryError):
+    """The mirror refuses an index whose platforms are not all there."""
+
+
+def _explained(image: MappedImage, error: HubError) -> HubError:
+    """Return the error; for an index that lacks platforms, one that says so (docs/registry.md, *Writing*)."""
+    lacking = image.record.missing_platforms or ()
+    if not (isinstance(error, RegistryError) and lacking and error.status in _REFUSED):
+        return error
+    return SparseIndexError(
+        f"{image.repository.registry} refuses the index {image.digest}, which lacks {', '.join(lacking)}: {error.message}",
+        hint="Export it without --platform, or use a registry that accepts sparse indexes.",
+    )
+
+
 def _code_of(error: HubError) -> ProblemCode:
+    if isinstance(error, SparseIndexError):
+        return ProblemCode.SPARSE_INDEX
     return ProblemCode.ARCHIVE_DAMAGED if isinstance(error, ArchiveError) else ProblemCode.PUSH_FAILED

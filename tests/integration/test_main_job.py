@@ -284,3 +284,20 @@ def test_layers_that_are_gone_leave_no_lie_behind(world, archive, tmp_path):
         subprocess.run(["tar", "--zstd", "-tf", volume], check=True, capture_output=True)
     pushed = world.push(tmp_path / "out", prefix="/incomplete")
     assert (pushed.status, pushed.json["failed"]) == (3, 0), pushed.stderr
+
+
+def test_chosen_platforms_warn_at_once_and_a_registry_that_refuses_them_is_named(world, tmp_path):
+    result = world.create(
+        tmp_path / "out", "--catalog", sources.CATALOG, "--package", f"{PACKAGE}:{CHANNEL}", "--platform", "linux/amd64"
+    )
+    assert result.status == 0, result.stderr
+    assert "[sparse-index]" in result.stdout
+    catalog = next(i for i in inventory_of(tmp_path / "out")["images"] if i["kind"] == "catalog")
+    assert catalog["platforms"] == ["linux/amd64"]
+    assert "missingPlatforms" not in catalog
+    sparse = [i["source"] for i in inventory_of(tmp_path / "out")["images"] if "missingPlatforms" in i]
+    assert sparse
+    pushed = world.push(tmp_path / "out", prefix="/sparse")
+    assert pushed.status == 5
+    assert {p["subject"] for p in pushed.json["problems"] if p["code"] == "sparse-index"} == set(sparse)
+    assert all("--platform" in p["message"] for p in pushed.json["problems"])
