@@ -20,6 +20,7 @@ MAX_VOLUMES = 100_000
 MAX_PIECES = 999  # of one blob: three digits in its names
 PAX_SIZE = 8 * 1024**3  # from here on the size does not fit into a ustar header
 TAR_BLOCK = 512
+_NAME_FIELD = 100
 VOLUME_NAME = re.compile(r"volume-(\d{4,6})\.tar\.zst", re.ASCII)
 _TAG = b"HUBVOL\x00"
 _VERSION = 1
@@ -38,15 +39,15 @@ def entry_name(digest: Digest, number: int = 1, count: int = 1) -> str:
 
 def tar_header(name: str, size: int, kind: bytes = b"0") -> bytes:
     """Return one ustar header block."""
+    if len(name) > _NAME_FIELD:
+        raise ValueError(f"the name {name!r} does not fit into a tar header")
     fields = (
-        name.encode("ascii").ljust(100, b"\0"),
+        name.encode("ascii").ljust(_NAME_FIELD, b"\0"),
         b"0000644\0" + b"0000000\0" * 2,
         b"%011o\0" % (0 if size >= PAX_SIZE else size) + b"0" * 11 + b"\0",
         b" " * 8 + kind + b"\0" * 100 + b"ustar\x0000" + b"\0" * 64 + b"0000000\0" * 2,
     )
     block = b"".join(fields).ljust(TAR_BLOCK, b"\0")
-    if len(block) != TAR_BLOCK:
-        raise ValueError(f"the name {name!r} does not fit into a tar header")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
