@@ -1,0 +1,270 @@
+"""The inventory as a file: the one way to write it, and everything a stranger could put into it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from common.archive import inventory_file
+from common.archive.inventory import MEDIA_TYPE
+from common.archive.raw_blocks import stored_size
+from common.digest import digest_of
+from common.errors import ArchiveDamagedError, ArchiveError, ExitCode
+from common.serialization import pretty_json
+from tests.fakes.archives import CONFIG, CUT
+
+D = "sha256:" + "ab" * 32
+LAYOUT = CUT.layout()
+RAW = inventory_file.encode(CUT.inventory(LAYOUT))
+SMALL = digest_of(CUT.images["registry.test/small:v1"][0])
+LARGE = digest_of(CUT.images["registry.test/large:v1"][0])
+MANIFEST = next(digest for digest, raw in CUT.manifests.items() if LARGE.encode() in raw)
+
+
+def changed(change) -> bytes:
+    document = json.loads(RAW)
+    change(document)
+    return json.dumps(document).encode()
+
+
+def refused(change, match: str, kind: type[Exception] = ArchiveDamagedError) -> Exception:
+    with pytest.raises(kind, match=match) as raised:
+        inventory_file.decode(changed(change), "inventory.json")
+    assert raised.value.exit_code is ExitCode.ARCHIVE
+    assert raised.value.message.startswith("inventory.json: ")
+    return raised.value
+
+
+def test_written_sorted_and_indented_and_read_back():
+    assert json.dumps(json.loads(RAW), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n" == RAW
+    assert pretty_json(CUT.inventory(LAYOUT)) == RAW
+    assert inventory_file.decode(RAW, "x") == CUT.inventory(LAYOUT)
+
+
+def test_fields_have_the_names_of_the_format():
+    document = json.loads(RAW)
+    assert set(document) == {
+        *("mediaType", "created", "tool", "imageSet", "requires", "catalogs", "images", "manifests", "blobs", "volumes"),
+        "problems",
+    }
+    assert document["mediaType"] == "application/vnd.hub-airgap.inventory.v1+json"
+    assert set(document["blobs"][LARGE]) == {"size", "mediaType", "encoding", "pieces"}
+    assert set(document["blobs"][LARGE]["pieces"][0]) == {"volume", "offset", "stored", "size"}
+    assert set(document["volumes"][0]) == {"name", "dataSize"}
+
+
+def test_unknown_fields_are_ignored():
+    def add(document):
+        document["later"] = {"a": [1]}
+        document["blobs"][SMALL]["later"] = 1
+
+    assert inventory_file.decode(changed(add), "x") == CUT.inventory(LAYOUT)
+
+
+def test_an_unknown_major_version_is_named():
+    error = refused(
+        lambda d: d.update(mediaType=MEDIA_TYPE.replace("v1", "v12"), blobs="something else entirely"),
+        "the archive has format version 12; this program reads version 1",
+        ArchiveError,
+    )
+    assert "reads format version 12" in error.hint
+    assert not isinstance(error, ArchiveDamagedError)
+
+
+@pytest.mark.parametrize("media_type", ["", "application/json", MEDIA_TYPE.replace("v1", "v0"), MEDIA_TYPE + "x", "v1" * 1000])
+def test_something_else_is_no_inventory(media_type):
+    error = refused(lambda d: d.update(mediaType=media_type), "its media type is")
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{}", b"[]", b"null", RAW[:-3], b"\xff\xfe", RAW.replace(b"volume-0001", b"volume-\xff001")]
+)
+def test_no_json_of_ours(raw):
+    with pytest.raises(ArchiveDamagedError, match=r"inventory\.json: not a usable inventory"):
+        inventory_file.decode(raw, "inventory.json")
+
+
+def test_deep_json_is_refused():
+    deep = b"[" * 100_000 + b"]" * 100_000
+    raw = RAW.replace(b'"kind": "ImageSetConfiguration"', b'"kind": ' + deep)
+    assert raw != RAW
+    with pytest.raises(ArchiveDamagedError, match="not a usable inventory"):
+        inventory_file.decode(raw, "inventory.json")
+
+
+def test_too_many_bytes_are_refused():
+    class Long(bytes):
+        def __len__(self):
+            return 512 * 1024 * 1024 + 1
+
+    with pytest.raises(ArchiveDamagedError, match="536870913 bytes; the limit is 536870912"):
+        inventory_file.decode(Long(RAW), "inventory.json")
+
+
+def test_too_many_volumes_are_refused():
+    refused(lambda d: d.update(volumes=d["volumes"] * 40_000), "120000 volumes; the limit is 100000")
+
+
+@pytest.mark.parametrize("digest", ["sha256:xyz", "sha512:" + "a" * 128, D.upper(), "../" * 20, "", D + "\n"])
+@pytest.mark.parametrize("field", ["blob", "manifest", "requires", "in", "subject", "image", "catalog"])
+def test_digests_are_well_formed(digest, field):
+    catalog = {
+        "source": "s",
+        "digest": None,
+        "image": digest,
+        "name": "n",
+        "format": "sqlite",
+        "filtered": False,
+        "packages": [],
+    }
+
+    def change(d):
+        match field:
+            case "blob":
+                d["blobs"][digest] = {"size": 1, "mediaType": "x", "in": D}
+            case "manifest":
+                d["manifests"][digest] = {"mediaType": "x", "size": 1}
+            case "requires":
+                d["requires"] = [digest]
+            case "in":
+                d["blobs"][D] = {"size": 1, "mediaType": "x", "in": digest}
+            case "subject":
+                d["manifests"][MANIFEST]["subject"] = digest
+            case "image":
+                d["images"][0] |= {"digest": digest, "complete": False}
+            case "catalog":
+                d["catalogs"] = [catalog]
+
+    refused(change, "not a digest|is not supported")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../volume-0001.tar.zst",
+        "a/volume-0001.tar.zst",
+        "/etc/passwd",
+        "volume-0002.tar.zst",
+        "VOLUME-0001.tar.zst",
+        "",
+        "volume-1.tar.zst",
+    ],
+)
+def test_volume_names_are_those_of_the_format_in_order_and_so_never_twice(name):
+    refused(lambda d: d["volumes"][0].update(name=name), "volume 1 is called .*, wanted 'volume-0001.tar.zst'")
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1040, 2**62])
+def test_impossible_data_regions(size):
+    refused(lambda d: d["volumes"][0].update(dataSize=size), "volume-0001.tar.zst: impossible size")
+
+
+def test_an_archive_has_volumes():
+    refused(lambda d: d.update(volumes=[]), "lists no volumes")
+
+
+@pytest.mark.parametrize("size", [-1, 2**42 + 1, 2**63, 2**64])
+def test_impossible_blob_sizes(size):
+    refused(lambda d: d["blobs"][SMALL].update(size=size), "impossible size|out of range")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"in": D},
+        {"missing": "blob-unavailable"},
+        {"pieces": []},
+        {"pieces": [], "in": D, "missing": "blob-unavailable"},
+    ],
+)
+def test_a_blob_is_in_one_place(change):
+    refused(lambda d: d["blobs"][SMALL].update(change), "must be in this archive, in an earlier one, or missing")
+
+
+def piece(blob: str = SMALL, number: int = 0, **fields):
+    return lambda d: d["blobs"][blob]["pieces"][number].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (piece(size=999), "do not add up to 1000"),
+        (piece(size=-1), "do not add up"),
+        (piece(stored=1018), "stored length"),
+        (piece(stored=0), "stored length"),
+        (piece(digest_of(CONFIG), stored=0), "stored length"),
+        (piece(digest_of(CONFIG), stored=10_000), "stored length"),
+        (piece(volume=0), "lies in volume 0 of 3"),
+        (piece(volume=4), "lies in volume 4 of 3"),
+        (piece(volume=-1), "lies in volume -1 of 3"),
+        (piece(offset=1041 + 528), "outside the data region"),
+        (piece(offset=-(2**62)), "outside the data region"),
+        (piece(offset=2**62), "outside the data region"),
+        (piece(offset=2**63), "outside the data region|out of range"),
+        (piece(offset=397_461 - 1000), "outside the data region"),
+        (piece(offset=1600), "places overlap"),
+        (piece(offset=100_000), "places overlap"),
+        (lambda d: d["blobs"][SMALL].update(encoding=None), "stored length"),
+        (lambda d: d["blobs"][LARGE].update(encoding="zstd"), "cut where no blob is cut"),
+        (lambda d: d["blobs"][LARGE]["pieces"].reverse(), "cut where no blob is cut"),
+        (lambda d: d["blobs"][SMALL].update(encoding="gzip"), "Invalid enum value"),
+    ],
+)
+def test_places_that_cannot_be(change, match):
+    refused(change, match)
+
+
+def test_two_blobs_in_one_place():
+    def change(d):
+        d["blobs"][D] = d["blobs"][SMALL]
+
+    refused(change, "volume 1: places overlap at byte")
+
+
+def test_too_many_pieces():
+    def change(d):
+        one = {"volume": 1, "offset": 5000, "stored": stored_size(0), "size": 0}
+        d["blobs"][D] = {"size": 0, "mediaType": "x", "encoding": "raw", "pieces": [one] * 1000}
+
+    refused(change, "1000 pieces; the limit is 999")
+
+
+@pytest.mark.parametrize("size", [-1, 16 * 1024 * 1024 + 1])
+def test_impossible_manifest_sizes(size):
+    refused(lambda d: d["manifests"][MANIFEST].update(size=size), "impossible size")
+
+
+def test_manifests_lead_only_to_what_is_listed():
+    refused(lambda d: d["manifests"][MANIFEST].update(blobs=[D]), "its blob .* is not listed")
+    refused(lambda d: d["manifests"][MANIFEST].update(manifests=[D]), "its child .* is not listed")
+    refused(lambda d: d["images"][0].update(digest=D), "is complete, but its manifest")
+    refused(lambda d: d["images"][0].update(digest=None), "is complete, but its manifest None")
+
+
+def chain(document, length: int, last: list[str]):
+    names = [f"sha256:{n:064x}" for n in range(length)]
+    for name, children in zip(names, [*([child] for child in names[1:]), last], strict=True):
+        document["manifests"][name] = {"mediaType": "x", "size": 1, "manifests": children}
+
+
+def test_manifests_that_list_themselves_are_refused():
+    refused(lambda d: chain(d, 1, [f"sha256:{0:064x}"]), "lists itself, or is nested deeper than 8")
+    refused(lambda d: chain(d, 5, [f"sha256:{2:064x}"]), "lists itself, or is nested deeper than 8")
+
+
+def test_manifests_have_a_limited_depth():
+    inventory_file.decode(changed(lambda d: chain(d, 9, [])), "x")
+    refused(lambda d: chain(d, 10, []), f"manifest sha256:{0:064x}: .* nested deeper than 8")
+
+
+def test_blobs_elsewhere_or_missing_are_fine():
+    def change(d):
+        d["blobs"][D] = {"size": 5, "mediaType": "x", "in": D}
+        d["blobs"][D.replace("ab", "cd")] = {"size": 5, "mediaType": "x", "missing": "blob-unavailable"}
+        d["images"][0] |= {"digest": None, "complete": False}
+
+    inventory = inventory_file.decode(changed(change), "x")
+    assert inventory.blobs[D].in_ == D
+    assert inventory.images[0].digest is None
