@@ -135,8 +135,8 @@ def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[s
 
 def _bounded(path: Path) -> bytes:
     with path.open("rb") as file:
-        raw = file.read(MAX_SIZE + 1)
-    if len(raw) > MAX_SIZE:
+        raw = file.read(MAX_SIZE + 1) if path.stat().st_size <= MAX_SIZE else None
+    if raw is None or len(raw) > MAX_SIZE:
         raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_AGAIN)
     return raw
 

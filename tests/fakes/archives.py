@@ -118,7 +118,7 @@ class Content:
             kind=ImageKind.RELATED,
             platforms=("linux/amd64",),
             complete=not {digest_of(layer) for layer in layers} & self.missing,
-            needed_by=(f"catalog/package/{source.rpartition('/')[2].partition(':')[0]}",),
+            needed_by=(f"catalog/package/{source.partition('@')[0].rpartition('/')[2].partition(':')[0]}",),
             size=sum(map(len, layers)) + len(CONFIG),
         )
 
