@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ class Result:
 
 def run(program: str, *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
     """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`."""
-    base = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    base = {**measured, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
     done = subprocess.run(
         [str(BIN / program), *map(str, arguments)],
         capture_output=True,
