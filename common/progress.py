@@ -111,10 +111,8 @@ class Bars:
     def waiting(self, what: str) -> None:
         """See `Progress.waiting`."""
         with self._lock:
-            if self._overall is not None:
-                self._overall.set_postfix_str(what)
-            elif what:
-                tqdm.tqdm.write(what, file=self._file)
+            if what:  # a line of its own: beside a bar it would not fit into 80 columns
+                tqdm.tqdm.write(f"waiting: {what}", file=self._file)
 
     def end(self) -> None:
         """See `Progress.end`."""

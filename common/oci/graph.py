@@ -12,6 +12,7 @@ from common.oci.manifest import Document, Index
 from common.oci.platform import Platform
 
 MAX_DEPTH = 8
+MAX_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Tree:
 def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:
     """Collect `root` and all below it, children before parents; `platforms` (none means all) chooses among children.
 
-    Raises ContentError for indexes nested deeper than MAX_DEPTH; whatever `fetch` raises passes through.
+    Raises ContentError for indexes nested deeper than MAX_DEPTH or with more than MAX_DOCUMENTS below; whatever `fetch` raises passes through.
     """
     seen: dict[Digest, Document] = {}
     left_out: list[Descriptor] = []
@@ -42,6 +43,8 @@ def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Seq
             raise ContentError(f"{root.digest}: indexes nested deeper than {MAX_DEPTH}")
         if document.digest in seen:
             return
+        if len(seen) >= MAX_DOCUMENTS:
+            raise ContentError(f"{root.digest}: more than {MAX_DOCUMENTS} manifests below one index")
         if isinstance(document, Index):
             wanted, unwanted = choose(document.manifests, platforms)
             left_out.extend(unwanted)

@@ -1,0 +1,130 @@
+import itertools
+import json
+
+import pytest
+
+from common.digest import digest_of
+from common.errors import ContentError, UsageError
+from common.oci import media_types
+from common.oci.descriptor import Descriptor
+from common.oci.graph import MAX_DEPTH, walk
+from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Index, Manifest, encode, parse, parse_config
+from common.oci.platform import Platform
+from tests.fakes import factories
+
+BLOB = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(b"x"), "size": 1}
+
+
+def manifest(**fields):
+    return encode({"schemaVersion": 2, "config": BLOB, "layers": [BLOB, BLOB], **fields})
+
+
+def test_a_manifest_keeps_its_bytes_and_names_each_blob_once():
+    raw = manifest(mediaType=media_types.DOCKER_MANIFEST, strange={"field": 1})
+    parsed = parse(raw, "application/json; charset=utf-8")
+    assert isinstance(parsed, Manifest)
+    assert (parsed.raw, parsed.digest, parsed.media_type) == (raw, digest_of(raw), media_types.DOCKER_MANIFEST)
+    assert [blob.digest for blob in parsed.blobs] == [digest_of(b"x")]
+    assert parsed.descriptor == Descriptor(media_types.DOCKER_MANIFEST, digest_of(raw), len(raw))
+
+
+def test_the_media_type_comes_from_the_header_where_the_document_has_none():
+    assert parse(manifest(), f"{media_types.OCI_MANIFEST}; charset=utf-8").media_type == media_types.OCI_MANIFEST
+    assert parse(manifest()).media_type == media_types.OCI_MANIFEST
+    index = encode({"schemaVersion": 2, "manifests": [BLOB]})
+    assert parse(index).media_type == media_types.OCI_INDEX
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "message"),
+    [
+        (b"{", "", "not a manifest"),
+        (b"[" * 100_000, "", "not a manifest"),
+        (b"{}", "text/html", "neither an image manifest nor an index"),
+        (manifest(schemaVersion=1), "", "schema 1"),
+        (b"{}", media_types.DOCKER_SCHEMA_1_SIGNED, "schema 1"),
+        (manifest(config={**BLOB, "size": -1}), "", "impossible size"),
+        (manifest(config={**BLOB, "size": 2**63 - 1}), "", "impossible size"),
+        (manifest(config={**BLOB, "digest": "sha256:../../etc"}), "", "not a digest"),
+        (manifest(config={**BLOB, "digest": "sha512:" + "a" * 128}), "", "not supported"),
+        (manifest(layers=[BLOB] * (MAX_CHILDREN + 1)), "", "descriptors; the limit is"),
+        (b" " * (MAX_MANIFEST_SIZE + 1), "", "the limit is"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(raw, kind, message):
+    with pytest.raises(ContentError, match=message):
+        parse(raw, kind)
+
+
+def test_configs():
+    parsed = parse_config(json.dumps({"os": "linux", "config": {"Labels": {"a": "b"}, "Cmd": ["x"]}}).encode())
+    assert (parsed.os, parsed.labels) == ("linux", {"a": "b"})
+    assert parse_config(b"{}").labels == {}
+    with pytest.raises(ContentError, match="not an image config"):
+        parse_config(b"[]")
+
+
+def fetcher(*parts):
+    raws = {each.digest: each.raw for each in parts}
+    return lambda child: parse(raws[child.digest], child.media_type)
+
+
+def test_a_tree_has_children_before_parents_and_each_once():
+    amd, arm = factories.image(platform="linux/amd64"), factories.image(platform="linux/arm64/v8")
+    inner = factories.index([amd, arm])
+    outer = factories.index([inner, amd])
+    tree = walk(parse(outer.raw), fetcher(amd, arm, inner))
+    assert [document.digest for document in tree.documents] == [amd.digest, arm.digest, inner.digest, outer.digest]
+    assert {blob.digest for blob in tree.blobs} == {*amd.blobs, *arm.blobs}
+    chosen = walk(parse(outer.raw), fetcher(amd, arm, inner), [Platform.parse("linux/arm64")])
+    assert [document.digest for document in chosen.documents] == [arm.digest, inner.digest, outer.digest]
+    assert [str(child.platform) for child in chosen.left_out] == ["linux/amd64", "linux/amd64"]
+
+
+def test_indexes_nest_only_so_deep():
+    chain = [factories.index([factories.image()])]
+    for _ in range(MAX_DEPTH + 1):
+        chain.append(factories.index([chain[-1]]))
+    image = factories.image()
+    with pytest.raises(ContentError, match=f"nested deeper than {MAX_DEPTH}"):
+        walk(parse(chain[-1].raw), fetcher(image, *chain))
+
+
+def test_an_index_that_lists_itself_ends():
+    """Nobody can make one by digest, but a registry may answer one digest with anything."""
+    loop = factories.index([factories.image()])
+    parsed = parse(loop.raw)
+    assert isinstance(parsed, Index)
+    with pytest.raises(ContentError, match="nested deeper"):
+        walk(parsed, lambda _child: parsed)
+
+
+def test_an_index_that_never_ends_is_given_up():
+    names = itertools.count()
+
+    def another(_child):
+        images = [factories.image(labels={"n": str(next(names))}) for _ in range(100)]
+        return parse(factories.index(images).raw) if next(names) < 200_000 else parse(images[0].raw)
+
+    with pytest.raises(ContentError, match="nested deeper|more than"):
+        walk(another(None), another)
+
+
+@pytest.mark.parametrize(
+    ("asked", "has", "fits"),
+    [
+        ("linux/arm64", "linux/arm64/v8", True),
+        ("linux/arm64/v8", "linux/arm64/v8", True),
+        ("linux/arm/v7", "linux/arm/v6", False),
+        ("linux/amd64", "windows/amd64", False),
+    ],
+)
+def test_platforms(asked, has, fits):
+    assert Platform.parse(asked).accepts(Platform.parse(has)) is fits
+    assert str(Platform.parse(has)) == has
+
+
+@pytest.mark.parametrize("text", ["", "linux", "linux/", "LINUX/amd64", "linux/amd64/v8/x", "linux amd64"])
+def test_no_platform(text):
+    with pytest.raises(UsageError, match="not a platform"):
+        Platform.parse(text)

@@ -1,0 +1,104 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common.errors import ExitCode, HubError, SpaceError, UsageError, first_of
+from common.files import free_space, locked, require_space, size_text, write_atomic
+from common.log import Secrets, configure, logger
+
+
+def test_a_file_is_replaced_as_a_whole_and_links_are_not_followed(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    link = tmp_path / "file"
+    link.symlink_to(target)
+    (tmp_path / ".file.new").symlink_to(target)
+    write_atomic(link, b"new", 0o600)
+    assert target.read_text() == "precious"
+    assert not link.is_symlink()
+    assert (link.read_bytes(), link.stat().st_mode & 0o777) == (b"new", 0o600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(OSError):
+        write_atomic(tmp_path / "directory", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+def test_a_lock_of_another_process_is_respected(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from common.files import locked\n"
+        "with locked(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdin=-1, stdout=-1)
+    assert other.stdout.readline() == b"held\n"
+    with (
+        pytest.raises(UsageError, match="the directory is in use by another process"),
+        locked(tmp_path / "lock", "the directory"),
+    ):
+        pass
+    other.communicate(b"")
+    with locked(tmp_path / "lock", "the directory"):
+        assert (tmp_path / "lock").exists()
+
+
+def test_space_is_asked_for_before_it_is_used(tmp_path):
+    require_space(tmp_path, 1, "x")
+    with pytest.raises(SpaceError, match=r"the archive needs .* in .* and .* are free") as caught:
+        require_space(tmp_path, free_space(tmp_path) + 2**40, "the archive")
+    assert "--output" in caught.value.hint
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 2**30, "5.0 GiB"), (2**52, "4096.0 TiB")]
+)
+def test_sizes(size, text):
+    assert size_text(size) == text
+
+
+def test_secrets_are_masked_wherever_they_stand(tmp_path, capsys):
+    secrets = Secrets()
+    secrets.add("hunter22")
+    secrets.add("abc")  # too short to mask without hiding words
+    assert secrets.mask("login with hunter22, abc") == "login with ***, abc"
+    assert secrets.mask("Authorization: Bearer eyJhbGc.x.y") == "Authorization: Bearer ***"
+    assert (
+        secrets.mask("https://user:pass@host/x?X-Amz-Signature=abcdef&a=b") == "https://user:***@host/x?X-Amz-Signature=***&a=b"
+    )
+    configure("info", tmp_path / "log")
+    logger("tests").info("GET https://u:secret@host/ authorization: basic dXNlcjpwYXNz")
+    logger("tests").debug("only in the file")
+    logging.shutdown()
+    told, written = capsys.readouterr().err, (tmp_path / "log").read_text()
+    assert "secret" not in told + written
+    assert "dXNlcjpwYXNz" not in told + written
+    assert "only in the file" in written
+    assert "only in the file" not in told
+    configure("warning")
+    os.truncate(tmp_path / "log", 0)
+
+
+def test_every_error_has_the_exit_code_of_the_table():
+    def below(kind):
+        return [kind, *(one for sub in kind.__subclasses__() if sub.__module__ == "common.errors" for one in below(sub))]
+
+    codes = {kind.__name__: int(kind.exit_code) for kind in below(HubError)}
+    assert codes["UsageError"] == codes["NotACatalogError"] == 2
+    assert codes["ArchiveDamagedError"] == codes["ArchiveUntrustedError"] == codes["ArchiveIncompleteError"] == 4
+    assert codes["NotFoundError"] == codes["AuthenticationError"] == codes["RegistryUnreachableError"] == 5
+    assert (codes["ClusterError"], codes["SpaceError"], codes["InterruptedByUserError"]) == (6, 7, 130)
+    assert codes["ContentError"] == codes["CatalogError"] == codes["ProblemsError"] == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "counts"),
+    [([], 0), ([3, 5], 5), ([5, 7], 7), ([7, 4, 5], 4), ([4, 130], 130), ([6, 5], 5), ([3, 6], 6), ([2], 2), ([1], 1)],
+)
+def test_the_code_that_counts_when_several_apply(codes, counts):
+    assert first_of(ExitCode(code) for code in codes) == counts

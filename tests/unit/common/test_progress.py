@@ -1,0 +1,130 @@
+import io
+import json
+import os
+import pty
+import re
+
+import pytest
+
+from common.progress import Bars, JsonLines, Plain, Silent, Style, progress_for
+
+MIB = 1024 * 1024
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def lines(file):
+    return file.getvalue().splitlines()
+
+
+def test_plain_lines_come_every_ten_seconds_with_rate_and_time_left():
+    file, clock = io.StringIO(), Clock()
+    plain = Plain(file, clock=clock)
+    plain.begin("fetching 2 blobs", 100 * MIB)
+    clock.now = 5
+    plain.advance(5 * MIB)
+    assert lines(file) == ["fetching 2 blobs: 100.0 MiB"]
+    clock.now = 10
+    plain.advance(5 * MIB)
+    assert lines(file)[1:] == ["fetching 2 blobs: 10.0 MiB of 100.0 MiB, 1.0 MiB/s, 90 s left"]
+    plain.waiting("quay.io asked to wait 30 s")
+    plain.waiting("")
+    clock.now = 20
+    plain.item("sha256:abc", 5)
+    plain.item_end("sha256:abc")
+    plain.end()
+    assert lines(file)[2:] == ["waiting: quay.io asked to wait 30 s", "fetching 2 blobs: done, 10.0 MiB in 20 s"]
+
+
+def test_other_units_than_bytes():
+    file, clock = io.StringIO(), Clock()
+    plain = Plain(file, clock=clock)
+    plain.begin("looking up 40 images", 40, "images")
+    clock.now = 10
+    plain.advance(20)
+    plain.end()
+    assert lines(file) == [
+        "looking up 40 images",
+        "looking up 40 images: 20 images of 40 images, 2 images/s, 10 s left",
+        "looking up 40 images: done, 20 images in 10 s",
+    ]
+
+
+def test_json_lines_are_json():
+    file, clock = io.StringIO(), Clock()
+    told = JsonLines(file, clock=clock)
+    told.begin("x", 10)
+    clock.now = 2
+    told.advance(4)
+    told.waiting("y")
+    told.end()
+    events = [json.loads(line) for line in lines(file)]
+    assert [event["event"] for event in events] == ["begin", "progress", "waiting", "end"]
+    assert events[1] == {"event": "progress", "step": "x", "done": 4, "total": 10, "unit": "bytes", "perSecond": 2.0}
+    assert events[2]["waitingFor"] == "y"
+
+
+def test_bars_on_a_terminal_of_80_columns_stay_within_it():
+    outside, inside = pty.openpty()
+    os.set_blocking(outside, False)
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(inside, "w") as terminal:
+        bars = Bars(terminal)
+        bars.waiting("nothing has begun yet")
+        bars.begin("fetching 3 blobs", 30 * MIB)
+        for name in ("sha256:aaaaaaaaaaaa", "sha256:bbbbbbbbbbbb"):
+            bars.item(name, 10 * MIB)
+            bars.advance(5 * MIB, name)
+        bars.waiting("quay.io asked to wait 30 s")
+        bars.item_end("sha256:aaaaaaaaaaaa")
+        bars.item_end("unknown")
+        bars.advance(1 * MIB, "unknown")
+        bars.end()
+        shown = os.read(outside, 100_000).decode()
+    os.close(outside)
+    assert "fetching 3 blobs" in shown
+    assert "sha256:bbbbbbbbbbbb" in shown
+    assert "quay.io asked to wait 30 s" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
+
+
+def test_more_items_than_lines_are_counted_but_not_shown():
+    file = io.StringIO()
+    bars = Bars(file)
+    bars.begin("x", 100)
+    for number in range(10):
+        bars.item(f"item-{number}", 10)
+        bars.advance(10, f"item-{number}")
+    bars.end()
+    assert "item-5" in file.getvalue()
+    assert "item-6" not in file.getvalue()
+    assert "100%" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("style", "kind"), [("auto", Plain), ("plain", Plain), ("json", JsonLines), ("bar", Bars), ("none", Silent)]
+)
+def test_styles(style, kind):
+    assert isinstance(progress_for(Style(style), io.StringIO()), kind)
+
+
+def test_silence_says_nothing(capsys):
+    silent = progress_for(Style.NONE)
+    silent.begin("x", 1)
+    silent.item("a", 1)
+    silent.advance(1, "a")
+    silent.item_end("a")
+    silent.waiting("b")
+    silent.end()
+    assert capsys.readouterr() == ("", "")

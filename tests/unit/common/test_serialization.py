@@ -1,0 +1,94 @@
+import msgspec
+import pytest
+
+from common.serialization import (
+    DocumentError,
+    convert,
+    decode_json,
+    dump_yaml,
+    load_placed_yaml,
+    load_yaml_documents,
+    pretty_json,
+)
+
+
+def documents(text):
+    return list(load_yaml_documents(text, "file"))
+
+
+def test_dates_stay_text_and_empty_documents_are_skipped():
+    assert documents("a: 2024-01-02\nb: 2024-01-02T03:04:05Z\n---\n---\nc: [1, 1.5, yes, null]\n") == [
+        {"a": "2024-01-02", "b": "2024-01-02T03:04:05Z"},
+        {"c": [1, 1.5, True, None]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "file:2:1: not YAML: duplicate key 'a'"),
+        ("a: [1\n", "file:2:1: not YAML"),
+        ("? [1, 2]\n: x\n", "file:1:3: not YAML: a key must be text"),
+        ("a: !!python/object:os.system x\n", "file:1:4: not YAML"),
+        ("a: \x00\n", "file: not YAML"),
+        ("a: " + "[" * 6000, "nested deeper than 200"),
+        ("a: &a [*a]\n", "aliases stand for more than"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_place(text, message):
+    with pytest.raises(DocumentError, match=None) as caught:
+        documents(text)
+    assert message in caught.value.message
+
+
+def test_aliases_are_bounded():
+    rows = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 4)]
+    assert documents("\n".join(rows))[0]["a1"][0] == [1] * 10
+    rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(4, 12)]
+    with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
+        documents("\n".join(rows))
+
+
+def test_a_placed_document_knows_its_lines():
+    placed = load_placed_yaml("a:\n- b: 1\n- c\n", "file")
+    assert placed.plain() == {"a": [{"b": 1}, "c"]}
+    assert [child.line for child in placed.value["a"].value] == [2, 3]
+    assert load_placed_yaml("", "file").value is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "file:3"),
+        ("a: [\n", "file:2: not YAML"),
+        ("a: &x [1]\nb: *x\n", "an alias; write the value out"),
+        ("1: x\n", "file:1"),
+        ("a: 1\n---\nb: 2\n", "file:2"),
+        ("a: \x00\n", "file: not YAML"),
+        ("a: " + "[" * 300 + "]" * 300, "nested deeper than 200"),
+    ],
+)
+def test_configuration_is_read_strictly(text, message):
+    with pytest.raises(DocumentError) as caught:
+        load_placed_yaml(text, "file")
+    assert message in caught.value.message
+
+
+class Kind(msgspec.Struct):
+    name: str
+
+
+def test_typed_values_and_their_errors():
+    assert convert({"name": "x"}, Kind, "file") == Kind("x")
+    assert decode_json(b'{"name": "x"}', Kind, "file") == Kind("x")
+    with pytest.raises(DocumentError, match=r"file: Expected `str`, got `int` - at `\$.name`"):
+        convert({"name": 1}, Kind, "file")
+    with pytest.raises(DocumentError, match="file: "):
+        decode_json(b"{", Kind, "file")
+
+
+def test_what_is_written_is_stable():
+    shared = {"x": 1}
+    assert dump_yaml({"b": shared, "a": shared}) == "b:\n  x: 1\na:\n  x: 1\n"
+    assert pretty_json({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'.encode()
