@@ -33,7 +33,7 @@ class Tree:
 def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:
     """Collect `root` and all below it, children before parents; `platforms` (none means all) chooses among children.
 
-    Raises ContentError for indexes nested deeper than MAX_DEPTH or with more than MAX_DOCUMENTS below; whatever `fetch` raises passes through.
+    Raises ContentError past MAX_DEPTH and MAX_DOCUMENTS; whatever `fetch` raises passes through.
     """
     seen: dict[Digest, Document] = {}
     left_out: list[Descriptor] = []
