@@ -1,0 +1,104 @@
+import pytest
+
+from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
+from common.digest import Digest
+from common.errors import UsageError
+from common.reference import Reference
+from importer.mapping import Mirror, map_catalog, map_images, mapping_lines, stable_tag
+
+A, B = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)
+OCI = "application/vnd.oci.image.manifest.v1+json"
+
+
+def image(source, digest=A, kind=ImageKind.RELATED, **fields):
+    return ImageRecord(source, digest, OCI, kind, (), complete=True, needed_by=(), size=1, **fields)
+
+
+def inventory(*images, catalogs=()):
+    return Inventory("", "", "", {}, (), tuple(catalogs), images, {}, {}, (), ())
+
+
+def catalog(source, digest, image_digest, name="operators"):
+    return CatalogRecord(source, digest, image_digest, name, "file-based", filtered=True, packages=())
+
+
+@pytest.mark.parametrize(
+    ("mirror", "options", "source", "place"),
+    [
+        ("reg:5000", {}, "quay.io/a/b", "reg:5000/a/b"),
+        ("reg:5000/ocp/x", {}, "quay.io/a/b", "reg:5000/ocp/x/a/b"),
+        ("reg:5000/", {}, "quay.io/a", "reg:5000/a"),
+        ("reg", {"keep_source_host": True}, "quay.io:8443/a/b", "reg/quay.io-8443/a/b"),
+        ("reg/x", {"max_path_components": 2}, "quay.io/a/b/c", "reg/x/a-b-c"),
+        ("reg/x", {"max_path_components": 3}, "quay.io/a/b/c", "reg/x/a/b-c"),
+        ("reg", {"max_path_components": 1}, "quay.io/a/b", "reg/a-b"),
+        ("[::1]:5000", {}, "quay.io/a", "[::1]:5000/a"),
+    ],
+)
+def test_places(mirror, options, source, place):
+    assert Mirror.parse(mirror, **options).repository(Reference.parse(source)).name == place
+
+
+@pytest.mark.parametrize("text", ["", "BAD HOST", "reg:99999", "reg//x", "https://reg", "reg/UPPER", "reg/x/"[:5] + "/../y"])
+def test_no_registry(text):
+    with pytest.raises(UsageError, match="not a registry"):
+        Mirror.parse(text)
+
+
+def test_a_prefix_as_long_as_the_limit_is_refused():
+    with pytest.raises(UsageError, match="leaves no room"):
+        Mirror.parse("reg/a/b", max_path_components=2)
+
+
+def test_tags_and_targets():
+    mapped = map_images(
+        inventory(
+            image(f"quay.io/a/b@{A}", tag="v1"),
+            image("quay.io/a/c:v2", tag="v2"),
+            image("quay.io/a/d:v3", tag="v3", target_repository="x/y", target_tag="z"),
+            image(f"quay.io/a/e@{B}", None),
+        ),
+        Mirror.parse("reg/ocp"),
+    )
+    assert [(each.repository.name, each.tags) for each in mapped] == [
+        ("reg/ocp/a/b", ("v1", stable_tag(A))),
+        ("reg/ocp/a/c", ("v2", stable_tag(A))),
+        ("reg/ocp/x/y", ("z", stable_tag(A))),
+    ]
+    assert str(mapped[0].pinned) == f"reg/ocp/a/b@{A}"
+
+
+def test_two_sources_that_would_meet_are_refused_unless_they_are_the_same():
+    same = inventory(image("quay.io/a/b:v1", tag="v1"), image("docker.io/a/b:v1", tag="v1"))
+    assert len(map_images(same, Mirror.parse("reg"))) == 2
+    other = inventory(image("quay.io/a/b:v1", tag="v1"), image("docker.io/a/b:v1", B, tag="v1"))
+    with pytest.raises(UsageError, match=r"quay.io/a/b:v1 and docker.io/a/b:v1 would both become reg/a/b:v1") as caught:
+        map_images(other, Mirror.parse("reg"))
+    assert "--keep-source-host" in caught.value.hint
+    assert len(map_images(other, Mirror.parse("reg", keep_source_host=True))) == 2
+
+
+def test_a_catalog_that_was_a_directory_gets_a_path_of_our_own():
+    record = catalog("catalogs/mine", None, B, "mine")
+    carried = inventory(image("catalogs/mine", B, ImageKind.CATALOG), catalogs=[record])
+    (mapped,) = map_images(carried, Mirror.parse("reg/ocp"))
+    assert mapped.repository.name == "reg/ocp/hub-airgap/mine"
+    assert mapped.source is None
+    assert map_catalog(record, [mapped]) is mapped
+    with pytest.raises(UsageError, match="no image for it"):
+        map_catalog(record, [])
+
+
+def test_lines_for_oc_image_mirror_are_sorted_and_leave_out_what_exists_nowhere_else():
+    index = "registry.redhat.io/redhat/index:v4.18"
+    carried = inventory(
+        image(index, B, ImageKind.CATALOG, tag="v4.18"),
+        image(f"quay.io/z/b@{A}"),
+        image("quay.io/a/c:v2", tag="v2"),
+        catalogs=[catalog(index, A, B)],
+    )
+    assert mapping_lines(map_images(carried, Mirror.parse("reg"))) == [
+        f"quay.io/a/c@{A}=reg/a/c:{stable_tag(A)}",
+        f"quay.io/a/c@{A}=reg/a/c:v2",
+        f"quay.io/z/b@{A}=reg/z/b:{stable_tag(A)}",
+    ]
