@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
+from common.errors import UsageError
 from common.serialization import load_yaml_documents
 from exporter.catalog.model import Catalog, Channel, Package
 from exporter.catalog.opening import OpenedCatalog
@@ -59,4 +60,10 @@ def _template(path: str | None) -> dict[str, object] | None:
     """Return the content of a CatalogSource template: it travels in the inventory, the file does not."""
     if path is None:
         return None
-    return next(load_yaml_documents(Path(path).read_bytes(), path), None)
+    try:
+        template = next(load_yaml_documents(Path(path).read_bytes(), path), None)
+    except OSError as error:
+        raise UsageError(f"targetCatalogSourceTemplate {path}: cannot be read: {error.strerror}") from error
+    if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
+        raise UsageError(f"targetCatalogSourceTemplate {path}: not a CatalogSource")
+    return template

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.digest import Digest, hex_of
-from common.errors import UsageError
-from common.reference import Reference, is_host, is_repository
+from common.errors import ArchiveDamagedError, UsageError
+from common.reference import Reference, is_host, is_repository, is_tag
 
 OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
 
@@ -144,6 +144,8 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
         assert catalog is not None
         repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
     chosen = record.target_tag or record.tag or None
+    if chosen and not is_tag(chosen):
+        raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
     tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
     return MappedImage(record, digest, source, repository, tags)
 

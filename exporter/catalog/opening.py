@@ -14,7 +14,7 @@ from pathlib import Path
 from common.compression import decompressed
 from common.content import DirectoryStore, verified
 from common.digest import Digest
-from common.errors import NotACatalogError, UsageError
+from common.errors import CatalogError, NotACatalogError, UsageError
 from common.oci.descriptor import Descriptor
 from common.oci.graph import Tree
 from common.oci.manifest import Index, Manifest, parse_config
@@ -97,6 +97,8 @@ class CatalogOpener:
 
     def _layer(self, reference: Reference, layer: Descriptor) -> Iterator[bytes]:
         """Give the uncompressed tar of a layer; it stays in the store."""
+        if layer.size > MAX_LAYER_SIZE:
+            raise CatalogError(f"{reference}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
         self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
 

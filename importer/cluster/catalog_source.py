@@ -15,6 +15,7 @@ PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clu
 CONFIGS = "/configs"
 LABELS = {"app.kubernetes.io/managed-by": "hub-import"}
 _MAX_NAME = 63
+_FROM_TEMPLATE = ("displayName", "description", "publisher", "icon", "priority", "secrets", "grpcPodConfig")
 
 
 def source_name(text: str) -> str:
@@ -31,7 +32,8 @@ def namespace_for(release: Release | None) -> str:
 def catalog_source(catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None) -> Resource:
     """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name."""
     template = _template(catalog, release)
-    config = {**_pod_config(catalog, release), **template.pop("grpcPodConfig", {})}
+    chosen = template.pop("grpcPodConfig", None)
+    config = {**_pod_config(catalog, release), **(chosen if isinstance(chosen, dict) else {})}
     spec: dict[str, Any] = {
         "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
         "publisher": catalog.publisher or "hub-airgap",
@@ -74,14 +76,12 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
 
 
 def _template(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
-    """Return the spec of the template that the image set named, without what this program decides.
+    """Return what a template may say: the fields of _FROM_TEMPLATE that the release knows.
 
-    Polling for a digest would be of no use, and fields that the release does not know are left out.
+    Where the catalog comes from is decided here alone, and polling for a digest would be of no use.
     """
     spec = (catalog.catalog_source_template or {}).get("spec")
-    wanted = dict(spec) if isinstance(spec, dict) else {}
-    for field in ("image", "address", "sourceType", "configMap", "updateStrategy"):
-        wanted.pop(field, None)
+    wanted = {field: spec[field] for field in _FROM_TEMPLATE if field in spec} if isinstance(spec, dict) else {}
     if release is not None and not release.has_pod_config:
         wanted.pop("grpcPodConfig", None)
     if release is not None and release < Release(4, 6):

@@ -1,8 +1,10 @@
+import contextlib
+
 import pytest
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.digest import Digest
-from common.errors import UsageError
+from common.errors import ArchiveDamagedError, UsageError
 from common.reference import Reference
 from importer.mapping import Mirror, map_catalog, map_images, mapping_lines, stable_tag
 
@@ -76,6 +78,19 @@ def test_two_sources_that_would_meet_are_refused_unless_they_are_the_same():
         map_images(other, Mirror.parse("reg"))
     assert "--keep-source-host" in caught.value.hint
     assert len(map_images(other, Mirror.parse("reg", keep_source_host=True))) == 2
+
+
+@pytest.mark.parametrize("fields", [{"tag": "../../other/manifests/x"}, {"tag": "v1", "target_tag": "a b"}])
+def test_a_tag_of_a_hostile_inventory_leads_nowhere_else(fields):
+    with pytest.raises(ArchiveDamagedError, match="which is none"):
+        map_images(inventory(image(f"quay.io/a/b@{A}", **fields)), Mirror.parse("reg"))
+
+
+@pytest.mark.parametrize("where", ["../../etc", "a/../b", "/a", "A"])
+def test_a_repository_of_a_hostile_inventory_leads_nowhere_else(where):
+    with pytest.raises(UsageError, match="no repository path") if where != "A" else contextlib.nullcontext():
+        (mapped,) = map_images(inventory(image(f"quay.io/a/b@{A}", target_repository=where)), Mirror.parse("reg"))
+        assert mapped.repository.name == "reg/a"
 
 
 def test_a_catalog_that_was_a_directory_gets_a_path_of_our_own():
