@@ -78,6 +78,11 @@ def zero(file: int, offset: int, length: int) -> None:
         if end < offset + length:
             os.ftruncate(file, offset + length)
         return
+    write_zeros(file, offset, length)
+
+
+def write_zeros(file: int, offset: int, length: int) -> None:
+    """Write zeros into a range, for file systems without holes."""
     for position in range(offset, offset + length, len(_ZEROS)):
         write_all(file, [memoryview(_ZEROS)[: offset + length - position]], position)
 

@@ -66,7 +66,8 @@ def decode(raw: bytes, where: str) -> Inventory:
         _check(inventory)
     except (msgspec.DecodeError, RecursionError, ContentError, UnicodeDecodeError) as error:
         raise ArchiveDamagedError(
-            f"{where}: not a usable inventory: {error}", hint="Copy the archive again from where it was made."
+            f"{where}: not a usable inventory: {error}",
+            hint="Copy it again from where the archive was made, or name the volume files alone: each has a copy of it.",
         ) from error
     return inventory
 

@@ -97,7 +97,10 @@ def plan_layout(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: 
 
 def _fit(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) -> Layout | None:
     """Pack with room for as many volumes as it takes; None when that leaves too little room for content."""
-    expected = 1 + sum(blob.descriptor.size for blob in blobs) // max(volume_size, 1)
+    total = sum(blob.descriptor.size for blob in blobs)
+    expected = 1 + (total + total // 64) // max(
+        volume_size, 1
+    )  # volumes are rarely full; a second packing costs more than room
     while expected <= MAX_VOLUMES:
         reserve = metadata_bound + expected * VOLUME_ROOM + CLOSING_SIZE
         packer = _Packer(volume_size - reserve)

@@ -20,6 +20,7 @@ from common.archive.volume import FOOTER_SIZE, VOLUME_NAME, Footer
 from common.digest import Digest, digest_of
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, UsageError
 
+_WITHOUT = "Name the volume files alone: each has a copy of the inventory."
 _AGAIN = "Copy it again from where the archive was made."
 
 
@@ -134,10 +135,13 @@ def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[s
 
 
 def _bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(MAX_SIZE + 1) if path.stat().st_size <= MAX_SIZE else None
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIZE + 1) if path.stat().st_size <= MAX_SIZE else None
+    except OSError as error:
+        raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
     if raw is None or len(raw) > MAX_SIZE:
-        raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_AGAIN)
+        raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_WITHOUT)
     return raw
 
 
@@ -190,7 +194,7 @@ def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) ->
         raise ArchiveDamagedError(
             f"{volume.path} is a volume of another archive: it belongs to inventory {footer.inventory}, {where} is {digest}",
             hint="Put the right volume in its place, or name only the parts of one archive. If inventory.json itself is "
-            "damaged, move it away: every volume has a copy.",
+            "damaged, name the volume files alone: each has a copy of it.",
         )
     return "its footer is damaged: it names another inventory than it carries"
 

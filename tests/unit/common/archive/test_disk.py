@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,39 @@ def test_zero_clears_a_range_and_nothing_else(file, offset, length):
     wanted = bytearray(content) + bytes(max(offset + length - len(content), 0))
     wanted[offset : offset + length] = bytes(length)
     assert os.pread(file, 200_000, 0) == wanted
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (5, 1), (1000, 2_500_000)])
+def test_zeros_are_written_where_there_are_no_holes(file, offset, length):
+    os.pwrite(file, noise("zero", 3_000_000), 0)
+    disk.write_zeros(file, offset, length)
+    wanted = noise("zero", 3_000_000)
+    assert os.pread(file, 4_000_000, 0) == wanted[:offset] + bytes(length) + wanted[offset + length :]
+
+
+def test_a_file_that_takes_no_room_is_no_error():
+    sealed = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    try:
+        fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        assert disk.preallocate(sealed, 1000) is False
+    finally:
+        os.close(sealed)
+
+
+def test_a_write_that_the_kernel_cuts_short_goes_on_until_it_fails(file, small_files):
+    with small_files(5000), pytest.raises(OSError) as raised:
+        disk.write_all(file, [bytes(3000), b"x" * 3000], 0)
+    assert raised.value.errno == errno.EFBIG
+    assert os.pread(file, 10_000, 0) == bytes(3000) + b"x" * 2000
+
+
+def test_read_back_where_direct_access_is_refused():
+    path = Path("/proc/version")
+    content, hasher = path.read_bytes(), Hasher()
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.open(path, os.O_RDONLY | os.O_DIRECT)
+    disk.read_back(path, 3, len(content), hasher, lambda _: None)
+    assert hasher.digest() == digest_of(content[3:])
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 9_000_000), (1, 9_000_000), (4096, 8_999_999), (5_000_001, 5_000_002), (7, 7)])

@@ -319,7 +319,7 @@ def test_another_inventory_beside_the_volumes(archive):
     (archive / "inventory.json").write_bytes(raw.replace(b"hub-airgap 0.1.0", b"hub-airgap 0.1.1"))
     with pytest.raises(ArchiveDamagedError, match="is a volume of another archive") as raised:
         Archive.open([archive])
-    assert "move it away" in raised.value.hint
+    assert "each has a copy" in raised.value.hint
 
 
 def test_swapped_volume_of_another_archive(archive, tmp_path):
@@ -399,6 +399,14 @@ def test_an_inventory_file_without_end(tmp_path):
         file.truncate(512 * 1024 * 1024 + 1)
     with pytest.raises(ArchiveDamagedError, match="more than the 536870912 bytes"):
         Archive.open([tmp_path])
+
+
+def test_an_unreadable_inventory_file(archive, tmp_path):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "inventory.json").symlink_to("/proc/self/mem")
+    with pytest.raises(ArchiveDamagedError, match=r"inventory\.json cannot be read") as raised:
+        Archive.open([tmp_path / "link"])
+    assert "Name the volume files alone" in raised.value.hint
 
 
 def test_verified_asks_the_source_for_the_place():

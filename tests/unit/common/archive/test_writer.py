@@ -271,6 +271,14 @@ def test_too_little_space_is_found_before_the_first_byte(tmp_path):
     assert not {name for name in names(tmp_path) if name.startswith("volume")}
 
 
+def test_a_file_system_with_smaller_files_is_named(tmp_path, small_files):
+    with small_files(100_000), pytest.raises(UsageError, match=r"takes no files of \d+\.\d KiB") as raised:
+        write(tmp_path, CUT)
+    assert "--volume-size fat32" in raised.value.hint
+    write(tmp_path, CUT)
+    assert names(tmp_path) == FILES
+
+
 def test_metadata_beyond_its_reserve_is_refused(tmp_path):
     content = dataclasses.replace(CUT, bound=0)
     with pytest.raises(ContentError, match=r"metadata of \d+ bytes, and \d+ were reserved"):
