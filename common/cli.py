@@ -135,13 +135,18 @@ def created_now() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    """Take the options of the program itself."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(VERSION)
         raise typer.Exit
+
+
+def version_option(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself; `version` ends it before any command."""
 
 
 def _first_line(function: Callable[..., ExitCode]) -> str:

@@ -1,0 +1,97 @@
+"""Every command explains itself, and the README speaks of nothing that is not there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.commands import BIN, run
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "hub-export": ["list", "plan", "create"],
+    "hub-import": ["inspect", "verify", "push", "render", "apply", "deploy"],
+}
+ALL = [(program, command) for program, commands in COMMANDS.items() for command in commands]
+
+
+def text(program, *arguments):
+    shown = run(program, *arguments, "--help")
+    assert shown.status == 0
+    return shown.stdout
+
+
+@pytest.mark.parametrize(("program", "command"), ALL)
+def test_every_command_lists_the_exit_codes(program, command):
+    shown = text(program, command)
+    for word in ("Exit status:", "archive damaged, incomplete or not trusted", "130", "130, 4, 7, 5, 6, 3"):
+        assert word in shown, shown
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_the_program_lists_its_commands_and_its_version(program):
+    shown = text(program)
+    assert [command for command in COMMANDS[program] if not re.search(rf"^│ {command}\b", shown, re.MULTILINE)] == []
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(program, "--version").stdout)
+    assert run(program).status == 2
+
+
+@pytest.mark.parametrize("package", ["exporter", "importer"])
+def test_the_packages_are_programs_too(package):
+    done = subprocess.run([BIN / "python", "-m", package, "--version"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_the_readme_names_commands_and_options_that_exist():
+    readme = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    used = re.findall(r"^ {4}(hub-(?:ex|im)port) (\w+)(.*)$", readme, re.MULTILINE)
+    assert len(used) >= 8
+    for program, command, rest in used:
+        shown = text(program, command)
+        assert [option for option in re.findall(r"--[a-z-]+", rest) if option not in shown] == [], (program, command)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["list"], 2), (["list", "--catalog", "x.y/z", "--package", "a@b..c"], 2), (["create", "--image", "x.y/z"], 2)],
+)
+def test_usage_errors_are_exit_code_2(arguments, status):
+    assert run("hub-export", *arguments).status == status
+
+
+def test_options_come_from_the_environment_too(tmp_path):
+    result = run(
+        "hub-export",
+        "list",
+        env={"HUB_EXPORT_CATALOG": str(ROOT / "tests/data/catalogs/fbc/redhat"), "HUB_EXPORT_FORMAT": "json"},
+    )
+    assert result.status == 0, result.stderr
+    assert result.json["catalogs"][0]["packages"][0]["name"] == "aws-load-balancer-operator"
+
+
+def test_list_of_a_directory_for_people_and_of_one_package():
+    catalog = ROOT / "tests/data/catalogs/fbc/redhat"
+    whole = run("hub-export", "list", "--catalog", catalog)
+    assert "cert-manager-operator.v1.20.0" in whole.stdout
+    one = run("hub-export", "list", "--catalog", catalog, "--package", "rhtpa-operator", "--explain")
+    assert "REPLACES" in one.stdout
+    assert re.search(r"rhtpa-operator +stable +rhtpa-operator.v1.0.2 +1.0.2 +rhtpa-operator.v1.0.1", one.stdout)
+    assert "keep" in one.stdout
+    assert "cert-manager" not in one.stdout
+
+
+def test_a_time_that_is_none(tmp_path):
+    result = run("hub-export", "create", "--image", "x.y/z", "--output", tmp_path / "x", env={"SOURCE_DATE_EPOCH": "yesterday"})
+    assert result.status == 2
+    assert "SOURCE_DATE_EPOCH" in result.stderr
+
+
+def test_a_log_file_gets_everything_and_stdout_only_the_result(tmp_path):
+    catalog = ROOT / "tests/data/catalogs/fbc/redhat"
+    result = run("hub-export", "list", "--catalog", catalog, "--format", "json", "--log-file", tmp_path / "log")
+    assert result.json["catalogs"]
+    assert (tmp_path / "log").exists()
+    blocked = run("hub-export", "list", "--catalog", catalog, "--log-file", tmp_path / "no" / "log")
+    assert blocked.status in (1, 2)
+    assert "Traceback" not in blocked.stderr
