@@ -11,8 +11,10 @@ import typer
 
 from common.cli import OutputOptions, RegistryOptions, command, created_now, start, version_option
 from common.errors import ExitCode, UsageError
+from common.files import write_atomic
 from common.oci.platform import Platform
 from common.reference import Reference
+from common.serialization import pretty_json
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings
 
 app = typer.Typer(
@@ -117,10 +119,9 @@ def list_(
     from exporter import listing, workflow
 
     chosen = workflow.look(selection.offered().settings(registry), output.begin())
-    output.emit(
-        listing.list_document(chosen, explain=explain), lambda: listing.list_table(chosen, selection.package, explain=explain)
-    )
-    return ExitCode.DONE
+    document = listing.list_document(chosen, explain=explain)
+    output.emit(document, lambda: listing.list_table(chosen, selection.package, explain=explain))
+    return workflow.outcome(document["problems"], strict=selection.strict)
 
 
 @command(app)
@@ -130,19 +131,20 @@ def plan(
     output: OutputOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
     volume_size: Annotated[str | None, typer.Option(metavar="SIZE", help="As for create.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write the plan as JSON into a file too.")
+    ] = None,
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
     from exporter import listing, workflow
 
     settings = selection.settings(registry, volume_size=volume_size)
     planned = workflow.plan(settings, output.begin())
-    output.emit(
-        listing.plan_document(planned, settings, explain=explain),
-        lambda: listing.plan_table(planned, settings, explain=explain),
-    )
-    if settings.strict and planned.plan.problems:
-        raise workflow.strict_error(planned.plan.problems)
-    return workflow.exit_code(planned.plan.problems)
+    document = listing.plan_document(planned, settings, explain=explain)
+    if file is not None:
+        write_atomic(file, pretty_json(document))
+    output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
+    return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
 
 @command(app)
@@ -161,9 +163,7 @@ def create(
     settings = selection.settings(registry, directory, volume_size)
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
-    if settings.strict and inventory.problems:
-        raise workflow.strict_error(inventory.problems)
-    return workflow.exit_code(inventory.problems)
+    return workflow.outcome(inventory.problems, strict=settings.strict)
 
 
 def main() -> None:

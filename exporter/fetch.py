@@ -79,6 +79,11 @@ def layout_of(plan: ExportPlan, settings: ExportSettings) -> Layout:
     return plan_layout(plan.blobs, bound, settings.volume_size)
 
 
+def planned_inventory(plan: ExportPlan, settings: ExportSettings) -> Inventory:
+    """Return the inventory as it would be if everything could be fetched; blobs have no pieces."""
+    return replaced(_inventory(plan, settings, None, {}), volumes=layout_of(plan, settings).volumes)
+
+
 def _copy(plan: ExportPlan, settings: ExportSettings, media: Media, writer: ArchiveWriter) -> dict[Digest, HubError]:
     """Copy every blob; return those that could not be had, with the reason."""
     lost: dict[Digest, HubError] = {}

@@ -16,6 +16,7 @@ from common.errors import (
     HubError,
     NotFoundError,
     RegistryError,
+    UsageError,
 )
 from common.oci.descriptor import Descriptor
 from common.oci.graph import Tree, platforms_of, walk
@@ -39,7 +40,7 @@ _NAMED = 3  # how many of the bundles that need an image its problem names
 class WantedImage:
     """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`.
 
-    `named` is what the user called it, for a catalog that is no image in a registry.
+    `named` and `tag` are what the user called a catalog; it may be built on an image of another name.
     """
 
     reference: Reference
@@ -49,6 +50,7 @@ class WantedImage:
     target_repository: str | None = None
     target_tag: str | None = None
     named: str = ""
+    tag: str | None = None
 
     @property
     def source(self) -> str:
@@ -91,15 +93,31 @@ class ResolvedImage:
 
 
 def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
-    """Return each source once, needed by all that need it, sorted by source."""
+    """Return each source once, needed by all that need it and for all platforms that any wants, sorted by source.
+
+    Raises UsageError when one source is to go to two places.
+    """
     found: dict[str, WantedImage] = {}
     for image in wanted:
         known = found.get(image.source)
-        if known is not None:
-            needed_by = tuple(sorted({*known.needed_by, *image.needed_by}))
-            image = replace(known, needed_by=needed_by)  # noqa: PLW2901 - the first one's kind and targets stay
-        found[image.source] = image
+        found[image.source] = _united(known, image) if known else image
     return [found[source] for source in sorted(found)]
+
+
+def _united(one: WantedImage, other: WantedImage) -> WantedImage:
+    targets = [(each.target_repository, each.target_tag) for each in (one, other)]
+    given = {target for target in targets if target != (None, None)}
+    if len(given) > 1:
+        raise UsageError(f"{one.source} is to go to two places: {targets[0]} and {targets[1]}", hint="List it once.")
+    repository, tag = given.pop() if given else (None, None)
+    every = not one.platforms or not other.platforms  # no platforms means all of them
+    return replace(
+        one,
+        needed_by=tuple(sorted({*one.needed_by, *other.needed_by})),
+        platforms=() if every else tuple(sorted({*one.platforms, *other.platforms})),
+        target_repository=repository,
+        target_tag=tag,
+    )
 
 
 def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:

@@ -101,7 +101,10 @@ def load(path: Path) -> ImageSet:
     """Read an ImageSetConfiguration. Raises UsageError with file and line for whatever is wrong with it."""
     from exporter.imageset_file import read  # noqa: PLC0415 - the reader stands above the types it makes
 
-    return read(path)
+    image_set = read(path)
+    if not image_set.operators and not image_set.additional_images:
+        raise UsageError(f"{path}: asks for nothing", hint="List mirror.operators or mirror.additionalImages.")
+    return image_set
 
 
 def from_flags(
@@ -131,7 +134,7 @@ def package_of_flag(text: str) -> PackageRequest:
     """Read `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]`; one version alone is both minimum and maximum. Raises UsageError."""
     match = _PACKAGE.fullmatch(text)
     channels = match[2].split(",") if match and match[2] is not None else []
-    if not match or not all(channels) or match[3] == "":
+    if not match or not all(channels) or match[3] in ("", ".."):
         raise UsageError(
             f"--package {text[:200]!r} cannot be read",
             hint="Wanted: NAME[:CHANNEL[,CHANNEL]][@MIN..MAX], for example odf-operator:stable-4.18@4.18.0..4.18.5",

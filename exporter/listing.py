@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from common.archive.inventory import ImageKind, Inventory, PackageRecord, Problem
 from common.columns import columns, counted
 from common.files import size_text
@@ -44,16 +46,9 @@ def list_table(chosen: Sequence[Chosen], packages: Sequence[str], *, explain: bo
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
     """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
     plan = planned.plan
-    volumes = len(fetch.layout_of(plan, settings).volumes)
-    document: Document = {
-        "imageSet": settings.image_set.as_read,
-        "catalogs": plan.catalogs,
-        "images": plan.images,
-        "manifests": plan.manifest_records(),
-        "blobs": plan.blob_records(),
-        "problems": plan.problems,
-        "totals": totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, volumes),
-    }
+    inventory = fetch.planned_inventory(plan, settings)
+    document: Document = msgspec.to_builtins(inventory)
+    document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
     return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
 
 

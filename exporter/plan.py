@@ -135,14 +135,14 @@ def _image_record(image: ResolvedImage) -> ImageRecord:
     wanted, tree = image.wanted, image.tree
     return ImageRecord(
         source=wanted.source,
-        digest=tree.root.digest if tree else wanted.reference.digest,
+        digest=tree.root.digest if tree else None,
         media_type=tree.root.media_type if tree else None,
         kind=wanted.kind,
         platforms=image.platforms,
         complete=tree is not None and image.problem is None,
         needed_by=wanted.needed_by,
         size=sum(blob.size for blob in tree.blobs) if tree else 0,
-        tag=wanted.reference.tag or UNSET,
+        tag=(wanted.tag if wanted.named else wanted.reference.tag) or UNSET,
         missing_platforms=image.missing_platforms or UNSET,
         target_repository=wanted.target_repository or UNSET,
         target_tag=wanted.target_tag or UNSET,

@@ -9,6 +9,7 @@ from common.archive.inventory import ImageKind
 from common.digest import Digest
 from common.oci.graph import Tree
 from common.oci.manifest import Document, Index, Manifest
+from common.reference import Reference
 from exporter.catalog import catalog_image
 from exporter.catalog.model import Catalog
 from exporter.catalog.opening import CatalogBase, OpenedCatalog
@@ -34,12 +35,14 @@ class CarriedCatalog:
 
 def carry(opened: OpenedCatalog, request: OperatorRequest, selection: Selection, base: CatalogBase) -> CarriedCatalog:
     """Return the image for a selection. Raises CatalogError when OLM would not serve the selection."""
+    name = None if opened.digest is None else Reference.parse(opened.source)  # a directory has no tag
     wanted = WantedImage(
         base.reference,
         ImageKind.CATALOG,
         target_repository=request.target_catalog,
         target_tag=request.target_tag,
-        named=opened.source,
+        named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
+        tag=name.tag if name else None,
     )
     if selection.unmodified and opened.base is not None:
         return CarriedCatalog(ResolvedImage(wanted, opened.base.tree), {})

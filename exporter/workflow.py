@@ -19,6 +19,7 @@ from common.archive.output import require_free
 from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, UsageError
+from common.log import logger
 from common.oci.platform import Platform
 from common.progress import Progress
 from common.reference import Reference
@@ -33,6 +34,8 @@ from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
 from exporter.rebuilding import CarriedCatalog, carry
 from exporter.settings import ExportSettings
+
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,10 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
         return fetch(planned.plan, settings, media)
 
 
-def exit_code(problems: Sequence[Problem]) -> ExitCode:
-    """Return what a finished export's problems mean: 3 when anything asked for is not in it."""
+def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
+    """Return what problems mean: 3 when anything asked for is not there. Raises ProblemsError for any under `strict`."""
+    if strict and problems:
+        raise strict_error(problems)
     return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in problems) else ExitCode.DONE
 
 
@@ -120,10 +125,13 @@ def _choose(settings: ExportSettings, media: Media) -> tuple[Chosen, ...]:
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
     opened = [opener.open(request.catalog, _platforms(request, settings)) for request in requests]
-    return tuple(
+    chosen = tuple(
         Chosen(name, request, catalog, select(catalog.catalog, request))
         for name, request, catalog in zip(unique_names(opened), requests, opened, strict=True)
     )
+    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
+        _LOG.warning("%s", note)
+    return chosen
 
 
 def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Platform, ...]:
@@ -207,7 +215,7 @@ def _unblocked(
     blocked = [re.compile(pattern) for pattern in image_set.blocked_images]
     kept: list[WantedImage] = []
     for image in wanted:
-        if any(pattern.search(image.source) for pattern in blocked):
+        if any(pattern.search(name) for pattern in blocked for name in (image.source, str(image.reference))):
             message = f"left out by blockedImages{needed(image)}"
             problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, message))
         else:

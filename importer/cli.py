@@ -98,7 +98,7 @@ class ClusterOptions:
     openshift_release: Annotated[
         str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
     timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
 
@@ -228,7 +228,7 @@ def deploy(
     told = cluster.settings(resources.options(registry))
     pushed, applied = workflow.deploy(archive.open(), settings, told, progress, tell=_tell, agree=cluster.agree)
     output.emit(listing.deploy_document(pushed, applied), lambda: listing.deploy_table(pushed, applied))
-    return workflow.strictly([pushed.exit_code, *([applied.exit_code] if applied else [])], settings)
+    return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 
 
 def _tell(line: str) -> None:

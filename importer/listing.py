@@ -131,15 +131,18 @@ def changes_table(result: ApplyResult) -> str:
     return columns(rows)
 
 
-def deploy_document(pushed: PushResult, applied: Applied | None) -> Document:
-    """Return the JSON of `deploy`: that of `push`, and of `apply` unless the cluster was left alone."""
-    return {"push": push_document(pushed), "apply": apply_document(applied) if applied else None}
+def deploy_document(pushed: PushResult | None, applied: Applied | None) -> Document:
+    """Return the JSON of `deploy`: that of `push` unless it was a dry run, of `apply` unless the cluster was left alone."""
+    return {
+        "push": push_document(pushed) if pushed else None,
+        "apply": apply_document(applied) if applied else None,
+    }
 
 
-def deploy_table(pushed: PushResult, applied: Applied | None) -> str:
+def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
     """Return `deploy` for people."""
     last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
-    return f"{push_table(pushed)}\n\n{last}"
+    return f"{push_table(pushed)}\n\n{last}" if pushed else last
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

@@ -103,8 +103,15 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
     repository is no repository path.
     """
     names = {(catalog.source, catalog.image): catalog for catalog in inventory.catalogs}
+    moved = _moved_tags(inventory)
     mapped = tuple(
-        _map(image, image.digest, names.get((image.source, image.digest)), mirror)
+        _map(
+            image,
+            image.digest,
+            names.get((image.source, image.digest)),
+            mirror,
+            keeps_tag=(image.source.partition("@")[0], image.tag) not in moved,
+        )
         for image in inventory.images
         if image.digest is not None
     )
@@ -127,13 +134,26 @@ def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
     """
     lines: set[str] = set()
     for image in images:
-        exists = image.source is not None and image.source.digest in (None, image.digest)
+        exists = image.source is not None and image.source.digest in (None, image.digest) and image.record.complete
         if exists and image.source is not None and image.record.kind is not ImageKind.CATALOG:
             lines.update(f"{image.source.pinned(image.digest)}={image.tagged(tag)}" for tag in image.tags)
     return sorted(lines)
 
 
-def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror) -> MappedImage:
+def _moved_tags(inventory: Inventory) -> set[tuple[str, str]]:
+    """Return the source tags that several digests claim: the tag moved between two versions that both are carried.
+
+    They are pulled by digest, so that none of them needs the tag; each keeps its stable one.
+    """
+    claims: dict[tuple[str, str], set[Digest]] = {}
+    for image in inventory.images:
+        name, at, _ = image.source.partition("@")
+        if at and image.tag and image.digest is not None:
+            claims.setdefault((name, image.tag), set()).add(image.digest)
+    return {claim for claim, digests in claims.items() if len(digests) > 1}
+
+
+def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror, *, keeps_tag: bool) -> MappedImage:
     source = None if catalog is not None and catalog.digest is None else Reference.parse(record.source)
     target = record.target_repository or None
     if target:
@@ -143,7 +163,7 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
     else:
         assert catalog is not None
         repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
-    chosen = record.target_tag or record.tag or None
+    chosen = record.target_tag or (record.tag if keeps_tag else None) or None
     if chosen and not is_tag(chosen):
         raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
     tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)

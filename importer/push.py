@@ -90,14 +90,16 @@ def push(
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
             if error is not None:
                 tally.fail(image.name, _explained(image, error))
+    failed = len(tally.problems)
     left_out = len(archive.inventory.images) - len(complete)
+    tally.problems += _left_out(archive.inventory)
     if left_out or tally.waiting_for:
         tally.codes.append(ExitCode.PROBLEMS)
     return PushResult(
         uploaded=sink.counts.uploaded,
         mounted=sink.counts.mounted,
         present=sink.counts.present,
-        failed=len(tally.problems),
+        failed=failed,
         bytes=tally.bytes,
         waiting_for=tuple(sorted(tally.waiting_for)),
         problems=tuple(tally.problems),
@@ -106,6 +108,12 @@ def push(
         images_present=len(complete) - len(todo),
         images_left_out=left_out,
     )
+
+
+def _left_out(inventory: Inventory) -> list[Problem]:
+    """Return what the inventory says of the images that are not whole in the archive."""
+    incomplete = {image.source for image in inventory.images if not image.complete}
+    return [problem for problem in inventory.problems if problem.subject in incomplete]
 
 
 def _absent(

@@ -14,7 +14,7 @@ from pathlib import Path
 from common.archive.inventory import Problem
 from common.archive.reader import Archive
 from common.archive.verification import VerifyResult, verify
-from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
+from common.errors import ArchiveDamagedError, ExitCode, HubError, UsageError, first_of
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
@@ -101,13 +101,21 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
         release = cluster.release or discover_release(client)
         icsp = release is not None and has_icsp(client)
         built = build(archive.inventory, images, settings.mirror, release, cluster.resources, existing_icsp=icsp)
-        would = applying.apply(client, built.resources, release=release, dry_run=True, tell=_silently)
-        if cluster.dry_run or (would.changed and not agree(would)):
+        credential = pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None
+
+        def change(*, dry_run: bool, tell: Tell) -> ApplyResult:
+            secret = (
+                (merge_pull_secret(client, settings.mirror.host, credential, dry_run=dry_run, tell=tell),) if credential else ()
+            )
+            applied = applying.apply(client, built.resources, release=release, dry_run=dry_run, tell=tell)
+            return ApplyResult((*secret, *applied.changes))
+
+        would = change(dry_run=True, tell=_silently)
+        if cluster.dry_run:
             return Applied(would, built.problems, done=False)
-        if cluster.authfile is not None:
-            credential = pull_credential(cluster.authfile, settings.mirror.host)
-            merge_pull_secret(client, settings.mirror.host, credential, tell=tell)
-        result = applying.apply(client, built.resources, release=release, dry_run=False, tell=tell)
+        if would.changed and not agree(would):
+            raise HubError("the cluster was not changed: not agreed")
+        result = change(dry_run=False, tell=tell)
         expected = _expected(archive, images, built, cluster.resources)
         wait_healthy(client, expected, release=release, timeout_s=cluster.timeout_s, tell=tell)
     return Applied(result, built.problems, done=True)
@@ -125,8 +133,10 @@ def deploy(
     *,
     tell: Tell,
     agree: Agree,
-) -> tuple[PushResult, Applied | None]:
+) -> tuple[PushResult | None, Applied | None]:
     """Verify, push, apply, wait. The cluster is not touched unless every byte that it will need is in the mirror.
+
+    In a dry run nothing is pushed either, and the result is what would become of the cluster.
 
     The bytes are verified while they are pushed, each once; before that the archive's structure and completeness are.
     Raises ArchiveDamagedError, and what push and apply raise.
@@ -137,6 +147,8 @@ def deploy(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
+    if cluster.dry_run:
+        return None, apply(archive, settings, cluster, tell, agree)
     pushed = push(archive, settings, progress)
     if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
         return pushed, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,31 @@ def test_nothing_is_changed_without_agreement_or_in_a_dry_run(made, tmp_path):
         assert dry.status == 0, dry.stderr
         assert dry.json["healthy"] is False
         assert {"created", "changed"} >= {change["action"] for change in dry.json["changes"]} - {"unchanged"}
+        all_ = run("hub-import", "deploy", archive, *to(cluster, tmp_path, f"{host}"), "--dry-run")
+        assert (all_.status, all_.json["push"]) == (0, None), all_.stderr
+        assert cluster.versions() == before
+
+
+def test_a_dry_run_pushes_nothing(made, tmp_path):
+    archive, _ = made
+    with FakeCluster("4.18") as cluster, docker_registry(tmp_path, name="untouched") as untouched:
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, untouched.host), "--dry-run")
+        assert result.status == 0, result.stderr
+        assert not untouched.root.exists() or not list(untouched.root.rglob("*"))
+
+
+def test_the_pull_secret_is_shown_before_it_is_changed(made, tmp_path):
+    archive, host = made
+    (tmp_path / "auth.json").write_text(
+        f'{{"auths": {{"{host}": {{"auth": "{base64.b64encode(b"reader:only-reads").decode()}"}}}}}}'
+    )
+    with FakeCluster("4.18") as cluster:
+        before = cluster.versions()
+        flags = [*to(cluster, tmp_path, host), "--cluster-authfile", tmp_path / "auth.json"]
+        dry = run("hub-import", "apply", archive, *flags, "--dry-run")
+        assert dry.status == 0, dry.stderr
+        assert {"action": "changed", "kind": "Secret"}.items() <= dry.json["changes"][0].items()
+        assert "only-reads" not in dry.stdout + dry.stderr
         assert cluster.versions() == before
 
 

@@ -301,3 +301,41 @@ def test_chosen_platforms_warn_at_once_and_a_registry_that_refuses_them_is_named
     assert pushed.status == 5
     assert {p["subject"] for p in pushed.json["problems"] if p["code"] == "sparse-index"} == set(sparse)
     assert all("--platform" in p["message"] for p in pushed.json["problems"])
+
+
+def test_a_directory_becomes_an_image_on_a_base_and_is_called_by_its_own_name(world, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, content in world.sources.files.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(content)
+    chosen = ("--catalog", tmp_path / "mine", "--package", f"{PACKAGE}:{CHANNEL}", "--catalog-base", sources.CATALOG)
+    result = world.create(tmp_path / "out", *chosen)
+    assert result.status == 0, result.stderr
+    (catalog,) = inventory_of(tmp_path / "out")["catalogs"]
+    assert (catalog["name"], catalog["digest"]) == ("mine", None)
+    record = next(i for i in inventory_of(tmp_path / "out")["images"] if i["kind"] == "catalog")
+    assert "tag" not in record
+    assert world.push(tmp_path / "out", prefix="/own").status == 0
+    reference = f"docker://{world.mirror.host}/own/hub-airgap/mine@{catalog['image']}"
+    flags = ["--creds", f"{USER}:{PASSWORD}", "--cert-dir", str(_cert_dir(world.mirror, tmp_path))]
+    subprocess.run([require("skopeo"), "inspect", "--raw", *flags, reference], check=True, capture_output=True)
+
+
+def test_plan_says_what_create_will_do(world, archive, tmp_path):
+    chosen = (
+        "--catalog",
+        sources.CATALOG,
+        "--package",
+        f"{PACKAGE}:{CHANNEL}",
+        "--explain",
+        "--output",
+        tmp_path / "plan.json",
+    )
+    planned = run("hub-export", "plan", *chosen, "--format", "json", env=world.online)
+    assert planned.status == 0, planned.stderr
+    assert json.loads((tmp_path / "plan.json").read_bytes()) == planned.json
+    made = inventory_of(archive)
+    without_pieces = {digest: {k: v for k, v in blob.items() if k != "pieces"} for digest, blob in made["blobs"].items()}
+    assert {**made, "blobs": without_pieces} == {k: v for k, v in planned.json.items() if k not in ("totals", "reasons")}
+    assert planned.json["totals"]["blobs"] == len(made["blobs"])
+    assert {reason["kept"] for reason in planned.json["reasons"]} == {True, False}

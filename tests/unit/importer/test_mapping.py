@@ -93,6 +93,16 @@ def test_a_repository_of_a_hostile_inventory_leads_nowhere_else(where):
         assert mapped.repository.name == "reg/a"
 
 
+def test_a_source_tag_that_moved_between_two_carried_versions_is_nobodys():
+    carried = inventory(image(f"quay.io/a/b@{A}", tag="latest"), image(f"quay.io/a/b@{B}", B, tag="latest"))
+    assert [each.tags for each in map_images(carried, Mirror.parse("reg"))] == [(stable_tag(A),), (stable_tag(B),)]
+
+
+def test_an_image_that_was_never_whole_has_no_line():
+    gone = ImageRecord(f"quay.io/a/b@{A}", A, None, ImageKind.RELATED, (), complete=False, needed_by=(), size=0)
+    assert mapping_lines(map_images(inventory(gone), Mirror.parse("reg"))) == []
+
+
 def test_a_catalog_that_was_a_directory_gets_a_path_of_our_own():
     record = catalog("catalogs/mine", None, B, "mine")
     carried = inventory(image("catalogs/mine", B, ImageKind.CATALOG), catalogs=[record])

@@ -1,0 +1,156 @@
+"""ImageSetConfiguration files: what they mean, and every complaint with file and line."""
+
+import pytest
+
+from common.errors import UsageError
+from common.oci.platform import Platform
+from exporter.imageset import AdditionalImage, ChannelRequest, OperatorRequest, PackageRequest, from_flags, load
+
+HEAD = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n"
+FULL = (
+    HEAD
+    + """\
+archiveSize: 4
+mirror:
+  operators:
+  - catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18
+    targetCatalog: my/index
+    targetTag: v1
+    skipDependencies: true
+    platforms:
+    - os: linux
+      architecture: amd64
+    packages:
+    - name: odf-operator
+      defaultChannel: stable-4.18
+      channels:
+      - name: stable-4.18
+        minVersion: 4.18.0
+        maxVersion: 4.18.5
+    - name: other
+      minVersion: 1.2.3
+  - catalog: quay.io/x/y:v1
+    full: true
+  additionalImages:
+  - name: registry.redhat.io/ubi9/ubi:latest
+    targetRepo: base/ubi
+    targetTag: new
+  blockedImages:
+  - name: .*debug.*
+"""
+)
+
+
+def read(tmp_path, text):
+    (tmp_path / "set.yaml").write_text(text)
+    return load(tmp_path / "set.yaml")
+
+
+def test_every_field_is_read(tmp_path):
+    image_set = read(tmp_path, FULL)
+    first, second = image_set.operators
+    assert first == OperatorRequest(
+        "registry.redhat.io/redhat/redhat-operator-index:v4.18",
+        packages=(
+            PackageRequest("odf-operator", "stable-4.18", channels=(ChannelRequest("stable-4.18", "4.18.0", "4.18.5"),)),
+            PackageRequest("other", min_version="1.2.3"),
+        ),
+        target_catalog="my/index",
+        target_tag="v1",
+        platforms=(Platform("linux", "amd64"),),
+        skip_dependencies=True,
+    )
+    assert (second.catalog, second.full) == ("quay.io/x/y:v1", True)
+    assert image_set.additional_images == (AdditionalImage("registry.redhat.io/ubi9/ubi:latest", "base/ubi", "new"),)
+    assert image_set.blocked_images == (".*debug.*",)
+    assert image_set.archive_size_bytes == 4 * 1024**3
+    assert image_set.as_read["mirror"]["operators"][1] == {"catalog": "quay.io/x/y:v1", "full": True}
+
+
+def test_the_older_version_is_read_too(tmp_path):
+    assert read(tmp_path, FULL.replace("v2alpha1", "v1alpha2")).operators == read(tmp_path, FULL).operators
+
+
+OPERATORS = HEAD + "mirror:\n  operators:\n  - catalog: a.b/c:d\n"
+WRONG = {
+    "not YAML": (HEAD + "mirror: [\n", "set.yaml:4", "not YAML"),
+    "empty": ("", "set.yaml:1", "ImageSetConfiguration"),
+    "another kind": (HEAD.replace("ImageSetConfiguration", "Pod") + "mirror: {}\n", "set.yaml:2", "Pod"),
+    "another version": (HEAD.replace("v2alpha1", "v9") + "mirror: {}\n", "set.yaml:1", "v9"),
+    "nothing": (HEAD, "set.yaml", "asks for nothing"),
+    "unknown field": (HEAD + "mirrors: {}\n", "set.yaml:3", "mirrors"),
+    "unknown field within": (OPERATORS + "    package: []\n", "set.yaml:6", "package"),
+    "duplicate key": (OPERATORS + "    full: true\n    full: true\n", "set.yaml:7", "full"),
+    "wrong type": (OPERATORS + "    full: maybe\n", "set.yaml:6", "full"),
+    "list for a map": (HEAD + "mirror: []\n", "set.yaml:3", "mirror"),
+    "no catalog": (HEAD + "mirror:\n  operators:\n  - full: true\n", "set.yaml:5", "catalog"),
+    "no package name": (OPERATORS + "    packages:\n    - minVersion: 1.0.0\n", "set.yaml:7", "name"),
+    "version is none": (OPERATORS + "    packages:\n    - name: x\n      minVersion: one\n", "set.yaml:", "one"),
+    "two ranges": (
+        OPERATORS
+        + "    packages:\n    - name: x\n      minVersion: 1.0.0\n      channels:\n      - name: y\n        maxVersion: 2.0.0\n",
+        "set.yaml:",
+        "exclude each other",
+    ),
+    "full and a range": (
+        OPERATORS + "    full: true\n    packages:\n    - name: x\n      minVersion: 1.0.0\n",
+        "set.yaml:",
+        "full",
+    ),
+    "package twice": (OPERATORS + "    packages:\n    - name: x\n    - name: x\n", "set.yaml:", "package x is there twice"),
+    "catalog twice": (OPERATORS + "  - catalog: a.b/c:d\n", "set.yaml:", "a.b/c:d"),
+    "platform section": (HEAD + "mirror:\n  platform:\n    graph: true\n", "set.yaml:4", "platform"),
+    "helm section": (HEAD + "mirror:\n  helm:\n    local: []\n", "set.yaml:4", "helm"),
+    "bad pattern": (HEAD + "mirror:\n  blockedImages:\n  - name: '['\n", "set.yaml:5", "not a regular expression"),
+    "bad image": (HEAD + "mirror:\n  additionalImages:\n  - name: quay.io/A/b\n", "set.yaml:5", "upper-case"),
+    "alias": (HEAD + "mirror: &m\n  operators: []\nx: *m\n", "set.yaml:", "alias"),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "word"), WRONG.values(), ids=WRONG)
+def test_every_complaint_names_file_and_line(tmp_path, text, place, word):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert place in caught.value.message
+    assert word in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "request_"),
+    [
+        ("x", PackageRequest("x")),
+        ("x:a", PackageRequest("x", channels=(ChannelRequest("a"),))),
+        ("x:a,b", PackageRequest("x", channels=(ChannelRequest("a"), ChannelRequest("b")))),
+        ("x@1.0.0..2.0.0", PackageRequest("x", min_version="1.0.0", max_version="2.0.0")),
+        ("x@1.0.0..", PackageRequest("x", min_version="1.0.0")),
+        ("x@..2.0.0", PackageRequest("x", max_version="2.0.0")),
+        ("x@1.0.0", PackageRequest("x", min_version="1.0.0", max_version="1.0.0")),
+        ("x:a@1.0.0..", PackageRequest("x", min_version="1.0.0", channels=(ChannelRequest("a"),))),
+    ],
+)
+def test_flags_say_the_same(flag, request_):
+    assert from_flags(catalogs=["a.b/c"], packages=[flag]).operators[0].packages == (request_,)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ({}, "nothing is asked for"),
+        ({"catalogs": ["a.b/c"]}, "--heads"),
+        ({"packages": ["x"]}, "nothing is asked for"),
+        ({"catalogs": ["a.b/c"], "packages": ["x@.."]}, "cannot be read"),
+        ({"catalogs": ["a.b/c", "a.b/d"], "packages": ["x"]}, "needs one --catalog"),
+        ({"catalogs": ["a.b/c"], "full": True, "heads": True}, "exclude each other"),
+        ({"catalogs": ["a.b/c", "a.b/c"], "full": True}, "twice"),
+        ({"catalogs": ["a.b/c"], "packages": ["x:"]}, "cannot be read"),
+        ({"catalogs": ["a.b/c"], "packages": ["x@"]}, "cannot be read"),
+        ({"catalogs": ["a.b/c"], "packages": ["x@a..b"]}, "--package"),
+        ({"catalogs": ["a.b/c"], "packages": ["x", "x"]}, "twice"),
+        ({"catalogs": ["a.b/c"], "packages": ["x@1.0.0"], "full": True}, "full"),
+        ({"images": ["quay.io/A"]}, "upper-case"),
+    ],
+)
+def test_flags_that_make_no_sense(flags, word):
+    with pytest.raises(UsageError) as caught:
+        from_flags(**flags)
+    assert word in f"{caught.value.message} {caught.value.hint}"
