@@ -7,7 +7,7 @@ version is refused with the version it would need. Nothing in a volume is believ
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -18,7 +18,19 @@ MAX_SIZE = 512 * 1024 * 1024
 MAX_BLOBS = 2_000_000
 
 
-class ProblemCode(StrEnum):
+class _OpenEnum(StrEnum):
+    """Words that a later writer of the same major version may add to; an unknown one is read as itself."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        member = str.__new__(cls, value)
+        member._name_, member._value_ = value, value
+        return member
+
+
+class ProblemCode(_OpenEnum):
     """What can be wrong with something that was asked for. Each is explained in docs/problems.md."""
 
     IMAGE_NOT_FOUND = "image-not-found"  # the registry says that there is no such image
@@ -86,7 +98,7 @@ class CatalogRecord(_Record, frozen=True):
     catalog_source_template: dict[str, Any] | None = None
 
 
-class ImageKind(StrEnum):
+class ImageKind(_OpenEnum):
     """Why an image is carried."""
 
     CATALOG = "catalog"
