@@ -4,9 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# Debian's packages that stand as servers and witnesses in the tests and the demo, and the commands they bring.
-PACKAGES := docker-registry skopeo libarchive-tools zstd apache2-utils openssl kubernetes-client python3 python3-venv
-COMMANDS := docker-registry skopeo bsdtar zstd htpasswd openssl kubectl
+# What stands as servers and witnesses in the tests and the demo: the command, and Debian's package that brings it.
+NEEDED := docker-registry:docker-registry skopeo:skopeo bsdtar:libarchive-tools zstd:zstd htpasswd:apache2-utils \
+          openssl:openssl kubectl:kubernetes-client $(notdir $(PYTHON)):python3
 
 .PHONY: dev lint test bench demo tools
 dev: $(STAMP)
@@ -19,11 +19,12 @@ $(STAMP): pyproject.toml | tools
 
 # As root the missing packages are installed; otherwise the one command is said, and tests that need them are skipped.
 tools:
-	@missing=; for each in $(COMMANDS); do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+	@missing=; for each in $(NEEDED); do command -v $${each%%:*} >/dev/null || missing="$$missing $${each#*:}"; done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
-	elif [ -n "$$missing" ]; then echo "missing:$$missing. Install with: sudo apt-get install $(PACKAGES)"; fi
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	else echo "missing packages; install them with: sudo apt-get install$$missing"; fi
 
 lint: dev
 	$(BIN)/ruff check .
