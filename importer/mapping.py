@@ -68,13 +68,17 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class MappedImage:
-    """An image of the inventory and where it goes. `source` is None for a catalog that was a directory."""
+    """An image of the inventory and where it goes. `source` is None for a catalog that was a directory.
+
+    `rebuilt`: a filtered catalog, which nobody finds at its source.
+    """
 
     record: ImageRecord
     digest: Digest
     source: Reference | None
     repository: Reference
     tags: tuple[str, ...]
+    rebuilt: bool = False
 
     @property
     def name(self) -> str:
@@ -134,8 +138,8 @@ def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
     """
     lines: set[str] = set()
     for image in images:
-        exists = image.source is not None and image.source.digest in (None, image.digest) and image.record.complete
-        if exists and image.source is not None and image.record.kind is not ImageKind.CATALOG:
+        exists = not image.rebuilt and image.record.complete
+        if image.source is not None and image.source.digest in (None, image.digest) and exists:
             lines.update(f"{image.source.pinned(image.digest)}={image.tagged(tag)}" for tag in image.tags)
     return sorted(lines)
 
@@ -167,7 +171,7 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
     if chosen and not is_tag(chosen):
         raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
     tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
-    return MappedImage(record, digest, source, repository, tags)
+    return MappedImage(record, digest, source, repository, tags, rebuilt=catalog is not None and catalog.digest != digest)
 
 
 def _refuse_collisions(images: Iterable[MappedImage]) -> None:

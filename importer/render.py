@@ -15,7 +15,7 @@ from importer.cluster.kinds import (
     ITMS,
     OPERATOR_HUB,
 )
-from importer.cluster.mirror_merge import split
+from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
 from importer.cluster.resource import Resource
 from importer.mapping import MappedImage, mapping_lines
 
@@ -45,8 +45,11 @@ def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict
 
 
 def _ordered(resources: Iterable[Resource]) -> list[Resource]:
-    parts = [part for resource in resources for part in split(resource)]
-    return sorted(parts, key=lambda resource: (resource.kind, resource.name))
+    """Return the objects as they would come into a cluster without any: rules of one name together, in parts that fit."""
+    listed, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
+    rules = merge_rules([resource for resource in listed if resource.kind in mirror_kinds], []).write
+    others = [resource for resource in listed if resource.kind not in mirror_kinds]
+    return sorted((*rules, *others), key=lambda resource: (resource.kind, resource.name))
 
 
 def _file(resource: Resource) -> str:

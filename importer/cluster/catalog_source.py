@@ -8,12 +8,12 @@ from typing import Any
 from common.archive.inventory import CatalogRecord
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, MARKETPLACE
 from importer.cluster.release import Release
-from importer.cluster.resource import Resource
+from importer.cluster.resource import OWN_LABELS, Resource
 from importer.mapping import MappedImage
 
 PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clusters
 CONFIGS = "/configs"
-LABELS = {"app.kubernetes.io/managed-by": "hub-import"}
+FILE_BASED = "file-based"
 _MAX_NAME = 63
 _FROM_TEMPLATE = ("displayName", "description", "publisher", "icon", "priority", "secrets", "grpcPodConfig")
 
@@ -31,9 +31,10 @@ def namespace_for(release: Release | None) -> str:
 
 def catalog_source(catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None) -> Resource:
     """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name."""
-    template = _template(catalog, release)
-    chosen = template.pop("grpcPodConfig", None)
-    config = {**_pod_config(catalog, release), **(chosen if isinstance(chosen, dict) else {})}
+    template = _template(catalog)
+    config = {**_pod_config(catalog, release), **_chosen_pod_config(catalog, release, template.pop("grpcPodConfig", None))}
+    if release is not None and not release.has_priority:
+        template.pop("priority", None)
     spec: dict[str, Any] = {
         "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
         "publisher": catalog.publisher or "hub-airgap",
@@ -41,9 +42,9 @@ def catalog_source(catalog: CatalogRecord, image: MappedImage, name: str, releas
         "sourceType": "grpc",
         "image": str(image.pinned),
     }
-    if config and (release is None or release.has_pod_config):
+    if config:
         spec["grpcPodConfig"] = config
-    metadata = {"name": name, "namespace": namespace_for(release), "labels": LABELS}
+    metadata = {"name": name, "namespace": namespace_for(release), "labels": OWN_LABELS}
     return Resource.of(
         {"apiVersion": CATALOG_SOURCE.api_version, "kind": CATALOG_SOURCE.name, "metadata": metadata, "spec": spec}
     )
@@ -56,34 +57,39 @@ def cluster_catalog(image: MappedImage, name: str) -> Resource:
         {
             "apiVersion": CLUSTER_CATALOG.api_version,
             "kind": CLUSTER_CATALOG.name,
-            "metadata": {"name": name, "labels": LABELS},
+            "metadata": {"name": name, "labels": OWN_LABELS},
             "spec": spec,
         }
     )
 
 
 def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
-    """Return what the release knows of `grpcPodConfig`.
+    """Return what we say of the pod, as far as the release knows it.
 
-    A rebuilt catalog has no valid cache, so its content is extracted only where that works without one.
+    Images of SQLite catalogs are made for pods that may write to their own files. A rebuilt catalog has no valid cache, so its
+    content is extracted only where that works without one (docs/facts/openshift.md §3.3).
     """
     config: dict[str, Any] = {}
-    if release is not None and release.has_security_context_config:
-        config["securityContextConfig"] = "restricted"
-    if release is not None and release.extracts_without_cache and catalog.filtered:
+    if release is not None and "securityContextConfig" in release.pod_config_fields:
+        config["securityContextConfig"] = "restricted" if catalog.format == FILE_BASED else "legacy"
+    if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
         config["extractContent"] = {"catalogDir": CONFIGS}
     return config
 
 
-def _template(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
-    """Return what a template may say: the fields of _FROM_TEMPLATE that the release knows.
+def _chosen_pod_config(catalog: CatalogRecord, release: Release | None, chosen: object) -> dict[str, Any]:
+    """Return what a template says of the pod, as far as the release knows it.
 
-    Where the catalog comes from is decided here alone, and polling for a digest would be of no use.
+    How a rebuilt catalog is extracted is not for the template to say: it was written for the catalog that has a cache.
     """
+    if not isinstance(chosen, dict):
+        return {}
+    known = chosen.keys() if release is None else release.pod_config_fields
+    decided = {"extractContent"} if catalog.filtered else set()
+    return {name: value for name, value in chosen.items() if name in known and name not in decided}
+
+
+def _template(catalog: CatalogRecord) -> dict[str, Any]:
+    """Return what a template may say. Where the catalog comes from is decided here, and polling for a digest is of no use."""
     spec = (catalog.catalog_source_template or {}).get("spec")
-    wanted = {field: spec[field] for field in _FROM_TEMPLATE if field in spec} if isinstance(spec, dict) else {}
-    if release is not None and not release.has_pod_config:
-        wanted.pop("grpcPodConfig", None)
-    if release is not None and release < Release(4, 6):
-        wanted.pop("priority", None)
-    return wanted
+    return {field: spec[field] for field in _FROM_TEMPLATE if field in spec} if isinstance(spec, dict) else {}

@@ -58,11 +58,6 @@ def merge_rules(wanted: Sequence[Resource], live: Sequence[Mapping[str, Any]]) -
     return MergedRules(tuple(write.values()), tuple(satisfied))
 
 
-def split(resource: Resource) -> list[Resource]:
-    """Return an object as it may be written: one of mirror rules in parts of at most MAX_OBJECT_SIZE, any other as it is."""
-    return _place(resource, _rules(resource.body), {}) if resource.kind in FIELD else [resource]
-
-
 def _family(objects: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
     """Return the objects whose rules act on the same pulls: by tag, or by digest."""
     return [each for each in objects if (each["kind"] == ITMS.name) == (kind == ITMS.name)]

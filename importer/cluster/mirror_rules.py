@@ -6,11 +6,15 @@ the source's, so that fewer rules, and fewer changes of the nodes, do for more i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.archive.inventory import ImageKind
 from importer.mapping import MappedImage
+
+# The mirror itself names a catalog image, and runtimes look for signatures where they find the image: neither needs a rule.
+_WITHOUT_RULES = frozenset((ImageKind.CATALOG, ImageKind.SIGNATURE, ImageKind.ATTACHMENT))
 
 
 class Scope(StrEnum):
@@ -23,24 +27,71 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class MirrorRule:
-    """`source` and `mirror`: a registry, a namespace or a repository."""
+    """`source` and `mirror`: a registry, a namespace or a repository. A rule acts on pulls by digest, or on pulls by tag."""
 
     source: str
     mirror: str
+    by_digest: bool
 
 
-def rules_of(images: Iterable[MappedImage], scope: Scope) -> tuple[MirrorRule, ...]:
-    """Return the rules that lead every image to its mirror, each once, sorted."""
-    return tuple(sorted({_rule(image, scope) for image in images if image.source is not None}))
+@dataclass(frozen=True, slots=True)
+class RuledImage:
+    """An image that nodes pull under its source's name, and the rule that leads them to the mirror."""
+
+    image: MappedImage
+    rule: MirrorRule
+
+
+def rules_for(images: Sequence[MappedImage], scope: Scope) -> tuple[RuledImage, ...]:
+    """Return the images that need a rule, each with one that leads to its mirror, in the order given.
+
+    Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that a rule of
+    another would lead astray gets a rule for its own repository, whatever the scope.
+    """
+    ruled = [RuledImage(image, _rule(image, scope)) for image in images if _needs_rule(image)]
+    while astray := _astray(ruled):
+        for position in astray:
+            image = ruled[position].image
+            ruled[position] = RuledImage(image, _rule(image, Scope.REPOSITORY))
+    return tuple(ruled)
+
+
+def _needs_rule(image: MappedImage) -> bool:
+    at_home = image.source is not None and image.source.name == image.repository.name
+    return image.source is not None and not at_home and image.record.kind not in _WITHOUT_RULES
 
 
 def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
     assert image.source is not None
-    source, mirror = image.source.name, image.repository.name
+    source, mirror, by_digest = image.source.name, image.repository.name, image.source.digest is not None
     host, _, path = source.partition("/")
     if scope is Scope.REPOSITORY or not mirror.endswith(f"/{path}"):
-        return MirrorRule(source, mirror)
+        return MirrorRule(source, mirror, by_digest)
     if scope is Scope.REGISTRY:
-        return MirrorRule(host, mirror.removesuffix(f"/{path}"))
+        return MirrorRule(host, mirror.removesuffix(f"/{path}"), by_digest)
     last = path.rpartition("/")[2]
-    return MirrorRule(source.removesuffix(f"/{last}"), mirror.removesuffix(f"/{last}"))
+    return MirrorRule(source.removesuffix(f"/{last}"), mirror.removesuffix(f"/{last}"), by_digest)
+
+
+def _astray(ruled: Sequence[RuledImage]) -> list[int]:
+    """Return the positions of images whose most specific rules lead elsewhere.
+
+    A rule for an image's own repository leads it right, so that there are ever fewer.
+    """
+    by_source: dict[str, set[MirrorRule]] = {}
+    for each in ruled:
+        by_source.setdefault(each.rule.source, set()).add(each.rule)
+    return [position for position, each in enumerate(ruled) if each.rule not in _most_specific(each.image, by_source)]
+
+
+def _most_specific(image: MappedImage, by_source: Mapping[str, set[MirrorRule]]) -> set[MirrorRule]:
+    assert image.source is not None
+    return next((by_source[source] for source in _scopes(image.source.name) if source in by_source), set())
+
+
+def _scopes(name: str) -> Iterator[str]:
+    """Give a repository's name and what is above it, up to its registry."""
+    yield name
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name

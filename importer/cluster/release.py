@@ -9,7 +9,17 @@ from typing import Self
 from common.errors import UsageError
 from importer.cluster.kinds import ICSP, IDMS, ITMS, Kind
 
-_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.\d+\S*)?")
+_MAJOR = 4
+_POD_CONFIG_SINCE = {  # minor release of 4
+    "nodeSelector": 10,
+    "tolerations": 10,
+    "priorityClassName": 10,
+    "securityContextConfig": 12,
+    "affinity": 14,
+    "memoryTarget": 14,
+    "extractContent": 15,
+}
+_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.\d+\S*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,14 +54,14 @@ class Release:
         return self >= Release(4, 6)
 
     @property
-    def has_pod_config(self) -> bool:
-        """Whether CatalogSource knows `grpcPodConfig`."""
-        return self >= Release(4, 10)
+    def has_priority(self) -> bool:
+        """Whether CatalogSource knows `priority`."""
+        return self >= Release(4, 6)
 
     @property
-    def has_security_context_config(self) -> bool:
-        """Whether `grpcPodConfig.securityContextConfig` exists."""
-        return self >= Release(4, 12)
+    def pod_config_fields(self) -> frozenset[str]:
+        """The fields of a CatalogSource's `grpcPodConfig` that exist; none: `grpcPodConfig` itself does not."""
+        return frozenset(name for name, since in _POD_CONFIG_SINCE.items() if self.minor >= since or self.major > _MAJOR)
 
     @property
     def extracts_without_cache(self) -> bool:
@@ -62,11 +72,6 @@ class Release:
     def has_cluster_catalog(self) -> bool:
         """Whether OLM v1 with ClusterCatalog is part of the release."""
         return self >= Release(4, 18)
-
-    @property
-    def mirrors_tags(self) -> bool:
-        """Whether any rule redirects a pull by tag."""
-        return self >= Release(4, 13)
 
     def digest_rules(self, *, existing_icsp: bool) -> Kind:
         """Return the kind for mirror rules of digest pulls; before 4.15 the two kinds cannot stand side by side."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+OWN_LABELS = {"app.kubernetes.io/managed-by": "hub-import"}  # of every object that is ours alone
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

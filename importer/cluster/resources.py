@@ -6,20 +6,20 @@ fields that we want in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError
-from importer.cluster.catalog_source import LABELS, catalog_source, cluster_catalog, source_name
-from importer.cluster.kinds import CONFIG_MAP, CONFIG_NAMESPACE, IMAGE_CONFIG, OPERATOR_HUB, Kind
+from importer.cluster.catalog_source import FILE_BASED, catalog_source, cluster_catalog, source_name
+from importer.cluster.kinds import OPERATOR_HUB, Kind
 from importer.cluster.mirror_merge import FIELD
-from importer.cluster.mirror_rules import MirrorRule, Scope, rules_of
+from importer.cluster.mirror_rules import MirrorRule, RuledImage, Scope, rules_for
+from importer.cluster.registry_ca import trust
 from importer.cluster.release import Release
-from importer.cluster.resource import Resource
+from importer.cluster.resource import OWN_LABELS, Resource
 from importer.mapping import MappedImage, Mirror, map_catalog
 
-CA_NAME = "hub-registry-ca"
 ADDITIONAL = "additional"  # the owner of images that no catalog needs
 
 
@@ -78,16 +78,17 @@ def build(
 ) -> Built:
     """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone."""
     _check_names(inventory, options)
-    problems: list[Problem] = []
-    resources: list[Resource] = []
-    if release is not None:
-        resources += _trust(mirror, options)
-        resources.append(_operator_hub())
-        resources += _mirror_rules(inventory, images, release, options, existing_icsp=existing_icsp)
-        problems += _unmirrorable(images, release, existing_icsp=existing_icsp)
-    for catalog in inventory.catalogs:
-        resources += _catalog(catalog, map_catalog(catalog, images), release, options, problems)
-    return Built(tuple(resources), tuple(problems))
+    servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
+    unservable = [_unservable(catalog, release) for catalog in inventory.catalogs if catalog not in servable]
+    served = [each for catalog in servable for each in _served(catalog, map_catalog(catalog, images), release, options)]
+    if release is None:
+        return Built(tuple(served))
+    ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope)
+    kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
+    trusted = trust(mirror.host, options.registry_ca) if options.registry_ca is not None else ()
+    rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
+    problems = (*_unmirrorable(ruled, release, kinds), *unservable)
+    return Built((*trusted, _operator_hub(), *rules, *served), problems)
 
 
 def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
@@ -108,95 +109,77 @@ def _check_names(inventory: Inventory, options: ResourceOptions) -> None:
         )
 
 
-def _catalog(
-    catalog: CatalogRecord, image: MappedImage, release: Release | None, options: ResourceOptions, problems: list[Problem]
+def _serves(release: Release | None, catalog: CatalogRecord) -> bool:
+    return release is None or release.serves_file_based or catalog.format != FILE_BASED
+
+
+def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:
+    message = (
+        f"OpenShift {release} cannot serve a file-based catalog, so there is no CatalogSource for it; "
+        f"it needs an SQLite catalog: export the catalog image of {release} instead"
+    )
+    return Problem("error", ProblemCode.CATALOG_UNSERVABLE, catalog.name, message)
+
+
+def _served(
+    catalog: CatalogRecord, image: MappedImage, release: Release | None, options: ResourceOptions
 ) -> Iterator[Resource]:
-    if release is not None and catalog.format == "file-based" and not release.serves_file_based:
-        message = (
-            f"OpenShift {release} cannot serve a file-based catalog, so there is no CatalogSource for it; "
-            "it needs an SQLite catalog (hub-export create --catalog-format sqlite)"
-        )
-        problems.append(Problem("error", ProblemCode.CATALOG_UNSERVABLE, catalog.name, message))
-        return
+    """Give the objects that serve a catalog. OLM v1 reads file-based catalogs alone."""
     name = name_of(catalog, options)
     yield catalog_source(catalog, image, name, release)
-    if release is not None and release.has_cluster_catalog:
+    if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)
 
 
-def _trust(mirror: Mirror, options: ResourceOptions) -> Iterator[Resource]:
-    """Give the registry's CA, where the nodes look for it: `host..port`, for a colon is no part of a key."""
-    if options.registry_ca is None:
-        return
-    yield Resource.of(
+def _operator_hub() -> Resource:
+    return Resource.of(
         {
-            "apiVersion": CONFIG_MAP.api_version,
-            "kind": CONFIG_MAP.name,
-            "metadata": {"name": CA_NAME, "namespace": CONFIG_NAMESPACE, "labels": LABELS},
-            "data": {mirror.host.replace(":", ".."): options.registry_ca},
+            "apiVersion": OPERATOR_HUB.api_version,
+            "kind": OPERATOR_HUB.name,
+            "metadata": {"name": "cluster"},
+            "spec": {"disableAllDefaultSources": True},
         }
     )
-    yield _singleton(IMAGE_CONFIG, {"additionalTrustedCA": {"name": CA_NAME}})
 
 
-def _operator_hub() -> Resource:
-    return _singleton(OPERATOR_HUB, {"disableAllDefaultSources": True})
+@dataclass(frozen=True, slots=True)
+class _RuleKinds:
+    """The kinds that hold mirror rules. `by_tag` None: nothing redirects pulls by tag."""
+
+    by_digest: Kind
+    by_tag: Kind | None
+
+    def of(self, rule: MirrorRule) -> Kind | None:
+        return self.by_digest if rule.by_digest else self.by_tag
 
 
-def _singleton(kind: Kind, spec: Mapping[str, object]) -> Resource:
-    metadata = {"name": "cluster"}
-    return Resource.of({"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": dict(spec)})
-
-
-def _mirror_rules(
-    inventory: Inventory,
-    images: Sequence[MappedImage],
-    release: Release,
-    options: ResourceOptions,
-    *,
-    existing_icsp: bool,
-) -> Iterator[Resource]:
+def _mirror_rules(catalogs: Collection[str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:
     """Give one object of rules for each catalog and kind; a rule that two catalogs need is the first one's."""
-    seen: set[tuple[str, MirrorRule]] = set()
-    kinds = {
-        True: release.digest_rules(existing_icsp=existing_icsp),
-        False: release.tag_rules(existing_icsp=existing_icsp),
-    }
-    for owner in (*(catalog.name for catalog in inventory.catalogs), ADDITIONAL):
-        for by_digest, kind in kinds.items():
-            if kind is None:
-                continue
-            chosen = [image for image in images if owner in _owners(image) and _pulled_by_digest(image) is by_digest]
-            rules = [rule for rule in rules_of(chosen, options.mirror_scope) if (kind.name, rule) not in seen]
-            seen.update((kind.name, rule) for rule in rules)
-            if rules:
+    seen: set[MirrorRule] = set()
+    for owner in (*catalogs, ADDITIONAL):
+        owned = {each.rule for each in ruled if owner in _owners(each.image, catalogs)} - seen
+        seen |= owned
+        for kind in (kinds.by_digest, kinds.by_tag):
+            rules = sorted(rule for rule in owned if kind is not None and kinds.of(rule) is kind)
+            if kind is not None and rules:
                 yield _rule_object(kind, f"hub-{source_name(owner)}", rules)
 
 
 def _rule_object(kind: Kind, name: str, rules: Iterable[MirrorRule]) -> Resource:
     listed = [{"source": rule.source, "mirrors": [rule.mirror]} for rule in rules]
-    metadata = {"name": name, "labels": LABELS}
+    metadata = {"name": name, "labels": OWN_LABELS}
     spec = {FIELD[kind.name]: listed}
     return Resource.of({"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec})
 
 
-def _owners(image: MappedImage) -> set[str]:
-    """Return the catalogs that need an image. A catalog image is named by the mirror itself and needs no rule."""
-    if image.record.kind == "catalog":
-        return set()
-    return {needed.partition("/")[0] for needed in image.record.needed_by} or {ADDITIONAL}
+def _owners(image: MappedImage, catalogs: Collection[str]) -> set[str]:
+    """Return the catalogs that need an image, of those that are here."""
+    return {needed.partition("/")[0] for needed in image.record.needed_by}.intersection(catalogs) or {ADDITIONAL}
 
 
-def _pulled_by_digest(image: MappedImage) -> bool:
-    return image.source is not None and image.source.digest is not None
-
-
-def _unmirrorable(images: Iterable[MappedImage], release: Release, *, existing_icsp: bool) -> Iterator[Problem]:
+def _unmirrorable(ruled: Iterable[RuledImage], release: Release, kinds: _RuleKinds) -> Iterator[Problem]:
     """Give a problem for every image that is pulled by tag where no rule redirects tags."""
-    if release.tag_rules(existing_icsp=existing_icsp) is not None:
-        return
-    for image in images:
-        if _owners(image) and image.source is not None and not _pulled_by_digest(image):
-            hurt = f"; needed by {', '.join(image.record.needed_by[:3])}" if image.record.needed_by else ""
-            message = f"is pulled by tag, and no mirror rule of OpenShift {release} redirects tags{hurt}"
-            yield Problem("warning", ProblemCode.TAG_UNMIRRORABLE, image.name, message)
+    for image in (each.image for each in ruled if kinds.of(each.rule) is None):
+        hurt = f"; needed by {', '.join(image.record.needed_by[:3])}" if image.record.needed_by else ""
+        message = f"is pulled by tag, and no mirror rule of OpenShift {release} redirects tags{hurt}"
+        yield Problem("warning", ProblemCode.TAG_UNMIRRORABLE, image.name, message)

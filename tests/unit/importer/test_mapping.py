@@ -127,3 +127,12 @@ def test_lines_for_oc_image_mirror_are_sorted_and_leave_out_what_exists_nowhere_
         f"quay.io/a/c@{A}=reg/a/c:v2",
         f"quay.io/z/b@{A}=reg/z/b:{stable_tag(A)}",
     ]
+
+
+def test_a_catalog_carried_as_it_was_pulled_has_its_lines():
+    index = "registry.redhat.io/redhat/index:v4.18"
+    carried = inventory(image(index, A, ImageKind.CATALOG, tag="v4.18"), catalogs=[catalog(index, A, A)])
+    assert mapping_lines(map_images(carried, Mirror.parse("reg"))) == [
+        f"registry.redhat.io/redhat/index@{A}=reg/redhat/index:{stable_tag(A)}",
+        f"registry.redhat.io/redhat/index@{A}=reg/redhat/index:v4.18",
+    ]

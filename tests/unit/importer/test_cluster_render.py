@@ -1,0 +1,112 @@
+"""The files for GitOps: all of them, stable, and what kubectl and kustomize can take."""
+
+import random
+
+import pytest
+import yaml
+
+from importer.cluster.mirror_merge import MAX_OBJECT_SIZE
+from importer.cluster.release import Release
+from importer.cluster.resources import ResourceOptions, build
+from importer.mapping import Mirror, map_images
+from importer.render import render
+from tests.fakes.inventories import A, catalog, image, inventory
+from tests.fakes.wanted import CA
+
+MIRROR = Mirror.parse("mirror.example:5000/hub")
+COMMON = {"kustomization.yaml", "mapping.txt", "operatorhub.yaml"}
+TRUST, SOURCE = {"registry-ca.yaml"}, {"catalogsource-redhat-operators.yaml"}
+
+
+def objects(carried, release, options):
+    return build(carried, map_images(carried, MIRROR), MIRROR, Release.parse(release) if release else None, options).resources
+
+
+def rendered(carried, release, options=None):
+    made = objects(carried, release, options or ResourceOptions(registry_ca=CA))
+    return render(made, map_images(carried, MIRROR))
+
+
+def documents(files, name):
+    return list(yaml.safe_load_all(files[name]))
+
+
+@pytest.mark.parametrize(
+    ("release", "names"),
+    [
+        ("4.8", COMMON | TRUST | {"imagecontentsourcepolicy.yaml"}),
+        ("4.12", COMMON | TRUST | SOURCE | {"imagecontentsourcepolicy.yaml"}),
+        ("4.14", COMMON | TRUST | SOURCE | {"imagedigestmirrorset.yaml", "imagetagmirrorset.yaml"}),
+        (
+            "4.18",
+            COMMON
+            | TRUST
+            | SOURCE
+            | {"imagedigestmirrorset.yaml", "imagetagmirrorset.yaml", "clustercatalog-redhat-operators.yaml"},
+        ),
+        (None, (COMMON - {"operatorhub.yaml"}) | SOURCE),
+    ],
+)
+def test_each_release_gets_its_files(release, names):
+    files = rendered(inventory(image(f"quay.io/x/y@{A}"), image("quay.io/x/z:v1", tag="v1")), release)
+    assert set(files) == names
+    assert list(files) == sorted(files)
+    assert documents(files, "kustomization.yaml")[0]["resources"] == sorted(names - {"kustomization.yaml", "mapping.txt"})
+
+
+def test_without_a_ca_and_without_tags_there_are_no_such_files():
+    files = rendered(inventory(image(f"quay.io/x/y@{A}")), "4.18", ResourceOptions())
+    assert {"registry-ca.yaml", "imagetagmirrorset.yaml"}.isdisjoint(files)
+
+
+def test_the_ca_comes_with_the_object_that_names_it():
+    config_map, config = documents(rendered(inventory(), "4.18"), "registry-ca.yaml")
+    assert config_map["data"] == {"mirror.example..5000": CA}
+    assert config["spec"]["additionalTrustedCA"]["name"] == config_map["metadata"]["name"]
+
+
+def test_the_files_are_the_objects_that_apply_gets():
+    carried = inventory(image(f"quay.io/x/y@{A}"))
+    options = ResourceOptions(registry_ca=CA)
+    files = rendered(carried, "4.20", options)
+    names = documents(files, "kustomization.yaml")[0]["resources"]
+    shown = sorted((each for name in names for each in documents(files, name)), key=str)
+    assert shown == sorted((yaml.safe_load(yaml.safe_dump(each.body)) for each in objects(carried, "4.20", options)), key=str)
+
+
+def test_the_order_of_what_is_given_leaves_no_trace():
+    images = [image(f"quay.io/x/image-{number}@{A}") for number in range(20)]
+    shuffled = random.Random(1).sample(images, len(images))
+    assert rendered(inventory(*images), "4.18") == rendered(inventory(*shuffled), "4.18")
+
+
+def test_large_rule_sets_are_split_below_what_an_annotation_takes():
+    files = rendered(inventory(*(image(f"quay.io/{'n' * 60}/image-{number:05}@{A}") for number in range(3000))), "4.18")
+    parts = documents(files, "imagedigestmirrorset.yaml")
+    names = ["hub-redhat-operators", "hub-redhat-operators-2", "hub-redhat-operators-3"]
+    assert [part["metadata"]["name"] for part in parts] == names
+    assert all(len(yaml.dump(part)) < MAX_OBJECT_SIZE * 1.05 for part in parts)
+    assert len({each["source"] for part in parts for each in part["spec"]["imageDigestMirrors"]}) == 3000
+
+
+def test_two_catalogs_of_one_name_share_an_object():
+    """Kustomize refuses two objects of one name."""
+    twins = (catalog("my_catalog"), catalog("my.catalog", "quay.io/my/catalog:v1", image=A))
+    carried = inventory(
+        image(f"quay.io/x/y@{A}", needed_by=("my_catalog/a/a.v1",)),
+        image(f"quay.io/x/z@{A}", needed_by=("my.catalog/a/a.v1",)),
+        catalogs=twins,
+    )
+    (rules,) = documents(
+        rendered(carried, "4.18", ResourceOptions(catalog_names={"my_catalog": "one"})), "imagedigestmirrorset.yaml"
+    )
+    assert rules["metadata"]["name"] == "hub-my-catalog"
+    assert [each["source"] for each in rules["spec"]["imageDigestMirrors"]] == ["quay.io/x/y", "quay.io/x/z"]
+
+
+def test_the_mapping_is_what_oc_image_mirror_reads():
+    lines = rendered(inventory(image(f"quay.io/x/y@{A}", tag="v1")), "4.18")["mapping.txt"].decode().splitlines()
+    assert lines == [
+        f"quay.io/x/y@{A}=mirror.example:5000/hub/x/y:hub-sha256-{'a' * 64}",
+        f"quay.io/x/y@{A}=mirror.example:5000/hub/x/y:v1",
+    ]
