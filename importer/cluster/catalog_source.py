@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from common.archive.inventory import CatalogRecord
+from importer.cluster.catalog_template import template_spec
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, MARKETPLACE
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS, Resource
@@ -15,7 +16,6 @@ PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clu
 CONFIGS = "/configs"
 FILE_BASED = "file-based"
 _MAX_NAME = 63
-_FROM_TEMPLATE = ("displayName", "description", "publisher", "icon", "priority", "secrets", "grpcPodConfig")
 
 
 def source_name(text: str) -> str:
@@ -30,11 +30,12 @@ def namespace_for(release: Release | None) -> str:
 
 
 def catalog_source(catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None) -> Resource:
-    """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name."""
-    template = _template(catalog)
-    config = {**_pod_config(catalog, release), **_chosen_pod_config(catalog, release, template.pop("grpcPodConfig", None))}
-    if release is not None and not release.has_priority:
-        template.pop("priority", None)
+    """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name.
+
+    Raises UsageError for a template with fields of a wrong type.
+    """
+    template = template_spec(catalog, release)
+    config = {**_pod_config(catalog, release), **template.pop("grpcPodConfig", {})}
     spec: dict[str, Any] = {
         "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
         "publisher": catalog.publisher or "hub-airgap",
@@ -75,21 +76,3 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
     if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
         config["extractContent"] = {"catalogDir": CONFIGS}
     return config
-
-
-def _chosen_pod_config(catalog: CatalogRecord, release: Release | None, chosen: object) -> dict[str, Any]:
-    """Return what a template says of the pod, as far as the release knows it.
-
-    How a rebuilt catalog is extracted is not for the template to say: it was written for the catalog that has a cache.
-    """
-    if not isinstance(chosen, dict):
-        return {}
-    known = chosen.keys() if release is None else release.pod_config_fields
-    decided = {"extractContent"} if catalog.filtered else set()
-    return {name: value for name, value in chosen.items() if name in known and name not in decided}
-
-
-def _template(catalog: CatalogRecord) -> dict[str, Any]:
-    """Return what a template may say. Where the catalog comes from is decided here, and polling for a digest is of no use."""
-    spec = (catalog.catalog_source_template or {}).get("spec")
-    return {field: spec[field] for field in _FROM_TEMPLATE if field in spec} if isinstance(spec, dict) else {}

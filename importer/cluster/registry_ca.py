@@ -10,6 +10,7 @@ from importer.cluster.resource import OWN_LABELS, Resource
 
 NAME = "hub-registry-ca"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+_LARGEST = 900_000  # bytes; an object ends at 1 MiB with all that others have put into it
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -51,4 +52,10 @@ def _certificates(pem: str) -> str:
             "--ca: no certificate in it that nodes could trust",
             hint="Wanted: PEM, which begins with -----BEGIN CERTIFICATE-----.",
         )
-    return "".join(f"{certificate}\n" for certificate in found)
+    certificates = "".join(f"{certificate}\n" for certificate in found)
+    if len(certificates) > _LARGEST:
+        raise UsageError(
+            f"--ca: {len(found)} certificates of {len(certificates)} bytes, more than the {_LARGEST} that a cluster can keep",
+            hint="Give the one that signs the mirror's certificate.",
+        )
+    return certificates

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from common.archive.inventory import ImageKind, ImageRecord, Inventory
 from common.digest import Digest
 from common.errors import UsageError
-from importer.mapping import Mirror, map_images
+from common.reference import Reference
+from importer.mapping import Mirror, map_images, mapping_lines
 
 path = st.lists(st.sampled_from(["a", "b", "a-b", "c"]), min_size=1, max_size=3).map("/".join)
 digest = st.sampled_from([Digest("sha256:" + letter * 64) for letter in "abc"])
@@ -30,3 +31,25 @@ def test_a_name_on_the_mirror_means_one_content_or_the_mapping_is_refused(images
         for mapped in map_images(inventory, mirror):
             for tag in mapped.tags:
                 assert seen.setdefault(mapped.tagged(tag), mapped.digest) == mapped.digest
+
+
+@given(st.lists(record, max_size=8))
+def test_sources_of_different_names_never_meet_where_the_host_is_kept(images):
+    one_content_each = {each.source: each for each in images}.values()
+    inventory = Inventory("", "", "", {}, (), (), tuple(one_content_each), {}, {}, (), ())
+    mapped = map_images(inventory, Mirror.parse("reg", keep_source_host=True))
+    assert len({each.tagged(each.tags[0]) for each in mapped}) == len(one_content_each)
+
+
+@given(st.lists(record, max_size=8), st.none() | st.integers(2, 4))
+def test_every_line_names_content_and_a_tag_below_the_prefix(images, limit):
+    inventory = Inventory("", "", "", {}, (), (), tuple(images), {}, {}, (), ())
+    with contextlib.suppress(UsageError):
+        mapped = map_images(inventory, Mirror.parse("reg:5000/p", max_path_components=limit))
+        lines = mapping_lines(mapped)
+        assert lines == sorted(set(lines))
+        read = {tuple(map(Reference.parse, line.split("="))) for line in lines}
+        assert {(source.digest, str(place)) for source, place in read} == {
+            (each.digest, str(each.tagged(tag))) for each in mapped for tag in each.tags
+        }
+        assert all(place.name.startswith("reg:5000/p/") and place.tag for _, place in read)

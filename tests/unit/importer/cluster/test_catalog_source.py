@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import UsageError
 from importer.cluster.catalog_source import catalog_source, cluster_catalog, source_name
 from importer.cluster.release import Release
 from importer.mapping import Mirror, map_catalog, map_images
@@ -107,9 +108,26 @@ def test_a_template_does_not_say_where_the_catalog_comes_from():
     assert source("4.18", catalog_source_template=template) == source("4.18")
 
 
-@pytest.mark.parametrize("template", [{}, {"spec": None}, {"spec": []}, {"spec": "x"}, {"spec": {"grpcPodConfig": ["x"]}}])
+@pytest.mark.parametrize("template", [{}, {"spec": None}, {"spec": {}}, {"spec": {"grpcPodConfig": {}, "secrets": []}}])
 def test_a_template_that_says_nothing_changes_nothing(template):
     assert source("4.18", catalog_source_template=template) == source("4.18")
+
+
+@pytest.mark.parametrize(
+    ("spec_of_template", "place"),
+    [
+        ([], r"\$.spec"),
+        ("x", r"\$.spec"),
+        ({"priority": "high"}, r"\$.spec.priority"),
+        ({"priority": True}, r"\$.spec.priority"),
+        ({"displayName": {"a": 1}}, r"\$.spec.displayName"),
+        ({"secrets": [1]}, r"\$.spec.secrets\[0\]"),
+        ({"grpcPodConfig": ["x"]}, r"\$.spec.grpcPodConfig"),
+    ],
+)
+def test_a_template_with_a_field_of_the_wrong_type_is_refused_with_its_place(spec_of_template, place):
+    with pytest.raises(UsageError, match=f"CatalogSource template of redhat-operators: .*{place}"):
+        source("4.18", catalog_source_template={"spec": spec_of_template})
 
 
 def test_olm_v1_gets_the_same_image():

@@ -43,3 +43,9 @@ def test_an_address_that_no_key_can_hold_is_refused_by_name():
     with pytest.raises(UsageError, match=r"cannot be given a CA for \[::1\]:5000") as caught:
         trust("[::1]:5000", CA)
     assert "host name" in caught.value.hint
+
+
+def test_more_certificates_than_an_object_can_hold_are_refused():
+    assert len(data("mirror", CA * 10_000)["mirror"]) == len(CA) * 10_000
+    with pytest.raises(UsageError, match="20000 certificates"):
+        trust("mirror", CA * 20_000)
