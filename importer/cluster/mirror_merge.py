@@ -81,7 +81,7 @@ def _fresh(wanted: Sequence[_Rule], existing: Sequence[_Rule]) -> list[_Rule]:
 def _place(resource: Resource, fresh: list[_Rule], own: Mapping[str, list[_Rule]]) -> list[Resource]:
     """Return our objects with the fresh rules in the first that have room; the first also when it is there and complete."""
     placed = [_with_rules(resource, resource.name, own[resource.name])] if resource.name in own and not fresh else []
-    names = iter([resource.name, *(f"{resource.name}-{n}" for n in range(2, _MAX_SPLITS))])
+    names = iter([resource.name, *(f"{resource.name}-{n}" for n in range(2, _MAX_SPLITS + 1))])
     while fresh:
         name = next(names, None)
         if name is None:

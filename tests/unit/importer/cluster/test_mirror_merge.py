@@ -101,6 +101,14 @@ def test_a_rule_larger_than_an_object_is_refused():
         merge_rules([mirror_rules(ubi="m" * MAX_OBJECT_SIZE)], [])
 
 
+def test_more_objects_than_a_hundred_are_refused():
+    large = {f"repository-{n:03}": "m" * (MAX_OBJECT_SIZE - 1000) for n in range(101)}
+    *_, last = merge_rules([mirror_rules(**dict(list(large.items())[:100]))], []).write
+    assert last.name == "hub-redhat-operators-100"
+    with pytest.raises(ClusterError, match="hub-redhat-operators: more than 100 objects"):
+        merge_rules([mirror_rules(**large)], [])
+
+
 def test_the_cluster_gets_what_was_merged_and_nothing_twice(start):
     cluster, client = start("4.15")
     theirs = mirror_rules("ImageContentSourcePolicy", "theirs", ubi="ubi").body
