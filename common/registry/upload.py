@@ -1,7 +1,6 @@
-"""Blobs into a registry: mounted from a neighbour, or sent in one PUT (distribution specification, *Pushing blobs*).
+"""Blobs into a registry: mounted from a neighbour, or sent (distribution specification, *Pushing blobs*).
 
-One PUT with Content-Length is what every registry takes best. Sending in several PATCH requests, for hosts that limit the size
-of one, would be a second way beside `_send`.
+One PUT with Content-Length is what every registry takes best. A host that finds it too large, or breaks it, gets chunks.
 """
 
 from __future__ import annotations
@@ -14,23 +13,29 @@ from common.content import Chunks, Written
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError
 from common.log import logger
 from common.oci.descriptor import Descriptor
-from common.reference import Reference, is_host
-from common.registry.exchange import Answer, Call, Exchange, joined
+from common.reference import Reference
+from common.registry.chunked_upload import TOO_LARGE, ChunkedSender
+from common.registry.exchange import Answer, Call, Exchange
 from common.registry.refusal import Trouble
 from common.registry.traffic import patiently
+from common.registry.upload_session import Session
 
 _OFFSET_WRONG = 416
+_WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
+_BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _LOG = logger(__name__)
 Read = Callable[[int], Chunks]
 
 
 class Uploader:
-    """Writes blobs. Remembers hosts where mounting fails. Shared by threads."""
+    """Writes blobs. Remembers hosts where mounting fails, and hosts that want chunks. Shared by threads."""
 
     def __init__(self, exchange: Exchange, closing_put_s: float) -> None:
         self._exchange = exchange
         self._closing_put_s = closing_put_s
+        self._chunks = ChunkedSender(exchange, closing_put_s)
         self._mountless: set[str] = set()
+        self._chunked: set[str] = set()
 
     def has(self, repository: Reference, blob: Descriptor) -> bool:
         """Say whether the registry has the blob in this repository."""
@@ -41,20 +46,21 @@ class Uploader:
 
     def upload(self, repository: Reference, blob: Descriptor, read: Read, mount_from: Sequence[Reference]) -> Written:
         """Mount or send. After trouble the whole step begins again, unless the blob turns out to be there."""
-        session = self._mounted(repository, blob, mount_from)
-        if session is Written.MOUNTED:
+        answer = self._mounted(repository, blob, mount_from)
+        if answer is Written.MOUNTED:
             return Written.MOUNTED
-        first: list[Answer | None] = [session if isinstance(session, Answer) else None]
+        first = [answer] if isinstance(answer, Answer) else []
+        broken = False
 
         def step() -> None:
-            begun = first.pop() if first else None
-            if begun is None:
-                begun = self._begin(repository, blob)
+            nonlocal broken
+            session = Session.opened(repository, blob, first.pop() if first else self._begin(repository, blob))
             try:
-                self._send(repository, blob, read, begun)
-            except Trouble:
+                self._send(session, read, in_chunks=broken)
+            except Trouble as trouble:
                 if self.has(repository, blob):  # the answer was lost, not the blob
                     return
+                broken = not broken and not trouble.error.status  # no answer at all: smaller requests may get through
                 raise
 
         patiently(step)
@@ -94,40 +100,37 @@ class Uploader:
         url = f"/v2/{repository.repository}/blobs/uploads/"
         return self._exchange.ask_once(Call("POST", repository, url, "upload", _name(repository, blob), writes=True))
 
-    def _send(self, repository: Reference, blob: Descriptor, read: Read, begun: Answer) -> None:
-        """Close the session with the whole blob. A session that the registry has forgotten is trouble that may pass."""
-        call = Call(
-            "PUT",
-            repository,
-            _closing_url(repository, blob, begun),
-            "blob",
-            _name(repository, blob),
-            headers={"Content-Type": "application/octet-stream"},
-            body=lambda: read(0),
-            length=blob.size,
-            writes=True,
-            read_s=self._closing_put_s,
-        )
+    def _send(self, session: Session, read: Read, *, in_chunks: bool) -> None:
+        """Send the blob and close the session. What another way or another session may mend becomes Trouble."""
+        registry = session.repository.registry
+        chunked = in_chunks or registry in self._chunked
         try:
-            self._exchange.ask_once(call)
+            if chunked:
+                self._chunks.send(session, read)
+            else:
+                self._exchange.ask_once(self._whole(session, read))
         except RegistryError as error:
-            if error.code in ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID") or error.status == _OFFSET_WRONG:
+            if error.status in _WANTS_CHUNKS and not chunked:
+                _LOG.info("%s: wants chunks: %s", registry, error.message)
+                self._chunked.add(registry)
+                raise Trouble(error) from error
+            if error.code in _BROKEN_SESSION or error.status == _OFFSET_WRONG:
                 raise Trouble(error, 3) from error
             raise
 
-
-def _closing_url(repository: Reference, blob: Descriptor, begun: Answer) -> str:
-    """Return the newest Location, which may be relative and may hold a query, with the digest added."""
-    location = begun.headers.get("Location", "")
-    url = joined(begun.url, location)
-    if not location or url.scheme not in ("http", "https") or not is_host(url.netloc.decode()):
-        raise RegistryRefusedError(
-            f"{_name(repository, blob)}: {repository.registry} opened an upload, but its Location {location[:200]!r} is no URL",
-            hint="Look at the registry's log; a proxy before it may change its answers.",
+    def _whole(self, session: Session, read: Read) -> Call:
+        return Call(
+            "PUT",
+            session.repository,
+            session.closing_url,
+            "blob",
+            session.name,
+            headers={"Content-Type": "application/octet-stream"},
+            body=lambda: read(0),
+            length=session.blob.size,
+            writes=True,
+            read_s=self._closing_put_s,
         )
-    if url.scheme == "http" and begun.url.scheme == "https" and url.host == begun.url.host:
-        url = url.copy_with(scheme="https", port=begun.url.port)  # a registry that does not know of the TLS before it
-    return str(url.copy_add_param("digest", blob.digest))
 
 
 def _path(repository: Reference, digest: str) -> str:
