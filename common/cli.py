@@ -22,6 +22,7 @@ import msgspec
 import typer
 
 from common.errors import ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.interruption import listen
 from common.log import SECRETS, configure
 from common.progress import Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
@@ -115,6 +116,7 @@ def start(app: typer.Typer, program: str) -> None:
     """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
     root = typer.main.get_command(app)
     _name_variables(root, program.upper().replace("-", "_"))
+    listen()
     root(prog_name=program)
 
 

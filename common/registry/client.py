@@ -32,6 +32,7 @@ from common.registry.upload import Uploader
 MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
+_MAX_URLS = 4
 _NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
 _LOG = logger(__name__)
 T = TypeVar("T")
@@ -99,20 +100,25 @@ class RegistryClient:
         return self._uploader.has(repository, Descriptor("", digest, 0))
 
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
-        """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte."""
-        places = self._hosts.places(repository.pinned(blob.digest))
-        position = start
-        for place in places:
+        """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte.
+
+        Where no place has the blob, the `urls` of its descriptor are tried, without credentials.
+        """
+        places = [(place, "") for place in self._hosts.places(repository.pinned(blob.digest))]
+        places += [(repository, url) for url in blob.urls[:_MAX_URLS]]
+        position, first = start, None
+        for place, url in places:
             try:
-                for chunk in self._download.stream(place, blob, position):
+                for chunk in self._download.stream(place, blob, position, url):
                     position += len(chunk)
                     yield chunk
             except RegistryError as error:
-                if place == places[-1]:
-                    raise
                 _LOG.info("%s: next place: %s", blob.digest, error.message)
+                first = error if first is None or not url else first
             else:
                 return
+        assert first is not None  # there is always a place
+        raise first
 
     def blob_bytes(self, repository: Reference, blob: Descriptor, limit: int) -> bytes:
         """Return a small blob, verified. Raises ContentError when it has more than `limit` bytes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -122,15 +123,21 @@ def _paths(settings: RegistrySettings) -> Iterator[Path]:
                 )
             yield path
     home = Path(environ.get("HOME") or "/nonexistent")
-    runtime = environ.get("XDG_RUNTIME_DIR")
     config = environ.get("XDG_CONFIG_HOME")
     docker = environ.get("DOCKER_CONFIG")
     candidates = (
-        Path(runtime) / "containers/auth.json" if runtime else None,
+        runtime_file(settings),
         (Path(config) if config else home / ".config") / "containers/auth.json",
         (Path(docker) if docker else home / ".docker") / "config.json",
     )
-    yield from (path for path in candidates if path is not None and path.is_file())
+    yield from (path for path in candidates if path.is_file())
+
+
+def runtime_file(settings: RegistrySettings) -> Path:
+    """Return the file that podman login writes unless told otherwise; without a session, as root often is, below /run."""
+    runtime = settings.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime) if runtime else settings.system_root / "run/containers" / str(os.getuid())
+    return folder / "containers/auth.json" if runtime else folder / "auth.json"
 
 
 def _read(path: Path) -> _File:
@@ -181,7 +188,16 @@ def _credential(entry: _Entry, where: str) -> Credential | None:
 
 
 def _ask_helper(name: str, key: str, environ: Mapping[str, str]) -> Credential | None:
-    """Run `docker-credential-<name> get`; None when it does not know `key`. Raises UsageError when it cannot be run."""
+    """Ask `docker-credential-<name> get`; None when it does not know `key`. Raises UsageError when it cannot be run."""
+    done = run_helper(name, "get", key, key, environ)
+    if done.returncode:
+        _LOG.debug("docker-credential-%s knows nothing of %s", name, key)
+        return None
+    return _helper_answer(done.stdout[:_MAX_ANSWER], f"docker-credential-{name} for {key}")
+
+
+def run_helper(name: str, verb: str, stdin: str, key: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Run `docker-credential-<name> <verb>`; what it is told goes to its stdin. Raises UsageError when it cannot be run."""
     program = f"docker-credential-{name}"
     found = shutil.which(program, path=environ.get("PATH", "")) if _HELPER_NAME.fullmatch(name) else None
     if found is None:
@@ -189,15 +205,11 @@ def _ask_helper(name: str, key: str, environ: Mapping[str, str]) -> Credential |
             f"credential helper {program!r} for {key} is not installed", hint="Install it, or take it out of auth.json."
         )
     try:
-        done = subprocess.run(  # noqa: S603 - the caller's own configuration names this program
-            [found, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False, env=dict(environ)
+        return subprocess.run(  # noqa: S603 - the caller's own configuration names this program
+            [found, verb], input=stdin.encode(), capture_output=True, timeout=_HELPER_TIMEOUT_S, check=False, env=dict(environ)
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"credential helper {program} for {key}: {type(error).__name__}", hint="Try it by hand.") from error
-    if done.returncode:
-        _LOG.debug("%s knows nothing of %s", program, key)
-        return None
-    return _helper_answer(done.stdout[:_MAX_ANSWER], f"{program} for {key}")
 
 
 def _helper_answer(raw: bytes, where: str) -> Credential | None:

@@ -32,6 +32,7 @@ class _Stream:
     position: int
     ranges: bool = True
     failures: int = 0
+    url: str = ""
 
 
 class Download:
@@ -41,12 +42,13 @@ class Download:
         self._exchange = exchange
         self._clock = clock
 
-    def stream(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
-        """Give the bytes of `blob` from `start`. Raises RegistryError when it breaks too often without going forward.
+    def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "") -> Chunks:
+        """Give the bytes of `blob` from `start`; `url`: where a manifest says that it lies outside, which gets no credentials.
 
-        Raises ContentError when more comes than the blob should have; whether the bytes are right is `verified`'s to say.
+        Raises RegistryError when it breaks too often without going forward, and ContentError when more comes than the blob
+        should have; whether the bytes are right is `verified`'s to say.
         """
-        state = _Stream(blob, start)
+        state = _Stream(blob, start, url=url)
         while True:
             began = state.position
             try:
@@ -66,7 +68,7 @@ class Download:
         blob, asked = state.blob, state.position if state.ranges else 0
         if asked >= blob.size > 0:
             return
-        with self._exchange.open(_call(repository, blob, asked)) as response:
+        with self._exchange.open(_call(repository, state, asked)) as response:
             skip = _skip(repository, response, state, asked)
             for chunk in response.iter_raw():
                 if skip >= len(chunk):
@@ -93,15 +95,17 @@ def _skip(repository: Reference, response: httpx.Response, state: _Stream, asked
     raise Trouble(_short(repository, state))
 
 
-def _call(repository: Reference, blob: Descriptor, asked: int) -> Call:
+def _call(repository: Reference, state: _Stream, asked: int) -> Call:
+    blob = state.blob
     return Call(
         "GET",
         repository,
-        f"/v2/{repository.repository}/blobs/{blob.digest}",
+        state.url or f"/v2/{repository.repository}/blobs/{blob.digest}",
         "blob",
         f"{repository.name}@{blob.digest}",
         headers={"Range": f"bytes={asked}-"} if asked else {},
         accept=frozenset({_OUT_OF_RANGE}) if asked else frozenset(),
+        anonymous=bool(state.url),
     )
 
 

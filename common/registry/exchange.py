@@ -35,7 +35,7 @@ class Call:
     """A request: `url` is a path (`/v2/…`) or what a registry gave as Location; `subject` is for messages.
 
     `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
-    `also_from`: a second repository that is read, as mounting does.
+    `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes.
     """
 
     method: str
@@ -50,6 +50,7 @@ class Call:
     writes: bool = False
     also_from: str = ""
     read_s: float | None = None
+    anonymous: bool = False
 
     @property
     def question(self) -> Question:
@@ -140,6 +141,8 @@ class Exchange:
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send, and once more with what a 401 asks for."""
+        if call.anonymous:
+            return self._followed(call, None)
         used = self._auth.header(call.access, call.question)
         response = self._followed(call, used)
         if response.status_code != httpx.codes.UNAUTHORIZED:

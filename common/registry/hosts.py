@@ -14,11 +14,13 @@ from typing import Any, Literal
 import msgspec
 
 from common.errors import RegistryRefusedError, UsageError
+from common.log import logger
 from common.reference import DOCKER_HUB, Reference, is_host, is_repository
 from common.registry.settings import RegistrySettings
 
 MAX_FILE = 4 * 1024 * 1024
 _HUB_HOST = "registry-1.docker.io"
+_LOG = logger(__name__)
 
 
 class _Mirror(msgspec.Struct, rename="kebab", frozen=True):
@@ -43,6 +45,18 @@ class _Registry(msgspec.Struct, rename="kebab", frozen=True):
 
 class _Configuration(msgspec.Struct, frozen=True):
     registry: tuple[_Registry, ...] = ()
+
+
+_KNOWN = frozenset(
+    {
+        "registry",
+        "unqualified-search-registries",
+        "short-name-mode",
+        "credential-helpers",
+        "aliases",
+        "additional-layer-store-auth-helper",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +139,32 @@ def _read(path: Path) -> tuple[_Registry, ...]:
         configuration = msgspec.convert(document, _Configuration)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}", hint="Wanted: TOML as in containers-registries.conf(5), version 2.") from error
+    _refuse_unknown(path, document)
     for entry in configuration.registry:
         _check(path, entry)
     return configuration.registry
+
+
+def _refuse_unknown(path: Path, document: dict[str, Any]) -> None:
+    """Refuse keys that nobody would act on: a rule that is half understood sends credentials or pulls to the wrong place."""
+    if "registries" in document:
+        raise UsageError(
+            f"{path}: [registries]: this is version 1 of the format", hint="Wanted: [[registry]] tables, version 2."
+        )
+    for name in sorted(document.keys() - _KNOWN):
+        _LOG.warning("%s: unknown key %r is ignored", path, name)
+    for number, entry in enumerate(document.get("registry", ()), 1):
+        where = f"{path}: [[registry]] number {number} (prefix {entry.get('prefix') or entry.get('location')!r})"
+        _refuse_keys(where, entry, _Registry)
+        for position, mirror in enumerate(entry.get("mirror", ()), 1):
+            _refuse_keys(f"{where}, [[registry.mirror]] number {position}", mirror, _Mirror)
+
+
+def _refuse_keys(where: str, table: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for name in table:
+        if name not in known:
+            raise UsageError(f"{where}: unknown key {name[:80]!r}", hint=f"Known keys: {', '.join(known)}.")
 
 
 def _check(path: Path, entry: _Registry) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from common.interruption import pause
 
 MAX_RETRY_AFTER_S = 900.0
 
@@ -40,14 +41,10 @@ class RegistrySettings:
     system_root: Path = Path("/")  # below which etc/containers, etc/docker and run/containers lie
 
 
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Time, as the client sees it. `monotonic_s` never jumps; `now_s` is the wall clock (seconds since the epoch)."""
 
     monotonic_s: Callable[[], float] = time.monotonic
     now_s: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = _wait
+    sleep: Callable[[float], None] = pause

@@ -1,0 +1,32 @@
+"""Ctrl-C, heard by every thread.
+
+The signal reaches the main thread alone; a worker in a pause of fifteen minutes would go on sleeping, and the process would
+wait for it. So pauses are taken here, and `interrupt` ends them all.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from common.errors import InterruptedByUserError
+
+_STOPPED = threading.Event()
+
+
+def listen() -> None:
+    """Let SIGINT and SIGTERM end every pause and raise KeyboardInterrupt in the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+
+
+def pause(seconds: float) -> None:
+    """Wait. Raises InterruptedByUserError as soon as the process is told to stop."""
+    if _STOPPED.wait(seconds):
+        raise InterruptedByUserError("stopped")
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    _STOPPED.set()
+    raise KeyboardInterrupt
