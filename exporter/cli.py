@@ -15,7 +15,7 @@ from common.files import write_atomic
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.serialization import pretty_json
-from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings
+from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 app = typer.Typer(
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
@@ -65,6 +65,9 @@ class SelectionOptions:
         str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
     ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
+    signatures: Annotated[
+        SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
+    ] = SignaturePolicy.CARRY
 
     def offered(self) -> SelectionOptions:
         """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
@@ -102,6 +105,7 @@ class SelectionOptions:
             output=output,
             jobs=registry.jobs,
             strict=self.strict,
+            signatures=self.signatures,
         )
 
 

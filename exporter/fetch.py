@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace as replaced
 
 from common.archive import metadata
-from common.archive.inventory import MEDIA_TYPE, BlobRecord, ImageRecord, Inventory, Problem, ProblemCode
+from common.archive.inventory import ATTACHED, MEDIA_TYPE, BlobRecord, ImageRecord, Inventory, Problem, ProblemCode
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
 from common.archive.writer import ArchiveWriter
@@ -143,5 +144,6 @@ def _problems(damaged: Mapping[str, tuple[ImageRecord, Sequence[Digest]]], lost:
     for source, (image, gone) in damaged.items():
         hurt = f"; needed by {', '.join(image.needed_by[:_NAMED])}" if image.needed_by else ""
         text = f"{lost[gone[0]].message[:MAX_PROBLEM_TEXT]}; {len(gone)} of its blobs are missing{hurt}"
-        found.append(Problem("error", ProblemCode.BLOB_UNAVAILABLE, source, text))
+        severity: Literal["error", "warning"] = "warning" if image.kind in ATTACHED else "error"
+        found.append(Problem(severity, ProblemCode.BLOB_UNAVAILABLE, source, text))
     return found

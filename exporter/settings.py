@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from common.oci.platform import Platform
@@ -12,6 +13,14 @@ from exporter.imageset import ImageSet
 
 FAT32_BYTES = 4 * 1024**3 - 1
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}
+
+
+class SignaturePolicy(StrEnum):
+    """What becomes of signatures and attachments of images."""
+
+    REQUIRE = "require"  # an image without one stops the export before the first layer
+    CARRY = "carry"  # those that are there come along
+    IGNORE = "ignore"  # nobody looks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +36,4 @@ class ExportSettings:
     output: Path = Path("archive")
     jobs: int = 6
     strict: bool = False
+    signatures: SignaturePolicy = SignaturePolicy.CARRY

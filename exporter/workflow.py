@@ -1,6 +1,6 @@
 """The export, step by step. Start reading here.
 
-    image set ─► catalogs ─► selections ─► catalog images ─► related images ─► plan ─► archive
+    image set ─► catalogs ─► selections ─► catalog images ─► related images ─► signatures ─► plan ─► archive
 
 Everything before the plan reads only small things; `create` then fills the positions that the plan fixed.
 """
@@ -24,16 +24,16 @@ from common.oci.platform import Platform
 from common.progress import Progress
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from exporter import records
+from exporter import records, signatures
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import Selection, select
 from exporter.fetch import Media, fetch
-from exporter.images import ResolvedImage, WantedImage, merged, needed, resolve
+from exporter.images import ResolvedImage, WantedImage, meeting, merged, needed, resolve
 from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
 from exporter.rebuilding import CarriedCatalog, carry
-from exporter.settings import ExportSettings
+from exporter.settings import ExportSettings, SignaturePolicy
 
 _LOG = logger(__name__)
 
@@ -72,13 +72,25 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
     """Make the archive in `settings.output`; return its inventory, whose problems a caller has to show.
 
     Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
-    under `strict` ProblemsError before anything is fetched. An image that cannot be had is a problem, not an error.
+    under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
+    An image that cannot be had is a problem, not an error.
     """
     with _output(settings.output), _media(settings, progress, settings.output) as media:
         planned = _plan(settings, media)
         if settings.strict and planned.plan.problems:
             raise strict_error(planned.plan.problems)
+        _require_signed(planned.plan.problems)
         return fetch(planned.plan, settings, media)
+
+
+def _require_signed(problems: Sequence[Problem]) -> None:
+    missing = [problem for problem in problems if problem.code is ProblemCode.SIGNATURE_MISSING]
+    if missing:
+        listed = "".join(f"\n  {problem.subject}: {problem.message}" for problem in missing[:20])
+        raise ProblemsError(
+            f"{counted(len(missing), 'image')} without a signature, and --signatures require was given:{listed}",
+            hint="Leave them out with blockedImages, or say --signatures carry.",
+        )
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
@@ -144,13 +156,30 @@ def _plan(settings: ExportSettings, media: Media) -> Planned:
     carried = [_carry(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, settings)
     images = resolve(wanted, media.client, jobs=settings.jobs, progress=media.progress)
-    problems += _sparse(images)
+    problems += [*_sparse(images), *meeting(images)]
+    attached, unfound = _attached([*(image.resolved for image in carried if not image.held), *images], settings, media)
+    problems += unfound
     catalogs = [
         records.catalog_record(item.name, item.opened, item.request, item.selection, image)
         for item, image in zip(chosen, carried, strict=True)
     ]
     held = {digest: content for image in carried for digest, content in image.held.items()}
-    return Planned(make_plan(catalogs, [*(image.resolved for image in carried), *images], held, problems), chosen)
+    every = [*(image.resolved for image in carried), *images, *attached]
+    return Planned(make_plan(catalogs, every, held, problems), chosen)
+
+
+def _attached(
+    images: Sequence[ResolvedImage], settings: ExportSettings, media: Media
+) -> tuple[list[ResolvedImage], list[Problem]]:
+    """Return the signatures and attachments of images that exist at their source, by the policy."""
+    if settings.signatures is SignaturePolicy.IGNORE:
+        return [], []
+    found, problems = signatures.find(images, media.client, jobs=settings.jobs, progress=media.progress)
+    named = {image.wanted.source for image in images}  # a signature that was asked for by name is carried as such
+    found = [image for image in found if image.wanted.source not in named]
+    if settings.signatures is SignaturePolicy.REQUIRE:
+        problems += signatures.unsigned(images, found)
+    return found, problems
 
 
 def _carry(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCatalog:

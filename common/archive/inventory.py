@@ -49,6 +49,8 @@ class ProblemCode(_OpenEnum):
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
     SPARSE_INDEX = "sparse-index"  # platforms left out; some registries refuse that
     REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
+    SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none
+    SIGNATURE_UNAVAILABLE = "signature-unavailable"  # a registry would not say which signatures there are
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
@@ -107,6 +109,9 @@ class ImageKind(_OpenEnum):
     ADDITIONAL = "additional"
     SIGNATURE = "signature"
     ATTACHMENT = "attachment"
+
+
+ATTACHED = frozenset((ImageKind.SIGNATURE, ImageKind.ATTACHMENT))  # come along with images, by their registry's word
 
 
 class ImageRecord(msgspec.Struct, frozen=True, rename="camel"):

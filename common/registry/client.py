@@ -26,6 +26,7 @@ from common.reference import Reference, is_tag
 from common.registry.download import Download
 from common.registry.exchange import Call, Exchange, joined
 from common.registry.hosts import load_hosts
+from common.registry.referrers import Referrers
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import Uploader
 
@@ -62,6 +63,7 @@ class RegistryClient:
         self._exchange = Exchange(settings, self._hosts, clock, notify)
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, settings.timeouts.closing_put_s)
+        self._referrers = Referrers(self._exchange, self.document, self._put)
 
     def __enter__(self) -> Self:
         return self
@@ -135,6 +137,18 @@ class RegistryClient:
 
     def put_manifest(self, reference: Reference, raw: bytes, media_type: str) -> None:
         """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest."""
+        self._put(reference, raw, media_type)
+
+    def put_referrer(self, repository: Reference, document: Document) -> None:
+        """Write a manifest that has a subject, and see that the registry lists it among what refers to that subject."""
+        self._referrers.register(repository, document)
+
+    def referrers(self, subject: Reference) -> tuple[Descriptor, ...]:
+        """Return what refers to an image that is named by digest: signatures, attestations, other artifacts."""
+        return self._read(subject, self._referrers.of)
+
+    def _put(self, reference: Reference, raw: bytes, media_type: str) -> str:
+        """Write a manifest; return the subject that the registry says it has taken note of."""
         self._hosts.check_allowed(reference)
         name = reference.tag or reference.digest or digest_of(raw)
         call = replace(
@@ -149,6 +163,7 @@ class RegistryClient:
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
+        return str(answer.headers.get("OCI-Subject", ""))
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""

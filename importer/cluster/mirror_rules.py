@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.archive.inventory import ImageKind
+from common.archive.inventory import ATTACHED, ImageKind
 from importer.mapping import MappedImage
 
 # The mirror itself names a catalog image, and runtimes look for signatures where they find the image: neither needs a rule.
-_WITHOUT_RULES = frozenset((ImageKind.CATALOG, ImageKind.SIGNATURE, ImageKind.ATTACHMENT))
+_WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))
 
 
 class Scope(StrEnum):
