@@ -12,6 +12,7 @@ import typer
 from common.cli import OutputOptions, RegistryOptions, command, created_now, start, version_option
 from common.errors import ExitCode, UsageError
 from common.files import write_atomic
+from common.login_command import add_login
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.serialization import pretty_json
@@ -168,6 +169,9 @@ def create(
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
     return workflow.outcome(inventory.problems, strict=settings.strict)
+
+
+add_login(app)
 
 
 def main() -> None:

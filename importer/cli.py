@@ -11,6 +11,7 @@ import typer
 
 from common.cli import OutputOptions, RegistryOptions, command, read_text, start, version_option
 from common.errors import ExitCode, UsageError
+from common.login_command import add_login
 
 if TYPE_CHECKING:
     from common.archive.reader import Archive
@@ -234,6 +235,9 @@ def deploy(
 def _tell(line: str) -> None:
     """Show what is being done or waited for."""
     print(line, file=sys.stderr, flush=True)
+
+
+add_login(app)
 
 
 def main() -> None:

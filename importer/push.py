@@ -6,26 +6,25 @@ as all of it is there. Any subset of the volumes may be present: what needs an a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from common.archive.inventory import Inventory, Problem, ProblemCode
+from common.archive.inventory import ATTACHED, Inventory, Problem, ProblemCode
 from common.archive.reader import Archive
 from common.columns import counted
 from common.content import Written
 from common.digest import Digest
-from common.errors import ArchiveError, ExitCode, HubError, RegistryError, first_of
+from common.errors import ArchiveError, ExitCode, HubError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
-from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 from common.workers import workers
+from importer.contents import Contents
 from importer.mapping import MappedImage
-
-_REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: a broken request, or nothing found
+from importer.tagging import SparseIndexError, Tagger, explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,17 @@ class _Tally:
     codes: list[ExitCode] = field(default_factory=list)
 
     def fail(self, subject: str, error: HubError) -> None:
+        """Note an error and its exit code."""
         self.codes.append(error.exit_code)
         self.problems.append(Problem("error", _code_of(error), subject, str(error)))
+
+    def fail_image(self, image: MappedImage, error: HubError) -> None:
+        """Note what became of an image; operators run without a signature or attachment that the mirror does not take."""
+        if image.record.kind in ATTACHED:
+            self.codes.append(ExitCode.PROBLEMS)
+            self.problems.append(Problem("warning", _code_of(error), image.name, str(error)))
+        else:
+            self.fail(image.name, error)
 
 
 def push(
@@ -75,7 +83,7 @@ def push(
 
     One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
     """
-    contents, tally = _Contents(archive.inventory), _Tally()
+    contents, tally = Contents(archive.inventory), _Tally()
     complete = [image for image in images if image.record.complete]
     with workers(jobs, "push") as pool:
         todo = _absent(complete, client, pool, tally)
@@ -86,12 +94,12 @@ def push(
             [b for b in blobs if not archive.missing_volumes(b.digest)], archive, sink, tally, jobs=jobs, progress=progress
         )
         ready = [image for image in todo if not contents.needs(image) & missing]
-        tags = _Tagger(contents, archive, client)
+        tags = Tagger(contents, archive, client)
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
             if error is not None:
-                tally.fail(image.name, _explained(image, error))
+                tally.fail_image(image, explained(image, error))
     failed = len(tally.problems)
-    left_out = len(archive.inventory.images) - len(complete)
+    left_out = sum(1 for image in archive.inventory.images if not image.complete and image.kind not in ATTACHED)
     tally.problems += _left_out(archive.inventory)
     if left_out or tally.waiting_for:
         tally.codes.append(ExitCode.PROBLEMS)
@@ -131,7 +139,7 @@ def _absent(
     absent = []
     for image, answer in zip(images, pool.map(there, images), strict=True):
         if isinstance(answer, HubError):
-            tally.fail(image.name, answer)
+            tally.fail_image(image, answer)
         elif not answer:
             absent.append(image)
     return absent
@@ -168,94 +176,6 @@ def _copy_blobs(
     finally:
         progress.end()
     return missing
-
-
-class _Contents:
-    """What images need, by the inventory's word alone."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self._inventory = inventory
-        self._needs: dict[Digest, frozenset[Digest]] = {}
-
-    def documents(self, digest: Digest) -> list[Digest]:
-        """Return an image's manifests and indexes, children first."""
-        found: dict[Digest, None] = {}
-
-        def visit(current: Digest) -> None:
-            for child in self._inventory.manifests[current].manifests:
-                if child not in found:
-                    visit(child)
-            found[current] = None
-
-        visit(digest)
-        return list(found)
-
-    def needs(self, image: MappedImage) -> frozenset[Digest]:
-        """Return the blobs of an image."""
-        if image.digest not in self._needs:
-            records = (self._inventory.manifests[digest] for digest in self.documents(image.digest))
-            self._needs[image.digest] = frozenset(blob for record in records for blob in record.blobs)
-        return self._needs[image.digest]
-
-    def places(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
-        """Return for each blob the repositories of the mirror that need it."""
-        places: dict[Digest, dict[Reference, None]] = {}
-        for image in images:
-            for digest in self.needs(image):
-                places.setdefault(digest, {})[image.repository] = None
-        return {digest: tuple(sorted(found)) for digest, found in places.items()}
-
-    def asker(self, images: Iterable[MappedImage], client: RegistryClient) -> Callable[[Digest], bool]:
-        """Return what says whether the mirror has a blob in every repository that needs it."""
-        places = self.places(images)
-        return lambda digest: all(client.has_blob(place, digest) for place in places[digest])
-
-    def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
-        """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""
-        places = self.places(images)
-        records = self._inventory.blobs
-        order = sorted(places, key=lambda d: (-len(places[d]), [(p.volume, p.offset) for p in records[d].pieces], d))
-        return [Descriptor(records[d].media_type, d, records[d].size) for d in order]
-
-
-class _Tagger:
-    """Pushes the documents of one image: children by digest, then the image itself under its tags."""
-
-    def __init__(self, contents: _Contents, archive: Archive, client: RegistryClient) -> None:
-        self._contents = contents
-        self._archive = archive
-        self._client = client
-
-    def attempt(self, image: MappedImage) -> HubError | None:
-        """Push; return what went wrong, if anything."""
-        try:
-            *children, root = self._contents.documents(image.digest)
-            for child in children:
-                self._put(image.repository.pinned(child), child)
-            for tag in image.tags:
-                self._put(image.tagged(tag), root)
-        except HubError as error:
-            return error
-        return None
-
-    def _put(self, reference: Reference, digest: Digest) -> None:
-        record = self._archive.inventory.manifests[digest]
-        self._client.put_manifest(reference, self._archive.manifest(digest), record.media_type)
-
-
-class SparseIndexError(RegistryError):
-    """The mirror refuses an index whose platforms are not all there."""
-
-
-def _explained(image: MappedImage, error: HubError) -> HubError:
-    """Return the error; for an index that lacks platforms, one that says so (docs/registry.md, *Writing*)."""
-    lacking = image.record.missing_platforms or ()
-    if not (isinstance(error, RegistryError) and lacking and error.status in _REFUSED):
-        return error
-    return SparseIndexError(
-        f"{image.repository.registry} refuses the index {image.digest}, which lacks {', '.join(lacking)}: {error.message}",
-        hint="Export it without --platform, or use a registry that accepts sparse indexes.",
-    )
 
 
 def _code_of(error: HubError) -> ProblemCode:

@@ -1,0 +1,60 @@
+"""What images need, and where on the mirror: by the inventory's word alone. Pure but for the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from common.archive.inventory import Inventory
+from common.digest import Digest
+from common.oci.descriptor import Descriptor
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from importer.mapping import MappedImage
+
+
+class Contents:
+    """What images need, by the inventory's word alone."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._needs: dict[Digest, frozenset[Digest]] = {}
+
+    def documents(self, digest: Digest) -> list[Digest]:
+        """Return an image's manifests and indexes, children first."""
+        found: dict[Digest, None] = {}
+
+        def visit(current: Digest) -> None:
+            for child in self._inventory.manifests[current].manifests:
+                if child not in found:
+                    visit(child)
+            found[current] = None
+
+        visit(digest)
+        return list(found)
+
+    def needs(self, image: MappedImage) -> frozenset[Digest]:
+        """Return the blobs of an image."""
+        if image.digest not in self._needs:
+            records = (self._inventory.manifests[digest] for digest in self.documents(image.digest))
+            self._needs[image.digest] = frozenset(blob for record in records for blob in record.blobs)
+        return self._needs[image.digest]
+
+    def places(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
+        """Return for each blob the repositories of the mirror that need it."""
+        places: dict[Digest, dict[Reference, None]] = {}
+        for image in images:
+            for digest in self.needs(image):
+                places.setdefault(digest, {})[image.repository] = None
+        return {digest: tuple(sorted(found)) for digest, found in places.items()}
+
+    def asker(self, images: Iterable[MappedImage], client: RegistryClient) -> Callable[[Digest], bool]:
+        """Return what says whether the mirror has a blob in every repository that needs it."""
+        places = self.places(images)
+        return lambda digest: all(client.has_blob(place, digest) for place in places[digest])
+
+    def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
+        """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""
+        places = self.places(images)
+        records = self._inventory.blobs
+        order = sorted(places, key=lambda d: (-len(places[d]), [(p.volume, p.offset) for p in records[d].pieces], d))
+        return [Descriptor(records[d].media_type, d, records[d].size) for d in order]

@@ -1,0 +1,87 @@
+"""The documents of one image into the mirror: children by digest, then the image itself under its tags.
+
+A tag is the last thing written, so whoever finds it finds all of the image.
+"""
+
+from __future__ import annotations
+
+from common.archive.inventory import ManifestRecord
+from common.archive.reader import Archive
+from common.digest import Digest
+from common.errors import HubError, RegistryError
+from common.log import logger
+from common.oci.descriptor import Descriptor
+from common.oci.manifest import parse
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from common.registry.source_sink import RegistrySink
+from common.transfer import copy
+from importer.contents import Contents
+from importer.mapping import MappedImage
+
+_REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: a broken request, or nothing found
+_BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
+_LOG = logger(__name__)
+
+
+class Tagger:
+    """Pushes documents. Shared by threads."""
+
+    def __init__(self, contents: Contents, archive: Archive, client: RegistryClient) -> None:
+        self._contents = contents
+        self._archive = archive
+        self._client = client
+
+    def attempt(self, image: MappedImage) -> HubError | None:
+        """Push an image whose blobs are there; return what went wrong, if anything."""
+        try:
+            *children, root = self._contents.documents(image.digest)
+            for child in children:
+                self._put(image.repository.pinned(child), child)
+            if self._record(root).subject is not None:
+                document = parse(self._archive.manifest(root), self._record(root).media_type)
+                self._client.put_referrer(image.repository, document)
+            for tag in image.tags:
+                self._put(image.tagged(tag), root)
+        except HubError as error:
+            return error
+        return None
+
+    def _record(self, digest: Digest) -> ManifestRecord:
+        return self._archive.inventory.manifests[digest]
+
+    def _put(self, reference: Reference, digest: Digest) -> None:
+        """Write a document. One whose blobs the registry does not see is written again once they are there for certain."""
+        record, raw = self._record(digest), self._archive.manifest(digest)
+        try:
+            self._client.put_manifest(reference, raw, record.media_type)
+        except RegistryError as error:
+            if error.code != _BLOB_UNKNOWN or not record.blobs:
+                raise
+            _LOG.info("%s: looking for its blobs again: %s", reference, error.message)
+            self._bring(reference, record)
+            self._client.put_manifest(reference, raw, record.media_type)
+
+    def _bring(self, reference: Reference, record: ManifestRecord) -> None:
+        """Ask for each blob of a manifest, and upload those that are not there. Raises what uploading raises."""
+        known = self._archive.inventory.blobs
+        blobs = [Descriptor(known[digest].media_type, digest, known[digest].size) for digest in record.blobs]
+        sink = RegistrySink(self._client, {blob.digest: (reference,) for blob in blobs})
+        for outcome in copy(blobs, self._archive, sink, jobs=1):
+            if outcome.error is not None:
+                raise outcome.error
+
+
+class SparseIndexError(RegistryError):
+    """The mirror refuses an index whose platforms are not all there."""
+
+
+def explained(image: MappedImage, error: HubError) -> HubError:
+    """Return the error; for an index that lacks platforms, one that says so (docs/registry.md, *Writing*)."""
+    lacking = image.record.missing_platforms or ()
+    if not (isinstance(error, RegistryError) and lacking and error.status in _REFUSED):
+        return error
+    return SparseIndexError(
+        f"{image.repository.registry} refuses the index {image.digest}, which lacks {', '.join(lacking)}: {error.message}",
+        hint="Export it without --platform, or use a registry that accepts sparse indexes.",
+    )
