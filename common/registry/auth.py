@@ -81,8 +81,9 @@ class Auth:
 
         Raises AuthenticationError when there is nothing else to say than what was refused.
         """
-        challenge = _best(parse_challenges(challenges)) or Challenge("basic")
-        with self._lock:
+        asked = _best(parse_challenges(challenges))
+        with self._lock:  # a 401 that asks for nothing asks for what was asked before
+            challenge = asked or self._challenges.get(access.registry) or Challenge("basic")
             self._challenges[access.registry] = challenge
             if challenge.scope and challenge.scope not in access.scopes:
                 self._extra[access] = tuple(challenge.scope.split()[:16])

@@ -20,7 +20,7 @@ CHUNK = 16 * 1024 * 1024
 LEAST_CHUNK = 512 * 1024  # half of what the strictest of common proxies takes
 TOO_LARGE = 413
 _OFFSET_WRONG = 416
-_FAILURES = 3  # in a row, at one place
+_FAILURES = 7  # in a row, at one place: room to halve from CHUNK to what a proxy of 1 MiB takes
 _HEADERS = {"Content-Type": "application/octet-stream"}
 _LOG = logger(__name__)
 Read = Callable[[int], Chunks]
@@ -49,6 +49,8 @@ class ChunkedSender:
                     failures += 1
                     if failures >= _FAILURES:
                         raise
+                    if failures > 1 and not trouble.error.status:  # a proxy may break what is too large without a word
+                        self._halve(session, min(self._size(session), session.blob.size - position))
                     _LOG.info("%s: asking how far it got: %s", session.name, trouble)
                     session, position = self._status(session, position)
             self._exchange.ask_once(self._call("PUT", session, session.closing_url, read_s=self._closing_put_s))

@@ -58,7 +58,8 @@ def _check(settings: RegistrySettings, host: str, credential: Credential) -> Non
     with tempfile.TemporaryDirectory(prefix="hub-login-") as folder:
         alone = Path(folder) / "auth.json"
         _write(alone, {"auths": {host: {"auth": credential.basic}}})
-        with RegistryClient(replace(settings, authfile=alone)) as client:
+        environ = {name: value for name, value in settings.environ.items() if name != "REGISTRY_AUTH_FILE"}
+        with RegistryClient(replace(settings, authfile=alone, environ=environ)) as client:
             client.ping(host)
 
 

@@ -27,8 +27,14 @@ class Result:
         return json.loads(self.stdout)
 
 
-def run(program: str, *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
-    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`."""
+def run(
+    program: str,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+) -> Result:
+    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: there is none."""
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     base = {**measured, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
     done = subprocess.run(
@@ -38,7 +44,7 @@ def run(program: str, *arguments: str | Path, env: Mapping[str, str] | None = No
         env={**base, **(env or {})},
         cwd=cwd,
         timeout=240,
-        stdin=subprocess.DEVNULL,
+        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
