@@ -1,0 +1,140 @@
+"""What a mirror may do between the last blob and the tag."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.fakes.commands import BIN, run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+pytestmark = pytest.mark.integration
+APP = image([b"base", b"own"])
+
+
+def archive_of(tmp_path, *images):
+    with FakeRegistry() as source:
+        names = []
+        for number, each in enumerate(images):
+            source.add_image(f"org/app{number}", each, tag="v1")
+            names += ["--image", f"{source.host}/org/app{number}:v1"]
+        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", tmp_path / "out")
+        assert done.status == 0, done.stderr
+    return tmp_path / "out"
+
+
+def push(archive, host):
+    return run("hub-import", "push", archive, "--registry", host, "--insecure", host, "--format", "json")
+
+
+def test_a_manifest_whose_blobs_the_registry_does_not_see_is_written_once_more(tmp_path):
+    archive = archive_of(tmp_path, APP)
+    with FakeRegistry() as mirror:
+        unknown = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'
+        mirror.fault("PUT", "/manifests/", status=404, body=unknown)
+        pushed = push(archive, mirror.host)
+        assert pushed.status == 0, pushed.stderr
+        assert mirror.repositories["org/app0"].tags["v1"] == APP.digest
+        assert len(mirror.log("HEAD", "/blobs/")) == 2 * len(APP.blobs), "each blob was asked for again"
+        assert len(mirror.log("POST", "/blobs/uploads/")) == len(APP.blobs), "none was sent again"
+
+
+def test_a_registry_that_lost_a_blob_gets_it_again(tmp_path):
+    archive = archive_of(tmp_path, APP)
+    with FakeRegistry() as mirror:
+        lost = next(iter(APP.blobs))
+        mirror.add_blob("org/app0", APP.blobs[lost])
+        mirror.fault("HEAD", f"/org/app0/blobs/{lost}", status=200)  # it says that it has the blob
+        del mirror.repositories["org/app0"].blobs[lost]
+        pushed = push(archive, mirror.host)
+        assert pushed.status == 0, pushed.stderr
+        assert mirror.find_blob("org/app0", lost) == APP.blobs[lost]
+
+
+def test_a_registry_that_never_sees_them_is_an_error(tmp_path):
+    archive = archive_of(tmp_path, APP)
+    with FakeRegistry() as mirror:
+        unknown = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
+        mirror.fault("PUT", "/manifests/", status=404, body=unknown, times=99)
+        pushed = push(archive, mirror.host)
+        assert pushed.status == 5
+        assert "MANIFEST_BLOB_UNKNOWN" in pushed.json["problems"][0]["message"]
+        assert len(mirror.log("PUT", "/manifests/")) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_long_pause_that_a_registry_asks_for_ends_with_the_signal(tmp_path, number):
+    with FakeRegistry() as source:
+        source.add_image("org/app", APP, tag="v1")
+        source.fault("GET", "/blobs/", times=99, status=429, headers={"Retry-After": "600"})
+        command = [str(BIN / "hub-export"), "create", "--image", f"{source.host}/org/app:v1", "--insecure", source.host]
+        process = subprocess.Popen(
+            [*command, "--output", str(tmp_path / "out"), "--progress", "plain"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        )
+        for line in process.stderr:
+            if "asked to wait" in line:
+                break
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "run the same command again" in rest
+    assert "Traceback" not in rest
+
+
+def test_sources_that_would_meet_on_the_mirror_are_a_warning_when_planned_and_an_error_before_the_first_byte(tmp_path):
+    with FakeRegistry() as one, FakeRegistry() as other, FakeRegistry() as mirror:
+        one.add_image("org/app", APP, tag="v1")
+        other.add_image("org/app", image([b"another"]), tag="v1")
+        images = [f"{registry.host}/org/app:v1" for registry in (one, other)]
+        done = run(
+            *("hub-export", "create", "--image", images[0], "--image", images[1], "--format", "json"),
+            *("--insecure", one.host, "--insecure", other.host, "--output", tmp_path / "out"),
+        )
+        assert done.status == 0, done.stderr
+        (problem,) = done.json["problems"]
+        assert (problem["severity"], problem["code"], problem["subject"]) == ("warning", "reference-collision", "org/app:v1")
+        assert all(name in problem["message"] for name in images)
+        assert "--keep-source-host" in problem["message"]
+        refused = push(tmp_path / "out", mirror.host)
+        assert refused.status == 2
+        assert "would both become" in refused.stderr
+        assert mirror.log() == []
+        apart = run(
+            *("hub-import", "push", tmp_path / "out", "--registry", mirror.host, "--insecure", mirror.host),
+            "--keep-source-host",
+        )
+        assert apart.status == 0, apart.stderr
+
+
+def test_a_tag_that_moves_after_the_plan_does_not_mix_two_versions(tmp_path):
+    with FakeRegistry() as source:
+        source.add_image("org/app", APP, tag="v1")
+        newer = image([b"base", b"newer"])
+        for content in newer.blobs.values():
+            source.add_blob("org/app", content)
+        source.fault("GET", "/blobs/", status=503, headers={"Retry-After": "1"})
+        process = subprocess.Popen(
+            [
+                *(str(BIN / "hub-export"), "create", "--image", f"{source.host}/org/app:v1", "--insecure", source.host),
+                *("--output", str(tmp_path / "out"), "--progress", "plain"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        )
+        for line in process.stderr:
+            if "asked to wait" in line:
+                source.add_manifest("org/app", newer.raw, newer.media_type, "v1")
+                break
+        _, rest = process.communicate(timeout=60)
+        assert process.returncode == 0, rest
+    with FakeRegistry() as mirror:
+        assert push(tmp_path / "out", mirror.host).status == 0
+        assert mirror.repositories["org/app"].tags["v1"] == APP.digest
