@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,12 @@ def test_store_comes_after_entries(tmp_path, helper_environ):
 def test_helper_that_is_not_there(tmp_path, helper_environ, name):
     with pytest.raises(UsageError, match="not installed"):
         _with_helper(tmp_path, helper_environ, credHelpers={"r.example": name}).find("r.example")
+
+
+def test_without_a_session_roots_file_below_run_is_found(tmp_path):
+    _write(tmp_path / f"run/containers/{os.getuid()}/auth.json", auths={"r.example": _auth("root", "password")})
+    found = Credentials(RegistrySettings(system_root=tmp_path)).find("r.example")
+    assert found is not None
+    assert found.username == "root"
+    session = RegistrySettings(system_root=tmp_path, environ={"XDG_RUNTIME_DIR": str(tmp_path / "elsewhere")})
+    assert Credentials(session).find("r.example") is None

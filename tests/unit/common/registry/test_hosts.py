@@ -235,3 +235,27 @@ def test_blocked_registry_is_not_asked(connect, tmp_path):
             with pytest.raises(RegistryRefusedError, match="blocks"):
                 ask(reference)
         assert registry.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[[registry]]\nprefix = "quay.io"\nblockd = true\n', "number 1 (prefix 'quay.io'): unknown key 'blockd'"),
+        ('[[registry]]\nlocation = "a.b"\n[[registry]]\nlocation = "c.d"\nmirrors = []\n', "number 2 (prefix 'c.d'): unknown key"),
+        (
+            '[[registry]]\nprefix = "quay.io"\n[[registry.mirror]]\nlocation = "a.b"\ninsecur = true\n',
+            "[[registry.mirror]] number 1: unknown key 'insecur'",
+        ),
+        ('[registries.search]\nregistries = ["quay.io"]\n', "version 1 of the format"),
+    ],
+)
+def test_what_nobody_would_act_on_is_refused_with_its_place(tmp_path, text, told):
+    with pytest.raises(UsageError, match=r"registries\.conf") as caught:
+        _hosts(tmp_path, text)
+    assert told in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_unknown_table_is_a_warning(tmp_path, caplog):
+    _hosts(tmp_path, 'future-key = 1\n[[registry]]\nprefix = "quay.io"\n')
+    assert "unknown key 'future-key' is ignored" in caplog.text
