@@ -36,8 +36,19 @@ def require(program: str) -> str:
 
 
 @contextmanager
-def docker_registry(tmp_path: Path, *, tls: bool = False, htpasswd: bool = False, name: str = "registry") -> Iterator[Server]:
-    """Start docker-registry in `tmp_path`. TLS uses a fresh CA; htpasswd knows USER with PASSWORD."""
+def docker_registry(
+    tmp_path: Path,
+    *,
+    tls: bool = False,
+    htpasswd: bool = False,
+    auth: str = "",
+    client_ca: Path | None = None,
+    name: str = "registry",
+) -> Iterator[Server]:
+    """Start docker-registry in `tmp_path`. TLS uses a fresh CA; htpasswd knows USER with PASSWORD.
+
+    `auth`: another line of its configuration; `client_ca`: clients have to show a certificate of this authority.
+    """
     program = require("docker-registry")
     home = tmp_path / name
     home.mkdir()
@@ -45,7 +56,9 @@ def docker_registry(tmp_path: Path, *, tls: bool = False, htpasswd: bool = False
         port = free_port()
         ca = _certificates(home) if tls else None
         config = home / "config.yml"
-        config.write_text(_config(home, port, tls=tls, htpasswd=_htpasswd(home) if htpasswd else None))
+        if htpasswd:
+            auth = f"auth: {{htpasswd: {{realm: tests, path: {_htpasswd(home)}}}}}"
+        config.write_text(_config(home, port, tls=tls, auth=auth, client_ca=client_ca))
         log = home / "log"
         with log.open("wb") as file:
             process = subprocess.Popen([program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT)
@@ -79,7 +92,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _config(home: Path, port: int, *, tls: bool, htpasswd: Path | None) -> str:
+def _config(home: Path, port: int, *, tls: bool, auth: str, client_ca: Path | None) -> str:
     lines = [
         "version: 0.1",
         "log: {level: info, accesslog: {disabled: false}}",
@@ -89,10 +102,9 @@ def _config(home: Path, port: int, *, tls: bool, htpasswd: Path | None) -> str:
         "  secret: for-tests",
     ]
     if tls:
-        lines.append(f"  tls: {{certificate: {home / 'server.pem'}, key: {home / 'server.key'}}}")
-    if htpasswd:
-        lines.append(f"auth: {{htpasswd: {{realm: tests, path: {htpasswd}}}}}")
-    return "\n".join(lines) + "\n"
+        clients = f", clientcas: [{client_ca}]" if client_ca else ""
+        lines.append(f"  tls: {{certificate: {home / 'server.pem'}, key: {home / 'server.key'}{clients}}}")
+    return "\n".join([*lines, auth]) + "\n"
 
 
 def _certificates(home: Path) -> Path:

@@ -241,7 +241,10 @@ def test_blocked_registry_is_not_asked(connect, tmp_path):
     ("text", "told"),
     [
         ('[[registry]]\nprefix = "quay.io"\nblockd = true\n', "number 1 (prefix 'quay.io'): unknown key 'blockd'"),
-        ('[[registry]]\nlocation = "a.b"\n[[registry]]\nlocation = "c.d"\nmirrors = []\n', "number 2 (prefix 'c.d'): unknown key"),
+        (
+            '[[registry]]\nlocation = "a.b"\n[[registry]]\nlocation = "c.d"\nmirrors = []\n',
+            "number 2 (prefix 'c.d'): unknown key",
+        ),
         (
             '[[registry]]\nprefix = "quay.io"\n[[registry.mirror]]\nlocation = "a.b"\ninsecur = true\n',
             "[[registry.mirror]] number 1: unknown key 'insecur'",

@@ -1,0 +1,72 @@
+"""A slow and unreliable wire: forwards connections to a port, so many bytes a second, and cuts them when told to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+_STEP_S = 0.05
+
+
+class Link:
+    """Bytes towards the client take their time; `cut_after` bytes of one answer the connection breaks, `cuts` times."""
+
+    def __init__(self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0) -> None:
+        name, _, port = host.rpartition(":")
+        self._target = (name, int(port))
+        self._rate, self._cut_after, self.cuts = rate, cut_after, cuts
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.host = f"localhost:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for each in (self._socket, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            with self._lock:
+                self._open += [client, server]
+            threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._down, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := server.recv(max(int(self._rate * _STEP_S), 1)):
+                client.sendall(data)
+                passed += len(data)
+                time.sleep(len(data) / self._rate)
+                if self._is_cut(passed):
+                    break
+            client.shutdown(socket.SHUT_RDWR)
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _is_cut(self, passed: int) -> bool:
+        with self._lock:
+            if self.cuts and self._cut_after and passed >= self._cut_after:
+                self.cuts -= 1
+                return True
+        return False
