@@ -57,6 +57,11 @@ class HubError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
+    def about(self, subject: str, note: str = "") -> str:
+        """Return message, note and hint on one line, for a list whose lines begin with `subject`."""
+        message = f"{self.message.removeprefix(f'{subject}: ')}{note}"
+        return f"{message.rstrip('.')}. {self.hint}" if self.hint else message
+
 
 class UsageError(HubError):
     """Flags, configuration or an image set that cannot mean anything, or not what was meant."""

@@ -143,7 +143,8 @@ def _problems(damaged: Mapping[str, tuple[ImageRecord, Sequence[Digest]]], lost:
     found = []
     for source, (image, gone) in damaged.items():
         hurt = f"; needed by {', '.join(image.needed_by[:_NAMED])}" if image.needed_by else ""
-        text = f"{lost[gone[0]].message[:MAX_PROBLEM_TEXT]}; {len(gone)} of its blobs are missing{hurt}"
+        note = f"; {counted(len(gone), 'blob')} of it missing{hurt}"
+        text = lost[gone[0]].about(source, note)[:MAX_PROBLEM_TEXT]
         severity: Literal["error", "warning"] = "warning" if image.kind in ATTACHED else "error"
         found.append(Problem(severity, ProblemCode.BLOB_UNAVAILABLE, source, text))
     return found

@@ -186,7 +186,7 @@ def meeting(images: Iterable[ResolvedImage]) -> list[Problem]:
 def problem_of(image: WantedImage, error: HubError) -> Problem:
     """Return the problem that an error means for an image."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), ProblemCode.IMAGE_UNREACHABLE)
-    return Problem("error", code, image.source, f"{error.message}{needed(image)}")
+    return Problem("error", code, image.source, error.about(image.source, needed(image)))
 
 
 def needed(image: WantedImage) -> str:

@@ -168,5 +168,5 @@ def _warning(host: str, errors: Sequence[HubError]) -> Problem:
     first = min(errors, key=lambda error: error.message)
     many = counted(len(errors), "manifest")
     return Problem(
-        "warning", ProblemCode.SIGNATURE_UNAVAILABLE, host, f"signatures of {many} could not be looked up: {first.message}"
+        "warning", ProblemCode.SIGNATURE_UNAVAILABLE, host, f"signatures of {many} could not be looked up: {first.about(host)}"
     )

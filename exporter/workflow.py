@@ -18,7 +18,7 @@ from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
 from common.archive.output import require_free
 from common.columns import counted
 from common.content import DirectoryStore
-from common.errors import ExitCode, ProblemsError, UsageError
+from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
 from common.log import logger
 from common.oci.platform import Platform
 from common.progress import Progress
@@ -80,6 +80,7 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
         if settings.strict and planned.plan.problems:
             raise strict_error(planned.plan.problems)
         _require_signed(planned.plan.problems)
+        _require_content(planned.plan)
         return fetch(planned.plan, settings, media)
 
 
@@ -91,6 +92,13 @@ def _require_signed(problems: Sequence[Problem]) -> None:
             f"{counted(len(missing), 'image')} without a signature, and --signatures require was given:{listed}",
             hint="Leave them out with blockedImages, or say --signatures carry.",
         )
+
+
+def _require_content(plan: ExportPlan) -> None:
+    """Raise RegistryError when nothing of what was asked for can be had: an empty archive helps nobody."""
+    if plan.images and not plan.documents:
+        first = plan.problems[0]
+        raise RegistryError(f"none of {counted(len(plan.images), 'image')} can be had. {first.subject}: {first.message}")
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:

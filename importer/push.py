@@ -65,13 +65,13 @@ class _Tally:
     def fail(self, subject: str, error: HubError) -> None:
         """Note an error and its exit code."""
         self.codes.append(error.exit_code)
-        self.problems.append(Problem("error", _code_of(error), subject, str(error)))
+        self.problems.append(Problem("error", _code_of(error), subject, error.about(subject)))
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
         """Note what became of an image; operators run without a signature or attachment that the mirror does not take."""
         if image.record.kind in ATTACHED:
             self.codes.append(ExitCode.PROBLEMS)
-            self.problems.append(Problem("warning", _code_of(error), image.name, str(error)))
+            self.problems.append(Problem("warning", _code_of(error), image.name, error.about(image.name)))
         else:
             self.fail(image.name, error)
 

@@ -145,11 +145,17 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
             yield from _causes(inner, depth + 1)
 
 
+_PROXY_HINT = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[^'\")]{0,100})")
+_TUNNEL_HINTS = {
+    "407": "Put user and password of the proxy into HTTPS_PROXY: http://user:password@host:port.",
+    "403": "The proxy does not let this host through: ask who runs it, or exempt the host in NO_PROXY.",
+}
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     (
         (ProxyError, httpx.ProxyError),
-        "the proxy does not answer or refuses",
-        "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
+        "the proxy does not answer",
+        _PROXY_HINT,
         QUICK_TRIES,
     ),
     (
@@ -171,6 +177,8 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
             return _certificate(host, cause)
         if isinstance(cause, ssl.SSLError):
             return _handshake(host, cause)
+    if tunnel := next((match for cause in causes if (match := _TUNNEL.search(str(cause)))), None):
+        return f"the proxy refuses: {_clean(tunnel[1])}", _TUNNEL_HINTS.get(tunnel[1][:3], _PROXY_HINT), 1
     for kinds, why, hint, tries in _REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return why, hint.format(host=host), tries
