@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from common.content import BlobSink, BlobSource, Chunks, Written, verified
-from common.errors import ContentError, HubError, InterruptedByUserError, SpaceError
+from common.errors import ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.progress import Progress, Silent
@@ -41,8 +41,9 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
 
-    Raises SpaceError when the file system of the sink fills up, since then every further blob would fail too, and passes
-    KeyboardInterrupt on; both stop the running blobs at their next chunk. Closing the iterator does the same.
+    Raises SpaceError when the file system of the sink fills up and UsageError for settings that make no sense, since then
+    every further blob would fail too, and passes KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing
+    the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop)
@@ -83,8 +84,8 @@ class _Loop:
         self._progress.item(name, blob.size)
         content = _Content(self._source, blob, self._counting(name), self._stop)
         try:
-            written = self._sink.write(blob, content.read)
-        except (SpaceError, InterruptedByUserError):
+            written = self._written(blob, content)
+        except (SpaceError, InterruptedByUserError, UsageError):
             raise
         except HubError as error:
             _LOG.debug("%s: %s", blob.digest, error)
@@ -97,6 +98,14 @@ class _Loop:
             self._progress.item_end(name)
         content.settle()
         return Outcome(blob, written)
+
+    def _written(self, blob: Descriptor, content: _Content) -> Written:
+        """Write; once more where the bytes were wrong, for a cache on the way may have given a bad copy."""
+        try:
+            return self._sink.write(blob, content.read)
+        except ContentError as error:
+            _LOG.warning("%s: once more: %s", blob.digest, error.message)
+            return self._sink.write(blob, content.read)
 
     def _counting(self, name: str) -> Callable[[int], None]:
         return lambda size: self._progress.advance(size, name)

@@ -149,6 +149,8 @@ def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence
 def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
     try:
         resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms))
+    except UsageError:
+        raise  # a setting that makes no sense hurts every image
     except HubError as error:
         return ResolvedImage(image, problem=problem_of(image, error))
     if resolved.absent_platforms and not resolved.platforms:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.columns import counted
 from common.digest import Digest, hex_of
-from common.errors import HubError, NotFoundError
+from common.errors import HubError, NotFoundError, UsageError
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import Document, Manifest
 from common.progress import Progress
@@ -55,6 +55,8 @@ def find(
 ) -> tuple[list[ResolvedImage], list[Problem]]:
     """Return the signatures and attachments of images, sorted by source, and a warning for each registry that would not say."""
     subjects = _subjects(images)
+    if not subjects:
+        return [], []
     asker = _Asker(client)
 
     def one(subject: _Subject) -> _Found:
@@ -119,6 +121,8 @@ class _Asker:
         try:
             found.images += self._cosign(subject)
             found.images += self._referrers(subject, subject.reference, MAX_DEPTH)
+        except UsageError:
+            raise
         except HubError as error:
             self._failed[host] += 1
             self._errors[host] = error

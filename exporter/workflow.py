@@ -97,8 +97,9 @@ def _require_signed(problems: Sequence[Problem]) -> None:
 def _require_content(plan: ExportPlan) -> None:
     """Raise RegistryError when nothing of what was asked for can be had: an empty archive helps nobody."""
     if plan.images and not plan.documents:
-        first = plan.problems[0]
-        raise RegistryError(f"none of {counted(len(plan.images), 'image')} can be had. {first.subject}: {first.message}")
+        first, many = plan.problems[0], len(plan.images)
+        lead = f"none of the {many} images can be had; the first: " if many > 1 else ""
+        raise RegistryError(f"{lead}{first.subject}: {first.message}")
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:

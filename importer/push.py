@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal
 
 from common.archive.inventory import ATTACHED, Inventory, Problem, ProblemCode
 from common.archive.reader import Archive
 from common.columns import counted
 from common.content import Written
 from common.digest import Digest
-from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.errors import ArchiveError, ExitCode, HubError, UsageError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.registry.client import RegistryClient
@@ -25,6 +26,8 @@ from common.workers import workers
 from importer.contents import Contents
 from importer.mapping import MappedImage
 from importer.tagging import SparseIndexError, Tagger, explained
+
+_NAMED = 3  # how many of the images that need a blob its problem names
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,21 @@ class _Tally:
     problems: list[Problem] = field(default_factory=list)
     codes: list[ExitCode] = field(default_factory=list)
 
-    def fail(self, subject: str, error: HubError) -> None:
-        """Note an error and its exit code."""
-        self.codes.append(error.exit_code)
-        self.problems.append(Problem("error", _code_of(error), subject, error.about(subject)))
+    def fail(self, subject: str, error: HubError, users: Sequence[MappedImage], note: str = "") -> None:
+        """Note an error and its exit code; operators run without a signature or attachment that the mirror does not take."""
+        harmless = all(image.record.kind in ATTACHED for image in users)
+        self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
+        severity: Literal["error", "warning"] = "warning" if harmless else "error"
+        self.problems.append(Problem(severity, _code_of(error), subject, error.about(subject, note)))
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
-        """Note what became of an image; operators run without a signature or attachment that the mirror does not take."""
-        if image.record.kind in ATTACHED:
-            self.codes.append(ExitCode.PROBLEMS)
-            self.problems.append(Problem("warning", _code_of(error), image.name, error.about(image.name)))
-        else:
-            self.fail(image.name, error)
+        """Note what became of an image."""
+        self.fail(image.name, error, [image])
+
+    def fail_blob(self, digest: Digest, error: HubError, users: Sequence[MappedImage]) -> None:
+        """Note what became of a blob, and the images that need it."""
+        more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
+        self.fail(digest, error, users, f"; needed by {', '.join(image.name for image in users[:_NAMED])}{more}")
 
 
 def push(
@@ -90,10 +96,11 @@ def push(
         sink = RegistrySink(client, contents.places(todo))
         blobs = contents.blobs(todo)
         absent = _not_at_hand(blobs, archive, pool, there=contents.asker(todo, client), tally=tally)
-        missing = absent | _copy_blobs(
-            [b for b in blobs if not archive.missing_volumes(b.digest)], archive, sink, tally, jobs=jobs, progress=progress
-        )
-        ready = [image for image in todo if not contents.needs(image) & missing]
+        at_hand = [blob for blob in blobs if not archive.missing_volumes(blob.digest)]
+        lost = _copy_blobs(at_hand, archive, sink, tally, jobs=jobs, progress=progress)
+        for digest, failure in lost.items():
+            tally.fail_blob(digest, failure, [image for image in todo if digest in contents.needs(image)])
+        ready = [image for image in todo if not contents.needs(image) & (absent | lost.keys())]
         tags = Tagger(contents, archive, client)
         for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
             if error is not None:
@@ -133,6 +140,8 @@ def _absent(
         try:
             heads = (client.head(image.tagged(tag)) for tag in image.tags)
             return all(head is not None and head.digest == image.digest for head in heads)
+        except UsageError:
+            raise  # a setting that makes no sense hurts every image
         except HubError as error:
             return error
 
@@ -162,20 +171,19 @@ def _not_at_hand(
 
 def _copy_blobs(
     blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, *, jobs: int, progress: Progress
-) -> set[Digest]:
-    """Copy what is at hand; return the digests that are not in the mirror afterwards."""
-    missing: set[Digest] = set()
+) -> dict[Digest, HubError]:
+    """Copy what is at hand; return what could not be brought, and why."""
+    lost: dict[Digest, HubError] = {}
     progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
         for outcome in copy(blobs, archive, sink, jobs=jobs, progress=progress):
             if outcome.error is not None:
-                missing.add(outcome.blob.digest)
-                tally.fail(outcome.blob.digest, outcome.error)
+                lost[outcome.blob.digest] = outcome.error
             elif outcome.written is Written.COPIED:
                 tally.bytes += outcome.blob.size
     finally:
         progress.end()
-    return missing
+    return lost
 
 
 def _code_of(error: HubError) -> ProblemCode:

@@ -193,6 +193,14 @@ class RegistryClient:
         return action(last)
 
     def _document(self, reference: Reference) -> Document:
+        """Fetch a document; once more where the bytes were wrong, for a cache on the way may have given a bad copy."""
+        try:
+            return self._document_once(reference)
+        except ContentError as error:
+            _LOG.info("%s: once more: %s", reference, error.message)
+            return self._document_once(reference)
+
+    def _document_once(self, reference: Reference) -> Document:
         answer = self._exchange.ask(_manifest_call("GET", reference), MAX_MANIFEST_SIZE)
         got = digest_of(answer.body)
         if reference.digest and got != reference.digest:

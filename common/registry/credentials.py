@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from common.errors import UsageError
+from common.errors import HubError, UsageError
 from common.log import SECRETS, logger
 from common.reference import DOCKER_HUB
 from common.registry.settings import RegistrySettings
@@ -31,6 +31,7 @@ _HELPER_TIMEOUT_S = 30.0
 _TOKEN_USER = "<token>"  # noqa: S105 - the helper protocol's word for "the secret is an identity token"
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io", DOCKER_HUB})
+_WANTED = 'Wanted: JSON as podman login writes it, {"auths": {"HOST": {"auth": "…"}}}.'
 _LOG = logger(__name__)
 
 
@@ -149,7 +150,10 @@ def _read(path: Path) -> _File:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}", hint="Mend its permissions, or name another file."
         ) from error
-    return decode_json(raw or b"{}", _File, str(path))
+    try:
+        return decode_json(raw or b"{}", _File, str(path))
+    except HubError as error:
+        raise UsageError(error.message, hint=f"{_WANTED} Mend it, or name another file with --authfile.") from error
 
 
 def _normal(key: str) -> str:

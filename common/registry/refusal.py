@@ -86,6 +86,7 @@ def _clean(text: str) -> str:
 
 _HINTS = {
     413: "The registry, or a proxy before it, limits the size of a request: raise that limit.",
+    507: "The registry has no space left: make room there, then run again; what is done is kept.",
     429: "The registry limits requests: log in for a higher limit, lower --jobs, or go on later.",
 }
 
@@ -102,7 +103,7 @@ def _hint(question: Question, status: int, code: str) -> str:
     if status == 404:  # noqa: PLR2004 - the status
         what = "does not exist" if code == "NAME_UNKNOWN" else "does not have it"
         return f"Repository {question.repository} {what}, or you may not read it: check the name, or {login}."
-    if status >= 500:  # noqa: PLR2004 - server errors
+    if status >= 500 and status not in _HINTS:  # noqa: PLR2004 - server errors
         return "The registry has trouble of its own: look at its log, then run again; what is done is kept."
     return _HINTS.get(status, "The registry's log says more.")
 

@@ -80,6 +80,8 @@ def test_manifest_with_wrong_digest(connect):
         parts = image()
         reference = registry.add_image("org/app", parts)
         registry.fault("GET", "/manifests/", flip=True)
+        assert client.document(reference).raw == parts.raw, "a bad copy once is asked for again"
+        registry.fault("GET", "/manifests/", flip=True, times=2)
         with pytest.raises(ContentError, match="sent a manifest with digest"):
             client.document(reference)
 
