@@ -28,8 +28,9 @@ from tests.fakes.cluster_kinds import Minor, Served, kinds_of
 from tests.fakes.cluster_server import Request, Server
 from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE, Simulator, pool_status
 from tests.fakes.cluster_store import Body, Key, Store, Write
+from tests.fakes.secrets import CLUSTER_TOKEN
 
-TOKEN = "sha256~a-token-that-must-not-be-shown"
+TOKEN = CLUSTER_TOKEN
 PULL_SECRET = {
     "auths": {"registry.redhat.io": {"auth": "dXNlcjpwYXNz"}, "cloud.openshift.com": {"auth": "eDp5", "email": "a@b"}}
 }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.secrets import leaked
+
 BIN = Path(sys.executable).parent
 
 
@@ -34,7 +36,10 @@ def run(
     cwd: Path | None = None,
     stdin: str | None = None,
 ) -> Result:
-    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: there is none."""
+    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: there is none.
+
+    Whatever a test is about, no command may show a secret of the suite.
+    """
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     base = {**measured, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
     done = subprocess.run(
@@ -47,4 +52,6 @@ def run(
         **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         check=False,
     )
+    found = leaked(done.stdout + done.stderr)
+    assert not found, f"secrets in the output of {program}: {found}"
     return Result(done.returncode, done.stdout, done.stderr)

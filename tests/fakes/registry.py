@@ -30,8 +30,9 @@ from common.reference import Reference
 from tests.fakes.factories import Parts
 from tests.fakes.registry_protocol import RegistryHandler
 from tests.fakes.registry_server import ElsewhereHandler, Fault, Request, Server
+from tests.fakes.secrets import FAKE_PASSWORD, FAKE_USER
 
-USER, PASSWORD = "fake-user", "fake:pass:word"
+USER, PASSWORD = FAKE_USER, FAKE_PASSWORD
 
 
 @dataclass

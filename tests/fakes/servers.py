@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-USER, PASSWORD = "mirror-user", "s3cret:with:colons"
+from tests.fakes.secrets import REAL_PASSWORD, REAL_USER
+
+USER, PASSWORD = REAL_USER, REAL_PASSWORD
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from common.registry.source_sink import RegistrySink, RegistrySource
 from common.transfer import copy
 from tests.fakes.factories import image, seed
 from tests.fakes.link import Link
+from tests.fakes.secrets import IDENTITY_TOKEN as IDENTITY
 from tests.fakes.servers import PASSWORD, USER, docker_registry
 from tests.fakes.token_server import TokenServer
 
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.integration
 CONTENT = random.Random(3).randbytes(3_000_000)
 BLOB = Descriptor("a/b", digest_of(CONTENT), len(CONTENT))
 APP = image([CONTENT])
-IDENTITY = "identity-token-of-the-suite"
 
 
 def write_auth(path, host, user=USER, password=PASSWORD, **more):

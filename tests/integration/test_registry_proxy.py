@@ -13,11 +13,12 @@ import pytest
 
 from tests.fakes.commands import run
 from tests.fakes.factories import image, seed
+from tests.fakes.secrets import PROXY_PASSWORD as SECRET
+from tests.fakes.secrets import PROXY_USER
 from tests.fakes.servers import docker_registry, free_port, require
 
 pytestmark = pytest.mark.integration
 APP = image([b"through a proxy"])
-SECRET = "proxy-p4ssword"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def tinyproxy(folder, *, password=""):
     program, port = require("tinyproxy"), free_port()
     config, log = folder / "tinyproxy.conf", folder / "tinyproxy.log"
     lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", f'LogFile "{log}"', "LogLevel Connect", "Allow 127.0.0.1"]
-    config.write_text("\n".join([*lines, *([f"BasicAuth proxyuser {password}"] if password else [])]) + "\n")
+    config.write_text("\n".join([*lines, *([f"BasicAuth {PROXY_USER} {password}"] if password else [])]) + "\n")
     process = subprocess.Popen([program, "-d", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
@@ -90,9 +91,9 @@ def test_no_proxy_goes_straight(server, tmp_path, exempt):
 
 def test_a_proxy_that_wants_a_password(server, tmp_path):
     with tinyproxy(tmp_path, password=SECRET) as proxy:
-        right = create(server, tmp_path / "out", HTTPS_PROXY=f"http://proxyuser:{SECRET}@{proxy.host}")
+        right = create(server, tmp_path / "out", HTTPS_PROXY=f"http://{PROXY_USER}:{SECRET}@{proxy.host}")
         assert right.status == 0, right.stderr
-        wrong = create(server, tmp_path / "no", HTTPS_PROXY=f"http://proxyuser:wrong-{SECRET}@{proxy.host}")
+        wrong = create(server, tmp_path / "no", HTTPS_PROXY=f"http://{PROXY_USER}:wrong-{SECRET}@{proxy.host}")
     assert wrong.status == 5
     assert "the proxy refuses: 401" in wrong.stderr or "the proxy refuses: 407" in wrong.stderr
     assert "HTTPS_PROXY" in wrong.stderr
