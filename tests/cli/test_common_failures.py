@@ -1,9 +1,9 @@
-"""The failures that people meet most: each message says what, where, why and what next. The whole text is pinned."""
+"""The most common failures, as the person sees them: what, where, why, and what to do next, to the letter."""
 
 from __future__ import annotations
 
-import base64
 import json
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -13,218 +13,220 @@ from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 from tests.fakes.servers import free_port
 
-APP = image()
+APP = image([random.Random(3).randbytes(20_000)])
+LOGIN = "log in with podman login {host}, or pass --authfile."
 DENIED = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
-INSECURE = "WARNING {host}: its identity is not verified (--insecure, or insecure in registries.conf)\n"
-
-
-def create(tmp_path, host, *arguments, env=None, name="org/app:v1"):
-    chosen = ("--image", f"{host}/{name}", "--output", tmp_path / "out", "--progress", "none")
-    return run("hub-export", "create", *chosen, *arguments, env=env)
-
-
-def says(done, host, text, status=5, *, insecure=True):
-    warning = INSECURE.format(host=host) if insecure else ""
-    assert done.stderr == f"{warning}error: {text.format(host=host)}\n"
-    assert done.status == status
-
-
-def auth(tmp_path, host, password=PASSWORD):
-    entry = {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}
-    (tmp_path / "auth.json").write_text(json.dumps({"auths": {host: entry}}))
-    return tmp_path / "auth.json"
 
 
 @pytest.fixture
-def registry():
-    with FakeRegistry() as started:
-        started.add_image("org/app", APP, tag="v1")
-        yield started
+def mirror():
+    """Give a function that starts a registry holding org/app:v1; they end with the test."""
+    started = []
+
+    def start(**options):
+        registry = FakeRegistry(**options).__enter__()
+        started.append(registry)
+        registry.add_image("org/app", APP, tag="v1")
+        return registry
+
+    yield start
+    for registry in started:
+        registry.__exit__(None, None, None)
 
 
-def test_unknown_host(tmp_path):
-    says(
-        create(tmp_path, "registry.invalid"),
-        "registry.invalid",
-        "{host}/org/app:v1: GET manifest at {host}: unknown host name. Check the spelling of {host}, and DNS on this machine.",
-        insecure=False,
-    )
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    output = tmp_path_factory.mktemp("common-failures") / "out"
+    with FakeRegistry() as source:
+        reference = source.add_image("org/app", APP, tag="v1")
+        done = run("hub-export", "create", "--image", str(reference), "--insecure", source.host, "--output", output)
+        assert done.status == 0, done.stderr
+    return output
 
 
-def test_connection_refused(tmp_path):
+@pytest.fixture(params=["create", "push"])
+def attempt(request, archive, tmp_path):
+    """Give a function that runs a command against a host and returns what it said: `create` reads, `push` writes."""
+
+    def create(host, *arguments, image="org/app:v1", **env):
+        flags = ("--image", f"{host}/{image}", "--output", tmp_path / "out", "--progress", "none")
+        return run("hub-export", "create", *flags, *arguments, env=env)
+
+    def push(host, *arguments, **env):
+        return run("hub-import", "push", archive, "--registry", host, "--progress", "none", *arguments, env=env)
+
+    def act(host, *arguments, **env):
+        done = {"create": create, "push": push}[request.param](host, *arguments, **env)
+        assert not (tmp_path / "out").exists(), "a command that failed left its output directory behind"
+        return done
+
+    act.reads = request.param == "create"
+    return act
+
+
+def authfile(folder, host, password=PASSWORD):
+    file = folder / "auth.json"
+    file.write_text(json.dumps({"auths": {host: {"username": USER, "password": password}}}))
+    return file
+
+
+def said(done, attempt, host, why, hint):
+    """Compare the whole of stderr: `create` asks for the manifest, `push` first of all whether there is a registry."""
+    if attempt.reads:
+        expected = f"error: {host}/org/app:v1: GET manifest at {host}: {why.rstrip('.')}. {hint}\n"
+    else:
+        expected = f"error: {host}: GET /v2/ at {host}: {why}\n  {hint}\n"
+    assert (done.status, done.stderr, done.stdout) == (5, expected, "")
+
+
+def test_unknown_host_name(attempt):
+    host = "localhost.invalid"
+    hint = "Check the spelling of localhost.invalid, and DNS on this machine."
+    said(attempt(host), attempt, host, "unknown host name", hint)
+
+
+def test_connection_refused(attempt):
     host = f"localhost:{free_port()}"
-    says(
-        create(tmp_path, host),
-        host,
-        "{host}/org/app:v1: GET manifest at {host}: connection refused. Is the registry running, and is the port of {host} right?",
-        insecure=False,
-    )
+    hint = f"Is the registry running, and is the port of {host} right?"
+    said(attempt(host), attempt, host, "connection refused", hint)
+
+
+def test_certificate_not_trusted(attempt, mirror):
+    host = mirror(tls=True).host
+    why = "its certificate is not trusted: unable to get local issuer certificate"
+    said(attempt(host), attempt, host, why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.")
+
+
+def test_certificate_for_another_name(attempt, mirror):
+    registry = mirror(tls=True, certificate_for="mirror.example")
+    why = "its certificate is for another name: Hostname mismatch, certificate is not valid for 'localhost'."
+    said(attempt(registry.host, "--ca", registry.ca), attempt, registry.host, why, "Use the name in the certificate.")
+
+
+def test_certificate_expired(attempt, mirror):
+    registry = mirror(tls=True, certificate_until=datetime(2020, 1, 1, tzinfo=UTC))
+    why, hint = "its certificate: certificate has expired", "Renew it, or set this machine's clock."
+    said(attempt(registry.host, "--ca", registry.ca), attempt, registry.host, why, hint)
+
+
+def test_plain_http_where_tls_was_expected(attempt, mirror):
+    host = mirror().host
+    hint = f"If it is meant to be plain HTTP, say --insecure {host}."
+    said(attempt(host), attempt, host, "it does not speak TLS", hint)
+
+
+def test_no_credentials(attempt, mirror):
+    registry = mirror(tls=True, auth="basic")
+    login = LOGIN.format(host=registry.host)
+    hint = f"Repository org/app does not exist or you may not read it: {login}" if attempt.reads else f"L{login[1:]}"
+    done = attempt(registry.host, "--ca", registry.ca)
+    said(done, attempt, registry.host, "HTTP 401, and there are no credentials for it", hint)
+
+
+def test_wrong_credentials(attempt, mirror, tmp_path):
+    registry = mirror(tls=True, auth="basic")
+    done = attempt(registry.host, "--ca", registry.ca, "--authfile", authfile(tmp_path, registry.host, "mistyped"))
+    hint = f"Log in again with podman login {registry.host}, or pass --authfile."
+    said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint)
+    assert "mistyped" not in done.stderr
+
+
+def test_proxy_that_is_not_there(attempt, mirror):
+    registry = mirror(tls=True)
+    done = attempt(registry.host, "--ca", registry.ca, HTTPS_PROXY=f"http://127.0.0.1:{free_port()}")
+    said(done, attempt, registry.host, "the proxy does not answer", "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.")
+    assert not registry.log(), "nothing went past the proxy"
+
+
+# Reading alone.
+
+
+def read(registry, folder, name, *arguments):
+    flags = ("--image", f"{registry.host}/{name}", "--ca", registry.ca, "--output", folder / "out", "--progress", "none")
+    return run("hub-export", "create", *flags, *arguments)
 
 
 @pytest.mark.parametrize(
-    ("options", "trusted", "why"),
+    ("name", "own_words", "advice"),
     [
-        (
-            {},
-            False,
-            (
-                "its certificate is not trusted: unable to get local issuer certificate. "
-                "Add the CA with --ca FILE, or as certs.d/{host}/ca.crt."
-            ),
+        pytest.param(
+            "org/typo:v1",
+            "NAME_UNKNOWN (repository name not known to registry)",
+            "Repository org/typo does not exist, or you may not read it: check the name, or ",
+            id="repository",
         ),
-        (
-            {"certificate_for": "other.example"},
-            True,
-            (
-                "its certificate is for another name: Hostname mismatch, certificate is not valid for 'localhost'. "
-                "Use the name in the certificate."
-            ),
-        ),
-        (
-            {"certificate_until": datetime(2020, 1, 1, tzinfo=UTC)},
-            True,
-            "its certificate: certificate has expired. Renew it, or set this machine's clock.",
+        pytest.param(
+            "org/app:v9",
+            "MANIFEST_UNKNOWN (manifest unknown)",
+            "Repository org/app does not have it, or you may not read it: check the name, or ",
+            id="tag",
         ),
     ],
 )
-def test_certificates(tmp_path, options, trusted, why):
-    with FakeRegistry(tls=True, **options) as registry:
-        done = create(tmp_path, registry.host, *(["--ca", registry.ca] if trusted else []))
-        says(done, registry.host, f"{{host}}/org/app:v1: GET manifest at {{host}}: {why}", insecure=False)
+def test_what_is_not_there(mirror, tmp_path, name, own_words, advice):
+    registry = mirror(tls=True)
+    done = read(registry, tmp_path, name)
+    expected = f"error: {registry.host}/{name}: GET manifest at {registry.host}: HTTP 404 {own_words}. {advice}"
+    assert (done.status, done.stderr) == (5, f"{expected}{LOGIN.format(host=registry.host)}\n")
 
 
-def test_plain_http(tmp_path, registry):
-    says(
-        create(tmp_path, registry.host),
-        registry.host,
-        "{host}/org/app:v1: GET manifest at {host}: it does not speak TLS. "
-        "If it is meant to be plain HTTP, say --insecure {host}.",
-        insecure=False,
+def test_what_is_not_allowed(mirror, tmp_path):
+    registry = mirror(tls=True, auth="basic")
+    registry.fault("GET", "/manifests/", status=403, body=DENIED, times=99)
+    done = read(registry, tmp_path, "org/app:v1", "--authfile", authfile(tmp_path, registry.host))
+    expected = (
+        f"error: {registry.host}/org/app:v1: GET manifest at {registry.host}: "
+        "HTTP 403 DENIED (requested access to the resource is denied). "
+        f"Repository org/app does not exist or you may not read it: {LOGIN.format(host=registry.host)}\n"
     )
+    assert (done.status, done.stderr) == (5, expected)
 
 
-def test_no_credentials_and_wrong_credentials(tmp_path, registry):
-    registry.auth = "basic"
-    says(
-        create(tmp_path, registry.host, "--insecure", registry.host),
-        registry.host,
-        "{host}/org/app:v1: GET manifest at {host}: HTTP 401, and there are no credentials for it. "
-        "Repository org/app does not exist or you may not read it: log in with podman login {host}, or pass --authfile.",
+def test_registries_that_are_busy_or_broken_for_ever_cost_their_own_images_alone(mirror, tmp_path):
+    busy, broken, well = mirror(), mirror(), mirror()
+    busy.fault("GET", "/org/app/manifests/", status=429, headers={"Retry-After": "0"}, times=10_000)
+    broken.fault("GET", "/org/app/manifests/", status=503, times=10_000)
+    flags = [word for each in (busy, broken, well) for word in ("--image", f"{each.host}/org/app:v1", "--insecure", each.host)]
+    done = run("hub-export", "create", *flags, "--output", tmp_path / "out", "--progress", "none", "--format", "json")
+    assert done.status == 3, done.stderr
+    told = {problem["subject"]: problem for problem in done.json["problems"]}
+    limits = "The registry limits requests: log in for a higher limit, lower --jobs, or go on later."
+    trouble = "The registry has trouble of its own: look at its log, then run again; what is done is kept."
+    for registry, status, hint in ((busy, 429, limits), (broken, 503, trouble)):
+        problem = told.pop(f"{registry.host}/org/app:v1")
+        assert (problem["severity"], problem["message"]) == ("error", f"GET manifest at {registry.host}: HTTP {status}. {hint}")
+    assert told == {}
+    assert run("hub-import", "verify", tmp_path / "out").status == 0
+    inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
+    assert [each["source"] for each in inventory["images"] if each["complete"]] == [f"{well.host}/org/app:v1"]
+
+
+# Writing alone.
+
+
+def test_no_right_to_write(archive, mirror, tmp_path):
+    registry = mirror(tls=True, auth="basic")
+    registry.repositories.clear()
+    registry.fault("POST", "/blobs/uploads/", status=403, body=DENIED, times=99)
+    done = run(
+        *("hub-import", "push", archive, "--registry", registry.host, "--ca", registry.ca, "--format", "json"),
+        *("--authfile", authfile(tmp_path, registry.host)),
     )
-    says(
-        create(tmp_path, registry.host, "--insecure", registry.host, "-a", auth(tmp_path, registry.host, "another")),
-        registry.host,
-        "{host}/org/app:v1: GET manifest at {host}: HTTP 401, the credentials were refused. "
-        "Log in again with podman login {host}, or pass --authfile.",
-    )
+    assert done.status == 5
+    hint = f"Repository org/app does not exist or you may not write to it: {LOGIN.format(host=registry.host)}"
+    why = f"POST upload at {registry.host}: HTTP 403 DENIED (requested access to the resource is denied)"
+    assert all(problem["message"].endswith(f". {hint}") and why in problem["message"] for problem in done.json["problems"])
+    assert len(done.json["problems"]) == len(APP.blobs)
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("org/app:v2", "HTTP 404 MANIFEST_UNKNOWN (manifest unknown). Repository org/app does not have it"),
-        ("org/ap:v1", "HTTP 404 NAME_UNKNOWN (repository name not known to registry). Repository org/ap does not exist"),
-    ],
-)
-def test_an_image_that_is_not_there(tmp_path, registry, name, why):
-    says(
-        create(tmp_path, registry.host, "--insecure", registry.host, name=name),
-        registry.host,
-        f"{{host}}/{name}: GET manifest at {{host}}: {why}, or you may not read it: check the name, "
-        "or log in with podman login {host}, or pass --authfile.",
-    )
-
-
-@pytest.mark.parametrize(
-    ("fault", "why"),
-    [
-        (
-            {"status": 403, "body": DENIED},
-            (
-                "HTTP 403 DENIED (requested access to the resource is denied). "
-                "Repository org/app does not exist or you may not read it: log in with podman login {host}, or pass --authfile."
-            ),
-        ),
-        (
-            {"status": 429, "headers": {"Retry-After": "0"}},
-            "HTTP 429. The registry limits requests: log in for a higher limit, lower --jobs, or go on later.",
-        ),
-        (
-            {"status": 502, "body": b"<html>bad gateway</html>"},
-            "HTTP 502. The registry has trouble of its own: look at its log, then run again; what is done is kept.",
-        ),
-    ],
-)
-def test_a_registry_that_refuses(tmp_path, registry, fault, why):
-    registry.fault("GET", "/manifests/", times=99, **fault)
-    done = create(tmp_path, registry.host, "--insecure", registry.host)
-    says(done, registry.host, f"{{host}}/org/app:v1: GET manifest at {{host}}: {why}")
-
-
-def test_a_proxy_that_is_not_there(tmp_path):
-    says(
-        create(tmp_path, "localhost:1", env={"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}"}),
-        "localhost:1",
-        "{host}/org/app:v1: GET manifest at {host}: the proxy does not answer. Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
-        insecure=False,
-    )
-
-
-@pytest.fixture
-def archive(tmp_path, registry):
-    assert create(tmp_path, registry.host, "--insecure", registry.host, "--signatures", "ignore").status == 0
-    return tmp_path / "out"
-
-
-@pytest.mark.parametrize(
-    ("options", "fault", "why"),
-    [
-        (
-            {"max_body": 10},
-            {},
-            (
-                "PATCH blob at {host}: HTTP 413; needed by {source}. "
-                "The registry, or a proxy before it, limits the size of a request: raise that limit."
-            ),
-        ),
-        (
-            {},
-            {"status": 507},
-            (
-                "POST upload at {host}: HTTP 507; needed by {source}. "
-                "The registry has no space left: make room there, then run again; what is done is kept."
-            ),
-        ),
-        (
-            {},
-            {"status": 403, "body": DENIED},
-            (
-                "POST upload at {host}: HTTP 403 DENIED (requested access to the resource is denied); needed by {source}. "
-                "Repository org/app does not exist or you may not write to it: log in with podman login {host}, or pass --authfile."
-            ),
-        ),
-    ],
-)
-def test_a_mirror_that_refuses(archive, registry, options, fault, why):
-    with FakeRegistry(**options) as mirror:
-        if fault:
-            mirror.fault("POST", "/blobs/uploads/", times=99, **fault)
-        done = run("hub-import", "push", archive, "--registry", mirror.host, "--insecure", mirror.host, "--progress", "none")
-        assert done.status == 5
-        text = why.format(host=mirror.host, source=f"{registry.host}/org/app:v1")
-        for digest in APP.blobs:
-            assert f"error: {digest}: {mirror.host}/org/app@{digest}: {text} [push-failed]\n" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("setting", "text"),
-    [
-        ("basic", "HTTP 401, and there are no credentials for it\n  Log in with podman login {host}, or pass --authfile."),
-        (None, "it does not speak TLS\n  If it is meant to be plain HTTP, say --insecure {host}."),
-    ],
-)
-def test_a_mirror_that_cannot_be_used_is_told_before_the_first_byte(archive, setting, text):
-    with FakeRegistry(auth=setting) as mirror:
-        insecure = ("--insecure", mirror.host) if setting else ()
-        done = run("hub-import", "push", archive, "--registry", mirror.host, "--progress", "none", *insecure)
-        says(done, mirror.host, f"{{host}}: GET /v2/ at {{host}}: {text}", insecure=bool(setting))
+def test_body_too_large(archive, mirror):
+    registry = mirror(tls=True, max_body=1000)
+    registry.repositories.clear()
+    done = run("hub-import", "push", archive, "--registry", registry.host, "--ca", registry.ca, "--format", "json")
+    assert done.status == 5
+    (problem,) = done.json["problems"]
+    (layer,) = (digest for digest, content in APP.blobs.items() if len(content) > 1000)
+    needed = json.loads((archive / "inventory.json").read_bytes())["images"][0]["source"]
+    hint = "The registry, or a proxy before it, limits the size of a request: raise that limit."
+    why = f"{registry.host}/org/app@{layer}: PATCH blob at {registry.host}: HTTP 413; needed by {needed}"
+    assert (problem["subject"], problem["message"]) == (layer, f"{why}. {hint}")
