@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from common.archive.inventory import ImageKind, Inventory, PackageRecord, Problem
+from common.archive.inventory import ImageKind, ImageRecord, Inventory, PackageRecord, Problem
 from common.columns import columns, counted
 from common.files import size_text
 from exporter import fetch, records
@@ -59,6 +60,7 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
     parts.append(
         _sums(sums)
+        + _attached(plan.images)
         + f"\nneeds {size_text(fetch.layout_of(plan, settings).size)} on disk, plus the catalogs' layers while it works"
     )
     if explain:
@@ -81,7 +83,7 @@ def created_table(inventory: Inventory, directory: Path) -> str:
     document = created_document(inventory, directory)
     names = ", ".join(volume.name for volume in inventory.volumes)
     parts = [
-        f"{directory}: {_sums(document['totals'])}\nvolumes: {names}",
+        f"{directory}: {_sums(document['totals'])}{_attached(inventory.images)}\nvolumes: {names}",
         f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
     ]
     return "\n\n".join([*_problem_lines(inventory.problems), *parts])
@@ -104,6 +106,15 @@ def _sums(sums: dict[str, int]) -> str:
         f"{counted(sums['packages'], 'package')}, {counted(sums['bundles'], 'bundle')}, {counted(sums['images'], 'image')}, "
         f"{counted(sums['blobs'], 'blob')}, {size_text(sums['bytes'])}, {counted(sums['volumes'], 'volume')}"
     )
+
+
+def _attached(images: Iterable[ImageRecord]) -> str:
+    """Return a line on signatures and attachments; nothing where there are none."""
+    kinds = Counter(image.kind for image in images)
+    signatures, attachments = kinds[ImageKind.SIGNATURE], kinds[ImageKind.ATTACHMENT]
+    if not signatures and not attachments:
+        return ""
+    return f"\namong the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"
 
 
 def _channels(packages: Iterable[PackageRecord]) -> str:

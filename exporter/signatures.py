@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.columns import counted
 from common.digest import Digest, hex_of
-from common.errors import HubError, NotFoundError, UsageError
+from common.errors import ContentError, HubError, NotFoundError, UsageError
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import Document, Manifest
 from common.progress import Progress
@@ -30,6 +31,7 @@ _SIGNATURES = (
     "application/vnd.dev.sigstore.bundle",
     "application/vnd.cncf.notary.signature",
 )
+MAX_FOUND = 1000  # for one manifest, on all levels
 _PATIENCE = 8  # lookups that a registry may fail before it is not asked any more
 
 
@@ -119,8 +121,10 @@ class _Asker:
             return _Found(error=self._errors[host])
         found = _Found()
         try:
-            found.images += self._cosign(subject)
-            found.images += self._referrers(subject, subject.reference, MAX_DEPTH)
+            for image in chain(self._cosign(subject), self._referrers(subject, subject.reference, MAX_DEPTH)):
+                found.images.append(image)
+                if len(found.images) > MAX_FOUND:
+                    raise ContentError(f"{subject.reference}: more than {MAX_FOUND} signatures and attachments")
         except UsageError:
             raise
         except HubError as error:
