@@ -138,6 +138,16 @@ def test_proxy_that_is_not_there(attempt, mirror):
     assert not registry.log(), "nothing went past the proxy"
 
 
+def test_insecure_is_warned_of_before_the_error(attempt, mirror):
+    registry = mirror(auth="basic")
+    done = attempt(registry.host, "--insecure", registry.host)
+    warning, error = done.stderr.split("\n", 1)
+    assert warning == f"WARNING {registry.host}: its identity is not verified (--insecure, or insecure in registries.conf)"
+    assert error.startswith(f"error: {registry.host}")
+    assert "HTTP 401, and there are no credentials for it" in error
+    assert done.status == 5
+
+
 # Reading alone.
 
 
@@ -185,14 +195,14 @@ def test_what_is_not_allowed(mirror, tmp_path):
 def test_registries_that_are_busy_or_broken_for_ever_cost_their_own_images_alone(mirror, tmp_path):
     busy, broken, well = mirror(), mirror(), mirror()
     busy.fault("GET", "/org/app/manifests/", status=429, headers={"Retry-After": "0"}, times=10_000)
-    broken.fault("GET", "/org/app/manifests/", status=503, times=10_000)
+    broken.fault("GET", "/org/app/manifests/", status=502, body=b"<html>bad gateway</html>", times=10_000)
     flags = [word for each in (busy, broken, well) for word in ("--image", f"{each.host}/org/app:v1", "--insecure", each.host)]
     done = run("hub-export", "create", *flags, "--output", tmp_path / "out", "--progress", "none", "--format", "json")
     assert done.status == 3, done.stderr
     told = {problem["subject"]: problem for problem in done.json["problems"]}
     limits = "The registry limits requests: log in for a higher limit, lower --jobs, or go on later."
     trouble = "The registry has trouble of its own: look at its log, then run again; what is done is kept."
-    for registry, status, hint in ((busy, 429, limits), (broken, 503, trouble)):
+    for registry, status, hint in ((busy, 429, limits), (broken, 502, trouble)):
         problem = told.pop(f"{registry.host}/org/app:v1")
         assert (problem["severity"], problem["message"]) == ("error", f"GET manifest at {registry.host}: HTTP {status}. {hint}")
     assert told == {}
@@ -204,29 +214,40 @@ def test_registries_that_are_busy_or_broken_for_ever_cost_their_own_images_alone
 # Writing alone.
 
 
-def test_no_right_to_write(archive, mirror, tmp_path):
-    registry = mirror(tls=True, auth="basic")
-    registry.repositories.clear()
-    registry.fault("POST", "/blobs/uploads/", status=403, body=DENIED, times=99)
-    done = run(
-        *("hub-import", "push", archive, "--registry", registry.host, "--ca", registry.ca, "--format", "json"),
-        *("--authfile", authfile(tmp_path, registry.host)),
-    )
-    assert done.status == 5
-    hint = f"Repository org/app does not exist or you may not write to it: {LOGIN.format(host=registry.host)}"
-    why = f"POST upload at {registry.host}: HTTP 403 DENIED (requested access to the resource is denied)"
-    assert all(problem["message"].endswith(f". {hint}") and why in problem["message"] for problem in done.json["problems"])
-    assert len(done.json["problems"]) == len(APP.blobs)
-
-
-def test_body_too_large(archive, mirror):
-    registry = mirror(tls=True, max_body=1000)
-    registry.repositories.clear()
-    done = run("hub-import", "push", archive, "--registry", registry.host, "--ca", registry.ca, "--format", "json")
-    assert done.status == 5
-    (problem,) = done.json["problems"]
-    (layer,) = (digest for digest, content in APP.blobs.items() if len(content) > 1000)
+@pytest.mark.parametrize(
+    ("options", "fault", "why", "hint"),
+    [
+        pytest.param(
+            {"max_body": 10},
+            {},
+            "PATCH blob at {host}: HTTP 413",
+            "The registry, or a proxy before it, limits the size of a request: raise that limit.",
+            id="body too large",
+        ),
+        pytest.param(
+            {},
+            {"status": 507},
+            "POST upload at {host}: HTTP 507",
+            "The registry has no space left: make room there, then run again; what is done is kept.",
+            id="no space",
+        ),
+        pytest.param(
+            {},
+            {"status": 403, "body": DENIED},
+            "POST upload at {host}: HTTP 403 DENIED (requested access to the resource is denied)",
+            f"Repository org/app does not exist or you may not write to it: {LOGIN}",
+            id="may not write",
+        ),
+    ],
+)
+def test_a_mirror_that_refuses(archive, options, fault, why, hint):
     needed = json.loads((archive / "inventory.json").read_bytes())["images"][0]["source"]
-    hint = "The registry, or a proxy before it, limits the size of a request: raise that limit."
-    why = f"{registry.host}/org/app@{layer}: PATCH blob at {registry.host}: HTTP 413; needed by {needed}"
-    assert (problem["subject"], problem["message"]) == (layer, f"{why}. {hint}")
+    with FakeRegistry(tls=True, **options) as empty:
+        if fault:
+            empty.fault("POST", "/blobs/uploads/", times=99, **fault)
+        done = run("hub-import", "push", archive, "--registry", empty.host, "--ca", empty.ca, "--progress", "none")
+        host = empty.host
+    assert (done.status, done.stderr) == (5, "")
+    text = f"{why}; needed by {needed}. {hint}".format(host=host)
+    told = {line for line in done.stdout.splitlines() if line.startswith("error: ")}
+    assert told == {f"error: {digest}: {host}/org/app@{digest}: {text} [push-failed]" for digest in APP.blobs}
