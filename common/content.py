@@ -29,6 +29,18 @@ class Written(StrEnum):
     PRESENT = "present"
 
 
+class Read(Protocol):
+    """Opens the verified content of a blob."""
+
+    def __call__(self, start: int = 0, prefix: Hasher | None = None) -> Chunks:
+        """Give the content from `start` on.
+
+        Without `prefix` the bytes before are read too, for the digest; `prefix` is a hasher that has taken them in where they
+        lie already, and then they are not fetched.
+        """
+        ...
+
+
 class BlobSource(Protocol):
     """Where blobs are read."""
 
@@ -45,7 +57,7 @@ class BlobSource(Protocol):
 class BlobSink(Protocol):
     """Where blobs are written."""
 
-    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+    def write(self, blob: Descriptor, read: Read) -> Written:
         """Store `blob`, or find that it is there already.
 
         `read(start)` opens its verified content; it may be called again, from any start, when the first try breaks. A blob is
@@ -123,6 +135,8 @@ class DirectoryStore:
             with partial.open("wb") as file:
                 for chunk in read(0):
                     file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())  # what has its name is whole, whatever happens
             partial.rename(path)
         finally:
             partial.unlink(missing_ok=True)

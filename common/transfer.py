@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from common.content import BlobSink, BlobSource, Chunks, Written, verified
+from common.digest import Hasher
 from common.errors import ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.log import logger
 from common.oci.descriptor import Descriptor
@@ -121,10 +122,11 @@ class _Content:
         self._stop = stop
         self._furthest = 0
 
-    def read(self, start: int = 0) -> Chunks:
-        """Give the content from `start` on. The bytes before it are read and hashed again: nothing is taken on trust."""
-        position = 0
-        for chunk in verified(self._source.read(self._blob), self._blob):
+    def read(self, start: int = 0, prefix: Hasher | None = None) -> Chunks:
+        """See `Read`. Nothing is taken on trust: what is not in `prefix` is read and hashed."""
+        position = start if prefix else 0
+        self._advance_to(position)
+        for chunk in verified(self._source.read(self._blob, position), self._blob, prefix, position):
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")
             position += len(chunk)

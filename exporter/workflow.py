@@ -8,14 +8,15 @@ Everything before the plan reads only small things; `create` then fills the posi
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
-from common.archive.output import require_free
+from common.archive.output import CATALOGS, is_begun, require_free
 from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
@@ -117,7 +118,7 @@ def strict_error(problems: Sequence[Problem]) -> ProblemsError:
 
 @contextmanager
 def _output(directory: Path) -> Iterator[None]:
-    """Hold an output directory that an archive may be made in; take it away again when it was made and stays empty."""
+    """Hold an output directory that an archive may be made in; what failed before the archive was begun leaves nothing."""
     existed = directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -126,20 +127,25 @@ def _output(directory: Path) -> Iterator[None]:
     require_free(directory)  # before anything is fetched; the writer claims the directory for good
     try:
         yield
-    finally:
-        if not existed:
-            with suppress(OSError):
-                directory.rmdir()
+    except Exception:
+        if not is_begun(directory):
+            shutil.rmtree(directory / CATALOGS, ignore_errors=True)
+            if not existed:
+                with suppress(OSError):
+                    directory.rmdir()
+        raise
 
 
 @contextmanager
 def _media(settings: ExportSettings, progress: Progress, output: Path | None) -> Iterator[Media]:
-    """Open the registries, and a place for the catalogs' layers: beside the archive, or a temporary one."""
-    with (
-        tempfile.TemporaryDirectory(prefix=".hub-export-", dir=output) as scratch,
-        RegistryClient(settings.registry, notify=progress.waiting) as client,
-    ):
-        yield Media(client, DirectoryStore(Path(scratch)), progress)
+    """Open the registries, and a place for the catalogs' layers: beside the archive for a later run, or a temporary one."""
+    with ExitStack() as stack:
+        client = stack.enter_context(RegistryClient(settings.registry, notify=progress.waiting))
+        if output is None:
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
+        else:
+            store = output / CATALOGS
+        yield Media(client, DirectoryStore(store), progress)
 
 
 def _choose(settings: ExportSettings, media: Media) -> tuple[Chosen, ...]:

@@ -81,6 +81,17 @@ def zero(file: int, offset: int, length: int) -> None:
     write_zeros(file, offset, length)
 
 
+def release(file: int, offset: int, length: int) -> None:
+    """Give the room of a range back where the file system can; elsewhere nothing happens."""
+    if length:
+        _fallocate(file, _KEEP_SIZE_PUNCH_HOLE, offset, length)
+
+
+def allocated(path: Path) -> int:
+    """Return the bytes that a file takes on its file system."""
+    return path.lstat().st_blocks * 512
+
+
 def write_zeros(file: int, offset: int, length: int) -> None:
     """Write zeros into a range, for file systems without holes."""
     for position in range(offset, offset + length, len(_ZEROS)):

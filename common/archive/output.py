@@ -1,27 +1,33 @@
-"""The directory that an archive is being made in: whose it is, and how far it got.
+"""The directory that an archive is being made in: whose it is, and what an interrupted export left in it.
 
-A lock keeps a second exporter out. The journal lies beside the volumes from before the first of them until after
-SHA256SUMS: while it is there without SHA256SUMS, everything named like an archive's file is ours and unfinished, and a later
-export may start over. Resuming will read from the journal where each blob stands (docs/archive-format.md, *Writing*).
+A lock keeps a second exporter out. The journal lies beside the volumes from before the first of them until after SHA256SUMS:
+while it is there without SHA256SUMS, everything named like an archive's file is ours and unfinished. The next export goes on
+with it when its layout is the same; otherwise it sets the old volumes aside and takes from them what it still needs.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from common.archive import checksums, inventory_file
+from common.archive import checksums, inventory_file, journal
+from common.archive.layout import Layout
+from common.archive.volume import VOLUME_NAME
 from common.errors import UsageError
 from common.files import locked, sync_directory, write_atomic
 
 LOCK = "hub-export.lock"
-JOURNAL = "hub-export.journal"
-_JOURNAL_TYPE = "application/vnd.hub-airgap.journal.v1+json"
+JOURNAL = journal.NAME
+CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
+EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
+_MAX_EARLIER = 100
 # Compared without case: on FAT and NTFS a twin that differs only in case is the same file.
 _OURS = re.compile(
     r"volume-\d+\.tar\.zst(\.parity)?|inventory\.json(\.sig)?|sha256sums(\.sig)?|report\.html", re.ASCII | re.IGNORECASE
@@ -35,9 +41,12 @@ class OutputDirectory:
     Raises UsageError when the directory is in use, holds a finished archive, or files named like ours that are not ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
+        self._layout = layout
         self._stack = ExitStack()
+        self.resumes = False  # the volumes here are of the same layout
+        self.earlier: tuple[EarlierExport, ...] = ()
 
     def __enter__(self) -> Self:
         try:
@@ -57,16 +66,76 @@ class OutputDirectory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
+    def volumes(self) -> Iterator[Path]:
+        """Give the volume files that are here, those of earlier layouts too."""
+        for directory in (self.path, *(export.directory for export in self.earlier)):
+            yield from (path for path in directory.iterdir() if VOLUME_NAME.fullmatch(path.name))
+
     def finished(self) -> None:
-        """Take journal and lock away: the archive is complete and durable."""
+        """Take journal, lock and all that was kept for a later run away: the archive is complete and durable."""
+        for directory in self.path.glob(f"{EARLIER}*"):
+            shutil.rmtree(directory)
+        shutil.rmtree(self.path / CATALOGS, ignore_errors=True)
         (self.path / JOURNAL).unlink()
         (self.path / LOCK).unlink(missing_ok=True)
         sync_directory(self.path)
 
     def _claim(self) -> None:
-        for name in require_free(self.path):
-            (self.path / name).unlink()
-        write_atomic(self.path / JOURNAL, msgspec.json.encode({"mediaType": _JOURNAL_TYPE}) + b"\n")
+        """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
+        found = require_free(self.path)
+        wanted, mine = journal.encode(self._layout), self.path / JOURNAL
+        self.resumes = mine.is_file() and mine.read_bytes() == wanted
+        if not self.resumes:
+            if found:
+                self._set_aside(found)
+            journal.write(mine, self._layout)
+        for name in found if self.resumes else ():
+            if not VOLUME_NAME.fullmatch(name) or not _is_plain(self.path / name):
+                (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
+        self.earlier = tuple(
+            EarlierExport(directory, layout)
+            for directory in sorted(self.path.glob(f"{EARLIER}*"))
+            if (layout := journal.read(directory / JOURNAL)) is not None
+        )
+
+    def _set_aside(self, found: Sequence[str]) -> None:
+        """Move volumes of another layout into a directory of their own, with their journal in front of them."""
+        mine = self.path / JOURNAL
+        raw = mine.read_bytes()
+        places = [self.path / f"{EARLIER}{number:02d}" for number in range(_MAX_EARLIER)]
+        begun = [place for place in places if (place / JOURNAL).is_file() and (place / JOURNAL).read_bytes() == raw]
+        free = [place for place in places if not place.exists()]
+        if not begun and not free:
+            raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
+        place = (begun or free)[0]
+        place.mkdir(exist_ok=True)
+        write_atomic(place / JOURNAL, raw)
+        for name in found:
+            if VOLUME_NAME.fullmatch(name):
+                (self.path / name).rename(place / name)
+            else:
+                (self.path / name).unlink()
+        sync_directory(place)
+        sync_directory(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierExport:
+    """Volumes of an interrupted export whose layout is no more."""
+
+    directory: Path
+    layout: Layout
+
+
+def _is_plain(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def is_begun(path: Path) -> bool:
+    """Say whether an export has begun to make an archive in a directory, and has not finished it."""
+    mine = path / JOURNAL
+    return mine.is_file() and not mine.is_symlink()
 
 
 def require_free(path: Path) -> list[str]:
@@ -76,8 +145,7 @@ def require_free(path: Path) -> list[str]:
     """
     found = sorted(entry.name for entry in path.iterdir() if _OURS.fullmatch(entry.name))
     lower = {name.lower() for name in found}
-    journal = path / JOURNAL
-    begun = journal.is_file() and not journal.is_symlink()
+    begun = is_begun(path)
     if checksums.NAME.lower() in lower or (inventory_file.NAME in lower and not begun):
         raise UsageError(
             f"{path} holds a finished archive ({', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''})",

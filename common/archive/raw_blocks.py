@@ -53,15 +53,18 @@ class RawFrameWriter:
 
     `before` and `after` are the finished frames around it (tar header, padding); they go with the first and last bytes, so
     that a small blob takes one system call. Close it when the content is complete: only then is empty content written.
+    `done`: how many bytes are there from an earlier try, whole blocks.
     """
 
-    def __init__(self, file: int, offset: int, size: int, before: bytes = b"", after: bytes = b"") -> None:
+    def __init__(self, file: int, offset: int, size: int, before: bytes = b"", after: bytes = b"", *, done: int = 0) -> None:
+        if done % BLOCK and done != size:
+            raise ValueError(f"byte {done} is inside a block")
         self._file = file
         self._offset = offset
         self._size = size
         self._before = before
         self._after = after
-        self._done = 0
+        self._done = done
 
     @property
     def room(self) -> int:
@@ -128,6 +131,27 @@ def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memo
         for number, header in enumerate(parts[::2]):
             check_block_header(header, first + number * BLOCK, size)
         yield content[max(start - first, 0) : end - first]
+
+
+def read_begun(file: int, offset: int, size: int) -> Iterator[bytes]:
+    """Give the content of a frame that may be unfinished: the blocks that have another begun behind them, and the last one.
+
+    The block that was begun last may be half written; the last block of the frame is given all the same, for the digest of
+    the whole tells. Raises OSError.
+    """
+    try:
+        if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
+            return
+        pending = b""
+        for index in range(0, max(size, 1), BLOCK):
+            place = offset + position(index) - BLOCK_HEADER_SIZE
+            check_block_header(read_exactly(file, BLOCK_HEADER_SIZE, place), index, size)
+            if pending:
+                yield pending
+            pending = read_exactly(file, min(BLOCK, size - index), place + BLOCK_HEADER_SIZE)
+        yield pending
+    except ContentError:
+        return
 
 
 def _parts(headers: memoryview, content: memoryview, length: int) -> list[memoryview]:

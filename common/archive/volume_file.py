@@ -30,20 +30,34 @@ class VolumeFile:
         self._lock = threading.Lock()
         self._file: int | None = None
 
-    def create(self, room: int) -> None:
-        """Make the file with its first entry, and reserve `room` bytes for it where the file system can. Raises OSError."""
+    def create(self, room: int, *, reserve: bool = True) -> None:
+        """Make the file with its first entry, and `reserve` its `room` where the file system can. Raises OSError."""
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            if reserve:
+                disk.preallocate(file, room)
+            disk.write_all(file, [OPENING], 0)
+        finally:
+            os.close(file)
+
+    def reopen(self, room: int) -> bool:
+        """Take up a file that an interrupted export left, and reserve its room again; False without one. Raises OSError."""
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
         try:
             disk.preallocate(file, room)
             disk.write_all(file, [OPENING], 0)
         finally:
             os.close(file)
+        return True
 
     def file(self) -> int:
-        """Return the file descriptor for writing places."""
+        """Return the file descriptor for the places."""
         with self._lock:
             if self._file is None:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW)
+                self._file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
             return self._file
 
     def settle(self) -> bool:

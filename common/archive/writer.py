@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,14 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.archive import checksums, disk, frames, inventory_file, metadata
+from common.archive import checksums, disk, frames, inventory_file, metadata, resume
+from common.archive.earlier import EarlierVolumes
 from common.archive.inventory import Encoding, Inventory, Piece
 from common.archive.layout import Layout, PlacedBlob, extent
 from common.archive.output import OutputDirectory
 from common.archive.raw_blocks import RawFrameWriter
+from common.archive.resume import Begun
 from common.archive.volume import CLOSING_SIZE, entry_name, header_frame, padding_frame
 from common.archive.volume_file import VolumeFile
-from common.content import Chunks, Written
+from common.content import Chunks, Read, Written
 from common.digest import Digest, digest_of, hex_of
 from common.errors import ContentError, InterruptedByUserError, UsageError
 from common.files import require_space, size_text, write_atomic
@@ -47,8 +49,9 @@ class ArchiveWriter:
     """Makes one archive in `directory`; a context manager and a BlobSink.
 
     Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving without `finish`
-    keeps what is there, unfinished and recognisable as such; the next export into the directory starts over. Raises
-    UsageError for a directory that cannot be taken, SpaceError when there is too little room.
+    keeps what is there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole
+    is not read from its source again, and what was begun goes on from there. Raises UsageError for a directory that cannot be
+    taken, SpaceError when there is too little room.
     """
 
     def __init__(self, directory: Path, layout: Layout, *, progress: Progress | None = None) -> None:
@@ -60,15 +63,20 @@ class ArchiveWriter:
         self._lock = threading.Lock()
         self._settled: set[Digest] = set()
         self._missing: set[Digest] = set()
+        self._doubted: set[Digest] = set()
         self._read_back: dict[int, Future[None]] = {}
         self._hashed = 0
         self._telling = False
+        self._earlier: Sequence[EarlierVolumes] = ()
         self._volumes = _volumes(directory, layout)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._output = stack.enter_context(OutputDirectory(self._directory))
-            require_space(self._directory, self._layout.size + self._layout.reserve + _HOUSEKEEPING, "the archive")
+            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout))
+            self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
+            there = sum(disk.allocated(path) for path in self._output.volumes())
+            need = self._layout.size + self._layout.reserve + _HOUSEKEEPING
+            require_space(self._directory, max(need - there, 0), "the archive")
             self._create()
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
             stack.callback(self._halt)
@@ -78,18 +86,32 @@ class ArchiveWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
+    def write(self, blob: Descriptor, read: Read) -> Written:
         """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
         placed = self._layout.blobs[blob.digest]
         if blob.digest in self._settled:
             return Written.PRESENT
-        chunks = read(0)
         if placed.encoding is Encoding.ZSTD:
-            self._write_compressed(placed, b"".join(chunks))
-        else:
-            self._write_raw(placed, chunks)
+            self._write_compressed(placed, b"".join(read(0)))
+            self._settle(placed)
+            return Written.COPIED
+        begun = self._begun(placed)
+        if not begun.complete:
+            self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
+            self._write_raw(placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
         self._settle(placed)
-        return Written.COPIED
+        return Written.PRESENT if begun.complete else Written.COPIED
+
+    def _begun(self, placed: PlacedBlob) -> Begun:
+        """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
+        if placed.descriptor.digest in self._doubted:
+            return Begun()
+        if self._output.resumes and (found := resume.begun(placed, lambda piece: self._volume(piece).file())).size:
+            return found
+        for earlier in self._earlier:
+            if earlier.move(placed.descriptor, lambda chunks: self._write_raw(placed, chunks, 0)):
+                return Begun(placed.descriptor.size, complete=True)
+        return Begun()
 
     def mark_missing(self, digest: Digest) -> None:
         """Clear the places of a blob that could not be fetched, whatever was written there; its record must say `missing`."""
@@ -134,7 +156,8 @@ class ArchiveWriter:
         for volume in self._volumes:
             room = volume.record.data_size + self._layout.reserve
             try:
-                volume.create(room)
+                if not (self._output.resumes and volume.reopen(room)):
+                    volume.create(room, reserve=not self._earlier)
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
@@ -152,10 +175,11 @@ class ArchiveWriter:
         header = header_frame(entry_name(placed.descriptor.digest), size)
         disk.write_all(self._volume(piece).file(), [header, frame, padding_frame(size)], extent(piece)[0])
 
-    def _write_raw(self, placed: PlacedBlob, chunks: Chunks) -> None:
+    def _write_raw(self, placed: PlacedBlob, chunks: Chunks, done: int) -> None:
+        """Write content from byte `done` on, which begins a block or a piece."""
         size = placed.descriptor.size
-        targets = iter([self._target(placed, number) for number in range(len(placed.pieces))])
-        target, done = next(targets), 0
+        targets = iter(self._targets(placed, done))
+        target = next(targets)
         for chunk in chunks:
             rest = memoryview(chunk)
             done += len(rest)
@@ -171,11 +195,17 @@ class ArchiveWriter:
             raise ContentError(f"{placed.descriptor.digest}: {done} bytes came, planned were {size}")
         target.close()
 
-    def _target(self, placed: PlacedBlob, number: int) -> RawFrameWriter:
-        piece = placed.pieces[number]
-        name = entry_name(placed.descriptor.digest, number + 1, len(placed.pieces))
-        before, after = header_frame(name, piece.size), padding_frame(piece.size)
-        return RawFrameWriter(self._volume(piece).file(), piece.offset, piece.size, before, after)
+    def _targets(self, placed: PlacedBlob, done: int) -> list[RawFrameWriter]:
+        """Return the writers of the pieces that are not complete yet."""
+        writers, start = [], 0
+        for number, piece in enumerate(placed.pieces, 1):
+            if start + piece.size > done or number == len(placed.pieces):
+                name = entry_name(placed.descriptor.digest, number, len(placed.pieces))
+                around = header_frame(name, piece.size), padding_frame(piece.size)
+                file = self._volume(piece).file()
+                writers.append(RawFrameWriter(file, piece.offset, piece.size, *around, done=max(done - start, 0)))
+            start += piece.size
+        return writers
 
     def _volume(self, piece: Piece) -> VolumeFile:
         return self._volumes[piece.volume - 1]

@@ -13,7 +13,7 @@ from common.archive.layout import Layout, PlannedBlob, plan_layout
 from common.archive.reader import Archive
 from common.archive.writer import ArchiveWriter, FinishedArchive
 from common.content import Chunk, Chunks
-from common.digest import Digest, digest_of
+from common.digest import Digest, Hasher, digest_of
 from common.oci import media_types
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import encode
@@ -31,10 +31,10 @@ def described(content: bytes, media_type: str = media_types.OCI_LAYER_GZIP) -> D
     return Descriptor(media_type, digest_of(content), len(content))
 
 
-def chunks_of(content: bytes, step: int = 100_000) -> Callable[[int], Chunks]:
+def chunks_of(content: bytes, step: int = 100_000) -> Callable[..., Chunks]:
     """Return a `read` as sinks get it."""
 
-    def read(start: int = 0) -> Iterable[Chunk]:
+    def read(start: int = 0, _prefix: Hasher | None = None) -> Iterable[Chunk]:
         return iter([content[at : at + step] for at in range(start, len(content), step)])
 
     return read

@@ -1,0 +1,63 @@
+"""How far an interrupted export got with a blob: what of it lies in its places, told by the places themselves.
+
+Nothing is taken on trust. The blocks that were begun are read and hashed; a blob is complete when its digest says so, and else
+goes on from the last block that is surely whole. After a loss of power any block may be wrong: then the digest is wrong in
+the end, and the blob is fetched from its beginning (ADR 0010).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.archive.disk import read_exactly
+from common.archive.inventory import Piece
+from common.archive.layout import PlacedBlob, extent
+from common.archive.raw_blocks import read_begun
+from common.archive.volume import entry_name, header_frame, padding_frame
+from common.digest import Hasher
+from common.errors import ContentError
+
+
+@dataclass(slots=True)
+class Begun:
+    """The first `size` bytes of a blob are in their places; `hasher` has taken them in. `complete`: that is all of it."""
+
+    size: int = 0
+    hasher: Hasher = field(default_factory=Hasher)
+    complete: bool = False
+
+
+def begun(placed: PlacedBlob, file: Callable[[Piece], int]) -> Begun:
+    """Return what is there of a blob in raw frames. `file` gives the descriptor of a piece's volume. Raises OSError."""
+    found = Begun()
+    for number, piece in enumerate(placed.pieces, 1):
+        if not _has_header(placed, number, piece, file(piece)):
+            break
+        before = found.size
+        for chunk in read_begun(file(piece), piece.offset, piece.size):
+            found.hasher.update(chunk)
+            found.size += len(chunk)
+        if found.size - before < piece.size:
+            break
+    if found.size < placed.descriptor.size:
+        return found
+    found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, file)
+    return found if found.complete else Begun()
+
+
+def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> bool:
+    wanted = header_frame(entry_name(placed.descriptor.digest, number, len(placed.pieces)), piece.size)
+    return _is_there(file, wanted, extent(piece)[0])
+
+
+def _ends(placed: PlacedBlob, file: Callable[[Piece], int]) -> bool:
+    """Say whether the padding behind each piece is there too; it is the last thing to be written."""
+    return all(_is_there(file(piece), padding_frame(piece.size), piece.offset + piece.stored) for piece in placed.pieces)
+
+
+def _is_there(file: int, wanted: bytes, offset: int) -> bool:
+    try:
+        return read_exactly(file, len(wanted), offset) == wanted
+    except ContentError:
+        return False

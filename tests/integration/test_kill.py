@@ -1,0 +1,172 @@
+"""kill -9 at random instants of `create` and `push`; run again to the end, nothing is lost and nothing brought twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+
+from common.archive import journal
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from common.registry.settings import RegistrySettings
+from tests.fakes import sources
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.commands import BIN, run
+from tests.fakes.servers import docker_registry
+
+pytestmark = pytest.mark.integration
+PACKAGE = "openshift-cert-manager-operator"
+KILLS = 5
+EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
+_LINE = re.compile(r'"(\w+) (/v2/\S*) HTTP/1\.1" (\d+) \d+ "[^"]*" "hub-airgap"')
+
+
+def lines(server, since=0):
+    found = [_LINE.search(line) for line in server.log.read_text().splitlines()]
+    return [(match[1], unquote(match[2]), int(match[3])) for match in found if match][since:]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A source registry, an archive made without disturbance, and how long that took."""
+    home = tmp_path_factory.mktemp("kill")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000)
+    with docker_registry(home, name="source") as source:
+        content.seed(f"http://{source.host}")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        began = time.monotonic()
+        done = run("hub-export", *create(home, home / "whole"), env=EPOCH)
+        assert done.status == 0, done.stderr
+        yield home, source, time.monotonic() - began
+
+
+def create(home, output):
+    return [
+        *("create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--volume-size", "8MiB"),
+        *("--signatures", "ignore", "--registries-conf", str(home / "registries.conf"), "--output", str(output)),
+    ]
+
+
+def killed(command, after_s):
+    """Run a command and kill it, unless it was quicker."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+def complete(output):
+    """Return the digests whose bytes are all in their places, by the formula of the format alone."""
+    layout = journal.read(output / journal.NAME)
+    found = set()
+    for digest, placed in layout.blobs.items() if layout else ():
+        content = b""
+        for piece in placed.pieces:
+            volume = output / layout.volumes[piece.volume - 1].name
+            raw = volume.read_bytes()[piece.offset : piece.offset + piece.stored] if volume.exists() else b""
+            for start in range(14, len(raw), 131_075):
+                content += raw[start + 3 : start + 131_075]
+        if placed.encoding == "raw" and f"sha256:{hashlib.sha256(content).hexdigest()}" == digest:
+            found.add(digest)
+    stored = output / "hub-export.catalogs/sha256"
+    found.update(f"sha256:{path.name}" for path in stored.glob("*") if re.fullmatch("[0-9a-f]{64}", path.name))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path, seed):
+    home, source, needed_s = world
+    chance = random.Random(seed)
+    output = tmp_path / "out"
+    kills = 0
+    while kills < KILLS:
+        before, had = len(lines(source)), complete(output)
+        status = killed([str(BIN / "hub-export"), *create(home, output)], chance.uniform(0.2, 1.0) * needed_s)
+        fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
+        assert not fetched & had, "what was whole was fetched again"
+        kills += 1
+        if status == 0:
+            break
+    if (output / "SHA256SUMS").exists():
+        assert not (output / "hub-export.journal").exists()
+    else:
+        before, had = len(lines(source)), complete(output)
+        done = run("hub-export", *create(home, output), env=EPOCH)
+        assert done.status == 0, done.stderr
+        fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
+        assert not fetched & had, "what was whole was fetched again"
+    whole, again = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (home / "whole", output))
+    assert whole.keys() == again.keys()
+    assert whole == again
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_push_killed_again_and_again_ends_in_a_complete_registry(world, tmp_path, seed):
+    home, _, needed_s = world
+    chance = random.Random(seed)
+    with docker_registry(tmp_path) as mirror:
+        push = ["push", str(home / "whole"), "--registry", mirror.host, "--insecure", mirror.host, "--format", "json"]
+        for _ in range(KILLS):
+            killed([str(BIN / "hub-import"), *push], chance.uniform(0.2, 0.8) * needed_s)
+        done = run("hub-import", *push)
+        assert done.status == 0, done.stderr
+        assert done.json["ok"] is True
+        inventory = json.loads((home / "whole/inventory.json").read_bytes())
+        settings = RegistrySettings(insecure=frozenset({mirror.host}))
+        with RegistryClient(settings) as client:
+            for image in inventory["images"]:
+                repository = Reference(mirror.host, Reference.parse(image["source"]).repository)
+                document = client.document(repository.pinned(image["digest"]))
+                assert document.digest == image["digest"]
+                for digest in needs(inventory, image["digest"]):
+                    record = inventory["blobs"][digest]
+                    assert client.has_blob(repository, digest), record
+        written = Counter(
+            (path.partition("/blobs/")[0], path.partition("digest=")[2])
+            for method, path, status in lines(mirror)
+            if method == "PUT" and "/blobs/uploads/" in path and status == 201
+        )
+        assert set(written.values()) <= {1}, "a blob that was there was sent again"
+
+
+def needs(inventory, digest):
+    record = inventory["manifests"][digest]
+    yield from record.get("blobs", ())
+    for child in record.get("manifests", ()):
+        yield from needs(inventory, child)
+
+
+def test_another_image_set_takes_over_what_is_there(world, tmp_path):
+    home, source, needed_s = world
+    output = tmp_path / "out"
+    for share in (0.7, 0.8, 0.9):
+        killed([str(BIN / "hub-export"), *create(home, output)], share * needed_s)
+        if complete(output):
+            break
+    had = complete(output)
+    before = len(lines(source))
+    smaller = [each for each in create(home, output) if each != "--full"] + ["--heads"]
+    smaller = [each for each in smaller if each not in ("--package", PACKAGE)]
+    done = run("hub-export", *smaller, "--package", f"{PACKAGE}:stable-v1", env=EPOCH)
+    if done.status == 2:
+        smaller.remove("--heads")
+        done = run("hub-export", *smaller, "--package", f"{PACKAGE}:stable-v1", env=EPOCH)
+    assert done.status == 0, done.stderr
+    fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
+    assert not fetched & had
+    assert run("hub-import", "verify", output).status == 0
+    left = {path.name for path in output.iterdir() if not path.name.startswith("volume-")}
+    assert left == {"SHA256SUMS", "inventory.json"}
+    assert msgspec.json.decode((output / "inventory.json").read_bytes())["problems"] == []
