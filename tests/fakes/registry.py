@@ -183,10 +183,15 @@ class FakeRegistry:
 
     # For the handlers.
 
-    def take_fault(self, method: str, path: str) -> Fault | None:
+    def take_fault(self, method: str, path: str, length: int = 0) -> Fault | None:
         with self.lock:
             for fault in self._faults:
-                if fault.times > 0 and fault.method in ("*", method) and fault.part in path:
+                if (
+                    fault.times > 0
+                    and length >= fault.read_before_drop
+                    and fault.method in ("*", method)
+                    and fault.part in path
+                ):
                     if fault.skip > 0:
                         fault.skip -= 1
                         continue

@@ -44,6 +44,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     drop: bool = False  # no answer at all
+    read_before_drop: int = 0  # of the request's body; requests with less of it pass
     cut_after: int | None = None  # of the body, then the connection is reset
     end_after: int | None = None  # of the body, which is all there is: a truthful, short answer
     flip: bool = False  # right length, wrong bytes
@@ -124,8 +125,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.answer(413, b"<html>too large</html>")
             return
-        self.fault = self.registry.take_fault(self.command, self.entry.path)
+        self.fault = self.registry.take_fault(self.command, self.entry.path, length)
         if self.fault and self.fault.drop:
+            self.rfile.read(self.fault.read_before_drop)
             self._reset()
             return
         self.entry.body = self.rfile.read(length)

@@ -155,6 +155,29 @@ def test_a_token_server_that_is_gone(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_registry_that_goes_away_for_good_costs_its_own_images_alone(source, tmp_path):
+    """Its blobs break off and then every connection is reset; what comes from elsewhere is complete."""
+    with FakeRegistry(tls=False) as other:
+        reference = other.add_image("org/else", PLAIN, tag="v1")
+        source.fault("GET", BLOB, cut_after=CUT)
+        source.fault("*", "/blobs/", drop=True, times=10_000, skip=1)
+        done = run(
+            *("hub-export", "create", "--image", f"{source.host}/org/app:v1", "--image", str(reference), "--ca", source.ca),
+            *("--insecure", other.host, "--authfile", auth(tmp_path, source.host), "--output", tmp_path / "out"),
+            *("--format", "json", "--signatures", "ignore"),
+        )
+    assert done.status == 3, done.stderr
+    (problem,) = done.json["problems"]
+    assert (problem["code"], problem["subject"]) == ("blob-unavailable", f"{source.host}/org/app:v1")
+    assert "connection broken" in problem["message"]
+    inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
+    assert {each["source"]: each["complete"] for each in inventory["images"]} == {
+        f"{source.host}/org/app:v1": False,
+        str(reference): True,
+    }
+    assert run("hub-import", "verify", tmp_path / "out").status == 0
+
+
 @pytest.fixture
 def archive(source, tmp_path):
     assert create(source, tmp_path).status == 0
@@ -174,7 +197,8 @@ def arrived(mirror):
 @pytest.mark.parametrize(
     ("method", "part", "fault"),
     [
-        pytest.param("PUT", "/blobs/uploads/", {"drop": True}, id="cut mid-upload"),
+        pytest.param("PUT", "/blobs/uploads/", {"drop": True, "read_before_drop": CUT}, id="cut mid-upload"),
+        pytest.param("PUT", "/blobs/uploads/", {"drop": True}, id="closing PUT lost"),
         pytest.param("PUT", "/blobs/uploads/", {"lose_answer": True, "times": 2}, id="closing PUT done, answer lost"),
         pytest.param("POST", "/blobs/uploads/", {"lose_answer": True}, id="session opened, answer lost"),
         pytest.param("PUT", "/blobs/uploads/", {"status": 401}, id="401 at the closing PUT"),
@@ -232,5 +256,19 @@ def test_a_repository_that_refuses_does_not_stop_the_others_and_the_next_push_br
         assert "v1" not in mirror.repositories["org/app"].tags
         assert any("may not write" in each["message"] for each in pushed.json["problems"])
         fault.times = 0
+        assert push(mirror, tmp_path).status == 0
+        arrived(mirror)
+
+
+def test_a_mirror_that_goes_away_for_good_gets_no_tag_and_the_next_push_brings_all(archive, tmp_path):
+    with FakeRegistry(tls=True, auth="basic") as mirror:
+        gone = mirror.fault("*", "/blobs/", drop=True, times=10_000)
+        pushed = push(mirror, tmp_path)
+        assert pushed.status == 5, pushed.stderr
+        assert pushed.json["ok"] is False
+        assert {problem["code"] for problem in pushed.json["problems"]} == {"push-failed"}
+        assert all("connection broken" in problem["message"] for problem in pushed.json["problems"])
+        assert not any(held.tags for held in mirror.repositories.values()), "no image without its blobs"
+        gone.times = 0
         assert push(mirror, tmp_path).status == 0
         arrived(mirror)
