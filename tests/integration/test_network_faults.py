@@ -52,10 +52,10 @@ def create(registry, folder):
     )
 
 
-def push(registry, folder):
+def push(registry, folder, *arguments):
     return run(
         *("hub-import", "push", folder / "out", "--registry", registry.host, "--ca", registry.ca),
-        *("--authfile", auth(folder, registry.host), "--format", "json"),
+        *("--authfile", auth(folder, registry.host), "--format", "json", *arguments),
     )
 
 
@@ -263,7 +263,7 @@ def test_a_repository_that_refuses_does_not_stop_the_others_and_the_next_push_br
 def test_a_mirror_that_goes_away_for_good_gets_no_tag_and_the_next_push_brings_all(archive, tmp_path):
     with FakeRegistry(tls=True, auth="basic") as mirror:
         gone = mirror.fault("*", "/blobs/", drop=True, times=10_000)
-        pushed = push(mirror, tmp_path)
+        pushed = push(mirror, tmp_path, "--jobs", "16")
         assert pushed.status == 5, pushed.stderr
         assert pushed.json["ok"] is False
         assert {problem["code"] for problem in pushed.json["problems"]} == {"push-failed"}
