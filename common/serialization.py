@@ -26,6 +26,8 @@ _MAX_NODES = 20_000_000  # values of a document, its aliases written out
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
+# What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class DocumentError(UsageError):
@@ -197,7 +199,7 @@ def decode_json(raw: bytes, kind: type[T], where: str) -> T:
     """Decode JSON into a msgspec type. Raises DocumentError."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise DocumentError(f"{where}: {error}") from error
 
 

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 
 from common.content import BlobSink, BlobSource, Chunks, Written, verified
 from common.digest import Hasher
-from common.errors import ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.errors import (
+    ContentError,
+    HubError,
+    InterruptedByUserError,
+    RegistryUnreachableError,
+    SpaceError,
+    UsageError,
+)
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.progress import Progress, Silent
 
 _LOG = logger(__name__)
+GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
 _AHEAD = 4  # futures waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
 
@@ -42,18 +50,32 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
 
-    Raises SpaceError when the file system of the sink fills up and UsageError for settings that make no sense, since then
-    every further blob would fail too, and passes KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing
-    the iterator does the same.
+    Raises RegistryUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is gone costs a night, and the
+    next run goes on. Raises SpaceError when the file system of the sink fills up and UsageError for settings that make no
+    sense, since then every further blob would fail too, and passes KeyboardInterrupt on; all stop the running blobs at their
+    next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="copy")
     try:
-        yield from _bounded(pool, loop.one, blobs, jobs * _AHEAD)
+        yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD))
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Pass outcomes on until too many in a row tell of a host that is gone."""
+    row = 0
+    for outcome in outcomes:
+        row = row + 1 if isinstance(outcome.error, RegistryUnreachableError) else 0
+        if row >= GIVE_UP and outcome.error is not None:
+            raise RegistryUnreachableError(
+                f"given up after {row} blobs in a row: {outcome.error.message}",
+                hint="Run the same command again when it is back: it goes on where it stopped.",
+            )
+        yield outcome
 
 
 def _bounded(

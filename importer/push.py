@@ -92,7 +92,7 @@ def push(
     contents, tally = Contents(archive.inventory), _Tally()
     complete = [image for image in images if image.record.complete]
     with workers(jobs, "push") as pool:
-        todo = _absent(complete, client, pool, tally)
+        todo, present = _looked_up(complete, client, pool, tally)
         sink = RegistrySink(client, contents.places(todo))
         blobs = contents.blobs(todo)
         absent = _not_at_hand(blobs, archive, pool, there=contents.asker(todo, client), tally=tally)
@@ -120,7 +120,7 @@ def push(
         problems=tuple(tally.problems),
         exit_code=first_of(tally.codes),
         images=len(complete),
-        images_present=len(complete) - len(todo),
+        images_present=present,
         images_left_out=left_out,
     )
 
@@ -131,10 +131,10 @@ def _left_out(inventory: Inventory) -> list[Problem]:
     return [problem for problem in inventory.problems if problem.subject in incomplete]
 
 
-def _absent(
+def _looked_up(
     images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: _Tally
-) -> list[MappedImage]:
-    """Return the images that the mirror does not have under all of their tags."""
+) -> tuple[list[MappedImage], int]:
+    """Return the images that the mirror does not have under all of their tags, and how many it has."""
 
     def there(image: MappedImage) -> bool | HubError:
         try:
@@ -145,13 +145,15 @@ def _absent(
         except HubError as error:
             return error
 
-    absent = []
+    absent, present = [], 0
     for image, answer in zip(images, pool.map(there, images), strict=True):
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
-        elif not answer:
+        elif answer:
+            present += 1
+        else:
             absent.append(image)
-    return absent
+    return absent, present
 
 
 def _not_at_hand(

@@ -15,6 +15,7 @@ from common.archive.layout import Layout, PlacedBlob
 from common.errors import ContentError
 from common.files import write_atomic
 from common.log import logger
+from common.serialization import UNDECODABLE
 
 NAME = "hub-export.journal"
 MAX_SIZE = 1024 * 1024 * 1024
@@ -44,7 +45,7 @@ def read(path: Path) -> Layout | None:
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
         journal = msgspec.json.decode(raw, type=_Journal)
-    except (OSError, msgspec.DecodeError, RecursionError, ContentError) as error:
+    except (OSError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None
     if journal.media_type != _TYPE:

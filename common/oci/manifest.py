@@ -15,6 +15,7 @@ from common.digest import Digest, digest_of, parse_digest
 from common.errors import ContentError
 from common.oci import media_types
 from common.oci.descriptor import MAX_SIZE, Descriptor
+from common.serialization import UNDECODABLE
 
 MAX_MANIFEST_SIZE = 16 * 1024 * 1024
 MAX_CHILDREN = 10_000
@@ -102,7 +103,7 @@ def parse(raw: bytes, media_type: str = "") -> Document:
 def _decode(raw: bytes, digest: Digest) -> _Wire:
     try:
         return msgspec.json.decode(raw, type=_Wire)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ContentError(f"{digest}: not a manifest: {error}") from error
 
 
@@ -154,7 +155,7 @@ def parse_config(raw: bytes) -> ImageConfig:
     """Read an image config. Raises ContentError."""
     try:
         return msgspec.json.decode(raw, type=ImageConfig)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ContentError(f"{digest_of(raw)}: not an image config: {error}") from error
 
 

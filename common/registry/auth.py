@@ -21,6 +21,7 @@ from common.registry.credentials import Credential, Credentials
 from common.registry.hosts import Hosts
 from common.registry.refusal import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
 from common.registry.settings import Clock
+from common.serialization import UNDECODABLE
 
 DEFAULT_LIFE_S = 60.0
 MAX_LIFE_S = 24 * 3600.0
@@ -120,6 +121,8 @@ class Auth:
             request = _ask(realm, challenge.service, scopes, credential)
         asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
         response = self._send(request, asking)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise wrong_credentials(question) if credential else no_credentials(question)
         if response.status_code != httpx.codes.OK:
             error = refused(asking, response, response.content)
             raise Trouble(error) if response.status_code in PASSING else _about_token(error, response.status_code)
@@ -167,7 +170,7 @@ def _refresh(realm: httpx.URL, service: str, scopes: tuple[str, ...], identity_t
 def _read(response: httpx.Response, asked_s: float, question: Question) -> _Token:
     try:
         answer = msgspec.json.decode(response.content, type=_Answer)
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         answer = _Answer()
     token = answer.token or answer.access_token
     if not token or not token.isascii() or not token.isprintable():

@@ -27,8 +27,10 @@ from common.registry.download import Download
 from common.registry.exchange import Call, Exchange, joined
 from common.registry.hosts import load_hosts
 from common.registry.referrers import Referrers
+from common.registry.refusal import PASSING
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import Uploader
+from common.serialization import UNDECODABLE
 
 MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
@@ -89,7 +91,9 @@ class RegistryClient:
         try:
             call = replace(_manifest_call("HEAD", reference), accept=frozenset({403, 404, 405}))
             answer = self._exchange.ask(call)
-        except RegistryRefusedError:
+        except RegistryRefusedError as error:
+            if error.status in PASSING:
+                raise  # a host in trouble is not asked twice as much
             return self._document_descriptor(reference)
         if answer.status == httpx.codes.NOT_FOUND:
             return None
@@ -246,6 +250,6 @@ def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | Non
 def _tags(body: bytes, repository: Reference) -> list[str]:
     try:
         found = msgspec.json.decode(body, type=_Tags).tags or []
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
     return [tag for tag in found if is_tag(tag)]

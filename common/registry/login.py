@@ -21,7 +21,7 @@ from common.reference import is_host, is_repository
 from common.registry.client import RegistryClient
 from common.registry.credentials import MAX_FILE, Credential, run_helper, runtime_file
 from common.registry.settings import RegistrySettings
-from common.serialization import pretty_json
+from common.serialization import UNDECODABLE, pretty_json
 
 
 def login(settings: RegistrySettings, place: str, credential: Credential) -> str:
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Name another with --authfile.") from error
     try:
         document = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise UsageError(f"{path}: {error}", hint="Mend it, or name another with --authfile.") from error
     _auths(document, path)
     return document

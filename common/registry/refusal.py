@@ -18,6 +18,7 @@ from urllib3.exceptions import NameResolutionError, ProxyError
 
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.log import SECRETS
+from common.serialization import UNDECODABLE
 
 MAX_ERROR_BODY = 64 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
@@ -75,7 +76,7 @@ def _own_words(body: bytes) -> tuple[str, str]:
     try:
         details = msgspec.json.decode(body, type=_Details).errors
         code, text = (details[0].code, details[0].message) if details else ("", "")
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         code, text = "", "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")
     return _clean(code)[:64], _clean(text)
 
@@ -166,6 +167,12 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
         QUICK_TRIES,
     ),
     ((ConnectionRefusedError,), "connection refused", "Is the registry running, and is the port of {host} right?", QUICK_TRIES),
+    (
+        (ConnectionResetError, BrokenPipeError),
+        "connection reset",
+        "Run again; what is done is kept. A proxy or firewall on the way may limit size or time.",
+        TRIES,
+    ),
     ((httpx.ConnectTimeout,), "no answer in time while connecting", "Check the route and the firewall.", QUICK_TRIES),
     ((httpx.TimeoutException,), "no answer in time", "Registry or network are slow: run again; what is done is kept.", TRIES),
 )
@@ -190,7 +197,8 @@ def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, s
     if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
         return f"its certificate is for another name: {error.verify_message}", "Use the name in the certificate.", 1
     if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
-        return f"its certificate: {error.verify_message}", "Renew it, or set this machine's clock.", 1
+        state = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
+        return f"its certificate {state}", "Renew it, or set this machine's clock.", 1
     why = f"its certificate is not trusted: {error.verify_message}"
     return why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.", 1
 

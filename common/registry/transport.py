@@ -134,7 +134,8 @@ def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
     parts = urlsplit(proxy)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
-            f"proxy {SECRETS.mask(proxy)!r} is not usable", hint="Wanted: http://host:port in HTTPS_PROXY or HTTP_PROXY."
+            "the proxy is not usable (its value may hold a password and is not shown)",
+            hint="Wanted: http://host:port in HTTPS_PROXY or HTTP_PROXY; characters like / and @ of a password as %2F and %40.",
         )
     headers = None
     if parts.username:

@@ -26,7 +26,7 @@ class Trust:
 
 
 def trust_for(settings: RegistrySettings, host: str, *, insecure: bool) -> Trust:
-    """Collect what is known of `host[:port]`. Raises UsageError for a client certificate without its key."""
+    """Collect what is known of `host[:port]`. Raises UsageError for a client certificate or key without the other."""
     authorities = [settings.ca] if settings.ca else []
     client = None
     for directory in _directories(settings, host):
@@ -36,6 +36,9 @@ def trust_for(settings: RegistrySettings, host: str, *, insecure: bool) -> Trust
             if not key.is_file():
                 raise UsageError(f"{certificate}: there is no {key.name} beside it", hint="Put the client's key there.")
             client = client or (certificate, key)
+        for key in sorted(directory.glob("*.key")):
+            if not key.with_suffix(".cert").is_file():
+                raise UsageError(f"{key}: there is no {key.stem}.cert beside it", hint="Put the client's certificate there.")
     return Trust(not insecure, tuple(authorities), client)
 
 

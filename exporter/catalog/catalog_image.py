@@ -22,6 +22,7 @@ from common.errors import CatalogError, NotACatalogError, UsageError
 from common.oci import media_types
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import Index, Manifest, encode, parse
+from common.serialization import UNDECODABLE
 from exporter.catalog.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
 
 DIRECTORY = "/configs"
@@ -143,7 +144,7 @@ def rebuild(manifest: Manifest, config: bytes, layer: bytes, directory: str) -> 
     """
     try:
         return _rebuilt(manifest, config, layer, directory)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CatalogError(f"catalog image {manifest.digest}: its manifest or config cannot be read: {error}") from error
 
 
@@ -206,7 +207,7 @@ def _fields(raw: bytes | msgspec.Raw, what: str) -> Fields:
     """Return the fields of an object, each as written; none for null."""
     try:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise CatalogError(f"the catalog image's {what} cannot be read: {error}") from error
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from common.errors import CatalogError, UsageError
 from common.reference import Reference
+from common.serialization import UNDECODABLE
 from exporter.catalog.model import (
     BUNDLE,
     BUNDLE_OBJECT,
@@ -152,7 +153,7 @@ def _values(bundle: Bundle) -> Iterator[PackageValue]:
         if one.type == PACKAGE:
             try:
                 yield msgspec.json.decode(one.value, type=PackageValue)
-            except (msgspec.DecodeError, RecursionError):
+            except UNDECODABLE:
                 continue
 
 

@@ -105,7 +105,7 @@ def test_certificate_for_another_name(attempt, mirror):
 
 def test_certificate_expired(attempt, mirror):
     registry = mirror(tls=True, certificate_until=datetime(2020, 1, 1, tzinfo=UTC))
-    why, hint = "its certificate: certificate has expired", "Renew it, or set this machine's clock."
+    why, hint = "its certificate has expired", "Renew it, or set this machine's clock."
     said(attempt(registry.host, "--ca", registry.ca), attempt, registry.host, why, hint)
 
 
