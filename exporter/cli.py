@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.callback()(version_option)
+
+
+class Algorithm(StrEnum):
+    """How keys sign; a copy of the words, for --help has no time for cryptography."""
+
+    ED25519 = "ed25519"
+    ECDSA_P256 = "ecdsa-p256"
+
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -161,14 +170,32 @@ def create(
     volume_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
     ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
+    ] = None,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media."""
+    from common.archive.signature import Signer
     from exporter import listing, workflow
 
-    settings = selection.settings(registry, directory, volume_size)
+    settings = replace(selection.settings(registry, directory, volume_size), signer=Signer.load(sign) if sign else None)
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
     return workflow.outcome(inventory.problems, strict=settings.strict)
+
+
+@command(app)
+def keygen(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="NAME.key and NAME.pub are made.")],
+    algorithm: Annotated[Algorithm, typer.Option(help="ecdsa-p256 for hosts in FIPS mode.")] = Algorithm.ED25519,
+) -> ExitCode:
+    """Make a key pair: the private key signs archives here, the public one goes to the other side by a way that is trusted."""
+    from common.archive import signature
+
+    private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
+    made = signature.make_keys(private, public, signature.Algorithm(algorithm))
+    print(f"{private}: keep it, and keep it secret\n{public}: {made.fingerprint}")
+    return ExitCode.DONE
 
 
 add_login(app)

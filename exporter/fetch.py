@@ -69,7 +69,8 @@ def fetch(plan: ExportPlan, settings: ExportSettings, media: Media) -> Inventory
         lost = _copy(plan, settings, media, writer)
         inventory = _inventory(plan, settings, layout, lost)
         manifests = {digest: document.raw for digest, document in plan.documents.items()}
-        writer.finish(inventory, manifests, index_json(inventory.images, inventory.manifests))
+        index = index_json(inventory.images, inventory.manifests)
+        writer.finish(inventory, manifests, index, sign=settings.signer.sign if settings.signer else None)
     return inventory
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.settings import RegistrySettings
 from exporter.imageset import ImageSet
+
+if TYPE_CHECKING:
+    from common.archive.signature import Signer
 
 FAT32_BYTES = 4 * 1024**3 - 1
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}
@@ -37,3 +41,4 @@ class ExportSettings:
     jobs: int = 6
     strict: bool = False
     signatures: SignaturePolicy = SignaturePolicy.CARRY
+    signer: Signer | None = None

@@ -34,11 +34,16 @@ class ArchiveOptions:
         list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files.")
     ]
 
-    def open(self) -> Archive:
-        """Open it."""
-        from common.archive.reader import Archive
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
+    ] = None
 
-        return Archive.open(self.archive)
+    def open(self, *, trusted: bool = True) -> Archive:
+        """Open it. With a key, raises ArchiveUntrustedError unless it is signed, or `trusted` is False."""
+        from common.archive.reader import Archive
+        from common.archive.signature import Verifier
+
+        return Archive.open(self.archive, Verifier.load(self.key) if self.key else None, trusted=trusted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,8 @@ def verify(
     from importer import listing, workflow
 
     progress = output.begin()
-    result = workflow.check(archive.open(), quick=quick, jobs=jobs, progress=progress)
+    opened = archive.open(trusted=False)
+    result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
     output.emit(result.document(), lambda: listing.verify_table(result))
     return ExitCode.DONE if result.ok else ExitCode.ARCHIVE
 

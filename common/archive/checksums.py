@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from common.errors import ContentError
 
 NAME = "SHA256SUMS"
+SIGNATURE_NAME = "SHA256SUMS.sig"
 MAX_SIZE = 64 * 1024 * 1024
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]{0,200})", re.ASCII)
 

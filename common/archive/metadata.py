@@ -41,11 +41,15 @@ class Region:
         return sum(map(len, self.frames))
 
 
-def build(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_json: bytes) -> Region:
-    """Return the region: index, manifests in the given order, inventory. Same input, same bytes."""
+def build(
+    index_json: bytes, manifests: Mapping[Digest, bytes], inventory_json: bytes, signature: bytes | None = None
+) -> Region:
+    """Return the region: index, manifests in the given order, inventory, its signature. Same input, same bytes."""
     before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
     content = frames.compress(inventory_json)
     rest = bytes(padding(len(inventory_json)))
+    if signature is not None:
+        rest += tar_header(SIGNATURE_NAME, len(signature)) + padded(signature)
     after = [frames.compress(rest)] if rest else []
     return Region((*before, content, *after), sum(map(len, before)), len(content))
 

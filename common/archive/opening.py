@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from common.archive import checksums, frames, inventory_file
@@ -16,12 +17,24 @@ from common.archive.disk import read_exactly
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.metadata import SIGNATURE_NAME
 from common.archive.output import JOURNAL
-from common.archive.volume import FOOTER_SIZE, VOLUME_NAME, Footer
+from common.archive.signature import MAX_SIGNATURE, Verifier
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, TAR_BLOCK, VOLUME_NAME, Footer
 from common.digest import Digest, digest_of
-from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, UsageError
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
+_LOOKED_AT = 16  # volumes that are asked for a signature where no file has it
+_TAIL = 8 * TAR_BLOCK  # what may stand behind the inventory: padding, and the entry of the signature
 _AGAIN = "Copy it again from where the archive was made."
+
+
+class SignatureState(StrEnum):
+    """What is known of the signature over an inventory."""
+
+    VALID = "valid"
+    ABSENT = "absent"
+    INVALID = "invalid"
+    UNCHECKED = "unchecked"  # there is one, and no key was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +48,14 @@ class FoundVolume:
 
 @dataclass(frozen=True, slots=True)
 class FoundArchive:
-    """The parts at hand: `volumes` by number; `signed`: a signature lies beside the inventory."""
+    """The parts at hand: `volumes` by number; `signature`: what is known of that of the inventory."""
 
     inventory: Inventory
     digest: Digest
     volumes: Mapping[int, FoundVolume]
     checksums: tuple[Path, ...]
-    signed: bool
+    signature: SignatureState
+    trusted: bool = True  # no key was given, or the signature is its own
 
 
 @dataclass(slots=True)
@@ -51,11 +65,14 @@ class _Files:
     volumes: list[Path] = field(default_factory=list)
     inventories: list[Path] = field(default_factory=list)
     checksums: list[Path] = field(default_factory=list)
-    signed: bool = False
+    signatures: list[Path] = field(default_factory=list)
 
 
-def find(paths: Sequence[Path]) -> FoundArchive:
+def find(paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = True) -> FoundArchive:
     """Find the archive in directories and volume files.
+
+    With `key` the inventory is believed only under its signature: ArchiveUntrustedError is raised before anything in it is
+    looked at, unless `trusted` is False, which only notes it.
 
     Raises UsageError when there is nothing, ArchiveIncompleteError for an export that never finished, ArchiveDamagedError when
     no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
@@ -70,8 +87,18 @@ def find(paths: Sequence[Path]) -> FoundArchive:
         )
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
+    signature = _judged(raw, files.signatures, volumes, key)
+    if key is not None and trusted and signature is not SignatureState.VALID:
+        raise _untrusted(where, signature, key)
     digest, inventory = digest_of(raw), inventory_file.decode(raw, where)
-    return FoundArchive(inventory, digest, _sorted(volumes, inventory, digest, where), tuple(files.checksums), files.signed)
+    return FoundArchive(
+        inventory,
+        digest,
+        _sorted(volumes, inventory, digest, where),
+        tuple(files.checksums),
+        signature,
+        trusted=key is None or signature is SignatureState.VALID,
+    )
 
 
 def _look(path: Path, files: _Files) -> None:
@@ -95,7 +122,7 @@ def _look_into(directory: Path, files: _Files) -> None:
     files.volumes += [path for path in here if VOLUME_NAME.fullmatch(path.name)]
     files.inventories += [path for path in here if path.name == inventory_file.NAME]
     files.checksums += [path for path in here if path.name == checksums.NAME]
-    files.signed |= SIGNATURE_NAME in names
+    files.signatures += [path for path in here if path.name == SIGNATURE_NAME]
 
 
 def _volume(path: Path) -> FoundVolume:
@@ -132,6 +159,48 @@ def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[s
         f"{first.path}: no inventory can be read from it: {first.damage or 'its metadata is damaged'}",
         hint="Copy the volume again, or put inventory.json or another volume beside it.",
     )
+
+
+def _judged(raw: bytes, files: Sequence[Path], volumes: Sequence[FoundVolume], key: Verifier | None) -> SignatureState:
+    """Say what is known of the inventory's signature: that beside it, or the one that a volume carries."""
+    found = [path.read_bytes()[: MAX_SIGNATURE + 1] for path in files if path.stat().st_size <= MAX_SIGNATURE]
+    found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
+    if not found:
+        return SignatureState.INVALID if files else SignatureState.ABSENT
+    if key is None:
+        return SignatureState.UNCHECKED
+    return SignatureState.VALID if any(key.accepts(raw, each) for each in found) else SignatureState.INVALID
+
+
+def _untrusted(where: str, signature: SignatureState, key: Verifier) -> ArchiveUntrustedError:
+    why = (
+        "it is not signed" if signature is SignatureState.ABSENT else f"its signature is not that of the key {key.fingerprint}"
+    )
+    return ArchiveUntrustedError(
+        f"{where}: not trusted: {why}",
+        hint="Ask who made the archive for the right public key, or for a signed archive. Do not use it before.",
+    )
+
+
+def _carried_signature(volume: FoundVolume) -> bytes | None:
+    """Return the signature that a volume carries behind its inventory; None where there is none that can be read."""
+    footer = volume.footer
+    if footer is None:
+        return None
+    start = footer.inventory_offset + footer.inventory_stored
+    try:
+        file = os.open(volume.path, os.O_RDONLY)
+        try:
+            end = os.fstat(file).st_size - CLOSING_SIZE
+            tail = frames.decompress(read_exactly(file, end - start, start), _TAIL) if 0 < end - start <= _TAIL else b""
+        finally:
+            os.close(file)
+    except (ContentError, OSError):
+        return None
+    at = tail.find(SIGNATURE_NAME.encode() + b"\0")
+    header = tail[at : at + TAR_BLOCK] if at >= 0 else b""
+    size = int(header[124:135], 8) if header[124:135].isdigit() else 0
+    return tail[at + TAR_BLOCK : at + TAR_BLOCK + size] if 0 < size <= MAX_SIGNATURE else None
 
 
 def _bounded(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from common.archive.metadata_index import MetadataIndex
 from common.archive.needs import needed_by
 from common.archive.opening import FoundArchive, FoundVolume, find
 from common.archive.raw_blocks import read_raw
+from common.archive.signature import Verifier
 from common.content import Chunks, verified
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
@@ -36,13 +37,16 @@ class Archive:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, paths: Sequence[Path]) -> Self:
+    def open(cls, paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = True) -> Self:
         """Open what is at hand: directories, volume files, or both.
+
+        With `key` nothing of the archive is believed that is not under its signature: raises ArchiveUntrustedError, unless
+        `trusted` is False, when `found.signature` says it.
 
         Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
         inventory can be read or the parts belong to different archives, ArchiveError for a later format.
         """
-        return cls(find(paths))
+        return cls(find(paths, key, trusted=trusted))
 
     @property
     def inventory(self) -> Inventory:

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from common.archive import checksums
 from common.archive.needs import needed_by
+from common.archive.opening import SignatureState
 from common.archive.reader import Archive
 from common.archive.volume_check import CheckedVolume, VolumeCheck
 from common.digest import Digest
@@ -56,16 +57,18 @@ class VerifyResult:
     """What a check found. `checked` counts blobs; `damage` tells people, one line for each thing that is wrong."""
 
     inventory: Digest
-    signature: Literal["absent", "unchecked"]
+    signature: SignatureState
     volumes: tuple[VolumeResult, ...]
     checked: int
     bad: tuple[BadBlob, ...]
     damage: tuple[str, ...]
+    trusted: bool = True
 
     @property
     def ok(self) -> bool:
-        """All volumes are here and nothing is damaged."""
-        return not self.damage and not self.bad and all(volume.status is VolumeStatus.OK for volume in self.volumes)
+        """All volumes are here, nothing is damaged, and the signature is what was asked for."""
+        here = all(volume.status is VolumeStatus.OK for volume in self.volumes)
+        return here and self.trusted and not self.damage and not self.bad
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -127,10 +130,11 @@ def _result(
     lines = [f"{archive.inventory.volumes[r.number - 1].name}: {line}" for r in results for line in r.damage]
     return VerifyResult(
         inventory=archive.digest,
-        signature="unchecked" if archive.found.signed else "absent",
+        signature=archive.found.signature,
         volumes=tuple(_statuses(archive, damaged)),
         checked=sum(result.checked for result in results) + len(cut),
         bad=tuple(_bad(archive, bad)),
+        trusted=archive.found.trusted,
         damage=(*lines, *(f"{digest}: {why}" for digest, why in sorted(bad.items())), *damage),
     )
 

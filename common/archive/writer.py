@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -129,27 +129,36 @@ class ArchiveWriter:
         manifests: Mapping[Digest, bytes],
         index_json: bytes,
         extra_files: Mapping[str, bytes] | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> FinishedArchive:
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
 
         `inventory` must give every blob the layout's places, or call it missing as `mark_missing` did. `extra_files`: name and
-        content of files beside it (the report). Raises ContentError when a medium does not give back what was written.
+        content of files beside it (the report); `sign` gives the signature over a file. Raises ContentError when a medium
+        does not give back what was written.
         """
         self._check(inventory)
         content = inventory_file.encode(inventory)
-        region = metadata.build(index_json, manifests, content)
+        signature = sign(content) if sign else None
+        region = metadata.build(index_json, manifests, content, signature)
         if region.size + CLOSING_SIZE > self._layout.reserve:
             raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
         self._begin_progress(region.size + CLOSING_SIZE)
         sums = {v.path.name: self._finish_volume(v, region, digest_of(content)) for v in self._volumes}
-        files = {inventory_file.NAME: content, **(extra_files or {})}
+        signed = {metadata.SIGNATURE_NAME: signature} if signature is not None else {}
+        files = {inventory_file.NAME: content, **signed, **(extra_files or {})}
         for name, raw in files.items():
             write_atomic(self._directory / name, raw)
             sums[name] = hex_of(digest_of(raw))
-        write_atomic(self._directory / checksums.NAME, checksums.render(sums))
+        listed = checksums.render(sums)
+        if sign is not None:
+            write_atomic(self._directory / checksums.SIGNATURE_NAME, sign(listed))
+        write_atomic(self._directory / checksums.NAME, listed)
         self._output.finished()
         self._progress.end()
-        names = (inventory_file.NAME, *(v.path.name for v in self._volumes), *(extra_files or {}), checksums.NAME)
+        last = (checksums.SIGNATURE_NAME, checksums.NAME) if sign else (checksums.NAME,)
+        first = [name for name in files if name not in (extra_files or {})]
+        names = (*first, *(v.path.name for v in self._volumes), *(extra_files or {}), *last)
         return FinishedArchive(digest_of(content), tuple(self._directory / name for name in names))
 
     def _create(self) -> None:

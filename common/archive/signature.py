@@ -1,0 +1,142 @@
+"""Signatures over the bytes of an archive's own files: raw Ed25519, or ECDSA P-256 with SHA-256 for hosts in FIPS mode.
+
+The only home of cryptography. Both are deterministic, so that the same content gives the same archive, and both are checked by
+`openssl pkeyutl` (docs/archive-format.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from common.errors import UsageError
+
+MAX_KEY = 64 * 1024
+MAX_SIGNATURE = 512  # bytes; Ed25519 has 64, P-256 at most 72
+_ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+
+
+class Algorithm(StrEnum):
+    """How a key signs."""
+
+    ED25519 = "ed25519"
+    ECDSA_P256 = "ecdsa-p256"
+
+
+class Signer:
+    """A private key."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def load(cls, path: Path) -> Signer:
+        """Read a private key, PEM without a password. Raises UsageError."""
+        try:
+            key = serialization.load_pem_private_key(_read(path), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise _no_key(path, "private", error) from error
+        if isinstance(key, ed25519.Ed25519PrivateKey) or (
+            isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+        ):
+            return cls(key)
+        raise _no_key(path, "private")
+
+    def sign(self, content: bytes) -> bytes:
+        """Return the signature. Same content, same bytes."""
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            return self._key.sign(content)
+        return self._key.sign(content, _ECDSA)
+
+
+class Verifier:
+    """A public key."""
+
+    def __init__(self, key: PublicKey) -> None:
+        self._key = key
+
+    @classmethod
+    def load(cls, path: Path) -> Verifier:
+        """Read a public key, PEM. Raises UsageError; a private key is refused: it has no place on this side."""
+        try:
+            key = serialization.load_pem_public_key(_read(path))
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise _no_key(path, "public", error) from error
+        if isinstance(key, ed25519.Ed25519PublicKey) or (
+            isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+        ):
+            return cls(key)
+        raise _no_key(path, "public")
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:` and the digest of the key (SubjectPublicKeyInfo, DER), to be compared by people."""
+        raw = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return f"SHA256:{hashlib.sha256(raw).hexdigest()}"
+
+    def accepts(self, content: bytes, signature: bytes) -> bool:
+        """Say whether `signature` is this key's over `content`."""
+        try:
+            if isinstance(self._key, ed25519.Ed25519PublicKey):
+                self._key.verify(signature, content)
+            else:
+                self._key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def make_keys(private: Path, public: Path, algorithm: Algorithm) -> Verifier:
+    """Make a key pair: two new PEM files, the private one for its owner alone. Raises UsageError, OSError.
+
+    Neither file is ever replaced: an archive that was signed with an older key needs it.
+    """
+    made: PrivateKey = (
+        ed25519.Ed25519PrivateKey.generate() if algorithm is Algorithm.ED25519 else ec.generate_private_key(ec.SECP256R1())
+    )
+    for path in (private, public):
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{path} is there already, and keys are never replaced", hint="Choose another name.")
+    shared = made.public_key()
+    _new(
+        private,
+        made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        0o600,
+    )
+    _new(public, shared.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    return Verifier(shared)
+
+
+def _new(path: Path, content: bytes, mode: int) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another name.") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_KEY:
+            raise ValueError(f"more than {MAX_KEY} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Make a pair with hub-export keygen.") from error
+
+
+def _no_key(path: Path, kind: str, error: Exception | None = None) -> UsageError:
+    why = f": {str(error)[:200]}" if error else ""
+    return UsageError(
+        f"{path}: not a {kind} key that can be used{why}",
+        hint="Wanted: PEM, Ed25519 or ECDSA P-256, without a password; hub-export keygen makes a pair.",
+    )

@@ -1,0 +1,173 @@
+"""Signed archives: checked by plain openssl, the same bytes every time, and nothing of an unsigned one is believed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.servers import require
+
+pytestmark = pytest.mark.integration
+EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
+ALGORITHMS = ["ed25519", "ecdsa-p256"]
+
+
+def keygen(folder, algorithm="ed25519", name="hub"):
+    done = run("hub-export", "keygen", folder / name, "--algorithm", algorithm)
+    assert done.status == 0, done.stderr
+    return folder / f"{name}.key", folder / f"{name}.pub"
+
+
+def create(output, *arguments):
+    with FakeRegistry() as source:
+        # The name must not change from one archive to the next, and a port does.
+        conf = output.parent / f"{output.name}.conf"
+        conf.write_text(f'[[registry]]\nprefix = "quay.io"\nlocation = "{source.host}"\ninsecure = true\n')
+        for number in range(3):
+            source.add_image(f"org/app{number}", image([b"layer %d" % number * 90_000]), tag="v1")
+        images = [part for number in range(3) for part in ("--image", f"quay.io/org/app{number}:v1")]
+        return run(
+            *("hub-export", "create", *images, "--registries-conf", conf, "--output", output, "--signatures", "ignore"),
+            *("--volume-size", "1500KiB", *arguments),
+            env=EPOCH,
+        )
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def signed(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signed")
+    private, public = keygen(folder, request.param)
+    done = create(folder / "out", "--sign", private)
+    assert done.status == 0, done.stderr
+    return folder / "out", private, public
+
+
+def test_openssl_accepts_inventory_and_checksums(signed):
+    archive, _, public = signed
+    for name in ("inventory.json", "SHA256SUMS"):
+        command = ["pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", archive / name]
+        more = ["-digest", "sha256"] if "BEGIN PUBLIC KEY" in public.read_text() and len(public.read_bytes()) > 150 else []
+        seen = subprocess.run(
+            [require("openssl"), *command, "-sigfile", archive / f"{name}.sig", *more],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert seen.returncode == 0, seen.stdout + seen.stderr
+        assert "Signature Verified Successfully" in seen.stdout
+    sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=archive, capture_output=True, text=True, check=False)
+    assert sums.returncode == 0
+    assert "inventory.json.sig: OK" in sums.stdout
+
+
+def test_a_signed_archive_is_the_same_every_time(signed, tmp_path):
+    archive, private, _ = signed
+    assert create(tmp_path / "out", "--sign", private).status == 0
+    one, other = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (archive, tmp_path / "out"))
+    assert one == other
+
+
+def test_verify_says_what_the_signature_is(signed, tmp_path):
+    archive, _, public = signed
+    _, other = keygen(tmp_path)
+    for key, state, status in ((None, "unchecked", 0), (public, "valid", 0), (other, "invalid", 4)):
+        done = run("hub-import", "verify", archive, "--format", "json", *(["--key", key] if key else []))
+        assert done.status == status, done.stderr
+        assert (done.json["signature"], done.json["ok"]) == (state, status == 0)
+        quick = run("hub-import", "verify", archive, "--quick", "--format", "json", *(["--key", key] if key else []))
+        assert quick.json["signature"] == state
+
+
+def test_a_volume_alone_carries_the_signature(signed, tmp_path):
+    archive, _, public = signed
+    volume = max(archive.glob("volume-*"))
+    shutil.copy(volume, tmp_path / volume.name)
+    done = run("hub-import", "inspect", tmp_path / volume.name, "--key", public)
+    assert done.status == 0, done.stderr
+    _, other = keygen(tmp_path)
+    refused = run("hub-import", "inspect", tmp_path / volume.name, "--key", other)
+    assert refused.status == 4
+    assert "not trusted: its signature is not that of the key SHA256:" in refused.stderr
+
+
+def test_nothing_of_an_archive_that_is_not_trusted_reaches_the_registry(signed, tmp_path):
+    archive, _, public = signed
+    tampered = tmp_path / "tampered"
+    shutil.copytree(archive, tampered)
+    raw = (tampered / "inventory.json").read_bytes()
+    (tampered / "inventory.json").write_bytes(raw.replace(b"org/app1", b"org/evil", 1))
+    assert create(tmp_path / "plain").status == 0
+    with FakeRegistry() as mirror:
+        for command in ("push", "deploy"):
+            for each, why in ((tampered, "its signature is not that of the key"), (tmp_path / "plain", "it is not signed")):
+                done = run("hub-import", command, each, "--registry", mirror.host, "--insecure", mirror.host, "--key", public)
+                assert done.status == 4
+                assert f"not trusted: {why}" in done.stderr
+        assert mirror.log() == []
+        assert run("hub-import", "verify", tmp_path / "plain", "--key", public).status == 4
+        done = run("hub-import", "push", archive, "--registry", mirror.host, "--insecure", mirror.host, "--key", public)
+        assert done.status == 0, done.stderr
+
+
+def test_keys_are_for_their_owner_and_never_replaced(tmp_path):
+    private, public = keygen(tmp_path)
+    assert private.stat().st_mode & 0o777 == 0o600
+    before = private.read_bytes(), public.read_bytes()
+    for gone in (None, private, public):
+        if gone is not None:
+            content = gone.read_bytes()
+            gone.unlink()
+        again = run("hub-export", "keygen", tmp_path / "hub")
+        assert again.status == 2
+        assert "keys are never replaced" in again.stderr
+        if gone is not None:
+            gone.write_bytes(content)
+    assert (private.read_bytes(), public.read_bytes()) == before
+
+
+def test_fingerprints_are_those_of_openssl(tmp_path):
+    done = run("hub-export", "keygen", tmp_path / "hub")
+    der = subprocess.run(
+        [require("openssl"), "pkey", "-pubin", "-in", tmp_path / "hub.pub", "-outform", "DER"], capture_output=True, check=True
+    ).stdout
+    import hashlib
+
+    assert f"SHA256:{hashlib.sha256(der).hexdigest()}" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "empty", "rsa", "p384", "password", "missing"])
+def test_keys_that_cannot_be_used_are_told_before_anything_is_fetched(tmp_path, kind):
+    key = tmp_path / "some.key"
+    openssl = require("openssl")
+    commands = {
+        "rsa": ["genpkey", "-algorithm", "RSA", "-out", key],
+        "p384": ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", key],
+        "password": ["genpkey", "-algorithm", "ED25519", "-aes256", "-pass", "pass:x", "-out", key],
+    }
+    if kind in commands:
+        subprocess.run([openssl, *commands[kind]], check=True, capture_output=True)
+    elif kind != "missing":
+        key.write_text("" if kind == "empty" else "nonsense")
+    done = create(tmp_path / "out", "--sign", key)
+    assert done.status == 2, done.stderr
+    assert str(key) in done.stderr
+    assert "keygen" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_private_key_has_no_place_on_the_other_side(signed):
+    archive, private, _ = signed
+    done = run("hub-import", "inspect", archive, "--key", private)
+    assert done.status == 2
+    assert "not a public key" in done.stderr
+
+
+def test_what_inspect_shows_is_json_all_the_same(signed):
+    archive, _, public = signed
+    assert json.loads(run("hub-import", "inspect", archive, "--key", public, "--format", "json").stdout)["images"]
