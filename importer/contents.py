@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from common.archive.inventory import Inventory
 from common.digest import Digest
@@ -58,3 +58,33 @@ class Contents:
         records = self._inventory.blobs
         order = sorted(places, key=lambda d: (-len(places[d]), [(p.volume, p.offset) for p in records[d].pieces], d))
         return [Descriptor(records[d].media_type, d, records[d].size) for d in order]
+
+
+class Completion:
+    """Which images have all of their blobs on the mirror, as blob after blob arrives."""
+
+    def __init__(self, images: Sequence[MappedImage], contents: Contents) -> None:
+        self._waiting = {position: len(contents.needs(image)) for position, image in enumerate(images)}
+        self._images = images
+        self._users: dict[Digest, list[int]] = {}
+        for position, image in enumerate(images):
+            for digest in contents.needs(image):
+                self._users.setdefault(digest, []).append(position)
+
+    def without_blobs(self) -> list[MappedImage]:
+        """Return the images that need no blob at all."""
+        return [self._images[position] for position, count in self._waiting.items() if not count]
+
+    def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> list[MappedImage]:
+        """Note that a blob is in every repository that needs it but those that `refused` it.
+
+        Returns the images that it was the last one for.
+        """
+        complete = []
+        for position in self._users.get(digest, ()):
+            if self._images[position].repository in refused:
+                continue
+            self._waiting[position] -= 1
+            if not self._waiting[position]:
+                complete.append(self._images[position])
+        return complete

@@ -6,8 +6,8 @@ as all of it is there. Any subset of the volumes may be present: what needs an a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,11 +19,12 @@ from common.digest import Digest
 from common.errors import ArchiveError, ExitCode, HubError, UsageError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
+from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 from common.workers import workers
-from importer.contents import Contents
+from importer.contents import Completion, Contents
 from importer.mapping import MappedImage
 from importer.tagging import SparseIndexError, Tagger, explained
 
@@ -96,15 +97,19 @@ def push(
         sink = RegistrySink(client, contents.places(todo))
         blobs = contents.blobs(todo)
         absent = _not_at_hand(blobs, archive, pool, there=contents.asker(todo, client), tally=tally)
+        tags = _Tags(Tagger(contents, archive, client), Completion(todo, contents), pool)
         at_hand = [blob for blob in blobs if not archive.missing_volumes(blob.digest)]
-        lost = _copy_blobs(at_hand, archive, sink, tally, jobs=jobs, progress=progress)
+        for digest in {blob.digest for blob in blobs} - absent - {blob.digest for blob in at_hand}:
+            tags.arrived(digest)  # an earlier push has brought it
+        lost = _copy_blobs(at_hand, archive, sink, tally, tags.arrived, jobs=jobs, progress=progress)
         for digest, failure in lost.items():
             tally.fail_blob(digest, failure, [image for image in todo if digest in contents.needs(image)])
-        ready = [image for image in todo if not contents.needs(image) & (absent | lost.keys())]
-        tags = Tagger(contents, archive, client)
-        for image, error in zip(ready, pool.map(tags.attempt, ready), strict=True):
-            if error is not None:
-                tally.fail_image(image, explained(image, error))
+        for digest in (blob.digest for blob in at_hand if blob.digest not in lost):
+            for place, failure in sink.refused(digest).items():
+                users = [image for image in todo if image.repository == place and digest in contents.needs(image)]
+                tally.fail_blob(digest, failure, users)
+        for image, error in tags.results():
+            tally.fail_image(image, explained(image, error))
     failed = len(tally.problems)
     left_out = sum(1 for image in archive.inventory.images if not image.complete and image.kind not in ATTACHED)
     tally.problems += _left_out(archive.inventory)
@@ -171,17 +176,51 @@ def _not_at_hand(
     return absent
 
 
+class _Tags:
+    """Writes the manifests and tags of an image as soon as its last blob is there, while others are still on their way."""
+
+    def __init__(self, tagger: Tagger, completion: Completion, pool: ThreadPoolExecutor) -> None:
+        self._tagger = tagger
+        self._completion = completion
+        self._pool = pool
+        self._running: list[tuple[MappedImage, Future[HubError | None]]] = []
+        self._begin(completion.without_blobs())
+
+    def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> None:
+        """Note that a blob is on the mirror, but for the repositories that `refused` it."""
+        self._begin(self._completion.arrived(digest, refused))
+
+    def results(self) -> Iterator[tuple[MappedImage, HubError]]:
+        """Wait for all, and give the images that failed."""
+        for image, future in self._running:
+            error = future.result()
+            if error is not None:
+                yield image, error
+
+    def _begin(self, images: Iterable[MappedImage]) -> None:
+        self._running += [(image, self._pool.submit(self._tagger.attempt, image)) for image in images]
+
+
 def _copy_blobs(
-    blobs: Sequence[Descriptor], archive: Archive, sink: RegistrySink, tally: _Tally, *, jobs: int, progress: Progress
+    blobs: Sequence[Descriptor],
+    archive: Archive,
+    sink: RegistrySink,
+    tally: _Tally,
+    arrived: Callable[[Digest, Collection[Reference]], None],
+    *,
+    jobs: int,
+    progress: Progress,
 ) -> dict[Digest, HubError]:
-    """Copy what is at hand; return what could not be brought, and why."""
+    """Copy what is at hand, telling `arrived` of each blob; return what could not be brought, and why."""
     lost: dict[Digest, HubError] = {}
     progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
         for outcome in copy(blobs, archive, sink, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
-            elif outcome.written is Written.COPIED:
+                continue
+            arrived(outcome.blob.digest, sink.refused(outcome.blob.digest))
+            if outcome.written is Written.COPIED:
                 tally.bytes += outcome.blob.size
     finally:
         progress.end()

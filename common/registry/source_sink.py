@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from common.content import Chunks, Written
 from common.digest import Digest
-from common.errors import NotFoundError, RegistryError
+from common.errors import NotFoundError, RegistryError, RegistryUnreachableError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
@@ -58,6 +58,7 @@ class RegistrySink:
         self._places = places
         self._lock = threading.Lock()
         self._done = dict.fromkeys(Written, 0)
+        self._refused: dict[Digest, dict[Reference, RegistryError]] = {}
 
     @property
     def counts(self) -> Counts:
@@ -66,7 +67,11 @@ class RegistrySink:
             return Counts(self._done[Written.COPIED], self._done[Written.MOUNTED], self._done[Written.PRESENT])
 
     def write(self, blob: Descriptor, read: Callable[[int], Chunks]) -> Written:
-        """See `BlobSink.write`. COPIED when any repository needed the bytes. Raises NotFoundError for a blob without places."""
+        """See `BlobSink.write`. COPIED when any repository needed the bytes. Raises NotFoundError for a blob without places.
+
+        A repository that refuses does not keep the blob from the others: it is in `refused`, unless all of them do; then its
+        error is raised.
+        """
         places = self._places.get(blob.digest, ())
         if not places:
             raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
@@ -74,11 +79,28 @@ class RegistrySink:
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
         for place in (place for place in places if place not in tuple(held)):
-            written = self._client.upload(place, blob, read, mount_from=tuple(held))
+            try:
+                written = self._client.upload(place, blob, read, mount_from=tuple(held))
+            except RegistryUnreachableError:
+                raise
+            except RegistryError as error:
+                self._refuse(blob.digest, place, error)
+                continue
             self._count(written, 1)
             outcomes.add(written)
             held.append(place)
+        if not held:
+            raise next(iter(self.refused(blob.digest).values()))
         return next(kind for kind in (Written.COPIED, Written.MOUNTED, Written.PRESENT) if kind in outcomes)
+
+    def refused(self, digest: Digest) -> Mapping[Reference, RegistryError]:
+        """Return the repositories that refused a blob, with what they said."""
+        with self._lock:
+            return dict(self._refused.get(digest, {}))
+
+    def _refuse(self, digest: Digest, place: Reference, error: RegistryError) -> None:
+        with self._lock:
+            self._refused.setdefault(digest, {})[place] = error
 
     def _count(self, kind: Written, number: int) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -75,6 +76,7 @@ class Lane:
         self._notify = notify
         self._free = threading.Condition()
         self._inside: dict[int, int] = {}
+        self._queue: deque[object] = deque()
         self._open_at = 0.0
         self._calm = 0
 
@@ -83,9 +85,15 @@ class Lane:
         """Wait until a request may be sent, and hold the place until its response is done with."""
         thread = threading.get_ident()
         self._wait_for_host()
+        ticket = object()
         with self._free:
-            self._free.wait_for(lambda: thread in self._inside or len(self._inside) < self._allowed)
-            self._inside[thread] = self._inside.get(thread, 0) + 1
+            self._queue.append(ticket)
+            try:
+                self._free.wait_for(lambda: thread in self._inside or self._is_next(ticket))
+                self._inside[thread] = self._inside.get(thread, 0) + 1
+            finally:
+                self._queue.remove(ticket)
+                self._free.notify_all()
         try:
             yield
         finally:
@@ -94,6 +102,10 @@ class Lane:
                 if not self._inside[thread]:
                     del self._inside[thread]
                 self._free.notify_all()
+
+    def _is_next(self, ticket: object) -> bool:
+        """First come, first served: whoever has just been served would else be the quickest to come again."""
+        return self._queue[0] is ticket and len(self._inside) < self._allowed
 
     def went_well(self) -> None:
         """Count an answer; after enough of them one more request at a time is allowed."""

@@ -23,6 +23,7 @@ from common.registry.settings import RegistrySettings
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
+from tests.fakes.link import Link
 from tests.fakes.servers import docker_registry
 
 pytestmark = pytest.mark.integration
@@ -149,20 +150,25 @@ def needs(inventory, digest):
 
 
 def test_another_image_set_takes_over_what_is_there(world, tmp_path):
-    home, source, needed_s = world
+    home, source, _ = world
     output = tmp_path / "out"
-    for share in (0.7, 0.8, 0.9):
-        killed([str(BIN / "hub-export"), *create(home, output)], share * needed_s)
-        if complete(output):
-            break
+    whole = (home / "registries.conf").read_text()
+    with Link(source.host, rate=1_000_000) as slow:
+        (tmp_path / "registries.conf").write_text(whole.replace(source.host, slow.host))
+        command = [str(BIN / "hub-export"), *create(tmp_path, output)]
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        while process.poll() is None and not (output / journal.NAME).exists():
+            time.sleep(0.02)
+        while process.poll() is None and len(complete(output)) < 6:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     had = complete(output)
+    assert had
     before = len(lines(source))
-    smaller = [each for each in create(home, output) if each != "--full"] + ["--heads"]
-    smaller = [each for each in smaller if each not in ("--package", PACKAGE)]
-    done = run("hub-export", *smaller, "--package", f"{PACKAGE}:stable-v1", env=EPOCH)
-    if done.status == 2:
-        smaller.remove("--heads")
-        done = run("hub-export", *smaller, "--package", f"{PACKAGE}:stable-v1", env=EPOCH)
+    arguments = [each for each in create(home, output) if each not in ("--full", "--package", PACKAGE)]
+    done = run("hub-export", *arguments, "--package", f"{PACKAGE}:stable-v1", env=EPOCH)
     assert done.status == 0, done.stderr
     fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
     assert not fetched & had
