@@ -23,6 +23,8 @@ def parse(raw: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     if len(raw) > MAX_SIZE:
         raise ContentError(f"{NAME}: {len(raw)} bytes; the limit is {MAX_SIZE}")
+    if not raw.endswith(b"\n"):
+        raise ContentError(f"{NAME}: cut off in its last line")
     for number, line in enumerate(raw.decode("ascii", "replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None or match[2] in found:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.archive import checksums
+from common.archive import checksums, inventory_file
 from common.archive.needs import needed_by
 from common.archive.opening import SignatureState
 from common.archive.reader import Archive
@@ -169,11 +169,16 @@ class _Sums:
     def expected(self, volume: Path) -> str | None:
         """Return the checksum that a volume should have; None where nothing says."""
         self._volumes.add(volume.resolve())
-        return self._sums.get(volume.parent.resolve(), {}).get(volume.name)
+        listed = self._sums.get(volume.parent.resolve())
+        if listed is not None and volume.name not in listed:
+            self.damage.append(f"{volume}: {checksums.NAME} beside it does not list it")
+        return (listed or {}).get(volume.name)
 
     def others(self) -> Iterator[str]:
         """Give a line for each other listed file that is here and has another checksum."""
         for directory, sums in self._sums.items():
+            if inventory_file.NAME not in sums and (directory / inventory_file.NAME).is_file():
+                yield f"{directory / inventory_file.NAME}: {checksums.NAME} beside it does not list it"
             for name, wanted in sums.items():
                 path = directory / name
                 if path not in self._volumes and path.is_file() and _checksum(path) != wanted:
