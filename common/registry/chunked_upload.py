@@ -37,25 +37,35 @@ class ChunkedSender:
         self._sizes: dict[str, int] = {}
 
     def send(self, session: Session, read: Read) -> None:
-        """Send the whole blob and close the session. Raises Trouble where beginning again may help, else RegistryError."""
+        """Send the whole blob and close the session. Raises Trouble where beginning again may help, else RegistryError.
+
+        The place in the registry's lane is held from the first chunk to the closing PUT: whoever has the source open and waits
+        for the registry, while another has the registry and waits for the source, would wait for ever.
+        """
         content = _Content(read)
+        with self._exchange.lane(session.repository.registry).turn():
+            try:
+                session = self._patches(session, content)
+                self._exchange.ask_once(self._call("PUT", session, session.closing_url, read_s=self._closing_put_s))
+            finally:
+                content.close()
+
+    def _patches(self, session: Session, content: _Content) -> Session:
+        """Send all chunks; return where the session is then."""
         position = failures = 0
-        try:
-            while position < session.blob.size:
-                try:
-                    session, position = self._patch(session, content, position)
-                    failures = 0
-                except Trouble as trouble:
-                    failures += 1
-                    if failures >= _FAILURES:
-                        raise
-                    if failures > 1 and not trouble.error.status:  # a proxy may break what is too large without a word
-                        self._halve(session, min(self._size(session), session.blob.size - position))
-                    _LOG.info("%s: asking how far it got: %s", session.name, trouble)
-                    session, position = self._status(session, position)
-            self._exchange.ask_once(self._call("PUT", session, session.closing_url, read_s=self._closing_put_s))
-        finally:
-            content.close()
+        while position < session.blob.size:
+            try:
+                session, position = self._patch(session, content, position)
+                failures = 0
+            except Trouble as trouble:
+                failures += 1
+                if failures >= _FAILURES:
+                    raise
+                if failures > 1 and not trouble.error.status:  # a proxy may break what is too large without a word
+                    self._halve(session, min(self._size(session), session.blob.size - position))
+                _LOG.info("%s: asking how far it got: %s", session.name, trouble)
+                session, position = self._status(session, position)
+        return session
 
     def _patch(self, session: Session, content: _Content, position: int) -> tuple[Session, int]:
         """Send one chunk; return where the next goes. A chunk that is too large is halved."""
