@@ -106,7 +106,7 @@ def _look(path: Path, files: _Files) -> None:
         _look_into(path, files)
     elif not path.is_file():
         raise UsageError(f"{path}: no such file or directory", hint="Is the medium mounted?")
-    elif path.name == inventory_file.NAME:
+    elif path.suffix == ".json":  # whatever a kept copy is called
         files.inventories.append(path)
     else:
         files.volumes.append(path)

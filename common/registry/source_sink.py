@@ -51,11 +51,15 @@ class Counts:
 
 
 class RegistrySink:
-    """Writes each blob into all of its repositories, one after the other: no two workers ever write one blob at a time."""
+    """Writes each blob into all of its repositories, one after the other: no two workers ever write one blob at a time.
 
-    def __init__(self, client: RegistryClient, places: Places) -> None:
+    `holders`: further repositories of the same registry that are known to have a blob, to mount it from.
+    """
+
+    def __init__(self, client: RegistryClient, places: Places, holders: Places | None = None) -> None:
         self._client = client
         self._places = places
+        self._holders = holders or {}
         self._lock = threading.Lock()
         self._done = dict.fromkeys(Written, 0)
         self._refused: dict[Digest, dict[Reference, RegistryError]] = {}
@@ -78,9 +82,10 @@ class RegistrySink:
         held = [place for place in places if self._client.has_blob(place, blob.digest)]
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
+        others = tuple(self._holders.get(blob.digest, ()))
         for place in (place for place in places if place not in tuple(held)):
             try:
-                written = self._client.upload(place, blob, read, mount_from=tuple(held))
+                written = self._client.upload(place, blob, read, mount_from=(*held, *others))
             except RegistryUnreachableError:
                 raise
             except RegistryError as error:
