@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.cli import OutputOptions, RegistryOptions, command, created_now, start, version_option
-from common.errors import ExitCode, UsageError
+from common.cli import OutputOptions, RegistryOptions, command, start, version_option
+from common.errors import ExitCode
 from common.files import write_atomic
 from common.login_command import add_login
-from common.oci.platform import Platform
-from common.reference import Reference
 from common.serialization import pretty_json
-from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
+from exporter.options import ArchiveOptions, SelectionOptions
 
 app = typer.Typer(
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
@@ -31,92 +28,6 @@ class Algorithm(StrEnum):
 
     ED25519 = "ed25519"
     ECDSA_P256 = "ecdsa-p256"
-
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_size(text: str) -> int:
-    """Return bytes: `4GiB`, `4.7GB`, `fat32`, `dvd`, `bd25`, or a plain number. Raises UsageError."""
-    if text.lower() in NAMED_SIZES:
-        return NAMED_SIZES[text.lower()]
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise UsageError(f"not a size: {text[:40]!r}", hint="Wanted: a number with a unit (4GiB, 4.7GB), fat32, dvd or bd25.")
-    step = 1024 if match[3] else 1000
-    return int(float(match[1]) * step ** _POWERS[match[2].lower()])
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionOptions:
-    """What is asked for: an image set, or flags that say the same."""
-
-    imageset: Annotated[
-        Path | None, typer.Argument(metavar="[IMAGESET]", help="ImageSetConfiguration (YAML) that says what to carry.")
-    ] = None
-    catalog: Annotated[
-        list[str], typer.Option("--catalog", metavar="REF", help="A catalog image, or a directory of catalog files.")
-    ] = field(default_factory=list)
-    package: Annotated[
-        list[str],
-        typer.Option("--package", metavar="NAME[:CHANNEL,…][@MIN..MAX]", help="A package of the catalog; repeatable."),
-    ] = field(default_factory=list)
-    image: Annotated[list[str], typer.Option("--image", metavar="REF", help="A further image; repeatable.")] = field(
-        default_factory=list
-    )
-    full: Annotated[bool, typer.Option("--full", help="Every version of every channel of what is selected.")] = False
-    heads: Annotated[bool, typer.Option("--heads", help="The head of every channel of the catalogs.")] = False
-    platform: Annotated[
-        list[str],
-        typer.Option("--platform", "--filter-by-os", metavar="OS/ARCH", help="Carry only these platforms; repeatable."),
-    ] = field(default_factory=list)
-    catalog_base: Annotated[
-        str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
-    ] = None
-    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
-    signatures: Annotated[
-        SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
-    ] = SignaturePolicy.CARRY
-
-    def offered(self) -> SelectionOptions:
-        """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
-        narrowed = self.imageset or self.heads or any(mark in text for text in self.package for mark in ":@")
-        return self if narrowed else replace(self, full=True)
-
-    def settings(self, registry: RegistryOptions, output: Path = Path(), volume_size: str | None = None) -> ExportSettings:
-        """Return the settings of an export. Raises UsageError."""
-        from exporter import imageset
-
-        platforms = tuple(Platform.parse(text) for text in self.platform if text != ".*")
-        if self.imageset is not None and (self.catalog or self.package or self.image or self.full or self.heads):
-            raise UsageError(
-                "an image set file and selection flags at once", hint="Put everything into the file, or into flags."
-            )
-        if self.imageset is not None:
-            wanted = imageset.load(self.imageset)
-        else:
-            wanted = imageset.from_flags(
-                catalogs=self.catalog,
-                packages=self.package,
-                images=self.image,
-                full=self.full,
-                heads=self.heads,
-                platforms=platforms,
-            )
-        asked = parse_size(volume_size) if volume_size else (wanted.archive_size_bytes or FAT32_BYTES)
-        return ExportSettings(
-            image_set=wanted,
-            registry=registry.settings(),
-            created=created_now(),
-            platforms=platforms,
-            catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
-            volume_size=asked,
-            output=output,
-            jobs=registry.jobs,
-            strict=self.strict,
-            signatures=self.signatures,
-        )
 
 
 @command(app, "list")
@@ -141,10 +52,10 @@ def list_(
 @command(app)
 def plan(
     selection: SelectionOptions,
+    archive: ArchiveOptions,
     registry: RegistryOptions,
     output: OutputOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
-    volume_size: Annotated[str | None, typer.Option(metavar="SIZE", help="As for create.")] = None,
     file: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the plan as JSON into a file too.")
     ] = None,
@@ -152,7 +63,7 @@ def plan(
     """What would be carried, why, and how large it is; fetches no layer."""
     from exporter import listing, workflow
 
-    settings = selection.settings(registry, volume_size=volume_size)
+    settings = archive.applied(selection.settings(registry))
     planned = workflow.plan(settings, output.begin())
     document = listing.plan_document(planned, settings, explain=explain)
     if file is not None:
@@ -164,11 +75,12 @@ def plan(
 @command(app)
 def create(
     selection: SelectionOptions,
+    archive: ArchiveOptions,
     registry: RegistryOptions,
     output: OutputOptions,
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the archive is made.")],
-    volume_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
+    only: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A re-request: make the small archive that heals the other side.")
     ] = None,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
@@ -178,10 +90,26 @@ def create(
     from common.archive.signature import Signer
     from exporter import listing, workflow
 
-    settings = replace(selection.settings(registry, directory, volume_size), signer=Signer.load(sign) if sign else None)
+    asked = selection.healing(registry, only) if only else selection.settings(registry)
+    settings = replace(archive.applied(asked), output=directory, signer=Signer.load(sign) if sign else None)
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
     return workflow.outcome(inventory.problems, strict=settings.strict)
+
+
+@command(app)
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="A", help="An archive, an inventory.json, or a plan (plan --output).")],
+    new: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with.")],
+    output: OutputOptions,
+) -> ExitCode:
+    """What changed between two archives or plans: packages, versions, images, bytes."""
+    from exporter import differences
+
+    output.begin()
+    found = differences.between(differences.load(old), differences.load(new))
+    output.emit(found, lambda: differences.table(found))
+    return ExitCode.DONE
 
 
 @command(app)

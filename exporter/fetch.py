@@ -104,13 +104,13 @@ def _copy(plan: ExportPlan, settings: ExportSettings, media: Media, writer: Arch
 def _inventory(plan: ExportPlan, settings: ExportSettings, layout: Layout | None, lost: Mapping[Digest, HubError]) -> Inventory:
     """Return the inventory of what was fetched; without a layout, of what is planned."""
     damaged = _damaged(plan, lost)
-    blobs = layout.blob_records() if layout else plan.blob_records()
+    blobs = layout.blob_records() | dict(plan.elsewhere) if layout else plan.blob_records()
     return Inventory(
         media_type=MEDIA_TYPE,
         created=settings.created,
         tool=TOOL,
         image_set=settings.image_set.as_read,
-        requires=(),
+        requires=plan.requires,
         catalogs=plan.catalogs,
         images=tuple(_settled(image, damaged) for image in plan.images),
         manifests=plan.manifest_records(),

@@ -6,6 +6,7 @@ Sources: design/selection.md *Input*, facts/oc-mirror.md §1.3.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -105,6 +106,13 @@ def load(path: Path) -> ImageSet:
     if not image_set.operators and not image_set.additional_images:
         raise UsageError(f"{path}: asks for nothing", hint="List mirror.operators or mirror.additionalImages.")
     return image_set
+
+
+def of_document(document: dict[str, Any], where: str) -> ImageSet:
+    """Read an image set that an inventory remembers; `where` names it in errors. Raises UsageError."""
+    from exporter.imageset_file import parse  # noqa: PLC0415 - as above
+
+    return parse(json.dumps(document, ensure_ascii=False).encode(), where)
 
 
 def from_flags(

@@ -48,7 +48,12 @@ def read(path: Path) -> ImageSet:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Wanted: an ImageSetConfiguration file.") from error
     if len(text) > MAX_SIZE:
         raise UsageError(f"{path}: larger than {MAX_SIZE} bytes")
-    return _Reader(str(path)).image_set(load_placed_yaml(text, str(path)))
+    return parse(text, str(path))
+
+
+def parse(text: bytes, where: str) -> ImageSet:
+    """Read an image set, YAML or JSON; `where` names it in errors. Raises UsageError."""
+    return _Reader(where).image_set(load_placed_yaml(text, where))
 
 
 class _Reader:

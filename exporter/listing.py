@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from common.archive.inventory import ImageKind, ImageRecord, Inventory, PackageRecord, Problem
+from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Inventory, PackageRecord, Problem
 from common.columns import columns, counted
 from common.files import size_text
 from exporter import fetch, records
+from exporter.planning import Chosen, Planned
 from exporter.settings import ExportSettings
-from exporter.workflow import Chosen, Planned
 
 Document = dict[str, Any]
 
@@ -61,6 +61,7 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
     parts.append(
         _sums(sums)
         + _attached(plan.images)
+        + _elsewhere(plan.elsewhere.values())
         + f"\nneeds {size_text(fetch.layout_of(plan, settings).size)} on disk, plus the catalogs' layers while it works"
     )
     if explain:
@@ -70,10 +71,11 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
 
 def created_document(inventory: Inventory, directory: Path) -> Document:
     """Return the JSON of `create`."""
-    size = sum(blob.size for blob in inventory.blobs.values())
+    carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
     return {
         "archive": str(directory),
-        "totals": totals(inventory.catalogs, inventory.images, len(inventory.blobs), size, len(inventory.volumes)),
+        "totals": totals(inventory.catalogs, inventory.images, len(carried), sum(carried), len(inventory.volumes)),
+        "requires": inventory.requires,
         "problems": inventory.problems,
     }
 
@@ -82,8 +84,9 @@ def created_table(inventory: Inventory, directory: Path) -> str:
     """Return `create` for people: what is in the archive, what is not, and what to do with it."""
     document = created_document(inventory, directory)
     names = ", ".join(volume.name for volume in inventory.volumes)
+    notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
     parts = [
-        f"{directory}: {_sums(document['totals'])}{_attached(inventory.images)}\nvolumes: {names}",
+        f"{directory}: {_sums(document['totals'])}{notes}\nvolumes: {names}",
         f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
     ]
     return "\n\n".join([*_problem_lines(inventory.problems), *parts])
@@ -115,6 +118,14 @@ def _attached(images: Iterable[ImageRecord]) -> str:
     if not signatures and not attachments:
         return ""
     return f"\namong the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"
+
+
+def _elsewhere(blobs: Iterable[BlobRecord]) -> str:
+    """Return a line on what is left out, and who has it; nothing where nothing is."""
+    left = [blob for blob in blobs if blob.in_ is not None]
+    holders = sorted({str(blob.in_) for blob in left})
+    size = size_text(sum(blob.size for blob in left))
+    return f"\nleft out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has" if left else ""
 
 
 def _channels(packages: Iterable[PackageRecord]) -> str:

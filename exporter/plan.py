@@ -6,7 +6,7 @@ Pure. What it says of an image or a blob is what the inventory will say, unless 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
@@ -34,7 +34,10 @@ _COMPRESSED = (media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD, media_typ
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What will move. `blobs` in the order of the archive; `held` are the blobs that exist nowhere but here."""
+    """What will move. `blobs` in the order of the archive; `held` are the blobs that exist nowhere but here.
+
+    `elsewhere`: blobs of the images that are left out, with who has them; `requires`: the earlier archives among these.
+    """
 
     catalogs: tuple[CatalogRecord, ...]
     images: tuple[ImageRecord, ...]
@@ -43,6 +46,8 @@ class ExportPlan:
     places: Mapping[Digest, tuple[Reference, ...]]
     held: Mapping[Digest, bytes]
     problems: tuple[Problem, ...]
+    elsewhere: Mapping[Digest, BlobRecord] = field(default_factory=dict)
+    requires: tuple[Digest, ...] = ()
 
     @property
     def size(self) -> int:
@@ -64,11 +69,12 @@ class ExportPlan:
         return {digest: _record(document, self.documents) for digest, document in self.documents.items()}
 
     def blob_records(self) -> dict[Digest, BlobRecord]:
-        """Return the inventory's `blobs`, without their places in volumes."""
-        return {
+        """Return the inventory's `blobs`; those that are carried have no places in volumes yet."""
+        carried = {
             blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, blob.encoding)
             for blob in self.blobs
         }
+        return carried | dict(self.elsewhere)
 
 
 def make_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from common.registry.settings import RegistrySettings
 from exporter.imageset import ImageSet
 
 if TYPE_CHECKING:
-    from common.archive.signature import Signer
+    from common.archive.rerequest import ReRequest
+    from common.archive.signature import Signer, Verifier
 
 FAT32_BYTES = 4 * 1024**3 - 1
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}
@@ -29,7 +31,11 @@ class SignaturePolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set."""
+    """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set.
+
+    `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
+    `parity`: redundancy beside each volume, as a part of its size.
+    """
 
     image_set: ImageSet
     registry: RegistrySettings
@@ -42,3 +48,8 @@ class ExportSettings:
     strict: bool = False
     signatures: SignaturePolicy = SignaturePolicy.CARRY
     signer: Signer | None = None
+    since: tuple[Path, ...] = ()
+    receipts: tuple[Path, ...] = ()
+    receipt_key: Verifier | None = None
+    only: ReRequest | None = None
+    parity: Fraction = Fraction(0)

@@ -1,0 +1,171 @@
+"""The groups of options of hub-export: what is asked for, and how its archive is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli import RegistryOptions, created_now
+from common.errors import UsageError
+from common.oci.platform import Platform
+from common.reference import Reference
+from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
+
+if TYPE_CHECKING:
+    from exporter.imageset import ImageSet
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_WHOLE = 100
+
+
+def parse_size(text: str) -> int:
+    """Return bytes: `4GiB`, `4.7GB`, `fat32`, `dvd`, `bd25`, or a plain number. Raises UsageError."""
+    if text.lower() in NAMED_SIZES:
+        return NAMED_SIZES[text.lower()]
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"not a size: {text[:40]!r}", hint="Wanted: a number with a unit (4GiB, 4.7GB), fat32, dvd or bd25.")
+    step = 1024 if match[3] else 1000
+    return int(float(match[1]) * step ** _POWERS[match[2].lower()])
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionOptions:
+    """What is asked for: an image set, or flags that say the same."""
+
+    imageset: Annotated[
+        Path | None, typer.Argument(metavar="[IMAGESET]", help="ImageSetConfiguration (YAML) that says what to carry.")
+    ] = None
+    catalog: Annotated[
+        list[str], typer.Option("--catalog", metavar="REF", help="A catalog image, or a directory of catalog files.")
+    ] = field(default_factory=list)
+    package: Annotated[
+        list[str],
+        typer.Option("--package", metavar="NAME[:CHANNEL,…][@MIN..MAX]", help="A package of the catalog; repeatable."),
+    ] = field(default_factory=list)
+    image: Annotated[list[str], typer.Option("--image", metavar="REF", help="A further image; repeatable.")] = field(
+        default_factory=list
+    )
+    full: Annotated[bool, typer.Option("--full", help="Every version of every channel of what is selected.")] = False
+    heads: Annotated[bool, typer.Option("--heads", help="The head of every channel of the catalogs.")] = False
+    platform: Annotated[
+        list[str],
+        typer.Option("--platform", "--filter-by-os", metavar="OS/ARCH", help="Carry only these platforms; repeatable."),
+    ] = field(default_factory=list)
+    catalog_base: Annotated[
+        str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
+    signatures: Annotated[
+        SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
+    ] = SignaturePolicy.CARRY
+
+    def offered(self) -> SelectionOptions:
+        """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
+        narrowed = self.imageset or self.heads or any(mark in text for text in self.package for mark in ":@")
+        return self if narrowed else replace(self, full=True)
+
+    def settings(self, registry: RegistryOptions) -> ExportSettings:
+        """Return the settings of an export, to which ArchiveOptions may add. Raises UsageError."""
+        return self._settings(registry, self._image_set())
+
+    def healing(self, registry: RegistryOptions, only: Path) -> ExportSettings:
+        """Return the settings of an export that heals an archive; its image set is the re-request's. Raises UsageError."""
+        from common.archive import rerequest
+        from exporter.imageset import ImageSet
+
+        if self.imageset is not None or self._flagged:
+            raise UsageError("--only and an image set at once", hint="The re-request says itself what is wanted.")
+        wanted = rerequest.load(only)
+        return replace(self._settings(registry, ImageSet(as_read=wanted.image_set)), only=wanted)
+
+    @property
+    def _flagged(self) -> bool:
+        return bool(self.catalog or self.package or self.image or self.full or self.heads)
+
+    @property
+    def _platforms(self) -> tuple[Platform, ...]:
+        return tuple(Platform.parse(text) for text in self.platform if text != ".*")
+
+    def _image_set(self) -> ImageSet:
+        from exporter import imageset
+
+        if self.imageset is not None and self._flagged:
+            raise UsageError(
+                "an image set file and selection flags at once", hint="Put everything into the file, or into flags."
+            )
+        if self.imageset is not None:
+            return imageset.load(self.imageset)
+        return imageset.from_flags(
+            catalogs=self.catalog,
+            packages=self.package,
+            images=self.image,
+            full=self.full,
+            heads=self.heads,
+            platforms=self._platforms,
+        )
+
+    def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
+        return ExportSettings(
+            image_set=image_set,
+            registry=registry.settings(),
+            created=created_now(),
+            platforms=self._platforms,
+            catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
+            jobs=registry.jobs,
+            strict=self.strict,
+            signatures=self.signatures,
+        )
+
+
+def parse_share(text: str) -> Fraction:
+    """Return a part of a whole: `5` and `5%` are the same. Raises UsageError outside of 0 to 100 percent."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)\s*%?", text.strip())
+    if not match or not 0 < Fraction(match[1]) <= _WHOLE:
+        raise UsageError(f"not a percentage: {text[:40]!r}", hint="Wanted: a number from 1 to 100, such as 5%.")
+    return Fraction(match[1]) / _WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """What of the selection an archive carries, and in what form."""
+
+    volume_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
+    ] = None
+    since: Annotated[
+        list[Path],
+        typer.Option("--since", metavar="ARCHIVE", help="Leave out what this archive or inventory.json carries; repeatable."),
+    ] = field(default_factory=list)
+    receipt: Annotated[
+        list[Path],
+        typer.Option("--receipt", metavar="FILE", help="Leave out what a receipt of the other side confirms; repeatable."),
+    ] = field(default_factory=list)
+    receipt_key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM) that receipts must be signed with.")
+    ] = None
+    parity: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Parity beside each volume that mends damage of so many percent.")
+    ] = None
+
+    def applied(self, settings: ExportSettings) -> ExportSettings:
+        """Return the settings with these options. Raises UsageError."""
+        from common.archive.signature import Verifier
+
+        if self.receipt_key and not self.receipt:
+            raise UsageError("--receipt-key without --receipt", hint="Name the receipts that it signed.")
+        asked = parse_size(self.volume_size) if self.volume_size else (settings.image_set.archive_size_bytes or FAT32_BYTES)
+        return replace(
+            settings,
+            volume_size=asked,
+            since=tuple(self.since),
+            receipts=tuple(self.receipt),
+            receipt_key=Verifier.load(self.receipt_key) if self.receipt_key else None,
+            parity=parse_share(self.parity) if self.parity else Fraction(0),
+        )

@@ -1,0 +1,179 @@
+"""What will be carried: catalogs read and selected from, images resolved, everything put into one plan.
+
+image set ─► catalogs ─► selections ─► catalog images ─► related images ─► signatures ─► plan
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from common.archive import receipt
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.columns import counted
+from common.errors import UsageError
+from common.log import logger
+from common.oci.platform import Platform
+from common.reference import Reference
+from exporter import records, signatures
+from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
+from exporter.catalog.related_images import images_of
+from exporter.catalog.selection import Selection, select
+from exporter.delivered import Delivered, leave_out
+from exporter.fetch import Media
+from exporter.images import ResolvedImage, WantedImage, meeting, merged, needed, resolve
+from exporter.imageset import ImageSet, OperatorRequest
+from exporter.plan import ExportPlan, make_plan
+from exporter.rebuilding import CarriedCatalog, carry
+from exporter.settings import ExportSettings, SignaturePolicy
+
+_LOG = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A catalog, what was asked of it, and what that keeps. `name` is unique in the archive."""
+
+    name: str
+    request: OperatorRequest
+    opened: OpenedCatalog
+    selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with the selections that led to it."""
+
+    plan: ExportPlan
+    chosen: tuple[Chosen, ...]
+
+
+def choose(settings: ExportSettings, media: Media) -> tuple[Chosen, ...]:
+    """Read the catalogs of the image set and select. Contacts nothing but the catalogs."""
+    opener = CatalogOpener(media.client, media.store)
+    requests = settings.image_set.operators
+    opened = [opener.open(request.catalog, _platforms(request, settings)) for request in requests]
+    chosen = tuple(
+        Chosen(name, request, catalog, select(catalog.catalog, request))
+        for name, request, catalog in zip(unique_names(opened), requests, opened, strict=True)
+    )
+    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
+        _LOG.warning("%s", note)
+    return chosen
+
+
+def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Platform, ...]:
+    """Return the platforms of a catalog and its images; none means all."""
+    return request.platforms or settings.platforms
+
+
+def make(settings: ExportSettings, media: Media) -> Planned:
+    """Return the plan for an image set. Fetches no layer but those of the catalogs."""
+    delivered = _delivered(settings)
+    chosen = choose(settings, media)
+    carried = [rebuilt(item, settings, media) for item in chosen]
+    wanted, problems = _wanted(chosen, settings)
+    images = resolve(wanted, media.client, jobs=settings.jobs, progress=media.progress)
+    problems += [*_sparse(images), *meeting(images)]
+    attached, unfound = _attached([*(image.resolved for image in carried if not image.held), *images], settings, media)
+    problems += unfound
+    catalogs = [
+        records.catalog_record(item.name, item.opened, item.request, item.selection, image)
+        for item, image in zip(chosen, carried, strict=True)
+    ]
+    held = {digest: content for image in carried for digest, content in image.held.items()}
+    every = [*(image.resolved for image in carried), *images, *attached]
+    return Planned(leave_out(make_plan(catalogs, every, held, problems), delivered), chosen)
+
+
+def _delivered(settings: ExportSettings) -> Delivered:
+    """Return what earlier archives and receipts cover. Raises UsageError, and what opening them raises."""
+    delivered = Delivered.of_archives(settings.since)
+    for path in settings.receipts:
+        delivered.add_receipt(*receipt.load(path, settings.receipt_key))
+    return delivered
+
+
+def _attached(
+    images: Sequence[ResolvedImage], settings: ExportSettings, media: Media
+) -> tuple[list[ResolvedImage], list[Problem]]:
+    """Return the signatures and attachments of images that exist at their source, by the policy."""
+    if settings.signatures is SignaturePolicy.IGNORE:
+        return [], []
+    found, problems = signatures.find(images, media.client, jobs=settings.jobs, progress=media.progress)
+    named = {image.wanted.source for image in images}  # a signature that was asked for by name is carried as such
+    found = [image for image in found if image.wanted.source not in named]
+    if settings.signatures is SignaturePolicy.REQUIRE:
+        problems += signatures.unsigned(images, found)
+    return found, problems
+
+
+def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCatalog:
+    """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
+    base = item.opened.base
+    if settings.catalog_base is not None and not (item.selection.unmodified and base):
+        opener = CatalogOpener(media.client, media.store)
+        base = opener.base(settings.catalog_base, _platforms(item.request, settings))
+    if base is None:
+        raise UsageError(
+            f"{item.opened.source}: a directory has no image that could serve it",
+            hint="Name the image to build on with --catalog-base, for example the operator-registry image of your release.",
+        )
+    return carry(item.opened, item.request, item.selection, base)
+
+
+def _wanted(chosen: Iterable[Chosen], settings: ExportSettings) -> tuple[list[WantedImage], list[Problem]]:
+    """Return every image that the selections and the image set name, without the blocked ones."""
+    wanted: list[WantedImage] = []
+    problems: list[Problem] = []
+    for item in chosen:
+        problems += item.selection.problems
+        for package in item.selection.catalog.packages.values():
+            for bundle in package.bundles.values():
+                images, found = images_of(bundle)
+                problems += found
+                needed_by = (f"{item.name}/{bundle.package}/{bundle.name}",)
+                platforms = _platforms(item.request, settings)
+                wanted += [WantedImage(image.reference, image.kind, needed_by, platforms) for image in images]
+    wanted += _additional(settings.image_set, settings)
+    return _unblocked(merged(wanted), settings.image_set, problems)
+
+
+def _sparse(images: Iterable[ResolvedImage]) -> list[Problem]:
+    """Warn once when indexes will lack children on the mirror: the cure, all platforms, exists on this side only."""
+    count = sum(1 for image in images if image.missing_platforms)
+    if not count:
+        return []
+    message = (
+        f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; docker-registry 2 and Nexus refuse that: "
+        "leave --platform out for them"
+    )
+    return [Problem("warning", ProblemCode.SPARSE_INDEX, "--platform", message)]
+
+
+def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedImage]:
+    return [
+        WantedImage(
+            Reference.parse(image.name),
+            ImageKind.ADDITIONAL,
+            platforms=image.platforms or settings.platforms,
+            target_repository=image.target_repo,
+            target_tag=image.target_tag,
+        )
+        for image in image_set.additional_images
+    ]
+
+
+def _unblocked(
+    wanted: Iterable[WantedImage], image_set: ImageSet, problems: list[Problem]
+) -> tuple[list[WantedImage], list[Problem]]:
+    blocked = [re.compile(pattern) for pattern in image_set.blocked_images]
+    kept: list[WantedImage] = []
+    for image in wanted:
+        if any(pattern.search(name) for pattern in blocked for name in (image.source, str(image.reference))):
+            message = f"left out by blockedImages{needed(image)}"
+            problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, message))
+        else:
+            kept.append(image)
+    return kept, problems
