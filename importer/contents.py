@@ -1,14 +1,13 @@
-"""What images need, and where on the mirror: by the inventory's word alone. Pure but for the asking."""
+"""What images need, and where on the mirror: by the inventory's word alone. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from common.archive.inventory import Inventory
 from common.digest import Digest
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
-from common.registry.client import RegistryClient
 from importer.mapping import MappedImage
 
 
@@ -46,11 +45,6 @@ class Contents:
             for digest in self.needs(image):
                 places.setdefault(digest, {})[image.repository] = None
         return {digest: tuple(sorted(found)) for digest, found in places.items()}
-
-    def asker(self, images: Iterable[MappedImage], client: RegistryClient) -> Callable[[Digest], bool]:
-        """Return what says whether the mirror has a blob in every repository that needs it."""
-        places = self.places(images)
-        return lambda digest: all(client.has_blob(place, digest) for place in places[digest])
 
     def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
         """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import msgspec
 
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.archive.reader import Archive
+from common.archive.receipt import Receipt
 from common.archive.verification import VerifyResult
 from common.columns import columns, counted
 from common.files import size_text
 from importer.cluster.apply import ApplyResult
 from importer.cluster.resources import Built
-from importer.push import PushResult
+from importer.push_result import PushResult
 from importer.workflow import Applied
 
 Document = dict[str, Any]
@@ -48,6 +49,8 @@ def inspect_table(archive: Archive) -> str:
         f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}",
         f"here: {', '.join(archive.present) or 'no volume'}",
     ]
+    if inventory.requires:
+        parts.append(f"goes on from: {', '.join(inventory.requires)}; their content must be on the mirror first")
     if archive.missing:
         parts.append(f"not here: {', '.join(archive.missing)}")
     return "\n\n".join([*parts, *problem_lines(inventory.problems)])
@@ -78,6 +81,7 @@ def push_document(result: PushResult) -> Document:
         "failed": result.failed,
         "bytes": result.bytes,
         "waitingFor": result.waiting_for,
+        "requires": result.requires,
         "problems": result.problems,
     }
 
@@ -96,7 +100,23 @@ def push_table(result: PushResult) -> str:
         )
     if result.waiting_for:
         lines.append(f"waiting for: {', '.join(result.waiting_for)}; push them too, in any order")
+    if result.requires:
+        lines.append(
+            f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "
+            "(hub-import inspect shows the digest of an archive)"
+        )
     return "\n".join(lines)
+
+
+def receipt_document(receipt: Receipt, file: Path) -> Document:
+    """Return the JSON of `receipt`: the file, and what it confirms."""
+    return {"receipt": str(file), "inventories": receipt.inventories, "blobs": len(receipt.blobs)}
+
+
+def receipt_table(receipt: Receipt, file: Path) -> str:
+    """Return `receipt` for people."""
+    whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
+    return f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"
 
 
 def render_document(paths: Sequence[Path], built: Built) -> Document:
@@ -151,12 +171,12 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def _totals(inventory: Inventory) -> dict[str, int]:
-    blobs: Iterable[Any] = inventory.blobs.values()
+    blobs = [blob for blob in inventory.blobs.values() if blob.in_ is None]  # what this archive carries
     return {
         "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
         "bundles": sum(1 for image in inventory.images if image.kind is ImageKind.BUNDLE),
         "images": len(inventory.images),
-        "blobs": len(inventory.blobs),
+        "blobs": len(blobs),
         "bytes": sum(blob.size for blob in blobs),
         "volumes": len(inventory.volumes),
     }

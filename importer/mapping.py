@@ -42,6 +42,9 @@ class Mirror:
             )
         return cls(host, prefix, max_path_components, keep_source_host)
 
+    def __str__(self) -> str:
+        return f"{self.host}/{self.prefix}" if self.prefix else self.host
+
     @property
     def joins_paths(self) -> bool:
         """Whether repositories may end otherwise than their sources, so that rules need repository scope."""

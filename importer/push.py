@@ -6,17 +6,16 @@ as all of it is there. Any subset of the volumes may be present: what needs an a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from common.archive.inventory import ATTACHED, Inventory, Problem, ProblemCode
+from common.archive.inventory import ATTACHED, Inventory, Problem
 from common.archive.reader import Archive
 from common.columns import counted
-from common.content import Written
+from common.content import BlobSource, Written
 from common.digest import Digest
-from common.errors import ArchiveError, ExitCode, HubError, UsageError, first_of
+from common.errors import ExitCode, HubError, UsageError, first_of
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.reference import Reference
@@ -25,62 +24,10 @@ from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 from common.workers import workers
 from importer.contents import Completion, Contents
+from importer.earlier import ArchiveAndMirror, Earlier, look
 from importer.mapping import MappedImage
-from importer.tagging import SparseIndexError, Tagger, explained
-
-_NAMED = 3  # how many of the images that need a blob its problem names
-
-
-@dataclass(frozen=True, slots=True)
-class PushResult:
-    """What a push did; the JSON of docs/cli.md.
-
-    `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that went to the mirror; the rest is for
-    people. An image whose manifests were there already costs nothing and counts in `images_present` alone.
-    """
-
-    uploaded: int
-    mounted: int
-    present: int
-    failed: int
-    bytes: int
-    waiting_for: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    exit_code: ExitCode
-    images: int
-    images_present: int
-    images_left_out: int
-
-    @property
-    def ok(self) -> bool:
-        """Everything that the archive lists is in the mirror."""
-        return self.exit_code is ExitCode.DONE
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What went wrong or was left for later."""
-
-    bytes: int = 0
-    waiting_for: set[str] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
-    codes: list[ExitCode] = field(default_factory=list)
-
-    def fail(self, subject: str, error: HubError, users: Sequence[MappedImage], note: str = "") -> None:
-        """Note an error and its exit code; operators run without a signature or attachment that the mirror does not take."""
-        harmless = all(image.record.kind in ATTACHED for image in users)
-        self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
-        severity: Literal["error", "warning"] = "warning" if harmless else "error"
-        self.problems.append(Problem(severity, _code_of(error), subject, error.about(subject, note)))
-
-    def fail_image(self, image: MappedImage, error: HubError) -> None:
-        """Note what became of an image."""
-        self.fail(image.name, error, [image])
-
-    def fail_blob(self, digest: Digest, error: HubError, users: Sequence[MappedImage]) -> None:
-        """Note what became of a blob, and the images that need it."""
-        more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
-        self.fail(digest, error, users, f"; needed by {', '.join(image.name for image in users[:_NAMED])}{more}")
+from importer.push_result import PushResult, Tally
+from importer.tagging import Tagger, explained
 
 
 def push(
@@ -90,30 +37,19 @@ def push(
 
     One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
     """
-    contents, tally = Contents(archive.inventory), _Tally()
+    contents, tally = Contents(archive.inventory), Tally()
     complete = [image for image in images if image.record.complete]
     with workers(jobs, "push") as pool:
         todo, present = _looked_up(complete, client, pool, tally)
-        sink = RegistrySink(client, contents.places(todo))
-        blobs = contents.blobs(todo)
-        absent = _not_at_hand(blobs, archive, pool, there=contents.asker(todo, client), tally=tally)
-        tags = _Tags(Tagger(contents, archive, client), Completion(todo, contents), pool)
-        at_hand = [blob for blob in blobs if not archive.missing_volumes(blob.digest)]
-        for digest in {blob.digest for blob in blobs} - absent - {blob.digest for blob in at_hand}:
-            tags.arrived(digest)  # an earlier push has brought it
-        lost = _copy_blobs(at_hand, archive, sink, tally, tags.arrived, jobs=jobs, progress=progress)
-        for digest, failure in lost.items():
-            tally.fail_blob(digest, failure, [image for image in todo if digest in contents.needs(image)])
-        for digest in (blob.digest for blob in at_hand if blob.digest not in lost):
-            for place, failure in sink.refused(digest).items():
-                users = [image for image in todo if image.repository == place and digest in contents.needs(image)]
-                tally.fail_blob(digest, failure, users)
-        for image, error in tags.results():
-            tally.fail_image(image, explained(image, error))
+        earlier = _earlier(archive, contents, (todo, complete), client, pool)
+        tally.wait_for(earlier.absent, archive)
+        sink = RegistrySink(client, contents.places(todo), earlier.partly)
+        run = _Run(archive, contents, tuple(todo), client, sink, pool, tally)
+        run.bring(earlier, jobs=jobs, progress=progress)
     failed = len(tally.problems)
     left_out = sum(1 for image in archive.inventory.images if not image.complete and image.kind not in ATTACHED)
     tally.problems += _left_out(archive.inventory)
-    if left_out or tally.waiting_for:
+    if left_out or tally.waiting_for or tally.requires:
         tally.codes.append(ExitCode.PROBLEMS)
     return PushResult(
         uploaded=sink.counts.uploaded,
@@ -127,7 +63,56 @@ def push(
         images=len(complete),
         images_present=present,
         images_left_out=left_out,
+        requires=tuple(sorted(tally.requires)),
+        lacking=frozenset(tally.lacking),
     )
+
+
+def _earlier(
+    archive: Archive,
+    contents: Contents,
+    images: tuple[Sequence[MappedImage], Sequence[MappedImage]],
+    client: RegistryClient,
+    pool: ThreadPoolExecutor,
+) -> Earlier:
+    """Return what the mirror has of the blobs that are not at hand; `images`: those to be done, and all."""
+    wanted, known = map(contents.places, images)
+    return look([digest for digest in wanted if not archive.at_hand(digest)], wanted, known, client, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One push: the images that are to be done, and what it works with."""
+
+    archive: Archive
+    contents: Contents
+    todo: tuple[MappedImage, ...]
+    client: RegistryClient
+    sink: RegistrySink
+    pool: ThreadPoolExecutor
+    tally: Tally
+
+    def bring(self, earlier: Earlier, *, jobs: int, progress: Progress) -> None:
+        """Copy blobs and tag images; what fails is in the tally."""
+        tags = _Tags(Tagger(self.contents, self.archive, self.client), Completion(self.todo, self.contents), self.pool)
+        blobs = self.contents.blobs(self.todo)
+        for digest in earlier.whole:
+            tags.arrived(digest)
+        settled = earlier.whole | earlier.absent
+        left = [blob for blob in blobs if blob.digest not in settled]
+        source = ArchiveAndMirror(self.archive, self.client, earlier.partly)
+        lost = _copy_blobs(left, source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
+        self._note_failures((blob.digest for blob in left), lost)
+        for image, error in tags.results():
+            self.tally.fail_image(image, explained(image, error))
+
+    def _note_failures(self, copied: Iterable[Digest], lost: Mapping[Digest, HubError]) -> None:
+        """Note the blobs that could not be brought, and the repositories that did not take one."""
+        for digest in copied:
+            refused = [(None, lost[digest])] if digest in lost else list(self.sink.refused(digest).items())
+            for place, failure in refused:
+                images = (image for image in self.todo if place in (None, image.repository))
+                self.tally.fail_blob(digest, failure, [image for image in images if digest in self.contents.needs(image)])
 
 
 def _left_out(inventory: Inventory) -> list[Problem]:
@@ -137,7 +122,7 @@ def _left_out(inventory: Inventory) -> list[Problem]:
 
 
 def _looked_up(
-    images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: _Tally
+    images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
 ) -> tuple[list[MappedImage], int]:
     """Return the images that the mirror does not have under all of their tags, and how many it has."""
 
@@ -159,21 +144,6 @@ def _looked_up(
         else:
             absent.append(image)
     return absent, present
-
-
-def _not_at_hand(
-    blobs: Sequence[Descriptor],
-    archive: Archive,
-    pool: ThreadPoolExecutor,
-    *,
-    there: Callable[[Digest], bool],
-    tally: _Tally,
-) -> set[Digest]:
-    """Return the blobs that lie in absent volumes and that no earlier push has brought either."""
-    elsewhere = [blob.digest for blob in blobs if archive.missing_volumes(blob.digest)]
-    absent = {digest for digest, found in zip(elsewhere, pool.map(there, elsewhere), strict=True) if not found}
-    tally.waiting_for.update(name for digest in absent for name in archive.missing_volumes(digest))
-    return absent
 
 
 class _Tags:
@@ -203,9 +173,9 @@ class _Tags:
 
 def _copy_blobs(
     blobs: Sequence[Descriptor],
-    archive: Archive,
+    source: BlobSource,
     sink: RegistrySink,
-    tally: _Tally,
+    tally: Tally,
     arrived: Callable[[Digest, Collection[Reference]], None],
     *,
     jobs: int,
@@ -215,7 +185,7 @@ def _copy_blobs(
     lost: dict[Digest, HubError] = {}
     progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
-        for outcome in copy(blobs, archive, sink, jobs=jobs, progress=progress):
+        for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
                 continue
@@ -225,9 +195,3 @@ def _copy_blobs(
     finally:
         progress.end()
     return lost
-
-
-def _code_of(error: HubError) -> ProblemCode:
-    if isinstance(error, SparseIndexError):
-        return ProblemCode.SPARSE_INDEX
-    return ProblemCode.ARCHIVE_DAMAGED if isinstance(error, ArchiveError) else ProblemCode.PUSH_FAILED

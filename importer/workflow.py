@@ -7,18 +7,23 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.archive import receipt as receipts
+from common.archive import rerequest as asking
 from common.archive.inventory import Problem
 from common.archive.reader import Archive
+from common.archive.receipt import Receipt
+from common.archive.signature import Signer
 from common.archive.verification import VerifyResult, verify
+from common.digest import Digest
 from common.errors import ArchiveDamagedError, ExitCode, HubError, UsageError, first_of
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from importer import mapping
+from importer import confirmation, mapping
 from importer import push as pushing
 from importer import render as rendering
 from importer.cluster import apply as applying
@@ -32,11 +37,17 @@ from importer.cluster.resources import Built, ResourceOptions, build, name_of
 from importer.cluster.trust import merge_pull_secret
 from importer.cluster.wait import wait_healthy
 from importer.mapping import MappedImage, Mirror
-from importer.push import PushResult
+from importer.push_result import PushResult
 from importer.settings import ClusterSettings, ImportSettings
 
 Tell = Callable[[str], None]
+# Given the archive and the names of volumes that are still wanted, returns the next medium's part of it; None: there is none.
+Following = Callable[[Archive, Sequence[str]], Archive | None]
 Agree = Callable[[ApplyResult], bool]
+
+
+def nothing_follows(_archive: Archive, _wanted: Sequence[str]) -> None:
+    """Say that there is no other medium: nobody is here to put one in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +69,52 @@ def check(archive: Archive, *, quick: bool, jobs: int, progress: Progress) -> Ve
     return verify(archive, quick=quick, jobs=jobs, progress=progress)
 
 
-def push(archive: Archive, settings: ImportSettings, progress: Progress) -> PushResult:
-    """Bring everything that is at hand into the mirror.
+def push(archive: Archive, settings: ImportSettings, progress: Progress, following: Following = nothing_follows) -> PushResult:
+    """Bring everything that is at hand into the mirror, medium after medium as long as `following` gives another.
 
     Raises UsageError before the first byte when two sources would meet under one name, RegistryError when the mirror cannot
     be reached or refuses the credentials; what fails later is in the result.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
+    tried = set(archive.present)
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(settings.mirror.host)
-        return pushing.push(archive, images, client, jobs=settings.jobs, progress=progress)
+        result = pushing.push(archive, images, client, jobs=settings.jobs, progress=progress)
+        while (wanted := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, wanted)):
+            tried.update(more.present)
+            result = pushing.push(more, images, client, jobs=settings.jobs, progress=progress).after(result)
+    return result
+
+
+def rerequest(archive: Archive, blobs: Collection[Digest], file: Path) -> int:
+    """Write a re-request for blobs of the archive into `file`; return how many it asks for. Nothing is written for none."""
+    wanted = asking.make(archive.inventory, archive.digest, blobs)
+    if wanted.blobs:
+        _write(file, asking.encode(wanted))
+    return len(wanted.blobs)
+
+
+def receipt(
+    archive: Archive, settings: ImportSettings, progress: Progress, *, file: Path, signer: Signer | None, redact: bool
+) -> Receipt:
+    """Write into `file` what the mirror really has of the archive, and beside it the signature. Raises RegistryError."""
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with RegistryClient(settings.registry, notify=progress.waiting) as client:
+        client.ping(settings.mirror.host)
+        found = confirmation.take(archive, images, client, jobs=settings.jobs, progress=progress)
+    made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
+    content = receipts.encode(made)
+    if signer is not None:
+        _write(file.with_name(file.name + receipts.SIGNATURE_SUFFIX), signer.sign(content))
+    _write(file, content)
+    return made
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        write_atomic(file, content)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written: {error.strerror}", hint="Choose another place.") from error
 
 
 def render(
@@ -133,6 +180,7 @@ def deploy(
     *,
     tell: Tell,
     agree: Agree,
+    following: Following = nothing_follows,
 ) -> tuple[PushResult | None, Applied | None]:
     """Verify, push, apply, wait. The cluster is not touched unless every byte that it will need is in the mirror.
 
@@ -142,14 +190,14 @@ def deploy(
     Raises ArchiveDamagedError, and what push and apply raise.
     """
     checked = check(archive, quick=True, jobs=settings.jobs, progress=progress)
-    if not checked.ok:
+    if checked.damage or not (checked.ok or following is not nothing_follows):
         raise ArchiveDamagedError(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
     if cluster.dry_run:
         return None, apply(archive, settings, cluster, tell, agree)
-    pushed = push(archive, settings, progress)
+    pushed = push(archive, settings, progress, following)
     if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
         return pushed, None
     return pushed, apply(archive, settings, cluster, tell, agree)
@@ -157,7 +205,7 @@ def deploy(
 
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:
     """Say whether what was pushed is too little to let the cluster use it."""
-    return bool(pushed.waiting_for) or (settings.strict and not pushed.ok)
+    return pushed.waits or (settings.strict and not pushed.ok)
 
 
 def strictly(codes: Sequence[ExitCode], settings: ImportSettings) -> ExitCode:

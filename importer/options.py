@@ -1,0 +1,158 @@
+"""The groups of options of hub-import: which archive, which mirror, which cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli import RegistryOptions, read_text
+from common.errors import HubError, UsageError
+
+if TYPE_CHECKING:
+    from common.archive.reader import Archive
+    from importer.cluster.apply import ApplyResult
+    from importer.cluster.resources import ResourceOptions
+    from importer.settings import ClusterSettings, ImportSettings
+    from importer.workflow import Following
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """Which archive."""
+
+    archive: Annotated[
+        list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files.")
+    ]
+
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
+    ] = None
+
+    def open(self, *, trusted: bool = True) -> Archive:
+        """Open it. With a key, raises ArchiveUntrustedError unless it is signed, or `trusted` is False."""
+        from common.archive.reader import Archive
+        from common.archive.signature import Verifier
+
+        return Archive.open(self.archive, Verifier.load(self.key) if self.key else None, trusted=trusted)
+
+    def following(self) -> Following:
+        """Return what asks for the next medium; where nobody could answer, nothing follows."""
+        from importer.workflow import nothing_follows
+
+        return self._next if sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
+
+    def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
+        """Ask for a medium until one holds a wanted volume of the same archive, or the answer is no."""
+        where = ", ".join(map(str, self.archive))
+        ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
+        while True:
+            text = f"still wanted: {', '.join(wanted)}. {ways}"
+            try:
+                answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
+            except typer.Abort:
+                return None
+            if answer.lower() == "q":
+                return None
+            try:
+                found = replace(self, archive=[Path(answer)] if answer else self.archive).open()
+            except HubError as error:
+                typer.echo(f"error: {error}", err=True)
+                continue
+            if found.digest == archive.digest and set(found.present) & set(wanted):
+                return found
+            other = "it is of another archive" if found.digest != archive.digest else "none of them is there"
+            typer.echo(f"that does not help: {other}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptions:
+    """The registry behind the gap."""
+
+    registry: Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="The registry to push to.")]
+    max_path_components: Annotated[
+        int | None, typer.Option(min=1, help="Join longer repository paths with -, for registries without nesting.")
+    ] = None
+    keep_source_host: Annotated[
+        bool, typer.Option("--keep-source-host", help="Put the source's host before its path, so that paths never meet.")
+    ] = False
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
+
+    def settings(self, registry: RegistryOptions) -> ImportSettings:
+        """Return the settings of an import. Raises UsageError."""
+        from importer.mapping import Mirror
+        from importer.settings import ImportSettings
+
+        mirror = Mirror.parse(
+            self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
+        )
+        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFlags:
+    """What the cluster is told."""
+
+    catalog_name: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[CATALOG=]NAME", help="Name of the CatalogSource, to keep redhat-operators for example; repeatable."
+        ),
+    ] = field(default_factory=list)
+    mirror_scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="What mirror rules name: repository, namespace or registry.")
+    ] = "repository"
+
+    def options(self, registry: RegistryOptions) -> ResourceOptions:
+        """Return the options of the resources; `--ca` is also what the nodes get to trust. Raises UsageError."""
+        from importer.cluster.resources import ResourceOptions, catalog_names, scope
+
+        ca = read_text(registry.ca, "--ca") if registry.ca else None
+        return ResourceOptions(catalog_names(self.catalog_name), scope(self.mirror_scope), ca)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Which cluster, and how far to go on it."""
+
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+    cluster_authfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read-only credential of the mirror, merged into the pull secret.")
+    ] = None
+    openshift_release: Annotated[
+        str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
+    timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
+
+    def settings(self, resources: ResourceOptions) -> ClusterSettings:
+        """Return the settings of the cluster's part. Raises UsageError."""
+        from importer.cluster.release import Release
+        from importer.settings import ClusterSettings
+
+        return ClusterSettings(
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            authfile=self.cluster_authfile,
+            resources=resources,
+            release=Release.parse(self.openshift_release) if self.openshift_release else None,
+            dry_run=self.dry_run,
+            timeout_s=self.timeout * 60.0,
+        )
+
+    def agree(self, would: ApplyResult) -> bool:
+        """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
+        from importer import listing
+
+        if self.yes:
+            return True
+        print(listing.changes_table(would), file=sys.stderr)
+        if not sys.stdin.isatty():
+            raise UsageError("the cluster would be changed as above, and nobody is here to agree", hint="Say --yes.")
+        return typer.confirm("Change the cluster?", err=True)
