@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec.structs import replace as replaced
 
-from common.archive import metadata
+from common.archive import metadata, parity
 from common.archive.inventory import ATTACHED, MEDIA_TYPE, BlobRecord, ImageRecord, Inventory, Problem, ProblemCode
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
@@ -64,8 +64,10 @@ def fetch(plan: ExportPlan, settings: ExportSettings, media: Media) -> Inventory
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
+    if settings.parity:
+        parity.require_coder()
     layout = layout_of(plan, settings)
-    with ArchiveWriter(settings.output, layout, progress=media.progress) as writer:
+    with ArchiveWriter(settings.output, layout, progress=media.progress, share=settings.parity) as writer:
         lost = _copy(plan, settings, media, writer)
         inventory = _inventory(plan, settings, layout, lost)
         manifests = {digest: document.raw for digest, document in plan.documents.items()}
@@ -75,10 +77,10 @@ def fetch(plan: ExportPlan, settings: ExportSettings, media: Media) -> Inventory
 
 
 def layout_of(plan: ExportPlan, settings: ExportSettings) -> Layout:
-    """Return where everything would lie. Raises UsageError when the volumes are too small."""
+    """Return where everything would lie; a volume and its parity fit the size. Raises UsageError when that is too small."""
     planned = _inventory(plan, settings, None, {})
     bound = metadata.bound(planned, index_json(planned.images, planned.manifests))
-    return plan_layout(plan.blobs, bound, settings.volume_size)
+    return plan_layout(plan.blobs, bound, parity.room(settings.volume_size, settings.parity))
 
 
 def planned_inventory(plan: ExportPlan, settings: ExportSettings) -> Inventory:

@@ -60,6 +60,22 @@ def verify(
 
 
 @command(app)
+def repair(
+    archive: Annotated[list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories or volumes, with parity beside them.")],
+    output: OutputOptions,
+    directory: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Mend copies in there; needed for media that are read-only.")
+    ] = None,
+) -> ExitCode:
+    """Mend damaged volumes with the parity beside them (hub-export create --parity), in place or into a directory."""
+    from importer import listing, mending
+
+    results = mending.repair(archive, directory, output.begin())
+    output.emit(listing.repair_document(results), lambda: listing.repair_table(results))
+    return mending.exit_code(results)
+
+
+@command(app)
 def push(
     archive: ArchiveOptions,
     mirror: MirrorOptions,

@@ -11,6 +11,7 @@ import msgspec
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.archive.reader import Archive
 from common.archive.receipt import Receipt
+from common.archive.repair import Repaired, RepairStatus
 from common.archive.verification import VerifyResult
 from common.columns import columns, counted
 from common.files import size_text
@@ -67,8 +68,39 @@ def verify_table(result: VerifyResult) -> str:
     ]
     if len(result.bad) > _SHOWN:
         lines.append(f"and {len(result.bad) - _SHOWN} more bad blobs (--format json lists all)")
+    if result.mendable:
+        lines.append(f"parity is beside {', '.join(result.mendable)}: hub-import repair mends what it can")
     verdict = "whole" if result.ok else "NOT whole"
     return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
+
+
+def repair_document(results: Sequence[Repaired]) -> Document:
+    """Return the JSON of `repair`; `lacking` counts the good blocks that it would have taken more."""
+    volumes = [
+        {
+            "name": one.path.name,
+            "status": one.status.value,
+            "blockSize": one.block,
+            "blocks": one.blocks,
+            "bad": one.bad,
+            "mended": one.mended,
+            "lacking": one.lacking,
+        }
+        for one in results
+    ]
+    return {"ok": all(one.status is not RepairStatus.DAMAGED for one in results), "volumes": volumes}
+
+
+def repair_table(results: Sequence[Repaired]) -> str:
+    """Return `repair` for people."""
+    lines = []
+    for one in results:
+        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.mended} mended"
+        lines.append(f"{one.path}: {one.status}: {found if one.bad else 'no block bad'}")
+        if one.status is RepairStatus.DAMAGED:
+            missing = f"{counted(one.lacking, 'good block')} ({size_text(one.lacking * one.block)})"
+            lines.append(f"  {missing} too few for the parity. Copy the volume again, or: hub-import verify --rerequest FILE")
+    return "\n".join(lines)
 
 
 def push_document(result: PushResult) -> Document:

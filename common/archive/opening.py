@@ -56,6 +56,7 @@ class FoundArchive:
     checksums: tuple[Path, ...]
     signature: SignatureState
     trusted: bool = True  # no key was given, or the signature is its own
+    key: Verifier | None = None
 
 
 @dataclass(slots=True)
@@ -98,6 +99,7 @@ def find(paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = 
         tuple(files.checksums),
         signature,
         trusted=key is None or signature is SignatureState.VALID,
+        key=key,
     )
 
 

@@ -15,10 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.archive import checksums, inventory_file
+from common.archive import checksums, inventory_file, parity
 from common.archive.needs import needed_by
 from common.archive.opening import SignatureState
 from common.archive.reader import Archive
+from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.archive.volume_check import CheckedVolume, VolumeCheck
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ContentError, HubError
@@ -54,7 +55,10 @@ class BadBlob:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What a check found. `checked` counts blobs; `damage` tells people, one line for each thing that is wrong."""
+    """What a check found. `checked` counts blobs; `damage` tells people, one line for each thing that is wrong.
+
+    `mendable`: the damaged volumes that have parity beside them.
+    """
 
     inventory: Digest
     signature: SignatureState
@@ -63,6 +67,7 @@ class VerifyResult:
     bad: tuple[BadBlob, ...]
     damage: tuple[str, ...]
     trusted: bool = True
+    mendable: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -85,7 +90,7 @@ class VerifyResult:
 def verify(archive: Archive, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
     """Check what is at hand, `jobs` volumes at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
-    sums = _Sums(() if quick else archive.found.checksums)
+    sums = _Sums(() if quick else archive.found.checksums, archive.found.key)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {len(archive.found.volumes)} volumes", size)
     checks = [
@@ -135,8 +140,16 @@ def _result(
         checked=sum(result.checked for result in results) + len(cut),
         bad=tuple(_bad(archive, bad)),
         trusted=archive.found.trusted,
+        mendable=tuple(
+            archive.inventory.volumes[number - 1].name for number in sorted(damaged) if _has_parity(archive, number)
+        ),
         damage=(*lines, *(f"{digest}: {why}" for digest, why in sorted(bad.items())), *damage),
     )
+
+
+def _has_parity(archive: Archive, number: int) -> bool:
+    path = archive.found.volumes[number].path
+    return path.with_name(path.name + parity.SUFFIX).is_file()
 
 
 def _statuses(archive: Archive, damaged: set[int]) -> Iterator[VolumeResult]:
@@ -155,16 +168,26 @@ def _bad(archive: Archive, bad: dict[Digest, str]) -> Iterator[BadBlob]:
 class _Sums:
     """The checksums beside the volumes: what each file should have, and what is wrong with the files that are no volumes."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], key: Verifier | None) -> None:
         self.damage: list[str] = []
         self._sums: dict[Path, dict[str, str]] = {}
         self._volumes: set[Path] = set()
         for path in files:
             try:
                 with path.open("rb") as file:
-                    self._sums[path.parent.resolve()] = checksums.parse(file.read(checksums.MAX_SIZE + 1))
+                    raw = file.read(checksums.MAX_SIZE + 1)
+                if key is not None:
+                    self._check_signature(path, raw, key)
+                self._sums[path.parent.resolve()] = checksums.parse(raw)
             except (HubError, OSError) as error:
                 self.damage.append(f"{path}: {error}")
+
+    def _check_signature(self, path: Path, raw: bytes, key: Verifier) -> None:
+        beside = path.with_name(checksums.SIGNATURE_NAME)
+        if not beside.is_file():
+            self.damage.append(f"{path}: is not signed: there is no {beside.name} beside it")
+        elif not key.accepts(raw, beside.read_bytes()[: MAX_SIGNATURE + 1]):
+            self.damage.append(f"{path}: its signature is not that of the key {key.fingerprint}")
 
     def expected(self, volume: Path) -> str | None:
         """Return the checksum that a volume should have; None where nothing says."""

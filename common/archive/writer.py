@@ -14,20 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.archive import checksums, disk, frames, inventory_file, metadata, resume
+from common.archive import checksums, disk, inventory_file, metadata, parity, place, resume
 from common.archive.earlier import EarlierVolumes
 from common.archive.inventory import Encoding, Inventory, Piece
 from common.archive.layout import Layout, PlacedBlob, extent
 from common.archive.output import OutputDirectory
-from common.archive.raw_blocks import RawFrameWriter
 from common.archive.resume import Begun
-from common.archive.volume import CLOSING_SIZE, entry_name, header_frame, padding_frame
+from common.archive.volume import CLOSING_SIZE
 from common.archive.volume_file import VolumeFile
-from common.content import Chunks, Read, Written
+from common.content import Read, Written
 from common.digest import Digest, digest_of, hex_of
 from common.errors import ContentError, InterruptedByUserError, UsageError
 from common.files import require_space, size_text, write_atomic
@@ -50,13 +50,18 @@ class ArchiveWriter:
 
     Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving without `finish`
     keeps what is there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole
-    is not read from its source again, and what was begun goes on from there. Raises UsageError for a directory that cannot be
+    is not read from its source again, and what was begun goes on from there.
+
+    `share`: parity beside each volume. Raises UsageError for a directory that cannot be
     taken, SpaceError when there is too little room.
     """
 
-    def __init__(self, directory: Path, layout: Layout, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, directory: Path, layout: Layout, *, progress: Progress | None = None, share: Fraction = Fraction(0)
+    ) -> None:
         self._directory = directory
         self._layout = layout
+        self._share = share
         self._progress = progress or Silent()
         self._stack = ExitStack()
         self._stop = threading.Event()
@@ -75,7 +80,7 @@ class ArchiveWriter:
             self._output = stack.enter_context(OutputDirectory(self._directory, self._layout))
             self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
             there = sum(disk.allocated(path) for path in self._output.volumes())
-            need = self._layout.size + self._layout.reserve + _HOUSEKEEPING
+            need = self._layout.size + self._layout.reserve + self._parity_size() + _HOUSEKEEPING
             require_space(self._directory, max(need - there, 0), "the archive")
             self._create()
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
@@ -92,13 +97,13 @@ class ArchiveWriter:
         if blob.digest in self._settled:
             return Written.PRESENT
         if placed.encoding is Encoding.ZSTD:
-            self._write_compressed(placed, b"".join(read(0)))
+            place.write_compressed(self._file, placed, b"".join(read(0)))
             self._settle(placed)
             return Written.COPIED
         begun = self._begun(placed)
         if not begun.complete:
             self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
-            self._write_raw(placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
+            place.write_raw(self._file, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
         self._settle(placed)
         return Written.PRESENT if begun.complete else Written.COPIED
 
@@ -106,10 +111,10 @@ class ArchiveWriter:
         """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
         if placed.descriptor.digest in self._doubted:
             return Begun()
-        if self._output.resumes and (found := resume.begun(placed, lambda piece: self._volume(piece).file())).size:
+        if self._output.resumes and (found := resume.begun(placed, self._file)).size:
             return found
         for earlier in self._earlier:
-            if earlier.move(placed.descriptor, lambda chunks: self._write_raw(placed, chunks, 0)):
+            if earlier.move(placed.descriptor, lambda chunks: place.write_raw(self._file, placed, chunks, 0)):
                 return Begun(placed.descriptor.size, complete=True)
         return Begun()
 
@@ -145,6 +150,8 @@ class ArchiveWriter:
             raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
         self._begin_progress(region.size + CLOSING_SIZE)
         sums = {v.path.name: self._finish_volume(v, region, digest_of(content)) for v in self._volumes}
+        parities = self._make_parity(sums)
+        sums |= parities
         signed = {metadata.SIGNATURE_NAME: signature} if signature is not None else {}
         files = {inventory_file.NAME: content, **signed, **(extra_files or {})}
         for name, raw in files.items():
@@ -158,7 +165,7 @@ class ArchiveWriter:
         self._progress.end()
         last = (checksums.SIGNATURE_NAME, checksums.NAME) if sign else (checksums.NAME,)
         first = [name for name in files if name not in (extra_files or {})]
-        names = (*first, *(v.path.name for v in self._volumes), *(extra_files or {}), *last)
+        names = (*first, *(v.path.name for v in self._volumes), *parities, *(extra_files or {}), *last)
         return FinishedArchive(digest_of(content), tuple(self._directory / name for name in names))
 
     def _create(self) -> None:
@@ -175,46 +182,8 @@ class ArchiveWriter:
                     hint="Use --volume-size fat32, or another file system.",
                 ) from error
 
-    def _write_compressed(self, placed: PlacedBlob, content: bytes) -> None:
-        piece, size = placed.pieces[0], placed.descriptor.size
-        frame = frames.compress(content)
-        if len(content) != size or len(frame) != piece.stored:
-            got = f"{len(content)} bytes, {len(frame)} compressed"
-            raise ContentError(f"{placed.descriptor.digest}: {got}; planned were {size} and {piece.stored}")
-        header = header_frame(entry_name(placed.descriptor.digest), size)
-        disk.write_all(self._volume(piece).file(), [header, frame, padding_frame(size)], extent(piece)[0])
-
-    def _write_raw(self, placed: PlacedBlob, chunks: Chunks, done: int) -> None:
-        """Write content from byte `done` on, which begins a block or a piece."""
-        size = placed.descriptor.size
-        targets = iter(self._targets(placed, done))
-        target = next(targets)
-        for chunk in chunks:
-            rest = memoryview(chunk)
-            done += len(rest)
-            if done > size:
-                break
-            while len(rest) > target.room:
-                room = target.room
-                target.write(rest[:room])
-                rest = rest[room:]
-                target = next(targets)
-            target.write(rest)
-        if done != size:
-            raise ContentError(f"{placed.descriptor.digest}: {done} bytes came, planned were {size}")
-        target.close()
-
-    def _targets(self, placed: PlacedBlob, done: int) -> list[RawFrameWriter]:
-        """Return the writers of the pieces that are not complete yet."""
-        writers, start = [], 0
-        for number, piece in enumerate(placed.pieces, 1):
-            if start + piece.size > done or number == len(placed.pieces):
-                name = entry_name(placed.descriptor.digest, number, len(placed.pieces))
-                around = header_frame(name, piece.size), padding_frame(piece.size)
-                file = self._volume(piece).file()
-                writers.append(RawFrameWriter(file, piece.offset, piece.size, *around, done=max(done - start, 0)))
-            start += piece.size
-        return writers
+    def _file(self, piece: Piece) -> int:
+        return self._volume(piece).file()
 
     def _volume(self, piece: Piece) -> VolumeFile:
         return self._volumes[piece.volume - 1]
@@ -237,6 +206,22 @@ class ArchiveWriter:
             self._hash_later(volume)  # it has no blobs at all
         self._read_back[volume.number].result()
         return volume.finish(region, inventory, len(self._volumes), self._advance)
+
+    def _parity_size(self) -> int:
+        if not self._share:
+            return 0
+        return sum(parity.bound(volume.data_size + self._layout.reserve, self._share) for volume in self._layout.volumes)
+
+    def _make_parity(self, sums: Mapping[str, str]) -> dict[str, str]:
+        """Write parity where it is wanted; return its checksums by file name."""
+        made: dict[str, str] = {}
+        if self._share:
+            self._progress.end()
+            self._progress.begin("making parity", sum(volume.path.stat().st_size for volume in self._volumes))
+        for volume in self._volumes if self._share else ():
+            path, made_sum = parity.make(volume.path, self._share, sums[volume.path.name], self._advance)
+            made[path.name] = made_sum
+        return made
 
     def _check(self, inventory: Inventory) -> None:
         """Refuse an inventory that does not describe what was written: a mistake of the caller, not of any input."""

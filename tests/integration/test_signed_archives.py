@@ -84,6 +84,19 @@ def test_verify_says_what_the_signature_is(signed, tmp_path):
         assert quick.json["signature"] == state
 
 
+def test_checksums_that_the_key_did_not_sign_are_damage(signed, tmp_path):
+    archive, _, public = signed
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    (copy / "SHA256SUMS.sig").write_bytes(b"x" * 64)
+    done = run("hub-import", "verify", copy, "--key", public)
+    assert done.status == 4
+    assert "SHA256SUMS: its signature is not that of the key" in done.stdout
+    (copy / "SHA256SUMS.sig").unlink()
+    done = run("hub-import", "verify", copy, "--key", public)
+    assert (done.status, "there is no SHA256SUMS.sig beside it" in done.stdout) == (4, True)
+
+
 def test_a_volume_alone_carries_the_signature(signed, tmp_path):
     archive, _, public = signed
     volume = max(archive.glob("volume-*"))
