@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 # What stands as servers and witnesses in the tests and the demo: the command, and Debian's package that brings it.
 NEEDED := docker-registry:docker-registry skopeo:skopeo bsdtar:libarchive-tools zstd:zstd htpasswd:apache2-utils \
-          openssl:openssl tinyproxy:tinyproxy kubectl:kubernetes-client $(notdir $(PYTHON)):python3
+          openssl:openssl tinyproxy:tinyproxy strace:strace mcopy:mtools mkfs.vfat:dosfstools kubectl:kubernetes-client $(notdir $(PYTHON)):python3
 
 .PHONY: dev lint test bench demo tools
 dev: $(STAMP)

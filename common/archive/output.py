@@ -71,6 +71,12 @@ class OutputDirectory:
         for directory in (self.path, *(export.directory for export in self.earlier)):
             yield from (path for path in directory.iterdir() if VOLUME_NAME.fullmatch(path.name))
 
+    def abandon(self) -> None:
+        """Take the journal away again where nothing was written yet: the next export begins anew, here or elsewhere."""
+        if not any(self.volumes()):
+            (self.path / JOURNAL).unlink()
+            (self.path / LOCK).unlink(missing_ok=True)
+
     def finished(self) -> None:
         """Take journal, lock and all that was kept for a later run away: the archive is complete and durable."""
         for directory in self.path.glob(f"{EARLIER}*"):

@@ -29,7 +29,7 @@ from common.archive.volume import CLOSING_SIZE
 from common.archive.volume_file import VolumeFile
 from common.content import Read, Written
 from common.digest import Digest, digest_of, hex_of
-from common.errors import ContentError, InterruptedByUserError, UsageError
+from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
 from common.files import require_space, size_text, write_atomic
 from common.oci.descriptor import Descriptor
 from common.progress import Progress, Silent
@@ -81,7 +81,11 @@ class ArchiveWriter:
             self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
             there = sum(disk.allocated(path) for path in self._output.volumes())
             need = self._layout.size + self._layout.reserve + self._parity_size() + _HOUSEKEEPING
-            require_space(self._directory, max(need - there, 0), "the archive")
+            try:
+                require_space(self._directory, max(need - there, 0), "the archive")
+            except SpaceError:
+                self._output.abandon()
+                raise
             self._create()
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
             stack.callback(self._halt)
