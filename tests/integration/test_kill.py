@@ -86,7 +86,7 @@ def complete(output):
     return found
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path, seed):
     home, source, needed_s = world
     chance = random.Random(seed)
@@ -113,7 +113,7 @@ def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path,
     assert whole == again
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_push_killed_again_and_again_ends_in_a_complete_registry(world, tmp_path, seed):
     home, _, needed_s = world
     chance = random.Random(seed)
