@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,13 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * step ** _POWERS[match[2].lower()])
 
 
+class CatalogFormat(StrEnum):
+    """What a carried catalog is."""
+
+    FILE_BASED = "file-based"
+    SQLITE = "sqlite"
+
+
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
     """What is asked for: an image set, or flags that say the same."""
@@ -60,6 +68,9 @@ class SelectionOptions:
     ] = field(default_factory=list)
     catalog_base: Annotated[
         str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
+    ] = None
+    catalog_format: Annotated[
+        CatalogFormat | None, typer.Option(help="What a filtered catalog becomes; an SQLite catalog stays one unless told.")
     ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
     signatures: Annotated[
@@ -120,6 +131,7 @@ class SelectionOptions:
             catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
+            catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
 

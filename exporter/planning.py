@@ -120,7 +120,7 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCata
             f"{item.opened.source}: a directory has no image that could serve it",
             hint="Name the image to build on with --catalog-base, for example the operator-registry image of your release.",
         )
-    return carry(item.opened, item.request, item.selection, base)
+    return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
 
 
 def _wanted(chosen: Iterable[Chosen], settings: ExportSettings) -> tuple[list[WantedImage], list[Problem]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from common.oci.platform import Platform
 from common.reference import Reference
@@ -34,6 +34,7 @@ class ExportSettings:
     """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set.
 
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
+    `catalog_format`: what catalogs become, None: what they are;
     `parity`: redundancy beside each volume, as a part of its size.
     """
 
@@ -52,4 +53,5 @@ class ExportSettings:
     receipts: tuple[Path, ...] = ()
     receipt_key: Verifier | None = None
     only: ReRequest | None = None
+    catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)

@@ -12,7 +12,7 @@ import posixpath
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,9 +23,12 @@ from common.oci import media_types
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import Index, Manifest, encode, parse
 from common.serialization import UNDECODABLE
+from exporter.catalog.database_tree import DatabaseTree
 from exporter.catalog.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
 
 DIRECTORY = "/configs"
+USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made
+CatalogFormat = Literal["file-based", "sqlite"]
 CONFIGS_LABEL = "operators.operatorframework.io.index.configs.v1"
 DATABASE_LABEL = "operators.operatorframework.io.index.database.v1"
 BUNDLE_LABEL = "operators.operatorframework.io.bundle.package.v1"
@@ -35,35 +38,44 @@ _DOCKER = (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)
 Fields = dict[str, msgspec.Raw]
 
 
-def configs_directory(name: str, labels: Mapping[str, str]) -> str:
-    """Return where an image has its catalog files, by its labels: an absolute path without a slash at the end.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image has its catalog: a directory of files, or an SQLite database; an absolute path."""
 
-    `name` is what messages call the image. Raises NotACatalogError for any other image, saying what it is, and CatalogError for
-    a directory that cannot be meant.
+    format: CatalogFormat
+    path: str
+
+
+def place_of(name: str, labels: Mapping[str, str]) -> Place | None:
+    """Return where an image has its catalog, by its labels; None where they do not say, as before OpenShift 4.6.
+
+    `name` is what messages call the image. Files go before a database: an image may have an old one hidden beside them. Raises
+    NotACatalogError for an operator bundle, CatalogError for a path that cannot be meant.
     """
-    directory = labels.get(CONFIGS_LABEL)
-    if directory:
-        return _checked(name, directory)
-    if DATABASE_LABEL in labels:
-        raise NotACatalogError(
-            f"{name}: a catalog with an SQLite database, and SQLite catalogs are not supported yet",
-            hint="Use a file-based catalog: those of OpenShift 4.11 and later are.",
-        )
+    if directory := labels.get(CONFIGS_LABEL):
+        return Place("file-based", _checked(name, CONFIGS_LABEL, directory))
+    if database := labels.get(DATABASE_LABEL):
+        return Place("sqlite", _checked(name, DATABASE_LABEL, database))
     if BUNDLE_LABEL in labels:
         raise NotACatalogError(
             f"{name}: an operator bundle (of package {labels[BUNDLE_LABEL]}), not a catalog",
             hint="Name the catalog that has the bundle, and the package with --package; or carry it with --image.",
         )
-    raise NotACatalogError(
-        f"{name}: an image without the label {CONFIGS_LABEL}, so no catalog",
+    return None
+
+
+def no_catalog(name: str) -> NotACatalogError:
+    """Return the error for an image that has no catalog at all."""
+    return NotACatalogError(
+        f"{name}: an image without the label {CONFIGS_LABEL} and without a database, so no catalog",
         hint="Catalog images are for example registry.redhat.io/redhat/redhat-operator-index:v4.18; others go with --image.",
     )
 
 
-def _checked(name: str, directory: str) -> str:
-    path = posixpath.normpath(posixpath.join("/", directory)).replace("//", "/")
-    if path == "/" or ".." in directory.split("/"):
-        raise CatalogError(f"{name}: its label {CONFIGS_LABEL} names the directory {directory[:200]!r}")
+def _checked(name: str, label: str, text: str) -> str:
+    path = posixpath.normpath(posixpath.join("/", text)).replace("//", "/")
+    if path == "/" or ".." in text.split("/"):
+        raise CatalogError(f"{name}: its label {label} names {text[:200]!r}")
     return path
 
 
@@ -96,6 +108,33 @@ def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
                 _add_file(tar, f"{root}/{path}", files[path])
             else:
                 _add_folder(tar, f"{root}/{path}")
+    return output.getvalue()
+
+
+def read_database(layers: Iterable[Iterable[bytes]], path: str | None) -> tuple[str, bytes] | None:
+    """Return an image's database, by the `path` that its label names or where catalogs have theirs, and where it lies.
+
+    None when there is none. Raises CatalogError for layers that cannot be read, beyond the limits, and for several.
+    """
+    tree = DatabaseTree()
+    for layer in layers:
+        tree.apply(layer)
+    found = tree.databases()
+    for place in (path, *USUAL_DATABASES) if path is None else (path,):
+        if place is not None and place in found:
+            return place, found[place]
+    if path is not None or not found:
+        return None
+    if len(found) > 1:
+        raise CatalogError(f"several databases, and no label says which is the catalog: {', '.join(sorted(found)[:5])}")
+    return next(iter(found.items()))
+
+
+def database_layer(database: bytes, path: str) -> bytes:
+    """Return the uncompressed layer that puts a database in its place; the same database gives the same bytes."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        _add_file(tar, path.strip("/"), database)
     return output.getvalue()
 
 
@@ -136,20 +175,21 @@ def is_platform_image(manifest: Manifest) -> bool:
     return all(".tar" in layer.media_type for layer in manifest.layers)
 
 
-def rebuild(manifest: Manifest, config: bytes, layer: bytes, directory: str) -> RebuiltImage:
-    """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving `directory`.
+def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> RebuiltImage:
+    """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving `place`.
 
-    Every value of both documents survives but those that have to change: `Cmd` without a cache, the two labels, diff_ids,
-    history. Raises UsageError for a base that cannot serve a catalog, CatalogError for documents that contradict each other.
+    Every value of both documents survives but those that have to change: diff_ids and history, and where files are served
+    `Cmd` without a cache and the two labels; a database stays where the image serves it already. Raises UsageError for a base
+    that cannot serve a catalog, CatalogError for documents that contradict each other.
     """
     try:
-        return _rebuilt(manifest, config, layer, directory)
+        return _rebuilt(manifest, config, layer, place)
     except UNDECODABLE as error:
         raise CatalogError(f"catalog image {manifest.digest}: its manifest or config cannot be read: {error}") from error
 
 
-def _rebuilt(manifest: Manifest, config: bytes, layer: bytes, directory: str) -> RebuiltImage:
-    new_config = _config(manifest, config, digest_of(layer), directory)
+def _rebuilt(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> RebuiltImage:
+    new_config = _config(manifest, config, digest_of(layer), place)
     stored = gzip(layer)
     docker = manifest.media_type in _DOCKER
     kind = media_types.DOCKER_LAYER_GZIP if docker else media_types.OCI_LAYER_GZIP
@@ -165,20 +205,21 @@ def _rebuilt(manifest: Manifest, config: bytes, layer: bytes, directory: str) ->
     return RebuiltImage(rebuilt, new_config, stored, descriptor)
 
 
-def _config(manifest: Manifest, config: bytes, diff_id: Digest, directory: str) -> bytes:
+def _config(manifest: Manifest, config: bytes, diff_id: Digest, place: Place) -> bytes:
     fields = _fields(config, "config")
     runtime = _fields(fields.get("config", b"null"), "config")
-    _require_entrypoint(manifest, runtime)
-    labels = msgspec.json.decode(runtime.get("Labels", b"null"), type=dict[str, msgspec.Raw] | None) or {}
-    labels.pop(DATABASE_LABEL, None)
-    labels[CONFIGS_LABEL] = _raw(directory)
-    runtime |= {"Cmd": _raw(["serve", directory]), "Labels": _raw(labels)}
-    fields["config"] = _raw(runtime)
+    if place.format == "file-based":
+        _require_entrypoint(manifest, runtime)
+        labels = msgspec.json.decode(runtime.get("Labels", b"null"), type=dict[str, msgspec.Raw] | None) or {}
+        labels.pop(DATABASE_LABEL, None)
+        labels[CONFIGS_LABEL] = _raw(place.path)
+        runtime |= {"Cmd": _raw(["serve", place.path]), "Labels": _raw(labels)}
+        fields["config"] = _raw(runtime)
     fields["rootfs"] = _raw(_with_diff_id(manifest, fields, diff_id))
     history = msgspec.json.decode(fields.get("history", b"null"), type=list[msgspec.Raw] | None)
     if history:  # an image without a history gets none: it would have to tell of every layer
         created = msgspec.json.decode(fields.get("created", b"null"))
-        entry = {"created": created or _EPOCH, "created_by": f"hub-export: selected packages in {directory}"}
+        entry = {"created": created or _EPOCH, "created_by": f"hub-export: selected packages in {place.path}"}
         fields["history"] = _raw([*history, _raw(entry)])
     return encode(fields)
 

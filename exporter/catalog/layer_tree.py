@@ -46,7 +46,7 @@ class _Link:
     target: str
 
 
-_Node: TypeAlias = "bytes | _Link | dict[str, _Node]"
+Node: TypeAlias = "bytes | _Link | dict[str, Node]"
 
 
 class _Member(tarfile.TarInfo):
@@ -65,9 +65,9 @@ class LayerTree:
 
     def __init__(self, directory: str, limits: TreeLimits = DEFAULT_LIMITS) -> None:
         """Begin with an empty tree; `directory` is absolute."""
-        self._directory = _parts(directory)
+        self._directory = parts(directory)
         self._limits = limits
-        self._tree: dict[str, _Node] = {}
+        self._tree: dict[str, Node] = {}
         self._size = 0
         self._entries = 0
 
@@ -77,7 +77,7 @@ class LayerTree:
         Raises CatalogError for a broken tar, for what a catalog has no use for, and beyond the limits.
         """
         chunks = iter(layer)
-        added: dict[str, _Node] = {}
+        added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
         try:
             with tarfile.open(fileobj=_Chunks(chunks), mode="r|", tarinfo=_Member, bufsize=_STEP) as tar:
@@ -98,18 +98,18 @@ class LayerTree:
 
         Raises CatalogError for a link that leads out of the directory or nowhere.
         """
-        root = _find(self._tree, self._directory)
+        root = found(self._tree, self._directory)
         if root is not None and not isinstance(root, dict):
             raise CatalogError(f"/{'/'.join(self._directory)} of the catalog image is no directory")
-        return {"/".join(path): self._content(path, node) for path, node in _walk(root or {})}
+        return {"/".join(path): self._content(path, node) for path, node in walk(root or {})}
 
     def _take(
-        self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, _Node], hidden: list[tuple[str, ...]]
+        self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], hidden: list[tuple[str, ...]]
     ) -> None:
         self._entries += 1
         if self._entries > self._limits.entries:
             raise CatalogError(f"the catalog image has more than {self._limits.entries} files and directories")
-        path = _parts(member.name)
+        path = parts(member.name)
         if not path or not self._concerns(path):
             return
         name = path[-1]
@@ -125,13 +125,13 @@ class LayerTree:
         length = min(len(path) - path[-1].startswith(WHITEOUT), len(self._directory))
         return path[:length] == self._directory[:length]
 
-    def _node(self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, _Node]) -> _Node:
+    def _node(self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node]) -> Node:
         """Return what an entry that is no directory puts at its path."""
         if member.issym():
             return _Link(member.linkname[:MAX_NAME])
         if member.islnk():
-            target = _parts(member.linkname)
-            node = _find(added, target) or _find(self._tree, target)
+            target = parts(member.linkname)
+            node = found(added, target) or found(self._tree, target)
             if node is None or isinstance(node, dict):
                 raise CatalogError(f"/{member.name} of the catalog image is a hard link to something outside the catalog")
             return node
@@ -146,7 +146,7 @@ class LayerTree:
             raise CatalogError(f"/{member.name} of the catalog image ends after {len(content)} of {member.size} bytes")
         return content
 
-    def _content(self, path: tuple[str, ...], node: _Node) -> bytes:
+    def _content(self, path: tuple[str, ...], node: Node) -> bytes:
         """Follow links that stay in the directory."""
         place, why = (*self._directory, *path), "leads to itself"
         for _ in range(MAX_LINKS):
@@ -156,23 +156,24 @@ class LayerTree:
                 why = "leads to a directory"
                 break
             place = _followed(place, node.target)
-            found = _find(self._tree, place) if place[: len(self._directory)] == self._directory else None
-            if found is None:
+            leads = found(self._tree, place) if place[: len(self._directory)] == self._directory else None
+            if leads is None:
                 why = "leads nowhere in the catalog"
                 break
-            node = found
+            node = leads
         name = "/".join((*self._directory, *path))
         raise CatalogError(f"/{name} of the catalog image is a link that {why}", hint="Its publisher has to mend the image.")
 
 
-def _find(tree: dict[str, _Node], path: tuple[str, ...]) -> _Node | None:
-    node: _Node | None = tree
+def found(tree: dict[str, Node], path: tuple[str, ...]) -> Node | None:
+    """Return what lies at a path; None for nothing."""
+    node: Node | None = tree
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
     return node
 
 
-def _folder(tree: dict[str, _Node], path: tuple[str, ...]) -> dict[str, _Node]:
+def _folder(tree: dict[str, Node], path: tuple[str, ...]) -> dict[str, Node]:
     """Return the folder at a path; what stands in the way of it is replaced."""
     for part in path:
         child = tree.get(part)
@@ -182,13 +183,13 @@ def _folder(tree: dict[str, _Node], path: tuple[str, ...]) -> dict[str, _Node]:
     return tree
 
 
-def _hide(tree: dict[str, _Node], path: tuple[str, ...]) -> None:
-    parent = _find(tree, path[:-1])
+def _hide(tree: dict[str, Node], path: tuple[str, ...]) -> None:
+    parent = found(tree, path[:-1])
     if isinstance(parent, dict):
         parent.clear() if path[-1] == OPAQUE else parent.pop(path[-1], None)
 
 
-def _merge(lower: dict[str, _Node], upper: dict[str, _Node]) -> None:
+def _merge(lower: dict[str, Node], upper: dict[str, Node]) -> None:
     for name, node in upper.items():
         below = lower.get(name)
         if isinstance(node, dict) and isinstance(below, dict):
@@ -197,15 +198,16 @@ def _merge(lower: dict[str, _Node], upper: dict[str, _Node]) -> None:
             lower[name] = node
 
 
-def _walk(folder: dict[str, _Node], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], _Node]]:
+def walk(folder: dict[str, Node], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Give everything that is no directory, by path, sorted."""
     for name, node in sorted(folder.items()):
         if isinstance(node, dict):
-            yield from _walk(node, (*above, name))
+            yield from walk(node, (*above, name))
         else:
             yield (*above, name), node
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def parts(name: str) -> tuple[str, ...]:
     """Return the components of a tar name. Raises CatalogError for a name that climbs, or is too long or deep."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if len(name) > MAX_NAME or len(parts) > MAX_DEPTH:

@@ -21,13 +21,17 @@ from common.oci.manifest import Index, Manifest, parse_config
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from exporter.catalog import catalog_image, file_based
+from exporter.catalog import catalog_image, file_based, sqlite, sqlite_blobs
+from exporter.catalog.catalog_image import Place
 from exporter.catalog.model import Catalog
 from exporter.images import fetch_tree
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
 MAX_LAYER_SIZE = 8 * 1024**3
 _PREFERRED = Platform("linux", "amd64")
+
+
+FILES = Place("file-based", catalog_image.DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,18 @@ class CatalogBase:
 
 @dataclass(frozen=True, slots=True)
 class OpenedCatalog:
-    """A catalog that was read. `digest` is the image's as pulled; a directory has neither digest nor base."""
+    """A catalog that was read. `digest` is the image's as pulled; a file or directory has neither digest nor base.
+
+    `place`: where in the image it lies; `database`: the SQLite file it was read from.
+    """
 
     source: str
     name: str
     catalog: Catalog
     digest: Digest | None = None
     base: CatalogBase | None = None
+    place: Place = FILES
+    database: bytes | None = None
 
 
 class CatalogOpener:
@@ -58,18 +67,20 @@ class CatalogOpener:
         self._store = store
 
     def open(self, name: str, platforms: Sequence[Platform] = ()) -> OpenedCatalog:
-        """Open a directory of catalog files, or the catalog image of a reference for the wanted platforms (none: all).
+        """Open a directory of catalog files, an SQLite file, or a catalog image for the wanted platforms (none: all).
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
         path = Path(name)
         if path.is_dir():
             return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
+        if path.is_file() and _is_database(path):
+            return _open_database(path)
         if path.exists() or not _names_a_host(name):
             what = "a file" if path.exists() else "no such directory"
             raise NotACatalogError(
                 f"{name[:200]}: {what}, and no image reference with a registry",
-                hint="Name a catalog image (registry/repository:tag) or a directory with one folder per package.",
+                hint="Name a catalog image (registry/repository:tag), a directory of catalog files, or an SQLite file.",
             )
         return self._open_image(Reference.parse(name), platforms)
 
@@ -85,12 +96,24 @@ class CatalogOpener:
     def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
         base = self.base(reference, platforms)
         manifest = _readable(base.tree)
-        directory = catalog_image.configs_directory(str(reference), parse_config(base.configs[manifest.digest]).labels)
-        files = catalog_image.read_configs((self._layer(reference, layer) for layer in manifest.layers), directory)
+        place = catalog_image.place_of(str(reference), parse_config(base.configs[manifest.digest]).labels)
+        layers = (self._layer(reference, layer) for layer in manifest.layers)
+        if place is not None and place.format == "file-based":
+            catalog, database = self._files(reference, layers, place.path), None
+        else:
+            found = catalog_image.read_database(layers, place.path if place else None)
+            if found is None:
+                raise _no_database(reference, place)
+            place, database = Place("sqlite", found[0]), found[1]
+            catalog = sqlite_blobs.catalog_of(sqlite.read(database, f"{reference}{place.path}"))
+        name = _name(reference.repository)
+        return OpenedCatalog(str(reference), name, catalog, base.tree.root.digest, base, place, database)
+
+    def _files(self, reference: Reference, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
+        files = catalog_image.read_configs(layers, directory)
         if not files:
             raise NotACatalogError(f"{reference}: the image has no files in {directory}, where its label says the catalog is")
-        catalog = file_based.load(sorted(files.items()))
-        return OpenedCatalog(str(reference), _name(reference.repository), catalog, base.tree.root.digest, base)
+        return file_based.load(sorted(files.items()))
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
         return self._client.blob_bytes(reference, config, MAX_CONFIG_SIZE)
@@ -101,6 +124,26 @@ class CatalogOpener:
             raise CatalogError(f"{reference}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
         self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+
+
+def _no_database(reference: Reference, place: Place | None) -> NotACatalogError:
+    if place is None:
+        return catalog_image.no_catalog(str(reference))
+    return NotACatalogError(f"{reference}: the image has no SQLite file {place.path}, where its label says the catalog is")
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return sqlite.is_database(file.read(len(sqlite.MAGIC)))
+
+
+def _open_database(path: Path) -> OpenedCatalog:
+    if path.stat().st_size > sqlite.MAX_SIZE:
+        raise CatalogError(f"{path}: {path.stat().st_size} bytes; the limit is {sqlite.MAX_SIZE}")
+    content = path.read_bytes()
+    catalog = sqlite_blobs.catalog_of(sqlite.read(content, str(path)))
+    place = Place("sqlite", catalog_image.USUAL_DATABASES[0])
+    return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, place=place, database=content)
 
 
 def _names_a_host(name: str) -> bool:

@@ -81,6 +81,16 @@ def inline_csvs(bundle: Bundle) -> Iterator[Any]:
                 yield resource
 
 
+def inline_objects(bundle: Bundle) -> Iterator[bytes]:
+    """Give each resource that the catalog has inside `olm.bundle.object` as JSON, those that are none left out."""
+    for value in bundle.values(BUNDLE_OBJECT):
+        try:
+            raw = base64.b64decode(value["data"], validate=True)
+            yield msgspec.json.encode(msgspec.json.decode(raw))
+        except (TypeError, KeyError, binascii.Error, ValueError, RecursionError, msgspec.DecodeError):
+            continue
+
+
 def _resources(data: str) -> Iterable[Any]:
     try:
         raw = base64.b64decode(data, validate=True)

@@ -12,15 +12,18 @@ from exporter.catalog.catalog_image import (
     BUNDLE_LABEL,
     CONFIGS_LABEL,
     DATABASE_LABEL,
-    configs_directory,
+    Place,
     configs_layer,
     is_platform_image,
+    no_catalog,
+    place_of,
     read_configs,
     rebuild,
     rebuild_index,
 )
 from tests.fakes import factories, image_readers
 
+CONFIGS = Place("file-based", "/configs")
 OLD = {"configs/foo/catalog.json": b"old foo", "configs/bar/catalog.json": b"old bar", "configs/index.yaml": b"old"}
 FILES = {"foo/catalog.json": b"new foo", "catalog.json": b"others"}
 
@@ -33,7 +36,7 @@ def base(**options):
 
 
 def rebuilt(parts, files=FILES):
-    return rebuild(parse(parts.raw, parts.media_type), parts.config, configs_layer(files, "/configs"), "/configs")
+    return rebuild(parse(parts.raw, parts.media_type), parts.config, configs_layer(files, "/configs"), CONFIGS)
 
 
 @pytest.mark.parametrize("docker", [True, False])
@@ -113,23 +116,23 @@ def test_attestations_beside_images_are_told_apart():
     assert not is_platform_image(parse(raw))
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ({}, "no catalog"),
-        ({DATABASE_LABEL: "/database/index.db"}, "SQLite"),
-        ({BUNDLE_LABEL: "etcd"}, "an operator bundle .of package etcd."),
-    ],
-)
-def test_what_is_no_catalog_is_told_what_it_is(labels, message):
-    with pytest.raises(NotACatalogError, match=message):
-        configs_directory("quay.io/x/y:z", labels)
+def test_what_is_no_catalog_is_told_what_it_is():
+    with pytest.raises(NotACatalogError, match=r"an operator bundle .of package etcd."):
+        place_of("quay.io/x/y:z", {BUNDLE_LABEL: "etcd"})
+    assert place_of("quay.io/x/y:z", {}) is None
+    assert "no catalog" in no_catalog("quay.io/x/y:z").message
 
 
+def test_files_go_before_a_database():
+    assert place_of("x", {CONFIGS_LABEL: "configs", DATABASE_LABEL: "/x.db"}) == CONFIGS
+    assert place_of("x", {DATABASE_LABEL: "./index.db"}) == Place("sqlite", "/index.db")
+
+
+@pytest.mark.parametrize("label", [CONFIGS_LABEL, DATABASE_LABEL])
 @pytest.mark.parametrize("directory", ["/", "..", "/a/../..", "/configs/../.."])
-def test_a_label_that_leads_elsewhere(directory):
-    with pytest.raises(CatalogError, match="names the directory"):
-        configs_directory("x", {CONFIGS_LABEL: directory})
+def test_a_label_that_leads_elsewhere(directory, label):
+    with pytest.raises(CatalogError, match="names"):
+        place_of("x", {label: directory})
 
 
 @pytest.mark.parametrize("settings", [{"Entrypoint": None}, {"Entrypoint": []}, {"Entrypoint": ["/bin/opm", "serve"]}])
@@ -144,6 +147,6 @@ def test_documents_that_contradict_each_other():
     config = json.loads(parts.config)
     config["rootfs"]["diff_ids"].pop()
     with pytest.raises(CatalogError, match="2 layers but 1 diff_ids"):
-        rebuild(parse(parts.raw), json.dumps(config).encode(), configs_layer(FILES, "/configs"), "/configs")
+        rebuild(parse(parts.raw), json.dumps(config).encode(), configs_layer(FILES, "/configs"), CONFIGS)
     with pytest.raises(CatalogError, match="cannot be read"):
-        rebuild(parse(parts.raw), b"[]", configs_layer(FILES, "/configs"), "/configs")
+        rebuild(parse(parts.raw), b"[]", configs_layer(FILES, "/configs"), CONFIGS)

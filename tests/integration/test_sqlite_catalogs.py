@@ -1,0 +1,145 @@
+"""Catalog images with a database, as OpenShift had them up to 4.10: through the commands, into a mirror, and out of it again."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+
+import pytest
+
+from exporter.catalog import sqlite, sqlite_blobs
+from tests.fakes import databases
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+pytestmark = pytest.mark.integration
+LABEL = "operators.operatorframework.io.index.database.v1"
+SERVE = {"Entrypoint": ["/bin/opm"], "Cmd": ["registry", "serve", "--database", "/database/index.db"]}
+SERVER = {"Entrypoint": ["/registry-server"], "Cmd": ["--database", "bundles.db"]}
+
+
+def catalog_image(content, path, *, labels=None, config=None):
+    layers = ({"bin/opm": b"opm", "etc/other.db": b"no database"}, {path: content, "var/x": b"y"})
+    return image(layers, labels=labels or {}, config=config or SERVE)
+
+
+@pytest.fixture
+def source():
+    """A registry with catalogs of the package foo, and everything that foo needs."""
+    with FakeRegistry() as registry:
+        renamed = dict.fromkeys(("quay.io/example",), f"{registry.host}/example")
+        content = databases.database(13)
+        for old, new in renamed.items():
+            content = databases.replaced(content, old, new)
+        for number in ("1.0.0", "2.0.0", "3.0.0"):
+            registry.add_image("example/foo", image([b"bundle" + number.encode() * 100]), tag=number)
+            registry.add_image("example/operand", image([b"operand" + number.encode() * 100]), tag=number)
+        registry.add_image(
+            "example/index", catalog_image(content, "database/index.db", labels={LABEL: "./database/index.db"}), tag="v1"
+        )
+        registry.add_image("example/old", catalog_image(content, "bundles.db", config=SERVER), tag="v1")
+        registry.add_image("example/odd", catalog_image(content, "srv/catalog"), tag="v1")
+        registry.add_image("example/none", image([{"bin/sh": b"sh"}]), tag="v1")
+        registry.add_image("example/wrong", catalog_image(content, "x.db", labels={LABEL: "/y.db"}), tag="v1")
+        yield registry
+
+
+def create(source, catalog, output, *more):
+    return run(
+        *("hub-export", "create", "--catalog", f"{source.host}/example/{catalog}:v1", "--package", "foo:stable@2.0.0"),
+        *("--insecure", source.host, "--signatures", "ignore", "--output", output, "--format", "json", *more),
+    )
+
+
+def carried(mirror, archive):
+    """Return the inventory, and the layers and config of the catalog image that was pushed."""
+    pushed = run("hub-import", "push", archive, "--registry", mirror.host, "--insecure", mirror.host)
+    assert pushed.status == 0, pushed.stdout + pushed.stderr
+    inventory = json.loads((archive / "inventory.json").read_bytes())
+    (catalog,) = inventory["catalogs"]
+    repository = mirror.repositories[catalog["source"].partition("/")[2].partition(":")[0]]
+    manifest = json.loads(repository.manifests[catalog["image"]][1])
+    layers = [gzip.decompress(repository.blobs[layer["digest"]]) for layer in manifest["layers"]]
+    return catalog, layers, json.loads(repository.blobs[manifest["config"]["digest"]])
+
+
+def file_of(layers, path):
+    found = None
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+            if path in tar.getnames():
+                found = tar.extractfile(path).read()
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), [("index", "database/index.db"), ("old", "bundles.db"), ("odd", "srv/catalog")])
+def test_a_database_is_found_filtered_and_carried_as_one(source, tmp_path, name, path):
+    done = create(source, name, tmp_path / "out")
+    assert done.status == 0, done.stderr
+    with FakeRegistry() as mirror:
+        catalog, layers, config = carried(mirror, tmp_path / "out")
+        assert set(mirror.repositories) == {"example/foo", "example/operand", f"example/{name}"}
+        assert {"1.0.0", "3.0.0"}.isdisjoint(mirror.repositories["example/foo"].tags)
+    assert (catalog["format"], catalog["filtered"]) == ("sqlite", True)
+    found = sqlite_blobs.catalog_of(sqlite.read(file_of(layers, path), "carried"))
+    assert list(found.packages["foo"].bundles) == ["foo.v2"]
+    assert config["config"]["Cmd"] == (SERVER if name == "old" else SERVE)["Cmd"], "it goes on being served as it was"
+    listed = catalog["packages"][0]["channels"][0]
+    assert (listed["head"], [one["name"] for one in listed["bundles"]]) == ("foo.v2", ["foo.v2"])
+    again = create(source, name, tmp_path / "again")
+    assert again.status == 0
+    digests = [
+        json.loads((tmp_path / each / "inventory.json").read_bytes())["catalogs"][0]["image"] for each in ("out", "again")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_database_becomes_file_based_where_that_is_asked_for(source, tmp_path):
+    done = create(source, "index", tmp_path / "out", "--catalog-format", "file-based")
+    assert done.status == 0, done.stderr
+    with FakeRegistry() as mirror:
+        catalog, layers, config = carried(mirror, tmp_path / "out")
+    assert catalog["format"] == "file-based"
+    assert config["config"]["Cmd"] == ["serve", "/configs"]
+    assert LABEL not in config["config"]["Labels"]
+    content = file_of(layers, "configs/foo/catalog.json")
+    assert [json.loads(line)["schema"] for line in content.splitlines()] == ["olm.package", "olm.channel", "olm.bundle"]
+
+
+def test_everything_of_a_database_goes_along_untouched(source, tmp_path):
+    done = run(
+        *("hub-export", "create", "--catalog", f"{source.host}/example/index:v1", "--full", "--insecure", source.host),
+        *("--signatures", "ignore", "--output", tmp_path / "out"),
+    )
+    assert done.status == 0, done.stderr
+    catalog = json.loads((tmp_path / "out/inventory.json").read_bytes())["catalogs"][0]
+    assert (catalog["format"], catalog["filtered"], catalog["image"]) == ("sqlite", False, catalog["digest"])
+
+
+def test_list_reads_a_file_on_disk(source, tmp_path):
+    path = tmp_path / "index.db"
+    path.write_bytes(databases.real("schema-05"))
+    done = run("hub-export", "list", "--catalog", path, "--format", "json")
+    assert done.status == 0, done.stderr
+    assert [one["name"] for one in done.json["catalogs"][0]["packages"]] == ["etcd", "prometheus", "strimzi-kafka-operator"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none", "and without a database, so no catalog"), ("wrong", "has no SQLite file /y.db, where its label says")],
+)
+def test_images_that_are_no_catalogs_are_told_apart(source, tmp_path, name, message):
+    done = create(source, name, tmp_path / "out")
+    assert done.status == 2
+    assert message in done.stderr
+
+
+def test_a_truncated_file_is_told_with_its_name(tmp_path):
+    path = tmp_path / "index.db"
+    path.write_bytes(databases.real("schema-05")[:100_000])
+    done = run("hub-export", "list", "--catalog", path)
+    assert done.status == 1
+    assert f"{path}: an SQLite file that cannot be read" in done.stderr
