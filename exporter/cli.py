@@ -43,7 +43,9 @@ def list_(
     """
     from exporter import listing, workflow
 
-    chosen = workflow.look(selection.offered().settings(registry), output.begin())
+    offered = selection.offered()
+    settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
+    chosen = workflow.look(settings, output.begin(), dependencies=closed)
     document = listing.list_document(chosen, explain=explain)
     output.emit(document, lambda: listing.list_table(chosen, selection.package, explain=explain))
     return workflow.outcome(document["problems"], strict=selection.strict)

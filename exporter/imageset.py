@@ -123,6 +123,7 @@ def from_flags(
     full: bool = False,
     heads: bool = False,
     platforms: Iterable[Platform] = (),
+    skip_dependencies: bool = False,
 ) -> ImageSet:
     """Make an image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
@@ -131,7 +132,9 @@ def from_flags(
     _require_sense(catalogs, packages, images, full, heads)
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
-    operators = tuple(OperatorRequest(name, full, chosen, platforms=wanted) for name in catalogs)
+    operators = tuple(
+        OperatorRequest(name, full, chosen, platforms=wanted, skip_dependencies=skip_dependencies) for name in catalogs
+    )
     additional = tuple(AdditionalImage(str(Reference.parse(name)), platforms=wanted) for name in images)
     for operator in operators:
         check(operator, "--package")
@@ -225,7 +228,13 @@ def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
         )
         for package in one.packages
     ]
-    return {"catalog": one.catalog, "full": one.full, "packages": packages, "platforms": _platform_fields(one.platforms)}
+    return {
+        "catalog": one.catalog,
+        "full": one.full,
+        "packages": packages,
+        "platforms": _platform_fields(one.platforms),
+        "skipDependencies": one.skip_dependencies,
+    }
 
 
 def _platform_fields(platforms: Iterable[Platform]) -> list[dict[str, str]]:

@@ -62,6 +62,9 @@ class SelectionOptions:
     )
     full: Annotated[bool, typer.Option("--full", help="Every version of every channel of what is selected.")] = False
     heads: Annotated[bool, typer.Option("--heads", help="The head of every channel of the catalogs.")] = False
+    skip_dependencies: Annotated[
+        bool, typer.Option("--skip-dependencies", help="Leave out what the bundles require of other packages.")
+    ] = False
     platform: Annotated[
         list[str],
         typer.Option("--platform", "--filter-by-os", metavar="OS/ARCH", help="Carry only these platforms; repeatable."),
@@ -98,7 +101,7 @@ class SelectionOptions:
 
     @property
     def _flagged(self) -> bool:
-        return bool(self.catalog or self.package or self.image or self.full or self.heads)
+        return bool(self.catalog or self.package or self.image or self.full or self.heads or self.skip_dependencies)
 
     @property
     def _platforms(self) -> tuple[Platform, ...]:
@@ -120,6 +123,7 @@ class SelectionOptions:
             full=self.full,
             heads=self.heads,
             platforms=self._platforms,
+            skip_dependencies=self.skip_dependencies,
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:

@@ -17,6 +17,7 @@ from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
 from exporter import records, signatures
+from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import Selection, select
@@ -49,15 +50,18 @@ class Planned:
     chosen: tuple[Chosen, ...]
 
 
-def choose(settings: ExportSettings, media: Media) -> tuple[Chosen, ...]:
-    """Read the catalogs of the image set and select. Contacts nothing but the catalogs."""
+def choose(settings: ExportSettings, media: Media, *, dependencies: bool = True) -> tuple[Chosen, ...]:
+    """Read the catalogs of the image set and select, with what is required. Contacts nothing but the catalogs."""
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
     opened = [opener.open(request.catalog, _platforms(request, settings)) for request in requests]
-    chosen = tuple(
-        Chosen(name, request, catalog, select(catalog.catalog, request))
-        for name, request, catalog in zip(unique_names(opened), requests, opened, strict=True)
-    )
+    selections = [select(catalog.catalog, request) for request, catalog in zip(requests, opened, strict=True)]
+    if dependencies:
+        closed = [not request.skip_dependencies for request in requests]
+        selections = close(
+            [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(opened, selections, closed, strict=True)]
+        )
+    chosen = tuple(map(Chosen, unique_names(opened), requests, opened, selections))
     for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
         _LOG.warning("%s", note)
     return chosen

@@ -28,10 +28,10 @@ from exporter.planning import Chosen, Planned
 from exporter.settings import ExportSettings
 
 
-def look(settings: ExportSettings, progress: Progress) -> tuple[Chosen, ...]:
-    """Read the catalogs of the image set and select. Contacts nothing but the catalogs."""
+def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
+    """Read the catalogs of the image set and select, with what is required or without. Contacts nothing but the catalogs."""
     with _media(settings, progress, None) as media:
-        return planning.choose(settings, media)
+        return planning.choose(settings, media, dependencies=dependencies)
 
 
 def plan(settings: ExportSettings, progress: Progress) -> Planned:

@@ -7,7 +7,7 @@ anything is fetched; what is wrong with a package of the catalog is a problem, a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -49,6 +49,10 @@ class Selection:
     unmodified: bool = False
     notes: tuple[str, ...] = ()
 
+    def with_problems(self, more: Iterable[Problem]) -> Selection:
+        """Return the same with more problems."""
+        return replace(self, problems=(*self.problems, *more))
+
 
 @dataclass(slots=True)
 class _Found:
@@ -78,6 +82,38 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
         raise _nothing_left(request, found)
     kept = Catalog(found.packages, catalog.others)
     return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
+
+
+def extended(
+    selection: Selection, package: Package, channel: str, entries: Collection[str], reason: str
+) -> tuple[Selection, tuple[str, ...]]:
+    """Keep entries of a channel in addition, of a package that may be kept in part or not at all; return what was added too.
+
+    `package` is whole, as the catalog offers it. Raises CatalogError when OLM would refuse the result.
+    """
+    old = selection.catalog.packages.get(package.name)
+    kept = {name: {entry.name for entry in one.entries} for name, one in old.channels.items()} if old else {}
+    kept[channel] = kept.get(channel, set()) | set(entries)
+    default = old.default_channel if old else package.default_channel if package.default_channel in kept else channel
+    channels = {name: trim.with_entries(package.channels[name], kept[name]) for name in sorted(kept)}
+    bundles = {entry.name for one in channels.values() for entry in one.entries}
+    chosen = replace(
+        trim.with_default(package, default),
+        channels=channels,
+        bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
+        deprecations=trim.with_deprecations(package.deprecations, channels, bundles),
+    )
+    if fatal := [finding for finding in validate_package(chosen) if finding.fatal]:
+        raise CatalogError(f"{package.name}: {fatal[0].message}")
+    added = tuple(name for name in chosen.bundles if old is None or name not in old.bundles)
+    known = [one for one in selection.reasons if (one.package, one.bundle) not in {(package.name, name) for name in added}]
+    known += [Reason(package.name, name, kept=True, reason=reason) for name in added]
+    if old is None:
+        known += [Reason(package.name, n, kept=False, reason="nothing requires it") for n in package.bundles if n not in added]
+    packages = dict(sorted((dict(selection.catalog.packages) | {package.name: chosen}).items()))
+    catalog = replace(selection.catalog, packages=packages)
+    reasons = tuple(sorted(known, key=lambda one: (one.package, one.bundle)))
+    return replace(selection, catalog=catalog, reasons=reasons), added
 
 
 def _add(found: _Found, package: Package, request: PackageRequest, full: bool, whole: bool) -> None:

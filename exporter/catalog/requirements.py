@@ -1,0 +1,159 @@
+"""What a bundle requires and provides: properties, constraints, and its ClusterServiceVersion where there are no properties.
+
+Pure. Sources: facts/openshift.md §2.2 and §7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.catalog.model import Bundle
+from exporter.catalog.related_images import inline_csvs
+from exporter.catalog.version import OlmRange
+
+MAX_DEPTH = 32
+_KINDS = ("gvk", "package", "all", "any", "not", "cel")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A group, version and kind."""
+
+    group: str
+    version: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"API {self.group}/{self.version} {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsPackage:
+    """A bundle of a package in a version range; `range` None: the text is no range that OLM reads."""
+
+    package: str
+    text: str
+    range: OlmRange | None
+
+    def __str__(self) -> str:
+        return f"package {self.package} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsApi:
+    """A bundle that provides an API."""
+
+    api: Api
+
+    def __str__(self) -> str:
+        return str(self.api)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsAny:
+    """One of several."""
+
+    options: tuple[Requirement, ...]
+
+    def __str__(self) -> str:
+        return f"any of: {', '.join(map(str, self.options))}"
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsAll:
+    """All of several; inside an alternative."""
+
+    parts: tuple[Requirement, ...]
+
+    def __str__(self) -> str:
+        return f"all of: {', '.join(map(str, self.parts))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """What cannot be worked out here: only the resolver on a cluster can."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+Requirement = NeedsPackage | NeedsApi | NeedsAny | NeedsAll | Unclear
+
+
+def provided(bundle: Bundle) -> frozenset[Api]:
+    """Return the APIs that a bundle brings."""
+    return frozenset(api for value in bundle.values("olm.gvk") if (api := _api(value)) is not None)
+
+
+def required(bundle: Bundle) -> tuple[Requirement, ...]:
+    """Return what a bundle needs, each once. Never raises for what a bundle holds."""
+    found: list[Requirement] = [_package(value) for value in bundle.values("olm.package.required")]
+    found += [_needs_api(value) for value in bundle.values("olm.gvk.required")]
+    for value in bundle.values("olm.constraint"):
+        found += _flat(_constraint(value, 0))
+    if not bundle.has("olm.gvk.required"):
+        found += [NeedsApi(api) for csv in inline_csvs(bundle) for api in _of_csv(csv)]
+    return tuple(dict.fromkeys(found))
+
+
+def _package(value: Any) -> Requirement:
+    name, text = _text(value, "packageName"), _text(value, "versionRange")
+    if not name:
+        return Unclear("a required package without a name")
+    try:
+        return NeedsPackage(name, text, OlmRange.parse(text))
+    except ValueError:
+        return NeedsPackage(name, text, None)
+
+
+def _needs_api(value: Any) -> Requirement:
+    api = _api(value)
+    return NeedsApi(api) if api else Unclear("a required API without group, version or kind")
+
+
+def _api(value: Any) -> Api | None:
+    texts = [_text(value, key) for key in ("group", "version", "kind")]
+    return Api(*texts) if texts[1] and texts[2] else None
+
+
+def _constraint(value: Any, depth: int) -> Requirement:
+    """Read an `olm.constraint`: exactly one of its kinds."""
+    kinds = [key for key in value if key != "failureMessage"] if isinstance(value, dict) else []
+    if depth > MAX_DEPTH or len(kinds) != 1 or kinds[0] not in _KINDS:
+        return Unclear(f"a constraint that OLM would not read: {', '.join(map(str, kinds)) or 'empty'}"[:200])
+    kind, body = kinds[0], value[kinds[0]]
+    if kind == "package":
+        return _package(body)
+    if kind == "gvk":
+        return _needs_api(body)
+    if kind in ("not", "cel"):
+        message = _text(value, "failureMessage")
+        return Unclear(f"a constraint `{kind}`, which only the cluster can decide" + (f": {message}" if message else ""))
+    listed = body.get("constraints") if isinstance(body, dict) else None
+    parts = tuple(_constraint(one, depth + 1) for one in listed) if isinstance(listed, list) else ()
+    return NeedsAll(parts) if kind == "all" else NeedsAny(parts)
+
+
+def _flat(requirement: Requirement) -> Sequence[Requirement]:
+    return [one for part in requirement.parts for one in _flat(part)] if isinstance(requirement, NeedsAll) else [requirement]
+
+
+def _of_csv(csv: Any) -> Iterator[Api]:
+    """Give the APIs that a ClusterServiceVersion says it requires."""
+    spec = csv.get("spec") if isinstance(csv, dict) else None
+    for section in ("customresourcedefinitions", "apiservicedefinitions"):
+        part = spec.get(section) if isinstance(spec, dict) else None
+        listed = part.get("required") if isinstance(part, dict) else None
+        for one in listed if isinstance(listed, list) else ():
+            group = _text(one, "group") or _text(one, "name").partition(".")[2]
+            if (api := _api({"group": group, "version": _text(one, "version"), "kind": _text(one, "kind")})) is not None:
+                yield api
+
+
+def _text(value: Any, key: str) -> str:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
