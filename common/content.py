@@ -6,6 +6,7 @@ impossible to take the last byte of a blob whose digest is wrong. `DirectoryStor
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common.digest import Hasher, hex_of
-from common.errors import ContentError, NotFoundError
+from common.errors import ContentError, NotFoundError, SpaceError
 from common.oci.descriptor import Descriptor
 
 Chunk = bytes | memoryview
@@ -138,6 +139,11 @@ class DirectoryStore:
                 file.flush()
                 os.fsync(file.fileno())  # what has its name is whole, whatever happens
             partial.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            hint = "Free some, and run the same command again."
+            raise SpaceError(f"no space left in {self._root} for {blob.digest} ({blob.size} bytes)", hint=hint) from error
         finally:
             partial.unlink(missing_ok=True)
         return Written.COPIED

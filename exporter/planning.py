@@ -6,8 +6,8 @@ image set ─► catalogs ─► selections ─► catalog images ─► related
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from common.archive import receipt
 from common.archive.inventory import ImageKind, Problem, ProblemCode
@@ -17,9 +17,11 @@ from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
 from exporter import records, signatures
+from exporter.bundles import BundleContents, BundleReader
 from exporter.catalog.dependencies import Selected, close
+from exporter.catalog.model import Bundle
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
-from exporter.catalog.related_images import images_of
+from exporter.catalog.related_images import images_of, inline_csvs
 from exporter.catalog.selection import Selection, select
 from exporter.delivered import Delivered, leave_out
 from exporter.fetch import Media
@@ -73,13 +75,14 @@ def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Plat
 
 
 def make(settings: ExportSettings, media: Media) -> Planned:
-    """Return the plan for an image set. Fetches no layer but those of the catalogs."""
+    """Return the plan for an image set. Fetches no layer but those of the catalogs and their bundles."""
     delivered = _delivered(settings)
     chosen = choose(settings, media)
+    contents = _look(chosen, settings, media)
     carried = [rebuilt(item, settings, media) for item in chosen]
-    wanted, problems = _wanted(chosen, settings)
-    images = resolve(wanted, media.client, jobs=settings.jobs, progress=media.progress)
-    problems += [*_sparse(images), *meeting(images)]
+    wanted, problems = _wanted(chosen, contents, settings)
+    images = _resolved(wanted, contents, settings, media)
+    problems += [*contents.problems, *_sparse(images), *meeting(images)]
     attached, unfound = _attached([*(image.resolved for image in carried if not image.held), *images], settings, media)
     problems += unfound
     catalogs = [
@@ -127,21 +130,55 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCata
     return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
 
 
-def _wanted(chosen: Iterable[Chosen], settings: ExportSettings) -> tuple[list[WantedImage], list[Problem]]:
+def _look(chosen: Iterable[Chosen], settings: ExportSettings, media: Media) -> BundleContents:
+    """Look into the images of the bundles whose ClusterServiceVersion is not in the catalog."""
+    wanted = [
+        WantedImage(image.reference, image.kind, _needed_by(item, bundle), _platforms(item.request, settings))
+        for item, bundle in _bundles(chosen)
+        if not any(inline_csvs(bundle))
+        for image in images_of(bundle)[0]
+        if image.kind is ImageKind.BUNDLE
+    ]
+    unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
+    reader = BundleReader(media.client, media.store)
+    return reader.look(unblocked, jobs=settings.jobs, progress=media.progress)
+
+
+def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:
+    return ((item, bundle) for item in chosen for bundle in item.selection.catalog.bundles)
+
+
+def _needed_by(item: Chosen, bundle: Bundle) -> tuple[str, ...]:
+    return (f"{item.name}/{bundle.package}/{bundle.name}",)
+
+
+def _wanted(
+    chosen: Sequence[Chosen], contents: BundleContents, settings: ExportSettings
+) -> tuple[list[WantedImage], list[Problem]]:
     """Return every image that the selections and the image set name, without the blocked ones."""
     wanted: list[WantedImage] = []
-    problems: list[Problem] = []
-    for item in chosen:
-        problems += item.selection.problems
-        for package in item.selection.catalog.packages.values():
-            for bundle in package.bundles.values():
-                images, found = images_of(bundle)
-                problems += found
-                needed_by = (f"{item.name}/{bundle.package}/{bundle.name}",)
-                platforms = _platforms(item.request, settings)
-                wanted += [WantedImage(image.reference, image.kind, needed_by, platforms) for image in images]
+    problems: list[Problem] = [problem for item in chosen for problem in item.selection.problems]
+    for item, bundle in _bundles(chosen):
+        platforms = _platforms(item.request, settings)
+        images, found = images_of(bundle, contents.of(bundle))
+        problems += found
+        wanted += [WantedImage(image.reference, image.kind, _needed_by(item, bundle), platforms) for image in images]
     wanted += _additional(settings.image_set, settings)
     return _unblocked(merged(wanted), settings.image_set, problems)
+
+
+def _resolved(
+    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, media: Media
+) -> list[ResolvedImage]:
+    """Return the images with their documents; what was looked into is not asked for again."""
+    known = {
+        image.source: replace(found, wanted=image)
+        for image in wanted
+        if (found := contents.resolved.get(image.source)) is not None and found.wanted.platforms == image.platforms
+    }
+    others = [image for image in wanted if image.source not in known]
+    asked = resolve(others, media.client, jobs=settings.jobs, progress=media.progress)
+    return sorted((*known.values(), *asked), key=lambda image: image.wanted.source)
 
 
 def _sparse(images: Iterable[ResolvedImage]) -> list[Problem]:

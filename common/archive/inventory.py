@@ -43,6 +43,7 @@ class ProblemCode(_OpenEnum):
     RELATED_IMAGE_INVALID = "related-image-invalid"  # a bundle lists something that is no reference
     RELATED_IMAGE_INTERNAL = "related-image-internal"  # a reference to a registry that only the publisher reaches
     RELATED_IMAGE_RECOVERED = "related-image-recovered"  # `value` in place of `image`; carried all the same
+    BUNDLE_UNREADABLE = "bundle-unreadable"  # a bundle image that could not be looked into for the images it names
     TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
     IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages

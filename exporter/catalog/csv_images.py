@@ -6,12 +6,16 @@ Pure: takes the resource as JSON values, from a catalog where it is inline or fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 KIND = "ClusterServiceVersion"
+_WHOLE = re.compile(
+    r"[a-z0-9.-]+\.[a-z0-9.-]+(?::\d+)?(?:/[a-z0-9._-]+)+(?::[\w][\w.-]*|@sha256:[0-9a-f]{64}|:[\w.-]+@sha256:[0-9a-f]{64})"
+)
 
 
 class Origin(StrEnum):
@@ -44,9 +48,18 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
             name = _text(container, "name")
             yield FoundImage(name, _text(container, "image"), Origin.CONTAINER)
             for variable in _listed(container, "env"):
-                # A variable without a value gets it from elsewhere, or is there to be set: it names no image.
-                if _text(variable, "name").startswith("RELATED_IMAGE_") and _text(variable, "value"):
+                if _names_an_image(_text(variable, "name"), _text(variable, "value")):
                     yield FoundImage(_text(variable, "name"), _text(variable, "value"), Origin.ENVIRONMENT)
+
+
+def _names_an_image(name: str, value: str) -> bool:
+    """Say whether a variable is there to name an image; one without a value gets it from elsewhere, or is there to be set.
+
+    Besides RELATED_IMAGE_… there are publishers who call theirs otherwise: those count when they are whole references.
+    """
+    return bool(value) and (
+        name.startswith("RELATED_IMAGE_") or ("IMAGE" in name and _WHOLE.fullmatch(value.strip()) is not None)
+    )
 
 
 def _under(value: Any, *path: str) -> Any:

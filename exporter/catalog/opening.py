@@ -95,7 +95,7 @@ class CatalogOpener:
 
     def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
         base = self.base(reference, platforms)
-        manifest = _readable(base.tree)
+        manifest = readable(base.tree)
         place = catalog_image.place_of(str(reference), parse_config(base.configs[manifest.digest]).labels)
         layers = (self._layer(reference, layer) for layer in manifest.layers)
         if place is not None and place.format == "file-based":
@@ -157,7 +157,7 @@ def _images(tree: Tree) -> list[Manifest]:
     return [one for one in tree.documents if isinstance(one, Manifest) and catalog_image.is_platform_image(one)]
 
 
-def _readable(tree: Tree) -> Manifest:
+def readable(tree: Tree) -> Manifest:
     """Return the manifest whose files are read: every platform carries the same catalog."""
     manifests = _images(tree)
     if isinstance(tree.root, Index):

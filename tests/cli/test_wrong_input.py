@@ -151,7 +151,7 @@ def test_not_a_size(side):
 
 
 def test_too_little_space(side, tmp_path):
-    mounted = "mount -t tmpfs -o size=256k none {0} && exec {1} create --catalog {2} --package {3} --output {0}/out"
+    mounted = "mount -t tmpfs -o size=768k none {0} && exec {1} create --catalog {2} --package {3} --output {0}/out"
     script = mounted.format(tmp_path, BIN / "hub-export", sources.CATALOG, PACKAGE)
     if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
         pytest.skip("no user namespaces here")

@@ -93,11 +93,15 @@ def catalog_image(
 
 
 def _image(name: str, size: int) -> Parts:
-    """Return the image of a reference: every third is an index of two platforms, every second has Docker's media types."""
+    """Return the image of a reference: every third is an index of two platforms, every second has Docker's media types.
+
+    Any of them may be a bundle, so each has a ClusterServiceVersion, which names nothing.
+    """
     kind = int.from_bytes(name.encode()[-2:], "big")
     base = factories.layer({"usr/lib/base": _noise("base", 100_000)})
     docker = kind % 2 == 0
-    own = [factories.layer({f"bin/{platform}": _noise(name + platform, size)}) for platform in _PLATFORMS]
+    csv = {"manifests/operator.clusterserviceversion.yaml": b"kind: ClusterServiceVersion\nspec: {}\n"}
+    own = [factories.layer({f"bin/{platform}": _noise(name + platform, size), **csv}) for platform in _PLATFORMS]
     images = [
         factories.image((base, layer), platform=platform, docker=docker)
         for layer, platform in zip(own, _PLATFORMS, strict=True)

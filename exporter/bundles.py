@@ -1,0 +1,125 @@
+"""Looks into bundle images: what their ClusterServiceVersions name is often in no list of the catalog.
+
+Bundle images are tens of kilobytes and carried anyway, so their layers are kept beside the archive, as those of catalogs are
+(ADR 0007). Sources: facts/openshift.md §8, design/selection.md *Images of a bundle*.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.columns import counted
+from common.compression import decompressed
+from common.content import Chunks, DirectoryStore, verified
+from common.digest import Digest
+from common.errors import CatalogError, ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.files import size_text
+from common.oci.descriptor import Descriptor
+from common.oci.manifest import parse_config
+from common.progress import Progress
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from common.serialization import DocumentError, load_yaml_documents
+from common.workers import workers
+from exporter.catalog.layer_tree import LayerTree, TreeLimits
+from exporter.catalog.model import Bundle
+from exporter.catalog.opening import MAX_CONFIG_SIZE, readable
+from exporter.catalog.related_images import images_of
+from exporter.images import ResolvedImage, WantedImage, needed, resolve
+
+MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
+_DIRECTORY = "manifests"
+MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
+_LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000)
+Resources = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContents:
+    """What lies in bundle images, by source: the images as resolved, and their Kubernetes objects as JSON values."""
+
+    resolved: Mapping[str, ResolvedImage]
+    resources: Mapping[str, Resources]
+    problems: tuple[Problem, ...]
+
+    def of(self, bundle: Bundle) -> Resources:
+        """Return the objects of a bundle; none where nobody has looked, or could."""
+        for image in images_of(bundle)[0]:
+            if image.kind is ImageKind.BUNDLE:
+                return self.resources.get(WantedImage(image.reference, image.kind).source, ())
+        return ()
+
+
+class BundleReader:
+    """Reads the objects of bundle images. Shared by threads: each image is read once."""
+
+    def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
+        self._client = client
+        self._store = store
+        self._lock = threading.Lock()
+        self._locks: dict[Digest, threading.Lock] = {}
+
+    def look(self, wanted: Sequence[WantedImage], *, jobs: int, progress: Progress) -> BundleContents:
+        """Resolve bundle images and read them; one that cannot be had or read is a problem, and the rest goes on."""
+        images = resolve(wanted, self._client, jobs=jobs, progress=progress)
+        progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
+
+        def one(image: ResolvedImage) -> Resources | Problem | None:
+            found = self._attempt(image)
+            progress.advance(1)
+            return found
+
+        try:
+            with workers(jobs, "bundles") as pool:
+                found = dict(zip([image.wanted.source for image in images], pool.map(one, images), strict=True))
+        finally:
+            progress.end()
+        return BundleContents(
+            {image.wanted.source: image for image in images},
+            {source: each for source, each in found.items() if isinstance(each, tuple)},
+            tuple(each for each in found.values() if isinstance(each, Problem)),
+        )
+
+    def _attempt(self, image: ResolvedImage) -> Resources | Problem | None:
+        """Return the objects of an image, or the problem; None for an image that cannot be had: that is known already."""
+        if image.tree is None:
+            return None
+        try:
+            return tuple(self._read(image))
+        except (SpaceError, InterruptedByUserError):
+            raise
+        except HubError as error:
+            if isinstance(error, UsageError) and not isinstance(error, DocumentError):
+                raise  # a setting that makes no sense hurts every image
+            message = f"cannot be looked into, so images that only its resources name are not known: {error.message}"
+            return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, image.wanted.source, message + needed(image.wanted))
+
+    def _read(self, image: ResolvedImage) -> Iterator[Any]:
+        assert image.tree is not None
+        manifest, reference = readable(image.tree), image.wanted.reference
+        size = sum(layer.size for layer in manifest.layers)
+        if size > MAX_SIZE:
+            raise CatalogError(f"{size_text(size)} are too much for a bundle")
+        if manifest.config.size > MAX_CONFIG_SIZE:
+            raise CatalogError(f"a config of {size_text(manifest.config.size)} is too much")
+        config = parse_config(b"".join(bytes(chunk) for chunk in self._stored(reference, manifest.config)))
+        tree = LayerTree(f"/{config.labels.get(MANIFESTS_LABEL, _DIRECTORY).strip('/')}", _LIMITS)
+        for layer in manifest.layers:
+            tree.apply(decompressed(self._stored(reference, layer), MAX_SIZE * 4))
+        files = tree.files()
+        if not files:
+            raise ContentError("it has no manifests, so it is no bundle")
+        for name, content in sorted(files.items()):
+            yield from (one for one in load_yaml_documents(content, name) if isinstance(one, dict))
+
+    def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
+        """Give the content of a blob, fetched once however many bundles share it."""
+        with self._lock:
+            lock = self._locks.setdefault(blob.digest, threading.Lock())
+        with lock:
+            self._store.write(blob, lambda _start: verified(self._client.blob(reference, blob), blob))
+        return self._store.read(blob)

@@ -1,0 +1,122 @@
+"""Images that only the resources in a bundle image name: found, carried, and said where they could not be looked for."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sources import LABEL
+
+pytestmark = pytest.mark.integration
+
+
+def csv(host, **more):
+    container = {
+        "name": "manager",
+        "image": f"{host}/org/manager:v1",
+        "env": [
+            {"name": "RELATED_IMAGE_OPERAND", "value": f"{host}/org/operand:v1"},
+            {"name": "ROUTER_IMAGE", "value": "router.example.com/org/router:v1"},
+            {"name": "IMAGE_PULL_POLICY", "value": "Always"},
+        ],
+    }
+    deployment = {"name": "x", "spec": {"template": {"spec": {"containers": [container]}}}}
+    listed = [{"name": "listed", "value": f"{host}/org/listed:v1"}]
+    return {
+        "kind": "ClusterServiceVersion",
+        "spec": {"relatedImages": listed, "install": {"spec": {"deployments": [deployment]}}, **more},
+    }
+
+
+def bundle(content, *, label="manifests/"):
+    labels = {"operators.operatorframework.io.bundle.manifests.v1": label} if label else {}
+    return image(
+        ({f"{(label or 'manifests').strip('/')}/foo.clusterserviceversion.yaml": content, "metadata/annotations.yaml": b"{}"},),
+        labels=labels,
+    )
+
+
+@contextmanager
+def registry_with(content, **options):
+    with FakeRegistry() as registry:
+        fill(registry, content, **options)
+        yield registry
+
+
+def fill(registry, content, **options):
+    host = registry.host
+    registry.add_image("org/bundle", bundle(content(host), **options), tag="v1")
+    for name in ("manager", "operand", "listed"):
+        registry.add_image(f"org/{name}", image([name.encode() * 100]), tag="v1")
+    blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{host}/org/bundle:v1", "relatedImages": []}
+    files = stream(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob)
+    labels = {LABEL: "/configs"}
+    config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+    registry.add_image(
+        "org/index", image(({"bin/opm": b"opm"}, {"configs/foo/catalog.json": files}), labels=labels, config=config), tag="v1"
+    )
+
+
+def create(registry, output, *more):
+    return run(
+        *(
+            "hub-export",
+            "create",
+            "--catalog",
+            f"{registry.host}/org/index:v1",
+            "--package",
+            "foo",
+            "--insecure",
+            registry.host,
+        ),
+        *("--insecure", "router.example.com", "--signatures", "ignore", "--output", output, "--format", "json", *more),
+    )
+
+
+@pytest.mark.parametrize("label", ["manifests/", "some/where", ""])
+def test_images_that_only_the_bundle_image_names_are_carried(tmp_path, label):
+    conf = tmp_path / "registries.conf"
+    with registry_with(lambda host: json.dumps(csv(host)).encode(), label=label) as registry:
+        conf.write_text(f'[[registry]]\nprefix = "router.example.com"\nlocation = "{registry.host}"\ninsecure = true\n')
+        registry.add_image("org/router", image([b"router" * 100]), tag="v1")
+        done = create(registry, tmp_path / "out", "--registries-conf", conf)
+        assert done.status == 0, done.stderr
+        gets = [r.path for r in registry.requests if r.method == "GET" and "/blobs/" in r.path]
+        assert len(gets) == len(set(gets)), "what was looked into is not fetched again"
+    inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
+    names = {one["source"].rpartition("/")[2] for one in inventory["images"]}
+    assert names == {"index:v1", "bundle:v1", "manager:v1", "operand:v1", "listed:v1", "router:v1"}
+    operand = next(one for one in inventory["images"] if one["source"].endswith("operand:v1"))
+    assert operand["neededBy"] == ["index/foo/foo.v1.0.0"]
+    assert [one["code"] for one in inventory["problems"]] == ["related-image-recovered"]
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"kind: [", "foo.clusterserviceversion.yaml:2:1: not YAML"),
+        (b"a: &a [x]\nb: [*a, *a\n", "not YAML"),
+    ],
+)
+def test_a_bundle_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path, content, word):
+    with registry_with(lambda _host: content) as registry:
+        done = create(registry, tmp_path / "out")
+        assert done.status == 0, done.stderr
+    (problem,) = done.json["problems"]
+    assert (problem["severity"], problem["code"]) == ("warning", "bundle-unreadable")
+    assert word in problem["message"]
+    assert "needed by index/foo/foo.v1.0.0" in problem["message"]
+
+
+def test_a_bundle_that_is_gone_is_one_problem(tmp_path):
+    with registry_with(lambda host: json.dumps(csv(host)).encode()) as registry:
+        registry.repositories["org/bundle"].tags.clear()
+        done = create(registry, tmp_path / "out")
+        assert done.status == 3
+    assert [(one["code"], one["severity"]) for one in done.json["problems"]] == [("image-not-found", "error")]
