@@ -14,7 +14,7 @@ from common.errors import ExitCode
 from common.files import write_atomic
 from common.login_command import add_login
 from common.serialization import pretty_json
-from exporter.options import ArchiveOptions, SelectionOptions
+from exporter.options import ArchiveOptions, BuildOptions, SelectionOptions
 
 app = typer.Typer(
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
@@ -97,6 +97,19 @@ def create(
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
     return workflow.outcome(inventory.problems, strict=settings.strict)
+
+
+@command(app, "build-catalog")
+def build_catalog(
+    build: BuildOptions,
+    output: OutputOptions,
+) -> ExitCode:
+    """Make a catalog image of package manifests, as oc adm catalog build did, for OpenShift 4.3 to 4.5; and push it."""
+    from exporter import listing, workflow
+
+    built = workflow.build_catalog(build.settings(), output.begin())
+    output.emit(listing.built_document(built), lambda: listing.built_table(built))
+    return workflow.outcome(built.problems, strict=False)
 
 
 @command(app)

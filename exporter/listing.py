@@ -13,6 +13,7 @@ from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Invento
 from common.columns import columns, counted
 from common.files import size_text
 from exporter import fetch, records
+from exporter.building import BuiltCatalog
 from exporter.planning import Chosen, Planned
 from exporter.settings import ExportSettings
 
@@ -90,6 +91,22 @@ def created_table(inventory: Inventory, directory: Path) -> str:
         f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
     ]
     return "\n\n".join([*_problem_lines(inventory.problems), *parts])
+
+
+def built_document(built: BuiltCatalog) -> Document:
+    """Return the JSON of `build-catalog`."""
+    return {
+        "image": str(built.target),
+        "digest": built.digest,
+        "packages": records.package_records(built.catalog),
+        "problems": built.problems,
+    }
+
+
+def built_table(built: BuiltCatalog) -> str:
+    """Return `build-catalog` for people."""
+    parts = [_channels(records.package_records(built.catalog)), f"{built.target}\n{built.digest}"]
+    return "\n\n".join([*_problem_lines(built.problems), *parts])
 
 
 def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int, volumes: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from common.reference import Reference
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
+    from exporter.building import BuildSettings
     from exporter.imageset import ImageSet
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -184,4 +185,49 @@ class ArchiveOptions:
             receipts=tuple(self.receipt),
             receipt_key=Verifier.load(self.receipt_key) if self.receipt_key else None,
             parity=parse_share(self.parity) if self.parity else Fraction(0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What `oc adm catalog build` knew."""
+
+    base: Annotated[str, typer.Option("--from", metavar="REF", help="Image that serves a database (operator-registry).")]
+    target: Annotated[str, typer.Option("--to", metavar="REF", help="Where the catalog image goes.")]
+    manifest_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Package manifests to build from.")] = None
+    appregistry_org: Annotated[str, typer.Option(metavar="NAME", help="Namespace of an app registry to build from.")] = ""
+    appregistry_endpoint: Annotated[str, typer.Option(metavar="URL", help="The app registry.")] = "https://quay.io/cnr"
+    auth_token: Annotated[str, typer.Option(metavar="TOKEN", help="For the app registry, as its login gave it.")] = ""
+    platform: Annotated[
+        list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
+    ] = field(default_factory=list)
+    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
+    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP or unverified TLS for all that is named.")] = False
+    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+
+    def settings(self) -> BuildSettings:
+        """Return the settings of a build. Raises UsageError."""
+        from common.registry.app_registry import split_endpoint
+        from exporter.building import BuildSettings
+
+        if bool(self.manifest_dir) == bool(self.appregistry_org):
+            raise UsageError(
+                "one of --manifest-dir and --appregistry-org",
+                hint="The manifests come from a directory or from an app registry.",
+            )
+        base, target = Reference.parse(self.base), Reference.parse(self.target)
+        hosts = [base.registry, target.registry, split_endpoint(self.appregistry_endpoint)[0]] if self.insecure else []
+        registry = RegistryOptions(self.authfile, self.registries_conf, hosts, self.ca, self.jobs)
+        return BuildSettings(
+            registry.settings(),
+            base,
+            target,
+            self.manifest_dir,
+            self.appregistry_org,
+            self.appregistry_endpoint,
+            self.auth_token,
+            tuple(Platform.parse(text) for text in self.platform if text != ".*"),
+            self.jobs,
         )

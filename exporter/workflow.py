@@ -21,7 +21,8 @@ from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from exporter import healing, planning
+from exporter import building, healing, planning
+from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
 from exporter.plan import ExportPlan
 from exporter.planning import Chosen, Planned
@@ -54,6 +55,15 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
         _require_signed(planned.plan.problems)
         _require_content(planned.plan)
         return fetch(planned.plan, settings, media)
+
+
+def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
+    """Make a catalog image of package manifests and push it. Raises the errors of `building.build`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hub-export-") as store,
+        RegistryClient(settings.registry, notify=progress.waiting) as client,
+    ):
+        return building.build(settings, Media(client, DirectoryStore(Path(store)), progress))
 
 
 def _require_signed(problems: Sequence[Problem]) -> None:

@@ -23,6 +23,7 @@ from common.oci.descriptor import Descriptor
 from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
 from common.oci.media_types import ACCEPT
 from common.reference import Reference, is_tag
+from common.registry.app_registry import AppRegistry
 from common.registry.download import Download
 from common.registry.exchange import Call, Exchange, joined
 from common.registry.hosts import load_hosts
@@ -168,6 +169,10 @@ class RegistryClient:
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
         return str(answer.headers.get("OCI-Subject", ""))
+
+    def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
+        """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""
+        return AppRegistry(self._exchange, endpoint, token)
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""

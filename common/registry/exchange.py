@@ -35,7 +35,8 @@ class Call:
     """A request: `url` is a path (`/v2/…`) or what a registry gave as Location; `subject` is for messages.
 
     `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
-    `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes.
+    `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes;
+    `authorization`: just this one.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Call:
     also_from: str = ""
     read_s: float | None = None
     anonymous: bool = False
+    authorization: str = ""
 
     @property
     def question(self) -> Question:
@@ -141,8 +143,8 @@ class Exchange:
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send, and once more with what a 401 asks for."""
-        if call.anonymous:
-            return self._followed(call, None)
+        if call.anonymous or call.authorization:
+            return self._followed(call, call.authorization or None)
         used = self._auth.header(call.access, call.question)
         response = self._followed(call, used)
         if response.status_code != httpx.codes.UNAUTHORIZED:

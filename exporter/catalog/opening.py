@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.compression import decompressed
@@ -21,9 +21,10 @@ from common.oci.manifest import Index, Manifest, parse_config
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from exporter.catalog import catalog_image, file_based, sqlite, sqlite_blobs
+from exporter.catalog import catalog_image, file_based, package_manifests, sqlite, sqlite_blobs, sqlite_writer
 from exporter.catalog.catalog_image import Place
 from exporter.catalog.model import Catalog
+from exporter.catalog.package_manifests import PackageManifests
 from exporter.images import fetch_tree
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
@@ -67,11 +68,14 @@ class CatalogOpener:
         self._store = store
 
     def open(self, name: str, platforms: Sequence[Platform] = ()) -> OpenedCatalog:
-        """Open a directory of catalog files, an SQLite file, or a catalog image for the wanted platforms (none: all).
+        """Open catalog files, package manifests or an SQLite file, or the image of a reference for some platforms (none: all).
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
         path = Path(name)
+        if path.is_dir() and package_manifests.is_directory(path):
+            found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
+            return of_package_manifests(found, str(path), _name(path.resolve().name))
         if path.is_dir():
             return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
         if path.is_file() and _is_database(path):
@@ -124,6 +128,14 @@ class CatalogOpener:
             raise CatalogError(f"{reference}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
         self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+
+
+def of_package_manifests(found: PackageManifests, source: str, name: str) -> OpenedCatalog:
+    """Return the catalog that package manifests make: a database of schema 5, where `oc adm catalog build` had it."""
+    catalog = sqlite_blobs.catalog_of(found.database)
+    catalog = replace(catalog, problems=(*found.problems, *catalog.problems))
+    place = Place("sqlite", catalog_image.USUAL_DATABASES[1])
+    return OpenedCatalog(source, name, catalog, place=place, database=sqlite_writer.database(found.database))
 
 
 def _no_database(reference: Reference, place: Place | None) -> NotACatalogError:

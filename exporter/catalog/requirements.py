@@ -96,7 +96,7 @@ def required(bundle: Bundle) -> tuple[Requirement, ...]:
     for value in bundle.values("olm.constraint"):
         found += _flat(_constraint(value, 0))
     if not bundle.has("olm.gvk.required"):
-        found += [NeedsApi(api) for csv in inline_csvs(bundle) for api in _of_csv(csv)]
+        found += [NeedsApi(api) for csv in inline_csvs(bundle) for api in apis_of_csv(csv, "required")]
     return tuple(dict.fromkeys(found))
 
 
@@ -142,12 +142,14 @@ def _flat(requirement: Requirement) -> Sequence[Requirement]:
     return [one for part in requirement.parts for one in _flat(part)] if isinstance(requirement, NeedsAll) else [requirement]
 
 
-def _of_csv(csv: Any) -> Iterator[Api]:
-    """Give the APIs that a ClusterServiceVersion says it requires."""
+def apis_of_csv(
+    csv: Any, relation: str, sections: Sequence[str] = ("customresourcedefinitions", "apiservicedefinitions")
+) -> Iterator[Api]:
+    """Give the APIs that a ClusterServiceVersion says it has (`owned`) or needs (`required`)."""
     spec = csv.get("spec") if isinstance(csv, dict) else None
-    for section in ("customresourcedefinitions", "apiservicedefinitions"):
+    for section in sections:
         part = spec.get(section) if isinstance(spec, dict) else None
-        listed = part.get("required") if isinstance(part, dict) else None
+        listed = part.get(relation) if isinstance(part, dict) else None
         for one in listed if isinstance(listed, list) else ():
             group = _text(one, "group") or _text(one, "name").partition(".")[2]
             if (api := _api({"group": group, "version": _text(one, "version"), "kind": _text(one, "kind")})) is not None:

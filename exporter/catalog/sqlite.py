@@ -19,6 +19,8 @@ from common.errors import CatalogError
 MAGIC = b"SQLite format 3\0"
 MAX_SIZE = 2 * 1024**3
 _STEPS = 200_000_000  # of SQLite's machine for one query; the largest real catalogs take a hundredth
+# How often the file was changed (twice), and which release of SQLite wrote it: the same for all that we write.
+_VARYING = ((24, 28), (92, 96), (96, 100))
 _NEEDED = ("package", "channel", "channel_entry", "operatorbundle")
 _TABLES = (*_NEEDED, "related_image", "api_provider", "api_requirer", "dependencies", "properties", "deprecated")
 
@@ -99,6 +101,15 @@ def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
             raise CatalogError(
                 f"{name}: an SQLite file that cannot be read: {error}", hint="Is it whole? Copy it again from its image."
             ) from error
+
+
+def serialized(connection: sqlite3.Connection) -> bytes:
+    """Return a database as a file that depends on nothing but its content."""
+    connection.execute("VACUUM")
+    made = bytearray(connection.serialize())
+    for start, end in _VARYING:
+        made[start:end] = (1).to_bytes(end - start, "big")
+    return bytes(made)
 
 
 def _tables(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:

@@ -14,13 +14,11 @@ from typing import Any
 
 from exporter.catalog.model import Bundle, Catalog
 from exporter.catalog.related_images import inline_objects
-from exporter.catalog.sqlite import opened
+from exporter.catalog.sqlite import opened, serialized
 from exporter.catalog.update_graph import UpdateGraph
 
 _OF_BUNDLE = ("related_image", "properties", "dependencies", "deprecated")
 _APIS = ("api_provider", "api_requirer")
-_COUNTERS = ((24, 28), (92, 96))  # how often the file was changed: the same for all that we write
-_LIBRARY = (96, 100)  # which release of SQLite wrote it
 
 
 def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
@@ -38,11 +36,7 @@ def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
         _fill_contents(connection, kept.bundles)
         connection.execute("DROP TABLE kept_entry")
         connection.execute("COMMIT")
-        connection.execute("VACUUM")
-        made = bytearray(connection.serialize())
-    for start, end in (*_COUNTERS, _LIBRARY):
-        made[start:end] = (1).to_bytes(end - start, "big")
-    return bytes(made)
+        return serialized(connection)
 
 
 def _drop_triggers(connection: sqlite3.Connection) -> None:
