@@ -76,6 +76,10 @@ class SelectionOptions:
     catalog_format: Annotated[
         CatalogFormat | None, typer.Option(help="What a filtered catalog becomes; an SQLite catalog stays one unless told.")
     ] = None
+    openshift_release: Annotated[
+        str | None,
+        typer.Option(metavar="4.N", help="The release that it is for: 4.3 gets the contents of bundles into SQLite."),
+    ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
     signatures: Annotated[
         SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
@@ -136,9 +140,18 @@ class SelectionOptions:
             catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
+            release=parse_release(self.openshift_release) if self.openshift_release else None,
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
+
+
+def parse_release(text: str) -> tuple[int, int]:
+    """Return an OpenShift release, `4.18`. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(?:\.\d+)?", text.strip())
+    if not match:
+        raise UsageError(f"not a release: {text[:40]!r}", hint="Wanted: 4.N, for example 4.18.")
+    return int(match[1]), int(match[2])
 
 
 def parse_share(text: str) -> Fraction:

@@ -18,6 +18,7 @@ from common.oci.platform import Platform
 from common.reference import Reference
 from exporter import records, signatures
 from exporter.bundles import BundleContents, BundleReader
+from exporter.catalog.contents import filled
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Bundle
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
@@ -32,6 +33,7 @@ from exporter.rebuilding import CarriedCatalog, carry
 from exporter.settings import ExportSettings, SignaturePolicy
 
 _LOG = logger(__name__)
+_NO_BUNDLE_IMAGES = (4, 3)  # the last release that cannot look into bundle images
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     delivered = _delivered(settings)
     chosen = choose(settings, media)
     contents = _look(chosen, settings, media)
+    chosen = tuple(replace(item, selection=_filled(item, contents, settings)) for item in chosen)
     carried = [rebuilt(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
@@ -142,6 +145,12 @@ def _look(chosen: Iterable[Chosen], settings: ExportSettings, media: Media) -> B
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
     reader = BundleReader(media.client, media.store)
     return reader.look(unblocked, jobs=settings.jobs, progress=media.progress)
+
+
+def _filled(item: Chosen, contents: BundleContents, settings: ExportSettings) -> Selection:
+    """Return what is kept, with the resources inside that OLM of the wanted release looks for there."""
+    old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
+    return filled(item.selection, contents.of, every=old and item.opened.place.format == "sqlite")
 
 
 def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:

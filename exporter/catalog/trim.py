@@ -5,19 +5,24 @@ Only the list or the field concerned is written anew; every other value of the b
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from exporter.catalog.model import (
     BUNDLE,
+    BUNDLE_OBJECT,
     CHANNEL,
     Blob,
+    Bundle,
     Channel,
     Deprecation,
     Deprecations,
     Package,
+    Property,
 )
 
 
@@ -54,6 +59,19 @@ def with_deprecations(
         return deprecations
     entries = tuple(one for one, here in zip(deprecations.entries, stay, strict=True) if here)
     return Deprecations(entries, _with_list(deprecations.blob, "entries", stay)) if entries else None
+
+
+def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
+    """Return the bundle with Kubernetes objects (JSON values) inside, as `olm.bundle.object`."""
+    encoded = [base64.b64encode(msgspec.json.encode(one)).decode() for one in resources]
+    added = [Property(BUNDLE_OBJECT, msgspec.Raw(msgspec.json.encode({"data": data}))) for data in encoded]
+
+    def longer(raw: msgspec.Raw) -> msgspec.Raw:
+        elements = msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
+        return msgspec.Raw(msgspec.json.encode([*elements, *added]))
+
+    blob = _with_field(bundle.blob, "properties", longer)
+    return replace(bundle, properties=(*bundle.properties, *added), blob=blob)
 
 
 def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:

@@ -132,3 +132,20 @@ def replaced(content: bytes, old: str, new: str) -> bytes:
                 change = f"UPDATE {table} SET {column} = replace(CAST({column} AS TEXT), ?, ?) WHERE typeof({column}) IN ('text', 'blob')"
                 connection.execute(change, (old, new))
     return connection.serialize()
+
+
+def changed(content: bytes, *statements: str) -> bytes:
+    """Return a database after some statements."""
+    connection = sqlite3.connect(":memory:")
+    connection.deserialize(content)
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+    return connection.serialize()
+
+
+def rows(content: bytes, query: str) -> list[Any]:
+    """Return what a query gives."""
+    connection = sqlite3.connect(":memory:")
+    connection.deserialize(content)
+    return connection.execute(query).fetchall()

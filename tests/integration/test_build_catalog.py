@@ -7,7 +7,6 @@ import io
 import json
 import lzma
 import shutil
-import sqlite3
 import tarfile
 
 import pytest
@@ -16,6 +15,7 @@ from exporter.catalog import file_based, package_manifests, sqlite, sqlite_blobs
 from tests.fakes.app_registry import TOKEN, AppRegistry, flattened, nested
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import run
+from tests.fakes.databases import rows
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
 from tests.unit.exporter.catalog.test_sqlite import properties, shape
@@ -72,12 +72,6 @@ def database_of(registry, repository, tag):
             assert tar.getnames() == ["bundles.db"]
             found.append((tar.extractfile("bundles.db").read(), json.loads(held.blobs[manifest["config"]["digest"]])))
     return found
-
-
-def rows(content, query):
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(content)
-    return connection.execute(query).fetchall()
 
 
 def test_the_rows_are_those_of_the_reference_loader(manifests):

@@ -35,13 +35,19 @@ def source():
         for old, new in renamed.items():
             content = databases.replaced(content, old, new)
         for number in ("1.0.0", "2.0.0", "3.0.0"):
-            registry.add_image("example/foo", image([b"bundle" + number.encode() * 100]), tag=number)
+            csv = databases.csv(f"foo.v{number[0]}", number, description="from the bundle image")
+            bundle = {"manifests/foo.clusterserviceversion.yaml": csv, "manifests/crd.yaml": databases.CRD}
+            registry.add_image("example/foo", image((bundle,)), tag=number)
             registry.add_image("example/operand", image([b"operand" + number.encode() * 100]), tag=number)
         registry.add_image(
             "example/index", catalog_image(content, "database/index.db", labels={LABEL: "./database/index.db"}), tag="v1"
         )
         registry.add_image("example/old", catalog_image(content, "bundles.db", config=SERVER), tag="v1")
         registry.add_image("example/odd", catalog_image(content, "srv/catalog"), tag="v1")
+        lost = databases.changed(content, "UPDATE operatorbundle SET csv = NULL, bundle = NULL WHERE name <> 'foo.v3'")
+        registry.add_image(
+            "example/lost", catalog_image(lost, "database/index.db", labels={LABEL: "/database/index.db"}), tag="v1"
+        )
         registry.add_image("example/none", image([{"bin/sh": b"sh"}]), tag="v1")
         registry.add_image("example/wrong", catalog_image(content, "x.db", labels={LABEL: "/y.db"}), tag="v1")
         yield registry
@@ -143,3 +149,29 @@ def test_a_truncated_file_is_told_with_its_name(tmp_path):
     done = run("hub-export", "list", "--catalog", path)
     assert done.status == 1
     assert f"{path}: an SQLite file that cannot be read" in done.stderr
+
+
+def test_a_new_head_that_lost_its_contents_gets_them_from_its_bundle_image(source, tmp_path):
+    done = create(source, "lost", tmp_path / "out")
+    assert done.status == 0, done.stderr
+    assert [one for one in done.json["problems"] if "OLM will not list it" in one["message"]] == []
+    with FakeRegistry() as mirror:
+        _, layers, _ = carried(mirror, tmp_path / "out")
+    (csv, objects), *_ = databases.rows(file_of(layers, "database/index.db"), "SELECT csv, bundle FROM operatorbundle")
+    assert json.loads(csv)["spec"]["description"] == "from the bundle image"
+    assert [json.loads(line)["kind"] for line in objects.splitlines()] == ["CustomResourceDefinition", "ClusterServiceVersion"]
+
+
+def test_for_openshift_4_3_every_bundle_has_its_contents_inside(source, tmp_path):
+    common = ("--insecure", source.host, "--signatures", "ignore", "--skip-dependencies", "--format", "json")
+    for release, inside in (("4.3", 3), ("4.5", 1)):
+        done = run(
+            *("hub-export", "create", "--catalog", f"{source.host}/example/lost:v1", "--package", "foo:stable@1.0.0.."),
+            *("--openshift-release", release, "--output", tmp_path / release, *common),
+        )
+        assert done.status == 0, done.stderr
+        with FakeRegistry() as mirror:
+            _, layers, _ = carried(mirror, tmp_path / release)
+        content = file_of(layers, "database/index.db")
+        assert databases.rows(content, "SELECT count(*) FROM operatorbundle WHERE coalesce(bundle, '') <> ''") == [(inside,)]
+        assert databases.rows(content, "SELECT count(*) FROM operatorbundle") == [(3,)]

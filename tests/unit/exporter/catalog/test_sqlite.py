@@ -21,6 +21,7 @@ from exporter.catalog.validation import validate
 from exporter.imageset import ChannelRequest, OperatorRequest, PackageRequest
 from tests.fakes import databases
 from tests.fakes.catalogs import CATALOGS
+from tests.fakes.databases import changed
 
 REAL = ("community", "schema-05", "schema-10")
 
@@ -122,15 +123,6 @@ def test_every_schema_says_the_same(version):
         assert list(head.values("olm.package.required")) == [{"packageName": "bar", "versionRange": ">=1.0.0"}]
     kinds = [json.loads(base64.b64decode(one["data"]))["kind"] for one in head.values(BUNDLE_OBJECT)]
     assert kinds == ["ClusterServiceVersion", "CustomResourceDefinition"]
-
-
-def changed(content, *statements):
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(content)
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    return connection.serialize()
 
 
 def test_known_defects_of_databases():
