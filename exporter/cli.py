@@ -84,16 +84,27 @@ def create(
     only: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A re-request: make the small archive that heals the other side.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A mapping.txt: carry only the images that it lists.")
+    ] = None,
+    manifests_only: Annotated[
+        bool, typer.Option("--manifests-only", help="Only write mapping.txt, to be edited and given to --images.")
+    ] = False,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
     ] = None,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media."""
     from common.archive.signature import Signer
-    from exporter import listing, workflow
+    from exporter import listing, mapping_file, workflow
 
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=Signer.load(sign) if sign else None)
+    settings = replace(settings, images=mapping_file.read(images) if images else None)
+    if manifests_only:
+        written, problems = workflow.write_mapping(settings, output.begin())
+        output.emit({"mapping": str(written), "problems": problems}, lambda: str(written))
+        return workflow.outcome(problems, strict=settings.strict)
     inventory = workflow.export(settings, output.begin())
     output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
     return workflow.outcome(inventory.problems, strict=settings.strict)

@@ -86,7 +86,10 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
     problems += [*contents.problems, *_sparse(images), *meeting(images)]
-    attached, unfound = _attached([*(image.resolved for image in carried if not image.held), *images], settings, media)
+    published = [
+        image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
+    ]
+    attached, unfound = _attached([*published, *images], settings, media)
     problems += unfound
     catalogs = [
         records.catalog_record(item.name, item.opened, item.request, item.selection, image)
@@ -173,7 +176,8 @@ def _wanted(
         problems += found
         wanted += [WantedImage(image.reference, image.kind, _needed_by(item, bundle), platforms) for image in images]
     wanted += _additional(settings.image_set, settings)
-    return _unblocked(merged(wanted), settings.image_set, problems)
+    unblocked, problems = _unblocked(merged(wanted), settings.image_set, problems)
+    return _listed(unblocked, settings.images, problems)
 
 
 def _resolved(
@@ -213,6 +217,25 @@ def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedIma
         )
         for image in image_set.additional_images
     ]
+
+
+def _listed(
+    wanted: list[WantedImage], sources: frozenset[str] | None, problems: list[Problem]
+) -> tuple[list[WantedImage], list[Problem]]:
+    """Return the images that `--images` lists. Raises UsageError for a line that nothing wants: it would be missed."""
+    if sources is None:
+        return wanted, problems
+    if unknown := sorted(sources - {image.source for image in wanted}):
+        raise UsageError(
+            f"--images lists {unknown[0]}, and {counted(len(unknown), 'image')} in all, that the image set does not want",
+            hint="Make the file anew with --manifests-only, or ask for further images with additionalImages.",
+        )
+    left_out = [image for image in wanted if image.source not in sources]
+    problems += [
+        Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, f"left out by --images{needed(image)}")
+        for image in left_out
+    ]
+    return [image for image in wanted if image.source in sources], problems
 
 
 def _unblocked(

@@ -34,6 +34,7 @@ class ExportSettings:
     """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set.
 
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
+    `images`: the sources that alone are carried;
     `release`: the OpenShift release that the catalogs are for; `catalog_format`: what catalogs become, None: what they are;
     `parity`: redundancy beside each volume, as a part of its size.
     """
@@ -54,5 +55,6 @@ class ExportSettings:
     receipt_key: Verifier | None = None
     only: ReRequest | None = None
     release: tuple[int, int] | None = None
+    images: frozenset[str] | None = None
     catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)

@@ -19,9 +19,10 @@ from common.archive.output import CATALOGS, is_begun, require_free
 from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
+from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from exporter import building, healing, planning
+from exporter import building, healing, mapping_file, planning
 from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
 from exporter.plan import ExportPlan
@@ -55,6 +56,18 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
         _require_signed(planned.plan.problems)
         _require_content(planned.plan)
         return fetch(planned.plan, settings, media)
+
+
+def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
+    """Write `mapping.txt` into `settings.output`: what would be carried, to be edited. Fetches no layer of an image."""
+    planned = plan(settings, progress)
+    path = settings.output / mapping_file.NAME
+    try:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, mapping_file.render(planned.plan.images))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
+    return path, planned.plan.problems
 
 
 def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:

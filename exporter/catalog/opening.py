@@ -7,7 +7,7 @@ and the registry is asked for each blob a single time. Which formats exist is th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,20 @@ from common.content import DirectoryStore, verified
 from common.digest import Digest
 from common.errors import CatalogError, NotACatalogError, UsageError
 from common.oci.descriptor import Descriptor
-from common.oci.graph import Tree
+from common.oci.graph import Tree, walk
 from common.oci.manifest import Index, Manifest, parse_config
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.client import RegistryClient
-from exporter.catalog import catalog_image, file_based, package_manifests, sqlite, sqlite_blobs, sqlite_writer
+from exporter.catalog import (
+    catalog_image,
+    file_based,
+    oci_layout,
+    package_manifests,
+    sqlite,
+    sqlite_blobs,
+    sqlite_writer,
+)
 from exporter.catalog.catalog_image import Place
 from exporter.catalog.model import Catalog
 from exporter.catalog.package_manifests import PackageManifests
@@ -72,7 +80,11 @@ class CatalogOpener:
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
+        if (layout := oci_layout.split(name)) is not None:
+            return self._open_layout(name, *layout, platforms)
         path = Path(name)
+        if path.is_file() and not _is_database(path) and oci_layout.is_archive(path):
+            return self._open_layout(name, path, "", platforms)
         if path.is_dir() and package_manifests.is_directory(path):
             found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
             return of_package_manifests(found, str(path), _name(path.resolve().name))
@@ -99,34 +111,54 @@ class CatalogOpener:
 
     def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
         base = self.base(reference, platforms)
+
+        def store(layer: Descriptor) -> None:
+            self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
+
+        opened = self._read(str(reference), _name(reference.repository), base, store)
+        return replace(opened, digest=base.tree.root.digest)
+
+    def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform]) -> OpenedCatalog:
+        """Open a catalog image that lies on this disk: everything of it goes into the store, as if it had been fetched."""
+        with oci_layout.opened(path) as layout:
+            tree = walk(layout.root(image), layout.document, platforms)
+            for blob in tree.blobs:
+                self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
+        configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in _images(tree)}
+        if not configs:
+            raise UsageError(f"{name}: has no image for the platforms that were asked for")
+        stem = _name(path.resolve().stem)
+        return self._read(name, stem, CatalogBase(Reference("oci.invalid", stem), tree, configs), lambda _layer: None)
+
+    def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
+        """Read the catalog of an image whose layers `store` brings into the store."""
         manifest = readable(base.tree)
-        place = catalog_image.place_of(str(reference), parse_config(base.configs[manifest.digest]).labels)
-        layers = (self._layer(reference, layer) for layer in manifest.layers)
+        place = catalog_image.place_of(source, parse_config(base.configs[manifest.digest]).labels)
+        layers = (self._layer(source, layer, store) for layer in manifest.layers)
         if place is not None and place.format == "file-based":
-            catalog, database = self._files(reference, layers, place.path), None
+            catalog, database = self._files(source, layers, place.path), None
         else:
             found = catalog_image.read_database(layers, place.path if place else None)
             if found is None:
-                raise _no_database(reference, place)
+                raise _no_database(source, place)
             place, database = Place("sqlite", found[0]), found[1]
-            catalog = sqlite_blobs.catalog_of(sqlite.read(database, f"{reference}{place.path}"))
-        name = _name(reference.repository)
-        return OpenedCatalog(str(reference), name, catalog, base.tree.root.digest, base, place, database)
+            catalog = sqlite_blobs.catalog_of(sqlite.read(database, f"{source}{place.path}"))
+        return OpenedCatalog(source, name, catalog, None, base, place, database)
 
-    def _files(self, reference: Reference, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
+    def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
         files = catalog_image.read_configs(layers, directory)
         if not files:
-            raise NotACatalogError(f"{reference}: the image has no files in {directory}, where its label says the catalog is")
+            raise NotACatalogError(f"{source}: the image has no files in {directory}, where its label says the catalog is")
         return file_based.load(sorted(files.items()))
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
         return self._client.blob_bytes(reference, config, MAX_CONFIG_SIZE)
 
-    def _layer(self, reference: Reference, layer: Descriptor) -> Iterator[bytes]:
+    def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
         """Give the uncompressed tar of a layer; it stays in the store."""
         if layer.size > MAX_LAYER_SIZE:
-            raise CatalogError(f"{reference}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
-        self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
+            raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
+        store(layer)
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
 
 
@@ -138,10 +170,10 @@ def of_package_manifests(found: PackageManifests, source: str, name: str) -> Ope
     return OpenedCatalog(source, name, catalog, place=place, database=sqlite_writer.database(found.database))
 
 
-def _no_database(reference: Reference, place: Place | None) -> NotACatalogError:
+def _no_database(source: str, place: Place | None) -> NotACatalogError:
     if place is None:
-        return catalog_image.no_catalog(str(reference))
-    return NotACatalogError(f"{reference}: the image has no SQLite file {place.path}, where its label says the catalog is")
+        return catalog_image.no_catalog(source)
+    return NotACatalogError(f"{source}: the image has no SQLite file {place.path}, where its label says the catalog is")
 
 
 def _is_database(path: Path) -> bool:

@@ -1,0 +1,54 @@
+"""`mapping.txt`, as people know it from `oc adm catalog mirror --manifests-only`: a line for each image, to be edited.
+
+`SOURCE=PATH:TAG`; what counts is the source, the rest says where it goes below the mirror. Lines that are taken out are not
+carried (`create --images`); empty lines and those that begin with `#` count for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.archive.inventory import ATTACHED, ImageKind, ImageRecord
+from common.archive.needs import repository_of
+from common.digest import hex_of
+from common.errors import UsageError
+
+NAME = "mapping.txt"
+MAX_SIZE = 256 * 1024 * 1024
+_HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
+
+
+def render(images: Iterable[ImageRecord]) -> bytes:
+    """Return the file for images that exist: catalogs and what is attached to images are no choice, and not in it."""
+    fixed = ATTACHED | {ImageKind.CATALOG}
+    chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
+    return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
+
+
+def _place(image: ImageRecord) -> str:
+    assert image.digest is not None
+    path = image.target_repository or repository_of(image).partition("/")[2]
+    return f"{path}:{image.target_tag or image.tag or f'hub-sha256-{hex_of(image.digest)}'}"
+
+
+def read(path: Path) -> frozenset[str]:
+    """Return the sources that a file lists. Raises UsageError, with the line that cannot be meant."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SIZE + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--images {path}: cannot be read: {error}", hint="Wanted: a mapping.txt.") from error
+    if len(text) > MAX_SIZE:
+        raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes")
+    sources = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        source = line.strip().partition("=")[0].strip()
+        if not source or source.startswith("#"):
+            continue
+        if "/" not in source or " " in source:
+            raise UsageError(f"--images {path}:{number}: no image: {line[:100]!r}", hint="Wanted: SOURCE or SOURCE=PATH:TAG.")
+        sources.add(source)
+    if not sources:
+        raise UsageError(f"--images {path}: lists no image")
+    return frozenset(sources)
