@@ -60,10 +60,25 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = True) -> dict
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def load_yaml_documents(text: str | bytes, where: str) -> Iterator[Any]:
-    """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column."""
+class _ForgivingLoader(_Loader):
+    """The same for what others published: of two equal keys the last counts, as for Kubernetes."""
+
+
+def _last_counts(loader: _ForgivingLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    last = {key.value if isinstance(key, yaml.ScalarNode) else id(key): (key, value) for key, value in node.value}
+    return _mapping(loader, yaml.MappingNode(node.tag, list(last.values()), node.start_mark, node.end_mark))
+
+
+_ForgivingLoader.add_constructor("tag:yaml.org,2002:map", _last_counts)
+
+
+def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = False) -> Iterator[Any]:
+    """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.
+
+    `forgiving`: two equal keys are no error; the last counts.
+    """
     _require_bounded(text, where)
-    loader = _Loader(text)
+    loader = (_ForgivingLoader if forgiving else _Loader)(text)
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
             document = loader.get_data()

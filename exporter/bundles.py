@@ -18,6 +18,7 @@ from common.content import Chunks, DirectoryStore, verified
 from common.digest import Digest
 from common.errors import CatalogError, ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import size_text
+from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import parse_config
 from common.progress import Progress
@@ -25,10 +26,11 @@ from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.serialization import DocumentError, load_yaml_documents
 from common.workers import workers
+from exporter.catalog.csv_images import KIND as CSV
 from exporter.catalog.layer_tree import LayerTree, TreeLimits
 from exporter.catalog.model import Bundle
 from exporter.catalog.opening import MAX_CONFIG_SIZE, readable
-from exporter.catalog.related_images import images_of
+from exporter.catalog.related_images import csvs_of, images_of
 from exporter.images import ResolvedImage, WantedImage, needed, resolve
 
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
@@ -36,6 +38,7 @@ _DIRECTORY = "manifests"
 MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
 _LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000)
 Resources = tuple[Any, ...]
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class BundleReader:
         if image.tree is None:
             return None
         try:
-            return tuple(self._read(image))
+            return self._read(image)
         except (SpaceError, InterruptedByUserError):
             raise
         except HubError as error:
@@ -98,7 +101,7 @@ class BundleReader:
             message = f"cannot be looked into, so images that only its resources name are not known: {error.message}"
             return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, image.wanted.source, message + needed(image.wanted))
 
-    def _read(self, image: ResolvedImage) -> Iterator[Any]:
+    def _read(self, image: ResolvedImage) -> Resources:
         assert image.tree is not None
         manifest, reference = readable(image.tree), image.wanted.reference
         size = sum(layer.size for layer in manifest.layers)
@@ -113,8 +116,10 @@ class BundleReader:
         files = tree.files()
         if not files:
             raise ContentError("it has no manifests, so it is no bundle")
-        for name, content in sorted(files.items()):
-            yield from (one for one in load_yaml_documents(content, name) if isinstance(one, dict))
+        objects = tuple(one for name, content in sorted(files.items()) for one in _objects(name, content))
+        if not any(csvs_of(objects)):
+            raise ContentError(f"it has no {CSV}")
+        return objects
 
     def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
         """Give the content of a blob, fetched once however many bundles share it."""
@@ -123,3 +128,13 @@ class BundleReader:
         with lock:
             self._store.write(blob, lambda _start: verified(self._client.blob(reference, blob), blob))
         return self._store.read(blob)
+
+
+def _objects(name: str, content: bytes) -> Iterator[Any]:
+    """Give the objects of a file; one that cannot be read and is no ClusterServiceVersion is nobody's loss here."""
+    try:
+        yield from [one for one in load_yaml_documents(content, name, forgiving=True) if isinstance(one, dict)]
+    except DocumentError as error:
+        if CSV.encode() in content or CSV.lower() in name.lower():
+            raise
+        _LOG.info("%s", error.message)

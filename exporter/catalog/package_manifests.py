@@ -121,7 +121,7 @@ def _sorted(files: Mapping[str, bytes]) -> _Found:
         if posixpath.basename(name).startswith(".") or not name.endswith(_EXTENSIONS):
             continue
         try:
-            document = next(iter(load_yaml_documents(files[name], name)), None)
+            document = next(iter(load_yaml_documents(files[name], name, forgiving=True)), None)
         except DocumentError as error:
             found.problems.append(_problem(name, f"{error.message}; left out"))
             continue

@@ -103,7 +103,11 @@ def _resources(data: str) -> Iterable[Any]:
         raw = base64.b64decode(data, validate=True)
         if f'"{CSV}"'.encode() not in raw and f" {CSV}".encode() not in raw:
             return ()  # most objects are something else, and large
-        return [msgspec.json.decode(raw)] if raw.lstrip()[:1] == b"{" else list(load_yaml_documents(raw, BUNDLE_OBJECT))
+        return (
+            [msgspec.json.decode(raw)]
+            if raw.lstrip()[:1] == b"{"
+            else list(load_yaml_documents(raw, BUNDLE_OBJECT, forgiving=True))
+        )
     except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError):
         return ()
 

@@ -198,6 +198,10 @@ def _default_channel(package: Package, request: PackageRequest, kept: tuple[str,
         )
     if wanted or package.default_channel in kept:
         return wanted or package.default_channel, []
+    if len(kept) > 1 and package.default_channel not in package.channels:
+        raise CatalogError(
+            f"its default channel {package.default_channel!r} does not exist; set defaultChannel to one of: {', '.join(kept)}"
+        )
     if len(kept) > 1:
         raise UsageError(
             f"package {package.name}: the selection drops its default channel {package.default_channel!r}",
