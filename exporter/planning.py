@@ -34,6 +34,7 @@ from exporter.settings import ExportSettings, SignaturePolicy
 
 _LOG = logger(__name__)
 _NO_BUNDLE_IMAGES = (4, 3)  # the last release that cannot look into bundle images
+_NO_TAG_RULES = (4, 12)  # the last release without mirror rules for tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     carried = [rebuilt(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
-    problems += [*contents.problems, *_sparse(images), *meeting(images)]
+    problems += [*contents.problems, *_sparse(images), *meeting(images), *_by_tag(images, settings)]
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
     ]
@@ -204,6 +205,19 @@ def _sparse(images: Iterable[ResolvedImage]) -> list[Problem]:
         "leave --platform out for them"
     )
     return [Problem("warning", ProblemCode.SPARSE_INDEX, "--platform", message)]
+
+
+def _by_tag(images: Iterable[ResolvedImage], settings: ExportSettings) -> list[Problem]:
+    """Name the images of operators that are pulled by tag, where the cluster's release redirects digests alone."""
+    if settings.release is None or settings.release > _NO_TAG_RULES:
+        return []
+    release = ".".join(map(str, settings.release))
+    message = f"is pulled by its tag, and OpenShift {release} has mirror rules for digests alone: the operator will not find it"
+    return [
+        Problem("error", ProblemCode.TAG_UNMIRRORABLE, image.wanted.source, message + needed(image.wanted))
+        for image in images
+        if image.tree is not None and image.wanted.needed_by and image.wanted.reference.digest is None
+    ]
 
 
 def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedImage]:

@@ -45,7 +45,7 @@ def test_the_packages_are_programs_too(package):
 
 def test_the_readme_names_commands_and_options_that_exist():
     readme = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    used = re.findall(r"^ {4}(hub-(?:ex|im)port) (\w+)(.*)$", readme, re.MULTILINE)
+    used = re.findall(r"^ {4}(hub-(?:ex|im)port) ([\w-]+)(.*)$", readme, re.MULTILINE)
     assert len(used) >= 8
     for program, command, rest in used:
         shown = text(program, command)

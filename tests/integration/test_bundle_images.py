@@ -120,3 +120,14 @@ def test_a_bundle_that_is_gone_is_one_problem(tmp_path):
         done = create(registry, tmp_path / "out")
         assert done.status == 3
     assert [(one["code"], one["severity"]) for one in done.json["problems"]] == [("image-not-found", "error")]
+
+
+def test_images_that_an_old_release_could_not_find_by_their_tag_are_named(tmp_path):
+    with registry_with(lambda host: json.dumps(csv(host)).encode()) as registry:
+        for release, count in (("4.12", 4), ("4.13", 0)):
+            done = create(registry, tmp_path / release, "--openshift-release", release)
+            told = [one for one in done.json["problems"] if one["code"] == "tag-unmirrorable"]
+            assert len(told) == count, release
+            assert all("needed by index/foo/foo.v1.0.0" in one["message"] for one in told)
+    wrong = run("hub-export", "plan", "--image", "registry.test/a/b:v1", "--openshift-release", "four")
+    assert (wrong.status, "not a release" in wrong.stderr) == (2, True)
