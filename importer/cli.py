@@ -188,6 +188,25 @@ def deploy(
     return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 
 
+@command(app)
+def undo(
+    output: OutputOptions,
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None,
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+) -> ExitCode:
+    """Bring the cluster back to how it was before the first apply; what others changed since stays as it is."""
+    from importer import listing, workflow
+    from importer.options import ClusterOptions
+
+    output.begin()
+    told = ClusterOptions(kubeconfig=kubeconfig, context=context, dry_run=dry_run, yes=yes)
+    done = workflow.undo(told.place(), _tell, told.agree_to_undo)
+    output.emit(listing.undo_document(done, dry_run=dry_run), lambda: listing.undo_table(done, dry_run=dry_run))
+    return ExitCode.CLUSTER if any(one.outcome == "refused" for one in done) else ExitCode.DONE
+
+
 def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -> None:
     """Write a re-request where one is wanted, and say what to do with it."""
     from importer import workflow

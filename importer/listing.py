@@ -17,6 +17,7 @@ from common.columns import columns, counted
 from common.files import size_text
 from importer.cluster.apply import ApplyResult
 from importer.cluster.resources import Built
+from importer.cluster.undo import Outcome, Undone
 from importer.push_result import PushResult
 from importer.workflow import Applied
 
@@ -181,6 +182,26 @@ def changes_table(result: ApplyResult) -> str:
     rows = [("ACTION", "KIND", "NAME", "DETAIL")]
     rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
     return columns(rows)
+
+
+def undo_document(done: Sequence[Undone], *, dry_run: bool) -> Document:
+    """Return the JSON of `undo`; `fields` are those that somebody else has changed."""
+    objects = [
+        {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
+        for one in done
+    ]
+    return {"done": not dry_run, "objects": objects}
+
+
+def undo_table(done: Sequence[Undone], *, dry_run: bool) -> str:
+    """Return `undo` for people."""
+    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
+    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done]
+    refused = any(one.outcome is Outcome.REFUSED for one in done)
+    lines = [columns(rows), "Nothing was changed."] if dry_run else [columns(rows)]
+    if refused:
+        lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
+    return "\n".join(lines)
 
 
 def deploy_document(pushed: PushResult | None, applied: Applied | None) -> Document:

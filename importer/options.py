@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.archive.reader import Archive
     from importer.cluster.apply import ApplyResult
     from importer.cluster.resources import ResourceOptions
+    from importer.cluster.undo import Undone
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
 
@@ -146,13 +147,27 @@ class ClusterOptions:
             timeout_s=self.timeout * 60.0,
         )
 
+    def place(self) -> ClusterSettings:
+        """Return the settings of commands that bring nothing to the cluster."""
+        from importer.cluster.resources import ResourceOptions
+
+        return self.settings(ResourceOptions())
+
     def agree(self, would: ApplyResult) -> bool:
         """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
         from importer import listing
 
-        if self.yes:
-            return True
-        print(listing.changes_table(would), file=sys.stderr)
-        if not sys.stdin.isatty():
-            raise UsageError("the cluster would be changed as above, and nobody is here to agree", hint="Say --yes.")
-        return typer.confirm("Change the cluster?", err=True)
+        return self.yes or _confirmed(listing.changes_table(would))
+
+    def agree_to_undo(self, would: Sequence[Undone]) -> bool:
+        """Ask whether what was done may be undone. Raises UsageError where nobody can answer."""
+        from importer import listing
+
+        return self.yes or _confirmed(listing.undo_table(would, dry_run=True))
+
+
+def _confirmed(shown: str) -> bool:
+    print(shown, file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise UsageError("the cluster would be changed as above, and nobody is here to agree", hint="Say --yes.")
+    return typer.confirm("Change the cluster?", err=True)

@@ -27,14 +27,17 @@ from importer import confirmation, mapping
 from importer import push as pushing
 from importer import render as rendering
 from importer.cluster import apply as applying
+from importer.cluster import undo as undoing
 from importer.cluster.apply import ApplyResult
 from importer.cluster.client import connect
 from importer.cluster.credential import pull_credential
 from importer.cluster.discovery import discover_release, has_icsp
 from importer.cluster.looks import ExpectedCatalog
+from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources import Built, ResourceOptions, build, name_of
 from importer.cluster.trust import merge_pull_secret
+from importer.cluster.undo import Undone
 from importer.cluster.wait import wait_healthy
 from importer.mapping import MappedImage, Mirror
 from importer.push_result import PushResult
@@ -150,11 +153,16 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
         built = build(archive.inventory, images, settings.mirror, release, cluster.resources, existing_icsp=icsp)
         credential = pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None
 
+        recorder = Recorder(client, record_namespace(client))
+
         def change(*, dry_run: bool, tell: Tell) -> ApplyResult:
+            host = settings.mirror.host
             secret = (
-                (merge_pull_secret(client, settings.mirror.host, credential, dry_run=dry_run, tell=tell),) if credential else ()
+                (merge_pull_secret(client, host, credential, dry_run=dry_run, tell=tell, recorder=recorder),)
+                if credential
+                else ()
             )
-            applied = applying.apply(client, built.resources, release=release, dry_run=dry_run, tell=tell)
+            applied = applying.apply(client, built.resources, release=release, dry_run=dry_run, tell=tell, recorder=recorder)
             return ApplyResult((*secret, *applied.changes))
 
         would = change(dry_run=True, tell=_silently)
@@ -166,6 +174,25 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
         expected = _expected(archive, images, built, cluster.resources)
         wait_healthy(client, expected, release=release, timeout_s=cluster.timeout_s, tell=tell)
     return Applied(result, built.problems, done=True)
+
+
+def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[Sequence[Undone]], bool]) -> list[Undone]:
+    """Bring the cluster back to how it was before the first apply; return what became of each object.
+
+    `agree` is shown what would be done first. Raises ClusterError, UsageError when nothing was recorded.
+    """
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        namespace = record_namespace(client)
+        would = undoing.undo(client, namespace, dry_run=True, tell=_silently)
+        if not would:
+            raise UsageError(
+                f"nothing to undo: there is no record in {namespace}", hint="Is it the right cluster? See --context."
+            )
+        if cluster.dry_run:
+            return would
+        if not agree(would):
+            raise HubError("the cluster was not changed: not agreed")
+        return undoing.undo(client, namespace, dry_run=False, tell=tell)
 
 
 def _silently(_line: str) -> None:

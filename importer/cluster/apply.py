@@ -22,6 +22,7 @@ from importer.cluster.kinds import (
     kind_of,
 )
 from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
+from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.cluster.trust import ca_config_map_name, trusting, with_ca
@@ -60,14 +61,16 @@ def apply(
     dry_run: bool,
     tell: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
+    recorder: Recorder | None = None,
 ) -> ApplyResult:
     """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
 
-    `release` None is a Kubernetes with OLM. `tell` gets a line for each object. Repeatable: what is as wanted is not written.
+    `release` None is a Kubernetes with OLM. `tell` gets a line for each object, `recorder` what was before. Repeatable: what
+    is as wanted is not written.
     Raises ClusterError; what was done until then stays, and the next run goes on from there.
     """
     server_side = release is None or release.server_side_apply
-    writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell)
+    writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell, recorder=recorder)
     chosen = _Chosen(resources)
     _trust(writer, chosen)
     _default_sources_off(writer, chosen)

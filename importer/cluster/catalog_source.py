@@ -7,12 +7,11 @@ from typing import Any
 
 from common.archive.inventory import CatalogRecord
 from importer.cluster.catalog_template import template_spec
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, MARKETPLACE
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, MARKETPLACE, PLAIN_OLM
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS, Resource
 from importer.mapping import MappedImage
 
-PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clusters
 CONFIGS = "/configs"
 FILE_BASED = "file-based"
 _MAX_NAME = 63

@@ -106,6 +106,14 @@ class ClusterClient:
         """Apply on the server's side: `body` is all that we want to own. Raises ConflictError with the others' fields."""
         return self._patch(kind, body, body, PatchType.APPLY, force=force, dry_run=dry_run)
 
+    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+        """Delete an object; one that is gone already is fine. Raises ClusterError."""
+
+        def ask() -> None:
+            self._client.delete(_model(kind), name, namespace=namespace or None)
+
+        self._absent_is_none("delete", kind, f"{kind.name} {name}", ask)
+
     def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
         name, namespace = subject["metadata"]["name"], _namespace(subject)
         return self._do(

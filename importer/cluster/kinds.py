@@ -8,6 +8,7 @@ from common.errors import ClusterError
 
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
+PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clusters
 
 
 @dataclass(frozen=True, slots=True)

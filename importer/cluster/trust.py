@@ -15,6 +15,7 @@ from common.errors import ClusterError
 from common.log import SECRETS
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET
+from importer.cluster.record import Recorder
 from importer.cluster.resource import Resource
 from importer.cluster.writing import Change, Writer
 
@@ -52,14 +53,20 @@ def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
 
 
 def merge_pull_secret(
-    client: ClusterClient, host: str, auth: str, *, dry_run: bool = False, tell: Callable[[str], None] = lambda _line: None
+    client: ClusterClient,
+    host: str,
+    auth: str,
+    *,
+    dry_run: bool = False,
+    tell: Callable[[str], None] = lambda _line: None,
+    recorder: Recorder | None = None,
 ) -> Change:
     """Add a credential (`auth`: base64 of user:password) for `host` to the cluster's pull secret; all others stay.
 
     Raises ClusterError when the pull secret is not there or cannot be read.
     """
     SECRETS.add(auth)
-    writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell)
+    writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
 
     def wish(live: Body | None) -> Mapping[str, Any]:
         if live is None:

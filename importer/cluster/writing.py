@@ -14,6 +14,7 @@ from common.errors import ClusterError
 from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient
 from importer.cluster.differences import differing, needed_patch
 from importer.cluster.kinds import Kind, kind_of
+from importer.cluster.record import Recorder
 from importer.cluster.refusals import ConflictError
 from importer.cluster.resource import Resource
 
@@ -48,9 +49,21 @@ class Change:
 
 
 class Writer:
-    """Writes, tells and remembers. `server_side`: the cluster knows server-side apply (Kubernetes 1.18, OpenShift 4.6)."""
+    """Writes, tells and remembers. `server_side`: the cluster knows server-side apply (Kubernetes 1.18, OpenShift 4.6).
 
-    def __init__(self, client: ClusterClient, *, server_side: bool, dry_run: bool, tell: Callable[[str], None]) -> None:
+    `recorder` writes down what was before each change, for `undo`.
+    """
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        *,
+        server_side: bool,
+        dry_run: bool,
+        tell: Callable[[str], None],
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._recorder = None if dry_run else recorder
         self.client = client
         self.dry_run = dry_run
         self.tell = tell
@@ -64,6 +77,7 @@ class Writer:
             self.shared(kind, resource.name, resource.namespace, lambda _live: resource.body)
             return
         before = self.client.get(kind, resource.name, resource.namespace)
+        self._note(kind, resource.name, resource.namespace, before, resource.body)
         after = _again(lambda: self._apply(kind, resource))
         self._record(kind, resource.name, resource.namespace, before, after)
 
@@ -96,6 +110,7 @@ class Writer:
         wanted = wish(live)
         if wanted is None:
             return live, live
+        self._note(kind, name, namespace, live, wanted)
         if live is None:
             return None, self.client.create(kind, _whole(kind, name, namespace, wanted), dry_run=self.dry_run)
         patch = needed_patch(live, wanted)
@@ -104,6 +119,10 @@ class Writer:
         version = {"resourceVersion": live["metadata"]["resourceVersion"]}
         patch = {**patch, "metadata": {**patch.get("metadata", {}), **version}}
         return live, self.client.merge_patch(kind, name, namespace, patch, dry_run=self.dry_run)
+
+    def _note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
+        if self._recorder is not None:
+            self._recorder.note(kind, name, namespace, live, wanted)
 
     def _record(self, kind: Kind, name: str, namespace: str, before: Body | None, after: Body | None) -> None:
         if before is None:

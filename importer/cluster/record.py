@@ -1,0 +1,203 @@
+"""What apply did to the cluster, and how it was before: written down before each change, so that `undo` can bring it back.
+
+The record is a Secret, for former values may be one (the pull secret). One entry for each object: whether we made it, and for
+each field that we set what stood there before and what we put there. What was there before the first apply is never
+overwritten by a later one. Design: cluster, *Undo*; ADR 0014.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from common.errors import ClusterError
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.differences import needed_patch
+from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, PLAIN_OLM, SECRET, Kind
+from importer.cluster.refusals import ConflictError
+from importer.cluster.resource import OWN_LABELS
+
+NAME = "hub-import-record"
+MAX_SIZE = 900_000  # bytes of all entries; a Secret may have a mebibyte
+_TRIES = 5
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field that we set. `before` is what stood there, if `existed`; `after` what we put there."""
+
+    path: tuple[str, ...]
+    existed: bool
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object that we made or changed; `order` counts from 1."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str
+    order: int
+    created: bool
+    fields: tuple[FieldChange, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The key of the entry in the Secret."""
+        return re.sub(r"[^A-Za-z0-9._-]", "-", f"{self.kind}.{self.namespace or 'cluster'}.{self.name}")[:250]
+
+    def merged(self, other: Entry) -> Entry:
+        """Return this entry with what a later apply set: what was before stays, what is after is the newest."""
+        known = {one.path: one for one in self.fields}
+        for one in other.fields:
+            above = next((one.path[:end] for end in range(1, len(one.path) + 1) if one.path[:end] in known), None)
+            if above is None:
+                known[one.path] = one
+            else:
+                old = known[above]
+                known[above] = replace(old, after=_with(old.after, one.path[len(above) :], one.after))
+        return replace(self, fields=tuple(known.values()))
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Writes the record of one cluster. `namespace`: where it is kept."""
+
+    client: ClusterClient
+    namespace: str = CONFIG_NAMESPACE
+    _entries: dict[str, Entry] | None = field(default=None)
+
+    def note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
+        """Write down a change before it is made: `live` gets the fields of `wanted`, None: it is made. Raises ClusterError."""
+        entries = self._known()
+        fields = tuple(_fields(live or {}, needed_patch(live or {}, _content(wanted))))
+        if not fields:
+            return
+        order = max((one.order for one in entries.values()), default=0) + 1
+        entry = Entry(kind.api_version, kind.name, name, namespace, order, live is None, fields)
+        old = entries.get(entry.key)
+        entry = old.merged(entry) if old else entry
+        if entry != old:
+            self._write(entry)
+            entries[entry.key] = entry
+
+    def _known(self) -> dict[str, Entry]:
+        if self._entries is None:
+            self._entries = {one.key: one for one in load(self.client, self.namespace)}
+        return self._entries
+
+    def _write(self, entry: Entry) -> None:
+        data = {entry.key: _encoded(entry)}
+        live = self.client.get(SECRET, NAME, self.namespace)
+        size = sum(len(str(value)) for value in ((live or {}).get("data") or {}).values()) + len(data[entry.key])
+        if size > MAX_SIZE:
+            raise ClusterError(
+                f"the record of what was changed has {size} bytes; the limit is {MAX_SIZE}",
+                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo begins anew from there.",
+            )
+        if live is None:
+            metadata = {"name": NAME, "namespace": self.namespace, "labels": dict(OWN_LABELS)}
+            self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        else:
+            self.client.merge_patch(SECRET, NAME, self.namespace, {"data": data})
+
+
+def record_namespace(client: ClusterClient) -> str:
+    """Return where a cluster's record is kept: beside the configuration, or without OpenShift beside OLM."""
+    return CONFIG_NAMESPACE if client.get(CLUSTER_VERSION, "version") is not None else PLAIN_OLM
+
+
+def load(client: ClusterClient, namespace: str) -> list[Entry]:
+    """Return what was recorded, in the order in which it was done; nothing where nothing was. Raises ClusterError."""
+    live = client.get(SECRET, NAME, namespace)
+    data = (live or {}).get("data") or {}
+    return sorted((_decoded(key, str(value)) for key, value in data.items()), key=lambda entry: entry.order)
+
+
+def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
+    """Take entries out of the record, and the record itself when none is left."""
+    live = client.get(SECRET, NAME, namespace)
+    if live is None:
+        return
+    left = set(live.get("data") or {}) - set(entries)
+    if not left:
+        client.delete(SECRET, NAME, namespace)
+        return
+    for _ in range(_TRIES):
+        try:
+            client.merge_patch(SECRET, NAME, namespace, {"data": dict.fromkeys(entries)})
+        except ConflictError:
+            continue
+        return
+
+
+def _fields(live: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[FieldChange]:
+    """Give each field that a patch sets: whole where nothing was there, else the deepest that differ."""
+    for key, value in patch.items():
+        current = live.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping) and len(path) < _MAX_DEPTH:
+            yield from _fields(current, value, (*path, key))
+        else:
+            yield FieldChange((*path, key), key in live, current, value)
+
+
+def _with(value: Any, path: tuple[str, ...], new: Any) -> Any:
+    """Return a value in which `new` stands at a path below it."""
+    if not path:
+        return new
+    inside = dict(value) if isinstance(value, Mapping) else {}
+    return {**inside, path[0]: _with(inside.get(path[0]), path[1:], new)}
+
+
+def _content(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an object is about, without what names it."""
+    metadata = {key: value for key, value in (wanted.get("metadata") or {}).items() if key in ("labels", "annotations")}
+    body = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    return {**body, **({"metadata": metadata} if metadata else {})}
+
+
+def _encoded(entry: Entry) -> str:
+    document = {
+        "apiVersion": entry.api_version,
+        "kind": entry.kind,
+        "name": entry.name,
+        "namespace": entry.namespace,
+        "order": entry.order,
+        "created": entry.created,
+        "fields": [
+            {"path": list(one.path), "after": one.after, **({"before": one.before} if one.existed else {})}
+            for one in entry.fields
+        ],
+    }
+    return base64.b64encode(json.dumps(document, sort_keys=True).encode()).decode()
+
+
+def _decoded(key: str, value: str) -> Entry:
+    try:
+        document = json.loads(base64.b64decode(value, validate=True))
+        fields = tuple(
+            FieldChange(tuple(map(str, one["path"])), "before" in one, one.get("before"), one["after"])
+            for one in document["fields"]
+        )
+        return Entry(
+            str(document["apiVersion"]),
+            str(document["kind"]),
+            str(document["name"]),
+            str(document["namespace"]),
+            int(document["order"]),
+            bool(document["created"]),
+            fields,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        raise ClusterError(
+            f"the record of what was changed cannot be read, at {key}", hint=f"Look at Secret {NAME}; nothing was undone."
+        ) from error
