@@ -7,7 +7,7 @@ Bundle images are tens of kilobytes and carried anyway, so their layers are kept
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from common.registry.client import RegistryClient
 from common.serialization import DocumentError, load_yaml_documents
 from common.workers import workers
 from exporter.catalog.csv_images import KIND as CSV
+from exporter.catalog.csv_images import FoundImage, images_in_csv
 from exporter.catalog.layer_tree import LayerTree, TreeLimits
 from exporter.catalog.model import Bundle
 from exporter.catalog.opening import MAX_CONFIG_SIZE, readable
@@ -43,18 +44,36 @@ _LOG = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """What lies in bundle images, by source: the images as resolved, and their Kubernetes objects as JSON values."""
+    """What lies in bundle images, by source.
+
+    `resolved`: the images; `named`: what their ClusterServiceVersions name; `resources`: the Kubernetes objects as JSON values,
+    of the bundles whose contents were wanted: of all it would be gigabytes.
+    """
 
     resolved: Mapping[str, ResolvedImage]
+    named: Mapping[str, tuple[FoundImage, ...]]
     resources: Mapping[str, Resources]
     problems: tuple[Problem, ...]
 
-    def of(self, bundle: Bundle) -> Resources:
-        """Return the objects of a bundle; none where nobody has looked, or could."""
-        for image in images_of(bundle)[0]:
-            if image.kind is ImageKind.BUNDLE:
-                return self.resources.get(WantedImage(image.reference, image.kind).source, ())
-        return ()
+    def images(self, bundle: Bundle) -> tuple[FoundImage, ...]:
+        """Return what a bundle's resources name; nothing where nobody has looked, or could."""
+        return self.named.get(source_of(bundle), ())
+
+    def objects(self, bundle: Bundle) -> Resources:
+        """Return the objects of a bundle whose contents were wanted."""
+        return self.resources.get(source_of(bundle), ())
+
+
+def source_of(bundle: Bundle) -> str:
+    """Return what the inventory calls a bundle's image; empty where it has none that can be meant."""
+    images = (WantedImage(one.reference, one.kind) for one in images_of(bundle)[0] if one.kind is ImageKind.BUNDLE)
+    return next((image.source for image in images), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    named: tuple[FoundImage, ...]
+    resources: Resources
 
 
 class BundleReader:
@@ -66,15 +85,23 @@ class BundleReader:
         self._lock = threading.Lock()
         self._locks: dict[Digest, threading.Lock] = {}
 
-    def look(self, wanted: Sequence[WantedImage], *, jobs: int, progress: Progress) -> BundleContents:
-        """Resolve bundle images and read them; one that cannot be had or read is a problem, and the rest goes on."""
+    def look(
+        self, wanted: Sequence[WantedImage], contents: Collection[str], *, jobs: int, progress: Progress
+    ) -> BundleContents:
+        """Resolve bundle images and read them; one that cannot be had or read is a problem, and the rest goes on.
+
+        `contents`: the sources of those whose objects are wanted too.
+        """
         images = resolve(wanted, self._client, jobs=jobs, progress=progress)
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 
-        def one(image: ResolvedImage) -> Resources | Problem | None:
+        def one(image: ResolvedImage) -> _Found | Problem | None:
             found = self._attempt(image)
             progress.advance(1)
-            return found
+            if not isinstance(found, tuple):
+                return found
+            named = tuple(each for csv in csvs_of(found) for each in images_in_csv(csv))
+            return _Found(named, found if image.wanted.source in contents else ())
 
         try:
             with workers(jobs, "bundles") as pool:
@@ -83,7 +110,8 @@ class BundleReader:
             progress.end()
         return BundleContents(
             {image.wanted.source: image for image in images},
-            {source: each for source, each in found.items() if isinstance(each, tuple)},
+            {source: each.named for source, each in found.items() if isinstance(each, _Found)},
+            {source: each.resources for source, each in found.items() if isinstance(each, _Found) and each.resources},
             tuple(each for each in found.values() if isinstance(each, Problem)),
         )
 

@@ -17,8 +17,8 @@ from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
 from exporter import records, signatures
-from exporter.bundles import BundleContents, BundleReader
-from exporter.catalog.contents import filled
+from exporter.bundles import BundleContents, BundleReader, source_of
+from exporter.catalog.contents import filled, lacking
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Bundle
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
@@ -137,7 +137,7 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCata
     return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
 
 
-def _look(chosen: Iterable[Chosen], settings: ExportSettings, media: Media) -> BundleContents:
+def _look(chosen: Sequence[Chosen], settings: ExportSettings, media: Media) -> BundleContents:
     """Look into the images of the bundles whose ClusterServiceVersion is not in the catalog."""
     wanted = [
         WantedImage(image.reference, image.kind, _needed_by(item, bundle), _platforms(item.request, settings))
@@ -148,13 +148,19 @@ def _look(chosen: Iterable[Chosen], settings: ExportSettings, media: Media) -> B
     ]
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
     reader = BundleReader(media.client, media.store)
-    return reader.look(unblocked, jobs=settings.jobs, progress=media.progress)
+    within = {source_of(one) for item in chosen for one in lacking(item.selection, every=_every(item, settings))}
+    return reader.look(unblocked, within, jobs=settings.jobs, progress=media.progress)
 
 
 def _filled(item: Chosen, contents: BundleContents, settings: ExportSettings) -> Selection:
     """Return what is kept, with the resources inside that OLM of the wanted release looks for there."""
+    return filled(item.selection, contents.objects, every=_every(item, settings))
+
+
+def _every(item: Chosen, settings: ExportSettings) -> bool:
+    """Say whether all bundles of a catalog need their resources inside it."""
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
-    return filled(item.selection, contents.of, every=old and item.opened.place.format == "sqlite")
+    return old and item.opened.place.format == "sqlite"
 
 
 def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:
@@ -173,7 +179,7 @@ def _wanted(
     problems: list[Problem] = [problem for item in chosen for problem in item.selection.problems]
     for item, bundle in _bundles(chosen):
         platforms = _platforms(item.request, settings)
-        images, found = images_of(bundle, contents.of(bundle))
+        images, found = images_of(bundle, contents.images(bundle))
         problems += found
         wanted += [WantedImage(image.reference, image.kind, _needed_by(item, bundle), platforms) for image in images]
     wanted += _additional(settings.image_set, settings)

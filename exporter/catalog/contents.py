@@ -36,6 +36,12 @@ def filled(selection: Selection, resources: Callable[[Bundle], Resources], *, ev
     return replace(selection, catalog=replace(catalog, packages=packages), problems=problems)
 
 
+def lacking(selection: Selection, *, every: bool) -> Iterator[Bundle]:
+    """Give the bundles that `filled` would fill."""
+    for package in () if selection.unmodified else selection.catalog.packages.values():
+        yield from _wanting(package, every=every)
+
+
 def _filled(bundle: Bundle, resources: Resources) -> Bundle | None:
     return trim.with_objects(bundle, resources) if resources else None
 

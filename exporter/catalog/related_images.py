@@ -39,17 +39,17 @@ class BundleImage:
     origin: Origin
 
 
-def images_of(bundle: Bundle, resources: Iterable[Any] = ()) -> tuple[tuple[BundleImage, ...], tuple[Problem, ...]]:
+def images_of(bundle: Bundle, more: Iterable[FoundImage] = ()) -> tuple[tuple[BundleImage, ...], tuple[Problem, ...]]:
     """Return every image of a bundle once, in the order found, and a problem for each entry that is none.
 
-    `resources`: the Kubernetes objects in its bundle image, as JSON values, where somebody has looked.
+    `more`: what the resources in its bundle image name, where somebody has looked.
 
     References are trimmed, rid of `docker://`, and given `latest` where they have neither tag nor digest. The subject of a
     problem is `package/bundle`. Never raises for what a bundle holds.
     """
     images: dict[Reference, BundleImage] = {}
     problems: dict[tuple[str, str], Problem] = {}
-    found = list(_found(bundle, resources))
+    found = [*_found(bundle), *more]
     usable = {one.name for one in found if one.name and one.text.strip()}
     for one in found:
         if not one.text.strip() and one.name in usable:
@@ -64,13 +64,13 @@ def images_of(bundle: Bundle, resources: Iterable[Any] = ()) -> tuple[tuple[Bund
     return tuple(images.values()), tuple(problems.values())
 
 
-def _found(bundle: Bundle, resources: Iterable[Any]) -> Iterator[FoundImage]:
+def _found(bundle: Bundle) -> Iterator[FoundImage]:
     if bundle.image.strip() or not bundle.has(BUNDLE_OBJECT):
         yield FoundImage("", bundle.image, Origin.BUNDLE)
     for one in bundle.related_images:
         recovered = not one.image.strip() and bool(one.value.strip())
         yield FoundImage(one.name, one.value if recovered else one.image, Origin.VALUE if recovered else Origin.LIST)
-    for csv in (*inline_csvs(bundle), *csvs_of(resources)):
+    for csv in inline_csvs(bundle):
         yield from images_in_csv(csv)
 
 

@@ -14,7 +14,8 @@ import pytest
 from common.reference import Reference
 from common.serialization import load_yaml_documents
 from exporter.catalog import file_based
-from exporter.catalog.related_images import images_of
+from exporter.catalog.csv_images import images_in_csv
+from exporter.catalog.related_images import csvs_of, images_of
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS, bundle_blob, catalog_of, channel_blob, entry, expected, package_blob
 from tests.fakes.commands import run
@@ -55,7 +56,8 @@ def test_the_images_of_real_bundles(folders, name):
     bundle = catalog_of(
         package_blob("p"), channel_blob("stable", [entry("p.v1")], "p"), bundle_blob("p.v1", "1.0.0", "p", image="x.y/p:v1")
     )
-    found, problems = images_of(bundle.packages["p"].bundles["p.v1"], resources)
+    named = [one for csv in csvs_of(resources) for one in images_in_csv(csv)]
+    found, problems = images_of(bundle.packages["p"].bundles["p.v1"], named)
     ours = {str(image.reference) for image in found} - {"x.y/p:v1"}
     listed = {one["image"] for one in wanted["opm_related_images"]} - {""}
     theirs = {whole(one) for one in listed if "community-operator-pipeline-prod" not in one}  # without the bundle image itself
