@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from common.archive.inventory import Inventory, Problem, ProblemCode
-from common.archive.output import CATALOGS, is_begun, require_free
+from common.archive.output import CATALOGS, is_begun, require_free, tidy_finished
 from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
@@ -118,6 +118,7 @@ def _output(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
+    tidy_finished(directory)
     require_free(directory)  # before anything is fetched; the writer claims the directory for good
     try:
         yield

@@ -79,12 +79,7 @@ class OutputDirectory:
 
     def finished(self) -> None:
         """Take journal, lock and all that was kept for a later run away: the archive is complete and durable."""
-        for directory in self.path.glob(f"{EARLIER}*"):
-            shutil.rmtree(directory)
-        shutil.rmtree(self.path / CATALOGS, ignore_errors=True)
-        (self.path / JOURNAL).unlink()
-        (self.path / LOCK).unlink(missing_ok=True)
-        sync_directory(self.path)
+        _tidy(self.path)
 
     def _claim(self) -> None:
         """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
@@ -123,6 +118,22 @@ class OutputDirectory:
                 (self.path / name).unlink()
         sync_directory(place)
         sync_directory(self.path)
+
+
+def tidy_finished(path: Path) -> None:
+    """Take away what an export left that was interrupted while it did so itself: SHA256SUMS says that it was done."""
+    if is_begun(path) and (path / checksums.NAME).is_file():
+        with locked(path / LOCK, f"the output directory {path}"):
+            _tidy(path)
+
+
+def _tidy(path: Path) -> None:
+    for directory in path.glob(f"{EARLIER}*"):
+        shutil.rmtree(directory)
+    shutil.rmtree(path / CATALOGS, ignore_errors=True)
+    (path / JOURNAL).unlink()
+    (path / LOCK).unlink(missing_ok=True)
+    sync_directory(path)
 
 
 @dataclass(frozen=True, slots=True)
