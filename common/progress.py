@@ -185,7 +185,9 @@ class _Counted:
             self._what = ""
 
     def _amount(self, number: float) -> str:
-        return size_text(int(number)) if self._unit == BYTES else f"{number:.0f} {self._unit}"
+        if self._unit == BYTES:
+            return size_text(int(number))
+        return f"{number:.0f} {self._unit if round(number) != 1 else self._unit.removesuffix('s')}"
 
     def _rate(self) -> float:
         return self._done / max(self._clock() - self._began, 1e-3)
