@@ -132,6 +132,9 @@ def render(
     output: OutputOptions,
     openshift_release: Annotated[str, typer.Option(metavar="4.N", help="The release that the files are for.")],
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
+    rbac: Annotated[
+        bool, typer.Option("--rbac", help="Write a ClusterRole too, with what hub-import has to be allowed to do.")
+    ] = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import listing, workflow
@@ -141,7 +144,7 @@ def render(
     settings = mirror.settings(registry)
     release = Release.parse(openshift_release)
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
-    paths = workflow.write_files(directory, files)
+    paths = workflow.write_files(directory, files | (workflow.render_rbac() if rbac else {}))
     output.emit(listing.render_document(paths, built), lambda: listing.render_table(paths, built))
     return workflow.strictly([built.exit_code], settings)
 

@@ -16,11 +16,13 @@ from importer.cluster.kinds import (
     OPERATOR_HUB,
 )
 from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
+from importer.cluster.permissions import cluster_role, needed
 from importer.cluster.resource import Resource
 from importer.mapping import MappedImage, mapping_lines
 
 MAPPING = "mapping.txt"
 KUSTOMIZATION = "kustomization.yaml"
+RBAC = "rbac.yaml"
 _FILES = {
     OPERATOR_HUB.name: "operatorhub.yaml",
     ICSP.name: "imagecontentsourcepolicy.yaml",
@@ -30,6 +32,11 @@ _FILES = {
     IMAGE_CONFIG.name: "registry-ca.yaml",
 }
 _BY_NAME = {CATALOG_SOURCE.name: "catalogsource", CLUSTER_CATALOG.name: "clustercatalog"}
+
+
+def render_rbac() -> dict[str, bytes]:
+    """Return the file with what the importer has to be allowed to do; an administrator applies it, not the kustomization."""
+    return {RBAC: dump_yaml(cluster_role(needed())).encode()}
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:

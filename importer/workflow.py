@@ -129,6 +129,11 @@ def render(
     return rendering.render(built.resources, images), built
 
 
+def render_rbac() -> dict[str, bytes]:
+    """Return the file that says what the importer has to be allowed to do."""
+    return rendering.render_rbac()
+
+
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Write rendered files; return their paths. A file that is there already is replaced as a whole."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,44 @@ def test_render_writes_every_file_of_a_release_twice_the_same(made, tmp_path, re
     lines = files["mapping.txt"].splitlines()
     assert lines == sorted(lines)
     assert all("@sha256:" in line.partition("=")[0] and line.partition("=")[2].startswith(f"{host}/ocp/") for line in lines)
+
+
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+
+
+def asked_of(cluster: FakeCluster) -> set[tuple[str, str, str]]:
+    """Return (group, resource, verb) of every request that a cluster got."""
+    found = set()
+    for request in cluster.log:
+        parts = request.path.strip("/").split("/")
+        group = "" if parts[0] == "api" else parts[1]
+        rest = parts[2:] if parts[0] == "api" else parts[3:]
+        if rest[:1] == ["namespaces"] and len(rest) > 2:
+            rest = rest[2:]
+        verb = VERBS[request.method]
+        found.add((group, rest[0], "list" if verb == "get" and len(rest) == 1 else verb))
+    return found
+
+
+@pytest.mark.parametrize("release", ["4.12", "4.18"])
+def test_the_cluster_role_covers_all_that_is_asked_for(made, tmp_path, release):
+    archive, host = made
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {host: {"auth": "dXNlcjpwYXNz"}}}))
+    target = ["--registry", f"{host}/ocp", "--insecure", host]
+    done = run(
+        *("hub-import", "render", archive, *target, "--openshift-release", release, "--output", tmp_path / "files", "--rbac"),
+    )
+    assert done.status in (0, 3), done.stderr
+    role = yaml.safe_load((tmp_path / "files/rbac.yaml").read_text())
+    assert (role["kind"], role["metadata"]["name"]) == ("ClusterRole", "hub-import")
+    assert "rbac.yaml" not in (tmp_path / "files/kustomization.yaml").read_text()
+    allowed = {(g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    assert all("*" not in one for one in allowed)
+    with FakeCluster(release) as cluster:
+        serving(cluster, archive)
+        config = to(cluster, tmp_path, host)
+        ended = run("hub-import", "deploy", archive, *config, "--yes", "--cluster-authfile", tmp_path / "auth.json")
+        assert ended.status in (0, 3), ended.stderr
+        undone = run("hub-import", "undo", "--kubeconfig", cluster.kubeconfig(tmp_path), "--yes")
+        assert undone.status == 0, undone.stderr
+        assert asked_of(cluster) - allowed == set()
