@@ -123,10 +123,11 @@ class _Closure:
 
     def _keep(self, place: _Place, reason: str) -> bool:
         """Keep a bundle and what leads to it from the head of its channel; False when OLM would refuse the result."""
-        names = _segment(place)
+        on_the_way = f"needed to reach {place.bundle.version_text}, {reason}"
+        reasons = {name: reason if name == place.bundle.name else on_the_way for name in _segment(place)}
         selection = self.selections[place.catalog]
         try:
-            larger, added = extended(selection, place.package, place.channel.name, names, reason)
+            larger, added = extended(selection, place.package, place.channel.name, reasons)
         except CatalogError:
             return False
         self.selections[place.catalog] = larger

@@ -7,7 +7,7 @@ anything is fetched; what is wrong with a package of the catalog is a problem, a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -85,11 +85,12 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
 
 
 def extended(
-    selection: Selection, package: Package, channel: str, entries: Collection[str], reason: str
+    selection: Selection, package: Package, channel: str, entries: Mapping[str, str]
 ) -> tuple[Selection, tuple[str, ...]]:
     """Keep entries of a channel in addition, of a package that may be kept in part or not at all; return what was added too.
 
-    `package` is whole, as the catalog offers it. Raises CatalogError when OLM would refuse the result.
+    `package` is whole, as the catalog offers it; `entries`: the reason for each. Raises CatalogError when OLM would refuse the
+    result.
     """
     old = selection.catalog.packages.get(package.name)
     kept = {name: {entry.name for entry in one.entries} for name, one in old.channels.items()} if old else {}
@@ -107,7 +108,7 @@ def extended(
         raise CatalogError(f"{package.name}: {fatal[0].message}")
     added = tuple(name for name in chosen.bundles if old is None or name not in old.bundles)
     known = [one for one in selection.reasons if (one.package, one.bundle) not in {(package.name, name) for name in added}]
-    known += [Reason(package.name, name, kept=True, reason=reason) for name in added]
+    known += [Reason(package.name, name, kept=True, reason=entries[name]) for name in added]
     if old is None:
         known += [Reason(package.name, n, kept=False, reason="nothing requires it") for n in package.bundles if n not in added]
     packages = dict(sorted((dict(selection.catalog.packages) | {package.name: chosen}).items()))

@@ -64,6 +64,7 @@ def test_a_required_package_comes_along_with_the_reason():
     assert kept(found) == {"app": ["app.v1.0.0"], "base": ["base.v1.5.0", "base.v2.0.0"]}
     reasons = {(r.package, r.bundle): (r.kept, r.reason) for r in found.reasons}
     assert reasons["base", "base.v1.5.0"] == (True, "required by app 1.0.0: package base >=1.0.0 <2.0.0")
+    assert reasons["base", "base.v2.0.0"] == (True, "needed to reach 1.5.0, required by app 1.0.0: package base >=1.0.0 <2.0.0")
     assert reasons["base", "base.v1.0.0"] == (False, "nothing requires it")
     assert [f for f in validate(found.catalog) if f.fatal] == []
     assert unsatisfied(found) == []
