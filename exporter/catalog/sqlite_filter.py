@@ -26,9 +26,10 @@ def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
     with opened(content, name) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("BEGIN")
-        connection.execute("CREATE TEMP TABLE kept_entry (package TEXT, channel TEXT, bundle TEXT)")
+        key = "PRIMARY KEY(package, channel, bundle)"  # an index: without it, this would be quadratic
+        connection.execute(f"CREATE TEMP TABLE kept_entry (package TEXT, channel TEXT, bundle TEXT, {key}) WITHOUT ROWID")
         entries = [(p.name, c.name, e.name) for p in kept.packages.values() for c in p.channels.values() for e in c.entries]
-        connection.executemany("INSERT INTO kept_entry VALUES (?, ?, ?)", entries)
+        connection.executemany("INSERT OR IGNORE INTO kept_entry VALUES (?, ?, ?)", entries)
         _drop_triggers(connection)
         _cut_entries(connection)
         _cut_bundles(connection)
