@@ -13,12 +13,17 @@ _STEP_S = 0.05
 
 
 class Link:
-    """Bytes towards the client take their time; `cut_after` bytes of one answer the connection breaks, `cuts` times."""
+    """Bytes towards the client take their time; `cut_after` bytes of one answer the connection breaks, `cuts` times.
 
-    def __init__(self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0) -> None:
+    After `hold_after` bytes on all connections together nothing moves until `release`, so that a test need not be quick.
+    """
+
+    def __init__(self, host: str, *, rate: int, cut_after: int = 0, cuts: int = 0, hold_after: int = 0) -> None:
         name, _, port = host.rpartition(":")
         self._target = (name, int(port))
         self._rate, self._cut_after, self.cuts = rate, cut_after, cuts
+        self._hold_after, self._moved = hold_after, 0
+        self.held, self._released = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
 
@@ -28,7 +33,12 @@ class Link:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
+    def release(self) -> None:
+        """Let everything move again, for good."""
+        self._released.set()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
         for each in (self._socket, *self._open):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -56,6 +66,7 @@ class Link:
         passed = 0
         with contextlib.suppress(OSError):
             while data := server.recv(max(int(self._rate * _STEP_S), 1)):
+                self._hold(len(data))
                 client.sendall(data)
                 passed += len(data)
                 time.sleep(len(data) / self._rate)
@@ -63,6 +74,14 @@ class Link:
                     break
             client.shutdown(socket.SHUT_RDWR)
             server.shutdown(socket.SHUT_RDWR)
+
+    def _hold(self, size: int) -> None:
+        with self._lock:
+            self._moved += size
+            full = bool(self._hold_after) and self._moved > self._hold_after
+        if full:
+            self.held.set()
+            self._released.wait()
 
     def _is_cut(self, passed: int) -> bool:
         with self._lock:

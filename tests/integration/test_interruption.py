@@ -12,6 +12,7 @@ import pytest
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
+from tests.fakes.link import Link
 from tests.fakes.servers import docker_registry
 
 pytestmark = pytest.mark.integration
@@ -20,10 +21,10 @@ PACKAGE = "openshift-cert-manager-operator"
 
 @pytest.mark.parametrize("moment", ["looking up", "fetching"])
 def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=3_000_000)
-    with docker_registry(tmp_path, name="source") as source:
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=400_000)
+    with docker_registry(tmp_path, name="source") as source, Link(source.host, rate=2_000_000) as slow:
         content.seed(f"http://{source.host}")
-        (tmp_path / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        (tmp_path / "registries.conf").write_text(content.registries_conf(slow.host, insecure=True))
         env = {
             "HUB_EXPORT_REGISTRIES_CONF": str(tmp_path / "registries.conf"),
             "PATH": os.environ["PATH"],
@@ -54,6 +55,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
         assert "run the same command again" in rest
         assert "Traceback" not in rest
         assert not (tmp_path / "out" / "SHA256SUMS").exists()
+        (tmp_path / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
         again = run("hub-export", "create", *chosen, env=env)
     assert again.status == 0, again.stderr
     assert run("hub-import", "verify", tmp_path / "out").status == 0

@@ -161,14 +161,14 @@ def test_another_image_set_takes_over_what_is_there(world, tmp_path):
     home, source, _ = world
     output = tmp_path / "out"
     whole = (home / "registries.conf").read_text()
-    with Link(source.host, rate=1_000_000) as slow:
+    with Link(source.host, rate=1_000_000, hold_after=30_000_000) as slow:
         (tmp_path / "registries.conf").write_text(whole.replace(source.host, slow.host))
         command = [str(BIN / "hub-export"), *create(tmp_path, output)]
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None and not (output / journal.NAME).exists():
             time.sleep(0.02)
-        while process.poll() is None and len(complete(output)) < 6:
+        while process.poll() is None and len(complete(output)) < 6 and not slow.held.is_set():
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def with_mounts(script, **words):
     )
 
 
+def released_when(link: Link, moment: Path) -> None:
+    """Let a link move on when a file is there."""
+    while not moment.exists():
+        time.sleep(0.02)
+    link.release()
+
+
 def test_a_full_disk_is_told_before_any_layer_is_fetched_and_room_made_is_enough(source, tmp_path):
     source.requests.clear()
     command = " ".join([str(BIN / "hub-export"), *asked(source.host, "$AT/out")])
@@ -68,14 +76,18 @@ def test_a_full_disk_is_told_before_any_layer_is_fetched_and_room_made_is_enough
 def test_a_disk_that_fills_up_meanwhile_loses_nothing(source, tmp_path):
     """Volumes have their room from the start; parity comes last, and meets a disk that somebody else has filled."""
     source.requests.clear()
-    with Link(source.host, rate=40 * MIB) as slow:
+    full, moment = tmp_path / "disk", tmp_path / "filled"
+    full.mkdir()
+    with Link(source.host, rate=40 * MIB, hold_after=4 * MIB) as slow:
+        threading.Thread(target=released_when, args=(slow, moment), daemon=True).start()
         command = " ".join([str(BIN / "hub-export"), *asked(slow.host, "$AT/out", "--parity", "10%")])
         done = with_mounts(
             f"""mount -t tmpfs -o size=18m none $AT; {command} & process=$!
             while [ ! -e $AT/out/volume-0001.tar.zst ]; do sleep 0.02; done
-            dd if=/dev/zero of=$AT/filler bs=64k 2>/dev/null; wait $process; echo status $?
+            dd if=/dev/zero of=$AT/filler bs=64k 2>/dev/null; touch $MOMENT; wait $process; echo status $?
             rm $AT/filler; ls $AT/out; {command}; echo status $?; {BIN}/hub-import verify $AT/out""",
-            AT=tmp_path,
+            AT=full,
+            MOMENT=moment,
         )
     assert "status 7\n" in done.stdout, done.stdout + done.stderr
     assert "SHA256SUMS" not in done.stdout.partition("status 0")[0]
@@ -108,7 +120,7 @@ def test_read_only_media_are_all_that_the_importer_needs(source, tmp_path):
 
 def test_two_exporters_in_one_directory_do_not_meet(source, tmp_path):
     output = tmp_path / "out"
-    with Link(source.host, rate=2 * MIB) as slow:
+    with Link(source.host, rate=40 * MIB, hold_after=4 * MIB) as slow:
         environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **EPOCH}
         first = subprocess.Popen(
             [str(BIN / "hub-export"), *asked(slow.host, output)],
@@ -116,9 +128,9 @@ def test_two_exporters_in_one_directory_do_not_meet(source, tmp_path):
             stderr=subprocess.PIPE,
             env=environment,
         )
-        while first.poll() is None and not (output / "volume-0001.tar.zst").exists():
-            time.sleep(0.02)
-        second = run("hub-export", *asked(slow.host, output), env=EPOCH)
+        assert slow.held.wait(60)
+        second = run("hub-export", *asked(source.host, output), env=EPOCH)
+        slow.release()
         assert second.status == 2
         assert "is in use by another process" in second.stderr
         assert first.wait(60) == 0, first.stderr.read()
