@@ -34,7 +34,7 @@ lint: dev
 
 # Four at a time on two cores: much of the time the commands wait, as they would in life, before they try again.
 test: dev
-	$(BIN)/pytest -n 4 --cov --cov-report=
+	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
 bench: dev

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -37,6 +38,7 @@ _TRIES = 4
 _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
+_LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 T = TypeVar("T")
 
 
@@ -97,6 +99,10 @@ class ClusterClient:
         namespace = _namespace(body)
         return self._do("create", kind, body, lambda: self._client.create(made, namespace=namespace, dry_run=dry_run))
 
+    def review(self, kind: Kind, body: Mapping[str, Any]) -> Body:
+        """Ask a question that is put as an object and never kept, such as an access review. Raises ClusterError."""
+        return dict(self._tried("create", kind, kind.name, lambda: self._client.create(_model(kind)(body))))
+
     def merge_patch(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any], *, dry_run: bool = False) -> Body:
         """Change the fields that `patch` has. Raises ConflictError when its resourceVersion is an old one, ClusterError."""
         subject = {"metadata": {"name": name, "namespace": namespace}}
@@ -113,6 +119,18 @@ class ClusterClient:
             self._client.delete(_model(kind), name, namespace=namespace or None)
 
         self._absent_is_none("delete", kind, f"{kind.name} {name}", ask)
+
+    def log(self, pod: str, namespace: str, container: str, *, lines: int = 50) -> str:
+        """Return the last lines of a container's log, the former run's while it waits to be started again.
+
+        Empty when there is none. Raises ClusterError.
+        """
+
+        def ask() -> str:
+            found = self._client.log(pod, namespace=namespace, container=container, tail_lines=lines, newlines=False)
+            return "\n".join(islice(found, lines))
+
+        return self._absent_is_none("get", _LOG_OF_POD, f"log of {pod}", ask) or ""
 
     def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
         name, namespace = subject["metadata"]["name"], _namespace(subject)

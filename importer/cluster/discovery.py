@@ -10,7 +10,7 @@ from importer.cluster.client import ClusterClient
 from importer.cluster.kinds import CLUSTER_VERSION, ICSP
 from importer.cluster.release import Release
 
-_MINOR = re.compile(r"(\d{1,3}\.\d{1,3})\.\d+")
+_VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 
 def discover_release(client: ClusterClient) -> Release | None:
@@ -19,13 +19,13 @@ def discover_release(client: ClusterClient) -> Release | None:
     if found is None:
         return None
     version = _running(found.get("status") or {})
-    minor = _MINOR.match(version)
-    if minor is None:
+    known = _VERSION.match(version)
+    if known is None:
         raise ClusterError(
             f"ClusterVersion of {client.server} names no release: {version[:80]!r}",
             hint="Say which one it is with --openshift-release 4.N.",
         )
-    return Release.parse(minor[1])
+    return Release.parse(known[0])
 
 
 def has_icsp(client: ClusterClient) -> bool:

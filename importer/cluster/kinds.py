@@ -8,6 +8,7 @@ from common.errors import ClusterError
 
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
+OLM_NAMESPACE = "openshift-operator-lifecycle-manager"  # where OLM itself runs
 PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clusters
 
 
@@ -35,6 +36,11 @@ class Kind:
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
 SECRET = Kind("", "v1", "Secret", "secrets", namespaced=True)
 POD = Kind("", "v1", "Pod", "pods", namespaced=True)
+EVENT = Kind("", "v1", "Event", "events", namespaced=True)
+SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
+DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", namespaced=True)
+JOB = Kind("batch", "v1", "Job", "jobs", namespaced=True)
+ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False)
 CLUSTER_VERSION = Kind("config.openshift.io", "v1", "ClusterVersion", "clusterversions", namespaced=False)
 OPERATOR_HUB = Kind("config.openshift.io", "v1", "OperatorHub", "operatorhubs", namespaced=False)
 IMAGE_CONFIG = Kind("config.openshift.io", "v1", "Image", "images", namespaced=False)
@@ -44,26 +50,31 @@ ICSP = Kind("operator.openshift.io", "v1alpha1", "ImageContentSourcePolicy", "im
 CATALOG_SOURCE = Kind("operators.coreos.com", "v1alpha1", "CatalogSource", "catalogsources", namespaced=True)
 CLUSTER_CATALOG = Kind("olm.operatorframework.io", "v1", "ClusterCatalog", "clustercatalogs", namespaced=False)
 PACKAGE_MANIFEST = Kind("packages.operators.coreos.com", "v1", "PackageManifest", "packagemanifests", namespaced=True)
+MACHINE_CONFIG = Kind("machineconfiguration.openshift.io", "v1", "MachineConfig", "machineconfigs", namespaced=False)
+INFRASTRUCTURE = Kind("config.openshift.io", "v1", "Infrastructure", "infrastructures", namespaced=False)
+PROXY = Kind("config.openshift.io", "v1", "Proxy", "proxies", namespaced=False)
+IMAGE_POLICY = Kind("config.openshift.io", "v1", "ClusterImagePolicy", "clusterimagepolicies", namespaced=False)
+IMAGE_REGISTRY = Kind("imageregistry.operator.openshift.io", "v1", "Config", "configs", namespaced=False)
+SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
 )
 
-_ALL = (
+_WRITTEN = (
     CONFIG_MAP,
     SECRET,
-    POD,
-    CLUSTER_VERSION,
+    SERVICE,
+    DEPLOYMENT,
     OPERATOR_HUB,
     IMAGE_CONFIG,
-    IDMS,
+    IMAGE_REGISTRY,
     ITMS,
+    IDMS,
     ICSP,
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
-    PACKAGE_MANIFEST,
-    MACHINE_CONFIG_POOL,
 )
-_BY_NAME = {(kind.api_version, kind.name): kind for kind in _ALL}
+_BY_NAME = {(kind.api_version, kind.name): kind for kind in _WRITTEN}
 
 
 def kind_of(api_version: str, name: str) -> Kind:

@@ -1,72 +1,151 @@
-"""What the importer has to be allowed to do on a cluster: exactly the verbs that it uses (facts/openshift.md §5.6). Pure."""
+"""What the importer has to be allowed to do on a cluster: exactly the verbs that it uses (facts/openshift.md §5.6).
+
+`NEEDED` is without which it cannot work; `HELPFUL` lets it say why something does not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from importer.cluster.client import ClusterClient
 from importer.cluster.kinds import (
+    ACCESS_REVIEW,
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CLUSTER_VERSION,
     CONFIG_MAP,
+    CONFIG_NAMESPACE,
+    DEPLOYMENT,
+    EVENT,
     ICSP,
     IDMS,
     IMAGE_CONFIG,
+    IMAGE_POLICY,
+    IMAGE_REGISTRY,
+    INFRASTRUCTURE,
     ITMS,
+    JOB,
+    MACHINE_CONFIG,
     MACHINE_CONFIG_POOL,
+    MARKETPLACE,
+    OLM_NAMESPACE,
     OPERATOR_HUB,
     PACKAGE_MANIFEST,
+    PLAIN_OLM,
     POD,
+    PROXY,
     SECRET,
+    SERVICE,
+    SUBSCRIPTION,
     Kind,
 )
+from importer.cluster.release import Release
 
 NAME = "hub-import"
+LOG = "log"
 _OWN = ("create", "delete", "get", "list", "patch")
-_NEEDED: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-    (CLUSTER_VERSION, ("get",)),
-    (OPERATOR_HUB, ("get", "patch")),
-    (IMAGE_CONFIG, ("get", "patch")),
-    (CONFIG_MAP, ("create", "delete", "get", "patch")),
-    (SECRET, ("create", "delete", "get", "patch")),
-    (ICSP, _OWN),
-    (IDMS, _OWN),
-    (ITMS, _OWN),
-    (CATALOG_SOURCE, _OWN),
-    (CLUSTER_CATALOG, _OWN),
-    (PACKAGE_MANIFEST, ("list",)),
-    (MACHINE_CONFIG_POOL, ("list",)),
-    (POD, ("list",)),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One verb on one kind."""
+    """One verb on one kind; `namespace` is empty for all of the cluster."""
 
     kind: Kind
     verb: str
+    namespace: str = ""
+    subresource: str = ""
+
+    @property
+    def resource(self) -> str:
+        """The kind as a rule of RBAC names it."""
+        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+
+    def __str__(self) -> str:
+        group = f".{self.kind.group}" if self.kind.group else ""
+        place = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{group}{place}"
 
 
-def needed() -> list[Permission]:
-    """Return every permission that apply, the wait, and undo use on any release."""
-    return [Permission(kind, verb) for kind, verbs in _NEEDED for verb in verbs]
-
-
-def cluster_role(permissions: Iterable[Permission]) -> dict[str, Any]:
-    """Return a ClusterRole with just these permissions, ready to be bound to whoever runs the importer."""
-    verbs: dict[tuple[str, str], set[str]] = {}
-    for one in permissions:
-        verbs.setdefault((one.kind.group, one.kind.plural), set()).add(one.verb)
-    rules = [
-        {"apiGroups": [group], "resources": [plural], "verbs": sorted(allowed)}
-        for (group, plural), allowed in sorted(verbs.items())
+def needed(release: Release | None) -> list[Permission]:
+    """Return every permission that apply, the wait and undo use on a release; None is a Kubernetes with OLM."""
+    place = MARKETPLACE if release is not None else PLAIN_OLM
+    everywhere: list[tuple[Kind, tuple[str, ...]]] = [(CLUSTER_VERSION, ("get",))]
+    config: list[tuple[Kind, tuple[str, ...]]] = []
+    catalogs: list[tuple[Kind, tuple[str, ...]]] = [
+        (CATALOG_SOURCE, _OWN),
+        (PACKAGE_MANIFEST, ("list",)),
+        (POD, ("list",)),
+        (SERVICE, ("create", "delete", "get", "patch")),
+        (DEPLOYMENT, ("create", "delete", "get", "patch")),
     ]
+    if release is None:
+        catalogs.append((SECRET, ("create", "delete", "get", "patch")))
+    else:
+        rules = release.rule_kinds
+        everywhere += [(OPERATOR_HUB, ("get", "patch")), (IMAGE_CONFIG, ("get", "patch")), *((kind, _OWN) for kind in rules)]
+        everywhere += [(MACHINE_CONFIG_POOL, ("list",)), (MACHINE_CONFIG, ("get",))]
+        everywhere += [(INFRASTRUCTURE, ("get",)), (PROXY, ("get",))]
+        everywhere += [(CLUSTER_CATALOG, _OWN)] if release.has_cluster_catalog else []
+        everywhere += [(IMAGE_POLICY, ("list",))] if release.has_image_policies else []
+        everywhere += [] if release.trusts_without_registry else [(IMAGE_REGISTRY, ("get", "patch"))]
+        config = [(kind, ("create", "delete", "get", "patch")) for kind in (CONFIG_MAP, SECRET)]
+    return [*_each(everywhere), *_each(config, CONFIG_NAMESPACE), *_each(catalogs, place)]
+
+
+def helpful(release: Release | None) -> list[Permission]:
+    """Return what `doctor` and the wait use besides, to say why something does not work, and to mend it."""
+    place = MARKETPLACE if release is not None else PLAIN_OLM
+    found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], place)]
+    found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",))])]
+    if release is not None:
+        found += [*_each([(POD, ("list",))], OLM_NAMESPACE), Permission(POD, "get", OLM_NAMESPACE, LOG)]
+    return found
+
+
+def _each(kinds: Iterable[tuple[Kind, tuple[str, ...]]], namespace: str = "") -> list[Permission]:
+    return [Permission(kind, verb, namespace) for kind, verbs in kinds for verb in verbs]
+
+
+def missing(client: ClusterClient, wanted: Iterable[Permission]) -> list[Permission]:
+    """Ask the cluster what of this it does not allow whoever we are. Changes nothing. Raises ClusterError."""
+    return [one for one in wanted if not _is_allowed(client, one)]
+
+
+def _is_allowed(client: ClusterClient, permission: Permission) -> bool:
+    about = {
+        "group": permission.kind.group,
+        "resource": permission.kind.plural,
+        "subresource": permission.subresource,
+        "verb": permission.verb,
+        "namespace": permission.namespace,
+    }
+    body = {
+        "apiVersion": ACCESS_REVIEW.api_version,
+        "kind": ACCESS_REVIEW.name,
+        "metadata": {},
+        "spec": {"resourceAttributes": {name: value for name, value in about.items() if value}},
+    }
+    answer = client.review(ACCESS_REVIEW, body)
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+def roles(permissions: Iterable[Permission]) -> list[dict[str, Any]]:
+    """Return a ClusterRole, and a Role for each namespace, with just these permissions, ready to be bound."""
+    verbs: dict[str, dict[tuple[str, str], set[str]]] = {"": {}}
+    for one in permissions:
+        verbs.setdefault(one.namespace, {}).setdefault((one.kind.group, one.resource), set()).add(one.verb)
+    return [_role(namespace, allowed) for namespace, allowed in sorted(verbs.items())]
+
+
+def _role(namespace: str, allowed: Mapping[tuple[str, str], set[str]]) -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": NAME},
-        "rules": rules,
+        "kind": "Role" if namespace else "ClusterRole",
+        "metadata": {"name": NAME, **({"namespace": namespace} if namespace else {})},
+        "rules": [
+            {"apiGroups": [group], "resources": [resource], "verbs": sorted(found)}
+            for (group, resource), found in sorted(allowed.items())
+        ],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from common.errors import UsageError
@@ -19,15 +19,17 @@ _POD_CONFIG_SINCE = {  # minor release of 4
     "memoryTarget": 14,
     "extractContent": 15,
 }
-_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.\d+\S*)?", re.ASCII)
+_LIMIT_MENDED = 10  # 4.3.10
+_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5})\S*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Release:
-    """A minor release, such as 4.18; they compare in the order in which they came out."""
+    """A minor release, such as 4.18; they compare in the order in which they came out. `patch` where it is known."""
 
     major: int
     minor: int
+    patch: int | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -35,7 +37,7 @@ class Release:
         match = _PATTERN.fullmatch(text.strip())
         if not match:
             raise UsageError(f"not an OpenShift release: {text[:40]!r}", hint="Wanted: two numbers, for example 4.18")
-        release = cls(int(match[1]), int(match[2]))
+        release = cls(int(match[1]), int(match[2]), int(match[3]) if match[3] else None)
         if release < cls(4, 3):
             raise UsageError(f"OpenShift {release} is older than 4.3, the oldest release that this program knows")
         return release
@@ -67,6 +69,35 @@ class Release:
     def extracts_without_cache(self) -> bool:
         """Whether `grpcPodConfig.extractContent` works without a cache in the image."""
         return self >= Release(4, 20)
+
+    @property
+    def limits_catalog_memory(self) -> bool:
+        """Whether OLM gives catalog pods 100 MiB and no more: 4.3 up to about 4.3.9 (docs/facts/openshift.md §0.1)."""
+        return self == Release(4, 3) and self.patch is not None and self.patch < _LIMIT_MENDED
+
+    @property
+    def trusts_without_registry(self) -> bool:
+        """Whether nodes get a registry's CA also where the image registry's operator does nothing."""
+        return self >= Release(4, 5)
+
+    @property
+    def has_image_policies(self) -> bool:
+        """Whether ClusterImagePolicy is there for all."""
+        return self >= Release(4, 20)
+
+    @property
+    def rule_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of mirror rules that it serves."""
+        return (ICSP, IDMS, ITMS) if self >= Release(4, 13) else (ICSP,)
+
+    @property
+    def rollout(self) -> str:
+        """What new mirror rules for pulls by digest do to the nodes, for people (docs/facts/openshift.md §5.3)."""
+        if self <= Release(4, 6):
+            return "every node is drained and rebooted, one after another"
+        if self == Release(4, 7):
+            return "every node is drained, one after another; none reboots"
+        return "nodes take them over without being drained"
 
     @property
     def has_cluster_catalog(self) -> bool:

@@ -26,8 +26,9 @@ import yaml
 from common.archive.inventory import PackageRecord
 from tests.fakes.cluster_kinds import Minor, Served, kinds_of
 from tests.fakes.cluster_server import Request, Server
-from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE, Simulator, pool_status
+from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE, Simulator
 from tests.fakes.cluster_store import Body, Key, Store, Write
+from tests.fakes.cluster_stories import Story, event, filled, has_ended, story, words_of
 from tests.fakes.secrets import CLUSTER_TOKEN
 
 TOKEN = CLUSTER_TOKEN
@@ -53,19 +54,23 @@ class Fault:
 class FakeCluster:
     """A running cluster. `release` None: a Kubernetes with OLM alone.
 
-    `ready_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a connection,
-    a rollout is over, the default sources are gone. `pruned`: fields that a schema did not know.
+    `ready_reads`, `mco_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a
+    connection, a rollout begins, it is over, the default sources are gone. `pruned`: fields that a schema did not know.
+    `play` makes something go wrong.
     """
 
-    def __init__(self, release: str | None = "4.18", *, tls: bool = True, token: str = TOKEN) -> None:
+    def __init__(self, release: str | None = "4.18", *, patch: int = 40, tls: bool = True, token: str = TOKEN) -> None:
         major_minor = tuple(int(part) for part in release.split(".")) if release else None
         self.release: Minor | None = (major_minor[0], major_minor[1]) if major_minor else None
+        self.patch = patch
         self.kinds = kinds_of(self.release)
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
         self.store = Store(self.kinds)
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
-        self.ready_reads, self.pool_reads, self.marketplace_reads = 2, 2, 0
+        self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0
+        self.stories: list[Story] = []
+        self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()
         self.faults: list[Fault] = []
         self.log: list[Request] = []
@@ -123,6 +128,64 @@ class FakeCluster:
         path = folder / "kubeconfig"
         path.write_text(yaml.safe_dump(document))
         return path
+
+    def play(self, name: str, **words: str) -> Story:
+        """Begin a story: what it shows is there from now on, until what it waits for has happened."""
+        told = story(name)
+        if told.source.get("of") == "defaults":
+            self._seed_catalogs()  # the marketplace brings them back
+        ours = [source for source in self._sources() if told.concerns(source)]
+        told.words = {**(words_of(ours[0]) if ours else {}), **words}
+        with self.store.lock:
+            for source in ours if "preset" in told.plays else ():
+                self.put({"kind": "CatalogSource", "metadata": source["metadata"], "spec": told.plays["preset"]}, "somebody")
+            for body in filled(told.plays.get("objects") or [], told.words):
+                self._ensure_namespace(body["metadata"].get("namespace"))
+                self.put(body, "somebody")
+            if told.pool:
+                spec = {"paused": bool(told.pool.get("paused"))}
+                self.put({"kind": "MachineConfigPool", "metadata": {"name": told.pool["name"]}, "spec": spec}, "somebody")
+            self.logs |= filled(told.plays.get("logs") or {}, told.words)
+            self.stories.append(told)
+            self.simulator.machines.show()
+        return told
+
+    def source_story(self, source: Body) -> Body:
+        """Return what a story does to a CatalogSource; nothing where none does."""
+        for told in self.stories:
+            if told.concerns(source):
+                told.words = {**told.words, **words_of(source)}
+                if not has_ended(told, self):
+                    return dict(filled(dict(told.source), told.words))
+        return {}
+
+    def pool_story(self, name: str) -> Body:
+        """Return what a story does to a pool."""
+        found = [told.pool for told in self.stories if told.pool.get("name") == name and not has_ended(told, self)]
+        return dict(found[0]) if found else {}
+
+    def cluster_catalog_story(self) -> Body:
+        """Return the status that a story gives to our ClusterCatalogs."""
+        found = [told.cluster_catalog for told in self.stories if told.cluster_catalog and not has_ended(told, self)]
+        return dict(found[0]) if found else {}
+
+    def say(self, pod: Key, told: Body) -> None:
+        """Write the events and the logs of a catalog's pod."""
+        kind = self.kind("Event")
+        for number, each in enumerate(told.get("events") or ()):
+            body = event(pod, number, each)
+            key = Key(kind, pod.namespace, body["metadata"]["name"])
+            if self.store.find(key) is None:
+                self.store.create(key, body, Write("kubelet"))
+        self.logs[f"{pod.namespace}/{pod.name}/registry-server"] = str(told.get("log", ""))
+
+    def _sources(self) -> list[Body]:
+        kind = self.kind("CatalogSource")
+        return [self.store.get(key) for key in self.store.keys(kind)]
+
+    def _ensure_namespace(self, name: str | None) -> None:
+        if name and name not in self.namespaces():
+            self._add("Namespace", name)
 
     def kind(self, name: str) -> Served:
         return next(each for each in self.kinds if each.kind == name)
@@ -187,16 +250,21 @@ class FakeCluster:
             self._add("Namespace", namespace)
         if self.release is None:
             return
-        for namespace in (MARKETPLACE, "openshift-config"):
+        for namespace in (MARKETPLACE, "openshift-config", "openshift-operator-lifecycle-manager"):
             self._add("Namespace", namespace)
-        version = f"{self.release[0]}.{self.release[1]}.7"
+        version = f"{self.release[0]}.{self.release[1]}.{self.patch}"
         history = [{"state": "Completed", "version": version}]
         self._add("ClusterVersion", "version", status={"desired": {"version": version}, "history": history})
         self._add("OperatorHub", "cluster", spec={})
         self._add("Image", "cluster", spec={})
         for pool in ("master", "worker"):
-            made = self._add("MachineConfigPool", pool, spec={"configuration": {"name": f"rendered-{pool}-1"}})
-            self.store.set_status(self._key(made), pool_status(made, rolling=False))
+            self._add("MachineConfigPool", pool, spec={"configuration": {"name": f"rendered-{pool}-1"}})
+        self.simulator.machines.seed()
+        self._add("Infrastructure", "cluster", status={"controlPlaneTopology": "HighlyAvailable"})
+        self._add("Proxy", "cluster", spec={})
+        registry = {"managementState": "Removed", "replicas": 1, "storage": {}}
+        self._add("Config", "cluster", spec=registry)
+        self._seed_package_server()
         secret = base64.b64encode(json.dumps(PULL_SECRET).encode()).decode()
         self.put(
             {
@@ -209,6 +277,14 @@ class FakeCluster:
             "cluster-bootstrap",
         )
         self._seed_catalogs()
+
+    def _seed_package_server(self) -> None:
+        metadata = {
+            "name": "packageserver-7c5b",
+            "namespace": "openshift-operator-lifecycle-manager",
+            "labels": {"app": "packageserver"},
+        }
+        self.put({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "packageserver", "image": "olm"}]}})
 
     def _seed_catalogs(self) -> None:
         for name in _DEFAULTS:

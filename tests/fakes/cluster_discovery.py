@@ -15,6 +15,7 @@ def discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
     groups: dict[str, set[str]] = {}
     for kind in cluster.kinds:
         groups.setdefault(kind.group, set()).add(kind.version)
+    groups.setdefault("authorization.k8s.io", set()).add("v1")
     if parts == ["version"]:
         major, minor = cluster.kubernetes
         return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
@@ -54,3 +55,11 @@ def _resources(cluster: FakeCluster, group: str, version: str) -> Body:
         "groupVersion": f"{group}/{version}" if group else version,
         "resources": listed,
     }
+
+
+def access_review(cluster: FakeCluster, asked: Body) -> Body:
+    """Answer a SelfSubjectAccessReview: all is allowed that the cluster does not forbid."""
+    about = asked["spec"]["resourceAttributes"]
+    resource = about["resource"] + (f"/{about['subresource']}" if about.get("subresource") else "")
+    allowed = (about["verb"], resource) not in cluster.forbidden
+    return {**asked, "status": {"allowed": allowed, **({} if allowed else {"reason": "no RBAC policy matched"})}}

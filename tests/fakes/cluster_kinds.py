@@ -53,6 +53,9 @@ _CORE = (
     Served("", "v1", "Secret", "secrets", namespaced=True, has_status=False, schema=_SECRET),
     Served("", "v1", "Pod", "pods", namespaced=True, has_status=True, schema=None),
     Served("", "v1", "Event", "events", namespaced=True, has_status=False, schema=None),
+    Served("", "v1", "Service", "services", namespaced=True, has_status=True, schema=None),
+    Served("apps", "v1", "Deployment", "deployments", namespaced=True, has_status=True, schema=None),
+    Served("batch", "v1", "Job", "jobs", namespaced=True, has_status=True, schema=None),
 )
 _OLM = Served(
     "packages.operators.coreos.com", "v1", "PackageManifest", "packagemanifests", namespaced=True, has_status=True, schema=None
@@ -60,10 +63,20 @@ _OLM = Served(
 _CLUSTER_VERSION = Served(
     "config.openshift.io", "v1", "ClusterVersion", "clusterversions", namespaced=False, has_status=True, schema=None
 )
+_INFRASTRUCTURE = Served(
+    "config.openshift.io", "v1", "Infrastructure", "infrastructures", namespaced=False, has_status=True, schema=None
+)
+_IMAGE_POLICY = Served(
+    "config.openshift.io", "v1", "ClusterImagePolicy", "clusterimagepolicies", namespaced=False, has_status=True, schema=None
+)
+_SUBSCRIPTION = Served(
+    "operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True, has_status=True, schema=None
+)
 _KIND_SINCE: dict[str, Minor] = {
     "ImageDigestMirrorSet": (4, 13),
     "ImageTagMirrorSet": (4, 13),
     "ClusterCatalog": (4, 18),
+    "ClusterImagePolicy": (4, 20),
 }
 _ON_KUBERNETES = frozenset(("CatalogSource", "OperatorGroup", "Subscription"))
 _FIELD_SINCE: dict[tuple[str, str], Minor] = {
@@ -82,8 +95,17 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     """Return what an OpenShift release serves; None: a Kubernetes with OLM, where every field is known."""
     custom = [kind for kind in _from_crds() if _serves(kind.kind, release)]
     if release is None:
-        return (*_CORE, _OLM, *custom)
-    return (*_CORE, _OLM, _CLUSTER_VERSION, *(_as_of(kind, release) for kind in custom))
+        return (*_CORE, _OLM, _SUBSCRIPTION, *custom)
+    policies = [_IMAGE_POLICY] if _serves("ClusterImagePolicy", release) else []
+    return (
+        *_CORE,
+        _OLM,
+        _SUBSCRIPTION,
+        _CLUSTER_VERSION,
+        _INFRASTRUCTURE,
+        *policies,
+        *(_as_of(kind, release) for kind in custom),
+    )
 
 
 def _serves(kind: str, release: Minor | None) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.fakes.cluster_discovery import discovery
+from tests.fakes.cluster_discovery import access_review, discovery
 from tests.fakes.cluster_kinds import Served
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
 
@@ -40,7 +40,7 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET" and "dryRun" not in self.query
+        return self.method != "GET" and "dryRun" not in self.query and not self.path.endswith("accessreviews")
 
 
 @dataclass(frozen=True)
@@ -147,15 +147,21 @@ class Handler(BaseHTTPRequestHandler):
         if document is not None:
             self._answer(200, document)
             return
+        if self.entry.path.endswith("/selfsubjectaccessreviews"):
+            self._answer(201, access_review(self.cluster, self._document()))
+            return
         target = self._target()
         verb = self._verb(target)
-        if (verb, target.kind.plural) in self.cluster.forbidden:
+        resource = target.kind.plural + (f"/{target.subresource}" if target.subresource else "")
+        if (verb, resource) in self.cluster.forbidden:
             place = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
             who = 'User "tester"'
-            message = f'{target.kind.resource} is forbidden: {who} cannot {verb} resource "{target.kind.plural}"{place}'
+            message = f'{target.kind.resource} is forbidden: {who} cannot {verb} resource "{resource}"{place}'
             raise RefusedError(403, "Forbidden", message)
         if verb == "watch":
             self._watch(target)
+        elif target.subresource == "log":
+            self._log(target)
         else:
             self._answer(*self._carry_out(verb, target))
 
@@ -278,6 +284,14 @@ class Handler(BaseHTTPRequestHandler):
                     and self._selected(event.body)
                 ):
                     self.wfile.write(json.dumps({"type": event.type, "object": event.body}).encode() + b"\n")
+
+    def _log(self, target: Target) -> None:
+        """Give the last lines of a container's log, as text."""
+        self.cluster.store.get(Key(target.kind, target.namespace, target.name))
+        container = self.entry.query.get("container", "registry-server")
+        text = self.cluster.logs.get(f"{target.namespace}/{target.name}/{container}", "")
+        lines = text.splitlines()[-int(self.entry.query.get("tailLines") or 1000) :]
+        self._send(200, "".join(f"{line}\n" for line in lines).encode(), "text/plain")
 
     def _answer(self, status: int, document: Body) -> None:
         self._send(status, json.dumps(document).encode(), "application/json")

@@ -49,14 +49,24 @@ def cluster_catalog(name: str = "hub-redhat-operators") -> Resource:
 
 def operator_hub() -> Resource:
     body = {"apiVersion": "config.openshift.io/v1", "kind": "OperatorHub", "metadata": {"name": "cluster"}}
-    return Resource.of({**body, "spec": {"disableAllDefaultSources": True}})
+    return Resource.of({**body, "spec": {"disableAllDefaultSources": True}}, shared=True)
+
+
+def default_catalogs_off() -> list[Resource]:
+    """Return what OpenShift itself serves to OLM v1, to be served no more."""
+    names = [
+        f"openshift-{name}" for name in ("certified-operators", "community-operators", "redhat-operators", "redhat-marketplace")
+    ]
+    body = {"apiVersion": "olm.operatorframework.io/v1", "kind": "ClusterCatalog"}
+    spec = {"availabilityMode": "Unavailable", "source": {"type": "Image", "image": {"ref": "registry.redhat.io/x/y:v4"}}}
+    return [Resource.of({**body, "metadata": {"name": name}, "spec": spec}, shared=True) for name in names]
 
 
 def trust(name: str = "hub-registry-ca", pem: str = CA) -> list[Resource]:
     image = {"apiVersion": "config.openshift.io/v1", "kind": "Image", "metadata": {"name": "cluster"}}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "openshift-config"}}
     return [
-        Resource.of({**image, "spec": {"additionalTrustedCA": {"name": name}}}),
+        Resource.of({**image, "spec": {"additionalTrustedCA": {"name": name}}}, shared=True),
         Resource.of({**config_map, "data": {HOST_KEY: pem}}),
     ]
 
@@ -67,5 +77,5 @@ def wanted(release: str | None) -> list[Resource]:
         return [catalog_source(namespace="olm")]
     minor = int(release.partition(".")[2])
     rules = mirror_rules("ImageDigestMirrorSet" if minor >= 13 else "ImageContentSourcePolicy")
-    both = [catalog_source(), *([cluster_catalog()] if minor >= 18 else [])]
+    both = [catalog_source(), *([cluster_catalog(), *default_catalogs_off()] if minor >= 18 else [])]
     return [*both, rules, operator_hub(), *trust()]
