@@ -23,6 +23,7 @@ from importer.cluster.refusals import ConflictError
 from importer.cluster.resource import OWN_LABELS
 
 NAME = "hub-import-record"
+EXPECTED = "expected."  # what begins the keys of `expectation.py`'s; all others are entries
 MAX_SIZE = 900_000  # bytes of all entries; a Secret may have a mebibyte
 _TRIES = 5
 _MAX_DEPTH = 64
@@ -87,7 +88,7 @@ class Recorder:
         old = entries.get(entry.key)
         entry = old.merged(entry) if old else entry
         if entry != old:
-            self._write(entry)
+            self._write({entry.key: _encoded(entry)})
             entries[entry.key] = entry
 
     def _known(self) -> dict[str, Entry]:
@@ -95,10 +96,17 @@ class Recorder:
             self._entries = {one.key: one for one in load(self.client, self.namespace)}
         return self._entries
 
-    def _write(self, entry: Entry) -> None:
-        data = {entry.key: _encoded(entry)}
+    def keep(self, values: Mapping[str, str]) -> None:
+        """Keep values beside the entries, under keys that begin with EXPECTED. Raises ClusterError."""
+        live = (self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {}
+        fresh = {key: value for key, value in values.items() if live.get(key) != value}
+        if fresh:
+            self._write(fresh)
+
+    def _write(self, data: Mapping[str, str]) -> None:
         live = self.client.get(SECRET, NAME, self.namespace)
-        size = sum(len(str(value)) for value in ((live or {}).get("data") or {}).values()) + len(data[entry.key])
+        there = {**((live or {}).get("data") or {}), **data}
+        size = sum(len(str(value)) for value in there.values())
         if size > MAX_SIZE:
             raise ClusterError(
                 f"the record of what was changed has {size} bytes; the limit is {MAX_SIZE}",
@@ -106,9 +114,9 @@ class Recorder:
             )
         if live is None:
             metadata = {"name": NAME, "namespace": self.namespace, "labels": dict(OWN_LABELS)}
-            self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+            self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict(data)})
         else:
-            self.client.merge_patch(SECRET, NAME, self.namespace, {"data": data})
+            self.client.merge_patch(SECRET, NAME, self.namespace, {"data": dict(data)})
 
 
 def record_namespace(client: ClusterClient) -> str:
@@ -120,7 +128,8 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
     """Return what was recorded, in the order in which it was done; nothing where nothing was. Raises ClusterError."""
     live = client.get(SECRET, NAME, namespace)
     data = (live or {}).get("data") or {}
-    return sorted((_decoded(key, str(value)) for key, value in data.items()), key=lambda entry: entry.order)
+    entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(EXPECTED))
+    return sorted(entries, key=lambda entry: entry.order)
 
 
 def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
@@ -129,7 +138,7 @@ def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) 
     if live is None:
         return
     left = set(live.get("data") or {}) - set(entries)
-    if not left:
+    if all(key.startswith(EXPECTED) for key in left):
         client.delete(SECRET, NAME, namespace)
         return
     for _ in range(_TRIES):

@@ -1,21 +1,26 @@
-"""Waiting until the cluster serves what the archive carries, telling on the way what each thing is doing and since when."""
+"""Waiting until the cluster serves what the archive carries, showing on the way what each thing is doing and since when."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from common.errors import ClusterError
 from importer.cluster import looks
 from importer.cluster.client import ClusterClient
-from importer.cluster.looks import ExpectedCatalog, Look
+from importer.cluster.expectation import ExpectedCatalog
+from importer.cluster.finding import UNKNOWN, Finding
+from importer.cluster.looks import Look
+from importer.cluster.pool_looks import pools
 from importer.cluster.refusals import UnavailableError
 from importer.cluster.release import Release
+from importer.cluster.watching import Display, Row, clock_text
 
 POLL_S = 5.0
+DIAGNOSE_S = 30.0
 _READS = 2  # a state can be a former pod's: all has to be well twice in a row
+Diagnose = Callable[[], Sequence[Finding]]
 
 
 def wait_healthy(
@@ -24,45 +29,43 @@ def wait_healthy(
     *,
     release: Release | None,
     timeout_s: float,
-    tell: Callable[[str], None],
+    display: Display,
+    diagnose: Diagnose = tuple,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when every catalog is served from its image, with just its packages, and no pool of nodes is under way.
+    """Return when every catalog is served from its image, with just its packages, and every pool has the mirror rules.
 
-    `tell` gets a line whenever the state of one thing changes. `release` None: a Kubernetes without pools. `clock` gives
-    seconds and never jumps. An API server that is away for a while is waited for. Raises ClusterError after `timeout_s`,
-    listing what is not as it shall be and what was seen last; and at once for what waiting cannot mend.
+    `display` gets every state, and each cause that `diagnose` finds, once. `release` None: a Kubernetes without pools. `clock`
+    gives seconds and never jumps. An API server that is away for a while is waited for. Raises ClusterError after `timeout_s`,
+    listing what is not as it shall be, what was seen last and why; and at once for what waiting cannot mend.
     """
-    watch = _Watch(clock, tell)
+    watch = _Watch(clock, display, diagnose)
     good = 0
-    while True:
-        seen = _all_looks(client, expectations, pools=release is not None)
-        watch.note(seen)
-        good = good + 1 if all(look.ok for look in seen) else 0
-        if good >= _READS:
-            return
-        if watch.elapsed() >= timeout_s:
-            raise _timed_out(watch, timeout_s)
-        sleep(POLL_S)
+    try:
+        while True:
+            seen = _all_looks(client, expectations, release)
+            watch.note(seen)
+            good = good + 1 if all(look.ok for look in seen) else 0
+            if good >= _READS:
+                return
+            if watch.elapsed() >= timeout_s:
+                raise _timed_out(watch, timeout_s)
+            sleep(POLL_S)
+    finally:
+        display.end()
 
 
-def _all_looks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], *, pools: bool) -> list[Look]:
-    seen = _try("MachineConfigPools", lambda: looks.pools(client)) if pools else []
+def _all_looks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None) -> list[Look]:
+    rules = {rule for expected in expectations for rule in expected.rules}
+    seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
     for expected in expectations:
         name = expected.name
-        seen += _try(f"CatalogSource {name}", partial(_one, looks.catalog_source, client, expected))
-        seen += _try(f"pod of {name}", partial(_one, looks.catalog_pod, client, expected))
-        seen += _try(f"packages of {name}", partial(_one, looks.packages, client, expected))
-        if pools:
+        seen += _try(f"CatalogSource {name}", partial(looks.catalog, client, expected))
+        seen += _try(f"packages of {name}", partial(looks.packages, client, expected))
+        if release is not None and release.has_cluster_catalog:
             seen += _try(f"ClusterCatalog of {name}", partial(looks.cluster_catalogs, client, expected))
     return seen
-
-
-def _one(
-    look: Callable[[ClusterClient, ExpectedCatalog], Look], client: ClusterClient, expected: ExpectedCatalog
-) -> list[Look]:
-    return [look(client, expected)]
 
 
 def _try(thing: str, look: Callable[[], list[Look]]) -> list[Look]:
@@ -70,57 +73,65 @@ def _try(thing: str, look: Callable[[], list[Look]]) -> list[Look]:
     try:
         return look()
     except UnavailableError as error:
-        return [Look(thing, ok=False, state=error.message)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Since:
-    look: Look
-    since_s: float
+        return [Look(thing, ok=False, state=error.message, then="it is asked again")]
 
 
 class _Watch:
-    """What every thing was last seen doing, and since when."""
+    """What every thing was last seen doing, and since when; and what was found to be wrong."""
 
-    def __init__(self, clock: Callable[[], float], tell: Callable[[str], None]) -> None:
+    def __init__(self, clock: Callable[[], float], display: Display, diagnose: Diagnose) -> None:
         self._clock = clock
         self._start_s = clock()
-        self._tell = tell
-        self._known: dict[str, _Since] = {}
+        self._display = display
+        self._diagnose = diagnose
+        self._diagnosed_s = 0.0
+        self._told: set[tuple[str, str]] = set()
+        self._known: dict[str, Row] = {}
 
     def elapsed(self) -> float:
         return self._clock() - self._start_s
 
     def note(self, seen: Sequence[Look]) -> None:
-        """Remember what was seen and tell what is new; what was not looked at this time is forgotten."""
+        """Show what was seen; what was not looked at this time is forgotten. Now and then look for causes."""
         now_s = self.elapsed()
-        former, self._known = self._known, {}
-        for look in seen:
-            before = former.get(look.thing)
-            if before is not None and before.look == look:
-                self._known[look.thing] = before
-                continue
-            self._known[look.thing] = _Since(look, now_s)
-            was = f" (before, for {_minutes(now_s - before.since_s)}: {before.look.state})" if before else ""
-            self._tell(f"{_minutes(now_s)} {look.thing}: {look.state}{was}")
+        self._known = {look.thing: self._row(look, now_s) for look in seen}
+        self._display.rows(list(self._known.values()), now_s)
+        if all(look.ok for look in seen) or now_s - self._diagnosed_s < DIAGNOSE_S:
+            return
+        self._diagnosed_s = now_s
+        for finding in self.findings():
+            if finding.code != UNKNOWN and (finding.code, finding.subject) not in self._told:
+                self._told.add((finding.code, finding.subject))
+                self._display.finding(finding)
+
+    def findings(self) -> Sequence[Finding]:
+        """Return what is wrong; nothing while the API server is away."""
+        try:
+            return self._diagnose()
+        except UnavailableError:
+            return ()
 
     def unwell(self) -> list[str]:
         """Return a line for each thing that is not as it shall be."""
         return [
-            f"{each.look.thing}: {each.look.state}, since {_minutes(each.since_s)}"
-            for each in self._known.values()
-            if not each.look.ok
+            f"{row.look.thing}: {row.look.told}, since {clock_text(row.since_s)}"
+            for row in self._known.values()
+            if not row.look.ok
         ]
+
+    def _row(self, look: Look, now_s: float) -> Row:
+        before = self._known.get(look.thing)
+        if before is None:
+            return Row(look, now_s)
+        if before.look == look:
+            return Row(look, before.since_s)
+        return Row(look, now_s, before.look, before.since_s)
 
 
 def _timed_out(watch: _Watch, timeout_s: float) -> ClusterError:
     unwell = watch.unwell() or ["all was well, but only once"]
+    causes = [finding.told.replace("\n", "\n  ") for finding in watch.findings()]
     return ClusterError(
-        "\n  ".join([f"the cluster is not healthy after {_minutes(timeout_s)}:", *unwell]),
+        "\n  ".join([f"the cluster is not healthy after {clock_text(timeout_s)}:", *unwell, *causes]),
         hint="Nothing has to be undone: run the same command again to go on waiting, or `hub-import doctor` for causes.",
     )
-
-
-def _minutes(seconds: float) -> str:
-    """Return m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

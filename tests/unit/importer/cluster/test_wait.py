@@ -7,8 +7,9 @@ import pytest
 from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import discover_release
-from importer.cluster.looks import ExpectedCatalog
+from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.wait import wait_healthy
+from importer.cluster.watching import Lines
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import Fault
 from tests.fakes.wanted import DIGEST, IMAGE, MARKETPLACE, catalog_source, cluster_catalog, mirror_rules, package
@@ -29,15 +30,16 @@ class Waiting:
         wanted = [catalog_source(namespace=namespace)] if resources is None else resources
         apply(self.client, wanted, release=self.release, dry_run=False, tell=lambda _line: None)
         self.time = FakeClock()
+        self.rules = ()
         self.lines: list[str] = []
 
     def run(self, *, packages=PACKAGES, image=IMAGE, timeout_s=60.0):
         wait_healthy(
             self.client,
-            [ExpectedCatalog(NAME, self.namespace, packages, image)],
+            [ExpectedCatalog(NAME, self.namespace, image, offers(packages), self.rules)],
             release=self.release,
             timeout_s=timeout_s,
-            tell=self.lines.append,
+            display=Lines(self.lines.append),
             clock=self.time.clock.monotonic_s,
             sleep=self.time.clock.sleep,
         )
@@ -83,10 +85,37 @@ def test_plain_kubernetes_has_no_pools(start):
 
 def test_a_rollout_is_waited_for(start):
     waiting = Waiting(start, resources=[mirror_rules(), catalog_source()])
-    waiting.cluster.pool_reads = 0
+    waiting.rules = (
+        ("registry.redhat.io/ubi", "mirror.example:5000/ubi"),
+        ("registry.redhat.io/web", "mirror.example:5000/web"),
+    )
+    waiting.cluster.mco_reads, waiting.cluster.pool_reads = 3, 2
+    waiting.cluster.simulator.machines.rules_changed()
     waiting.run()
-    assert "0:00 MachineConfigPool worker: 1 of 3 nodes updated" in waiting.lines
-    assert any(line.endswith("3 of 3 nodes updated (before, for 0:05: 1 of 3 nodes updated)") for line in waiting.lines)
+    told = [line for line in waiting.lines if "MachineConfigPool worker" in line]
+    assert [line.partition(" (")[0] for line in told] == [
+        "0:00 MachineConfigPool worker: 3 of 3 nodes updated, without 2 of the mirror rules",
+        "0:10 MachineConfigPool worker: 1 of 3 nodes updated",
+        "0:20 MachineConfigPool worker: 3 of 3 nodes updated",
+    ]
+
+
+def test_a_pool_whose_configuration_cannot_be_read_is_believed(start):
+    waiting = Waiting(start)
+    waiting.rules = (("registry.redhat.io/ubi", "mirror.example:5000/ubi"),)
+    for pool in ("master", "worker"):
+        config = {"config": {"storage": {"files": [{"path": "/etc/containers/registries.conf", "contents": {"source": "x"}}]}}}
+        waiting.cluster.put({"kind": "MachineConfig", "metadata": {"name": f"rendered-{pool}-1"}, "spec": config})
+    waiting.run()
+
+
+def test_what_stands_still_is_told_again_after_a_minute(start):
+    waiting = Waiting(start, offered=PACKAGES[:1])
+    waiting.fails(timeout_s=130)
+    again = [line for line in waiting.lines if " still " in line]
+    assert again[0] == (
+        f"1:10 still packages of {NAME}, for 1:00: 1 of 2 listed; missing beta; packageserver lists them once the catalog answers"
+    )
 
 
 def test_a_missing_package_is_named_when_time_is_over(start):
@@ -165,7 +194,6 @@ def test_a_pod_with_the_former_image_does_not_count(start):
 def test_a_catalog_source_that_is_not_there_is_said(start):
     message = Waiting(start, resources=[]).fails()
     assert f"CatalogSource {NAME}: does not exist" in message
-    assert f"pod of {NAME}: not created yet" in message
 
 
 def test_a_cluster_catalog_has_to_serve_the_image(start):
