@@ -95,6 +95,11 @@ class OutputOptions:
         configure(self.log_level, self.log_file)
         return progress_for(self.progress)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a person watches on a terminal, where what is shown may be drawn over."""
+        return self.progress in {Style.AUTO, Style.BAR} and sys.stderr.isatty()
+
     def emit(self, document: Any, table: Callable[[], str]) -> None:
         """Print a result: `document` as JSON, or what `table` makes of it."""
         if self.format is Format.JSON:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import OutputOptions, RegistryOptions, command, start, version_option
+from common.cli import OutputOptions, RegistryOptions, command, read_text, start, version_option
 from common.errors import ExitCode
 from common.login_command import add_login
-from importer.options import ArchiveOptions, ClusterOptions, MirrorOptions, ResourceFlags
+from importer.options import ArchiveOptions, ClusterOptions, MirrorOptions, PlaceOptions, ResourceFlags
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -137,15 +137,15 @@ def render(
     ] = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
-    from importer import listing, workflow
+    from importer import cluster_listing, workflow
     from importer.cluster.release import Release
 
     output.begin()
     settings = mirror.settings(registry)
     release = Release.parse(openshift_release)
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
-    paths = workflow.write_files(directory, files | (workflow.render_rbac() if rbac else {}))
-    output.emit(listing.render_document(paths, built), lambda: listing.render_table(paths, built))
+    paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
+    output.emit(cluster_listing.render_document(paths, built), lambda: cluster_listing.render_table(paths, built))
     return workflow.strictly([built.exit_code], settings)
 
 
@@ -159,13 +159,13 @@ def apply(
     output: OutputOptions,
 ) -> ExitCode:
     """Configure the cluster: trust, default sources off, mirror rules, catalog sources; wait until OLM lists the operators."""
-    from importer import listing, workflow
+    from importer import cluster_listing, workflow
 
     output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    applied = workflow.apply(archive.open(), settings, told, _tell, cluster.agree)
-    output.emit(listing.apply_document(applied), lambda: listing.apply_table(applied))
+    applied = workflow.apply(archive.open(), settings, told, cluster.voice(output, _tell))
+    output.emit(cluster_listing.apply_document(applied), lambda: cluster_listing.apply_table(applied))
     return workflow.strictly([applied.exit_code], settings)
 
 
@@ -179,34 +179,65 @@ def deploy(
     output: OutputOptions,
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
-    from importer import listing, workflow
+    from importer import cluster_listing, workflow
 
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    pushed, applied = workflow.deploy(
-        archive.open(), settings, told, progress, tell=_tell, agree=cluster.agree, following=archive.following()
-    )
-    output.emit(listing.deploy_document(pushed, applied), lambda: listing.deploy_table(pushed, applied))
+    voice = cluster.voice(output, _tell)
+    pushed, applied = workflow.deploy(archive.open(), settings, told, progress, voice=voice, following=archive.following())
+    output.emit(cluster_listing.deploy_document(pushed, applied), lambda: cluster_listing.deploy_table(pushed, applied))
     return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 
 
 @command(app)
-def undo(
+def status(cluster: PlaceOptions, output: OutputOptions) -> ExitCode:
+    """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
+    from importer import cluster_listing, health
+
+    output.begin()
+    found = health.examine(cluster.settings())
+    output.emit(cluster_listing.health_document(found), lambda: cluster_listing.status_table(found))
+    return found.exit_code
+
+
+@command(app)
+def doctor(
+    cluster: PlaceOptions,
     output: OutputOptions,
-    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None,
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without other harm.")] = False,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="For --fix: the CA (PEM) that signed the mirror.")] = None,
+    cluster_authfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --fix: read-only credential of the mirror, for the nodes.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+) -> ExitCode:
+    """Say what is wrong, by what the cluster shows of it, and how to mend it; what is not known is called unknown."""
+    from importer import cluster_listing, health
+
+    output.begin()
+    told = cluster.settings(cluster_authfile)
+    pem = read_text(ca, "--ca") if ca else None
+    agree = ClusterOptions(yes=yes).agree_to_mend
+    found = health.mend(told, pem, _tell, agree) if fix else health.examine(told, pem)
+    output.emit(cluster_listing.health_document(found), lambda: cluster_listing.doctor_table(found))
+    return found.exit_code
+
+
+@command(app)
+def undo(
+    cluster: PlaceOptions,
+    output: OutputOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
 ) -> ExitCode:
     """Bring the cluster back to how it was before the first apply; what others changed since stays as it is."""
-    from importer import listing, workflow
-    from importer.options import ClusterOptions
+    from importer import cluster_listing, workflow
 
     output.begin()
-    told = ClusterOptions(kubeconfig=kubeconfig, context=context, dry_run=dry_run, yes=yes)
-    done = workflow.undo(told.place(), _tell, told.agree_to_undo)
-    output.emit(listing.undo_document(done, dry_run=dry_run), lambda: listing.undo_table(done, dry_run=dry_run))
+    done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, ClusterOptions(yes=yes).agree_to_undo)
+    document = cluster_listing.undo_document(done, dry_run=dry_run)
+    output.emit(document, lambda: cluster_listing.undo_table(done, dry_run=dry_run))
     return ExitCode.CLUSTER if any(one.outcome == "refused" for one in done) else ExitCode.DONE
 
 

@@ -54,6 +54,17 @@ def take(
     return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
 
 
+def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int) -> list[str]:
+    """Return the names of the images that the mirror does not have; those that were never whole do not count.
+
+    Raises RegistryError.
+    """
+    complete = [image for image in images if image.record.complete]
+    with workers(jobs, "in-place") as pool:
+        there = pool.map(lambda image: client.head(image.pinned) is not None, complete)
+        return [image.name for image, found in zip(complete, there, strict=True) if not found]
+
+
 def _tagged(image: MappedImage, client: RegistryClient) -> bool:
     heads = (client.head(image.tagged(tag)) for tag in image.tags)
     return all(head is not None and head.digest == image.digest for head in heads)

@@ -15,11 +15,7 @@ from common.archive.repair import Repaired, RepairStatus
 from common.archive.verification import VerifyResult
 from common.columns import columns, counted
 from common.files import size_text
-from importer.cluster.apply import ApplyResult
-from importer.cluster.resources import Built
-from importer.cluster.undo import Outcome, Undone
 from importer.push_result import PushResult
-from importer.workflow import Applied
 
 Document = dict[str, Any]
 _SHOWN = 20
@@ -150,72 +146,6 @@ def receipt_table(receipt: Receipt, file: Path) -> str:
     """Return `receipt` for people."""
     whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
     return f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"
-
-
-def render_document(paths: Sequence[Path], built: Built) -> Document:
-    """Return the JSON of `render`."""
-    return {"files": [str(path) for path in paths], "problems": built.problems}
-
-
-def render_table(paths: Sequence[Path], built: Built) -> str:
-    """Return `render` for people."""
-    return "\n".join([*problem_lines(built.problems), *map(str, paths)])
-
-
-def apply_document(applied: Applied) -> Document:
-    """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
-    changes = [
-        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail}
-        for c in applied.result.changes
-    ]
-    return {"healthy": applied.done, "changes": changes, "problems": applied.problems}
-
-
-def apply_table(applied: Applied) -> str:
-    """Return `apply` for people."""
-    verdict = "OLM lists what the archive carries." if applied.done else "Nothing was changed."
-    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), verdict])
-
-
-def changes_table(result: ApplyResult) -> str:
-    """Return what became, or would become, of each object."""
-    rows = [("ACTION", "KIND", "NAME", "DETAIL")]
-    rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
-    return columns(rows)
-
-
-def undo_document(done: Sequence[Undone], *, dry_run: bool) -> Document:
-    """Return the JSON of `undo`; `fields` are those that somebody else has changed."""
-    objects = [
-        {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
-        for one in done
-    ]
-    return {"done": not dry_run, "objects": objects}
-
-
-def undo_table(done: Sequence[Undone], *, dry_run: bool) -> str:
-    """Return `undo` for people."""
-    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
-    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done]
-    refused = any(one.outcome is Outcome.REFUSED for one in done)
-    lines = [columns(rows), "Nothing was changed."] if dry_run else [columns(rows)]
-    if refused:
-        lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
-    return "\n".join(lines)
-
-
-def deploy_document(pushed: PushResult | None, applied: Applied | None) -> Document:
-    """Return the JSON of `deploy`: that of `push` unless it was a dry run, of `apply` unless the cluster was left alone."""
-    return {
-        "push": push_document(pushed) if pushed else None,
-        "apply": apply_document(applied) if applied else None,
-    }
-
-
-def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
-    """Return `deploy` for people."""
-    last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
-    return f"{push_table(pushed)}\n\n{last}" if pushed else last
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import RegistryOptions, read_text
+from common.cli import OutputOptions, RegistryOptions, read_text
 from common.errors import HubError, UsageError
 
 if TYPE_CHECKING:
     from common.archive.reader import Archive
-    from importer.cluster.apply import ApplyResult
+    from importer.applying import Applied, Voice
+    from importer.cluster.finding import Finding
     from importer.cluster.resources import ResourceOptions
     from importer.cluster.undo import Undone
     from importer.settings import ClusterSettings, ImportSettings
@@ -107,13 +108,28 @@ class ResourceFlags:
     mirror_scope: Annotated[
         str, typer.Option(metavar="SCOPE", help="What mirror rules name: repository, namespace or registry.")
     ] = "repository"
+    serve_catalog: Annotated[
+        bool, typer.Option("--serve-catalog", help="Run catalogs in Deployments of ours, without OLM's limits on its pods.")
+    ] = False
+    image_registry_emptydir: Annotated[
+        bool,
+        typer.Option(
+            "--image-registry-emptydir", help="Up to 4.4, so that --ca works: run the image registry without lasting storage."
+        ),
+    ] = False
 
     def options(self, registry: RegistryOptions) -> ResourceOptions:
         """Return the options of the resources; `--ca` is also what the nodes get to trust. Raises UsageError."""
         from importer.cluster.resources import ResourceOptions, catalog_names, scope
 
         ca = read_text(registry.ca, "--ca") if registry.ca else None
-        return ResourceOptions(catalog_names(self.catalog_name), scope(self.mirror_scope), ca)
+        return ResourceOptions(
+            catalog_names(self.catalog_name),
+            scope(self.mirror_scope),
+            ca,
+            serve_catalog=self.serve_catalog,
+            image_registry_emptydir=self.image_registry_emptydir,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +163,47 @@ class ClusterOptions:
             timeout_s=self.timeout * 60.0,
         )
 
-    def place(self) -> ClusterSettings:
-        """Return the settings of commands that bring nothing to the cluster."""
-        from importer.cluster.resources import ResourceOptions
+    def voice(self, output: OutputOptions, tell: Callable[[str], None]) -> Voice:
+        """Return how an apply speaks to a person: a live table on a terminal, else plain lines."""
+        from importer.applying import Voice
+        from importer.cluster.watching import Lines
 
-        return self.settings(ResourceOptions())
+        if not output.is_live:
+            return Voice(tell, self.agree, Lines(tell))
+        from importer.waiting_table import LiveTable
 
-    def agree(self, would: ApplyResult) -> bool:
+        return Voice(tell, self.agree, LiveTable(sys.stderr))
+
+    def agree(self, would: Applied) -> bool:
         """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
-        from importer import listing
+        from importer import cluster_listing
 
-        return self.yes or _confirmed(listing.changes_table(would))
+        return self.yes or _confirmed(cluster_listing.planned_table(would))
+
+    def agree_to_mend(self, fixable: Sequence[Finding]) -> bool:
+        """Ask whether what was found may be mended. Raises UsageError where nobody can answer."""
+        shown = "\n".join(f"would mend {each.subject}: {each.cause}" for each in fixable)
+        return self.yes or _confirmed(shown)
 
     def agree_to_undo(self, would: Sequence[Undone]) -> bool:
         """Ask whether what was done may be undone. Raises UsageError where nobody can answer."""
-        from importer import listing
+        from importer import cluster_listing
 
-        return self.yes or _confirmed(listing.undo_table(would, dry_run=True))
+        return self.yes or _confirmed(cluster_listing.undo_table(would, dry_run=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """Which cluster, for commands that bring nothing to it."""
+
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+
+    def settings(self, authfile: Path | None = None, *, dry_run: bool = False) -> ClusterSettings:
+        """Return the settings of the cluster's part."""
+        from importer.settings import ClusterSettings
+
+        return ClusterSettings(kubeconfig=self.kubeconfig, context=self.context, authfile=authfile, dry_run=dry_run)
 
 
 def _confirmed(shown: str) -> bool:

@@ -9,14 +9,18 @@ from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CONFIG_MAP,
+    DEPLOYMENT,
     ICSP,
     IDMS,
     IMAGE_CONFIG,
+    IMAGE_REGISTRY,
     ITMS,
     OPERATOR_HUB,
+    SERVICE,
 )
 from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
-from importer.cluster.permissions import cluster_role, needed
+from importer.cluster.permissions import helpful, needed, roles
+from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.mapping import MappedImage, mapping_lines
 
@@ -30,13 +34,20 @@ _FILES = {
     ITMS.name: "imagetagmirrorset.yaml",
     CONFIG_MAP.name: "registry-ca.yaml",
     IMAGE_CONFIG.name: "registry-ca.yaml",
+    IMAGE_REGISTRY.name: "image-registry.yaml",
 }
-_BY_NAME = {CATALOG_SOURCE.name: "catalogsource", CLUSTER_CATALOG.name: "clustercatalog"}
+_BY_NAME = {
+    CATALOG_SOURCE.name: "catalogsource",
+    CLUSTER_CATALOG.name: "clustercatalog",
+    DEPLOYMENT.name: "catalog",
+    SERVICE.name: "catalog",
+}
 
 
-def render_rbac() -> dict[str, bytes]:
+def render_rbac(release: Release | None) -> dict[str, bytes]:
     """Return the file with what the importer has to be allowed to do; an administrator applies it, not the kustomization."""
-    return {RBAC: dump_yaml(cluster_role(needed())).encode()}
+    wanted = roles([*needed(release), *helpful(release)])
+    return {RBAC: "---\n".join(dump_yaml(role) for role in wanted).encode()}
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:
@@ -60,5 +71,7 @@ def _ordered(resources: Iterable[Resource]) -> list[Resource]:
 
 
 def _file(resource: Resource) -> str:
+    if resource.shared and resource.kind == CLUSTER_CATALOG.name:
+        return "clustercatalogs-default.yaml"
     prefix = _BY_NAME.get(resource.kind)
     return f"{prefix}-{resource.name}.yaml" if prefix else _FILES[resource.kind]

@@ -8,12 +8,10 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.archive import receipt as receipts
 from common.archive import rerequest as asking
-from common.archive.inventory import Problem
 from common.archive.reader import Archive
 from common.archive.receipt import Receipt
 from common.archive.signature import Signer
@@ -23,48 +21,26 @@ from common.errors import ArchiveDamagedError, ExitCode, HubError, UsageError, f
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from importer import confirmation, mapping
+from importer import applying, confirmation, mapping
 from importer import push as pushing
 from importer import render as rendering
-from importer.cluster import apply as applying
+from importer.applying import Applied, Tell, Voice
 from importer.cluster import undo as undoing
-from importer.cluster.apply import ApplyResult
 from importer.cluster.client import connect
-from importer.cluster.credential import pull_credential
-from importer.cluster.discovery import discover_release, has_icsp
-from importer.cluster.looks import ExpectedCatalog
-from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.record import record_namespace
 from importer.cluster.release import Release
-from importer.cluster.resources import Built, ResourceOptions, build, name_of
-from importer.cluster.trust import merge_pull_secret
+from importer.cluster.resources import Built, ResourceOptions, build
 from importer.cluster.undo import Undone
-from importer.cluster.wait import wait_healthy
 from importer.mapping import MappedImage, Mirror
 from importer.push_result import PushResult
 from importer.settings import ClusterSettings, ImportSettings
 
-Tell = Callable[[str], None]
 # Given the archive and the names of volumes that are still wanted, returns the next medium's part of it; None: there is none.
 Following = Callable[[Archive, Sequence[str]], Archive | None]
-Agree = Callable[[ApplyResult], bool]
 
 
 def nothing_follows(_archive: Archive, _wanted: Sequence[str]) -> None:
     """Say that there is no other medium: nobody is here to put one in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of the cluster's objects, or would become of them unless `done`; and what could not be made."""
-
-    result: ApplyResult
-    problems: tuple[Problem, ...]
-    done: bool
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 when a catalog could not be given to the cluster."""
-        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
 
 
 def check(archive: Archive, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
@@ -129,9 +105,9 @@ def render(
     return rendering.render(built.resources, images), built
 
 
-def render_rbac() -> dict[str, bytes]:
+def render_rbac(release: Release | None) -> dict[str, bytes]:
     """Return the file that says what the importer has to be allowed to do."""
-    return rendering.render_rbac()
+    return rendering.render_rbac(release)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
@@ -145,40 +121,15 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [directory / name for name in files]
 
 
-def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, tell: Tell, agree: Agree) -> Applied:
-    """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries.
+def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice) -> Applied:
+    """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries; see `applying.py`."""
 
-    `agree` is shown what would change, and nothing changes unless it returns True. Repeatable: a second time changes nothing.
-    Raises ClusterError, also when the cluster is not healthy in time.
-    """
-    images = mapping.map_images(archive.inventory, settings.mirror)
-    with connect(cluster.kubeconfig, cluster.context) as client:
-        release = cluster.release or discover_release(client)
-        icsp = release is not None and has_icsp(client)
-        built = build(archive.inventory, images, settings.mirror, release, cluster.resources, existing_icsp=icsp)
-        credential = pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None
+    def lacking(images: Sequence[MappedImage]) -> Sequence[str]:
+        with RegistryClient(settings.registry) as client:
+            client.ping(settings.mirror.host)
+            return confirmation.lacking(images, client, jobs=settings.jobs)
 
-        recorder = Recorder(client, record_namespace(client))
-
-        def change(*, dry_run: bool, tell: Tell) -> ApplyResult:
-            host = settings.mirror.host
-            secret = (
-                (merge_pull_secret(client, host, credential, dry_run=dry_run, tell=tell, recorder=recorder),)
-                if credential
-                else ()
-            )
-            applied = applying.apply(client, built.resources, release=release, dry_run=dry_run, tell=tell, recorder=recorder)
-            return ApplyResult((*secret, *applied.changes))
-
-        would = change(dry_run=True, tell=_silently)
-        if cluster.dry_run:
-            return Applied(would, built.problems, done=False)
-        if would.changed and not agree(would):
-            raise HubError("the cluster was not changed: not agreed")
-        result = change(dry_run=False, tell=tell)
-        expected = _expected(archive, images, built, cluster.resources)
-        wait_healthy(client, expected, release=release, timeout_s=cluster.timeout_s, tell=tell)
-    return Applied(result, built.problems, done=True)
+    return applying.apply(archive, settings, cluster, voice, lacking)
 
 
 def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[Sequence[Undone]], bool]) -> list[Undone]:
@@ -210,8 +161,7 @@ def deploy(
     cluster: ClusterSettings,
     progress: Progress,
     *,
-    tell: Tell,
-    agree: Agree,
+    voice: Voice,
     following: Following = nothing_follows,
 ) -> tuple[PushResult | None, Applied | None]:
     """Verify, push, apply, wait. The cluster is not touched unless every byte that it will need is in the mirror.
@@ -228,11 +178,16 @@ def deploy(
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
     if cluster.dry_run:
-        return None, apply(archive, settings, cluster, tell, agree)
+        return None, applying.apply(archive, settings, cluster, voice, _all_in_place)
     pushed = push(archive, settings, progress, following)
     if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
         return pushed, None
-    return pushed, apply(archive, settings, cluster, tell, agree)
+    return pushed, applying.apply(archive, settings, cluster, voice, _all_in_place)
+
+
+def _all_in_place(_images: Sequence[MappedImage]) -> Sequence[str]:
+    """Say that the mirror lacks nothing: it was filled just now, or will be."""
+    return ()
 
 
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:
@@ -244,13 +199,3 @@ def strictly(codes: Sequence[ExitCode], settings: ImportSettings) -> ExitCode:
     """Return the exit code that counts; under `strict`, `done, with problems` is a failure."""
     code = first_of(codes)
     return ExitCode.FAILED if settings.strict and code is ExitCode.PROBLEMS else code
-
-
-def _expected(archive: Archive, images: Sequence[MappedImage], built: Built, options: ResourceOptions) -> list[ExpectedCatalog]:
-    """Return what OLM shall list, of every catalog that got a CatalogSource."""
-    namespaces = {resource.name: resource.namespace for resource in built.resources if resource.kind == "CatalogSource"}
-    return [
-        ExpectedCatalog(name, namespaces[name], catalog.packages, str(mapping.map_catalog(catalog, images).pinned))
-        for catalog in archive.inventory.catalogs
-        if (name := name_of(catalog, options)) in namespaces
-    ]

@@ -12,29 +12,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import ClusterError
-from importer.cluster.client import ClusterClient
+from importer.cluster.client import Body, ClusterClient
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CONFIG_MAP,
+    DEPLOYMENT,
     IMAGE_CONFIG,
+    IMAGE_REGISTRY,
     OPERATOR_HUB,
+    SERVICE,
     kind_of,
 )
 from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
-from importer.cluster.trust import ca_config_map_name, trusting, with_ca
+from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 
-# What OpenShift itself serves in a catalog of OLM v1; all others are the user's.
-_DEFAULT_CLUSTER_CATALOGS = (
-    "openshift-certified-operators",
-    "openshift-community-operators",
-    "openshift-redhat-marketplace",
-    "openshift-redhat-operators",
-)
 _MANAGED_BY = "operatorframework.io/managed-by"
 _MARKETPLACE = "marketplace-operator"
 _LEAVING_TRIES = 60
@@ -62,9 +58,11 @@ def apply(
     tell: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
     recorder: Recorder | None = None,
+    registries: Sequence[str] = (),
 ) -> ApplyResult:
     """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
 
+    `registries`: hosts that nodes have to be allowed to pull from, where the cluster names those that they may.
     `release` None is a Kubernetes with OLM. `tell` gets a line for each object, `recorder` what was before. Repeatable: what
     is as wanted is not written.
     Raises ClusterError; what was done until then stays, and the next run goes on from there.
@@ -72,11 +70,14 @@ def apply(
     server_side = release is None or release.server_side_apply
     writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell, recorder=recorder)
     chosen = _Chosen(resources)
-    _trust(writer, chosen)
+    _trust(writer, chosen, registries)
     _default_sources_off(writer, chosen)
-    _mirror_rules(writer, chosen)
+    _mirror_rules(writer, chosen, release)
+    for resource in chosen.of(DEPLOYMENT.name, SERVICE.name):
+        writer.own(resource)
     for resource in chosen.of(CATALOG_SOURCE.name):
         _await_default_gone(writer, resource, sleep)
+        _without_image(writer, resource)
         writer.own(resource)
     _cluster_catalogs(writer, chosen)
     for resource in chosen.rest():
@@ -99,14 +100,18 @@ class _Chosen:
         return self._left
 
 
-def _trust(writer: Writer, chosen: _Chosen) -> None:
+def _trust(writer: Writer, chosen: _Chosen, registries: Sequence[str]) -> None:
     """Give the nodes the mirror's CA: into the ConfigMap that is in use, before images.config names it."""
+    for resource in chosen.of(IMAGE_REGISTRY.name):
+        writer.shared(IMAGE_REGISTRY, resource.name, "", managed(resource))
     for resource in chosen.of(CONFIG_MAP.name):
         name = ca_config_map_name(writer.client, resource.name)
         writer.shared(CONFIG_MAP, name, resource.namespace, with_ca(resource))
     for resource in chosen.of(IMAGE_CONFIG.name):
         wanted = resource.body["spec"]["additionalTrustedCA"]["name"]
         writer.shared(IMAGE_CONFIG, resource.name, "", trusting(wanted))
+    if registries:
+        allow(writer, registries)
 
 
 def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
@@ -115,11 +120,12 @@ def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
         writer.shared(OPERATOR_HUB, resource.name, "", _if_there({"spec": resource.body["spec"]}))
 
 
-def _mirror_rules(writer: Writer, chosen: _Chosen) -> None:
+def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> None:
     wanted = chosen.of(*(kind.name for kind in MIRROR_KINDS))
     if not wanted:
         return
-    live = [_typed(each, kind.api_version, kind.name) for kind in MIRROR_KINDS for each in writer.client.list(kind) or []]
+    served = release.rule_kinds if release is not None else MIRROR_KINDS
+    live = [_typed(each, kind.api_version, kind.name) for kind in served for each in writer.client.list(kind) or []]
     merged = merge_rules(wanted, live)
     for resource in merged.satisfied:
         writer.leave(resource.kind, resource.name, "", "its rules are in force already")
@@ -132,23 +138,33 @@ def _cluster_catalogs(writer: Writer, chosen: _Chosen) -> None:
     wanted = chosen.of(CLUSTER_CATALOG.name)
     if not wanted:
         return
-    live = writer.client.list(CLUSTER_CATALOG)
-    if live is None:
-        for resource in wanted:
-            writer.leave(resource.kind, resource.name, "", "the cluster has no OLM v1")
-        return
-    names = {resource.name for resource in wanted}
-    present = {each["metadata"]["name"] for each in live}
-    for name in _DEFAULT_CLUSTER_CATALOGS:
-        if name in present - names:
-            writer.shared(CLUSTER_CATALOG, name, "", _if_there({"spec": {"availabilityMode": "Unavailable"}}))
+    served = writer.client.list(CLUSTER_CATALOG)
+    present = {each["metadata"]["name"] for each in served or []}
     for resource in wanted:
-        writer.own(resource)
+        if served is None and not resource.shared:
+            writer.leave(resource.kind, resource.name, "", "the cluster has no OLM v1")
+        elif not resource.shared:
+            writer.own(resource)
+        elif resource.name in present:
+            mode = resource.body["spec"]["availabilityMode"]
+            writer.shared(CLUSTER_CATALOG, resource.name, "", _if_there({"spec": {"availabilityMode": mode}}))
 
 
 def _if_there(fields: Mapping[str, Any]) -> Wish:
     """Return the wish to change an object, but not to make it."""
     return lambda live: None if live is None else fields
+
+
+def _without_image(writer: Writer, resource: Resource) -> None:
+    """Take the image out of a CatalogSource that shall have an address: OLM takes the image where both are."""
+    if "address" not in resource.body["spec"]:
+        return
+
+    def wish(live: Body | None) -> Mapping[str, Any] | None:
+        return {"spec": {"image": None, "grpcPodConfig": None}} if live else None
+
+    if "image" in ((writer.client.get(CATALOG_SOURCE, resource.name, resource.namespace) or {}).get("spec") or {}):
+        writer.shared(CATALOG_SOURCE, resource.name, resource.namespace, wish)
 
 
 def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[float], None]) -> None:

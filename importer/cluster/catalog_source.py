@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -10,17 +11,22 @@ from importer.cluster.catalog_template import template_spec
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, MARKETPLACE, PLAIN_OLM
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS, Resource
+from importer.cluster.serving import address
 from importer.mapping import MappedImage
 
 CONFIGS = "/configs"
 FILE_BASED = "file-based"
 _MAX_NAME = 63
+_TAIL = 6  # hexadecimal digits that keep two long names apart
 
 
 def source_name(text: str) -> str:
     """Return a name that OLM can make a service of (RFC 1035 label): lower case, beginning with a letter."""
     name = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
-    return (name if re.match(r"[a-z]", name) else f"hub-{name}")[:_MAX_NAME].rstrip("-")
+    name = name if re.match(r"[a-z]", name) else f"hub-{name}".rstrip("-")
+    if len(name) <= _MAX_NAME:
+        return name
+    return f"{name[: _MAX_NAME - _TAIL - 1].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:_TAIL]}"
 
 
 def namespace_for(release: Release | None) -> str:
@@ -28,21 +34,25 @@ def namespace_for(release: Release | None) -> str:
     return MARKETPLACE if release is not None else PLAIN_OLM
 
 
-def catalog_source(catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None) -> Resource:
+def catalog_source(
+    catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None, *, served: bool = False
+) -> Resource:
     """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name.
 
+    `served`: not OLM but a Deployment of ours runs the image, so it names that one's address.
     Raises UsageError for a template with fields of a wrong type.
     """
     template = template_spec(catalog, release)
     config = {**_pod_config(catalog, release), **template.pop("grpcPodConfig", {})}
+    where = {"address": address(name, namespace_for(release))} if served else {"image": str(image.pinned)}
     spec: dict[str, Any] = {
         "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
         "publisher": catalog.publisher or "hub-airgap",
         **template,
         "sourceType": "grpc",
-        "image": str(image.pinned),
+        **where,
     }
-    if config:
+    if config and not served:
         spec["grpcPodConfig"] = config
     metadata = {"name": name, "namespace": namespace_for(release), "labels": OWN_LABELS}
     return Resource.of(

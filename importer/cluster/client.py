@@ -35,6 +35,7 @@ Body = dict[str, Any]
 _LOG = logger(__name__)
 _TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # an API server that lists ten thousand packages takes its time
 _TRIES = 4
+_EVERYWHERE = "*"  # the client library's word for all namespaces
 _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
@@ -85,10 +86,14 @@ class ClusterClient:
         )
 
     def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body] | None:
-        """Return the objects of a kind with all `labels`; None when the cluster has no such kind. Raises ClusterError."""
+        """Return the objects of a kind with all `labels`; None when the cluster has no such kind. Raises ClusterError.
+
+        Without `namespace`, those of all namespaces.
+        """
+        place = (namespace or _EVERYWHERE) if kind.namespaced else None
 
         def ask() -> list[Body]:
-            found = self._client.list(_model(kind), namespace=namespace or None, labels=dict(labels or {}))
+            found = self._client.list(_model(kind), namespace=place, labels=dict(labels or {}))
             return [dict(each) for each in found]
 
         return self._absent_is_none("list", kind, kind.plural, ask)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from common.errors import ClusterError
 from importer.cluster.client import ClusterClient
-from importer.cluster.kinds import CLUSTER_VERSION, ICSP
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP
 from importer.cluster.release import Release
+from importer.cluster.serving import address
 
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
@@ -31,6 +33,12 @@ def discover_release(client: ClusterClient) -> Release | None:
 def has_icsp(client: ClusterClient) -> bool:
     """Whether an ImageContentSourcePolicy exists: 4.13 and 4.14 then refuse an ImageDigestMirrorSet beside it."""
     return bool(client.list(ICSP))
+
+
+def served_by_us(client: ClusterClient, names: Iterable[str], namespace: str) -> list[str]:
+    """Return the CatalogSources, of `names`, whose catalog runs in a Deployment of ours."""
+    specs = {name: (client.get(CATALOG_SOURCE, name, namespace) or {}).get("spec") or {} for name in names}
+    return [name for name, spec in specs.items() if spec.get("address") == address(name, namespace)]
 
 
 def _running(status: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def trust(host: str, pem: str) -> tuple[Resource, ...]:
         "metadata": {"name": "cluster"},
         "spec": {"additionalTrustedCA": {"name": NAME}},
     }
-    return Resource.of(config_map), Resource.of(image)
+    return Resource.of(config_map), Resource.of(image, shared=True)
 
 
 def _key(host: str) -> str:

@@ -104,6 +104,16 @@ class Release:
         """Whether OLM v1 with ClusterCatalog is part of the release."""
         return self >= Release(4, 18)
 
+    @property
+    def default_cluster_catalogs(self) -> dict[str, str]:
+        """The ClusterCatalogs that it comes with, and the image of each."""
+        if not self.has_cluster_catalog:
+            return {}
+        indexes = {f"{of}-operators": f"{of}-operator-index" for of in ("certified", "community", "redhat")}
+        if self < Release(4, 22):
+            indexes["redhat-marketplace"] = "redhat-marketplace-index"
+        return {f"openshift-{name}": f"registry.redhat.io/redhat/{index}:v{self}" for name, index in sorted(indexes.items())}
+
     def digest_rules(self, *, existing_icsp: bool) -> Kind:
         """Return the kind for mirror rules of digest pulls; before 4.15 the two kinds cannot stand side by side."""
         if self < Release(4, 13) or (existing_icsp and self < Release(4, 15)):

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError
-from importer.cluster.catalog_source import FILE_BASED, catalog_source, cluster_catalog, source_name
-from importer.cluster.kinds import OPERATOR_HUB, Kind
+from importer.cluster.catalog_source import FILE_BASED, catalog_source, cluster_catalog, namespace_for, source_name
+from importer.cluster.kinds import CLUSTER_CATALOG, IMAGE_REGISTRY, OPERATOR_HUB, Kind
 from importer.cluster.mirror_merge import FIELD
 from importer.cluster.mirror_rules import MirrorRule, RuledImage, Scope, rules_for
+from importer.cluster.registries_conf import Pair
 from importer.cluster.registry_ca import trust
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS, Resource
+from importer.cluster.serving import serving
 from importer.mapping import MappedImage, Mirror, map_catalog
 
 ADDITIONAL = "additional"  # the owner of images that no catalog needs
@@ -25,19 +28,32 @@ ADDITIONAL = "additional"  # the owner of images that no catalog needs
 
 @dataclass(frozen=True, slots=True)
 class ResourceOptions:
-    """What a person may choose. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM."""
+    """What a person may choose. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM.
+
+    `serve_catalog`: catalogs run in Deployments of ours, found by address; `served` are those that do already.
+    `image_registry_emptydir`: where nodes get a CA only while the image registry runs, it may run without lasting storage.
+    """
 
     catalog_names: Mapping[str, str] = field(default_factory=dict)
     mirror_scope: Scope = Scope.REPOSITORY
     registry_ca: str | None = None
+    serve_catalog: bool = False
+    served: frozenset[str] = frozenset()
+    image_registry_emptydir: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The objects, and what could not be made: each problem says what to do instead."""
+    """The objects, and what could not be made: each problem says what to do instead.
+
+    `registries`: the hosts that nodes have to be allowed to pull from, where they may not pull from all. `rules`: the mirror
+    rules, as nodes have to have them in the end.
+    """
 
     resources: tuple[Resource, ...]
     problems: tuple[Problem, ...] = ()
+    registries: tuple[str, ...] = ()
+    rules: tuple[Pair, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -85,10 +101,13 @@ def build(
         return Built(tuple(served))
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope)
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
-    trusted = trust(mirror.host, options.registry_ca) if options.registry_ca is not None else ()
+    trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
     problems = (*_unmirrorable(ruled, release, kinds), *unservable)
-    return Built((*trusted, _operator_hub(), *rules, *served), problems)
+    off = _default_cluster_catalogs(release, {each.name for each in served})
+    registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
+    pairs = sorted({(each.rule.source, each.rule.mirror) for each in ruled if kinds.of(each.rule) is not None})
+    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs))
 
 
 def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
@@ -126,7 +145,11 @@ def _served(
 ) -> Iterator[Resource]:
     """Give the objects that serve a catalog. OLM v1 reads file-based catalogs alone."""
     name = name_of(catalog, options)
-    yield catalog_source(catalog, image, name, release)
+    limited = release is not None and release.limits_catalog_memory
+    by_address = options.serve_catalog or limited or name in options.served
+    if by_address:
+        yield from serving(name, namespace_for(release), str(image.pinned))
+    yield catalog_source(catalog, image, name, release, served=by_address)
     if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)
 
@@ -138,8 +161,34 @@ def _operator_hub() -> Resource:
             "kind": OPERATOR_HUB.name,
             "metadata": {"name": "cluster"},
             "spec": {"disableAllDefaultSources": True},
-        }
+        },
+        shared=True,
     )
+
+
+def _default_cluster_catalogs(release: Release, ours: Collection[str]) -> Iterator[Resource]:
+    """Give what OpenShift itself serves to OLM v1, to be served no more; the operator that made them lets the field be."""
+    for name, index in release.default_cluster_catalogs.items():
+        if name not in ours:
+            body = {"apiVersion": CLUSTER_CATALOG.api_version, "kind": CLUSTER_CATALOG.name, "metadata": {"name": name}}
+            source = {"type": "Image", "image": {"ref": index}}
+            yield Resource.of({**body, "spec": {"availabilityMode": "Unavailable", "source": source}}, shared=True)
+
+
+def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) -> Iterator[Resource]:
+    """Give what lets nodes trust the mirror; up to 4.4 that reaches them only while the image registry's operator works."""
+    yield from trust(host, pem)
+    if not release.trusts_without_registry:
+        storage: dict[str, Any] = {"storage": {"emptyDir": {}}} if options.image_registry_emptydir else {}
+        yield Resource.of(
+            {
+                "apiVersion": IMAGE_REGISTRY.api_version,
+                "kind": IMAGE_REGISTRY.name,
+                "metadata": {"name": "cluster"},
+                "spec": {"managementState": "Managed", "replicas": 1, **storage},
+            },
+            shared=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.errors import ClusterError
@@ -39,6 +39,49 @@ def trusting(name: str) -> Callable[[Body | None], Mapping[str, Any]]:
         return {"spec": {"additionalTrustedCA": {"name": current or name}}}
 
     return wish
+
+
+def managed(resource: Resource) -> Callable[[Body | None], Mapping[str, Any] | None]:
+    """Return the wish of the image registry: Managed, with the storage that it has, or that was agreed to.
+
+    It raises ClusterError when there is no storage, and none was agreed to.
+    """
+
+    def wish(live: Body | None) -> Mapping[str, Any] | None:
+        spec = (live or {}).get("spec") or {}
+        if live is None or spec.get("managementState") == "Managed":
+            return None
+        asked = resource.body["spec"]
+        wanted = {name: asked[name] for name in ("managementState", "storage") if name in asked}
+        if any(spec.get("storage") or {}):
+            wanted.pop("storage", None)
+        elif "storage" not in wanted:
+            raise ClusterError(
+                f"the image registry of this cluster is {spec.get('managementState') or 'not managed'} and has no storage: "
+                "up to OpenShift 4.4, nodes learn to trust a registry only while it is Managed",
+                hint="Give it storage, or say --image-registry-emptydir: its own content is then lost when it restarts.",
+            )
+        return {"spec": wanted}
+
+    return wish
+
+
+def allow(writer: Writer, registries: Sequence[str]) -> None:
+    """Let nodes pull from `registries`, where the cluster has a list of those that they may pull from; this rolls pools."""
+    current = _allowed(writer.client.get(IMAGE_CONFIG, "cluster"))
+    if not current or set(registries) <= set(current):
+        return
+
+    def wish(live: Body | None) -> Mapping[str, Any] | None:
+        there = _allowed(live)
+        return {"spec": {"registrySources": {"allowedRegistries": [*there, *(r for r in registries if r not in there)]}}}
+
+    writer.shared(IMAGE_CONFIG, "cluster", "", wish)
+
+
+def _allowed(live: Body | None) -> list[str]:
+    sources = ((live or {}).get("spec") or {}).get("registrySources") or {}
+    return list(sources.get("allowedRegistries") or [])
 
 
 def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:

@@ -82,6 +82,8 @@ def _one(client: ClusterClient, entry: Entry, *, dry_run: bool) -> Undone:
 def _is_ours(live: Body, change: FieldChange) -> bool:
     """Say whether a field still has what we put there; more beside it is the server's."""
     found, value = _at(live, change.path)
+    if change.after is None:
+        return value is None
     if isinstance(change.after, Mapping):
         return found and isinstance(value, Mapping) and not needed_patch(value, change.after)
     return found and bool(value == change.after)

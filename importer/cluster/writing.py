@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from common.errors import ClusterError
 from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient
-from importer.cluster.differences import differing, needed_patch
+from importer.cluster.differences import diff_lines, differing, needed_patch
 from importer.cluster.kinds import Kind, kind_of
 from importer.cluster.record import Recorder
 from importer.cluster.refusals import ConflictError
@@ -34,13 +34,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object; `detail` is for people. In a dry run: what would have become of it."""
+    """One object; `detail` is for people, `diff` the lines that differ. In a dry run: what would have become of it."""
 
     action: Action
     kind: str
     name: str
     namespace: str
     detail: str = ""
+    diff: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         place = f" in {self.namespace}" if self.namespace else ""
@@ -127,11 +128,13 @@ class Writer:
     def _record(self, kind: Kind, name: str, namespace: str, before: Body | None, after: Body | None) -> None:
         if before is None:
             action = Action.UNCHANGED if after is None else Action.CREATED
-            self._remember(Change(action, kind.name, name, namespace, "" if after else "the cluster has none"))
+            detail, diff = ("" if after else "the cluster has none"), diff_lines({}, after) if after else ()
+            self._remember(Change(action, kind.name, name, namespace, detail, diff))
             return
         fields = differing(before, after or before)
         shown = ", ".join(fields[:_SHOWN]) + (f" and {len(fields) - _SHOWN} more" if len(fields) > _SHOWN else "")
-        self._remember(Change(Action.CHANGED if fields else Action.UNCHANGED, kind.name, name, namespace, shown))
+        action = Action.CHANGED if fields else Action.UNCHANGED
+        self._remember(Change(action, kind.name, name, namespace, shown, diff_lines(before, after or before)))
 
     def _remember(self, change: Change) -> None:
         self.changes.append(change)

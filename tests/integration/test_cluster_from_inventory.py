@@ -11,16 +11,17 @@ from common.digest import Digest
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release, has_icsp
-from importer.cluster.looks import ExpectedCatalog
+from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.resources import ResourceOptions, build, name_of
 from importer.cluster.wait import wait_healthy
+from importer.cluster.watching import Lines
 from importer.mapping import Mirror, map_catalog, map_images
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import MARKETPLACE, FakeCluster
 from tests.fakes.wanted import CA, mirror_rules, package
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
-OPTIONS = ResourceOptions(registry_ca=CA)
+OPTIONS = ResourceOptions(registry_ca=CA, image_registry_emptydir=True)
 PACKAGES = (package("alpha"), package("beta"))
 INDEX = "registry.redhat.io/redhat/redhat-operator-index:v4.18"
 RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20", None)
@@ -62,9 +63,9 @@ class Import:
         (catalog,) = carried.catalogs
         pinned = str(map_catalog(catalog, map_images(carried, MIRROR)).pinned)
         namespace = MARKETPLACE if self.release else "olm"
-        expected = ExpectedCatalog(name_of(catalog, OPTIONS), namespace, catalog.packages, pinned)
+        expected = ExpectedCatalog(name_of(catalog, OPTIONS), namespace, pinned, offers(catalog.packages))
         clock = FakeClock().clock
-        how = {"timeout_s": 60, "tell": lambda _line: None, "clock": clock.monotonic_s, "sleep": clock.sleep}
+        how = {"timeout_s": 60, "display": Lines(lambda _line: None), "clock": clock.monotonic_s, "sleep": clock.sleep}
         wait_healthy(self.client, [expected], release=self.release, **how)
 
 

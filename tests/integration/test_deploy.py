@@ -145,7 +145,8 @@ def test_render_writes_every_file_of_a_release_twice_the_same(made, tmp_path, re
     expected = {"mapping.txt", "kustomization.yaml", "operatorhub.yaml", "registry-ca.yaml"}
     expected |= {"imagedigestmirrorset.yaml"} if minor >= 13 else {"imagecontentsourcepolicy.yaml"}
     expected |= {"catalogsource-redhat-operator-index.yaml"} if minor >= 9 else set()
-    expected |= {"clustercatalog-redhat-operator-index.yaml"} if minor >= 18 else set()
+    expected |= {"image-registry.yaml"} if minor < 5 else set()
+    expected |= {"clustercatalog-redhat-operator-index.yaml", "clustercatalogs-default.yaml"} if minor >= 18 else set()
     assert set(files) == expected
     listed = yaml.safe_load(files["kustomization.yaml"])["resources"]
     assert set(listed) == expected - {"mapping.txt", "kustomization.yaml"}
@@ -180,10 +181,13 @@ def test_the_cluster_role_covers_all_that_is_asked_for(made, tmp_path, release):
         *("hub-import", "render", archive, *target, "--openshift-release", release, "--output", tmp_path / "files", "--rbac"),
     )
     assert done.status in (0, 3), done.stderr
-    role = yaml.safe_load((tmp_path / "files/rbac.yaml").read_text())
-    assert (role["kind"], role["metadata"]["name"]) == ("ClusterRole", "hub-import")
+    roles = list(yaml.safe_load_all((tmp_path / "files/rbac.yaml").read_text()))
+    assert (roles[0]["kind"], roles[0]["metadata"]["name"]) == ("ClusterRole", "hub-import")
+    assert all(role["kind"] == "Role" and role["metadata"]["namespace"].startswith("openshift-") for role in roles[1:])
     assert "rbac.yaml" not in (tmp_path / "files/kustomization.yaml").read_text()
-    allowed = {(g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    rules = [rule for role in roles for rule in role["rules"]]
+    allowed = {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+    allowed.add(("authorization.k8s.io", "selfsubjectaccessreviews", "create"))  # everybody may ask what they may
     assert all("*" not in one for one in allowed)
     with FakeCluster(release) as cluster:
         serving(cluster, archive)

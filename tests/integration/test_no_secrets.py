@@ -101,7 +101,7 @@ def test_the_clusters_token_and_the_pull_secret_stay_hidden(tmp_path):
             json.dumps({"auths": {registry.host: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}})
         )
         done = run(
-            *("hub-import", "apply", tmp_path / "out", "--registry", f"{registry.host}/mirror", *insecure, "--yes"),
+            *("hub-import", "deploy", tmp_path / "out", "--registry", f"{registry.host}/mirror", *insecure, "--yes"),
             *("--kubeconfig", cluster.kubeconfig(tmp_path), "--cluster-authfile", tmp_path / "node.json"),
             *("--log-level", "debug", "--log-file", tmp_path / "log", "--format", "json"),
         )

@@ -1,5 +1,6 @@
 """The files for GitOps: all of them, stable, and what kubectl and kustomize can take."""
 
+import json
 import random
 
 import pytest
@@ -27,6 +28,10 @@ def rendered(carried, release, options=None):
     return render(made, map_images(carried, MIRROR))
 
 
+def in_order(body):
+    return json.dumps(body, sort_keys=True)
+
+
 def documents(files, name):
     return list(yaml.safe_load_all(files[name]))
 
@@ -42,7 +47,8 @@ def documents(files, name):
             COMMON
             | TRUST
             | SOURCE
-            | {"imagedigestmirrorset.yaml", "imagetagmirrorset.yaml", "clustercatalog-redhat-operators.yaml"},
+            | {"imagedigestmirrorset.yaml", "imagetagmirrorset.yaml"}
+            | {"clustercatalog-redhat-operators.yaml", "clustercatalogs-default.yaml"},
         ),
         (None, (COMMON - {"operatorhub.yaml"}) | SOURCE),
     ],
@@ -70,8 +76,10 @@ def test_the_files_are_the_objects_that_apply_gets():
     options = ResourceOptions(registry_ca=CA)
     files = rendered(carried, "4.20", options)
     names = documents(files, "kustomization.yaml")[0]["resources"]
-    shown = sorted((each for name in names for each in documents(files, name)), key=str)
-    assert shown == sorted((yaml.safe_load(yaml.safe_dump(each.body)) for each in objects(carried, "4.20", options)), key=str)
+    shown = sorted((each for name in names for each in documents(files, name)), key=in_order)
+    assert shown == sorted(
+        (yaml.safe_load(yaml.safe_dump(each.body)) for each in objects(carried, "4.20", options)), key=in_order
+    )
 
 
 def test_the_order_of_what_is_given_leaves_no_trace():

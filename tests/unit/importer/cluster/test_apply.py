@@ -14,6 +14,7 @@ from tests.fakes.wanted import (
     MARKETPLACE,
     catalog_source,
     cluster_catalog,
+    default_catalogs_off,
     mirror_rules,
     operator_hub,
     wanted,
@@ -161,7 +162,7 @@ def test_a_default_that_never_goes_is_an_error(start):
 
 def test_the_default_cluster_catalogs_serve_no_longer(start):
     cluster, client = start()
-    result = run(client, [cluster_catalog()])
+    result = run(client, [cluster_catalog(), *default_catalogs_off()])
     modes = {
         name: cluster.get("ClusterCatalog", name)["spec"].get("availabilityMode") for name in cluster.names("ClusterCatalog")
     }
@@ -183,7 +184,7 @@ def test_a_catalog_of_the_user_goes_on_serving(start):
 
 def test_a_cluster_without_olm_v1_is_fine(start):
     _, client = start("4.17")
-    result = run(client, [cluster_catalog()])
+    result = run(client, [cluster_catalog(), *default_catalogs_off()])
     assert [(change.action, change.detail) for change in result.changes] == [("unchanged", "the cluster has no OLM v1")]
 
 
@@ -202,8 +203,8 @@ def test_a_namespace_that_is_not_there_is_said(start):
 
 def test_what_needs_an_unknown_kind_is_refused(start):
     _, client = start()
-    with pytest.raises(ClusterError, match="Deployment of apps/v1 is no kind"):
-        run(client, [Resource.of({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}})])
+    with pytest.raises(ClusterError, match="StatefulSet of apps/v1 is no kind"):
+        run(client, [Resource.of({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "x"}})])
 
 
 @pytest.mark.parametrize("release", RELEASES)

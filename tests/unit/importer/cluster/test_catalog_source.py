@@ -144,7 +144,7 @@ def test_olm_v1_gets_the_same_image():
         ("redhat-operators", "redhat-operators"),
         ("Redhat_Operator.Index", "redhat-operator-index"),
         ("4x", "hub-4x"),
-        ("a" * 62 + "-b", "a" * 62),
+        ("a" * 63, "a" * 63),
         ("../../x", "x"),
         ("", "hub"),
         ("İ", "i"),
@@ -152,6 +152,12 @@ def test_olm_v1_gets_the_same_image():
 )
 def test_a_name_is_made_of_any_text(text, name):
     assert source_name(text) == name
+
+
+def test_names_too_long_for_a_service_are_cut_and_stay_apart():
+    names = [source_name(f"{'very-' * 13}{end}") for end in ("long-one", "long-two")]
+    assert names[0] != names[1]
+    assert all(len(name) <= 63 and name.startswith("very-very-") for name in names)
 
 
 @given(st.text(max_size=100))

@@ -1,0 +1,205 @@
+"""The cluster's part of an import: look first, show what would change, ask, change, wait (docs/cluster.md, *apply*)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from common.archive.inventory import Problem
+from common.archive.reader import Archive
+from common.errors import ClusterError, ExitCode, HubError, RegistryError
+from importer import mapping
+from importer.cluster import apply as bringing
+from importer.cluster import expectation, preflight
+from importer.cluster.apply import ApplyResult
+from importer.cluster.catalog_source import namespace_for
+from importer.cluster.client import ClusterClient, connect
+from importer.cluster.credential import pull_credential
+from importer.cluster.discovery import discover_release, has_icsp, served_by_us
+from importer.cluster.doctor import diagnose
+from importer.cluster.evidence import gather
+from importer.cluster.expectation import ExpectedCatalog, offers
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import CATALOG_SOURCE
+from importer.cluster.preflight import Intent
+from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.release import Release
+from importer.cluster.resources import Built, build, name_of
+from importer.cluster.trust import merge_pull_secret
+from importer.cluster.wait import wait_healthy
+from importer.cluster.watching import Display
+from importer.mapping import MappedImage
+from importer.settings import ClusterSettings, ImportSettings
+
+Tell = Callable[[str], None]
+# Given the names of images, returns those that the mirror does not have.
+Lacking = Callable[[Sequence[MappedImage]], Sequence[str]]
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the cluster's objects, or would become of them unless `done`.
+
+    `findings`: what was seen before the first change; `problems`: what cannot be made.
+    """
+
+    result: ApplyResult
+    problems: tuple[Problem, ...]
+    done: bool
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when a catalog could not be given to the cluster."""
+        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+
+
+Agree = Callable[[Applied], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an apply speaks: lines, the question whether to go on, and the wait."""
+
+    tell: Tell
+    agree: Agree
+    display: Display
+
+
+def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice, lacking: Lacking) -> Applied:
+    """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries.
+
+    Everything is looked at before the first change; nothing changes unless `voice.agree` returns True. Repeatable: a second
+    time changes nothing. Raises ClusterError, also when the cluster is not healthy in time; RegistryError when the mirror lacks
+    images, UsageError.
+    """
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        job = _plan(client, archive, images, settings, cluster)
+        findings = list(preflight.permissions(client, job.intent))
+        _refuse(findings)  # without them, nothing more can be found out
+        findings += [*preflight.circumstances(client, job.intent), *_in_place(images, lacking)]
+        would = job.change(dry_run=True, tell=_silently)
+        findings += preflight.rollout(client, job.intent, frozenset(change.kind for change in would.changed))
+        planned = Applied(would, job.built.problems, done=False, findings=tuple(findings))
+        if cluster.dry_run:
+            return planned
+        _refuse(findings)
+        if would.changed and not voice.agree(planned):
+            raise HubError("the cluster was not changed: not agreed")
+        result = job.change(dry_run=False, tell=voice.tell)
+        expectation.keep(job.recorder, job.expected)
+        wait_healthy(
+            client,
+            job.expected,
+            release=job.intent.release,
+            timeout_s=cluster.timeout_s,
+            display=voice.display,
+            diagnose=lambda: diagnose(gather(client, namespace_for(job.intent.release), job.expected, job.intent.release)),
+        )
+    return Applied(result, job.built.problems, done=True, findings=tuple(findings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is to be brought to one cluster."""
+
+    client: ClusterClient
+    recorder: Recorder
+    built: Built
+    intent: Intent
+    expected: tuple[ExpectedCatalog, ...]
+    credential: str | None
+
+    def change(self, *, dry_run: bool, tell: Tell) -> ApplyResult:
+        """Bring it there; or say what would change."""
+        secret = []
+        if self.credential:
+            host = self.intent.mirror
+            secret = [merge_pull_secret(self.client, host, self.credential, dry_run=dry_run, tell=tell, recorder=self.recorder)]
+        applied = bringing.apply(
+            self.client,
+            self.built.resources,
+            release=self.intent.release,
+            dry_run=dry_run,
+            tell=tell,
+            recorder=self.recorder,
+            registries=self.built.registries,
+        )
+        return ApplyResult((*secret, *applied.changes))
+
+
+def _plan(
+    client: ClusterClient,
+    archive: Archive,
+    images: Sequence[MappedImage],
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+) -> _Job:
+    """Find out what the cluster is, and build what it needs. A catalog that is served by address already stays so."""
+    release = cluster.release or discover_release(client)
+    icsp = release is not None and has_icsp(client)
+    names = [name_of(catalog, cluster.resources) for catalog in archive.inventory.catalogs]
+    kept = served_by_us(client, names, namespace_for(release))
+    options = replace(cluster.resources, served=frozenset(kept))
+    built = build(archive.inventory, images, settings.mirror, release, options, existing_icsp=icsp)
+    placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in archive.inventory.catalogs]
+    intent = Intent(
+        built.resources,
+        release,
+        settings.mirror.host,
+        catalogs=[str(image.pinned) for _, image in placed],
+        unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
+    )
+    return _Job(
+        client,
+        Recorder(client, record_namespace(client)),
+        built,
+        intent,
+        _expected(archive, images, built, cluster, release),
+        pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None,
+    )
+
+
+def _in_place(images: Sequence[MappedImage], lacking: Lacking) -> list[Finding]:
+    """Return an error for images that the mirror does not have."""
+    missing = lacking(images)
+    if not missing:
+        return []
+    shown = [*missing[:_SHOWN], *([f"and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else [])]
+    cause = f"the mirror lacks {len(missing)} of {len(images)} images"
+    fix = "Push the archive first: hub-import push, or deploy, which does both."
+    return [Finding("image-not-in-mirror", "mirror", cause, tuple(shown), fix)]
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    """Raise what speaks against changing the cluster."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if not errors:
+        return
+    kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
+    told = "\n  ".join(each.told.replace("\n", "\n  ") for each in errors)
+    raise kind(f"the cluster was not changed:\n  {told}", hint="Mend that, and run the same command again.")
+
+
+def _expected(
+    archive: Archive, images: Sequence[MappedImage], built: Built, cluster: ClusterSettings, release: Release | None
+) -> tuple[ExpectedCatalog, ...]:
+    """Return what OLM shall list, of every catalog that got a CatalogSource, and the mirror rules of the archive."""
+    names = {resource.name for resource in built.resources if resource.kind == CATALOG_SOURCE.name}
+    return tuple(
+        ExpectedCatalog(
+            name,
+            namespace_for(release),
+            str(mapping.map_catalog(catalog, images).pinned),
+            offers(catalog.packages),
+            built.rules,
+        )
+        for catalog in archive.inventory.catalogs
+        if (name := name_of(catalog, cluster.resources)) in names
+    )
+
+
+def _silently(_line: str) -> None:
+    """Tell nobody."""

@@ -1,0 +1,254 @@
+"""What is wrong around the catalogs: pools, default and other sources, Subscriptions, OLM v1 (facts: openshift §6). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from importer.cluster.client import Body
+from importer.cluster.evidence import Evidence, SourceEvidence
+from importer.cluster.finding import UNKNOWN, Finding, Severity
+from importer.cluster.kinds import ICSP, IDMS
+from importer.cluster.looks import condition, short, status_of
+from importer.cluster.pod_symptoms import PULLS, of_text
+from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
+from importer.cluster.release import Release
+
+_SHOWN = 5
+_COEXIST = re.compile(r"both \w*imagecontentsourcepolic\w+ and \w*imagedigestmirrorset\w* exist", re.IGNORECASE)
+_DRAIN = re.compile(r"failed to drain|disruption budget|cannot evict", re.IGNORECASE)
+_OTHER = re.compile(r"failed to populate resolver cache from source ([a-z0-9.-]+)/([a-z0-9-]+)")
+_UNSATISFIABLE = re.compile(r"constraints not satisfiable|requires? an operator|no operators found")
+
+
+def findings(evidence: Evidence) -> Iterator[Finding]:
+    """Give what is wrong, in the order in which it has to be mended."""
+    for look in (_pools, _defaults, _others, _stale, _empty, _cluster_catalogs, _unpacking, _resolution):
+        yield from look(evidence)
+
+
+def _pools(evidence: Evidence) -> Iterator[Finding]:
+    for pool in evidence.pools:
+        found = _pool(pool, evidence)
+        if found is not None:
+            yield found
+
+
+def _pool(pool: Body, evidence: Evidence) -> Finding | None:
+    name, lacking = pool["metadata"]["name"], evidence.lacking.get(pool["metadata"]["name"]) or ()
+    subject, said = f"MachineConfigPool {name}", complaint(pool)
+    if said:
+        return _degraded(subject, said, evidence)
+    rolled = is_rolled_out(pool)
+    if (pool.get("spec") or {}).get("paused") and (lacking or not rolled):
+        return Finding(
+            "pool-paused",
+            subject,
+            "the pool is paused: its nodes get no mirror rules",
+            (how_far(pool), "spec.paused: true"),
+            f'When whoever paused it agrees: oc patch mcp {name} --type merge -p \'{{"spec":{{"paused":false}}}}\'',
+        )
+    if rolled and lacking:
+        return Finding(
+            "mirror-rules-missing",
+            subject,
+            "the configuration of its nodes lacks mirror rules, so they would ask the internet",
+            tuple(f"{source} → {mirror}" for source, mirror in lacking[:_SHOWN]),
+            "Wait a minute or two after an apply; if they were taken away, run hub-import apply again.",
+        )
+    return None
+
+
+def _degraded(subject: str, said: str, evidence: Evidence) -> Finding:
+    coexist = {ICSP.name, IDMS.name} <= evidence.rule_kinds and (evidence.release or Release(4, 15)) < Release(4, 15)
+    if _COEXIST.search(said) or (coexist and "registries" in said):
+        return Finding(
+            "rules-coexist",
+            subject,
+            "ImageContentSourcePolicies and ImageDigestMirrorSets stand side by side, which this release cannot work with",
+            (said,),
+            "Bring all rules into one kind (oc adm migrate icsp), and delete the others; or update to 4.15.",
+        )
+    if _DRAIN.search(said):
+        return Finding(
+            "node-not-drained",
+            subject,
+            "a node cannot be drained, so the rollout stands still",
+            (said,),
+            "Let the named pods move (PodDisruptionBudget, replicas); the rollout then goes on by itself.",
+        )
+    return Finding(
+        "pool-degraded",
+        subject,
+        "the machine config operator cannot bring the pool to its configuration",
+        (said,),
+        "oc describe machineconfigpool, and the log of machine-config-controller, name the rule or the node in question.",
+    )
+
+
+def _defaults(evidence: Evidence) -> Iterator[Finding]:
+    down = [source for source in evidence.sources if source.is_default and source.state != "READY"]
+    if down:
+        said = [f"{one.name}: {one.state}{_first_event(one)}" for one in down]
+        yield Finding(
+            "default-sources-enabled",
+            "OperatorHub cluster",
+            "default sources are on, and cannot be reached: they keep every Subscription of the cluster from being resolved",
+            tuple(said[:_SHOWN]),
+            "hub-import doctor --fix, or: set spec.disableAllDefaultSources of OperatorHub cluster to true.",
+            fixable=True,
+        )
+
+
+def _first_event(source: SourceEvidence) -> str:
+    texts = [text for pod in source.pods for text in pod.events]
+    return f", {texts[0]}" if texts else ""
+
+
+def _others(evidence: Evidence) -> Iterator[Finding]:
+    """Give the catalogs of others that are down, with the Subscriptions that say that they suffer."""
+    for source in evidence.sources:
+        if source.is_default or source.is_ours or source.state in {"READY", "IDLE"}:
+            continue
+        suffering = [
+            f"Subscription {namespace}/{name}: {short(said)}"
+            for namespace, name, said in _unresolved(evidence)
+            if (match := _OTHER.search(said)) and match[1] == source.name
+        ]
+        yield Finding(
+            "other-catalog-down",
+            f"CatalogSource {source.name}",
+            "another catalog cannot be reached: while it is there, no Subscription of the cluster is resolved",
+            (f"state: {source.state}", *suffering[:_SHOWN]),
+            f"Mend it, or: oc delete catalogsource {source.name} -n {source.namespace}",
+            severity=Severity.ERROR if suffering else Severity.WARNING,
+        )
+
+
+def _stale(evidence: Evidence) -> Iterator[Finding]:
+    for source in evidence.sources:
+        for pod in source.pods:
+            if source.expected is not None and pod.ready and not (pod.runs_image and source.expected.image in pod.images):
+                yield Finding(
+                    "catalog-stale",
+                    f"CatalogSource {source.name}",
+                    "the pod that answers runs another image than the one that was pushed",
+                    (f"pod {pod.name}", f"wanted: {source.expected.image}"),
+                    f"hub-import doctor --fix, or: oc delete pod {pod.name} -n {source.namespace}",
+                    fixable=True,
+                )
+
+
+def _empty(evidence: Evidence) -> Iterator[Finding]:
+    for source in evidence.sources:
+        look = source.packages
+        if look is None or look.ok or source.expected is None or source.state != "READY":
+            continue
+        subject = f"CatalogSource {source.name}"
+        elided = [line for line in evidence.package_log.splitlines() if "eliding" in line and _names(line, source)]
+        if elided:
+            yield Finding(
+                "package-elided",
+                subject,
+                "OLM leaves a channel out, since the operator data of its head cannot be read",
+                (look.told, *elided[:_SHOWN]),
+                "Report the package to whoever publishes the catalog; export another version of it meanwhile.",
+            )
+        elif not source.listed and source.pods and all(pod.ready and pod.runs_image for pod in source.pods):
+            logs = [line for pod in source.pods for line in pod.log.splitlines()[-_SHOWN:]]
+            yield Finding(
+                "catalog-empty",
+                subject,
+                "the catalog answers and has no packages",
+                (look.told, *logs),
+                "Verify the archive (hub-import verify) and push it again; if it is whole, the catalog was exported empty.",
+            )
+
+
+def _names(line: str, source: SourceEvidence) -> bool:
+    """Say whether a line is about a package of the catalog, or about one that it does not name."""
+    named = re.search(r"\bpackage=\"?([\w.-]+)", line)
+    return named is None or (source.expected is not None and named[1] in source.expected.packages)
+
+
+def _cluster_catalogs(evidence: Evidence) -> Iterator[Finding]:
+    images = {source.expected.image for source in evidence.sources if source.expected is not None}
+    for catalog in evidence.cluster_catalogs:
+        image = (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
+        serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
+        if image not in images or serving.get("status") == "True" or not status_of(catalog):
+            continue
+        subject = f"ClusterCatalog {catalog['metadata']['name']}"
+        said = short(progressing.get("message") or serving.get("message"))
+        pull = of_text(PULLS, (said,))
+        if pull:
+            yield Finding(pull[0].code, subject, pull[0].cause, (said,), pull[0].fix)
+        elif progressing.get("reason") == "Blocked":
+            yield Finding(
+                "cluster-catalog-blocked",
+                subject,
+                "OLM v1 does not take the catalog, and will not try again",
+                (said,),
+                "OLM v1 reads file-based catalogs alone, with their directory in a label; Subscriptions go on without it.",
+            )
+        else:
+            yield Finding(UNKNOWN, subject, "is not served, for a reason that this program does not know", (said,), _ASK)
+
+
+_ASK = "Look at the evidence; `oc describe` and the log of the component that says it tell more."
+
+
+def _unpacking(evidence: Evidence) -> Iterator[Finding]:
+    failed = [job for job in evidence.jobs if condition(job, "Failed").get("status") == "True" and _is_unpack(job)]
+    said = [text for namespace, name, text in _with_condition(evidence, "BundleUnpackFailed")]
+    if failed or said:
+        jobs = [f"Job {job['metadata']['name']}: {condition(job, 'Failed').get('reason')}" for job in failed]
+        yield Finding(
+            "bundle-unpack-failed",
+            "bundle unpack jobs",
+            "bundle images could not be pulled within the time that OLM grants, and it does not try again",
+            tuple([*(short(each) for each in said), *jobs][:_SHOWN]),
+            "Once nodes can pull: hub-import doctor --fix deletes the jobs and their ConfigMaps, so that OLM begins anew.",
+            fixable=bool(failed),
+        )
+
+
+def _is_unpack(job: Body) -> bool:
+    """Say whether a job unpacks a bundle: newer releases label it, older ones name it by a hash alone."""
+    labels = job["metadata"].get("labels") or {}
+    name = job["metadata"]["name"]
+    return "operatorframework.io/bundle-unpack-ref" in labels or re.fullmatch(r"[0-9a-f]{10,64}", name) is not None
+
+
+def _resolution(evidence: Evidence) -> Iterator[Finding]:
+    known = {source.name for source in evidence.sources}
+    for namespace, name, said in _unresolved(evidence):
+        subject = f"Subscription {namespace}/{name}"
+        match = _OTHER.search(said)
+        if match and match[1] in known:
+            continue  # that catalog has a finding of its own
+        if _UNSATISFIABLE.search(said):
+            yield Finding(
+                "dependency-missing",
+                subject,
+                "the operator needs another one that no catalog of this cluster has",
+                (short(said),),
+                "Export that package too (hub-export create follows dependencies unless --skip-dependencies is said).",
+            )
+        else:
+            cause = "cannot be resolved, for a reason that this program does not know"
+            yield Finding(UNKNOWN, subject, cause, (short(said),), _ASK)
+
+
+def _unresolved(evidence: Evidence) -> list[tuple[str, str, str]]:
+    return _with_condition(evidence, "ResolutionFailed")
+
+
+def _with_condition(evidence: Evidence, kind: str) -> list[tuple[str, str, str]]:
+    """Return namespace, name and message of the Subscriptions of which a condition is true."""
+    found = []
+    for one in evidence.subscriptions:
+        metadata, said = one["metadata"], condition(one, kind)
+        if said.get("status") == "True":
+            found.append((str(metadata.get("namespace", "")), str(metadata["name"]), str(said.get("message") or kind)))
+    return found

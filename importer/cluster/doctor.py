@@ -1,0 +1,47 @@
+"""The diagnosis: evidence in, findings out, and what nobody described is called unknown with its evidence. Pure.
+
+The table of symptoms is docs/facts/openshift.md §6; `pod_symptoms.py` and `cluster_symptoms.py` have its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from importer.cluster import cluster_symptoms
+from importer.cluster.evidence import Evidence, SourceEvidence
+from importer.cluster.finding import UNKNOWN, Finding
+from importer.cluster.pod_symptoms import pod_findings
+
+_LOG_SHOWN = 5
+_ASK = "Look at the evidence: it is the cluster's own words. The pod need not be killed: the node starts it again by itself."
+
+
+def diagnose(evidence: Evidence) -> list[Finding]:
+    """Return what is wrong, in the order in which it has to be mended; nothing for a cluster that is well.
+
+    It never guesses: a catalog that is not well and shows no symptom of the table is reported as unknown.
+    """
+    around = list(cluster_symptoms.findings(evidence))
+    ours = [source for source in evidence.sources if source.is_ours]
+    pods = [finding for source in ours for finding in pod_findings(source, evidence)]
+    explained = {finding.subject for finding in (*around, *pods)}
+    unknown = [finding for source in ours for finding in _unknown(source) if finding.subject not in explained]
+    return [*around, *dict.fromkeys(pods), *unknown]
+
+
+def _unknown(source: SourceEvidence) -> Iterator[Finding]:
+    unready = [pod for pod in source.pods if not pod.ready]
+    listed = source.packages is None or source.packages.ok
+    if source.state == "READY" and not unready and listed:
+        return
+    said = str((source.body.get("status") or {}).get("message") or "")
+    shown = [f"state: {source.state}", *([said] if said else [])]
+    for pod in unready:
+        log = [f"log: {line}" for line in pod.log.splitlines()[-_LOG_SHOWN:]]
+        shown += [f"pod {pod.name}: {'; '.join(pod.states)}", *pod.events[:_LOG_SHOWN], *log]
+    if not source.pods:
+        shown.append("there is no pod")
+    if source.packages is not None and not listed:
+        shown.append(f"packages: {source.packages.told}")
+    cause = "does not serve what it should, for a reason that this program does not know"
+    yield Finding(UNKNOWN, f"CatalogSource {source.name}", cause, tuple(shown), _ASK)

@@ -1,0 +1,211 @@
+"""What is looked at before the first change: may we, can it work, what will it do to the nodes (docs/cluster.md, *Preflight*).
+
+Reads only. What would make the import fail later is an error here; what a person should know is a warning.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import (
+    DEPLOYMENT,
+    ICSP,
+    IDMS,
+    IMAGE_CONFIG,
+    IMAGE_POLICY,
+    IMAGE_REGISTRY,
+    INFRASTRUCTURE,
+    ITMS,
+    MACHINE_CONFIG_POOL,
+    PROXY,
+    SERVICE,
+)
+from importer.cluster.looks import status_of
+from importer.cluster.permissions import missing, needed
+from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
+from importer.cluster.release import Release
+from importer.cluster.resource import Resource
+from importer.cluster.scopes import covers, in_no_proxy
+
+_OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # needed only when they are written
+_RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
+_HOSTS = Path("/etc/hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be brought to a cluster. `unsigned`: catalog images that no signature can be there for."""
+
+    resources: Sequence[Resource]
+    release: Release | None
+    mirror: str
+    catalogs: Collection[str] = ()
+    unsigned: Collection[str] = ()
+
+
+def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Give one error that lists every permission that is missing. Raises ClusterError."""
+    written = {resource.kind for resource in intent.resources}
+    wanted = [one for one in needed(intent.release) if one.verb != "delete" and one.kind.name not in _OPTIONAL - written]
+    if lacking := missing(client, wanted):
+        yield Finding(
+            "not-allowed",
+            "permissions",
+            f"{len(lacking)} permissions are missing",
+            tuple(map(str, lacking)),
+            "`hub-import render --rbac` writes a ClusterRole and Roles with just what is needed; an administrator binds them.",
+        )
+
+
+def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
+    """Return what the cluster is like, as far as it matters for this import. Raises ClusterError."""
+    if intent.release is None:
+        return list(_unresolvable(intent.mirror))
+    looks: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_hosted, _blocked, _policies, _proxied)
+    return [*(finding for look in looks for finding in look(client, intent)), *_unresolvable(intent.mirror)]
+
+
+def rollout(client: ClusterClient, intent: Intent, changed: frozenset[str]) -> list[Finding]:
+    """Return what changed objects will do to the nodes, and what would keep them from it. `changed`: kinds that will change.
+
+    Raises ClusterError.
+    """
+    if intent.release is None or not changed & (_RULES | {"Secret", IMAGE_CONFIG.name}):
+        return []
+    pools = client.list(MACHINE_CONFIG_POOL) or []
+    rolls = bool(changed & _RULES)
+    return [*_announced(intent.release, changed), *(found for pool in pools for found in _pool(pool, rolls=rolls))]
+
+
+def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
+    if status_of(client.get(INFRASTRUCTURE, "cluster") or {}).get("controlPlaneTopology") == "External":
+        yield Finding(
+            "hosted-control-plane",
+            "Infrastructure cluster",
+            "a hosted cluster (HyperShift) gets its mirror rules from its HostedCluster, on the cluster that hosts it",
+            ("controlPlaneTopology: External",),
+            "hub-import render writes the files: put the rules into spec.imageContentSources of the HostedCluster there, "
+            "and apply the CatalogSource here.",
+        )
+
+
+def _blocked(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    sources = ((client.get(IMAGE_CONFIG, "cluster") or {}).get("spec") or {}).get("registrySources") or {}
+    if found := [each for each in sources.get("blockedRegistries") or [] if covers(each, intent.mirror)]:
+        yield Finding(
+            "registry-blocked",
+            "image.config cluster",
+            "nodes are told not to pull from the mirror",
+            (f"blockedRegistries: {', '.join(found)}",),
+            "Take it out of spec.registrySources.blockedRegistries.",
+        )
+
+
+def _policies(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Give the policies that ask for a signature of a catalog image."""
+    if intent.release is None or not intent.release.has_image_policies:
+        return
+    for policy in client.list(IMAGE_POLICY) or []:
+        scopes = (policy.get("spec") or {}).get("scopes") or []
+        asked = [(scope, image) for scope in scopes for image in intent.catalogs if covers(scope, image)]
+        rejected = [pair for pair in asked if pair[1] in intent.unsigned]
+        if asked:
+            yield Finding(
+                "image-rejected-by-policy",
+                f"ClusterImagePolicy {policy['metadata']['name']}",
+                "it asks for a signature of a catalog image" + (", and a filtered catalog has none" if rejected else ""),
+                tuple(f"{scope} covers {image}" for scope, image in (rejected or asked)),
+                "Take the mirror out of its scopes, or sign the catalog image and add the key.",
+                severity=Severity.ERROR if rejected else Severity.WARNING,
+            )
+
+
+def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    proxy = client.get(PROXY, "cluster") or {}
+    merged = {**(proxy.get("spec") or {}), **status_of(proxy)}
+    no_proxy = str(merged.get("noProxy") or "")
+    if (merged.get("httpsProxy") or merged.get("httpProxy")) and not in_no_proxy(intent.mirror, no_proxy):
+        yield Finding(
+            "mirror-behind-proxy",
+            "Proxy cluster",
+            "nodes would ask the mirror through the cluster's proxy",
+            (f"noProxy: {no_proxy or '(empty)'}",),
+            f"Unless that works, add {intent.mirror.partition(':')[0]} to spec.noProxy (this rolls nodes).",
+            severity=Severity.WARNING,
+        )
+
+
+def _unresolvable(mirror: str) -> Iterator[Finding]:
+    """Give a warning for a name that this machine knows and nodes may not."""
+    if why := why_nodes_may_not_resolve(mirror, _HOSTS):
+        yield Finding(
+            "mirror-unknown-to-nodes",
+            f"registry {mirror}",
+            f"nodes may not find the mirror under this name: {why}",
+            (),
+            "Use a name in --registry that the cluster's DNS knows.",
+            severity=Severity.WARNING,
+        )
+
+
+def why_nodes_may_not_resolve(mirror: str, hosts: Path) -> str:
+    """Return why nodes may not resolve a registry's host (with its port); empty when there is no sign of it."""
+    name = mirror.rpartition(":")[0] or mirror
+    try:
+        return "it is the loopback address" if ipaddress.ip_address(name.strip("[]")).is_loopback else ""
+    except ValueError:
+        pass
+    if name == "localhost" or name.endswith(".localhost"):
+        return "it means each node itself"
+    if "." not in name:
+        return "it is a name without a domain"
+    return f"this machine has it from {hosts}" if name in _names_in(hosts) else ""
+
+
+def _names_in(hosts: Path) -> set[str]:
+    try:
+        lines = hosts.read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {name for line in lines for name in line.partition("#")[0].split()[1:]}
+
+
+def _announced(release: Release, changed: frozenset[str]) -> Iterator[Finding]:
+    """Give what the nodes will go through, for a person who chooses the hour."""
+    effects = []
+    if changed & {ICSP.name, IDMS.name}:
+        effects.append(f"mirror rules for pulls by digest: {release.rollout}")
+    if ITMS.name in changed:
+        effects.append("mirror rules for pulls by tag: every node is drained, one after another")
+    if "Secret" in changed and release <= Release(4, 6):
+        effects.append("pull secret: every node is drained and rebooted, one after another")
+    if effects:
+        yield Finding(
+            "nodes-roll",
+            f"OpenShift {release}",
+            "nodes take over a new configuration",
+            tuple(effects),
+            "Nothing, if this is the hour for it.",
+            severity=Severity.WARNING,
+        )
+
+
+def _pool(pool: Body, *, rolls: bool) -> Iterator[Finding]:
+    """Give what keeps a pool from a rollout; without one, only what is worth knowing."""
+    subject, severity = f"MachineConfigPool {pool['metadata']['name']}", Severity.ERROR if rolls else Severity.WARNING
+    if said := complaint(pool):
+        cause = "the pool is degraded: it would not get the mirror rules"
+        fix = "Mend it first: oc describe machineconfigpool."
+        yield Finding("pool-degraded", subject, cause, (said,), fix, severity=severity)
+    elif (pool.get("spec") or {}).get("paused"):
+        cause = "the pool is paused: it would not get the mirror rules"
+        fix = "When whoever paused it agrees, set spec.paused to false."
+        yield Finding("pool-paused", subject, cause, (how_far(pool), "spec.paused: true"), fix, severity=severity)
+    elif not is_rolled_out(pool):
+        cause = "the pool is being rolled already; the rollout for this import comes after that"
+        yield Finding("pool-busy", subject, cause, (how_far(pool),), "Nothing.", severity=Severity.WARNING)

@@ -1,0 +1,230 @@
+"""Every story that a cluster can play: doctor names the cause, shows the evidence, and mends what can be mended."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from importer import health
+from importer.cluster import expectation
+from importer.cluster.apply import apply
+from importer.cluster.client import connect
+from importer.cluster.discovery import discover_release
+from importer.cluster.expectation import ExpectedCatalog, offers
+from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.undo import undo
+from importer.settings import ClusterSettings
+from tests.fakes.cluster import MARKETPLACE, FakeCluster
+from tests.fakes.cluster_stories import stories
+from tests.fakes.commands import run
+from tests.fakes.wanted import DIGEST, IMAGE, cluster_catalog, default_catalogs_off, mirror_rules, operator_hub, package
+from tests.fakes.wanted import catalog_source as source_of
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+NAME = "hub-redhat-operators"
+HOST = "mirror.example:5000"
+CA = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+PACKAGES = (package("alpha"), package("beta"))
+RULES = tuple((f"registry.redhat.io/{name}", f"{HOST}/{name}") for name in ("ubi", "web"))
+READS = 6  # looks until a cluster that is well shows it
+
+
+def resources(minor):
+    rules = mirror_rules("ImageDigestMirrorSet" if minor >= 13 else "ImageContentSourcePolicy")
+    olm_v1 = [cluster_catalog(), *default_catalogs_off()] if minor >= 18 else []
+    return [operator_hub(), rules, *olm_v1, source_of()]
+
+
+class Site:
+    """A cluster on which an import has ended well."""
+
+    def __init__(self, cluster: FakeCluster, folder: Path) -> None:
+        self.cluster = cluster
+        cluster.catalog_contents[DIGEST] = PACKAGES
+        cluster.ready_reads = 0
+        authfile = folder / "auth.json"
+        authfile.write_text(json.dumps({"auths": {HOST: {"auth": "cmVhZGVyOnJlYWRz"}}}))
+        self.kubeconfig = cluster.kubeconfig(folder)
+        self.settings = ClusterSettings(kubeconfig=self.kubeconfig, authfile=authfile)
+        with connect(self.kubeconfig, None) as client:
+            release = discover_release(client)
+            recorder = Recorder(client, record_namespace(client))
+            apply(client, resources(release.minor), release=release, dry_run=False, tell=str, recorder=recorder)
+            expectation.keep(recorder, [ExpectedCatalog(NAME, MARKETPLACE, IMAGE, offers(PACKAGES), RULES)])
+        assert self.settled().findings == ()
+
+    def settled(self) -> health.Health:
+        """Look until all is well, or for some time."""
+        for _ in range(READS):
+            found = health.examine(self.settings, CA)
+            if found.healthy and not found.findings:
+                break
+        return found
+
+    def mend(self) -> health.Health:
+        return health.mend(self.settings, CA, str, lambda _fixable: True)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return what makes a site of a release."""
+    opened = []
+
+    def make(release: str) -> Site:
+        cluster = FakeCluster(release)
+        opened.append(cluster)
+        return Site(cluster.__enter__(), tmp_path)
+
+    yield make
+    for cluster in opened:
+        cluster.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("told", "release"), [pytest.param(t, r, id=f"{t.name}-{r}") for t in stories() for r in t.releases])
+def test_the_cause_is_named_with_its_evidence_and_mended_where_that_is_safe(site, told, release):
+    here = site(release)
+    here.cluster.play(told.name, package="alpha")
+    found = here.settled()
+    assert {finding.code for finding in found.findings} == {told.cause}
+    assert found.healthy == all(finding.severity == "warning" for finding in found.findings)
+    assert all(finding.evidence and finding.cause and finding.fix for finding in found.findings)
+    assert [finding.fixable for finding in found.findings] == [told.fixable] * len(found.findings)
+    before = here.cluster.versions()
+    mended = here.mend()
+    if not told.fixable:
+        assert mended.mended == ()
+        assert here.cluster.versions() == before
+        return
+    assert [finding.code for finding in mended.mended] == [told.cause] * len(found.findings)
+    if told.source:
+        assert here.settled().findings == (), "the story ends with what was mended"
+
+
+def test_every_story_cites_a_line_and_is_played_by_what_knows_nothing_of_the_diagnosis():
+    lines = [line for name in ("facts/openshift.md", "cluster.md") for line in (ROOT / "docs" / name).read_text().splitlines()]
+    for told in stories():
+        assert [line for line in lines if told.cites in line], told.name
+    for path in (ROOT / "tests" / "fakes").glob("cluster*.py"):
+        assert not re.search(r"^\s*(from|import) importer", path.read_text(), re.MULTILINE), path
+
+
+def test_several_troubles_at_once_are_all_told_in_the_order_in_which_to_mend_them(site):
+    here = site("4.14")
+    other = f"{HOST}/other/index@sha256:{'cd' * 32}"
+    here.cluster.put(source_of("hub-other", image=other).body, "hub-import")
+    here.cluster.play("drain-held-up")
+    here.cluster.play("other-catalog-down")
+    crash = here.cluster.play("crash-that-nobody-described")
+    crash.plays = {**crash.plays, "source": {**crash.source, "of": "hub-other"}}
+    unauthorized = here.cluster.play("pull-unauthorized")
+    unauthorized.plays = {**unauthorized.plays, "source": {**unauthorized.source, "of": NAME}}
+    found = here.settled()
+    assert [finding.code for finding in found.findings] == [
+        "node-not-drained",
+        "other-catalog-down",
+        "pull-unauthorized",
+        "unknown",
+    ]
+    unknown = found.findings[-1]
+    assert unknown.subject == "CatalogSource hub-other"
+    assert any("SIGILL" in line for line in unknown.evidence)
+    assert any("exit code 132" in line for line in unknown.evidence)
+    assert not unknown.fixable
+
+
+def test_an_earlier_trouble_that_was_mended_is_not_told(site):
+    here = site("4.18")
+    here.cluster.play("x509-unknown-authority")
+    assert [finding.code for finding in here.settled().findings] == ["registry-untrusted"]
+    here.cluster.stories.clear()
+    here.cluster.play("manifest-unknown")
+    here.settled()
+    (pod,) = [name for name in here.cluster.names("Pod") if name.startswith(NAME)]
+    event = {"involvedObject": {"name": pod}, "type": "Warning", "reason": "Failed", "lastTimestamp": "2026-01-02T04:00:00Z"}
+    message = 'Failed to pull image "x": reading manifest: manifest unknown'
+    place = {"name": "newest", "namespace": MARKETPLACE}
+    here.cluster.put({"kind": "Event", "metadata": place, **event, "message": message})
+    assert [finding.code for finding in here.settled().findings] == ["image-not-in-mirror"]
+
+
+def test_what_was_mended_is_undone_too(site):
+    here = site("4.12")
+    before = here.cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]
+    here.cluster.play("killed-by-its-probe")
+    here.settled()
+    here.mend()
+    assert "image" not in here.cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]
+    assert here.cluster.names("Deployment") == [f"{NAME}-serving"]
+    with connect(here.kubeconfig, None) as client:
+        undo(client, "openshift-config", dry_run=False, tell=str)
+    assert before["image"] == IMAGE
+    assert here.cluster.names("Deployment") == here.cluster.names("Service") == []
+    assert NAME not in here.cluster.names("CatalogSource")  # it was made by the import
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_diagnosed(site):
+    here = site("4.18")
+    here.cluster.play("manifest-unknown")
+    here.cluster.forbidden |= {("get", "pods/log"), ("list", "subscriptions"), ("list", "machineconfigpools")}
+    found = here.settled()
+    assert [finding.code for finding in found.findings] == ["image-not-in-mirror"]
+    assert any("subscriptions" in each for each in found.evidence.unseen)
+    assert any("pods/log" in each for each in found.evidence.unseen)
+
+
+def test_without_ca_and_credential_nothing_is_promised(site):
+    here = site("4.18")
+    here.cluster.play("pull-unauthorized")
+    here.settled()
+    bare = ClusterSettings(kubeconfig=here.kubeconfig)
+    (finding,) = health.examine(bare).findings
+    assert not finding.fixable
+    assert "--cluster-authfile" in finding.fix
+    assert health.mend(bare, None, str, lambda _fixable: True).mended == ()
+
+
+def test_status_and_doctor_as_commands(site, tmp_path):
+    here = site("4.15")
+    place = ["--kubeconfig", here.kubeconfig]
+    well = run("hub-import", "status", *place, "--format", "json")
+    assert well.status == 0, well.stderr
+    assert well.json["healthy"] is True
+    assert well.json["catalogs"] == [
+        {"name": NAME, "state": "READY", "packages": {"expected": 2, "listed": 2, "missing": []}},
+    ]
+    assert well.json["mirrors"] == {"expected": 2, "missing": []}
+    assert [(pool["name"], pool["state"], pool["rulesMissing"]) for pool in well.json["pools"]] == [
+        ("master", "updated", 0),
+        ("worker", "updated", 0),
+    ]
+    assert (well.json["findings"], well.json["unseen"]) == ([], [])
+    assert "healthy" in run("hub-import", "status", *place).stdout
+    assert "Nothing is wrong" in run("hub-import", "doctor", *place).stdout
+
+    here.cluster.play("pull-unauthorized")
+    here.settled()
+    ill = run("hub-import", "doctor", *place)
+    assert ill.status == 6
+    assert "no credential that the registry accepts" in ill.stdout
+    assert "unauthorized: authentication required" in ill.stdout
+    asked = run("hub-import", "doctor", *place, "--fix", "--cluster-authfile", tmp_path / "auth.json")
+    assert asked.status == 2
+    assert "--yes" in asked.stderr
+    mending = [*place, "--fix", "--yes", "--cluster-authfile", tmp_path / "auth.json"]
+    fixed = run("hub-import", "doctor", *mending, "--format", "json")
+    assert fixed.status == 0, fixed.stderr
+    assert [(each["code"], each["fixed"]) for each in fixed.json["findings"]] == [("pull-unauthorized", True)]
+    here.settled()
+    assert run("hub-import", "status", *place).status == 0
+
+
+def test_a_catalog_source_that_was_taken_away_is_missed(site):
+    here = site("4.15")
+    here.cluster.store.delete(here.cluster._key(here.cluster.get("CatalogSource", NAME, MARKETPLACE)))
+    gone = run("hub-import", "status", "--kubeconfig", here.kubeconfig, "--format", "json")
+    assert gone.status == 6
+    assert gone.json["catalogs"] == [{"name": NAME, "state": "absent", "packages": {"expected": 2, "listed": 0, "missing": []}}]
