@@ -18,6 +18,7 @@ from importer.cluster.release import Release
 from importer.cluster.watching import Display, Row, clock_text
 
 POLL_S = 5.0
+QUICK_POLL_S, QUICK_S = 1.0, 10.0  # at first: what is in place already shows soon
 DIAGNOSE_S = 30.0
 _READS = 2  # a state can be a former pod's: all has to be well twice in a row
 Diagnose = Callable[[], Sequence[Finding]]
@@ -51,7 +52,7 @@ def wait_healthy(
                 return
             if watch.elapsed() >= timeout_s:
                 raise _timed_out(watch, timeout_s)
-            sleep(POLL_S)
+            sleep(QUICK_POLL_S if watch.elapsed() < QUICK_S else POLL_S)
     finally:
         display.end()
 

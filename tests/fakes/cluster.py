@@ -11,7 +11,6 @@ strategic merge patches, OpenAPI documents.
 from __future__ import annotations
 
 import base64
-import json
 import ssl
 import threading
 from collections.abc import Sequence
@@ -25,17 +24,15 @@ import yaml
 
 from common.archive.inventory import PackageRecord
 from tests.fakes.cluster_kinds import Minor, Served, kinds_of
-from tests.fakes.cluster_server import Request, Server
-from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE, Simulator
+from tests.fakes.cluster_request import Request
+from tests.fakes.cluster_seed import seed, seed_catalogs
+from tests.fakes.cluster_server import Server
+from tests.fakes.cluster_simulator import Simulator
 from tests.fakes.cluster_store import Body, Key, Store, Write
 from tests.fakes.cluster_stories import Story, event, filled, has_ended, story, words_of
 from tests.fakes.secrets import CLUSTER_TOKEN
 
 TOKEN = CLUSTER_TOKEN
-PULL_SECRET = {
-    "auths": {"registry.redhat.io": {"auth": "dXNlcjpwYXNz"}, "cloud.openshift.com": {"auth": "eDp5", "email": "a@b"}}
-}
-_DEFAULTS = ("certified-operators", "community-operators", "redhat-operators")
 _KUBERNETES: dict[Minor, Minor] = {(4, 3): (1, 16), (4, 4): (1, 17), (4, 5): (1, 18)}
 
 
@@ -73,13 +70,14 @@ class FakeCluster:
         self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()
         self.faults: list[Fault] = []
+        self.writes_left: int | None = None  # after so many writes the API server is away, until this is None again
         self.log: list[Request] = []
         self.errors: list[BaseException] = []
         self.simulator = Simulator(self)
         self._authority = trustme.CA() if tls else None
         self._server: Server | None = None
         self._lock = threading.Lock()
-        self._seed()
+        seed(self)
 
     def __enter__(self) -> Self:
         self._server = Server(self, self._context())
@@ -133,7 +131,7 @@ class FakeCluster:
         """Begin a story: what it shows is there from now on, until what it waits for has happened."""
         told = story(name)
         if told.source.get("of") == "defaults":
-            self._seed_catalogs()  # the marketplace brings them back
+            seed_catalogs(self)  # the marketplace brings them back
         ours = [source for source in self._sources() if told.concerns(source)]
         told.words = {**(words_of(ours[0]) if ours else {}), **words}
         with self.store.lock:
@@ -177,7 +175,8 @@ class FakeCluster:
             key = Key(kind, pod.namespace, body["metadata"]["name"])
             if self.store.find(key) is None:
                 self.store.create(key, body, Write("kubelet"))
-        self.logs[f"{pod.namespace}/{pod.name}/registry-server"] = str(told.get("log", ""))
+        if told:
+            self.logs[f"{pod.namespace}/{pod.name}/registry-server"] = str(told.get("log", ""))
 
     def _sources(self) -> list[Body]:
         kind = self.kind("CatalogSource")
@@ -185,7 +184,7 @@ class FakeCluster:
 
     def _ensure_namespace(self, name: str | None) -> None:
         if name and name not in self.namespaces():
-            self._add("Namespace", name)
+            self.add("Namespace", name)
 
     def kind(self, name: str) -> Served:
         return next(each for each in self.kinds if each.kind == name)
@@ -229,6 +228,10 @@ class FakeCluster:
 
     def take_fault(self, request: Request) -> Fault | None:
         with self._lock:
+            if self.writes_left is not None:
+                self.writes_left -= request.writes
+                if self.writes_left < 0:
+                    return Fault(request.method, "")
             for fault in self.faults:
                 if fault.times > 0 and fault.method == request.method and fault.part in request.path:
                     fault.times -= 1
@@ -245,56 +248,5 @@ class FakeCluster:
         self._authority.issue_cert("127.0.0.1").configure_cert(context)
         return context
 
-    def _seed(self) -> None:
-        for namespace in ("default", "olm"):
-            self._add("Namespace", namespace)
-        if self.release is None:
-            return
-        for namespace in (MARKETPLACE, "openshift-config", "openshift-operator-lifecycle-manager"):
-            self._add("Namespace", namespace)
-        version = f"{self.release[0]}.{self.release[1]}.{self.patch}"
-        history = [{"state": "Completed", "version": version}]
-        self._add("ClusterVersion", "version", status={"desired": {"version": version}, "history": history})
-        self._add("OperatorHub", "cluster", spec={})
-        self._add("Image", "cluster", spec={})
-        for pool in ("master", "worker"):
-            self._add("MachineConfigPool", pool, spec={"configuration": {"name": f"rendered-{pool}-1"}})
-        self.simulator.machines.seed()
-        self._add("Infrastructure", "cluster", status={"controlPlaneTopology": "HighlyAvailable"})
-        self._add("Proxy", "cluster", spec={})
-        registry = {"managementState": "Removed", "replicas": 1, "storage": {}}
-        self._add("Config", "cluster", spec=registry)
-        self._seed_package_server()
-        secret = base64.b64encode(json.dumps(PULL_SECRET).encode()).decode()
-        self.put(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "pull-secret", "namespace": "openshift-config"},
-                "type": "kubernetes.io/dockerconfigjson",
-                "data": {".dockerconfigjson": secret},
-            },
-            "cluster-bootstrap",
-        )
-        self._seed_catalogs()
-
-    def _seed_package_server(self) -> None:
-        metadata = {
-            "name": "packageserver-7c5b",
-            "namespace": "openshift-operator-lifecycle-manager",
-            "labels": {"app": "packageserver"},
-        }
-        self.put({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "packageserver", "image": "olm"}]}})
-
-    def _seed_catalogs(self) -> None:
-        for name in _DEFAULTS:
-            index = f"registry.redhat.io/redhat/{name.removesuffix('s')}-index:v{self.release[0]}.{self.release[1]}"  # type: ignore[index]
-            metadata = {"name": name, "namespace": MARKETPLACE, "annotations": {MANAGED_BY: "marketplace-operator"}}
-            spec = {"sourceType": "grpc", "image": index, "displayName": name}
-            self.put({"kind": "CatalogSource", "metadata": metadata, "spec": spec}, "marketplace-operator")
-            if any(kind.kind == "ClusterCatalog" for kind in self.kinds):
-                source = {"type": "Image", "image": {"ref": index, "pollIntervalMinutes": 10}}
-                self._add("ClusterCatalog", f"openshift-{name}", spec={"priority": -100, "source": source})
-
-    def _add(self, kind: str, name: str, **fields: Any) -> Body:
+    def add(self, kind: str, name: str, **fields: Any) -> Body:
         return self.put({"kind": kind, "metadata": {"name": name}, **fields}, "cluster-version-operator")

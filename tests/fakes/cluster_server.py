@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 import urllib.parse
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.fakes.cluster_discovery import access_review, discovery
-from tests.fakes.cluster_kinds import Served
+from tests.fakes.cluster_request import Request, Target
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
 
 if TYPE_CHECKING:
@@ -25,32 +24,6 @@ if TYPE_CHECKING:
 
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _MAX_BODY = 3 * 1024 * 1024
-
-
-@dataclass
-class Request:
-    """One line of the log. `status` 0: no answer was given."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    content_type: str
-    body: bytes = b""
-    status: int = 0
-
-    @property
-    def writes(self) -> bool:
-        return self.method != "GET" and "dryRun" not in self.query and not self.path.endswith("accessreviews")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a path names: a kind, perhaps in a namespace, perhaps one object of it."""
-
-    kind: Served
-    namespace: str
-    name: str
-    subresource: str
 
 
 class Server(ThreadingHTTPServer):

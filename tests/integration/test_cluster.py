@@ -17,7 +17,8 @@ from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.wait import wait_healthy
 from importer.cluster.watching import Lines
 from tests.fakes.clock import FakeClock
-from tests.fakes.cluster import MARKETPLACE, FakeCluster
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.servers import require
 from tests.fakes.wanted import CA, DIGEST, HOST_KEY, IMAGE, catalog_source, mirror_rules, package, wanted
 

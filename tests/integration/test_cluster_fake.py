@@ -10,7 +10,8 @@ import urllib.request
 import pytest
 import yaml
 
-from tests.fakes.cluster import MARKETPLACE, TOKEN, FakeCluster
+from tests.fakes.cluster import TOKEN, FakeCluster
+from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.cluster_store import RefusedError, Write
 from tests.fakes.wanted import IMAGE, catalog_source
 

@@ -17,7 +17,8 @@ from importer.cluster.wait import wait_healthy
 from importer.cluster.watching import Lines
 from importer.mapping import Mirror, map_catalog, map_images
 from tests.fakes.clock import FakeClock
-from tests.fakes.cluster import MARKETPLACE, FakeCluster
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.wanted import CA, mirror_rules, package
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")

@@ -17,7 +17,8 @@ from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.undo import undo
 from importer.settings import ClusterSettings
-from tests.fakes.cluster import MARKETPLACE, FakeCluster
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.cluster_stories import stories
 from tests.fakes.commands import run
 from tests.fakes.wanted import DIGEST, IMAGE, cluster_catalog, default_catalogs_off, mirror_rules, operator_hub, package

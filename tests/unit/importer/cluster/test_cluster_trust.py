@@ -12,7 +12,7 @@ from common.log import SECRETS
 from importer.cluster.apply import apply
 from importer.cluster.discovery import discover_release
 from importer.cluster.trust import merge_pull_secret
-from tests.fakes.cluster import PULL_SECRET
+from tests.fakes.cluster_seed import PULL_SECRET
 from tests.fakes.wanted import CA, HOST_KEY, trust
 
 AUTH = base64.b64encode(b"puller:a-secret-nobody-may-read").decode()

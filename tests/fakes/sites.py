@@ -1,0 +1,152 @@
+"""A disconnected site: archives that were made online, a mirror, a cluster, and the importer's commands on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from common.archive.inventory import Inventory
+from common.archive.reader import Archive
+from tests.fakes import databases
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import Result, run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+CATALOG = "example/index"
+_CONFIGS = "operators.operatorframework.io.index.configs.v1"
+_DATABASE = "operators.operatorframework.io.index.database.v1"
+_SERVE = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+PACKAGES = ("alpha", "beta", "gamma")
+NODE_CA = trustme.CA().cert_pem.bytes().decode()
+
+
+def export_both(folder: Path) -> dict[str, Path]:
+    """Make an archive with a filtered file-based catalog, and one with a database; return them by format."""
+    with FakeRegistry() as source:
+        _file_based(source)
+        _database(source)
+        return {
+            "file-based": _export(source, folder / "file-based", "v1", "alpha", "beta"),
+            "sqlite": _export(source, folder / "sqlite", "db", "foo"),
+        }
+
+
+def _export(source: FakeRegistry, output: Path, tag: str, *packages: str) -> Path:
+    chosen = [part for package in packages for part in ("--package", package)]
+    done = run(
+        *("hub-export", "create", "--catalog", f"{source.host}/{CATALOG}:{tag}", *chosen, "--skip-dependencies"),
+        *("--insecure", source.host, "--signatures", "ignore", "--output", output),
+    )
+    assert done.status == 0, done.stderr
+    return output
+
+
+def _add(source: FakeRegistry, repository: str, *layers: Any) -> str:
+    parts = image(layers)
+    source.add_image(repository, parts, tag="1.0.0")
+    return f"{source.host}/{repository}@{parts.digest}"
+
+
+def _file_based(source: FakeRegistry) -> None:
+    blobs = []
+    for name in PACKAGES:
+        operand = _add(source, f"example/{name}-operand", f"operand of {name}".encode())
+        bundle = _add(
+            source, f"example/{name}", {"manifests/csv.yaml": f"kind: ClusterServiceVersion\nname: {name}\n".encode()}
+        )
+        head = f"{name}.v1.0.0"
+        blobs += [
+            {"schema": "olm.package", "name": name, "defaultChannel": "stable"},
+            {"schema": "olm.channel", "package": name, "name": "stable", "entries": [{"name": head}]},
+            {
+                "schema": "olm.bundle",
+                "package": name,
+                "name": head,
+                "image": bundle,
+                "properties": [{"type": "olm.package", "value": {"packageName": name, "version": "1.0.0"}}],
+                "relatedImages": [{"name": "operand", "image": operand}],
+            },
+        ]
+    content = "\n".join(map(json.dumps, blobs)).encode()
+    catalog = image(({"bin/opm": b"opm"}, {"configs/catalog.json": content}), labels={_CONFIGS: "/configs"}, config=_SERVE)
+    source.add_image(CATALOG, catalog, tag="v1")
+
+
+def _database(source: FakeRegistry) -> None:
+    content = databases.database(5)
+    for number in ("1.0.0", "2.0.0", "3.0.0"):
+        csv = databases.csv(f"foo.v{number[0]}", number)
+        pinned = {
+            f"quay.io/example/foo:{number}": _add(
+                source, "example/foo", {"manifests/foo.csv.yaml": csv, "manifests/crd.yaml": databases.CRD}
+            ),
+            f"quay.io/example/operand:{number}": _add(source, "example/operand", f"operand {number}".encode()),
+        }
+        for old, new in pinned.items():
+            content = databases.replaced(content, old, new)
+    config = {"Entrypoint": ["/bin/opm"], "Cmd": ["registry", "serve", "--database", "/database/index.db"]}
+    catalog = image(
+        ({"bin/opm": b"opm"}, {"database/index.db": content}), labels={_DATABASE: "/database/index.db"}, config=config
+    )
+    source.add_image(CATALOG, catalog, tag="db")
+
+
+@dataclass
+class Site:
+    """The disconnected side. `folder` is for what the commands need on disk."""
+
+    cluster: FakeCluster
+    mirror: FakeRegistry
+    archive: Path
+    folder: Path
+
+    def __post_init__(self) -> None:
+        for catalog in self.inventory.catalogs:
+            self.cluster.catalog_contents[catalog.image] = catalog.packages
+        self.cluster.ready_reads = self.cluster.mco_reads = self.cluster.pool_reads = 1
+        self.kubeconfig = self.cluster.kubeconfig(self.folder)
+        (self.folder / "ca.pem").write_text(NODE_CA)
+        (self.folder / "auth.json").write_text(json.dumps({"auths": {self.mirror.host: {"auth": "cmVhZGVyOnJlYWRz"}}}))
+
+    @property
+    def inventory(self) -> Inventory:
+        return Archive.open([self.archive]).inventory
+
+    @property
+    def catalog(self) -> str:
+        """The name of the CatalogSource."""
+        return "index"
+
+    @property
+    def trust(self) -> list[str | Path]:
+        """The options that give nodes a CA and a credential."""
+        return ["--ca", self.folder / "ca.pem", "--cluster-authfile", self.folder / "auth.json"]
+
+    def run(self, command: str, *more: str | Path, yes: bool = True) -> Result:
+        """Run a command that needs archive, mirror and cluster; its result is JSON."""
+        place = ["--registry", f"{self.mirror.host}/ocp", "--insecure", self.mirror.host, "--kubeconfig", self.kubeconfig]
+        agreed = ["--yes"] if yes else []
+        return run("hub-import", command, self.archive, *place, "--format", "json", *agreed, *more)
+
+    def ask(self, command: str, *more: str | Path) -> Result:
+        """Run a command that needs the cluster alone."""
+        return run("hub-import", command, "--kubeconfig", self.kubeconfig, "--format", "json", *more)
+
+    def state(self) -> Mapping[str, Any]:
+        """Return all that users can set of every object, but for pods, and what controllers write."""
+        left_out = {"Pod", "Event", "MachineConfig", "MachineConfigPool"}
+        found = {}
+        for key in self.cluster.store.all_keys():
+            if key.kind.kind not in left_out and not key.name.startswith("hub-import-record"):
+                body = self.cluster.store.get(key)
+                kept = ("name", "namespace", "labels", "annotations")
+                metadata = {name: value for name, value in body["metadata"].items() if name in kept}
+                content = {name: value for name, value in body.items() if name not in ("metadata", "status")}
+                found[f"{key.namespace}/{key}"] = {**content, "metadata": metadata}
+        return found
