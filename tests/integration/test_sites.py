@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
+import termios
+from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
+from tests.fakes.commands import BIN, run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import require
 from tests.fakes.sites import NODE_CA, Site, export_both
 
 pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
 RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20")
 DEFAULTS = [f"openshift-{name}-operators" for name in ("certified", "community", "redhat")]
 
@@ -385,3 +393,100 @@ def test_bad_kubeconfigs_and_tokens(site, tmp_path):
     long_name = here.run("apply", "--catalog-name", "a" * 64)
     assert long_name.status == 2
     assert "no name for a CatalogSource" in long_name.stderr
+
+
+def test_on_a_terminal_the_wait_is_a_table_of_what_is_waited_for(site):
+    here = site("4.18")
+    here.cluster.mco_reads = 2
+    terminal, side = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
+    place = ["--registry", f"{here.mirror.host}/ocp", "--insecure", here.mirror.host, "--kubeconfig", str(here.kubeconfig)]
+    command = [str(BIN / "hub-import"), "deploy", str(here.archive), *place]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(here.folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, close_fds=True, env=environment)
+    os.close(side)
+    seen, asked = "", False
+    while True:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not data:
+            break
+        seen += data.decode(errors="replace")
+        if not asked and "Change the cluster?" in seen:
+            os.write(terminal, b"y\n")
+            asked = True
+    assert process.wait(60) == 0, seen
+    os.close(terminal)
+    assert asked, "a person is asked before the first change"
+    for word in ("waiting for the cluster", "state", "since", "last seen", "next", "MachineConfigPool worker", "pod of index"):
+        assert word in seen, word
+    assert "takes a minute or two" in " ".join(seen.split()), "what happens next is said"
+    assert "\x1b[" in seen
+
+
+def manifests(folder: Path) -> list[dict]:
+    return [each for path in sorted(folder.glob("*.yaml")) for each in yaml.safe_load_all(path.read_text())]
+
+
+@pytest.mark.parametrize(("release", "kubernetes"), [("4.12", "1.25"), ("4.20", "1.33")])
+def test_the_objects_of_the_job_are_what_kubernetes_takes(site, release, kubernetes):
+    here = site(release)
+    target = ["--registry", f"{here.mirror.host}/ocp", "--openshift-release", release, "--rbac"]
+    rendered = run("hub-import", "render", here.archive, *target, "--serve-catalog", "--output", here.folder / "files")
+    assert rendered.status == 0, rendered.stderr
+    core = {"apps/v1", "v1", "batch/v1", "rbac.authorization.k8s.io/v1"}
+    documents = manifests(ROOT / "deploy")
+    ours = [each for each in manifests(here.folder / "files") if each["apiVersion"] in core]
+    assert {"Deployment", "Service", "ClusterRole", "Role"} <= {each["kind"] for each in ours}
+    for each in (*documents, *ours):
+        kubernetes_validate.validate(each, kubernetes, strict=True)
+    (job,) = [each for each in documents if each["kind"] == "Job"]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (container["securityContext"]["readOnlyRootFilesystem"], pod["securityContext"]["runAsNonRoot"]) == (True, True)
+    roles = {(each["kind"], each["metadata"].get("namespace")) for each in ours if each["kind"].endswith("Role")}
+    bound = {(each["roleRef"]["kind"], each["metadata"].get("namespace")) for each in documents if "roleRef" in each}
+    assert bound == roles, "every role that render writes is bound, and no other"
+    arguments = container["args"]
+    known = run("hub-import", arguments[0], "--help").stdout
+    assert all(each.partition("=")[0] in known for each in arguments if each.startswith("--"))
+
+
+def test_deploy_runs_in_a_pod_whose_root_is_read_only(site):
+    """As in the Job: the service account instead of a kubeconfig, nothing to write to but /tmp."""
+    here = site("4.18")
+    account = here.folder / "account"
+    account.mkdir()
+    cluster = yaml.safe_load(here.kubeconfig.read_text())["clusters"][0]["cluster"]
+    (account / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    (account / "token").write_text(here.cluster.token)
+    (account / "namespace").write_text("hub-airgap")
+    port = here.cluster.url.rpartition(":")[2]
+    script = f"""mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && cp -r {account} /run/secrets/kubernetes.io/serviceaccount
+    mkdir /run/bin && cp -r {here.archive} /run/archive && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 99
+    touch /here 2>/dev/null && exit 98
+    {BIN}/hub-import deploy /run/archive --registry {here.mirror.host}/ocp --insecure {here.mirror.host} --yes --progress plain
+    echo status $?; ls -A /tmp"""
+    environment = {
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": port,
+        "PATH": "/usr/bin:/bin:/usr/sbin",
+        "HOME": "/tmp",
+    }
+    command = ["unshare", "-rm", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    if "unshare failed" in done.stderr:
+        pytest.skip("no user namespaces here")
+    assert done.stdout.endswith("status 0\n"), done.stdout + done.stderr
+    assert here.ask("status").status == 0
+
+
+def test_the_container_file_starts_what_is_installed():
+    lines = [line for line in (ROOT / "Containerfile").read_text().splitlines() if line and not line.startswith("#")]
+    steps = [line.partition(" ") for line in lines if not line.startswith(" ")]
+    assert next(word for word, _, _ in steps) == "ARG"
+    assert ("USER", " ", "1001") in steps
+    (entry,) = [json.loads(rest) for word, _, rest in steps if word == "ENTRYPOINT"]
+    assert run(Path(entry[0]).name, "--version").status == 0
