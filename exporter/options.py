@@ -18,6 +18,7 @@ from common.reference import Reference
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
+    from common.target_profile import TargetProfile
     from exporter.building import BuildSettings
     from exporter.imageset import ImageSet
 
@@ -80,6 +81,10 @@ class SelectionOptions:
         str | None,
         typer.Option(metavar="4.N", help="The release that it is for: 4.3 gets the contents of bundles into SQLite."),
     ] = None
+    target: Annotated[
+        Path | None,
+        typer.Option("--target", metavar="FILE", help="What hub-import probe wrote: its release and platforms, its operators."),
+    ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
     signatures: Annotated[
         SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
@@ -132,18 +137,30 @@ class SelectionOptions:
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
+        from common import target_profile
+
+        target = target_profile.load(self.target) if self.target else None
+        release = self.openshift_release or (target.openshift_release if target else None)
         return ExportSettings(
             image_set=image_set,
             registry=registry.settings(),
             created=created_now(),
-            platforms=self._platforms,
+            platforms=self._platforms or (_platforms_of(target) if target and not self.platform else ()),
+            target=target,
             catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
-            release=parse_release(self.openshift_release) if self.openshift_release else None,
+            release=parse_release(release) if release else None,
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
+
+
+def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:
+    """Return the platforms that a target needs; all, for a mirror that takes no index without all of its platforms."""
+    if target.registry.sparse_indexes is False:
+        return ()
+    return tuple(Platform.parse(text) for text in target.platforms or ())
 
 
 def parse_release(text: str) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
 from exporter.rebuilding import CarriedCatalog, carry
 from exporter.settings import ExportSettings, SignaturePolicy
+from exporter.target import stranded
 
 _LOG = logger(__name__)
 _NO_BUNDLE_IMAGES = (4, 3)  # the last release that cannot look into bundle images
@@ -87,6 +88,7 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
     problems += [*contents.problems, *_sparse(images), *meeting(images), *_by_tag(images, settings)]
+    problems += _stranded(chosen, settings)
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
     ]
@@ -224,6 +226,12 @@ def _by_tag(images: Iterable[ResolvedImage], settings: ExportSettings) -> list[P
         for image in images
         if image.tree is not None and image.wanted.needed_by and image.wanted.reference.digest is None
     ]
+
+
+def _stranded(chosen: Iterable[Chosen], settings: ExportSettings) -> list[Problem]:
+    """Name the operators of the target's cluster that could not be updated from what is carried."""
+    operators = settings.target.operators if settings.target else None
+    return stranded([(item.opened.catalog, item.selection.catalog) for item in chosen], operators or ())
 
 
 def _additional(image_set: ImageSet, settings: ExportSettings) -> list[WantedImage]:

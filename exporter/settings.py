@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.settings import RegistrySettings
+from common.target_profile import TargetProfile
 from exporter.imageset import ImageSet
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ExportSettings:
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
     `images`: the sources that alone are carried;
     `release`: the OpenShift release that the catalogs are for; `catalog_format`: what catalogs become, None: what they are;
-    `parity`: redundancy beside each volume, as a part of its size.
+    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself.
     """
 
     image_set: ImageSet
@@ -58,3 +59,4 @@ class ExportSettings:
     images: frozenset[str] | None = None
     catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)
+    target: TargetProfile | None = None

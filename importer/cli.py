@@ -76,6 +76,25 @@ def repair(
 
 
 @command(app)
+def probe(
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    file: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where the profile goes, for hub-export create --target.")
+    ] = None,
+) -> ExitCode:
+    """Write down what the other side has to know: release, platforms, installed operators, what the mirror takes."""
+    from importer import listing, workflow
+
+    output.begin()
+    found = workflow.probe(mirror.settings(registry), cluster.settings(), file)
+    output.emit(found, lambda: listing.target_table(found, file))
+    return ExitCode.DONE
+
+
+@command(app)
 def push(
     archive: ArchiveOptions,
     mirror: MirrorOptions,

@@ -15,6 +15,7 @@ from common.archive.repair import Repaired, RepairStatus
 from common.archive.verification import VerifyResult
 from common.columns import columns, counted
 from common.files import size_text
+from common.target_profile import TargetProfile
 from importer.push_result import PushResult
 
 Document = dict[str, Any]
@@ -163,3 +164,24 @@ def _totals(inventory: Inventory) -> dict[str, int]:
         "bytes": sum(blob.size for blob in blobs),
         "volumes": len(inventory.volumes),
     }
+
+
+def target_table(profile: TargetProfile, file: Path | None) -> str:
+    """Return `probe` for people."""
+    registry = profile.registry
+    answers = {
+        "nested paths": registry.nested_paths,
+        "sparse indexes": registry.sparse_indexes,
+        "referrers": registry.referrers,
+    }
+    said = {None: "not known", True: "yes", False: "no"}
+    lines = [
+        f"release: {profile.openshift_release or 'no OpenShift'}",
+        f"platforms: {', '.join(profile.platforms) if profile.platforms else 'not known'}",
+        f"mirror {registry.address}: " + ", ".join(f"{what} {said[answer]}" for what, answer in answers.items()),
+    ]
+    rows = [("OPERATOR", "CHANNEL", "VERSION", "CATALOG", "NAMESPACE")]
+    rows += [(o.package, o.channel, o.version or o.csv, o.catalog, o.namespace) for o in profile.operators or ()]
+    lines += [columns(rows)] if profile.operators else ["operators: " + ("none" if profile.operators == () else "not known")]
+    lines += [f"not seen: {note}" for note in profile.notes]
+    return "\n".join([*lines, *([f"written: {file}"] if file else [])])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as asking
 from common.archive.reader import Archive
@@ -21,7 +22,9 @@ from common.errors import ArchiveDamagedError, ExitCode, HubError, UsageError, f
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
+from common.target_profile import TargetProfile
 from importer import applying, confirmation, mapping
+from importer import probe as probing
 from importer import push as pushing
 from importer import render as rendering
 from importer.applying import Applied, Tell, Voice
@@ -87,6 +90,14 @@ def receipt(
         _write(file.with_name(file.name + receipts.SIGNATURE_SUFFIX), signer.sign(content))
     _write(file, content)
     return made
+
+
+def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None) -> TargetProfile:
+    """Return what the other side has to know of this one, and write it into `file`. Raises ClusterError, UsageError."""
+    profile = probing.probe(settings, cluster)
+    if file is not None:
+        _write(file, target_profile.encode(profile))
+    return profile
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -48,6 +48,7 @@ class ProblemCode(_OpenEnum):
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
     IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
+    OPERATOR_STRANDED = "operator-stranded"  # the cluster has an operator that what is carried cannot update
     SPARSE_INDEX = "sparse-index"  # platforms left out; some registries refuse that
     REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
     SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none

@@ -152,6 +152,15 @@ class RegistryClient:
         """Return what refers to an image that is named by digest: signatures, attestations, other artifacts."""
         return self._read(subject, self._referrers.of)
 
+    def has_referrers_api(self, subject: Reference) -> bool:
+        """Say whether the registry of an image, which is there, lists what refers to it. Raises RegistryError."""
+        return self._referrers.has_api(subject)
+
+    def delete(self, reference: Reference) -> None:
+        """Delete a manifest, named by its digest. Raises RegistryError where the registry does not let us."""
+        self._hosts.check_allowed(reference)
+        self._exchange.ask(replace(_manifest_call("DELETE", reference), writes=True))
+
     def _put(self, reference: Reference, raw: bytes, media_type: str) -> str:
         """Write a manifest; return the subject that the registry says it has taken note of."""
         self._hosts.check_allowed(reference)

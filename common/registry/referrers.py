@@ -62,6 +62,11 @@ class Referrers:
             return ()
         return document.manifests if isinstance(document, Index) else ()
 
+    def has_api(self, subject: Reference) -> bool:
+        """Say whether the registry has the referrers API; `subject` is an image that it has. Raises RegistryError."""
+        self._asked(subject)
+        return subject.registry not in self._without_api
+
     def register(self, repository: Reference, document: Document) -> None:
         """Write a manifest that has a subject; list it under the fallback tag where the registry does not do that itself."""
         assert document.subject is not None

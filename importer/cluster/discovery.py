@@ -12,6 +12,7 @@ from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP
 from importer.cluster.release import Release
 from importer.cluster.serving import address
 
+_LONGEST = 80
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 
@@ -28,6 +29,12 @@ def discover_release(client: ClusterClient) -> Release | None:
             hint="Say which one it is with --openshift-release 4.N.",
         )
     return Release.parse(known[0])
+
+
+def running_version(client: ClusterClient) -> str | None:
+    """Return the whole version of OpenShift that runs, such as 4.18.7; None without OpenShift. Raises ClusterError."""
+    found = client.get(CLUSTER_VERSION, "version")
+    return _running(found.get("status") or {})[:_LONGEST] if found is not None else None
 
 
 def has_icsp(client: ClusterClient) -> bool:

@@ -55,6 +55,10 @@ INFRASTRUCTURE = Kind("config.openshift.io", "v1", "Infrastructure", "infrastruc
 PROXY = Kind("config.openshift.io", "v1", "Proxy", "proxies", namespaced=False)
 IMAGE_POLICY = Kind("config.openshift.io", "v1", "ClusterImagePolicy", "clusterimagepolicies", namespaced=False)
 IMAGE_REGISTRY = Kind("imageregistry.operator.openshift.io", "v1", "Config", "configs", namespaced=False)
+NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
+CLUSTER_SERVICE_VERSION = Kind(
+    "operators.coreos.com", "v1alpha1", "ClusterServiceVersion", "clusterserviceversions", namespaced=True
+)
 SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False

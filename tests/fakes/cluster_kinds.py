@@ -56,6 +56,7 @@ _CORE = (
     Served("", "v1", "Service", "services", namespaced=True, has_status=True, schema=None),
     Served("apps", "v1", "Deployment", "deployments", namespaced=True, has_status=True, schema=None),
     Served("batch", "v1", "Job", "jobs", namespaced=True, has_status=True, schema=None),
+    Served("", "v1", "Node", "nodes", namespaced=False, has_status=True, schema=None),
 )
 _OLM = Served(
     "packages.operators.coreos.com", "v1", "PackageManifest", "packagemanifests", namespaced=True, has_status=True, schema=None
@@ -71,6 +72,15 @@ _IMAGE_POLICY = Served(
 )
 _SUBSCRIPTION = Served(
     "operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True, has_status=True, schema=None
+)
+_CSV = Served(
+    "operators.coreos.com",
+    "v1alpha1",
+    "ClusterServiceVersion",
+    "clusterserviceversions",
+    namespaced=True,
+    has_status=True,
+    schema=None,
 )
 _KIND_SINCE: dict[str, Minor] = {
     "ImageDigestMirrorSet": (4, 13),
@@ -95,12 +105,13 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     """Return what an OpenShift release serves; None: a Kubernetes with OLM, where every field is known."""
     custom = [kind for kind in _from_crds() if _serves(kind.kind, release)]
     if release is None:
-        return (*_CORE, _OLM, _SUBSCRIPTION, *custom)
+        return (*_CORE, _OLM, _SUBSCRIPTION, _CSV, *custom)
     policies = [_IMAGE_POLICY] if _serves("ClusterImagePolicy", release) else []
     return (
         *_CORE,
         _OLM,
         _SUBSCRIPTION,
+        _CSV,
         _CLUSTER_VERSION,
         _INFRASTRUCTURE,
         *policies,

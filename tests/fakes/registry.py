@@ -70,6 +70,8 @@ class FakeRegistry:
         self.mounts, self.ranges, self.redirect, self.relative_locations = mounts, ranges, redirect, relative_locations
         self.sparse, self.referrers, self.max_body, self.chunk_min_length = sparse, referrers, max_body, chunk_min_length
         self.page = page
+        self.deletes = True
+        self.max_depth: int | None = None  # components of a repository's name
         self.passwords = {USER: PASSWORD}
         self.identity_tokens: set[str] = set()
         self.realm: str | None = None  # where tokens are; None: here

@@ -35,6 +35,8 @@ class RegistryHandler(Handler):
             self.answer(200, b"{}", {"Docker-Distribution-Api-Version": "registry/2.0", "Set-Cookie": "session=1; Path=/"})
         elif not match:
             self.refuse(404, "NAME_INVALID")
+        elif self.registry.max_depth and match[1].count("/") >= self.registry.max_depth:
+            self.refuse(400, "NAME_INVALID", "invalid repository name")
         else:
             method = {"blobs/uploads": "_upload", "tags": "_tags"}.get(match[2], f"_{match[2]}")
             with self.registry.lock:
@@ -113,6 +115,10 @@ class RegistryHandler(Handler):
         repository = self.registry.repositories.get(name)
         if repository is None:
             return ("refuse", 404, "NAME_UNKNOWN", "repository name not known to registry")
+        if self.command == "DELETE":
+            if not self.registry.deletes or repository.manifests.pop(wanted, None) is None:
+                return ("refuse", 405, "UNSUPPORTED", "the operation is unsupported")
+            return ("answer", 202, b"", {})
         digest = repository.tags.get(wanted, wanted)
         if digest not in repository.manifests:
             return ("refuse", 404, "MANIFEST_UNKNOWN", "manifest unknown")

@@ -1,0 +1,76 @@
+"""The target profile: what the disconnected side is, as far as it matters for what is carried there (ADR 0016).
+
+`hub-import probe` writes it, a security officer reads it, `hub-export create --target` goes by it. Null: it could not be told.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from common.errors import UsageError
+from common.serialization import UNDECODABLE, pretty_json
+
+MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
+MAX_SIZE = 4 * 1024 * 1024
+
+
+class InstalledOperator(msgspec.Struct, frozen=True, rename="camel"):
+    """An operator that a Subscription keeps up to date. `csv`: what is installed; `version` null: it says none."""
+
+    package: str
+    channel: str
+    csv: str
+    version: str | None
+    catalog: str
+    namespace: str
+
+
+class TargetRegistry(msgspec.Struct, frozen=True, rename="camel"):
+    """The mirror, and what it takes: repositories within repositories, indexes without all their platforms, referrers."""
+
+    address: str
+    nested_paths: bool | None
+    sparse_indexes: bool | None
+    referrers: bool | None
+
+
+class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
+    """One cluster and its mirror. `platforms` are those of its nodes; `operators` null: they could not be listed.
+
+    `notes`: what could not be seen, and why.
+    """
+
+    media_type: str
+    openshift_release: str | None
+    platforms: tuple[str, ...] | None
+    operators: tuple[InstalledOperator, ...] | None
+    registry: TargetRegistry
+    notes: tuple[str, ...] = ()
+
+
+def encode(profile: TargetProfile) -> bytes:
+    """Return the bytes of a profile."""
+    return pretty_json(profile)
+
+
+def load(path: Path) -> TargetProfile:
+    """Read a profile. Raises UsageError for a file that is none, or one of a later version."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="hub-import probe --output makes it.") from error
+    if len(raw) > MAX_SIZE:
+        raise UsageError(f"{path}: not a target profile: larger than {MAX_SIZE} bytes", hint="hub-import probe makes one.")
+    try:
+        profile = msgspec.json.decode(raw, type=TargetProfile)
+    except UNDECODABLE as error:
+        raise UsageError(f"{path}: not a target profile: {error}", hint="hub-import probe makes one.") from error
+    if profile.media_type != MEDIA_TYPE:
+        later = profile.media_type.startswith(MEDIA_TYPE.partition(".v1")[0])
+        what = "a target profile of another version" if later else "not a target profile"
+        hint = "Use a newer hub-airgap." if later else "hub-import probe makes one."
+        raise UsageError(f"{path}: {what}: {profile.media_type[:80]!r}", hint=hint)
+    return profile
