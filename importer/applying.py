@@ -67,38 +67,74 @@ class Voice:
     display: Display
 
 
-def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice, lacking: Lacking) -> Applied:
+def foresee(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice) -> Applied:
+    """Look at everything that speaks against an import, and ask for agreement, before anything is pushed. Changes nothing.
+
+    Raises ClusterError for what would make it fail, HubError without agreement, UsageError.
+    """
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        planned = _foreseen(client, _plan(client, archive, images, settings, cluster))
+    if not cluster.dry_run:
+        _require(planned, voice)
+    return planned
+
+
+def apply(
+    archive: Archive,
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+    voice: Voice,
+    lacking: Lacking | None = None,
+) -> Applied:
     """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries.
 
-    Everything is looked at before the first change; nothing changes unless `voice.agree` returns True. Repeatable: a second
-    time changes nothing. Raises ClusterError, also when the cluster is not healthy in time; RegistryError when the mirror lacks
-    images, UsageError.
+    Everything is looked at before the first change; nothing changes unless `voice.agree` returns True. `lacking` None: what was
+    just pushed is there, and agreed to. Repeatable: a second time changes nothing. Raises ClusterError, also when the cluster
+    is not healthy in time; RegistryError when the mirror lacks images, UsageError.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
     with connect(cluster.kubeconfig, cluster.context) as client:
         job = _plan(client, archive, images, settings, cluster)
-        findings = list(preflight.permissions(client, job.intent))
-        _refuse(findings)  # without them, nothing more can be found out
-        findings += [*preflight.circumstances(client, job.intent), *_in_place(images, lacking)]
-        would = job.change(dry_run=True, tell=_silently)
-        findings += preflight.rollout(client, job.intent, frozenset(change.kind for change in would.changed))
-        planned = Applied(would, job.built.problems, done=False, findings=tuple(findings))
+        planned = _foreseen(client, job)
+        if lacking is not None:
+            planned = replace(planned, findings=(*planned.findings, *_in_place(images, lacking)))
         if cluster.dry_run:
             return planned
-        _refuse(findings)
-        if would.changed and not voice.agree(planned):
-            raise HubError("the cluster was not changed: not agreed")
+        _require(planned, voice if lacking is not None else replace(voice, agree=lambda _planned: True))
         result = job.change(dry_run=False, tell=voice.tell)
         expectation.keep(job.recorder, job.expected)
-        wait_healthy(
-            client,
-            job.expected,
-            release=job.intent.release,
-            timeout_s=cluster.timeout_s,
-            display=voice.display,
-            diagnose=lambda: diagnose(gather(client, namespace_for(job.intent.release), job.expected, job.intent.release)),
-        )
-    return Applied(result, job.built.problems, done=True, findings=tuple(findings))
+        _wait(client, job, cluster, voice)
+    return Applied(result, job.built.problems, done=True, findings=planned.findings)
+
+
+def _foreseen(client: ClusterClient, job: _Job) -> Applied:
+    """Return what would change, and what was found on the way. Raises ClusterError, at once for missing permissions."""
+    findings = list(preflight.permissions(client, job.intent))
+    _refuse(findings)  # without them, nothing more can be found out
+    findings += preflight.circumstances(client, job.intent)
+    would = job.change(dry_run=True, tell=_silently)
+    findings += preflight.rollout(client, job.intent, frozenset(change.kind for change in would.changed))
+    return Applied(would, job.built.problems, done=False, findings=tuple(findings))
+
+
+def _require(planned: Applied, voice: Voice) -> None:
+    """Raise what speaks against changing the cluster, the person included."""
+    _refuse(planned.findings)
+    if planned.result.changed and not voice.agree(planned):
+        raise HubError("the cluster was not changed: not agreed")
+
+
+def _wait(client: ClusterClient, job: _Job, cluster: ClusterSettings, voice: Voice) -> None:
+    release = job.intent.release
+    wait_healthy(
+        client,
+        job.expected,
+        release=release,
+        timeout_s=cluster.timeout_s,
+        display=voice.display,
+        diagnose=lambda: diagnose(gather(client, namespace_for(release), job.expected, release)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,10 +180,10 @@ def apply(
     """Configure the cluster: trust, default sources off, mirror rules, catalog sources; wait until OLM lists the operators."""
     from importer import cluster_listing, workflow
 
-    output.begin()
+    progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    applied = workflow.apply(archive.open(), settings, told, cluster.voice(output, _tell))
+    applied = workflow.apply(archive.open(), settings, told, progress, voice=cluster.voice(output, _tell))
     output.emit(cluster_listing.apply_document(applied), lambda: cluster_listing.apply_table(applied))
     return workflow.strictly([applied.exit_code], settings)
 

@@ -54,15 +54,23 @@ def take(
     return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
 
 
-def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int) -> list[str]:
+def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
     """Return the names of the images that the mirror does not have; those that were never whole do not count.
 
     Raises RegistryError.
     """
     complete = [image for image in images if image.record.complete]
+
+    def has(image: MappedImage) -> bool:
+        found = client.head(image.pinned) is not None
+        progress.advance(1)
+        return found
+
+    progress.begin(f"asking the mirror for {counted(len(complete), 'image')}", len(complete), "images")
     with workers(jobs, "in-place") as pool:
-        there = pool.map(lambda image: client.head(image.pinned) is not None, complete)
-        return [image.name for image, found in zip(complete, there, strict=True) if not found]
+        missing = [image.name for image, found in zip(complete, pool.map(has, complete), strict=True) if not found]
+    progress.end()
+    return missing
 
 
 def _tagged(image: MappedImage, client: RegistryClient) -> bool:

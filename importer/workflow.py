@@ -132,13 +132,13 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [directory / name for name in files]
 
 
-def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice) -> Applied:
+def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, progress: Progress, *, voice: Voice) -> Applied:
     """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries; see `applying.py`."""
 
     def lacking(images: Sequence[MappedImage]) -> Sequence[str]:
-        with RegistryClient(settings.registry) as client:
+        with RegistryClient(settings.registry, notify=progress.waiting) as client:
             client.ping(settings.mirror.host)
-            return confirmation.lacking(images, client, jobs=settings.jobs)
+            return confirmation.lacking(images, client, jobs=settings.jobs, progress=progress)
 
     return applying.apply(archive, settings, cluster, voice, lacking)
 
@@ -175,9 +175,10 @@ def deploy(
     voice: Voice,
     following: Following = nothing_follows,
 ) -> tuple[PushResult | None, Applied | None]:
-    """Verify, push, apply, wait. The cluster is not touched unless every byte that it will need is in the mirror.
+    """Verify, look at the cluster, push, apply, wait. Whatever speaks against it is told, and agreed to, before the first byte.
 
-    In a dry run nothing is pushed either, and the result is what would become of the cluster.
+    The cluster is not touched unless every byte that it will need is in the mirror. In a dry run nothing is pushed either, and
+    the result is what would become of the cluster.
 
     The bytes are verified while they are pushed, each once; before that the archive's structure and completeness are.
     Raises ArchiveDamagedError, and what push and apply raise.
@@ -188,17 +189,13 @@ def deploy(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
+    foreseen = applying.foresee(archive, settings, cluster, voice)
     if cluster.dry_run:
-        return None, applying.apply(archive, settings, cluster, voice, _all_in_place)
+        return None, foreseen
     pushed = push(archive, settings, progress, following)
     if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
         return pushed, None
-    return pushed, applying.apply(archive, settings, cluster, voice, _all_in_place)
-
-
-def _all_in_place(_images: Sequence[MappedImage]) -> Sequence[str]:
-    """Say that the mirror lacks nothing: it was filled just now, or will be."""
-    return ()
+    return pushed, applying.apply(archive, settings, cluster, voice)
 
 
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:

@@ -20,6 +20,8 @@ from importer.cluster.kinds import (
     DEPLOYMENT,
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
+    MARKETPLACE,
+    NAMESPACE,
     OPERATOR_HUB,
     SERVICE,
     kind_of,
@@ -73,6 +75,7 @@ def apply(
     _trust(writer, chosen, registries)
     _default_sources_off(writer, chosen)
     _mirror_rules(writer, chosen, release)
+    _namespace(writer, release)
     for resource in chosen.of(DEPLOYMENT.name, SERVICE.name):
         writer.own(resource)
     for resource in chosen.of(CATALOG_SOURCE.name):
@@ -153,6 +156,20 @@ def _cluster_catalogs(writer: Writer, chosen: _Chosen) -> None:
 def _if_there(fields: Mapping[str, Any]) -> Wish:
     """Return the wish to change an object, but not to make it."""
     return lambda live: None if live is None else fields
+
+
+def _namespace(writer: Writer, release: Release | None) -> None:
+    """Make the namespace of catalogs where the marketplace, which brings it along, was left out of the cluster.
+
+    It is not recorded: `undo` would take with it what others have put there since.
+    """
+    if release is None or not release.has_capabilities or writer.client.get(NAMESPACE, MARKETPLACE) is not None:
+        return
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    unrecorded = Writer(writer.client, server_side=False, dry_run=writer.dry_run, tell=writer.tell)
+    unrecorded.shared(NAMESPACE, MARKETPLACE, "", lambda live: {"metadata": {"labels": labels}} if live is None else None)
+    writer.changes += unrecorded.changes
+    writer.unmade.add(MARKETPLACE)
 
 
 def _without_image(writer: Writer, resource: Resource) -> None:

@@ -23,7 +23,8 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     """
     around = list(cluster_symptoms.findings(evidence))
     ours = [source for source in evidence.sources if source.is_ours]
-    pods = [finding for source in ours for finding in pod_findings(source, evidence)]
+    theirs = [source for source in evidence.sources if not source.is_ours and not source.is_default]
+    pods = [finding for source in (*ours, *theirs) for finding in pod_findings(source, evidence)]
     explained = {finding.subject for finding in (*around, *pods)}
     unknown = [finding for source in ours for finding in _unknown(source) if finding.subject not in explained]
     return [*around, *dict.fromkeys(pods), *unknown]

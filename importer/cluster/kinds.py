@@ -35,6 +35,7 @@ class Kind:
 
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True)
 SECRET = Kind("", "v1", "Secret", "secrets", namespaced=True)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 POD = Kind("", "v1", "Pod", "pods", namespaced=True)
 EVENT = Kind("", "v1", "Event", "events", namespaced=True)
 SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
@@ -65,6 +66,7 @@ MACHINE_CONFIG_POOL = Kind(
 )
 
 _WRITTEN = (
+    NAMESPACE,
     CONFIG_MAP,
     SECRET,
     SERVICE,

@@ -27,6 +27,7 @@ from importer.cluster.kinds import (
     MACHINE_CONFIG,
     MACHINE_CONFIG_POOL,
     MARKETPLACE,
+    NAMESPACE,
     OLM_NAMESPACE,
     OPERATOR_HUB,
     PACKAGE_MANIFEST,
@@ -84,6 +85,7 @@ def needed(release: Release | None) -> list[Permission]:
         everywhere += [(OPERATOR_HUB, ("get", "patch")), (IMAGE_CONFIG, ("get", "patch")), *((kind, _OWN) for kind in rules)]
         everywhere += [(MACHINE_CONFIG_POOL, ("list",)), (MACHINE_CONFIG, ("get",))]
         everywhere += [(INFRASTRUCTURE, ("get",)), (PROXY, ("get",))]
+        everywhere += [(NAMESPACE, ("get",))] if release.has_capabilities else []
         everywhere += [(CLUSTER_CATALOG, _OWN)] if release.has_cluster_catalog else []
         everywhere += [(IMAGE_POLICY, ("list",))] if release.has_image_policies else []
         everywhere += [] if release.trusts_without_registry else [(IMAGE_REGISTRY, ("get", "patch"))]
@@ -97,6 +99,7 @@ def helpful(release: Release | None) -> list[Permission]:
     found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], place)]
     found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",))])]
     if release is not None:
+        found += _each([(NAMESPACE, ("create",))])
         found += [*_each([(POD, ("list",))], OLM_NAMESPACE), Permission(POD, "get", OLM_NAMESPACE, LOG)]
     return found
 

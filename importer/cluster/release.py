@@ -86,6 +86,11 @@ class Release:
         return self >= Release(4, 20)
 
     @property
+    def has_capabilities(self) -> bool:
+        """Whether parts of it, such as the marketplace, can be left out of a cluster."""
+        return self >= Release(4, 11)
+
+    @property
     def rule_kinds(self) -> tuple[Kind, ...]:
         """The kinds of mirror rules that it serves."""
         return (ICSP, IDMS, ITMS) if self >= Release(4, 13) else (ICSP,)

@@ -70,10 +70,14 @@ class Writer:
         self.tell = tell
         self.changes: list[Change] = []
         self._server_side = server_side
+        self.unmade: set[str] = set()  # namespaces that a dry run only would have made: the server cannot try what is in them
 
     def own(self, resource: Resource) -> None:
         """Write an object of ours. Raises ClusterError when somebody else owns a field that we would change."""
         kind = kind_of(resource.api_version, resource.kind)
+        if self.dry_run and resource.namespace in self.unmade:
+            self._record(kind, resource.name, resource.namespace, None, dict(resource.body))
+            return
         if not self._server_side:
             self.shared(kind, resource.name, resource.namespace, lambda _live: resource.body)
             return

@@ -168,7 +168,8 @@ def asked_of(cluster: FakeCluster) -> set[tuple[str, str, str]]:
         if rest[:1] == ["namespaces"] and len(rest) > 2:
             rest = rest[2:]
         verb = VERBS[request.method]
-        found.add((group, rest[0], "list" if verb == "get" and len(rest) == 1 else verb))
+        resource = "/".join([rest[0], *rest[2:3]])
+        found.add((group, resource, "list" if verb == "get" and len(rest) == 1 else verb))
     return found
 
 
@@ -194,6 +195,7 @@ def test_the_cluster_role_covers_all_that_is_asked_for(made, tmp_path, release):
         config = to(cluster, tmp_path, host)
         ended = run("hub-import", "deploy", archive, *config, "--yes", "--cluster-authfile", tmp_path / "auth.json")
         assert ended.status in (0, 3), ended.stderr
+        assert run("hub-import", "doctor", "--kubeconfig", cluster.kubeconfig(tmp_path)).status in (0, 6)
         undone = run("hub-import", "undo", "--kubeconfig", cluster.kubeconfig(tmp_path), "--yes")
         assert undone.status == 0, undone.stderr
         assert asked_of(cluster) - allowed == set()

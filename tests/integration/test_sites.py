@@ -118,6 +118,17 @@ def test_deploy_again_and_undo(site, release):
     assert before.keys() >= after.keys(), "what was made is gone; defaults are the marketplace's to bring back"
 
 
+def test_nothing_is_pushed_before_it_is_known_that_the_cluster_can_take_it(site):
+    here = site("4.18")
+    here.cluster.forbidden.add(("patch", "operatorhubs"))
+    assert here.run("deploy").status == 6
+    here.cluster.forbidden.clear()
+    refused = here.run("deploy", yes=False)
+    assert refused.status == 2
+    assert "--yes" in refused.stderr
+    assert here.mirror.repositories == {}
+
+
 def test_plain_kubernetes(site):
     here = site(None)
     done = here.run("deploy")
@@ -345,12 +356,17 @@ def test_a_cluster_without_the_marketplace(site):
     """The capability can be left out: then there is no OperatorHub, and there are no default sources."""
     here = site("4.15")
     here.cluster.kinds = tuple(kind for kind in here.cluster.kinds if kind.kind != "OperatorHub")
-    for name in here.cluster.names("CatalogSource"):
-        here.cluster.store.delete(here.cluster._key(here.cluster.get("CatalogSource", name, MARKETPLACE)))
+    for kind, place in (("CatalogSource", MARKETPLACE), ("Namespace", "")):
+        for name in here.cluster.names(kind):
+            if kind == "CatalogSource" or name == MARKETPLACE:
+                here.cluster.store.delete(here.cluster._key(here.cluster.get(kind, name, place)))
     done = here.run("deploy")
     assert done.status == 0, done.stderr
     hub = [change for change in done.json["apply"]["changes"] if change["kind"] == "OperatorHub"]
     assert [(change["action"], change["detail"]) for change in hub] == [("unchanged", "the cluster has none")]
+    assert MARKETPLACE in here.cluster.names("Namespace")
+    assert here.ask("undo", "--yes").status == 0
+    assert MARKETPLACE in here.cluster.names("Namespace"), "others may have put something there"
 
 
 @pytest.mark.parametrize(("release", "writes"), [("4.18", 1), ("4.18", 6), ("4.18", 11), ("4.12", 3)])
