@@ -41,16 +41,16 @@ def lines(server, since=0):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A source registry, an archive made without disturbance, and how long that took."""
+    """A source registry, an archive made without disturbance, and how many bytes of the registry's log that took."""
     home = tmp_path_factory.mktemp("kill")
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000)
     with docker_registry(home, name="source") as source:
         content.seed(f"http://{source.host}")
         (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
-        began = time.monotonic()
+        began = source.log.stat().st_size
         done = run("hub-export", *create(home, home / "whole"), env=EPOCH)
         assert done.status == 0, done.stderr
-        yield home, source, time.monotonic() - began
+        yield home, source, source.log.stat().st_size - began
 
 
 def create(home, output):
@@ -60,13 +60,19 @@ def create(home, output):
     ]
 
 
-def killed(command, after_s):
-    """Run a command and kill it, unless it was quicker."""
+def killed(command, log, growth, after_s):
+    """Run a command and kill it once a registry's log has grown by so many bytes, a moment later; unless it was done before.
+
+    What it has asked for says how far it is, however slow or quick the machine is just now.
+    """
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
+    before = log.stat().st_size
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    while process.poll() is None and log.stat().st_size < before + growth:
+        time.sleep(0.003)
     time.sleep(after_s)
     process.send_signal(signal.SIGKILL)
-    return process.wait()
+    return process.wait(), log.stat().st_size - before
 
 
 def complete(output):
@@ -89,13 +95,15 @@ def complete(output):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path, seed):
-    home, source, needed_s = world
+    home, source, logged = world
     chance = random.Random(seed)
     output = tmp_path / "out"
-    kills = 0
+    kills, left = 0, logged
     while kills < KILLS:
         before, had = len(lines(source)), complete(output)
-        status = killed([str(BIN / "hub-export"), *create(home, output)], chance.uniform(0.2, 1.0) * needed_s)
+        command = [str(BIN / "hub-export"), *create(home, output)]
+        status, grown = killed(command, source.log, chance.uniform(0.05, 1.0) * left, chance.uniform(0, 0.1))
+        left = max(left - grown, logged // 10)
         fetched = {path.rpartition("/")[2] for method, path, _ in lines(source, before) if "/blobs/" in path}
         assert not fetched & had, "what was whole was fetched again"
         kills += status == -signal.SIGKILL
@@ -104,6 +112,7 @@ def test_create_killed_again_and_again_ends_in_the_same_archive(world, tmp_path,
             assert (refused.status, "holds a finished archive" in refused.stderr) == (2, True)
             assert same(home / "whole", output)
             shutil.rmtree(output)
+            left = logged
     before, had = len(lines(source)), complete(output)
     done = run("hub-export", *create(home, output), env=EPOCH)
     assert done.status == 0, done.stderr
@@ -120,15 +129,16 @@ def same(one, other):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_push_killed_again_and_again_ends_in_a_complete_registry(world, tmp_path, seed):
-    home, _, needed_s = world
+    home, _, logged = world
     chance = random.Random(seed)
     with docker_registry(tmp_path) as mirror:
         push = ["push", str(home / "whole"), "--registry", mirror.host, "--insecure", mirror.host, "--format", "json"]
-        kills, longest_s = 0, 0.8 * needed_s
+        kills, longest = 0, logged  # to begin with: a push asks for about as much as the export
         while kills < KILLS:
-            status = killed([str(BIN / "hub-import"), *push], chance.uniform(0.2, 1.0) * longest_s)
+            growth, moment_s = chance.uniform(0.05, 1.0) * longest, chance.uniform(0, 0.1)
+            status, _ = killed([str(BIN / "hub-import"), *push], mirror.log, growth, moment_s)
             kills += status == -signal.SIGKILL
-            longest_s *= 1.0 if status == -signal.SIGKILL else 0.6  # what is there already takes no time any more
+            longest *= 1.0 if status == -signal.SIGKILL else 0.6  # what is there already is not sent any more
         done = run("hub-import", *push)
         assert done.status == 0, done.stderr
         assert done.json["ok"] is True
