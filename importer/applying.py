@@ -17,9 +17,9 @@ from importer.cluster.client import ClusterClient, connect
 from importer.cluster.credential import pull_credential
 from importer.cluster.discovery import discover_release, has_icsp, served_by_us
 from importer.cluster.doctor import diagnose
-from importer.cluster.evidence import gather
 from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.gathering import gather
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.preflight import Intent
 from importer.cluster.record import Recorder, record_namespace
@@ -32,7 +32,7 @@ from importer.mapping import MappedImage
 from importer.settings import ClusterSettings, ImportSettings
 
 Tell = Callable[[str], None]
-# Given the names of images, returns those that the mirror does not have.
+# Given images, returns the names of those that the mirror does not have.
 Lacking = Callable[[Sequence[MappedImage]], Sequence[str]]
 _SHOWN = 5
 
@@ -76,6 +76,7 @@ def foresee(archive: Archive, settings: ImportSettings, cluster: ClusterSettings
     with connect(cluster.kubeconfig, cluster.context) as client:
         planned = _foreseen(client, _plan(client, archive, images, settings, cluster))
     if not cluster.dry_run:
+        _warn(planned, voice.tell)
         _require(planned, voice)
     return planned
 
@@ -101,6 +102,8 @@ def apply(
             planned = replace(planned, findings=(*planned.findings, *_in_place(images, lacking)))
         if cluster.dry_run:
             return planned
+        if lacking is not None:
+            _warn(planned, voice.tell)
         _require(planned, voice if lacking is not None else replace(voice, agree=lambda _planned: True))
         result = job.change(dry_run=False, tell=voice.tell)
         expectation.keep(job.recorder, job.expected)
@@ -116,6 +119,13 @@ def _foreseen(client: ClusterClient, job: _Job) -> Applied:
     would = job.change(dry_run=True, tell=_silently)
     findings += preflight.rollout(client, job.intent, frozenset(change.kind for change in would.changed))
     return Applied(would, job.built.problems, done=False, findings=tuple(findings))
+
+
+def _warn(planned: Applied, tell: Tell) -> None:
+    """Tell what a person should know beforehand."""
+    for finding in planned.findings:
+        if finding.severity is Severity.WARNING:
+            tell(f"warning: {finding.told}")
 
 
 def _require(planned: Applied, voice: Voice) -> None:

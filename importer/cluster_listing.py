@@ -50,9 +50,13 @@ def apply_table(applied: Applied) -> str:
 
 def planned_table(would: Applied) -> str:
     """Return what `apply` would do, for people: what was found before, each object, and how it would differ."""
+    return "\n".join([*findings_lines(would.findings), question_table(would)])
+
+
+def question_table(would: Applied) -> str:
+    """Return what a person is asked to agree to: each object, and how it would differ."""
     diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if change.diff]
-    parts = [*findings_lines(would.findings), *problem_lines(would.problems), changes_table(would.result), *diffs]
-    return "\n".join(parts)
+    return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
 
 
 def _shortened(diff: Sequence[str]) -> list[str]:

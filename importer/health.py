@@ -16,9 +16,10 @@ from importer.cluster.client import Body, ClusterClient, connect
 from importer.cluster.credential import pull_credential
 from importer.cluster.discovery import discover_release
 from importer.cluster.doctor import diagnose
-from importer.cluster.evidence import Evidence, gather
+from importer.cluster.evidence import Evidence
 from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.gathering import gather
 from importer.cluster.pool_looks import is_rolled_out
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.remedies import Means
@@ -38,9 +39,12 @@ class Health:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing keeps operators from the cluster, and nothing is under way."""
+        """Whether nothing keeps operators from the cluster, and nothing is under way; what was mended is taken as well."""
         left = [finding for finding in self.findings if finding not in self.mended]
-        return not any(finding.severity is Severity.ERROR for finding in left) and not self.absent and not self.rolling
+        wrong = any(finding.severity is Severity.ERROR for finding in left)
+        cured = {finding.subject for finding in self.mended}
+        served = all(source.lists_all or f"CatalogSource {source.name}" in cured for source in self.evidence.sources)
+        return served and not (wrong or self.absent or self.rolling)
 
     @property
     def absent(self) -> list[ExpectedCatalog]:

@@ -178,7 +178,7 @@ class ClusterOptions:
         """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
         from importer import cluster_listing
 
-        return self.yes or _confirmed(cluster_listing.planned_table(would))
+        return self.yes or _confirmed(cluster_listing.question_table(would))
 
     def agree_to_mend(self, fixable: Sequence[Finding]) -> bool:
         """Ask whether what was found may be mended. Raises UsageError where nobody can answer."""

@@ -199,7 +199,7 @@ _ASK = "Look at the evidence; `oc describe` and the log of the component that sa
 
 
 def _unpacking(evidence: Evidence) -> Iterator[Finding]:
-    failed = [job for job in evidence.jobs if condition(job, "Failed").get("status") == "True" and _is_unpack(job)]
+    failed = [job for job in evidence.jobs if is_failed_unpack(job)]
     said = [text for namespace, name, text in _with_condition(evidence, "BundleUnpackFailed")]
     if failed or said:
         jobs = [f"Job {job['metadata']['name']}: {condition(job, 'Failed').get('reason')}" for job in failed]
@@ -213,8 +213,10 @@ def _unpacking(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _is_unpack(job: Body) -> bool:
-    """Say whether a job unpacks a bundle: newer releases label it, older ones name it by a hash alone."""
+def is_failed_unpack(job: Body) -> bool:
+    """Say whether a job that unpacks a bundle has failed: newer releases label such jobs, older ones name them by a hash."""
+    if condition(job, "Failed").get("status") != "True":
+        return False
     labels = job["metadata"].get("labels") or {}
     name = job["metadata"]["name"]
     return "operatorframework.io/bundle-unpack-ref" in labels or re.fullmatch(r"[0-9a-f]{10,64}", name) is not None

@@ -6,10 +6,11 @@ The table of symptoms is docs/facts/openshift.md §6; `pod_symptoms.py` and `clu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from importer.cluster import cluster_symptoms
-from importer.cluster.evidence import Evidence, SourceEvidence
-from importer.cluster.finding import UNKNOWN, Finding
+from importer.cluster.evidence import Evidence, PodEvidence, SourceEvidence
+from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.pod_symptoms import pod_findings
 
 _LOG_SHOWN = 5
@@ -24,17 +25,35 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     around = list(cluster_symptoms.findings(evidence))
     ours = [source for source in evidence.sources if source.is_ours]
     theirs = [source for source in evidence.sources if not source.is_ours and not source.is_default]
-    pods = [finding for source in (*ours, *theirs) for finding in pod_findings(source, evidence)]
+    pods = [finding for source in ours for finding in pod_findings(source, evidence)]
+    pods += [replace(finding, fixable=False) for source in theirs for finding in pod_findings(source, evidence)]
     explained = {finding.subject for finding in (*around, *pods)}
-    unknown = [finding for source in ours for finding in _unknown(source) if finding.subject not in explained]
-    return [*around, *dict.fromkeys(pods), *unknown]
+    others = [finding for source in ours for finding in _unexplained(source) if finding.subject not in explained]
+    return [*around, *dict.fromkeys(pods), *others]
 
 
-def _unknown(source: SourceEvidence) -> Iterator[Finding]:
+def _unexplained(source: SourceEvidence) -> Iterator[Finding]:
     unready = [pod for pod in source.pods if not pod.ready]
-    listed = source.packages is None or source.packages.ok
-    if source.state == "READY" and not unready and listed:
+    if source.state == "READY" and not unready and source.lists_all:
         return
+    if unready and all(pod.is_starting for pod in unready):
+        yield _starting(source, unready)
+    else:
+        yield _unknown(source, unready)
+
+
+def _starting(source: SourceEvidence, pods: list[PodEvidence]) -> Finding:
+    return Finding(
+        "catalog-starting",
+        f"CatalogSource {source.name}",
+        "its pod is being made, and nothing speaks against it so far",
+        tuple(f"pod {pod.name}: {'; '.join(pod.states)}, made at {pod.created}" for pod in pods),
+        "Wait some minutes; if it still says so then, oc describe pod tells more.",
+        severity=Severity.WARNING,
+    )
+
+
+def _unknown(source: SourceEvidence, unready: list[PodEvidence]) -> Finding:
     said = str((source.body.get("status") or {}).get("message") or "")
     shown = [f"state: {source.state}", *([said] if said else [])]
     for pod in unready:
@@ -42,7 +61,7 @@ def _unknown(source: SourceEvidence) -> Iterator[Finding]:
         shown += [f"pod {pod.name}: {'; '.join(pod.states)}", *pod.events[:_LOG_SHOWN], *log]
     if not source.pods:
         shown.append("there is no pod")
-    if source.packages is not None and not listed:
+    if source.packages is not None and not source.packages.ok:
         shown.append(f"packages: {source.packages.told}")
     cause = "does not serve what it should, for a reason that this program does not know"
-    yield Finding(UNKNOWN, f"CatalogSource {source.name}", cause, tuple(shown), _ASK)
+    return Finding(UNKNOWN, f"CatalogSource {source.name}", cause, tuple(shown), _ASK)

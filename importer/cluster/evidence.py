@@ -1,42 +1,19 @@
-"""What a cluster shows of itself, gathered once for a diagnosis. Reads only; what may not be read is named and left out."""
+"""What a cluster shows of itself at one moment, as a diagnosis needs it; `gathering.py` reads it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from common.errors import ClusterError
-from importer.cluster import looks
-from importer.cluster.client import Body, ClusterClient
+from importer.cluster.client import Body
 from importer.cluster.expectation import ExpectedCatalog
-from importer.cluster.kinds import (
-    CATALOG_SOURCE,
-    CLUSTER_CATALOG,
-    CONFIG_MAP,
-    CONFIG_NAMESPACE,
-    EVENT,
-    ICSP,
-    IDMS,
-    IMAGE_CONFIG,
-    IMAGE_REGISTRY,
-    JOB,
-    MACHINE_CONFIG_POOL,
-    OLM_NAMESPACE,
-    POD,
-    SUBSCRIPTION,
-    Kind,
-)
-from importer.cluster.looks import Look, condition, status_of
-from importer.cluster.pool_looks import rules_lacking
-from importer.cluster.refusals import UnavailableError
+from importer.cluster.looks import Look, status_of
 from importer.cluster.registries_conf import Pair
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS
 
 MANAGED_BY = "operatorframework.io/managed-by"
-_LOG_LINES = 30
-_EVENTS = 20
-_LONGEST = 400
+_STARTING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +29,12 @@ class PodEvidence:
     memory_limit: str
     events: tuple[str, ...]
     log: str
+    created: str
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether its containers are being made for the first time, and nothing was said against it."""
+        return self.reasons <= _STARTING and bool(self.reasons) and not self.events
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +78,11 @@ class SourceEvidence:
         return str((status_of(self.body).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
 
     @property
+    def lists_all(self) -> bool:
+        """Whether OLM lists from it what it should, as far as that is known."""
+        return self.packages is None or self.packages.ok
+
+    @property
     def image(self) -> str:
         """The image that it serves; empty when that is not known."""
         expected = self.expected.image if self.expected else ""
@@ -117,168 +105,3 @@ class Evidence:
     package_log: str
     rule_kinds: frozenset[str]
     unseen: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Reads, and remembers what it may not."""
-
-    client: ClusterClient
-    unseen: list[str] = field(default_factory=list)
-
-    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
-        try:
-            return self.client.list(kind, namespace, labels) or []
-        except UnavailableError:
-            raise
-        except ClusterError as error:
-            self._miss(error)
-            return []
-
-    def get(self, kind: Kind, name: str, namespace: str = "") -> Body:
-        try:
-            return self.client.get(kind, name, namespace) or {}
-        except UnavailableError:
-            raise
-        except ClusterError as error:
-            self._miss(error)
-            return {}
-
-    def log(self, pod: str, namespace: str, container: str) -> str:
-        try:
-            return self.client.log(pod, namespace, container, lines=_LOG_LINES)
-        except ClusterError as error:
-            self._miss(error)
-            return ""
-
-    def _miss(self, error: ClusterError) -> None:
-        if error.message not in self.unseen:
-            self.unseen.append(error.message)
-
-
-def gather(client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None) -> Evidence:
-    """Look at everything that a diagnosis needs. `namespace`: where catalogs are.
-
-    Raises UnavailableError when the API server is away.
-    """
-    reader = _Reader(client)
-    expected = {each.name: each for each in expectations}
-    events = _events(reader.list(EVENT, namespace))
-    pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
-    rules = {rule for each in expectations for rule in each.rules}
-    return Evidence(
-        release=release,
-        sources=tuple(
-            _source(reader, body, expected.get(str(body["metadata"]["name"])), events)
-            for body in reader.list(CATALOG_SOURCE, namespace)
-        ),
-        pools=tuple(pools),
-        lacking={each["metadata"]["name"]: _lacking(reader, each, rules) for each in pools},
-        ca_keys=_ca_keys(reader) if release is not None else frozenset(),
-        registry_state=_registry_state(reader, release),
-        subscriptions=tuple(reader.list(SUBSCRIPTION)),
-        jobs=tuple(reader.list(JOB, namespace)),
-        cluster_catalogs=tuple(reader.list(CLUSTER_CATALOG)) if release and release.has_cluster_catalog else (),
-        package_log=_package_log(reader) if release is not None else "",
-        rule_kinds=frozenset(
-            kind.name for kind in (release.rule_kinds if release else ()) if kind in (ICSP, IDMS) and reader.list(kind)
-        ),
-        unseen=tuple(reader.unseen),
-    )
-
-
-def _source(
-    reader: _Reader, body: Body, expected: ExpectedCatalog | None, events: Mapping[str, Sequence[str]]
-) -> SourceEvidence:
-    metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
-    name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
-    wanted = expected.image if expected else image
-    found = reader.list(POD, namespace, looks.pod_labels(body))
-    pods = tuple(_pod(reader, pod, wanted, events) for pod in found)
-    listed = looks.listed_packages(reader.client, name, namespace)
-    if listed is None or expected is None:
-        return SourceEvidence(body, pods, expected, listed=None if listed is None else len(listed))
-    missing = tuple(sorted(expected.packages.keys() - listed.keys()))
-    return SourceEvidence(body, pods, expected, looks.compared(expected, listed), len(listed), missing)
-
-
-def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodEvidence:
-    name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"].get("namespace", ""))
-    spec, status = pod.get("spec") or {}, status_of(pod)
-    containers = spec.get("containers") or [{}]
-    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    limits = (containers[0].get("resources") or {}).get("limits") or {}
-    return PodEvidence(
-        name=name,
-        images=frozenset(looks.images_of(pod)),
-        ready=condition(pod, "Ready").get("status") == "True",
-        runs_image=looks.runs(pod, image),
-        states=tuple(text for each in statuses for text in _states(each)) or _unstarted(pod),
-        reasons=frozenset(cause.get("reason", "") for each in statuses for cause in _causes(each)),
-        memory_limit=str(limits.get("memory") or ""),
-        events=tuple(events.get(name, ())),
-        log=reader.log(name, namespace, str(containers[0].get("name") or "")) if statuses else "",
-    )
-
-
-def _causes(container: Mapping[str, Mapping[str, Body]]) -> list[Body]:
-    """Return why a container waits, and how it ended last."""
-    state, last = container.get("state") or {}, container.get("lastState") or {}
-    return [cause for cause in (state.get("waiting"), state.get("terminated"), last.get("terminated")) if cause]
-
-
-def _states(container: Mapping[str, Mapping[str, Body]]) -> list[str]:
-    texts = []
-    for cause in _causes(container):
-        code = f", exit code {cause['exitCode']}" if "exitCode" in cause else ""
-        message = f": {_one_line(cause.get('message'))}" if cause.get("message") else ""
-        texts.append(f"{cause.get('reason', 'unknown')}{code}{message}")
-    return texts
-
-
-def _unstarted(pod: Body) -> tuple[str, ...]:
-    scheduled = condition(pod, "PodScheduled")
-    said = f"{scheduled.get('reason')}: {_one_line(scheduled.get('message'))}" if scheduled.get("status") == "False" else ""
-    return (said or str(status_of(pod).get("phase") or "no status yet"),)
-
-
-def _events(events: Iterable[Body]) -> dict[str, list[str]]:
-    """Return what was said of each object, the newest first."""
-    found: dict[str, list[str]] = {}
-    for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), reverse=True):
-        lines = found.setdefault(str((event.get("involvedObject") or {}).get("name")), [])
-        if event.get("type") != "Normal" and len(lines) < _EVENTS:
-            lines.append(f"{event.get('reason')}: {_one_line(event.get('message'))}")
-    return found
-
-
-def _lacking(reader: _Reader, pool: Body, rules: set[Pair]) -> list[Pair]:
-    try:
-        return rules_lacking(reader.client, pool, rules)
-    except UnavailableError:
-        raise
-    except ClusterError as error:
-        reader.unseen.append(error.message)
-        return []
-
-
-def _ca_keys(reader: _Reader) -> frozenset[str]:
-    """Return the hosts that nodes have a CA for, as keys of the ConfigMap in use."""
-    named = ((reader.get(IMAGE_CONFIG, "cluster").get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
-    return frozenset((reader.get(CONFIG_MAP, named, CONFIG_NAMESPACE).get("data") or {}) if named else ())
-
-
-def _registry_state(reader: _Reader, release: Release | None) -> str:
-    if release is None or release.trusts_without_registry:
-        return ""
-    return str((reader.get(IMAGE_REGISTRY, "cluster").get("spec") or {}).get("managementState") or "")
-
-
-def _package_log(reader: _Reader) -> str:
-    pods = reader.list(POD, OLM_NAMESPACE, {"app": "packageserver"})
-    return "\n".join(reader.log(str(pod["metadata"]["name"]), OLM_NAMESPACE, "packageserver") for pod in pods)
-
-
-def _one_line(text: object) -> str:
-    line = " ".join(str(text or "").split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

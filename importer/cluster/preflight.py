@@ -23,6 +23,7 @@ from importer.cluster.kinds import (
     ITMS,
     MACHINE_CONFIG_POOL,
     PROXY,
+    SECRET,
     SERVICE,
 )
 from importer.cluster.looks import status_of
@@ -32,7 +33,8 @@ from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.cluster.scopes import covers, in_no_proxy
 
-_OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # needed only when they are written
+_OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # read only when they are written
+_READS = frozenset(("get", "list"))
 _RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
 _HOSTS = Path("/etc/hosts")
 
@@ -50,8 +52,10 @@ class Intent:
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     """Give one error that lists every permission that is missing. Raises ClusterError."""
-    written = {resource.kind for resource in intent.resources}
-    wanted = [one for one in needed(intent.release) if one.verb != "delete" and one.kind.name not in _OPTIONAL - written]
+    written = {resource.kind for resource in intent.resources} | {SECRET.name}  # the record is one
+    read = [one for one in needed(intent.release) if one.verb in _READS and one.kind.name not in _OPTIONAL - written]
+    changed = [one for one in needed(intent.release) if one.verb in {"create", "patch"} and one.kind.name in written]
+    wanted = [one for one in needed(intent.release) if one in {*read, *changed}]
     if lacking := missing(client, wanted):
         yield Finding(
             "not-allowed",

@@ -8,10 +8,10 @@ from typing import Any
 
 from importer.cluster import apply as applying
 from importer.cluster.client import Body, ClusterClient
+from importer.cluster.cluster_symptoms import is_failed_unpack
 from importer.cluster.evidence import Evidence, SourceEvidence
 from importer.cluster.finding import Finding
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, OPERATOR_HUB, POD
-from importer.cluster.looks import condition
 from importer.cluster.record import Recorder
 from importer.cluster.registry_ca import trust
 from importer.cluster.release import Release
@@ -140,7 +140,7 @@ def _unpack_again(case: _Case, _finding: Finding) -> None:
     """Take away the jobs that failed, with the ConfigMaps that they were to fill."""
     for job in case.evidence.jobs:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-        if condition(job, "Failed").get("status") == "True":
+        if is_failed_unpack(job):
             case.client.delete(JOB, name, namespace)
             case.client.delete(CONFIG_MAP, name, namespace)
             case.tell(f"deleted Job and ConfigMap {name} in {namespace}")

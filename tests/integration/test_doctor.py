@@ -91,7 +91,7 @@ def test_the_cause_is_named_with_its_evidence_and_mended_where_that_is_safe(site
     here.cluster.play(told.name, package="alpha")
     found = here.settled()
     assert {finding.code for finding in found.findings} == {told.cause}
-    assert found.healthy == all(finding.severity == "warning" for finding in found.findings)
+    assert found.healthy == (told.cause != "catalog-starting" and all(one.severity == "warning" for one in found.findings))
     assert all(finding.evidence and finding.cause and finding.fix for finding in found.findings)
     assert [finding.fixable for finding in found.findings] == [told.fixable] * len(found.findings)
     before = here.cluster.versions()
@@ -150,6 +150,34 @@ def test_an_earlier_trouble_that_was_mended_is_not_told(site):
     place = {"name": "newest", "namespace": MARKETPLACE}
     here.cluster.put({"kind": "Event", "metadata": place, **event, "message": message})
     assert [finding.code for finding in here.settled().findings] == ["image-not-in-mirror"]
+
+
+def test_a_catalog_that_only_needs_time_is_not_called_unknown(site):
+    here = site("4.18")
+    here.cluster.play("slow-start")
+    found = here.settled()
+    assert [(finding.code, finding.severity) for finding in found.findings] == [("catalog-starting", "warning")]
+    assert not found.healthy
+
+
+def test_what_others_put_there_is_diagnosed_and_never_mended(site):
+    here = site("4.14")
+    other = source_of("theirs", image=f"{HOST}/theirs@sha256:{'cd' * 32}").body
+    here.cluster.put({**other, "metadata": {**other["metadata"], "labels": {}}}, "somebody")
+    told = here.cluster.play("killed-by-its-probe")
+    told.plays = {**told.plays, "source": {**told.source, "of": "theirs"}}
+    job = {"kind": "Job", "metadata": {"name": "theirs", "namespace": MARKETPLACE}, "spec": {}}
+    here.cluster.put({**job, "status": {"conditions": [{"type": "Failed", "status": "True"}]}})
+    here.cluster.play("bundle-unpack-failed")
+    found = here.settled()
+    assert [(finding.code, finding.fixable) for finding in found.findings] == [
+        ("other-catalog-down", False),
+        ("bundle-unpack-failed", True),
+        ("catalog-slow-start", False),
+    ]
+    here.mend()
+    assert here.cluster.names("Job") == ["theirs"]
+    assert here.cluster.names("Deployment") == []
 
 
 def test_what_was_mended_is_undone_too(site):
