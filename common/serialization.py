@@ -193,13 +193,19 @@ def _placed(loader: _Loader, node: yaml.Node, where: str, depth: int, seen: set[
 
 
 def dump_yaml(document: Any) -> str:
-    """Return a document as YAML: keys in the given order, no aliases, stable between runs."""
+    """Return a document as YAML: keys in the given order, no aliases, texts of several lines as such, stable between runs."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
+
+    def text(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def convert(document: Any, kind: type[T], where: str) -> T:

@@ -49,7 +49,8 @@ def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
 
 
 def _shown(body: Mapping[str, Any]) -> dict[str, Any]:
-    shown = _ours(body)
+    ours = _ours(body)
+    shown = {name: ours[name] for name in ("apiVersion", "kind", "metadata") if name in ours} | ours
     if body.get("kind") == SECRET.name:
         hidden = {key: f"({len(str(value))} characters, not shown)" for key, value in (body.get("data") or {}).items()}
         shown = {**shown, "data": hidden}
