@@ -161,6 +161,12 @@ class RegistryClient:
         self._hosts.check_allowed(reference)
         self._exchange.ask(replace(_manifest_call("DELETE", reference), writes=True))
 
+    def delete_blob(self, reference: Reference) -> None:
+        """Delete a blob, named by its digest, from a repository. Raises RegistryError where the registry does not let us."""
+        self._hosts.check_allowed(reference)
+        url = f"/v2/{reference.repository}/blobs/{reference.digest}"
+        self._exchange.ask(Call("DELETE", reference, url, "blob", str(reference), writes=True))
+
     def _put(self, reference: Reference, raw: bytes, media_type: str) -> str:
         """Write a manifest; return the subject that the registry says it has taken note of."""
         self._hosts.check_allowed(reference)

@@ -183,6 +183,11 @@ class RegistryHandler(Handler):
         content = self.registry.find_blob(name, digest)
         if content is None:
             return ("refuse", 404, "BLOB_UNKNOWN", "blob unknown to registry")
+        if self.command == "DELETE":
+            if not self.registry.deletes:
+                return ("refuse", 405, "UNSUPPORTED", "the operation is unsupported")
+            del self.registry.repositories[name].blobs[digest]
+            return ("answer", 202, b"", {})
         headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
         if self.command == "HEAD":
             return ("answer", 200, b"", {**headers, "Content-Length": str(len(content))})

@@ -46,10 +46,12 @@ def docker_registry(
     auth: str = "",
     client_ca: Path | None = None,
     name: str = "registry",
+    storage: str = "delete: {enabled: true}",
 ) -> Iterator[Server]:
     """Start docker-registry in `tmp_path`. TLS uses a fresh CA; htpasswd knows USER with PASSWORD.
 
-    `auth`: another line of its configuration; `client_ca`: clients have to show a certificate of this authority.
+    `auth`: another line of its configuration; `storage`: what its storage has beside the directory;
+    `client_ca`: clients have to show a certificate of this authority.
     """
     program = require("docker-registry")
     home = tmp_path / name
@@ -60,7 +62,7 @@ def docker_registry(
         config = home / "config.yml"
         if htpasswd:
             auth = f"auth: {{htpasswd: {{realm: tests, path: {_htpasswd(home)}}}}}"
-        config.write_text(_config(home, port, tls=tls, auth=auth, client_ca=client_ca))
+        config.write_text(_config(home, port, tls=tls, auth=auth, client_ca=client_ca, storage=storage))
         log = home / "log"
         with log.open("wb") as file:
             process = subprocess.Popen([program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT)
@@ -94,11 +96,11 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _config(home: Path, port: int, *, tls: bool, auth: str, client_ca: Path | None) -> str:
+def _config(home: Path, port: int, *, tls: bool, auth: str, client_ca: Path | None, storage: str) -> str:
     lines = [
         "version: 0.1",
         "log: {level: info, accesslog: {disabled: false}}",
-        f"storage: {{filesystem: {{rootdirectory: {home / 'data'}}}, delete: {{enabled: true}}}}",
+        f"storage: {{filesystem: {{rootdirectory: {home / 'data'}}}, {storage}}}",
         "http:",
         f"  addr: localhost:{port}",
         "  secret: for-tests",
