@@ -176,7 +176,7 @@ def target_table(profile: TargetProfile, file: Path | None) -> str:
     }
     said = {None: "not known", True: "yes", False: "no"}
     lines = [
-        f"release: {profile.openshift_release or 'no OpenShift'}",
+        f"release: {profile.openshift_release or 'no OpenShift seen'}",
         f"platforms: {', '.join(profile.platforms) if profile.platforms else 'not known'}",
         f"mirror {registry.address}: " + ", ".join(f"{what} {said[answer]}" for what, answer in answers.items()),
     ]

@@ -4,88 +4,104 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.digest import digest_of
 from common.errors import HubError, RegistryError
+from common.log import logger
 from common.oci import media_types
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
 from common.registry.client import RegistryClient
+from importer.unseen import Unseen
 
 REPOSITORY = "hub-import-probe"
 _NESTED = "a/b/c"
 _NOTHING = b"{}"
 _CANNOT = frozenset({400, 404, 405, 415, 422, 501})
 _ABSENT = digest_of(b"a manifest that was never written")
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
-    """What a registry takes; None: it could not be told, and `notes` say why."""
+    """What a registry takes; None: it could not be told."""
 
     nested_paths: bool | None = None
     sparse_indexes: bool | None = None
     referrers: bool | None = None
-    notes: tuple[str, ...] = ()
 
 
-def ask(client: RegistryClient, repository: Reference) -> Accepts:
-    """Try all three in `repository`, and delete what was written where the registry lets us."""
-    notes: list[str] = []
-    nested = Reference(repository.registry, f"{repository.repository}/{_NESTED}")
-    written: list[Reference] = []
+def ask(client: RegistryClient, repository: Reference, unseen: Unseen) -> Accepts:
+    """Try all three in `repository`, and delete what was written where the registry lets us.
 
-    def tried(what: str, attempt: Callable[[], None]) -> bool | None:
+    `unseen` gets why something could not be told; the log says what could not be deleted.
+    """
+    trial = _Trial(client, repository, unseen)
+    try:
+        return trial.answers()
+    finally:
+        trial.tidy()
+
+
+@dataclass(slots=True)
+class _Trial:
+    client: RegistryClient
+    repository: Reference
+    unseen: Unseen
+    manifests: list[Reference] = field(default_factory=list)
+    blobs: list[Reference] = field(default_factory=list)
+
+    def answers(self) -> Accepts:
+        image, place = _image(), self.repository
+        if self.unseen.seen("writing to the mirror", lambda: self._push(place, image)) is None:
+            return Accepts()
+        deep = Reference(place.registry, f"{place.repository}/{_NESTED}")
+        return Accepts(
+            nested_paths=self._taken("nested paths", lambda: self._push(deep, image)),
+            sparse_indexes=self._taken("sparse indexes", lambda: self._put(place, _sparse_index(image), media_types.OCI_INDEX)),
+            referrers=self.unseen.seen("referrers", lambda: self.client.has_referrers_api(place.pinned(digest_of(image)))),
+        )
+
+    def tidy(self) -> None:
+        """Delete what was written, the newest first. Blobs that stay are for the registry's own garbage collection."""
+        left: HubError | None = None
+        for reference in reversed(self.manifests):
+            left = self._deleted(self.client.delete, reference) or left
+        for reference in self.blobs:
+            self._deleted(self.client.delete_blob, reference)
+        if left is not None:
+            _LOG.warning("a few hundred bytes stay in %s: %s", self.repository.name, left.message)
+
+    def _taken(self, what: str, attempt: Callable[[], bool]) -> bool | None:
+        """Tell a registry that cannot from one that would not let us: only the first is an answer."""
         try:
-            attempt()
-        except RegistryError as error:
-            return _refused(what, error, notes)
+            return attempt()
         except HubError as error:
-            notes.append(f"{what}: {error.message}")
+            if isinstance(error, RegistryError) and error.status in _CANNOT:
+                return False
+            self.unseen.note(what, error)
             return None
+
+    def _push(self, repository: Reference, image: bytes) -> bool:
+        blob = Descriptor(media_types.OCI_EMPTY, digest_of(_NOTHING), len(_NOTHING))
+        if not self.client.has_blob(repository, blob.digest):
+            self.blobs.append(repository.pinned(blob.digest))
+            self.client.upload(repository, blob, lambda start: iter([memoryview(_NOTHING)[start:]]))
+        return self._put(repository, image, media_types.OCI_MANIFEST)
+
+    def _put(self, repository: Reference, raw: bytes, media_type: str) -> bool:
+        reference = repository.pinned(digest_of(raw))
+        self.client.put_manifest(reference, raw, media_type)
+        self.manifests.append(reference)
         return True
 
-    image = _image()
-    if tried("writing to the mirror", lambda: _push(client, repository, image, written)) is not True:
-        return Accepts(notes=tuple(notes))
-    deep = tried("nested paths", lambda: _push(client, nested, image, written))
-    sparse = tried("sparse indexes", lambda: _put(client, repository, _sparse_index(image), media_types.OCI_INDEX, written))
-    referrers = _referrers(client, repository.pinned(digest_of(image)), notes)
-    for reference in reversed(written):
-        with suppress(HubError):
-            client.delete(reference)
-    return Accepts(deep, sparse, referrers, tuple(notes))
-
-
-def _refused(what: str, error: RegistryError, notes: list[str]) -> bool | None:
-    """Tell a registry that cannot from one that would not let us: only the first is an answer."""
-    if error.status in _CANNOT:
-        return False
-    notes.append(f"{what}: {error.message}")
-    return None
-
-
-def _referrers(client: RegistryClient, subject: Reference, notes: list[str]) -> bool | None:
-    try:
-        return client.has_referrers_api(subject)
-    except HubError as error:
-        notes.append(f"referrers: {error.message}")
+    def _deleted(self, delete: Callable[[Reference], None], reference: Reference) -> HubError | None:
+        try:
+            delete(reference)
+        except HubError as error:
+            return error
         return None
-
-
-def _push(client: RegistryClient, repository: Reference, image: bytes, written: list[Reference]) -> None:
-    blob = Descriptor(media_types.OCI_EMPTY, digest_of(_NOTHING), len(_NOTHING))
-    if not client.has_blob(repository, blob.digest):
-        client.upload(repository, blob, lambda start: iter([memoryview(_NOTHING)[start:]]))
-    _put(client, repository, image, media_types.OCI_MANIFEST, written)
-
-
-def _put(client: RegistryClient, repository: Reference, raw: bytes, media_type: str, written: list[Reference]) -> None:
-    reference = repository.pinned(digest_of(raw))
-    client.put_manifest(reference, raw, media_type)
-    written.append(reference)
 
 
 def _image() -> bytes:

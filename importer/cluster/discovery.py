@@ -18,23 +18,22 @@ _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 def discover_release(client: ClusterClient) -> Release | None:
     """Return the OpenShift release that runs; None for a Kubernetes without ClusterVersion. Raises ClusterError."""
-    found = client.get(CLUSTER_VERSION, "version")
-    if found is None:
-        return None
-    version = _running(found.get("status") or {})
-    known = _VERSION.match(version)
-    if known is None:
-        raise ClusterError(
-            f"ClusterVersion of {client.server} names no release: {version[:80]!r}",
-            hint="Say which one it is with --openshift-release 4.N.",
-        )
-    return Release.parse(known[0])
+    known = _VERSION.match(running_version(client) or "")
+    return Release.parse(known[0]) if known else None
 
 
 def running_version(client: ClusterClient) -> str | None:
     """Return the whole version of OpenShift that runs, such as 4.18.7; None without OpenShift. Raises ClusterError."""
     found = client.get(CLUSTER_VERSION, "version")
-    return _running(found.get("status") or {})[:_LONGEST] if found is not None else None
+    if found is None:
+        return None
+    version = _running(found.get("status") or {})
+    if _VERSION.match(version) is None:
+        raise ClusterError(
+            f"ClusterVersion of {client.server} names no release: {version[:_LONGEST]!r}",
+            hint="Say which one it is with --openshift-release 4.N.",
+        )
+    return version[:_LONGEST]
 
 
 def has_icsp(client: ClusterClient) -> bool:

@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 
 from common.errors import ClusterError
 from common.target_profile import InstalledOperator
 from importer.cluster.client import Body, ClusterClient
-from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION
+from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind
 from importer.cluster.looks import status_of
+from importer.unseen import Unseen
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """The operators, sorted; `notes`: versions that could not be read, and why."""
-
-    operators: tuple[InstalledOperator, ...]
-    notes: tuple[str, ...]
-
-
-def platforms(client: ClusterClient) -> tuple[str, ...] | None:
-    """Return the platforms of the nodes (`linux/amd64`), sorted; None when no node says one. Raises ClusterError."""
-    found = {platform for node in client.list(NODE) or [] for platform in _platform(node)}
-    return tuple(sorted(found)) or None
+def platforms(client: ClusterClient) -> tuple[str, ...]:
+    """Return the platforms of the nodes (`linux/amd64`), sorted. Raises ClusterError, also when no node says one."""
+    found = {platform for node in _listed(client, NODE) for platform in _platform(node)}
+    if not found:
+        raise ClusterError("no node says its architecture")
+    return tuple(sorted(found))
 
 
-def operators(client: ClusterClient) -> Installed:
-    """Return the operators that are installed by Subscriptions. Raises ClusterError when these cannot be listed."""
-    found, notes = [], []
-    for subscription in client.list(SUBSCRIPTION) or []:
-        spec, status = subscription.get("spec") or {}, status_of(subscription)
-        namespace, csv = str(subscription["metadata"].get("namespace", "")), str(status.get("installedCSV") or "")
+def operators(client: ClusterClient, unseen: Unseen) -> tuple[InstalledOperator, ...]:
+    """Return the operators that Subscriptions have installed, sorted; versions that are not to be read are noted in `unseen`.
+
+    Raises ClusterError when the Subscriptions cannot be listed.
+    """
+    found = []
+    for subscription in _listed(client, SUBSCRIPTION):
+        spec, csv = subscription.get("spec") or {}, str(status_of(subscription).get("installedCSV") or "")
         if not csv:
             continue
-        try:
-            version = _version(client, csv, namespace)
-        except ClusterError as error:
-            version = None
-            notes.append(f"version of {csv}: {error.message}")
-        names = (str(spec.get(key) or "") for key in ("name", "channel", "source"))
-        package, channel, catalog = names
+        namespace = str(subscription["metadata"].get("namespace", ""))
+        version = unseen.seen(f"version of {csv}", partial(_version, client, csv, namespace))
+        package, channel, catalog = (str(spec.get(key) or "") for key in ("name", "channel", "source"))
         found.append(InstalledOperator(package, channel, csv, version, catalog, namespace))
-    ordered = sorted(found, key=lambda one: (one.package, one.namespace, one.csv))
-    return Installed(tuple(ordered), tuple(notes))
+    return tuple(sorted(found, key=lambda one: (one.package, one.namespace, one.csv)))
+
+
+def _listed(client: ClusterClient, kind: Kind) -> list[Body]:
+    """Return the objects of a kind. No such kind is not the same as none of them: it raises ClusterError."""
+    found = client.list(kind)
+    if found is None:
+        raise ClusterError(f"the cluster has no {kind.path}")
+    return found
 
 
 def _version(client: ClusterClient, csv: str, namespace: str) -> str | None:
-    found = client.get(CLUSTER_SERVICE_VERSION, csv, namespace) or {}
+    found = client.get(CLUSTER_SERVICE_VERSION, csv, namespace)
+    if found is None:
+        raise ClusterError("the cluster has no such ClusterServiceVersion")
     version = (found.get("spec") or {}).get("version")
     return str(version) if version else None
 

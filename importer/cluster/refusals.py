@@ -18,6 +18,10 @@ class UnavailableError(ClusterError):
     """No answer, or one that says to come back: worth another try."""
 
 
+class ForbiddenError(ClusterError):
+    """The cluster knows who we are, and does not let us."""
+
+
 class ConflictError(ClusterError):
     """Somebody else wrote first, or owns the field. `fields`: (manager, field) pairs, empty for a mere race."""
 
@@ -54,7 +58,7 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
             hint="Log in again (oc login), or give another --kubeconfig or --context.",
         )
     if status == _FORBIDDEN:
-        return ClusterError(
+        return ForbiddenError(
             f"not allowed to {verb} {attempt.kind.path} ({subject}): {said}",
             hint="Ask an administrator for that permission; `hub-import render --rbac` writes all that are needed.",
         )

@@ -1,0 +1,132 @@
+"""`hub-import probe` where it may not or cannot look: what is not seen is null with a note, and no note says too much."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.cluster import FakeCluster, Fault
+from tests.fakes.commands import run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.servers import docker_registry
+from tests.integration.test_target import inhabited, place, probe
+
+pytestmark = pytest.mark.integration
+HTML = {"status": 200, "body": b"<html>", "content_type": "text/html"}
+
+
+def answered(done):
+    assert done.status == 0, done.stderr
+    return done.json
+
+
+def test_a_cluster_that_forbids_everything_still_gets_its_mirror_told(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        cluster.forbidden |= {("get", "clusterversions"), ("list", "nodes"), ("list", "subscriptions")}
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert (said["openshiftRelease"], said["platforms"], said["operators"]) == (None, None, None)
+        assert said["notes"] == [
+            "release: not allowed to get clusterversions.config.openshift.io (ClusterVersion version)",
+            "nodes: not allowed to list nodes (nodes)",
+            "installed operators: not allowed to list subscriptions.operators.coreos.com (subscriptions)",
+        ]
+        assert said["registry"]["nestedPaths"] is True
+        shown = run("hub-import", "probe", *place(cluster, mirror.host, tmp_path)).stdout
+        assert "release: no OpenShift seen" in shown
+        assert "not seen: nodes" in shown
+
+
+def test_no_such_kind_is_not_none_of_them(tmp_path):
+    with FakeCluster(None) as cluster, FakeRegistry() as mirror:
+        cluster.kinds = tuple(kind for kind in cluster.kinds if kind.kind != "Subscription")
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert (said["platforms"], said["operators"]) == (None, None)
+        assert said["notes"] == [
+            "nodes: no node says its architecture",
+            "installed operators: the cluster has no subscriptions.operators.coreos.com",
+        ]
+
+
+def test_a_version_is_null_where_its_csv_is_gone(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        place = {"name": "lost", "namespace": "default"}
+        spec = {"name": "lost", "channel": "a", "source": "redhat-operators"}
+        cluster.put({"kind": "Subscription", "metadata": place, "spec": spec, "status": {"installedCSV": "lost.v1"}})
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert [(each["csv"], each["version"]) for each in said["operators"]] == [("alpha.v1.0.0", "1.0.0"), ("lost.v1", None)]
+        assert said["notes"] == ["version of lost.v1: the cluster has no such ClusterServiceVersion"]
+
+
+def test_a_cluster_version_that_names_no_release(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {"desired": None, "history": []}})
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert (said["openshiftRelease"], said["notes"]) == (None, ["release: ClusterVersion of the cluster names no release"])
+
+
+def test_notes_name_neither_the_user_nor_the_address_of_the_cluster(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        cluster.forbidden |= {("get", "clusterserviceversions")}
+        cluster.faults.append(Fault("GET", "/nodes", times=9, **HTML))
+        text = probe(cluster, mirror.host, tmp_path).stdout
+        assert text.count("not allowed to get") == 1
+        assert "nodes: the cluster answers list nodes with something else" in text
+        assert "tester" not in text, "the API server names the user in its refusal"
+        assert cluster.url.partition("//")[2] not in text
+
+
+def test_a_cluster_that_does_not_know_us_is_an_error(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        config = cluster.kubeconfig(tmp_path, token="of-yesterday")
+        where = ["--registry", mirror.host, "--insecure", mirror.host, "--kubeconfig", config]
+        done = run("hub-import", "probe", *where, "--output", tmp_path / "target.json")
+        assert (done.status, "does not accept the credentials" in done.stderr) == (6, True)
+        assert not (tmp_path / "target.json").exists()
+        assert not mirror.log("POST"), "nothing is tried on the mirror for a profile that there will not be"
+
+
+def test_a_mirror_that_is_read_only_is_not_told_of(tmp_path):
+    with (
+        FakeCluster("4.18") as cluster,
+        docker_registry(tmp_path, storage="maintenance: {readonly: {enabled: true}}") as mirror,
+    ):
+        inhabited(cluster)
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert set(said["registry"].values()) == {f"{mirror.host}/ocp", None}
+        assert len(said["notes"]) == 1
+        assert said["notes"][0].startswith("writing to the mirror: ")
+        assert "HTTP 405" in said["notes"][0]
+
+
+def test_a_mirror_that_may_only_be_read_is_not_told_of(tmp_path):
+    words = b'{"errors":[{"code":"DENIED","message":"user robot$site may only pull"}]}'
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        mirror.fault("POST", "/blobs/uploads", status=403, body=words, times=9)
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert set(said["registry"].values()) == {f"{mirror.host}/ocp", None}
+        assert ["HTTP 403 DENIED" in note for note in said["notes"]] == [True]
+        assert "robot" not in str(said["notes"]), "whom the registry names stays here"
+
+
+def test_what_the_registry_does_not_let_us_delete_is_said_here_and_not_there(tmp_path):
+    with FakeCluster("4.18") as cluster, docker_registry(tmp_path, storage="delete: {enabled: false}") as mirror:
+        inhabited(cluster)
+        done = probe(cluster, mirror.host, tmp_path)
+        assert answered(done)["notes"] == []
+        assert f"stay in {mirror.host}/ocp/hub-import-probe" in done.stderr
+        again = probe(cluster, mirror.host, tmp_path)
+        assert answered(again)["registry"] == done.json["registry"]
+
+
+def test_what_was_written_is_taken_away_when_the_registry_fails_meanwhile(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        mirror.fault("*", "/a/b/c/", status=403, times=99)
+        said = answered(probe(cluster, mirror.host, tmp_path))
+        assert (said["registry"]["nestedPaths"], said["registry"]["sparseIndexes"]) == (None, False)
+        assert [note.partition(":")[0] for note in said["notes"]] == ["nested paths"]
+        assert [each for each in mirror.repositories.values() if each.manifests or each.blobs] == []
