@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 
 from common.errors import UsageError
+from common.oci.platform import Platform
 from common.serialization import UNDECODABLE, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024
+_RELEASE = re.compile(r"\d{1,3}\.\d{1,3}(?:\.\S{1,80})?")
 
 
 class InstalledOperator(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,6 +53,12 @@ class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
     notes: tuple[str, ...] = ()
 
 
+class _Header(msgspec.Struct, rename="camel"):
+    """What every version of the format has."""
+
+    media_type: str
+
+
 def encode(profile: TargetProfile) -> bytes:
     """Return the bytes of a profile."""
     return pretty_json(profile)
@@ -65,12 +74,31 @@ def load(path: Path) -> TargetProfile:
     if len(raw) > MAX_SIZE:
         raise UsageError(f"{path}: not a target profile: larger than {MAX_SIZE} bytes", hint="hub-import probe makes one.")
     try:
+        _require_known(msgspec.json.decode(raw, type=_Header).media_type, path)
         profile = msgspec.json.decode(raw, type=TargetProfile)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not a target profile: {error}", hint="hub-import probe makes one.") from error
-    if profile.media_type != MEDIA_TYPE:
-        later = profile.media_type.startswith(MEDIA_TYPE.partition(".v1")[0])
-        what = "a target profile of another version" if later else "not a target profile"
-        hint = "Use a newer hub-airgap." if later else "hub-import probe makes one."
-        raise UsageError(f"{path}: {what}: {profile.media_type[:80]!r}", hint=hint)
+    _require_sound(profile, path)
     return profile
+
+
+def _require_sound(profile: TargetProfile, path: Path) -> None:
+    """Look at the words of a file that may have been edited by hand."""
+    release = profile.openshift_release
+    if release is not None and not _RELEASE.fullmatch(release):
+        raise UsageError(f"{path}: not a release: {release[:40]!r}", hint="Wanted: a version such as 4.18.7, or null.")
+    for platform in profile.platforms or ():
+        try:
+            Platform.parse(platform)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _require_known(media_type: str, path: Path) -> None:
+    """Look at the version before anything else: a later one may have another shape."""
+    if media_type == MEDIA_TYPE:
+        return
+    later = media_type.startswith(MEDIA_TYPE.partition(".v1")[0])
+    what = "a target profile of another version" if later else "not a target profile"
+    hint = "Use a newer hub-airgap." if later else "hub-import probe makes one."
+    raise UsageError(f"{path}: {what}: {media_type[:80]!r}", hint=hint)

@@ -46,8 +46,9 @@ def list_(
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
     chosen = workflow.look(settings, output.begin(), dependencies=closed)
-    document = listing.list_document(chosen, explain=explain)
-    output.emit(document, lambda: listing.list_table(chosen, selection.package, explain=explain))
+    target = settings.target if closed else None  # an offer is no selection, and leaves nobody behind
+    document = listing.list_document(chosen, target, explain=explain)
+    output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain))
     return workflow.outcome(document["problems"], strict=selection.strict)
 
 

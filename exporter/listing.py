@@ -12,16 +12,17 @@ import msgspec
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Inventory, PackageRecord, Problem
 from common.columns import columns, counted
 from common.files import size_text
+from common.target_profile import TargetProfile
 from exporter import fetch, records
 from exporter.building import BuiltCatalog
-from exporter.planning import Chosen, Planned
+from exporter.planning import Chosen, Planned, left_behind
 from exporter.settings import ExportSettings
 
 Document = dict[str, Any]
 
 
-def list_document(chosen: Sequence[Chosen], *, explain: bool) -> Document:
-    """Return the JSON of `list`."""
+def list_document(chosen: Sequence[Chosen], target: TargetProfile | None, *, explain: bool) -> Document:
+    """Return the JSON of `list`; `target`: whose operators should not be left behind."""
     catalogs = [
         {
             "catalog": item.opened.source,
@@ -30,11 +31,11 @@ def list_document(chosen: Sequence[Chosen], *, explain: bool) -> Document:
         }
         for item in chosen
     ]
-    document: Document = {"catalogs": catalogs, "problems": _problems(chosen)}
+    document: Document = {"catalogs": catalogs, "problems": _problems(chosen, target)}
     return document | ({"reasons": _reasons(chosen)} if explain else {})
 
 
-def list_table(chosen: Sequence[Chosen], packages: Sequence[str], *, explain: bool) -> str:
+def list_table(chosen: Sequence[Chosen], packages: Sequence[str], target: TargetProfile | None, *, explain: bool) -> str:
     """Return `list` for people: a line a channel; of named packages, a line a version with its update edges."""
     parts = []
     for item in chosen:
@@ -42,7 +43,7 @@ def list_table(chosen: Sequence[Chosen], packages: Sequence[str], *, explain: bo
         parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
         parts.append(_explained(chosen))
-    return "\n\n".join([*parts, *_problem_lines(_problems(chosen))])
+    return "\n\n".join([*parts, *_problem_lines(_problems(chosen, target))])
 
 
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
@@ -191,8 +192,8 @@ def _explained(chosen: Iterable[Chosen]) -> str:
     return columns(rows)
 
 
-def _problems(chosen: Iterable[Chosen]) -> list[Problem]:
-    return [problem for item in chosen for problem in item.selection.problems]
+def _problems(chosen: Sequence[Chosen], target: TargetProfile | None) -> list[Problem]:
+    return [*(problem for item in chosen for problem in item.selection.problems), *left_behind(chosen, target)]
 
 
 def _problem_lines(problems: Sequence[Problem]) -> list[str]:

@@ -140,7 +140,6 @@ class SelectionOptions:
         from common import target_profile
 
         target = target_profile.load(self.target) if self.target else None
-        release = self.openshift_release or (target.openshift_release if target else None)
         return ExportSettings(
             image_set=image_set,
             registry=registry.settings(),
@@ -150,10 +149,17 @@ class SelectionOptions:
             catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
-            release=parse_release(release) if release else None,
+            release=parse_release(self.openshift_release) if self.openshift_release else _release_of(target),
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
+
+
+def _release_of(target: TargetProfile | None) -> tuple[int, int] | None:
+    """Return the release that a target runs; of `4.19.0-rc.1` or a nightly build what comes before the second dot."""
+    if target is None or target.openshift_release is None:
+        return None
+    return parse_release(".".join(target.openshift_release.split(".")[:2]))
 
 
 def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:

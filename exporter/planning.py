@@ -16,6 +16,7 @@ from common.errors import UsageError
 from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
+from common.target_profile import TargetProfile
 from exporter import records, signatures
 from exporter.bundles import BundleContents, BundleReader, source_of
 from exporter.catalog.contents import filled, lacking
@@ -87,8 +88,8 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     carried = [rebuilt(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
-    problems += [*contents.problems, *_sparse(images), *meeting(images), *_by_tag(images, settings)]
-    problems += _stranded(chosen, settings)
+    problems += [*contents.problems, *_sparse(images, settings), *meeting(images), *_by_tag(images, settings)]
+    problems += left_behind(chosen, settings.target)
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
     ]
@@ -203,16 +204,20 @@ def _resolved(
     return sorted((*known.values(), *asked), key=lambda image: image.wanted.source)
 
 
-def _sparse(images: Iterable[ResolvedImage]) -> list[Problem]:
-    """Warn once when indexes will lack children on the mirror: the cure, all platforms, exists on this side only."""
+def _sparse(images: Iterable[ResolvedImage], settings: ExportSettings) -> list[Problem]:
+    """Tell once when indexes will lack children on the mirror: the cure, all platforms, exists on this side only.
+
+    A warning, unless the target profile knows: an error where the mirror refuses such indexes, nothing where it takes them.
+    """
+    taken = settings.target.registry.sparse_indexes if settings.target else None
     count = sum(1 for image in images if image.missing_platforms)
-    if not count:
+    if not count or taken:
         return []
+    who = "docker-registry 2 and Nexus refuse" if taken is None else "the mirror of the target profile refuses"
     message = (
-        f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; docker-registry 2 and Nexus refuse that: "
-        "leave --platform out for them"
+        f"{counted(count, 'index', 'indexes')} will lack platforms on the mirror; {who} that: leave --platform out for them"
     )
-    return [Problem("warning", ProblemCode.SPARSE_INDEX, "--platform", message)]
+    return [Problem("warning" if taken is None else "error", ProblemCode.SPARSE_INDEX, "--platform", message)]
 
 
 def _by_tag(images: Iterable[ResolvedImage], settings: ExportSettings) -> list[Problem]:
@@ -228,9 +233,9 @@ def _by_tag(images: Iterable[ResolvedImage], settings: ExportSettings) -> list[P
     ]
 
 
-def _stranded(chosen: Iterable[Chosen], settings: ExportSettings) -> list[Problem]:
-    """Name the operators of the target's cluster that could not be updated from what is carried."""
-    operators = settings.target.operators if settings.target else None
+def left_behind(chosen: Iterable[Chosen], target: TargetProfile | None) -> list[Problem]:
+    """Name the operators of the target's cluster that could not be updated from what is kept."""
+    operators = target.operators if target else None
     return stranded([(item.opened.catalog, item.selection.catalog) for item in chosen], operators or ())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from common.archive.inventory import Problem, ProblemCode
 from common.target_profile import InstalledOperator
 from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
-from exporter.catalog.version import OlmRange, Version, try_parse
+from exporter.catalog.version import Key, OlmRange, Version, try_parse
 
 Offered = tuple[Catalog, Catalog]  # all that a catalog has, and what of it is kept
 
@@ -47,18 +47,39 @@ def _reason(whole: Package, kept: Package | None, operator: InstalledOperator) -
     if channel is None:
         there = "add it" if name in whole.channels else "the catalog no longer has it: choose another in its Subscription"
         return f"channel {name}, which it follows, is not carried: {there}"
-    if _leads_on(channel, operator):
+    if _takers(channel, operator):
         return ""
     before = whole.channels.get(name)
-    if before is not None and _leads_on(before, operator):
-        lowest = f"minVersion {operator.version}" if operator.version else "all its versions"
-        return f"no version of channel {name} that is carried updates it: add {lowest}"
+    if before is not None and (takers := _takers(before, operator)):
+        wanted = _wanted(_versions(whole, takers), _versions(kept, channel.entries), operator)
+        return f"no version of channel {name} that is carried updates it: {wanted}"
     return f"channel {name} has no update for it: whoever publishes it has taken the way away"
 
 
-def _leads_on(channel: Channel, operator: InstalledOperator) -> bool:
+def _wanted(takers: list[Version], carried: list[Version], operator: InstalledOperator) -> str:
+    """Return what to ask for: all between what is installed, or what updates it (a rebuild may sort below), and the head."""
+    installed = try_parse(operator.version or "")
+    if installed is None:
+        return "add all its versions"
+    if carried and all(version.key < installed.key for version in carried):
+        return f"raise maxVersion to {installed}"
+    lowest = min([installed, *([max(takers, key=_key)] if takers else [])], key=_key)
+    return f"add minVersion {lowest}"
+
+
+def _versions(package: Package, entries: Iterable[ChannelEntry]) -> list[Version]:
+    bundles = (package.bundles.get(entry.name) for entry in entries)
+    return [bundle.version for bundle in bundles if bundle is not None and bundle.version is not None]
+
+
+def _key(version: Version) -> Key:
+    return version.key
+
+
+def _takers(channel: Channel, operator: InstalledOperator) -> list[ChannelEntry]:
+    """Return the entries from which there is a way to the head: one step is enough, for every entry leads there."""
     version = try_parse(operator.version or "")
-    return any(_takes(entry, operator.csv, version) for entry in channel.entries)
+    return [entry for entry in channel.entries if _takes(entry, operator.csv, version)]
 
 
 def _takes(entry: ChannelEntry, csv: str, version: Version | None) -> bool:

@@ -1,4 +1,4 @@
-"""The target profile: what the disconnected side says of itself, and what an export makes of it."""
+"""The target profile, and what an export makes of it."""
 
 from __future__ import annotations
 
@@ -7,110 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.servers import docker_registry
 
 pytestmark = pytest.mark.integration
 SERVE = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
 CSV = b"kind: ClusterServiceVersion\nspec: {}\n"
 CONFIGS = "operators.operatorframework.io.index.configs.v1"
 
-
-def inhabited(cluster: FakeCluster) -> None:
-    """Give a cluster nodes and operators."""
-    for name, architecture in (("a", "amd64"), ("b", "arm64"), ("c", "amd64")):
-        info = {"nodeInfo": {"architecture": architecture, "operatingSystem": "linux"}}
-        cluster.put({"kind": "Node", "metadata": {"name": name}, "status": info})
-    install(cluster, "alpha", "alpha.v1.0.0", "1.0.0")
-    pending = {"name": "beta", "channel": "stable", "source": "redhat-operators"}
-    cluster.put({"kind": "Subscription", "metadata": {"name": "beta", "namespace": "default"}, "spec": pending})
-
-
-def install(cluster: FakeCluster, package: str, csv: str, version: str, channel: str = "stable") -> None:
-    place = {"name": package, "namespace": "default"}
-    spec = {"name": package, "channel": channel, "source": "redhat-operators", "sourceNamespace": "openshift-marketplace"}
-    cluster.put({"kind": "Subscription", "metadata": place, "spec": spec, "status": {"installedCSV": csv}})
-    body = {"kind": "ClusterServiceVersion", "metadata": {"name": csv, "namespace": "default"}, "spec": {"version": version}}
-    cluster.put(body)
-
-
-def probe(cluster: FakeCluster, registry: str, folder: Path, *more):
-    place = ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
-    return run("hub-import", "probe", *place, "--output", folder / "target.json", "--format", "json", *more)
-
-
-@pytest.mark.parametrize(("release", "version"), [("4.3", "4.3.40"), ("4.18", "4.18.40"), (None, None)])
-def test_a_site_says_what_it_is(tmp_path, release, version):
-    with FakeCluster(release) as cluster, FakeRegistry(sparse=True) as mirror:
-        inhabited(cluster)
-        done = probe(cluster, mirror.host, tmp_path)
-        assert done.status == 0, done.stderr
-        assert done.json == json.loads((tmp_path / "target.json").read_text())
-        assert done.json == {
-            "mediaType": "application/vnd.hub-airgap.target.v1+json",
-            "openshiftRelease": version,
-            "platforms": ["linux/amd64", "linux/arm64"],
-            "operators": [
-                {
-                    "package": "alpha",
-                    "channel": "stable",
-                    "csv": "alpha.v1.0.0",
-                    "version": "1.0.0",
-                    "catalog": "redhat-operators",
-                    "namespace": "default",
-                }
-            ],
-            "registry": {"address": f"{mirror.host}/ocp", "nestedPaths": True, "sparseIndexes": True, "referrers": True},
-            "notes": [],
-        }
-        assert [each for each in mirror.repositories.values() if each.manifests or each.blobs] == []
-        shown = run("hub-import", "probe", *place(cluster, mirror.host, tmp_path)).stdout
-        assert "alpha" in shown
-        assert "sparse indexes yes" in shown
-
-
-def place(cluster, registry, folder):
-    return ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
-
-
-def test_a_mirror_that_takes_less(tmp_path):
-    with FakeCluster("4.18") as cluster, FakeRegistry(sparse=False, referrers=False) as mirror:
-        mirror.max_depth, mirror.deletes = 3, False
-        done = probe(cluster, mirror.host, tmp_path)
-        assert done.status == 0, done.stderr
-        said = done.json["registry"]
-        assert (said["nestedPaths"], said["sparseIndexes"], said["referrers"]) == (False, False, False)
-
-
-def test_what_could_not_be_told_is_null_with_a_note(tmp_path):
-    with FakeCluster("4.18") as cluster, FakeRegistry(auth="basic") as mirror:
-        inhabited(cluster)
-        cluster.forbidden |= {("list", "nodes"), ("get", "clusterserviceversions")}
-        done = probe(cluster, mirror.host, tmp_path)
-        assert done.status == 0, done.stderr
-        assert done.json["platforms"] is None
-        assert done.json["operators"][0]["version"] is None
-        assert set(done.json["registry"].values()) == {f"{mirror.host}/ocp", None}
-        notes = " ".join(done.json["notes"])
-        assert all(word in notes for word in ("nodes", "alpha.v1.0.0", "mirror"))
-
-
-def test_docker_registry_is_asked_and_left_as_it_was(tmp_path):
-    with FakeCluster("4.18") as cluster, docker_registry(tmp_path) as mirror:
-        inhabited(cluster)
-        done = probe(cluster, mirror.host, tmp_path)
-        assert done.status == 0, done.stderr
-        said = done.json["registry"]
-        assert (said["nestedPaths"], said["sparseIndexes"], said["referrers"]) == (True, False, False)
-        assert done.json["notes"] == []
-        assert list(mirror.root.rglob("link")) == []
-        assert "stay in" not in done.stderr
-
-
-# The other side.
 
 CHANNELS = {
     "stable": [
@@ -171,10 +76,10 @@ def profile(folder: Path, *operators, platforms=("linux/amd64",), sparse=True, r
     return path
 
 
-def plan(source, target, *chosen):
+def plan(source, target, *chosen, more=()):
     catalog = ["--catalog", f"{source.host}/org/index:v1", "--insecure", source.host, "--signatures", "ignore"]
     packages = [part for one in chosen for part in ("--package", one)]
-    return run("hub-export", "plan", *catalog, *packages, "--target", target, "--format", "json")
+    return run("hub-export", "plan", *catalog, *packages, "--target", target, "--format", "json", *more)
 
 
 def stranded(done):
@@ -218,6 +123,70 @@ def test_the_platforms_of_the_nodes_are_carried_unless_the_mirror_takes_no_spars
     assert carried(profile(tmp_path, sparse=False)) == {"linux/amd64", "linux/s390x"}
 
 
+@pytest.mark.parametrize(("sparse", "severities"), [(None, ["warning"]), (True, []), (False, ["error"])])
+def test_a_mirror_that_refuses_sparse_indexes_makes_them_an_error(source, tmp_path, sparse, severities):
+    done = plan(source, profile(tmp_path, sparse=sparse), "alpha", more=["--platform", "linux/amd64"])
+    assert [each["severity"] for each in done.json["problems"] if each["code"] == "sparse-index"] == severities
+    assert done.status == (3 if sparse is False else 0)
+
+
+def test_what_is_said_wins_over_the_profile(source, tmp_path):
+    site = profile(tmp_path, release="4.18.7")
+
+    def platforms(*more):
+        done = plan(source, site, "alpha", more=more)
+        assert done.status == 0, done.stderr
+        return {platform for each in done.json["images"] for platform in each["platforms"]}
+
+    assert platforms("--platform", "linux/s390x") == {"linux/s390x"}
+    assert platforms("--platform", ".*") == {"linux/amd64", "linux/s390x"}
+    done = plan(source, site, "alpha", more=["--openshift-release", "five"])
+    assert (done.status, "not a release: 'five'" in done.stderr) == (2, True)
+
+
+def test_the_release_of_the_profile_is_that_of_the_export(source, tmp_path):
+    """Up to 4.12 no mirror rule redirects a tag, and a plan for such a release says so."""
+
+    def unmirrorable(*more, release):
+        done = run(
+            "hub-export", "plan", "--catalog", folder, "--catalog-base", f"{source.host}/org/index:v1", "--full",
+            "--insecure", source.host, "--signatures", "ignore", "--format", "json", *more,
+            "--target", profile(tmp_path, release=release),
+        )  # fmt: skip
+        assert done.status in (0, 3), done.stderr
+        return "tag-unmirrorable" in {each["code"] for each in done.json["problems"]}
+
+    folder = tmp_path / "catalog"
+    folder.mkdir()
+    bundle = {
+        "schema": "olm.bundle", "package": "tagged", "name": "tagged.v1.0.0", "image": f"{source.host}/org/alpha:1.0.0",
+        "properties": [{"type": "olm.package", "value": {"packageName": "tagged", "version": "1.0.0"}}],
+    }  # fmt: skip
+    channel = {"schema": "olm.channel", "package": "tagged", "name": "stable", "entries": [{"name": "tagged.v1.0.0"}]}
+    blobs = [{"schema": "olm.package", "name": "tagged", "defaultChannel": "stable"}, channel, bundle]
+    (folder / "catalog.json").write_text("\n".join(map(json.dumps, blobs)))
+    assert unmirrorable(release="4.12.9")
+    assert not unmirrorable(release="4.18.7")
+    assert not unmirrorable(release=None)
+    assert not unmirrorable("--openshift-release", "4.18", release="4.12.9")
+    assert unmirrorable(release="4.12.0-rc.1")
+    assert not unmirrorable(release="4.19.0-0.nightly-2025-01-01-000000")
+
+
+def test_list_names_who_is_left_behind_by_a_selection_and_nobody_by_an_offer(source, tmp_path):
+    target = profile(tmp_path, ("alpha", "stable", "alpha.v1.0.0", "1.0.0"), ("beta", "stable", "beta.v1.0.0", "1.0.0"))
+
+    def listed(*more):
+        catalog = ["--catalog", f"{source.host}/org/index:v1", "--insecure", source.host]
+        done = run("hub-export", "list", *catalog, *more, "--target", target, "--format", "json")
+        return [each["subject"] for each in done.json["problems"] if each["code"] == "operator-stranded"]
+
+    assert listed("--heads") == ["alpha"]
+    assert listed("--package", "alpha@1.0.0..") == ["beta"]
+    assert listed("--package", "alpha") == []
+    assert listed() == []
+
+
 def test_create_goes_by_the_profile_too(source, tmp_path):
     catalog = ["--catalog", f"{source.host}/org/index:v1", "--insecure", source.host, "--signatures", "ignore"]
     target = profile(tmp_path, ("alpha", "stable", "alpha.v1.0.0", "1.0.0"))
@@ -235,6 +204,7 @@ def test_create_goes_by_the_profile_too(source, tmp_path):
         ("{", "not a target profile"),
         ('{"mediaType": "x"}', "not a target profile"),
         ("[]", "not a target profile"),
+        (" " * (4 * 1024 * 1024 + 1), "larger than"),
         (None, "cannot be read"),
     ],
 )
@@ -252,9 +222,12 @@ def test_a_later_profile_and_one_of_a_wrong_type(source, tmp_path):
     later = profile(tmp_path, mediaType="application/vnd.hub-airgap.target.v2+json")
     done = plan(source, later, "alpha")
     assert (done.status, "another version" in done.stderr) == (2, True)
+    later.write_text(json.dumps({"mediaType": "application/vnd.hub-airgap.target.v2+json", "clusters": []}))
+    done = plan(source, later, "alpha")
+    assert (done.status, "another version" in done.stderr) == (2, True), "a later version may have another shape"
     done = plan(source, profile(tmp_path, platforms="amd64"), "alpha")
     assert done.status == 2
     done = plan(source, profile(tmp_path, platforms=["nonsense"]), "alpha")
-    assert (done.status, "not a platform" in done.stderr) == (2, True)
+    assert (done.status, "target.json: not a platform" in done.stderr) == (2, True)
     done = plan(source, profile(tmp_path, release="five"), "alpha")
-    assert (done.status, "not a release" in done.stderr) == (2, True)
+    assert (done.status, "target.json: not a release" in done.stderr) == (2, True)

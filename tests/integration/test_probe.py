@@ -1,6 +1,9 @@
-"""`hub-import probe` where it may not or cannot look: what is not seen is null with a note, and no note says too much."""
+"""`hub-import probe`: what a site says of itself. What it cannot see is null with a note, and no note says too much."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +11,103 @@ from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import docker_registry
-from tests.integration.test_target import inhabited, place, probe
 
 pytestmark = pytest.mark.integration
 HTML = {"status": 200, "body": b"<html>", "content_type": "text/html"}
+
+
+def inhabited(cluster: FakeCluster) -> None:
+    """Give a cluster nodes and operators."""
+    for name, architecture in (("a", "amd64"), ("b", "arm64"), ("c", "amd64")):
+        info = {"nodeInfo": {"architecture": architecture, "operatingSystem": "linux"}}
+        cluster.put({"kind": "Node", "metadata": {"name": name}, "status": info})
+    install(cluster, "alpha", "alpha.v1.0.0", "1.0.0")
+    pending = {"name": "beta", "channel": "stable", "source": "redhat-operators"}
+    cluster.put({"kind": "Subscription", "metadata": {"name": "beta", "namespace": "default"}, "spec": pending})
+
+
+def install(cluster: FakeCluster, package: str, csv: str, version: str, channel: str = "stable") -> None:
+    place = {"name": package, "namespace": "default"}
+    spec = {"name": package, "channel": channel, "source": "redhat-operators", "sourceNamespace": "openshift-marketplace"}
+    cluster.put({"kind": "Subscription", "metadata": place, "spec": spec, "status": {"installedCSV": csv}})
+    body = {"kind": "ClusterServiceVersion", "metadata": {"name": csv, "namespace": "default"}, "spec": {"version": version}}
+    cluster.put(body)
+
+
+def probe(cluster: FakeCluster, registry: str, folder: Path, *more):
+    place = ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
+    return run("hub-import", "probe", *place, "--output", folder / "target.json", "--format", "json", *more)
+
+
+@pytest.mark.parametrize(("release", "version"), [("4.3", "4.3.40"), ("4.18", "4.18.40"), (None, None)])
+def test_a_site_says_what_it_is(tmp_path, release, version):
+    with FakeCluster(release) as cluster, FakeRegistry(sparse=True) as mirror:
+        inhabited(cluster)
+        done = probe(cluster, mirror.host, tmp_path)
+        assert done.status == 0, done.stderr
+        assert done.json == json.loads((tmp_path / "target.json").read_text())
+        assert done.json == {
+            "mediaType": "application/vnd.hub-airgap.target.v1+json",
+            "openshiftRelease": version,
+            "platforms": ["linux/amd64", "linux/arm64"],
+            "operators": [
+                {
+                    "package": "alpha",
+                    "channel": "stable",
+                    "csv": "alpha.v1.0.0",
+                    "version": "1.0.0",
+                    "catalog": "redhat-operators",
+                    "namespace": "default",
+                }
+            ],
+            "registry": {"address": f"{mirror.host}/ocp", "nestedPaths": True, "sparseIndexes": True, "referrers": True},
+            "notes": [],
+        }
+        assert [each for each in mirror.repositories.values() if each.manifests or each.blobs] == []
+        shown = run("hub-import", "probe", *place(cluster, mirror.host, tmp_path)).stdout
+        assert "alpha" in shown
+        assert "sparse indexes yes" in shown
+
+
+def place(cluster, registry, folder):
+    return ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
+
+
+def test_a_mirror_that_takes_less(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry(sparse=False, referrers=False) as mirror:
+        mirror.max_depth, mirror.deletes = 3, False
+        done = probe(cluster, mirror.host, tmp_path)
+        assert done.status == 0, done.stderr
+        said = done.json["registry"]
+        assert (said["nestedPaths"], said["sparseIndexes"], said["referrers"]) == (False, False, False)
+
+
+def test_what_could_not_be_told_is_null_with_a_note(tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry(auth="basic") as mirror:
+        inhabited(cluster)
+        cluster.forbidden |= {("list", "nodes"), ("get", "clusterserviceversions")}
+        done = probe(cluster, mirror.host, tmp_path)
+        assert done.status == 0, done.stderr
+        assert done.json["platforms"] is None
+        assert done.json["operators"][0]["version"] is None
+        assert set(done.json["registry"].values()) == {f"{mirror.host}/ocp", None}
+        notes = " ".join(done.json["notes"])
+        assert all(word in notes for word in ("nodes", "alpha.v1.0.0", "mirror"))
+
+
+def test_docker_registry_is_asked_and_left_as_it_was(tmp_path):
+    with FakeCluster("4.18") as cluster, docker_registry(tmp_path) as mirror:
+        inhabited(cluster)
+        done = probe(cluster, mirror.host, tmp_path)
+        assert done.status == 0, done.stderr
+        said = done.json["registry"]
+        assert (said["nestedPaths"], said["sparseIndexes"], said["referrers"]) == (True, False, False)
+        assert done.json["notes"] == []
+        assert list(mirror.root.rglob("link")) == []
+        assert "stay in" not in done.stderr
+
+
+# Where it may not, or cannot, look.
 
 
 def answered(done):
