@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from common.serialization import dump_yaml
+from importer.cluster.installed import READS
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -46,7 +47,7 @@ _BY_NAME = {
 
 def render_rbac(release: Release | None) -> dict[str, bytes]:
     """Return the file with what the importer has to be allowed to do; an administrator applies it, not the kustomization."""
-    wanted = roles([*needed(release), *helpful(release)])
+    wanted = roles([*needed(release), *helpful(release), *READS])
     return {RBAC: "---\n".join(dump_yaml(role) for role in wanted).encode()}
 
 

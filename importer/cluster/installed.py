@@ -10,7 +10,11 @@ from common.target_profile import InstalledOperator
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind
 from importer.cluster.looks import status_of
+from importer.cluster.permissions import Permission
 from importer.unseen import Unseen
+
+READS = (Permission(NODE, "list"), Permission(SUBSCRIPTION, "list"), Permission(CLUSTER_SERVICE_VERSION, "get"))
+"""What this module has to be allowed to do, for `render --rbac`; `probe` goes on without."""
 
 
 def platforms(client: ClusterClient) -> tuple[str, ...]:

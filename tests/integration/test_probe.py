@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from importer.cluster.release import Release
+from importer.render import render_rbac
 from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry
@@ -226,3 +229,24 @@ def test_what_was_written_is_taken_away_when_the_registry_fails_meanwhile(tmp_pa
         assert (said["registry"]["nestedPaths"], said["registry"]["sparseIndexes"]) == (None, False)
         assert [note.partition(":")[0] for note in said["notes"]] == ["nested paths"]
         assert [each for each in mirror.repositories.values() if each.manifests or each.blobs] == []
+
+
+@pytest.mark.parametrize("release", ["4.3", "4.18", None])
+def test_the_role_that_render_writes_is_enough_for_it_and_it_changes_nothing(tmp_path, release):
+    written = render_rbac(Release.parse(release) if release else None)["rbac.yaml"]
+    role = next(each for each in yaml.safe_load_all(written) if each["kind"] == "ClusterRole")
+    allowed = {(name, verb) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]}
+    with FakeCluster(release) as cluster, FakeRegistry() as mirror:
+        inhabited(cluster)
+        assert answered(probe(cluster, mirror.host, tmp_path))["notes"] == []
+        listed = {"nodes", "subscriptions"}
+        asked = {(part, "list") for request in cluster.log for part in request.path.split("/")[-1:] if part in listed}
+        asked |= {(request.path.split("/")[-2], "get") for request in cluster.log if request.path.split("/")[-1] not in listed}
+        assert asked == {
+            ("nodes", "list"),
+            ("subscriptions", "list"),
+            ("clusterserviceversions", "get"),
+            ("clusterversions", "get"),
+        }
+        assert asked <= allowed
+        assert {request.method for request in cluster.log} == {"GET"}
