@@ -216,10 +216,14 @@ def convert(document: Any, kind: type[T], where: str) -> T:
         raise DocumentError(f"{where}: {error}") from error
 
 
-def decode_json(raw: bytes, kind: type[T], where: str) -> T:
-    """Decode JSON into a msgspec type. Raises DocumentError."""
+def decode_json(raw: bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:
+    """Decode JSON into what a decoder is for. Raises DocumentError.
+
+    Decoders are made when a module is imported: msgspec looks into a type when it first meets it, and two threads that do so
+    at the same time crash the process.
+    """
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder.decode(raw)
     except UNDECODABLE as error:
         raise DocumentError(f"{where}: {error}") from error
 

@@ -53,10 +53,16 @@ class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
     notes: tuple[str, ...] = ()
 
 
+_PROFILE = msgspec.json.Decoder(TargetProfile)
+
+
 class _Header(msgspec.Struct, rename="camel"):
     """What every version of the format has."""
 
     media_type: str
+
+
+_HEADER = msgspec.json.Decoder(_Header)
 
 
 def encode(profile: TargetProfile) -> bytes:
@@ -74,8 +80,8 @@ def load(path: Path) -> TargetProfile:
     if len(raw) > MAX_SIZE:
         raise UsageError(f"{path}: not a target profile: larger than {MAX_SIZE} bytes", hint="hub-import probe makes one.")
     try:
-        _require_known(msgspec.json.decode(raw, type=_Header).media_type, path)
-        profile = msgspec.json.decode(raw, type=TargetProfile)
+        _require_known(_HEADER.decode(raw).media_type, path)
+        profile = _PROFILE.decode(raw)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not a target profile: {error}", hint="hub-import probe makes one.") from error
     _require_sound(profile, path)

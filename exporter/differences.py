@@ -17,6 +17,7 @@ from common.files import size_text
 from common.serialization import UNDECODABLE
 
 Document = dict[str, Any]
+_INVENTORY = msgspec.json.Decoder(Inventory)
 _SHOWN = 40  # images named for people; JSON has all
 
 
@@ -35,7 +36,7 @@ def _planned(path: Path) -> Inventory | None:
         document = msgspec.json.decode(raw)
         if not isinstance(document, dict) or "totals" not in document:
             return None
-        inventory = msgspec.json.decode(raw, type=Inventory)
+        inventory = _INVENTORY.decode(raw)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: no plan and no inventory: {error}", hint="hub-export plan --output makes one.") from error
     if inventory.media_type != MEDIA_TYPE:

@@ -42,6 +42,10 @@ class _Kind(msgspec.Struct, rename="camel"):
     media_type: str
 
 
+_KIND = msgspec.json.Decoder(_Kind)
+_INVENTORY = msgspec.json.Decoder(Inventory)
+
+
 def encode(inventory: Inventory) -> bytes:
     """Return the bytes of `inventory.json`: UTF-8, keys sorted, two-space indent, newline at the end.
 
@@ -61,8 +65,8 @@ def decode(raw: bytes, where: str) -> Inventory:
     if len(raw) > MAX_SIZE:
         raise ArchiveDamagedError(f"{where}: {len(raw)} bytes; the limit is {MAX_SIZE}")
     try:
-        _check_version(msgspec.json.decode(raw, type=_Kind).media_type, where)
-        inventory = msgspec.json.decode(raw, type=Inventory)
+        _check_version(_KIND.decode(raw).media_type, where)
+        inventory = _INVENTORY.decode(raw)
         _check(inventory)
     except (msgspec.DecodeError, RecursionError, ContentError, UnicodeDecodeError) as error:
         raise ArchiveDamagedError(

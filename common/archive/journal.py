@@ -30,6 +30,9 @@ class _Journal(msgspec.Struct, rename="camel"):
     blobs: list[PlacedBlob]
 
 
+_JOURNAL = msgspec.json.Decoder(_Journal)
+
+
 def write(path: Path, layout: Layout) -> None:
     """Write the journal of a layout; durable when this returns. Raises OSError."""
     write_atomic(path, encode(layout))
@@ -44,7 +47,7 @@ def read(path: Path) -> Layout | None:
     """Return the layout of an interrupted export; None where there is none that this version reads."""
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
-        journal = msgspec.json.decode(raw, type=_Journal)
+        journal = _JOURNAL.decode(raw)
     except (OSError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None

@@ -35,6 +35,9 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     registry: str | None = None
 
 
+_DECODER = msgspec.json.Decoder(Receipt)
+
+
 def make(inventories: tuple[Digest, ...], repositories: Mapping[str, frozenset[Digest]], registry: str | None) -> Receipt:
     """Return a receipt; its order depends on nothing but its content."""
     blobs = sorted({digest for found in repositories.values() for digest in found})
@@ -56,7 +59,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
     if key is not None:
         _require_signature(path, raw, key)
     try:
-        receipt = msgspec.json.decode(raw, type=Receipt)
+        receipt = _DECODER.decode(raw)
         _check(receipt, path)
     except (*UNDECODABLE, ContentError) as error:
         raise UsageError(f"{path}: not a receipt: {error}", hint="hub-import receipt makes one.") from error

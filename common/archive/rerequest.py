@@ -33,6 +33,9 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
     blobs: tuple[Digest, ...]
 
 
+_DECODER = msgspec.json.Decoder(ReRequest)
+
+
 def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReRequest:
     """Return the re-request for blobs of an archive; only those count that an image needs."""
     wanted = frozenset(blobs)
@@ -68,7 +71,7 @@ def load(path: Path) -> ReRequest:
 def _decoded(raw: bytes) -> ReRequest:
     if len(raw) > MAX_SIZE:
         raise ContentError(f"more than {MAX_SIZE} bytes")
-    wanted = msgspec.json.decode(raw, type=ReRequest)
+    wanted = _DECODER.decode(raw)
     if wanted.media_type != MEDIA_TYPE:
         raise ContentError(f"its media type is {wanted.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
     for digest in (wanted.inventory, *wanted.blobs, *(image.digest for image in wanted.images if image.digest)):

@@ -34,6 +34,9 @@ class _Wire(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
+_WIRE = msgspec.json.Decoder(_Wire)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An image manifest: one config, some layers. `blobs` is config and layers, each digest once."""
@@ -102,7 +105,7 @@ def parse(raw: bytes, media_type: str = "") -> Document:
 
 def _decode(raw: bytes, digest: Digest) -> _Wire:
     try:
-        return msgspec.json.decode(raw, type=_Wire)
+        return _WIRE.decode(raw)
     except UNDECODABLE as error:
         raise ContentError(f"{digest}: not a manifest: {error}") from error
 
@@ -151,10 +154,13 @@ class ImageConfig(msgspec.Struct):
         return (self.config and self.config.labels) or {}
 
 
+_CONFIG = msgspec.json.Decoder(ImageConfig)
+
+
 def parse_config(raw: bytes) -> ImageConfig:
     """Read an image config. Raises ContentError."""
     try:
-        return msgspec.json.decode(raw, type=ImageConfig)
+        return _CONFIG.decode(raw)
     except UNDECODABLE as error:
         raise ContentError(f"{digest_of(raw)}: not an image config: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ MAX_LIST = 64 * 1024 * 1024
 MAX_ARCHIVE = 256 * 1024 * 1024
 _MAX_PACKAGES = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+T = TypeVar("T")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -38,6 +39,11 @@ class _Shown(msgspec.Struct):
 
 class _Login(msgspec.Struct):
     token: str
+
+
+_LISTED = msgspec.json.Decoder(list[_Listed])
+_SHOWN: msgspec.json.Decoder[list[_Shown] | _Shown] = msgspec.json.Decoder(list[_Shown] | _Shown)
+_LOGIN = msgspec.json.Decoder(_Login)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class AppRegistry:
             length=len(raw),
             anonymous=True,
         )
-        self._token = self._decoded(self._exchange.ask(call, MAX_LIST).body, _Login, "login").token
+        self._token = self._decoded(self._exchange.ask(call, MAX_LIST).body, _LOGIN, "login").token
         SECRETS.add(self._token)
 
     def packages(self, namespace: str) -> list[AppPackage]:
@@ -84,7 +90,7 @@ class AppRegistry:
         if not _NAME.fullmatch(namespace):
             raise UsageError(f"not a namespace of an app registry: {namespace[:100]!r}", hint="For example redhat-operators.")
         raw = self._get(f"api/v1/packages?namespace={namespace}&media_type=helm", f"the packages of {namespace}", MAX_LIST)
-        listed = self._decoded(raw, list[_Listed], namespace)
+        listed = self._decoded(raw, _LISTED, namespace)
         if len(listed) > _MAX_PACKAGES:
             raise ContentError(f"{self._place.registry}: {len(listed)} packages; the limit is {_MAX_PACKAGES}")
         good = [one for one in listed if _NAME.fullmatch(one.name) and _PLAIN.fullmatch(one.default)]
@@ -94,7 +100,7 @@ class AppRegistry:
         """Return the archive (tar.gz) of a package's release, verified by its digest."""
         where = f"api/v1/packages/{package.name}"
         raw = self._get(f"{where}/{package.release}", package.name, MAX_LIST)
-        shown = self._decoded(raw, list[_Shown] | _Shown, package.name)
+        shown = self._decoded(raw, _SHOWN, package.name)
         first = next(iter(shown), None) if isinstance(shown, list) else shown
         if first is None:
             raise ContentError(f"{package.name}: release {package.release} has no content")
@@ -107,9 +113,9 @@ class AppRegistry:
         call = Call("GET", self._place, url, "app registry", subject, authorization=self._token, anonymous=not self._token)
         return self._exchange.ask(call, limit).body
 
-    def _decoded(self, raw: bytes, kind: Any, subject: str) -> Any:
+    def _decoded(self, raw: bytes, decoder: msgspec.json.Decoder[T], subject: str) -> T:
         try:
-            return msgspec.json.decode(raw, type=kind)
+            return decoder.decode(raw)
         except UNDECODABLE as error:
             raise ContentError(
                 f"{subject}: {self._place.registry} is no app registry: {error}", hint="Check --appregistry-endpoint."

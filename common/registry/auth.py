@@ -38,6 +38,9 @@ class _Answer(msgspec.Struct):
     expires_in: float | None = None
 
 
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What is to be allowed: scopes (`repository:org/image:pull`) at a registry; `repository` chooses the credentials."""
@@ -169,7 +172,7 @@ def _refresh(realm: httpx.URL, service: str, scopes: tuple[str, ...], identity_t
 
 def _read(response: httpx.Response, asked_s: float, question: Question) -> _Token:
     try:
-        answer = msgspec.json.decode(response.content, type=_Answer)
+        answer = _ANSWER.decode(response.content)
     except UNDECODABLE:
         answer = _Answer()
     token = answer.token or answer.access_token

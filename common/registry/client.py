@@ -50,6 +50,9 @@ class _Tags(msgspec.Struct):
     tags: list[str] | None = None
 
 
+_TAGS = msgspec.json.Decoder(_Tags)
+
+
 class RegistryClient:
     """Asks registries. A context manager, shared by threads.
 
@@ -269,7 +272,7 @@ def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | Non
 
 def _tags(body: bytes, repository: Reference) -> list[str]:
     try:
-        found = msgspec.json.decode(body, type=_Tags).tags or []
+        found = _TAGS.decode(body).tags or []
     except UNDECODABLE as error:
         raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
     return [tag for tag in found if is_tag(tag)]

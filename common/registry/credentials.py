@@ -73,6 +73,9 @@ class _File(msgspec.Struct, rename={"cred_helpers": "credHelpers", "creds_store"
     creds_store: str = ""
 
 
+_FILE = msgspec.json.Decoder(_File)
+
+
 class Credentials:
     """Everything that the caller's files know. Read once, when it is made.
 
@@ -151,7 +154,7 @@ def _read(path: Path) -> _File:
             f"{path}: cannot be read: {error.strerror}", hint="Mend its permissions, or name another file."
         ) from error
     try:
-        return decode_json(raw or b"{}", _File, str(path))
+        return decode_json(raw or b"{}", _FILE, str(path))
     except HubError as error:
         raise UsageError(error.message, hint=f"{_WANTED} Mend it, or name another file with --authfile.") from error
 

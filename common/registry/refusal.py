@@ -57,6 +57,9 @@ class _Details(msgspec.Struct):
     errors: list[_Detail] = []
 
 
+_DETAILS = msgspec.json.Decoder(_Details)
+
+
 def refused(question: Question, response: httpx.Response, body: bytes) -> RegistryError:
     """Return the error for a response that is not what was hoped for."""
     status = response.status_code
@@ -74,7 +77,7 @@ def refused(question: Question, response: httpx.Response, body: bytes) -> Regist
 def _own_words(body: bytes) -> tuple[str, str]:
     """Return the registry's error code and text, bounded and on one line (distribution specification, *Error codes*)."""
     try:
-        details = msgspec.json.decode(body, type=_Details).errors
+        details = _DETAILS.decode(body).errors
         code, text = (details[0].code, details[0].message) if details else ("", "")
     except UNDECODABLE:
         code, text = "", "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")

@@ -183,7 +183,7 @@ def _version(properties: tuple[Property, ...]) -> str:
     for one in properties:
         if one.type == PACKAGE:
             try:
-                return msgspec.json.decode(one.value, type=_PackageValue).version
+                return _PACKAGE.decode(one.value).version
             except msgspec.ValidationError:
                 return ""
     return ""
@@ -191,6 +191,9 @@ def _version(properties: tuple[Property, ...]) -> str:
 
 class _PackageValue(msgspec.Struct):
     version: str = ""
+
+
+_PACKAGE = msgspec.json.Decoder(_PackageValue)
 
 
 def _entries(fields: Fields) -> tuple[ChannelEntry, ...]:

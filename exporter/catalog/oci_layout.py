@@ -43,6 +43,9 @@ class _Index(msgspec.Struct):
     manifests: list[_Listed]
 
 
+_DECODER = msgspec.json.Decoder(_Index)
+
+
 class OciLayout:
     """An open layout. A BlobSource, for one thread at a time.
 
@@ -56,7 +59,7 @@ class OciLayout:
     def root(self, name: str = "") -> Document:
         """Return the image of a name, or the only one."""
         try:
-            index = msgspec.json.decode(self._file(_INDEX), type=_Index)
+            index = _DECODER.decode(self._file(_INDEX))
         except (*UNDECODABLE, NotFoundError) as error:
             raise UsageError(
                 f"{self._path}: no OCI layout: {error}", hint="skopeo copy docker://… oci:PATH makes one."

@@ -53,6 +53,9 @@ class PackageValue(msgspec.Struct):
     release: str = ""
 
 
+_PACKAGE = msgspec.json.Decoder(PackageValue)
+
+
 def validate(catalog: Catalog) -> list[Finding]:
     """Return every rule that a catalog breaks, packages in order."""
     return [finding for package in catalog.packages.values() for finding in validate_package(package)]
@@ -152,7 +155,7 @@ def _values(bundle: Bundle) -> Iterator[PackageValue]:
     for one in bundle.properties:
         if one.type == PACKAGE:
             try:
-                yield msgspec.json.decode(one.value, type=PackageValue)
+                yield _PACKAGE.decode(one.value)
             except UNDECODABLE:
                 continue
 

@@ -39,6 +39,9 @@ class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
     rules: tuple[Pair, ...] = ()
 
 
+_EXPECTED = msgspec.json.Decoder(ExpectedCatalog)
+
+
 def offers(packages: Iterable[PackageRecord]) -> dict[str, Offer]:
     """Return what OLM shall list of the packages of an inventory."""
     return {one.name: Offer(one.default_channel, {channel.name: channel.head for channel in one.channels}) for one in packages}
@@ -68,6 +71,6 @@ def _packed(expected: ExpectedCatalog) -> str:
 def _unpacked(value: str) -> ExpectedCatalog | None:
     try:
         raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _LARGEST)
-        return msgspec.json.decode(raw, type=ExpectedCatalog)
+        return _EXPECTED.decode(raw)
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
         return None

@@ -41,7 +41,14 @@ def run(
     Whatever a test is about, no command may show a secret of the suite.
     """
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    base = {**measured, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "200"}
+    base = {
+        **measured,
+        "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": "/nonexistent",
+        "LANG": "C.UTF-8",
+        "COLUMNS": "200",
+        "PYTHONFAULTHANDLER": "1",
+    }
     done = subprocess.run(
         [str(BIN / program), *map(str, arguments)],
         capture_output=True,

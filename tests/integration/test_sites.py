@@ -471,7 +471,7 @@ def test_the_objects_of_the_job_are_what_kubernetes_takes(site, release, kuberne
 
 
 def test_deploy_runs_in_a_pod_whose_root_is_read_only(site):
-    """As in the Job: the service account instead of a kubeconfig, nothing to write to but /tmp."""
+    """As in the Job: the service account instead of a kubeconfig, nothing to write to but the temporary directory."""
     here = site("4.18")
     account = here.folder / "account"
     account.mkdir()
@@ -480,16 +480,18 @@ def test_deploy_runs_in_a_pod_whose_root_is_read_only(site):
     (account / "token").write_text(here.cluster.token)
     (account / "namespace").write_text("hub-airgap")
     port = here.cluster.url.rpartition(":")[2]
-    script = f"""mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && cp -r {account} /run/secrets/kubernetes.io/serviceaccount
-    mkdir /run/bin && cp -r {here.archive} /run/archive && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 99
-    touch /here 2>/dev/null && exit 98
+    script = f"""mount -t tmpfs none /run && mkdir -p /run/tmp /run/secrets/kubernetes.io || exit 99
+    cp -r {account} /run/secrets/kubernetes.io/serviceaccount && cp -r {here.archive} /run/archive || exit 99
+    mount -o remount,bind,ro / || exit 99
+    touch /here {here.folder}/here 2>/dev/null && exit 98
     {BIN}/hub-import deploy /run/archive --registry {here.mirror.host}/ocp --insecure {here.mirror.host} --yes --progress plain
-    echo status $?; ls -A /tmp"""
+    echo status $?"""
     environment = {
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",
         "KUBERNETES_SERVICE_PORT": port,
         "PATH": "/usr/bin:/bin:/usr/sbin",
-        "HOME": "/tmp",
+        "HOME": "/run/tmp",
+        "TMPDIR": "/run/tmp",
     }
     command = ["unshare", "-rm", "sh", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)

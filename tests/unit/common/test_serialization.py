@@ -81,11 +81,11 @@ class Kind(msgspec.Struct):
 
 def test_typed_values_and_their_errors():
     assert convert({"name": "x"}, Kind, "file") == Kind("x")
-    assert decode_json(b'{"name": "x"}', Kind, "file") == Kind("x")
+    assert decode_json(b'{"name": "x"}', msgspec.json.Decoder(Kind), "file") == Kind("x")
     with pytest.raises(DocumentError, match=r"file: Expected `str`, got `int` - at `\$.name`"):
         convert({"name": 1}, Kind, "file")
     with pytest.raises(DocumentError, match="file: "):
-        decode_json(b"{", Kind, "file")
+        decode_json(b"{", msgspec.json.Decoder(Kind), "file")
 
 
 def test_what_is_written_is_stable():
