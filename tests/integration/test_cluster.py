@@ -162,3 +162,23 @@ def test_what_kubectl_applied_from_the_same_files_is_found_in_place(tmp_path: Pa
         assert result.changed == ()
         again = kubectl(config, "apply", "--validate=false", "-f", "-", given=documents)
         assert again.stdout.count("unchanged") == 2
+
+
+@pytest.mark.integration
+def test_kubectl_patches_and_applies_on_the_servers_side(tmp_path: Path):
+    with FakeCluster("4.18") as cluster:
+        config = cluster.kubeconfig(tmp_path)
+        patch = '{"spec": {"disableAllDefaultSources": true}}'
+        patched = kubectl(config, "patch", "operatorhubs", "cluster", "--type", "merge", "-p", patch)
+        assert patched.returncode == 0, patched.stderr
+        assert cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True}
+        document = yaml.safe_dump(dict(catalog_source().body))
+        served = ("apply", "--server-side", "--validate=false", "-f", "-")
+        applied = kubectl(config, *served, given=document)
+        assert applied.returncode == 0, applied.stderr
+        assert cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]["image"] == IMAGE
+        with connect(config, None) as client:
+            assert run(client, [catalog_source()]).changed == ()
+        other = kubectl(config, *served, "--field-manager", "other", given=document.replace("Red Hat", "Other"))
+        assert other.returncode != 0
+        assert "conflict" in other.stderr
