@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -23,12 +22,6 @@ class LiveTable:
     def __init__(self, file: TextIO) -> None:
         self._console = Console(file=file, markup=False, highlight=False)
         self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.end()
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """Draw everything as it is now."""

@@ -15,6 +15,7 @@ from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
 from importer.cluster.release import Release
 
 _SHOWN = 5
+_ASK = "Look at the evidence; `oc describe` and the log of the component that says it tell more."
 _COEXIST = re.compile(r"both \w*imagecontentsourcepolic\w+ and \w*imagedigestmirrorset\w* exist", re.IGNORECASE)
 _DRAIN = re.compile(r"failed to drain|disruption budget|cannot evict", re.IGNORECASE)
 _OTHER = re.compile(r"failed to populate resolver cache from source ([a-z0-9.-]+)/([a-z0-9-]+)")
@@ -126,17 +127,17 @@ def _others(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _stale(evidence: Evidence) -> Iterator[Finding]:
-    for source in evidence.sources:
-        for pod in source.pods:
-            if source.expected is not None and pod.ready and not (pod.runs_image and source.expected.image in pod.images):
-                yield Finding(
-                    "catalog-stale",
-                    f"CatalogSource {source.name}",
-                    "the pod that answers runs another image than the one that was pushed",
-                    (f"pod {pod.name}", f"wanted: {source.expected.image}"),
-                    f"hub-import doctor --fix, or: oc delete pod {pod.name} -n {source.namespace}",
-                    fixable=True,
-                )
+    known = ((source, source.expected) for source in evidence.sources if source.expected is not None)
+    for source, expected in known:
+        for pod in source.stale_pods:
+            yield Finding(
+                "catalog-stale",
+                f"CatalogSource {source.name}",
+                "the pod that answers runs another image than the one that was pushed",
+                (f"pod {pod.name}", f"wanted: {expected.image}"),
+                f"hub-import doctor --fix, or: oc delete pod {pod.name} -n {source.namespace}",
+                fixable=True,
+            )
 
 
 def _empty(evidence: Evidence) -> Iterator[Finding]:
@@ -193,9 +194,6 @@ def _cluster_catalogs(evidence: Evidence) -> Iterator[Finding]:
             )
         else:
             yield Finding(UNKNOWN, subject, "is not served, for a reason that this program does not know", (said,), _ASK)
-
-
-_ASK = "Look at the evidence; `oc describe` and the log of the component that says it tell more."
 
 
 def _unpacking(evidence: Evidence) -> Iterator[Finding]:

@@ -78,6 +78,13 @@ class SourceEvidence:
         return str((status_of(self.body).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
 
     @property
+    def stale_pods(self) -> list[PodEvidence]:
+        """The pods that answer, and run another image than the one expected."""
+        if self.expected is None:
+            return []
+        return [pod for pod in self.pods if pod.ready and not (pod.runs_image and self.expected.image in pod.images)]
+
+    @property
     def lists_all(self) -> bool:
         """Whether OLM lists from it what it should, as far as that is known."""
         return self.packages is None or self.packages.ok

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from common.errors import ClusterError
 from importer.cluster import looks
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.evidence import Evidence, PodEvidence, SourceEvidence
-from importer.cluster.expectation import ExpectedCatalog, Offer
+from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -27,12 +29,12 @@ from importer.cluster.kinds import (
     SUBSCRIPTION,
     Kind,
 )
-from importer.cluster.looks import condition, status_of
+from importer.cluster.looks import condition, short, status_of
 from importer.cluster.pool_looks import rules_lacking
 from importer.cluster.refusals import UnavailableError
-from importer.cluster.registries_conf import Pair
 from importer.cluster.release import Release
 
+T = TypeVar("T")
 _LOG_LINES = 30
 _EVENTS = 20
 _LONGEST = 400
@@ -45,43 +47,31 @@ class _Reader:
     client: ClusterClient
     unseen: list[str] = field(default_factory=list)
 
-    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
+    def seen(self, look: Callable[[], T], instead: T) -> T:
+        """Return what `look` finds, or `instead` where it may not. Raises UnavailableError: then nothing can be seen."""
         try:
-            return self.client.list(kind, namespace, labels) or []
+            return look()
         except UnavailableError:
             raise
         except ClusterError as error:
-            self._miss(error)
-            return []
+            return self._missed(error, instead)
+
+    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
+        return self.seen(lambda: self.client.list(kind, namespace, labels) or [], [])
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body:
-        try:
-            return self.client.get(kind, name, namespace) or {}
-        except UnavailableError:
-            raise
-        except ClusterError as error:
-            self._miss(error)
-            return {}
+        return self.seen(lambda: self.client.get(kind, name, namespace) or {}, {})
 
     def log(self, pod: str, namespace: str, container: str) -> str:
         try:
             return self.client.log(pod, namespace, container, lines=_LOG_LINES)
-        except ClusterError as error:
-            self._miss(error)
-            return ""
+        except ClusterError as error:  # also when its node does not answer, which is no reason to see nothing else
+            return self._missed(error, "")
 
-    def packages(self, name: str, namespace: str) -> dict[str, Offer] | None:
-        try:
-            return looks.listed_packages(self.client, name, namespace)
-        except UnavailableError:
-            raise
-        except ClusterError as error:
-            self._miss(error)
-            return None
-
-    def _miss(self, error: ClusterError) -> None:
+    def _missed(self, error: ClusterError, instead: T) -> T:
         if error.message not in self.unseen:
             self.unseen.append(error.message)
+        return instead
 
 
 def gather(client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None) -> Evidence:
@@ -101,7 +91,7 @@ def gather(client: ClusterClient, namespace: str, expectations: Sequence[Expecte
             for body in reader.list(CATALOG_SOURCE, namespace)
         ),
         pools=tuple(pools),
-        lacking={each["metadata"]["name"]: _lacking(reader, each, rules) for each in pools},
+        lacking={each["metadata"]["name"]: reader.seen(partial(rules_lacking, client, each, rules), []) for each in pools},
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),
         registry_state=_registry_state(reader, release),
         subscriptions=tuple(reader.list(SUBSCRIPTION)),
@@ -123,7 +113,7 @@ def _source(
     wanted = expected.image if expected else image
     found = reader.list(POD, namespace, looks.pod_labels(body))
     pods = tuple(_pod(reader, pod, wanted, events) for pod in found)
-    listed = reader.packages(name, namespace)
+    listed = reader.seen(lambda: looks.listed_packages(reader.client, name, namespace), None)
     if listed is None or expected is None:
         return SourceEvidence(body, pods, expected, listed=None if listed is None else len(listed))
     missing = tuple(sorted(expected.packages.keys() - listed.keys()))
@@ -160,14 +150,16 @@ def _states(container: Mapping[str, Mapping[str, Body]]) -> list[str]:
     texts = []
     for cause in _causes(container):
         code = f", exit code {cause['exitCode']}" if "exitCode" in cause else ""
-        message = f": {_one_line(cause.get('message'))}" if cause.get("message") else ""
+        message = f": {short(cause.get('message'), _LONGEST)}" if cause.get("message") else ""
         texts.append(f"{cause.get('reason', 'unknown')}{code}{message}")
     return texts
 
 
 def _unstarted(pod: Body) -> tuple[str, ...]:
     scheduled = condition(pod, "PodScheduled")
-    said = f"{scheduled.get('reason')}: {_one_line(scheduled.get('message'))}" if scheduled.get("status") == "False" else ""
+    said = (
+        f"{scheduled.get('reason')}: {short(scheduled.get('message'), _LONGEST)}" if scheduled.get("status") == "False" else ""
+    )
     return (said or str(status_of(pod).get("phase") or "no status yet"),)
 
 
@@ -177,18 +169,8 @@ def _events(events: Iterable[Body]) -> dict[str, list[str]]:
     for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), reverse=True):
         lines = found.setdefault(str((event.get("involvedObject") or {}).get("name")), [])
         if event.get("type") != "Normal" and len(lines) < _EVENTS:
-            lines.append(f"{event.get('reason')}: {_one_line(event.get('message'))}")
+            lines.append(f"{event.get('reason')}: {short(event.get('message'), _LONGEST)}")
     return found
-
-
-def _lacking(reader: _Reader, pool: Body, rules: set[Pair]) -> list[Pair]:
-    try:
-        return rules_lacking(reader.client, pool, rules)
-    except UnavailableError:
-        raise
-    except ClusterError as error:
-        reader.unseen.append(error.message)
-        return []
 
 
 def _ca_keys(reader: _Reader) -> frozenset[str]:
@@ -206,8 +188,3 @@ def _registry_state(reader: _Reader, release: Release | None) -> str:
 def _package_log(reader: _Reader) -> str:
     pods = reader.list(POD, OLM_NAMESPACE, {"app": "packageserver"})
     return "\n".join(reader.log(str(pod["metadata"]["name"]), OLM_NAMESPACE, "packageserver") for pod in pods)
-
-
-def _one_line(text: object) -> str:
-    line = " ".join(str(text or "").split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

@@ -201,7 +201,7 @@ def status_of(body: Body) -> Mapping[str, Any]:
     return body.get("status") or {}
 
 
-def short(text: Any) -> str:
-    """Return the first words of what the cluster says, on one line."""
+def short(text: Any, longest: int = _LONGEST) -> str:
+    """Return the first words of what the cluster says, on one line, `longest` characters of them."""
     line = " ".join(str(text or "").split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+    return line if len(line) <= longest else line[:longest] + "…"

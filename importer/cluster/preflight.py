@@ -27,7 +27,7 @@ from importer.cluster.kinds import (
     SERVICE,
 )
 from importer.cluster.looks import status_of
-from importer.cluster.permissions import missing, needed
+from importer.cluster.permissions import Permission, missing, needed
 from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
@@ -53,10 +53,7 @@ class Intent:
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     """Give one error that lists every permission that is missing. Raises ClusterError."""
     written = {resource.kind for resource in intent.resources} | {SECRET.name}  # the record is one
-    read = [one for one in needed(intent.release) if one.verb in _READS and one.kind.name not in _OPTIONAL - written]
-    changed = [one for one in needed(intent.release) if one.verb in {"create", "patch"} and one.kind.name in written]
-    wanted = [one for one in needed(intent.release) if one in {*read, *changed}]
-    if lacking := missing(client, wanted):
+    if lacking := missing(client, (one for one in needed(intent.release) if _is_used(one, written))):
         yield Finding(
             "not-allowed",
             "permissions",
@@ -64,6 +61,12 @@ def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
             tuple(map(str, lacking)),
             "`hub-import render --rbac` writes a ClusterRole and Roles with just what is needed; an administrator binds them.",
         )
+
+
+def _is_used(permission: Permission, written: set[str]) -> bool:
+    """Say whether an import that writes these kinds uses a permission; only `undo` deletes."""
+    kind, verb = permission.kind.name, permission.verb
+    return kind not in _OPTIONAL - written if verb in _READS else kind in written and verb != "delete"
 
 
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:

@@ -130,10 +130,9 @@ def _pod_config(value: Mapping[str, Any]) -> Callable[[_Case, Finding], None]:
 def _restart(case: _Case, finding: Finding) -> None:
     """Take away the pods that run another image; OLM makes the one that is wanted."""
     source = case.source(finding)
-    for pod in source.pods:
-        if pod.ready and not (pod.runs_image and source.expected is not None and source.expected.image in pod.images):
-            case.client.delete(POD, pod.name, source.namespace)
-            case.tell(f"deleted Pod {pod.name} in {source.namespace}")
+    for pod in source.stale_pods:
+        case.client.delete(POD, pod.name, source.namespace)
+        case.tell(f"deleted Pod {pod.name} in {source.namespace}")
 
 
 def _unpack_again(case: _Case, _finding: Finding) -> None:
