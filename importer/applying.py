@@ -117,7 +117,7 @@ def _foreseen(client: ClusterClient, job: _Job) -> Applied:
     _refuse(findings)  # without them, nothing more can be found out
     findings += preflight.circumstances(client, job.intent)
     would = job.change(dry_run=True, tell=_silently)
-    findings += preflight.rollout(client, job.intent, frozenset(change.kind for change in would.changed))
+    findings += preflight.rollout(client, job.intent, would.changed)
     return Applied(would, job.built.problems, done=False, findings=tuple(findings))
 
 

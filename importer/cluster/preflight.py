@@ -6,7 +6,7 @@ Reads only. What would make the import fail later is an error here; what a perso
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,13 @@ from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.cluster.scopes import covers, in_no_proxy
+from importer.cluster.writing import Change
 
 _OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # read only when they are written
 _READS = frozenset(("get", "list"))
 _RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
+_REGISTRIES = "spec.registrySources"  # of image.config `cluster`
+_ROLLING = _RULES | {_REGISTRIES}
 _HOSTS = Path("/etc/hosts")
 
 
@@ -77,15 +80,13 @@ def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     return [*(finding for look in looks for finding in look(client, intent)), *_unresolvable(intent.mirror)]
 
 
-def rollout(client: ClusterClient, intent: Intent, changed: frozenset[str]) -> list[Finding]:
-    """Return what changed objects will do to the nodes, and what would keep them from it. `changed`: kinds that will change.
-
-    Raises ClusterError.
-    """
-    if intent.release is None or not changed & (_RULES | {"Secret", IMAGE_CONFIG.name}):
+def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) -> list[Finding]:
+    """Return what changes will do to the nodes, and what would keep the nodes from them. Raises ClusterError."""
+    changed = frozenset(_REGISTRIES if _REGISTRIES in change.detail else change.kind for change in changes)
+    if intent.release is None or not changed & (_ROLLING | {SECRET.name}):
         return []
     pools = client.list(MACHINE_CONFIG_POOL) or []
-    rolls = bool(changed & _RULES)
+    rolls = bool(changed & _ROLLING)
     return [*_announced(intent.release, changed), *(found for pool in pools for found in _pool(pool, rolls=rolls))]
 
 
@@ -182,14 +183,16 @@ def _names_in(hosts: Path) -> set[str]:
     return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
-def _announced(release: Release, changed: frozenset[str]) -> Iterator[Finding]:
+def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
     """Give what the nodes will go through, for a person who chooses the hour."""
     effects = []
-    if changed & {ICSP.name, IDMS.name}:
+    if {ICSP.name, IDMS.name}.intersection(changed):
         effects.append(f"mirror rules for pulls by digest: {release.rollout}")
     if ITMS.name in changed:
         effects.append("mirror rules for pulls by tag: every node is drained, one after another")
-    if "Secret" in changed and release <= Release(4, 6):
+    if _REGISTRIES in changed:
+        effects.append("registries that nodes may pull from: every node is drained, one after another")
+    if SECRET.name in changed and release <= Release(4, 6):
         effects.append("pull secret: every node is drained and rebooted, one after another")
     if effects:
         yield Finding(

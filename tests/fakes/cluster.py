@@ -131,7 +131,7 @@ class FakeCluster:
         """Begin a story: what it shows is there from now on, until what it waits for has happened."""
         told = story(name)
         if told.source.get("of") == "defaults":
-            seed_catalogs(self)  # the marketplace brings them back
+            self.bring_defaults()
         ours = [source for source in self._sources() if told.concerns(source)]
         told.words = {**(words_of(ours[0]) if ours else {}), **words}
         with self.store.lock:
@@ -147,6 +147,10 @@ class FakeCluster:
             self.stories.append(told)
             self.simulator.machines.show()
         return told
+
+    def bring_defaults(self) -> None:
+        """Put the default catalogs back, as the marketplace does once they are no longer disabled."""
+        seed_catalogs(self)
 
     def source_story(self, source: Body) -> Body:
         """Return what a story does to a CatalogSource; nothing where none does."""

@@ -43,6 +43,8 @@ class Simulator:
             if kind == "OperatorHub" and self._defaults_disabled():
                 self._leaving = self._cluster.marketplace_reads
                 self._remove_defaults()
+            elif kind == "OperatorHub":
+                self._cluster.bring_defaults()
             if kind == "ClusterCatalog":
                 self._cluster_catalogs()
             if kind in {"CatalogSource", "Deployment", "Service"}:

@@ -23,7 +23,7 @@ PACKAGE = "openshift-cert-manager-operator"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """An archive, and a mirror to bring it to: (directory, host)."""
+    """An archive, and a mirror that has its images: (directory, host)."""
     home = tmp_path_factory.mktemp("made")
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
     with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
@@ -34,6 +34,8 @@ def made(tmp_path_factory):
             "hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out", env=env
         )
         assert result.status == 0, result.stderr
+        place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host]
+        assert run("hub-import", "push", home / "out", *place).status == 0
         yield home / "out", mirror.host
 
 
