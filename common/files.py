@@ -29,6 +29,18 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
+def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
+    """Return the content of a file that a person named, of `limit` bytes at most. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
+    if len(raw) > limit:
+        raise UsageError(f"{path}: larger than {limit} bytes", hint=hint)
+    return raw
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames and new names in `directory` durable."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

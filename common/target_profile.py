@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 
 from common.errors import UsageError
+from common.files import read_limited
 from common.oci.platform import Platform
 from common.serialization import UNDECODABLE, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024
+_WANTED = "hub-import probe makes one."
 _RELEASE = re.compile(r"\d{1,3}\.\d{1,3}(?:\.\S{1,80})?")
 
 
@@ -72,18 +74,12 @@ def encode(profile: TargetProfile) -> bytes:
 
 def load(path: Path) -> TargetProfile:
     """Read a profile. Raises UsageError for a file that is none, or one of a later version."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="hub-import probe --output makes it.") from error
-    if len(raw) > MAX_SIZE:
-        raise UsageError(f"{path}: not a target profile: larger than {MAX_SIZE} bytes", hint="hub-import probe makes one.")
+    raw = read_limited(path, MAX_SIZE, _WANTED)
     try:
         _require_known(_HEADER.decode(raw).media_type, path)
         profile = _PROFILE.decode(raw)
     except UNDECODABLE as error:
-        raise UsageError(f"{path}: not a target profile: {error}", hint="hub-import probe makes one.") from error
+        raise UsageError(f"{path}: not a target profile: {error}", hint=_WANTED) from error
     _require_sound(profile, path)
     return profile
 
@@ -106,5 +102,5 @@ def _require_known(media_type: str, path: Path) -> None:
         return
     later = media_type.startswith(MEDIA_TYPE.partition(".v1")[0])
     what = "a target profile of another version" if later else "not a target profile"
-    hint = "Use a newer hub-airgap." if later else "hub-import probe makes one."
+    hint = "Use a newer hub-airgap." if later else _WANTED
     raise UsageError(f"{path}: {what}: {media_type[:80]!r}", hint=hint)

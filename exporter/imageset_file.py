@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.errors import HubError, UsageError
+from common.files import read_limited
 from common.oci.platform import Platform
 from common.reference import Reference, is_repository, is_tag
 from common.serialization import Placed, load_placed_yaml
@@ -41,14 +42,7 @@ T = TypeVar("T")
 
 def read(path: Path) -> ImageSet:
     """See `imageset.load`."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Wanted: an ImageSetConfiguration file.") from error
-    if len(text) > MAX_SIZE:
-        raise UsageError(f"{path}: larger than {MAX_SIZE} bytes")
-    return parse(text, str(path))
+    return parse(read_limited(path, MAX_SIZE, "Wanted: an ImageSetConfiguration file."), str(path))
 
 
 def parse(text: bytes, where: str) -> ImageSet:

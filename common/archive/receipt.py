@@ -14,6 +14,7 @@ import msgspec
 from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.digest import Digest, digest_of, parse_digest
 from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, UsageError
+from common.files import read_limited
 from common.serialization import UNDECODABLE, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"
@@ -55,7 +56,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
 
     Raises UsageError for a file that is no receipt, ArchiveError for a later version, ArchiveUntrustedError.
     """
-    raw = _read(path, MAX_SIZE)
+    raw = read_limited(path, MAX_SIZE)
     if key is not None:
         _require_signature(path, raw, key)
     try:
@@ -82,19 +83,8 @@ def _require_signature(path: Path, raw: bytes, key: Verifier) -> None:
     beside = path.with_name(path.name + SIGNATURE_SUFFIX)
     if not beside.is_file():
         why = f"it is not signed: there is no {beside.name} beside it"
-    elif key.accepts(raw, _read(beside, MAX_SIGNATURE)):
+    elif key.accepts(raw, read_limited(beside, MAX_SIGNATURE)):
         return
     else:
         why = f"its signature is not that of the key {key.fingerprint}"
     raise ArchiveUntrustedError(f"{path}: not trusted: {why}", hint="Ask the other side for the right key or receipt.")
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(raw) > limit:
-        raise UsageError(f"{path}: more than {limit} bytes")
-    return raw

@@ -11,7 +11,21 @@ from tests.fakes.commands import BIN, run
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "hub-export": ["list", "plan", "create", "build-catalog", "diff", "keygen", "login"],
-    "hub-import": ["inspect", "verify", "repair", "push", "receipt", "render", "apply", "deploy", "undo", "status", "doctor", "probe", "login"],
+    "hub-import": [
+        "inspect",
+        "verify",
+        "repair",
+        "push",
+        "receipt",
+        "render",
+        "apply",
+        "deploy",
+        "undo",
+        "status",
+        "doctor",
+        "probe",
+        "login",
+    ],
 }
 ALL = [(program, command) for program, commands in COMMANDS.items() for command in commands]
 
