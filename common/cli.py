@@ -130,7 +130,8 @@ def read_text(path: Path, option: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option} {path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"{option} {path}: cannot be read: {why}") from error
 
 
 def created_now() -> str:

@@ -57,9 +57,16 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
     except (ConfigError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
         raise UsageError(
-            f"no cluster to talk to from {where}: {_first_line(error)}",
+            f"no cluster to talk to from {where}: {_why(error)}",
             hint="Give --kubeconfig FILE and, when it has several clusters, --context NAME.",
         ) from error
+
+
+def _why(error: BaseException) -> str:
+    """Say what is wrong with a kubeconfig: where the library stumbles over its shape, its words help nobody."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is no kubeconfig" if isinstance(error, (AttributeError, KeyError, TypeError)) else _first_line(error)
 
 
 class ClusterClient:

@@ -396,6 +396,10 @@ def test_bad_kubeconfigs_and_tokens(site, tmp_path):
     ended.write_text("{not: [yaml")
     garbled = here.run("apply")
     assert garbled.status == 2
+    ended.write_text("just a name\n")
+    assert "it is no kubeconfig" in here.run("apply").stderr
+    ended.unlink()
+    assert f"{ended}: No such file or directory\n" in here.run("apply").stderr
     assert "Traceback" not in garbled.stderr
     here.kubeconfig = here.cluster.kubeconfig(tmp_path, trust=False)
     untrusted = here.run("apply")
