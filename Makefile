@@ -6,7 +6,8 @@ STAMP  := $(VENV)/.installed
 
 # What stands as servers and witnesses in the tests and the demo: the command, and Debian's package that brings it.
 NEEDED := docker-registry:docker-registry skopeo:skopeo bsdtar:libarchive-tools zstd:zstd htpasswd:apache2-utils \
-          openssl:openssl tinyproxy:tinyproxy strace:strace mcopy:mtools mkfs.vfat:dosfstools kubectl:kubernetes-client $(notdir $(PYTHON)):python3
+          openssl:openssl tinyproxy:tinyproxy strace:strace mcopy:mtools mkfs.vfat:dosfstools kubectl:kubernetes-client \
+          chromium:chromium pdftotext:poppler-utils npm:npm $(notdir $(PYTHON)):python3
 
 .PHONY: dev lint test bench demo tools
 dev: $(STAMP)
@@ -15,6 +16,7 @@ $(STAMP): pyproject.toml | tools
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); say which Python to use with: make PYTHON=python3.12 …"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix $(VENV)/node axe-core@^4.10; fi
 	@touch $@
 
 # As root the missing packages are installed; otherwise the one command is said, and tests that need them are skipped.

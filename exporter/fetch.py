@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec.structs import replace as replaced
 
@@ -15,6 +15,7 @@ from common.archive import metadata, parity
 from common.archive.inventory import ATTACHED, MEDIA_TYPE, BlobRecord, ImageRecord, Inventory, Problem, ProblemCode
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
+from common.archive.output import REPORT
 from common.archive.writer import ArchiveWriter
 from common.columns import counted
 from common.content import BlobSource, Chunks, DirectoryStore
@@ -59,20 +60,39 @@ class PlannedSource:
         return medium.read(blob, start)
 
 
-def fetch(plan: ExportPlan, settings: ExportSettings, media: Media) -> Inventory:
-    """Make the archive of a plan; return the inventory that it carries.
+class Page(Protocol):
+    """The report beside an archive."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that it needs on disk, at most or nearly so."""
+        ...
+
+    def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
+        """Return it for what was fetched, and for the checksums of the archive's files by name."""
+        ...
+
+
+def fetch(plan: ExportPlan, settings: ExportSettings, media: Media, report: Page) -> Inventory:
+    """Make the archive of a plan, with its report; return the inventory that it carries.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
     if settings.parity:
         parity.require_coder()
     layout = layout_of(plan, settings)
-    with ArchiveWriter(settings.output, layout, progress=media.progress, share=settings.parity) as writer:
+    with ArchiveWriter(settings.output, layout, progress=media.progress, share=settings.parity, beside=report.room) as writer:
         lost = _copy(plan, settings, media, writer)
         inventory = _inventory(plan, settings, layout, lost)
         manifests = {digest: document.raw for digest, document in plan.documents.items()}
         index = index_json(inventory.images, inventory.manifests)
-        writer.finish(inventory, manifests, index, sign=settings.signer.sign if settings.signer else None)
+        writer.finish(
+            inventory,
+            manifests,
+            index,
+            further=lambda checksums: {REPORT: report.render(inventory, checksums)},
+            sign=settings.signer.sign if settings.signer else None,
+        )
     return inventory
 
 

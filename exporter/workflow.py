@@ -1,6 +1,6 @@
 """The export, step by step. Start reading here.
 
-    image set ─► plan (planning.py) ─► archive (fetch.py)
+    image set ─► plan (planning.py) ─► archive (fetch.py), with its report (report/)
     re-request ─► plan (healing.py) ─► archive
 
 Everything before the plan reads only small things; `export` then fills the positions that the plan fixed.
@@ -27,6 +27,7 @@ from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
 from exporter.plan import ExportPlan
 from exporter.planning import Chosen, Planned
+from exporter.report.page import Report
 from exporter.settings import ExportSettings
 
 
@@ -55,7 +56,7 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
             raise strict_error(planned.plan.problems)
         _require_signed(planned.plan.problems)
         _require_content(planned.plan)
-        return fetch(planned.plan, settings, media)
+        return fetch(planned.plan, settings, media, Report(planned, settings))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:

@@ -26,6 +26,7 @@ from common.files import locked, sync_directory, write_atomic
 LOCK = "hub-export.lock"
 JOURNAL = journal.NAME
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
+REPORT = "report.html"
 EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
 _MAX_EARLIER = 100
 # Compared without case: on FAT and NTFS a twin that differs only in case is the same file.

@@ -50,6 +50,11 @@ class Signer:
             return cls(key)
         raise _no_key(path, "private")
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the public key; see `Verifier.fingerprint`."""
+        return Verifier(self._key.public_key()).fingerprint
+
     def sign(self, content: bytes) -> bytes:
         """Return the signature. Same content, same bytes."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):

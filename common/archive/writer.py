@@ -52,16 +52,23 @@ class ArchiveWriter:
     keeps what is there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole
     is not read from its source again, and what was begun goes on from there.
 
-    `share`: parity beside each volume. Raises UsageError for a directory that cannot be
-    taken, SpaceError when there is too little room.
+    `share`: parity beside each volume; `beside`: bytes that `further` files will need. Raises UsageError for a directory that
+    cannot be taken, SpaceError when there is too little room.
     """
 
     def __init__(
-        self, directory: Path, layout: Layout, *, progress: Progress | None = None, share: Fraction = Fraction(0)
+        self,
+        directory: Path,
+        layout: Layout,
+        *,
+        progress: Progress | None = None,
+        share: Fraction = Fraction(0),
+        beside: int = 0,
     ) -> None:
         self._directory = directory
         self._layout = layout
         self._share = share
+        self._beside = beside
         self._progress = progress or Silent()
         self._stack = ExitStack()
         self._stop = threading.Event()
@@ -80,7 +87,7 @@ class ArchiveWriter:
             self._output = stack.enter_context(OutputDirectory(self._directory, self._layout))
             self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
             there = sum(disk.allocated(path) for path in self._output.volumes())
-            need = self._layout.size + self._layout.reserve + self._parity_size() + _HOUSEKEEPING
+            need = self._layout.size + self._layout.reserve + self._parity_size() + self._beside + _HOUSEKEEPING
             try:
                 require_space(self._directory, max(need - there, 0), "the archive")
             except SpaceError:
@@ -137,14 +144,14 @@ class ArchiveWriter:
         inventory: Inventory,
         manifests: Mapping[Digest, bytes],
         index_json: bytes,
-        extra_files: Mapping[str, bytes] | None = None,
+        further: Callable[[Mapping[str, str]], Mapping[str, bytes]] | None = None,
         sign: Callable[[bytes], bytes] | None = None,
     ) -> FinishedArchive:
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
 
-        `inventory` must give every blob the layout's places, or call it missing as `mark_missing` did. `extra_files`: name and
-        content of files beside it (the report); `sign` gives the signature over a file. Raises ContentError when a medium
-        does not give back what was written.
+        `inventory` must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name and
+        content of files beside it (the report), for the checksums of the others by name; `sign` the signature over a file.
+        Raises ContentError when a medium does not give back what was written.
         """
         self._check(inventory)
         content = inventory_file.encode(inventory)
@@ -157,10 +164,10 @@ class ArchiveWriter:
         parities = self._make_parity(sums)
         sums |= parities
         signed = {metadata.SIGNATURE_NAME: signature} if signature is not None else {}
-        files = {inventory_file.NAME: content, **signed, **(extra_files or {})}
-        for name, raw in files.items():
-            write_atomic(self._directory / name, raw)
-            sums[name] = hex_of(digest_of(raw))
+        files = {inventory_file.NAME: content, **signed}
+        sums |= self._write(files)
+        beside = further(sums) if further else {}
+        sums |= self._write(beside)
         listed = checksums.render(sums)
         if sign is not None:
             write_atomic(self._directory / checksums.SIGNATURE_NAME, sign(listed))
@@ -168,9 +175,14 @@ class ArchiveWriter:
         self._output.finished()
         self._progress.end()
         last = (checksums.SIGNATURE_NAME, checksums.NAME) if sign else (checksums.NAME,)
-        first = [name for name in files if name not in (extra_files or {})]
-        names = (*first, *(v.path.name for v in self._volumes), *parities, *(extra_files or {}), *last)
+        names = (*files, *(v.path.name for v in self._volumes), *parities, *beside, *last)
         return FinishedArchive(digest_of(content), tuple(self._directory / name for name in names))
+
+    def _write(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Write files beside the volumes; return their checksums by name."""
+        for name, raw in files.items():
+            write_atomic(self._directory / name, raw)
+        return {name: hex_of(digest_of(raw)) for name, raw in files.items()}
 
     def _create(self) -> None:
         for volume in self._volumes:

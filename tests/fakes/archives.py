@@ -136,7 +136,7 @@ def write(directory: Path, content: Content) -> FinishedArchive:
                 writer.mark_missing(digest)
             else:
                 writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
-        return writer.finish(content.inventory(layout), content.manifests, content.index_json(), content.extra)
+        return writer.finish(content.inventory(layout), content.manifests, content.index_json(), lambda _sums: content.extra)
 
 
 def written(directory: Path, content: Content) -> Archive:

@@ -60,4 +60,4 @@ def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
     assert again.status == 0, again.stderr
     assert run("hub-import", "verify", tmp_path / "out").status == 0
     left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("volume-")}
-    assert left == {"SHA256SUMS", "inventory.json"}
+    assert left == {"SHA256SUMS", "inventory.json", "report.html"}

@@ -1,0 +1,73 @@
+"""Pages for people: one HTML file each, from Jinja templates, that fetches nothing and runs nothing but our own script.
+
+What comes from catalogs is hostile: everything is escaped, and the content security policy in the page names the one style
+and the one script by their digest, so that whatever slipped through would still not run. Nothing else knows Jinja (ADR 0017).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from common.columns import counted
+from common.files import size_text
+
+_HERE = Path(__file__).parent
+_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))  # control and format characters, among them those that turn text around
+
+
+def render(directory: Path, name: str, **context: Any) -> bytes:
+    """Return the page that a template of `directory` makes of `context`, UTF-8. Same context, same bytes."""
+    text = _environment(directory).get_template(name).render(context | _resources())
+    return text.encode()
+
+
+def plain(text: object, limit: int) -> str:
+    """Return a text of others as one line of at most `limit` characters that says what it shows; nothing for no text."""
+    if not isinstance(text, str):
+        return ""
+    kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or _is_seen(sign))
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def _is_seen(sign: str) -> bool:
+    return unicodedata.category(sign) not in _HIDDEN
+
+
+@cache
+def _environment(directory: Path) -> Environment:
+    made = Environment(
+        loader=FileSystemLoader([directory, _HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["size"] = size_text
+    made.globals["counted"] = counted
+    return made
+
+
+@cache
+def _resources() -> dict[str, Any]:
+    """Return style and script, and the policy that allows just these."""
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return {
+        "style": Markup(style),  # noqa: S704 - our own files, which no input reaches
+        "script": Markup(script),  # noqa: S704
+        "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
+    }
+
+
+def _source(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,56 @@
+"""Pages are whole by themselves, escape what they are told, and allow their own style and script alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from common.pages.page import plain, render
+
+
+def page(directory: Path, body: str, **context: object) -> str:
+    (directory / "a.html.jinja").write_text('{% extends "base.html.jinja" %}{% block page %}' + body + "{% endblock %}")
+    return render(directory, "a.html.jinja", **context).decode()
+
+
+def test_what_is_told_is_escaped(tmp_path: Path) -> None:
+    made = page(tmp_path, '<p title="{{ text }}">{{ text }}</p>', text='"><script>x</script>')
+    assert made.count("<script>") == 1, "our own"
+    assert "&#34;&gt;&lt;script&gt;x&lt;/script&gt;" in made
+
+
+def test_a_name_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        page(tmp_path, "{{ missing }}")
+
+
+def test_the_policy_names_style_and_script_by_digest(tmp_path: Path) -> None:
+    made = page(tmp_path, "")
+    for kind in ("style", "script"):
+        content = re.search(f"<{kind}>(.*?)</{kind}>", made, re.DOTALL)
+        assert content is not None
+        digest = base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
+        assert f"{kind}-src &#39;sha256-{digest}&#39;" in made
+    assert "default-src &#39;none&#39;" in made
+    assert not re.search(r"https?://", made), "nothing outside is named"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\n lines\tand  blanks", "two lines and blanks"),
+        ("turned \u202eround\u200b", "turned round"),
+        ("bell \x07 and null \x00", "bell and null"),
+        ("0123456789abc", "012345678…"),
+        (None, ""),
+        (7, ""),
+        ("", ""),
+    ],
+)
+def test_texts_of_others_say_what_they_show(text: object, shown: str) -> None:
+    assert plain(text, 10 if isinstance(text, str) and text.startswith("0") else 100) == shown
