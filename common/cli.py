@@ -162,10 +162,12 @@ def _first_line(function: Callable[..., ExitCode]) -> str:
 
 
 def _name_variables(node: Any, prefix: str) -> None:
-    """Give every option of a command, and of those below it, its variable; typer does not say of what class they are."""
+    """Give every option of a command, and of those below it, the variables of its names; typer does not say their class."""
     for parameter in node.params:
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
-            parameter.envvar, parameter.show_envvar = f"{prefix}_{parameter.name.upper()}", False
+            names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
+            parameter.envvar = [f"{prefix}_{name.upper().replace('-', '_')}" for name in names]
+            parameter.show_envvar = False
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 

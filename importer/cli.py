@@ -196,15 +196,20 @@ def deploy(
     resources: ResourceFlags,
     cluster: ClusterOptions,
     output: OutputOptions,
+    page: Annotated[
+        Path, typer.Option("--report", metavar="FILE", help="Where the page goes that tells what was done.")
+    ] = Path("hub-deploy.html"),
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
     from importer import cluster_listing, workflow
+    from importer.report.page import DeployReport
 
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    voice = cluster.voice(output, _tell)
-    pushed, applied = workflow.deploy(archive.open(), settings, told, progress, voice=voice, following=archive.following())
+    opened, voice = archive.open(), cluster.voice(output, _tell)
+    with DeployReport(opened, settings, None if told.dry_run else page, _tell) as report:
+        pushed, applied = workflow.deploy(opened, settings, told, progress, report, voice=voice, following=archive.following())
     output.emit(cluster_listing.deploy_document(pushed, applied), lambda: cluster_listing.deploy_table(pushed, applied))
     return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 

@@ -36,6 +36,7 @@ from importer.cluster.resources import Built, ResourceOptions, build
 from importer.cluster.undo import Undone
 from importer.mapping import MappedImage, Mirror
 from importer.push_result import PushResult
+from importer.report.page import DeployReport
 from importer.settings import ClusterSettings, ImportSettings
 
 # Given the archive and the names of volumes that are still wanted, returns the next medium's part of it; None: there is none.
@@ -171,11 +172,14 @@ def deploy(
     settings: ImportSettings,
     cluster: ClusterSettings,
     progress: Progress,
+    report: DeployReport,
     *,
     voice: Voice,
     following: Following = nothing_follows,
 ) -> tuple[PushResult | None, Applied | None]:
     """Verify, look at the cluster, push, apply, wait. Whatever speaks against it is told, and agreed to, before the first byte.
+
+    `report` gets to know each step as it is done.
 
     The cluster is not touched unless every byte that it will need is in the mirror. In a dry run nothing is pushed either, and
     the result is what would become of the cluster.
@@ -192,10 +196,10 @@ def deploy(
     foreseen = applying.foresee(archive, settings, cluster, voice)
     if cluster.dry_run:
         return None, foreseen
-    pushed = push(archive, settings, progress, following)
-    if pushed.exit_code not in (ExitCode.DONE, ExitCode.PROBLEMS) or cluster_must_wait(pushed, settings):
-        return pushed, None
-    return pushed, applying.apply(archive, settings, cluster, voice)
+    report.pushed = push(archive, settings, progress, following)
+    if report.pushed.exit_code in (ExitCode.DONE, ExitCode.PROBLEMS) and not cluster_must_wait(report.pushed, settings):
+        report.applied = applying.apply(archive, settings, cluster, report.heard(voice))
+    return report.pushed, report.applied
 
 
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:

@@ -109,3 +109,12 @@ def test_a_log_file_gets_everything_and_stdout_only_the_result(tmp_path):
     blocked = run("hub-export", "list", "--catalog", catalog, "--log-file", tmp_path / "no" / "log")
     assert blocked.status in (1, 2)
     assert "Traceback" not in blocked.stderr
+
+
+def test_an_option_is_set_by_the_variable_of_its_name(tmp_path):
+    """`--output` as HUB_EXPORT_OUTPUT, whatever the parameter is called inside; each name of `-a` and the like too."""
+    asked = ["hub-export", "create", "--catalog", "127.0.0.1:9/a/b:c"]
+    assert run(*asked).status == 2, "Missing option --output"
+    result = run(*asked, env={"HUB_EXPORT_OUTPUT": str(tmp_path / "out"), "HUB_EXPORT_FILTER_BY_OS": "linux/none/of/this"})
+    assert result.status == 2
+    assert "linux/none/of/this" in result.stderr

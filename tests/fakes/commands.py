@@ -54,7 +54,7 @@ def run(
         capture_output=True,
         text=True,
         env={**base, **(env or {})},
-        cwd=cwd,
+        cwd=cwd or os.environ["HOME"],  # a test's own, where what a command leaves is nobody's
         timeout=240,
         **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         check=False,

@@ -1,0 +1,139 @@
+"""Follows a deploy and leaves a page of it, however it ends: for the file of the change, and for whoever has the next shift.
+
+The page says what the commands said, and nothing of credentials. It is no proof: `hub-import status` asks the cluster itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.archive.reader import Archive
+from common.errors import ExitCode, HubError
+from common.files import write_atomic
+from common.pages.page import render
+from common.version import TOOL
+from importer.applying import Applied, Tell, Voice
+from importer.cluster.finding import Finding
+from importer.cluster.watching import Display, Row, clock_text
+from importer.push_result import PushResult
+from importer.settings import ImportSettings
+
+_TEMPLATE = "deploy.html.jinja"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a deploy ended: done, done with problems, or failed, and the words for it."""
+
+    kind: str  # good, warn or bad, as the style knows them
+    text: str
+    hint: str = ""
+
+
+class DeployReport:
+    """A context manager around one deploy; leaving it writes the page, also when an error passes through.
+
+    A page that cannot be written is told, and is no reason to call a deploy failed. `file` None: no page.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        settings: ImportSettings,
+        file: Path | None,
+        tell: Tell,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._file = file
+        self._tell = tell
+        self._now = now or (lambda: datetime.now(UTC))
+        self._seen = _Seen()
+        self.pushed: PushResult | None = None
+        self.applied: Applied | None = None
+
+    def __enter__(self) -> Self:
+        self._began = self._now()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is None:
+            return
+        try:
+            write_atomic(self._file, self._render(self._ending(error)))
+        except OSError as problem:
+            self._tell(f"{self._file}: the page of this deploy could not be written: {problem.strerror}")
+        else:
+            self._tell(f"{self._file}: what was done, as a page")
+
+    def heard(self, voice: Voice) -> Voice:
+        """Return a voice that speaks as the given one, and is listened to."""
+        self._seen.display = voice.display
+        return replace(voice, display=self._seen)
+
+    def _ending(self, error: BaseException | None) -> Ending:
+        if isinstance(error, HubError):
+            return Ending("bad", error.message, error.hint or "")
+        if error is not None:
+            return Ending("bad", "Interrupted.", "Run the same command again: it goes on where it stopped.")
+        if self.applied is None:
+            return Ending("bad", "The cluster was not changed: something that it needs is not in the mirror.")
+        codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
+        if codes == {ExitCode.DONE}:
+            return Ending("good", "OLM lists what the archive carries.")
+        return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
+
+    def _render(self, ending: Ending) -> bytes:
+        ended = self._now()
+        return render(
+            Path(__file__).parent,
+            _TEMPLATE,
+            tool=TOOL,
+            began=_moment(self._began),
+            ended=_moment(ended),
+            lasted=clock_text((ended - self._began).total_seconds()),
+            ending=ending,
+            inventory=self._archive.inventory,
+            identity=self._archive.digest,
+            mirror=str(self._settings.mirror),
+            pushed=self.pushed,
+            applied=self.applied,
+            rows=self._seen.last,
+            findings=tuple(dict.fromkeys((*(self.applied.findings if self.applied else ()), *self._seen.findings))),
+        )
+
+
+class _Seen:
+    """A display that remembers what the wait showed last, and shows it where it would have been shown."""
+
+    def __init__(self) -> None:
+        self.display: Display | None = None
+        self.last: Sequence[Row] = ()
+        self.findings: list[Finding] = []
+
+    def rows(self, rows: Sequence[Row], now_s: float) -> None:
+        """See `Display.rows`."""
+        self.last = rows
+        if self.display is not None:
+            self.display.rows(rows, now_s)
+
+    def finding(self, finding: Finding) -> None:
+        """See `Display.finding`."""
+        self.findings.append(finding)
+        if self.display is not None:
+            self.display.finding(finding)
+
+    def end(self) -> None:
+        """See `Display.end`."""
+        if self.display is not None:
+            self.display.end()
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

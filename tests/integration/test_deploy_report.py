@@ -1,0 +1,123 @@
+"""The page that a deploy leaves, however it ends; looked at in a real browser."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import browser as browsers
+from tests.fakes import secrets, sources
+from tests.fakes.browser import DESK, PHONE, Visit
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import BIN, run
+from tests.fakes.servers import docker_registry
+from tests.integration.test_deploy import PACKAGE, serving, to
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """An archive, and an empty mirror: (directory, host)."""
+    home = tmp_path_factory.mktemp("place")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
+    with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
+        content.seed(f"http://{source.host}")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
+        made = run(
+            "hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out", env=env
+        )
+        assert made.status == 0, made.stderr
+        yield home / "out", mirror.host
+
+
+def text_of(page: Path) -> str:
+    found = page.read_text()
+    assert not secrets.leaked(found)
+    assert "http://" not in found
+    return found
+
+
+@browsers.needed
+def test_the_page_of_a_good_end(place, tmp_path):
+    archive, host = place
+    page = tmp_path / "deploy.html"
+    with FakeCluster("4.18") as cluster:
+        inventory = serving(cluster, archive)
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes", "--report", page)
+    assert result.status == 0, result.stderr
+    assert f"{page}: what was done, as a page" in result.stderr
+    text_of(page)
+    with browsers.browser() as chromium:
+        for size in (DESK, PHONE):
+            visit = Visit(chromium, page, size)
+            assert visit.barriers() == []
+            assert visit.heard == []
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        seen = visit.page.inner_text
+        assert seen("h1") == f"Deploy into {host}/ocp"
+        assert seen(".verdict") == "OLM lists what the archive carries."
+        changed = {change["kind"] for change in result.json["apply"]["changes"]}
+        assert changed
+        assert all(kind in seen("#applied") for kind in changed)
+        assert f"{result.json['push']['uploaded']} sent" in seen("#pushed")
+        assert "READY" in seen("#state")
+        assert set(visit.shown("#state .tag")) == {"well"}
+        assert inventory.catalogs[0].packages[0].name in seen("#operators")
+        visit.page.fill("#find", "CatalogSource")
+        assert 0 < len(visit.shown("#applied .row")) < len(result.json["apply"]["changes"])
+
+
+def test_an_interruption_leaves_what_was_seen_last(place, tmp_path):
+    archive, host = place
+    page = tmp_path / "deploy.html"
+    with FakeCluster("4.18") as cluster:  # whose OLM never lists anything
+        command = [BIN / "hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes"]
+        env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HUB_IMPORT_REPORT": str(page)}
+        with subprocess.Popen(
+            list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+        ) as deploy:
+            for line in deploy.stderr:
+                if "packages of" in line:
+                    deploy.send_signal(signal.SIGINT)
+            assert deploy.wait(60) == 130
+    found = text_of(page)
+    assert 'class="verdict bad">Interrupted.' in found
+    assert "not yet" in found
+    assert "hub-import undo" in found
+
+
+def test_an_unreachable_registry_leaves_a_page_too(place, tmp_path):
+    archive, _host = place
+    page = tmp_path / "deploy.html"
+    with FakeCluster("4.18") as cluster:
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, "127.0.0.1:9"), "--yes", "--report", page)
+    assert result.status == 5
+    found = text_of(page)
+    assert "127.0.0.1:9" in found
+    assert "<p>Nothing.</p>" in found
+
+
+def test_a_page_that_cannot_be_written_is_told_and_no_failure(place, tmp_path):
+    archive, host = place
+    with FakeCluster("4.18") as cluster:
+        serving(cluster, archive)
+        missing = tmp_path / "missing" / "deploy.html"
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes", "--report", missing)
+    assert result.status == 0, result.stderr
+    assert f"{missing}: the page of this deploy could not be written: No such file or directory" in result.stderr
+
+
+def test_a_dry_run_leaves_no_page(place, tmp_path):
+    archive, host = place
+    page = tmp_path / "deploy.html"
+    with FakeCluster("4.18") as cluster:
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--dry-run", "--report", page)
+    assert result.status == 0, result.stderr
+    assert not page.exists()
