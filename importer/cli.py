@@ -12,6 +12,7 @@ from common.cli import OutputOptions, RegistryOptions, command, read_text, start
 from common.errors import ExitCode
 from common.login_command import add_login
 from importer.options import ArchiveOptions, ClusterOptions, MirrorOptions, PlaceOptions, ResourceFlags
+from importer.serve_command import add_serve
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -280,6 +281,7 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+add_serve(app)
 add_login(app)
 
 

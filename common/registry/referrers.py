@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
-from common.digest import Digest, digest_of, hex_of
+from common.digest import Digest, hex_of
 from common.errors import ContentError, NotFoundError, RegistryError
 from common.log import logger
 from common.oci import media_types
 from common.oci.descriptor import Descriptor
-from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Document, Index, Manifest, parse
+from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Document, Index, parse
+from common.oci.referrer import described
 from common.reference import Reference
 from common.registry.exchange import Answer, Call, Exchange, joined
 
@@ -107,7 +108,7 @@ class Referrers:
             listed = self._listed(tag)
             if any(each.get("digest") == document.digest for each in listed):
                 return
-            index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [*listed, _described(document)]}
+            index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [*listed, described(document)]}
             self._put(tag, msgspec.json.encode(index), media_types.OCI_INDEX)
         if not any(each.get("digest") == document.digest for each in self._listed(tag)):
             raise ContentError(f"{tag}: does not keep {document.digest}", hint="Does another process write there? Run again.")
@@ -129,14 +130,6 @@ def _page(answer: Answer, subject: Reference) -> tuple[Descriptor, ...]:
     if not isinstance(document, Index):
         raise ContentError(f"{subject}: {subject.registry} answers with something else than a list of referrers")
     return document.manifests
-
-
-def _described(document: Document) -> dict[str, Any]:
-    """Return the descriptor that lists a referrer: with its artifact type and its annotations."""
-    kind = document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else "")
-    notes = msgspec.json.decode(document.raw).get("annotations")
-    plain = {"mediaType": document.media_type, "digest": digest_of(document.raw), "size": len(document.raw)}
-    return plain | ({"artifactType": kind} if kind else {}) | ({"annotations": notes} if notes else {})
 
 
 def _tagged(repository: Reference, subject: Digest) -> Reference:

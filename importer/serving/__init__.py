@@ -1,0 +1,1 @@
+"""The archive as a read-only registry (docs/registry.md, *Serving*)."""

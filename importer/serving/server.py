@@ -1,0 +1,113 @@
+"""Where and how it is served: address, TLS, limits. The only home of uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common.errors import UsageError
+from importer.serving.certificate import Identity
+
+_CONNECTIONS = 256
+_STALL_S = 120.0  # a client that takes nothing for so long is gone
+_GRACE_S = 3  # for running transfers, when the server is told to end
+_KEEP_ALIVE_S = 60
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT`, `[IPV6]:PORT`. Raises UsageError."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+            raise UsageError(f"not an address: {text[:80]!r}", hint="Wanted: HOST:PORT, for example 127.0.0.1:5000.")
+        return cls(host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this host gets there."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listening(address: Address) -> socket.socket:
+    """Return a socket that listens. Raises UsageError."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+    except OSError as error:
+        hint = "Choose another with --listen; port 0 is any that is free."
+        raise UsageError(f"cannot listen at {address}: {error.strerror or error}", hint=hint) from error
+
+
+def check_identity(certificate: Path, key: Path) -> None:
+    """Raise UsageError when certificate and key cannot be used."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else str(error)
+        raise UsageError(f"{certificate} and {key}: cannot be used for TLS: {why}", hint="Wanted: PEM files.") from error
+
+
+def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM, which is a good end, or SIGINT, which raises KeyboardInterrupt. `ready` is called before."""
+    config = uvicorn.Config(
+        _patient(app),
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=identity.certificate if identity else None,
+        ssl_keyfile=identity.key if identity else None,
+    )
+    before = signal.signal(signal.SIGTERM, _at_rest)  # the server hears it itself, and passes it on when it has ended
+    ready()
+    try:
+        uvicorn.Server(config).run(sockets=[place])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _at_rest(_number: int, _frame: object) -> None:
+    """Do nothing: the server has ended already."""
+
+
+def _patient(app: ASGIApp) -> ASGIApp:
+    """Return the application with an end for clients that take nothing; each holds one chunk at most."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            async with asyncio.timeout(_STALL_S):
+                await send(message)
+
+        await app(scope, receive, sending)
+
+    return limited
