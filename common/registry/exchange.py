@@ -6,6 +6,7 @@ Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class Exchange:
         self._auth = Auth(Credentials(settings), hosts, self._send_small, clock)
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
+        self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lanes: dict[str, Lane] = {}
 
     def close(self) -> None:
@@ -233,15 +235,13 @@ class Exchange:
         """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""
         registry = call.repository.registry
         with self._lock:
-            known = self._origins.get(registry)
-        if known is None:
-            host = self._hosts.contact(registry)
-            known = httpx.URL(f"https://{host}")
-            if self._hosts.insecure(registry) or self._hosts.insecure(host):
-                known = self._probed(known)
-            with self._lock:
-                self._origins[registry] = known
-        return known
+            probing = self._probing[registry]
+        with probing:  # one thread finds out, and tells what there is to tell, once
+            if registry not in self._origins:
+                host = self._hosts.contact(registry)
+                known = httpx.URL(f"https://{host}")
+                self._origins[registry] = self._probed(known) if any(map(self._hosts.insecure, (registry, host))) else known
+        return self._origins[registry]
 
     def _probed(self, secure: httpx.URL) -> httpx.URL:
         _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", secure.netloc.decode())

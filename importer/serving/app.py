@@ -43,6 +43,10 @@ _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 _LOG = logger(__name__)
 
 
+class CutError(Exception):
+    """An answer that cannot be finished: the connection ends, and why is logged already."""
+
+
 class RefusedError(Exception):
     """An answer that is an error, in the form of the specification."""
 
@@ -226,7 +230,7 @@ async def _sent(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
             yield chunk
     except HubError as error:
         _LOG.error("%s", error)
-        raise
+        raise CutError from error
     finally:
         await run_in_threadpool(chunks.close)  # type: ignore[attr-defined]
 

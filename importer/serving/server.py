@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import UsageError
+from importer.serving.app import CutError
 from importer.serving.certificate import Identity
 
 _CONNECTIONS = 256
@@ -88,12 +90,19 @@ def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: 
         ssl_certfile=identity.certificate if identity else None,
         ssl_keyfile=identity.key if identity else None,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     before = signal.signal(signal.SIGTERM, _at_rest)  # the server hears it itself, and passes it on when it has ended
     ready()
     try:
         uvicorn.Server(config).run(sockets=[place])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a record is worth a stack: answers that were cut, and those that nobody took, are not."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, (CutError, TimeoutError, asyncio.CancelledError))
 
 
 def _at_rest(_number: int, _frame: object) -> None:

@@ -14,7 +14,7 @@ from common.digest import digest_of
 from common.oci import media_types
 from tests.fakes.registry_server import Handler, Request
 
-_ROUTE = re.compile(r"/v2/(.+?)/(manifests|blobs/uploads|blobs|tags|referrers)/(.*)")
+_ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)")
 
 
 class RegistryHandler(Handler):

@@ -1,0 +1,285 @@
+"""`hub-import serve` where it is used: TLS, accounts, missing volumes, damage, slow clients, a cluster without a registry."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections import Counter
+
+import pytest
+
+from common.archive.reader import Archive
+from common.digest import digest_of
+from tests.fakes import sources
+from tests.fakes.archives import Content, noise, write
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import run
+from tests.fakes.servers import docker_registry, require
+from tests.fakes.serving import serving
+from tests.integration.test_deploy import serving as listing
+
+pytestmark = pytest.mark.integration
+PACKAGE = "openshift-cert-manager-operator"
+LARGE = noise("large", 6_000_000)
+ARCHIVE = Content({"quay.io/org/app:v1": [LARGE], "quay.io/org/small:v1": [b"small"]}, volume_size=4_000_000)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A catalog with its images, from a real registry."""
+    home = tmp_path_factory.mktemp("made")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
+    with docker_registry(home, name="source") as source:
+        content.seed(f"http://{source.host}")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        made = run(
+            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out"),
+            env={"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")},
+        )
+        assert made.status == 0, made.stderr
+    return home / "out"
+
+
+def test_skopeo_copies_everything_over_tls_with_an_account(archive, tmp_path):
+    subprocess.run(
+        [require("htpasswd"), "-Bbc", tmp_path / "accounts", "reader", "secret-of-reader"], check=True, capture_output=True
+    )
+    files = ["--self-signed", tmp_path / "tls", "--name", "localhost", "--htpasswd", tmp_path / "accounts"]
+    images = Archive.open([archive]).inventory.images
+    with serving(tmp_path / "log", archive, *files) as server:
+        assert server.host.startswith("localhost:")
+        assert f"--ca {tmp_path / 'tls' / 'ca.crt'}" in server.lines[-1]
+        certs = tmp_path / "certs"
+        certs.mkdir()
+        shutil.copy(tmp_path / "tls" / "ca.crt", certs)
+        for each in images:
+            repository = each.source.partition("/")[2].partition("@")[0].partition(":")[0]
+            command = [require("skopeo"), "copy", "--all", "--preserve-digests", "--src-cert-dir", certs]
+            place = [f"docker://{server.host}/{repository}@{each.digest}", f"dir:{tmp_path / 'copied'}"]
+            done = subprocess.run(
+                [*command, "--src-creds", "reader:secret-of-reader", *place], check=False, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            assert digest_of((tmp_path / "copied" / "manifest.json").read_bytes()) == each.digest
+            shutil.rmtree(tmp_path / "copied")
+        refused = subprocess.run([*command, "--src-creds", "reader:wrong", *place], check=False, capture_output=True, text=True)
+        assert refused.returncode != 0
+        assert "authentication required" in refused.stderr.lower() or "unauthorized" in refused.stderr.lower()
+    assert (tmp_path / "tls" / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_site_without_a_registry_has_operators_from_the_stick(archive, tmp_path):
+    with (
+        FakeCluster("4.18") as cluster,
+        serving(tmp_path / "log", archive, "--self-signed", tmp_path / "tls", "--name", "localhost") as server,
+    ):
+        listing(cluster, archive)
+        place = ["--registry", server.host, "--ca", tmp_path / "tls" / "ca.crt"]
+        result = run("hub-import", "apply", archive, *place, "--kubeconfig", cluster.kubeconfig(tmp_path), "--yes")
+        assert result.status == 0, result.stderr
+        assert "OLM lists what the archive carries." in result.stdout
+        source = cluster.get("CatalogSource", "redhat-operator-index", "openshift-marketplace")
+        assert source["spec"]["image"].startswith(f"{server.host}/redhat/redhat-operator-index@sha256:")
+
+
+def test_pushing_to_it_says_that_it_is_read_only(archive, tmp_path):
+    with serving(tmp_path / "log", archive) as server, serving(tmp_path / "log2", archive, "--keep-source-host") as other:
+        for prefix in ("", "/below"):
+            place = ["--registry", f"{server.host}{prefix}", "--insecure", server.host]
+            done = run("hub-import", "push", archive, *place)
+            assert done.status == (5 if prefix else 0), done.stdout + done.stderr
+        assert "UNSUPPORTED" in done.stdout
+        assert "read-only" in done.stdout
+        with other.client() as client:
+            assert "registry.redhat.io/redhat/redhat-operator-index" in client.get("_catalog").json()["repositories"]
+
+
+def test_an_exporter_takes_an_archive_from_it(archive, tmp_path):
+    """What is served is a source like any other: pages of referrers, digests, sizes."""
+    with serving(tmp_path / "log", archive) as server:
+        name = f"{server.host}/redhat/redhat-operator-index:v4.18"
+        done = run("hub-export", "list", "--catalog", name, "--insecure", server.host)
+    assert done.status == 0, done.stderr
+    assert PACKAGE in done.stdout
+
+
+def test_a_volume_that_is_not_here_is_named(tmp_path):
+    write(tmp_path / "out", ARCHIVE)
+    volumes = sorted((tmp_path / "out").glob("volume-*"))
+    assert len(volumes) > 1
+    with serving(tmp_path / "log", volumes[0]) as server, server.client() as client:
+        assert any(volumes[1].name in line for line in server.lines)
+        answer = client.get(f"org/app/blobs/{digest_of(LARGE)}")
+        assert answer.status_code == 404
+        (error,) = answer.json()["errors"]
+        assert volumes[1].name in error["message"]
+        assert volumes[1].name in error["detail"]["volumes"]
+        assert client.get("org/app/tags/list").status_code == 200, "every volume knows all"
+
+
+def test_a_damaged_blob_never_ends_well(tmp_path):
+    write(tmp_path / "out", ARCHIVE)
+    inventory = Archive.open([tmp_path / "out"]).inventory
+    piece = inventory.blobs[digest_of(LARGE)].pieces[0]
+    with (tmp_path / "out" / inventory.volumes[piece.volume - 1].name).open("r+b") as file:
+        file.seek(piece.offset + 100_000)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        for _ in range(2):
+            got = _raw(server.host, f"/v2/org/app/blobs/{digest_of(LARGE)}")
+            assert len(got) < len(LARGE), "the last bytes are kept back"
+        with server.client() as client:
+            assert client.get(f"org/small/blobs/{digest_of(b'small')}").content == b"small"
+    told = server.log.read_text()
+    assert "damaged in volume-0001.tar.zst at offset" in told
+    assert "Traceback" not in told
+
+
+def _raw(host: str, path: str) -> bytes:
+    name, _, port = host.rpartition(":")
+    with socket.create_connection((name, int(port)), timeout=20) as line:
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while chunk := line.recv(1 << 20):
+            answer += chunk
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+def test_a_range_from_the_middle_is_one_read(tmp_path):
+    write(tmp_path / "out", ARCHIVE)
+    trace = tmp_path / "trace"
+    before = (require("strace"), "-D", "-f", "-qq", "-e", "trace=pread64,preadv,preadv2", "-o", str(trace))
+    with serving(tmp_path / "log", tmp_path / "out", before=before) as server, server.client() as client:
+        path = f"org/app/blobs/{digest_of(LARGE)}"
+        client.get(path, headers={"Range": "bytes=0-0"})
+        told = trace.read_text().count("\n")
+        answer = client.get(path, headers={"Range": "bytes=2500000-2500099"})
+        assert answer.content == LARGE[2_500_000:2_500_100]
+        reads = trace.read_text().splitlines()[told:]
+    content = [line for line in reads if "preadv" in line]
+    assert len(content) == 1, reads
+    assert len(reads) <= 3, "and the header of the frame"
+
+
+def test_memory_stays_flat_under_eight_clients(tmp_path):
+    layers = [noise(f"layer {number}", 16_000_000) for number in range(16)]
+    write(tmp_path / "out", Content({f"quay.io/org/app:v{n}": [layer] for n, layer in enumerate(layers)}))
+    wanted = [digest_of(layer) for layer in layers]
+    del layers
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        with server.client() as client:
+            client.get(f"org/app/blobs/{wanted[0]}")
+        before, got = server.peak, Counter()
+
+        def pull(first: int) -> None:
+            with server.client() as client:
+                for digest in wanted[first:] + wanted[:first]:
+                    with client.stream("GET", f"org/app/blobs/{digest}") as answer:
+                        got[first] += sum(len(chunk) for chunk in answer.iter_raw())
+
+        pullers = [threading.Thread(target=pull, args=(first,)) for first in range(8)]
+        for puller in pullers:
+            puller.start()
+        for puller in pullers:
+            puller.join()
+        assert dict(got) == dict.fromkeys(range(8), 16 * 16_000_000)
+        assert server.peak - before < 64 * 1024**2, "2 GB went through it"
+
+
+def test_clients_that_take_nothing_hold_little(tmp_path):
+    write(tmp_path / "out", Content({"quay.io/org/app:v1": [noise("large", 64_000_000)]}))
+    digest = digest_of(noise("large", 64_000_000))
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        before = server.peak
+        host, _, port = server.host.rpartition(":")
+        lines = [socket.create_connection((host, int(port))) for _ in range(20)]
+        for line in lines:
+            line.sendall(f"GET /v2/org/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with server.client(timeout=30) as client:  # others are served meanwhile
+            for _ in range(20):
+                assert client.get("org/app/tags/list").status_code == 200
+        assert server.peak - before < 150 * 1024**2
+        for line in lines:
+            line.close()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_ends_when_told_even_in_the_middle(tmp_path, number, status):
+    write(tmp_path / "out", Content({"quay.io/org/app:v1": [noise("large", 64_000_000)]}))
+    digest = digest_of(noise("large", 64_000_000))
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        host, _, port = server.host.rpartition(":")
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(f"GET /v2/org/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert line.recv(100)
+            server.process.send_signal(number)
+            assert server.process.wait(30) == status
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--listen", "nowhere"], 2, "not an address: 'nowhere'"),
+        (["--listen", "127.0.0.1:99999"], 2, "not an address"),
+        (["--listen", "192.0.2.1:5000", "--plain-http"], 2, "cannot listen at 192.0.2.1:5000"),
+        (["--listen", "0.0.0.0:0"], 2, "is open to others, and this would be plain HTTP"),
+        (["--listen", "0.0.0.0:0", "--self-signed", "tls"], 2, "needs a name"),
+        (["--listen", "0.0.0.0:0", "--plain-http", "--htpasswd", "accounts"], 2, "can be read on the way"),
+        (["--tls-cert", "a.crt"], 2, "--tls-cert and --tls-key together"),
+        (["--tls-cert", "a.crt", "--tls-key", "a.key"], 2, "cannot be used for TLS"),
+        (["--htpasswd", "missing"], 2, "missing: cannot be read"),
+        (["--htpasswd", "md5"], 2, "line 1 is no account with a bcrypt hash"),
+        (["--htpasswd", "empty"], 2, "holds no account"),
+    ],
+)
+def test_what_cannot_be_served_is_said(tmp_path, arguments, status, said):
+    write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
+    (tmp_path / "md5").write_text("reader:$apr1$abc$def\n")
+    (tmp_path / "empty").write_text("# nobody\n")
+    (tmp_path / "accounts").write_text(f"reader:$2y$05${'a' * 53}\n")
+    done = run("hub-import", "serve", tmp_path / "out", *arguments, cwd=tmp_path)
+    assert done.status == status, done.stderr
+    assert said in done.stderr
+
+
+def test_a_port_in_use_and_a_directory_without_an_archive(tmp_path):
+    write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        done = run("hub-import", "serve", tmp_path / "out", "--listen", server.host)
+        assert done.status == 2
+        assert f"cannot listen at {server.host}: Address already in use" in done.stderr
+    assert run("hub-import", "serve", tmp_path).status != 0
+
+
+def test_a_certificate_is_made_once_and_for_its_names(tmp_path):
+    write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
+    tls = tmp_path / "tls"
+    names = ["--name", "localhost", "--name", "127.0.0.1"]
+    with serving(tmp_path / "log", tmp_path / "out", "--self-signed", tls, *names) as server:
+        first = (tls / "server.crt").read_bytes()
+        context = ssl.create_default_context(cafile=tls / "ca.crt")
+        for name in ("localhost", "127.0.0.1"):
+            with (
+                socket.create_connection(("127.0.0.1", int(server.host.rpartition(":")[2]))) as plain,
+                context.wrap_socket(plain, server_hostname=name) as line,
+            ):
+                assert line.version() == "TLSv1.3"
+    with serving(tmp_path / "log", tmp_path / "out", "--self-signed", tls, *names):
+        assert (tls / "server.crt").read_bytes() == first
+    done = run(
+        "hub-import", "serve", tmp_path / "out", "--listen", "127.0.0.1:0", "--self-signed", tls, "--name", "other.example"
+    )
+    assert done.status == 2
+    assert "is not for other.example" in done.stderr
+    checked = subprocess.run(
+        [require("openssl"), "verify", "-CAfile", tls / "ca.crt", tls / "server.crt"], check=False, capture_output=True
+    )
+    assert checked.returncode == 0, checked.stderr
