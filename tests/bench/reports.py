@@ -1,0 +1,48 @@
+"""report.html of the largest real catalog, opened in a real browser: `python -m tests.bench.reports`."""
+
+from __future__ import annotations
+
+import lzma
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from exporter.catalog import file_based
+from tests.fakes import reports
+from tests.fakes.browser import DESK, Visit, browser
+
+LARGEST = Path(__file__).parents[3] / "shared" / "data" / "catalogs" / "large" / "community-all.json.xz"
+TRIES = 3
+
+
+def main() -> None:
+    """Print how large the pages are, how long they take to make and to open."""
+    if not LARGEST.is_file():
+        sys.exit("the largest catalog is not here")
+    catalog = file_based.load([("catalog.json", lzma.decompress(LARGEST.read_bytes()))])
+    for title, full in (("the heads of all channels", False), ("everything", True)):
+        with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
+            home = Path(name)
+            planned = reports.planned(catalog, full=full)
+            began = time.monotonic()
+            made = reports.reported(planned, home)
+            took = time.monotonic() - began
+            (home / "report.html").write_bytes(made.page)
+            opened = min(_opened(home / "report.html") for _ in range(TRIES))
+        print(
+            f"{title}: {len(made.inventory.images)} images, {len(made.page) / 1e6:.1f} MB, {took:.1f} s to make, {opened:.2f} s to open"
+        )
+
+
+def _opened(page: Path) -> float:
+    """Return the seconds until a page is loaded and drawn, without those of the browser's own start."""
+    with browser() as started:
+        began = time.monotonic()
+        visit = Visit(started, page, DESK)
+        visit.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
