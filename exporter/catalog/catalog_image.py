@@ -12,19 +12,28 @@ import posixpath
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from common.compression import gzip
-from common.digest import Digest, digest_of
-from common.errors import CatalogError, NotACatalogError, UsageError
-from common.oci import media_types
-from common.oci.descriptor import Descriptor
+from common.digest import Digest
+from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
 from common.oci.manifest import Index, Manifest, encode, parse
-from common.serialization import UNDECODABLE
 from exporter.catalog.database_tree import DatabaseTree
 from exporter.catalog.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
+from exporter.layered_image import (
+    Change,
+    Fields,
+    LayeredImage,
+    add_file,
+    add_folder,
+    add_layer,
+    as_raw,
+    fields_of,
+    labels_of,
+    parents,
+    with_values,
+)
 
 DIRECTORY = "/configs"
 USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made
@@ -32,10 +41,6 @@ CatalogFormat = Literal["file-based", "sqlite"]
 CONFIGS_LABEL = "operators.operatorframework.io.index.configs.v1"
 DATABASE_LABEL = "operators.operatorframework.io.index.database.v1"
 BUNDLE_LABEL = "operators.operatorframework.io.bundle.package.v1"
-_EPOCH = "1970-01-01T00:00:00Z"
-_DOCKER = (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)
-
-Fields = dict[str, msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +102,17 @@ def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
     Directories 0755, files 0644, all root's and of the year 1970; sorted by name.
     """
     root = directory.strip("/")
-    folders = {parent for path in files for parent in _parents(path)}
+    folders = {parent for path in files for parent in parents(path)}
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for parent in (*sorted(_parents(root)), root):
-            _add_folder(tar, parent)
-        _add_file(tar, f"{root}/{OPAQUE}", b"")
+        for parent in (*sorted(parents(root)), root):
+            add_folder(tar, parent)
+        add_file(tar, f"{root}/{OPAQUE}", b"")
         for path in sorted({*folders, *files}):
             if path in files:
-                _add_file(tar, f"{root}/{path}", files[path])
+                add_file(tar, f"{root}/{path}", files[path])
             else:
-                _add_folder(tar, f"{root}/{path}")
+                add_folder(tar, f"{root}/{path}")
     return output.getvalue()
 
 
@@ -134,40 +139,8 @@ def database_layer(database: bytes, path: str) -> bytes:
     """Return the uncompressed layer that puts a database in its place; the same database gives the same bytes."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        _add_file(tar, path.strip("/"), database)
+        add_file(tar, path.strip("/"), database)
     return output.getvalue()
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
-
-
-def _add_folder(tar: tarfile.TarFile, name: str) -> None:
-    member = tarfile.TarInfo(name)
-    member.type, member.mode = tarfile.DIRTYPE, 0o755
-    tar.addfile(member)
-
-
-def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.mode, member.size = 0o644, len(content)
-    tar.addfile(member, io.BytesIO(content))
-
-
-@dataclass(frozen=True, slots=True)
-class RebuiltImage:
-    """An image with one layer more. `layer` is the layer as it is stored, compressed."""
-
-    manifest: Manifest
-    config: bytes
-    layer: bytes
-    layer_descriptor: Descriptor
-
-    @property
-    def blobs(self) -> dict[Digest, bytes]:
-        """The blobs that the base does not have."""
-        return {self.manifest.config.digest: self.config, self.layer_descriptor.digest: self.layer}
 
 
 def is_platform_image(manifest: Manifest) -> bool:
@@ -175,53 +148,26 @@ def is_platform_image(manifest: Manifest) -> bool:
     return all(".tar" in layer.media_type for layer in manifest.layers)
 
 
-def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> RebuiltImage:
+def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> LayeredImage:
     """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving `place`.
 
     Every value of both documents survives but those that have to change: diff_ids and history, and where files are served
     `Cmd` without a cache and the two labels; a database stays where the image serves it already. Raises UsageError for a base
     that cannot serve a catalog, CatalogError for documents that contradict each other.
     """
+
+    def serve(settings: Fields) -> None:
+        if place.format == "file-based":
+            _require_entrypoint(manifest, settings)
+            labels = labels_of(settings)
+            labels.pop(DATABASE_LABEL, None)
+            labels[CONFIGS_LABEL] = as_raw(place.path)
+            settings |= {"Cmd": as_raw(["serve", place.path]), "Labels": as_raw(labels)}
+
     try:
-        return _rebuilt(manifest, config, layer, place)
-    except UNDECODABLE as error:
-        raise CatalogError(f"catalog image {manifest.digest}: its manifest or config cannot be read: {error}") from error
-
-
-def _rebuilt(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> RebuiltImage:
-    new_config = _config(manifest, config, digest_of(layer), place)
-    stored = gzip(layer)
-    docker = manifest.media_type in _DOCKER
-    kind = media_types.DOCKER_LAYER_GZIP if docker else media_types.OCI_LAYER_GZIP
-    descriptor = Descriptor(kind, digest_of(stored), len(stored))
-    fields = _fields(manifest.raw, "manifest")
-    of_config = _fields(fields.get("config", b"{}"), "config descriptor")
-    of_config |= {"digest": _raw(digest_of(new_config)), "size": _raw(len(new_config))}
-    layers = msgspec.json.decode(fields.get("layers", b"[]"), type=list[msgspec.Raw])
-    fields |= {"config": _raw(of_config), "layers": _raw([*layers, _raw(descriptor)])}
-    raw = encode(fields)
-    rebuilt = parse(raw, manifest.media_type)
-    assert isinstance(rebuilt, Manifest)
-    return RebuiltImage(rebuilt, new_config, stored, descriptor)
-
-
-def _config(manifest: Manifest, config: bytes, diff_id: Digest, place: Place) -> bytes:
-    fields = _fields(config, "config")
-    runtime = _fields(fields.get("config", b"null"), "config")
-    if place.format == "file-based":
-        _require_entrypoint(manifest, runtime)
-        labels = msgspec.json.decode(runtime.get("Labels", b"null"), type=dict[str, msgspec.Raw] | None) or {}
-        labels.pop(DATABASE_LABEL, None)
-        labels[CONFIGS_LABEL] = _raw(place.path)
-        runtime |= {"Cmd": _raw(["serve", place.path]), "Labels": _raw(labels)}
-        fields["config"] = _raw(runtime)
-    fields["rootfs"] = _raw(_with_diff_id(manifest, fields, diff_id))
-    history = msgspec.json.decode(fields.get("history", b"null"), type=list[msgspec.Raw] | None)
-    if history:  # an image without a history gets none: it would have to tell of every layer
-        created = msgspec.json.decode(fields.get("created", b"null"))
-        entry = {"created": created or _EPOCH, "created_by": f"hub-export: selected packages in {place.path}"}
-        fields["history"] = _raw([*history, _raw(entry)])
-    return encode(fields)
+        return add_layer(manifest, config, layer, Change(serve, f"hub-export: selected packages in {place.path}"))
+    except ContentError as error:
+        raise CatalogError(f"catalog {error.message}") from error
 
 
 def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
@@ -235,41 +181,20 @@ def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
     )
 
 
-def _with_diff_id(manifest: Manifest, fields: Fields, diff_id: Digest) -> Fields:
-    rootfs = _fields(fields.get("rootfs", b"null"), "rootfs")
-    diff_ids = msgspec.json.decode(rootfs.get("diff_ids", b"null"), type=list[str] | None) or []
-    if len(diff_ids) != len(manifest.layers):
-        raise CatalogError(f"catalog image {manifest.digest} has {len(manifest.layers)} layers but {len(diff_ids)} diff_ids")
-    rootfs["diff_ids"] = _raw([*diff_ids, diff_id])
-    return rootfs
-
-
-def _fields(raw: bytes | msgspec.Raw, what: str) -> Fields:
-    """Return the fields of an object, each as written; none for null."""
-    try:
-        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw] | None) or {}
-    except UNDECODABLE as error:
-        raise CatalogError(f"the catalog image's {what} cannot be read: {error}") from error
-
-
-def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
-def rebuild_index(index: Index, images: Mapping[Digest, RebuiltImage]) -> Index:
+def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
     """Return the index with each child in `images`, by the digest of its base, replaced; the others are left out.
 
     Platforms and annotations stay as they are. Raises CatalogError when no child is left.
     """
-    fields = _fields(index.raw, "index")
-    children = [_fields(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
+    fields = fields_of(index.raw, "index")
+    children = [fields_of(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
     kept = [
-        child | {"digest": _raw(image.manifest.digest), "size": _raw(len(image.manifest.raw))}
+        with_values(child, {"digest": image.manifest.digest, "size": len(image.manifest.raw)})
         for child, old in zip(children, index.manifests, strict=True)
         if (image := images.get(old.digest)) is not None
     ]
     if not kept:
         raise CatalogError(f"catalog image {index.digest}: none of its platforms is left")
-    rebuilt = parse(encode(fields | {"manifests": _raw(kept)}), index.media_type)
+    rebuilt = parse(encode(with_values(fields, {"manifests": kept})), index.media_type)
     assert isinstance(rebuilt, Index)
     return rebuilt
