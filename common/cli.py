@@ -136,11 +136,17 @@ def read_text(path: Path, option: str) -> str:
 
 def created_now() -> str:
     """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
+    epoch = source_epoch()
+    moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(epoch, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def source_epoch() -> int | None:
+    """Return SOURCE_DATE_EPOCH, in seconds since 1970; None where it is not set. Raises UsageError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is not None and not epoch.isdecimal():
         raise UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return int(epoch) if epoch else None
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from common.errors import ExitCode
 from common.files import write_atomic
 from common.login_command import add_login
 from common.serialization import pretty_json
+from exporter.kit.options import KitOptions
 from exporter.options import ArchiveOptions, BuildOptions, SelectionOptions
 
 app = typer.Typer(
@@ -94,6 +95,9 @@ def create(
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
     ] = None,
+    with_kit: Annotated[
+        bool, typer.Option("--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.")
+    ] = False,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media."""
     from common.archive.signature import Signer
@@ -102,13 +106,15 @@ def create(
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=Signer.load(sign) if sign else None)
     settings = replace(settings, images=mapping_file.read(images) if images else None)
+    if with_kit:
+        settings = replace(settings, kit=KitOptions().settings(directory / "kit", registry))
     if manifests_only:
         written, problems = workflow.write_mapping(settings, output.begin())
         output.emit({"mapping": str(written), "problems": problems}, lambda: str(written))
         return workflow.outcome(problems, strict=settings.strict)
-    inventory = workflow.export(settings, output.begin())
-    output.emit(listing.created_document(inventory, directory), lambda: listing.created_table(inventory, directory))
-    return workflow.outcome(inventory.problems, strict=settings.strict)
+    made = workflow.export(settings, output.begin())
+    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
+    return workflow.outcome_of(made, strict=settings.strict)
 
 
 @command(app, "build-catalog")
@@ -122,6 +128,21 @@ def build_catalog(
     built = workflow.build_catalog(build.settings(), output.begin())
     output.emit(listing.built_document(built), lambda: listing.built_table(built))
     return workflow.outcome(built.problems, strict=False)
+
+
+@command(app)
+def kit(
+    options: KitOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the kit is made.")],
+) -> ExitCode:
+    """Make the importer itself for the other side: wheels, install.sh, checksums; pip fetches them, as it is configured."""
+    from exporter.kit import listing, making
+
+    made = making.make(options.settings(directory, registry), output.begin())
+    output.emit(listing.document(made), lambda: listing.table(made))
+    return listing.outcome(made)
 
 
 @command(app)

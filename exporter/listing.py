@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 
-from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Inventory, PackageRecord, Problem
+from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.columns import columns, counted
 from common.files import size_text
 from common.target_profile import TargetProfile
 from exporter import fetch, records
 from exporter.building import BuiltCatalog
+from exporter.kit import listing as kit_listing
 from exporter.planning import Chosen, Planned, left_behind
 from exporter.settings import ExportSettings
+from exporter.workflow import Exported
 
 Document = dict[str, Any]
 
@@ -71,25 +73,28 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
     return "\n\n".join([*parts, *_problem_lines(plan.problems)])
 
 
-def created_document(inventory: Inventory, directory: Path) -> Document:
+def created_document(made: Exported, directory: Path) -> Document:
     """Return the JSON of `create`."""
+    inventory = made.inventory
     carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
     return {
         "archive": str(directory),
         "totals": totals(inventory.catalogs, inventory.images, len(carried), sum(carried), len(inventory.volumes)),
         "requires": inventory.requires,
         "problems": inventory.problems,
+        **({"kit": kit_listing.document(made.kit)} if made.kit else {}),
     }
 
 
-def created_table(inventory: Inventory, directory: Path) -> str:
+def created_table(made: Exported, directory: Path) -> str:
     """Return `create` for people: what is in the archive, what is not, and what to do with it."""
-    document = created_document(inventory, directory)
+    document, inventory = created_document(made, directory), made.inventory
     names = ", ".join(volume.name for volume in inventory.volumes)
     notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
     parts = [
         f"{directory}: {_sums(document['totals'])}{notes}\nvolumes: {names}",
         f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
+        *([kit_listing.table(made.kit)] if made.kit else []),
     ]
     return "\n\n".join([*_problem_lines(inventory.problems), *parts])
 

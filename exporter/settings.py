@@ -17,6 +17,7 @@ from exporter.imageset import ImageSet
 if TYPE_CHECKING:
     from common.archive.rerequest import ReRequest
     from common.archive.signature import Signer, Verifier
+    from exporter.kit.settings import KitSettings
 
 FAT32_BYTES = 4 * 1024**3 - 1
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}
@@ -37,7 +38,8 @@ class ExportSettings:
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
     `images`: the sources that alone are carried;
     `release`: the OpenShift release that the catalogs are for; `catalog_format`: what catalogs become, None: what they are;
-    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself.
+    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself;
+    `kit`: the importer itself, beside the archive.
     """
 
     image_set: ImageSet
@@ -60,3 +62,4 @@ class ExportSettings:
     catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)
     target: TargetProfile | None = None
+    kit: KitSettings | None = None

@@ -12,19 +12,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.archive.inventory import Inventory, Problem, ProblemCode
 from common.archive.output import CATALOGS, is_begun, require_free, tidy_finished
 from common.columns import counted
 from common.content import DirectoryStore
-from common.errors import ExitCode, ProblemsError, RegistryError, UsageError
+from common.errors import ExitCode, ProblemsError, RegistryError, UsageError, first_of
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from exporter import building, healing, mapping_file, planning
 from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
+from exporter.kit import making
+from exporter.kit.making import Kit
 from exporter.plan import ExportPlan
 from exporter.planning import Chosen, Planned
 from exporter.report.page import Report
@@ -43,7 +46,15 @@ def plan(settings: ExportSettings, progress: Progress) -> Planned:
         return planning.make(settings, media)
 
 
-def export(settings: ExportSettings, progress: Progress) -> Inventory:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export made: the archive, by its inventory, and the kit beside it where one was wanted."""
+
+    inventory: Inventory
+    kit: Kit | None = None
+
+
+def export(settings: ExportSettings, progress: Progress) -> Exported:
     """Make the archive in `settings.output`; return its inventory, whose problems a caller has to show.
 
     Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
@@ -56,7 +67,8 @@ def export(settings: ExportSettings, progress: Progress) -> Inventory:
             raise strict_error(planned.plan.problems)
         _require_signed(planned.plan.problems)
         _require_content(planned.plan)
-        return fetch(planned.plan, settings, media, Report(planned, settings))
+        kit = making.make(settings.kit, progress) if settings.kit else None  # before the first layer: failure costs nothing
+        return Exported(fetch(planned.plan, settings, media, Report(planned, settings)), kit)
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
@@ -103,6 +115,12 @@ def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
     if strict and problems:
         raise strict_error(problems)
     return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in problems) else ExitCode.DONE
+
+
+def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
+    """Return what the problems of an export and its kit mean. Raises ProblemsError for the export's under `strict`."""
+    lacking = ExitCode.PROBLEMS if made.kit is not None and made.kit.problems else ExitCode.DONE
+    return first_of((outcome(made.inventory.problems, strict=strict), lacking))
 
 
 def strict_error(problems: Sequence[Problem]) -> ProblemsError:

@@ -132,9 +132,10 @@ def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
             raise ContentError(f"{digest}: impossible size {descriptor.size} of {descriptor.digest}")
 
 
-class RuntimeConfig(msgspec.Struct, rename={"entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
+class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
     """The part `config` of an image config that we read."""
 
+    env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
     labels: dict[str, str] | None = None
@@ -152,6 +153,11 @@ class ImageConfig(msgspec.Struct):
     def labels(self) -> dict[str, str]:
         """The image's labels; empty when it has none."""
         return (self.config and self.config.labels) or {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The image's environment variables; empty when it has none."""
+        return dict(line.split("=", 1) for line in (self.config and self.config.env) or [] if "=" in line)
 
 
 _CONFIG = msgspec.json.Decoder(ImageConfig)

@@ -1,0 +1,1 @@
+"""The kit: the importer itself, for the other side."""

@@ -1,0 +1,218 @@
+"""The importer as an image: a base with Python, and one layer more with the wheels as they would be installed.
+
+Nothing is run for it, so images for other machines are made as well as for this one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from common.content import BlobSource, Chunks, DirectoryStore
+from common.digest import Digest
+from common.errors import ContentError, UsageError
+from common.files import require_space
+from common.oci.descriptor import Descriptor
+from common.oci.manifest import ImageConfig, Manifest, parse_config
+from common.oci.platform import Platform
+from common.reference import Reference
+from common.registry.client import RegistryClient
+from common.registry.source_sink import RegistrySource
+from common.transfer import copy
+from common.version import VERSION
+from exporter import oci_archive
+from exporter.fetch import Media
+from exporter.images import fetch_tree
+from exporter.kit.settings import PYTHONS, ImageSettings
+from exporter.layered_image import (
+    PROGRAM,
+    Change,
+    Fields,
+    LayeredImage,
+    add_file,
+    add_folder,
+    add_layer,
+    as_raw,
+    labels_of,
+    parents,
+)
+
+ROOT = "opt/hub-airgap"
+PROGRAM_PATH = f"/{ROOT}/bin/hub-import"
+USER = "1001"
+_MAX_CONFIG = 8 * 1024 * 1024
+_PLACED = ("purelib/", "platlib/")  # of a wheel's .data directory; scripts and manual pages are for people
+_ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - as in the Containerfile
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What an image is built on: one platform of the base."""
+
+    reference: Reference
+    platform: Platform
+    manifest: Manifest
+    config: bytes
+    python: str
+
+
+def bases(settings: ImageSettings, client: RegistryClient, platforms: Sequence[Platform]) -> dict[Platform, Base]:
+    """Return the base of each platform that it has, with the version of its Python; fetches no layer.
+
+    Raises UsageError where the Python is not known or is none that a kit is made for, RegistryError, ContentError.
+    """
+    found: dict[Platform, Base] = {}
+    for document in fetch_tree(settings.base, client, platforms).documents:
+        if isinstance(document, Manifest) and all(".tar" in layer.media_type for layer in document.layers):
+            raw = client.blob_bytes(settings.base, document.config, _MAX_CONFIG)
+            config = parse_config(raw)
+            platform = next((one for one in platforms if one.accepts(Platform(config.os, config.architecture))), None)
+            if platform is not None and platform not in found:
+                found[platform] = Base(settings.base, platform, document, raw, _python_of(settings, config))
+    if not found:
+        raise UsageError(
+            f"--image-base {settings.base}: has none of the platforms {', '.join(map(str, platforms))}",
+            hint="Name a base for them, or other platforms with --platform.",
+        )
+    return found
+
+
+def _python_of(settings: ImageSettings, config: ImageConfig) -> str:
+    """Return the Python of a base, `3.11`: as told, or as its environment says (Python's own images, and UBI's)."""
+    if settings.python:
+        return settings.python
+    said = config.environment.get("PYTHON_VERSION", "")
+    match = re.match(r"(\d+\.\d+)(?!\d)", said)
+    if match is None:
+        raise UsageError(
+            f"--image-base {settings.base}: its environment has no PYTHON_VERSION, so which Python it has is not known",
+            hint="Say it with --image-python 3.11, or take an image of Python's, such as docker.io/library/python:3.12-slim.",
+        )
+    if match[1] not in PYTHONS:
+        raise UsageError(
+            f"--image-base {settings.base}: has Python {match[1]}, and there are kits for {', '.join(PYTHONS)}",
+            hint="Take another base.",
+        )
+    return match[1]
+
+
+def layer_of(wheels: Iterable[Path], python: str) -> bytes:
+    """Return the uncompressed layer with the wheels below /opt/hub-airgap, and the program; same wheels, same bytes."""
+    files = {f"{ROOT}/lib/{name}": content for path in wheels for name, content in _unpacked(path).items()}
+    program = f"{ROOT}/bin/hub-import"
+    folders = {folder for name in (*files, program) for folder in parents(name)}
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted({*folders, *files, program}):
+            if name == program:
+                add_file(tar, name, _program(python), PROGRAM)
+            elif name in files:
+                add_file(tar, name, files[name])
+            else:
+                add_folder(tar, name)
+    return output.getvalue()
+
+
+def _program(python: str) -> bytes:
+    lines = (
+        f"#!/usr/bin/env python{python}",
+        "import sys",
+        f'sys.path.insert(0, "/{ROOT}/lib")',
+        "from importer.cli import main",
+        "sys.exit(main())",
+    )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _unpacked(path: Path) -> dict[str, bytes]:
+    """Return the files of a wheel by where they are installed. Raises ContentError."""
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                place = _place(name)
+                if ".." in name.split("/") or name.startswith("/"):
+                    raise ContentError(f"{path.name}: has a file {name[:100]!r}")
+                if place:
+                    found[place] = archive.read(name)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ContentError(f"{path.name}: not a wheel: {error}") from error
+    return found
+
+
+def _place(name: str) -> str:
+    """Return where a file of a wheel is installed; nothing for one that is not."""
+    first, _, rest = name.partition("/")
+    if name.endswith("/"):
+        return ""
+    if not first.endswith(".data"):
+        return name
+    return next((rest.removeprefix(scheme) for scheme in _PLACED if rest.startswith(scheme)), "")
+
+
+def image_of(base: Base, layer: bytes) -> LayeredImage:
+    """Return the image of the importer. Raises ContentError."""
+    return add_layer(base.manifest, base.config, layer, Change(lambda settings: _settle(settings, base), "hub-export kit"))
+
+
+def _settle(settings: Fields, base: Base) -> None:
+    """Let an image run the importer, as an ordinary user."""
+    lines = msgspec.json.decode(settings.get("Env", b"null"), type=list[str] | None) or []
+    variables = dict(line.split("=", 1) for line in lines if "=" in line)
+    variables |= _ENVIRONMENT | {"PATH": f"/{ROOT}/bin:{variables.get('PATH', _USUAL_PATH)}"}
+    labels = labels_of(settings) | {
+        "org.opencontainers.image.title": as_raw("hub-import"),
+        "org.opencontainers.image.version": as_raw(VERSION),
+        "org.opencontainers.image.base.name": as_raw(base.reference.name),
+        "org.opencontainers.image.base.digest": as_raw(base.manifest.digest),
+    }
+    settings.pop("Cmd", None)
+    settings |= {
+        "Env": as_raw([f"{name}={value}" for name, value in variables.items()]),
+        "Entrypoint": as_raw([PROGRAM_PATH]),
+        "User": as_raw(USER),
+        "Labels": as_raw(labels),
+    }
+
+
+class _Blobs:
+    """The blobs of an image: those of its base from where they were fetched to, its own from memory."""
+
+    def __init__(self, own: Mapping[Digest, bytes], store: DirectoryStore) -> None:
+        self._own = own
+        self._store = store
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`."""
+        held = self._own.get(blob.digest)
+        return self._store.read(blob, start) if held is None else iter((memoryview(held)[start:],))
+
+
+def write(base: Base, wheels: Iterable[Path], path: Path, media: Media, jobs: int) -> None:
+    """Make the image of one platform in the file `path`. Raises SpaceError, and the error of a layer that cannot be had."""
+    require_space(path.parent, 2 * sum(layer.size for layer in base.manifest.layers), f"the image for {base.platform}")
+    image = image_of(base, layer_of(wheels, base.python))
+    _fetch(base, media, jobs)
+    manifest = oci_archive.as_oci(image.manifest)
+    blobs: BlobSource = _Blobs(image.blobs, media.store)
+    oci_archive.write(path, manifest, base.platform, f"hub-import:{VERSION}", blobs)
+
+
+def _fetch(base: Base, media: Media, jobs: int) -> None:
+    layers = {layer.digest: layer for layer in base.manifest.layers}
+    source = RegistrySource(media.client, dict.fromkeys(layers, (base.reference,)))
+    media.progress.begin(f"fetching the base for {base.platform}", sum(layer.size for layer in layers.values()))
+    try:
+        for outcome in copy(layers.values(), source, media.store, jobs=jobs, progress=media.progress):
+            if outcome.error is not None:
+                raise outcome.error
+    finally:
+        media.progress.end()

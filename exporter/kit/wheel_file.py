@@ -1,0 +1,108 @@
+"""Wheels made of installed distributions: the same files give the same bytes.
+
+A wheel is a zip of the packages and their `.dist-info` (packaging.python.org, *Binary distribution format*). What an installer
+adds to it is left out again; its own record of checksums says whether what is installed is still what was installed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import Distribution
+from pathlib import Path, PurePosixPath
+
+from packaging.tags import parse_tag
+
+from common.errors import HubError
+
+OWN = "hub-airgap"
+_OWN_PACKAGES = ("common", "exporter", "importer")
+_OF_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+_EARLIEST = 315_532_800  # 1980: what zip can tell
+_LATEST = 4_354_819_198  # 2107
+_COMPILED = ".pyc"
+
+
+def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, bytes]:
+    """Return the name and content of the wheel of an installed distribution; of ours also where it runs from its source.
+
+    Raises HubError for one that does not know its files, and for files that were changed or deleted since.
+    """
+    files = dict(_installed(distribution))
+    if _normal(distribution) == OWN and not any(name.partition("/")[0] in _OWN_PACKAGES for name in files):
+        files |= dict(_of_source())
+    folder = next((name.partition("/")[0] for name in files if name.partition("/")[0].endswith(".dist-info")), "")
+    if f"{folder}/WHEEL" not in files or len(files) == 1:
+        raise HubError(
+            f"{distribution.name} {distribution.version} is not installed from a wheel; its files cannot be told",
+            hint="Install it with pip, and run the command again.",
+        )
+    name = f"{folder.removesuffix('.dist-info')}-{_tag(files[f'{folder}/WHEEL'])}.whl"
+    return name, _zipped(files, folder, epoch)
+
+
+def _normal(distribution: Distribution) -> str:
+    return distribution.name.lower().replace("_", "-")
+
+
+def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
+    """Give the files that came with a distribution, checked; not what lies outside of the packages' directory."""
+    for file in distribution.files or ():
+        path = PurePosixPath(file)
+        by_installer = path.parent.name.endswith(".dist-info") and path.name in _OF_INSTALLER
+        if ".." in path.parts or path.is_absolute() or path.suffix in (_COMPILED, ".pth") or by_installer:
+            continue
+        try:
+            content = Path(str(file.locate())).read_bytes()
+        except OSError as error:
+            raise HubError(f"{distribution.name}: {file}: {error.strerror}", hint="Install it again.") from error
+        if file.hash is not None and _checksum(content, file.hash.mode) != file.hash.value:
+            raise HubError(f"{distribution.name}: {file} was changed after it was installed", hint="Install it again.")
+        yield str(path), content
+
+
+def _of_source() -> Iterator[tuple[str, bytes]]:
+    """Give the files of our own packages, from where they run."""
+    root = Path(__file__).resolve().parents[2]
+    for package in _OWN_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
+            relative = path.relative_to(root)
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
+            if path.is_file() and not hidden and path.suffix != _COMPILED:
+                yield relative.as_posix(), path.read_bytes()
+
+
+def _tag(wheel: bytes) -> str:
+    """Return the compressed tags of a file WHEEL, as the name of the file has them."""
+    lines = wheel.decode("utf-8").splitlines()
+    tags = [tag for line in lines if line.startswith("Tag:") for tag in parse_tag(line.removeprefix("Tag:").strip())]
+    parts = ({tag.interpreter for tag in tags}, {tag.abi for tag in tags}, {tag.platform for tag in tags})
+    return "-".join(".".join(sorted(part)) for part in parts)
+
+
+def _checksum(content: bytes, algorithm: str = "sha256") -> str:
+    return base64.urlsafe_b64encode(hashlib.new(algorithm, content).digest()).rstrip(b"=").decode()
+
+
+def _zipped(files: Mapping[str, bytes], folder: str, epoch: int | None) -> bytes:
+    """Return the wheel; sorted, the metadata last as the specification wishes."""
+    names = sorted(files, key=lambda name: (name.startswith(f"{folder}/"), name))
+    record = "".join(f"{_quoted(name)},sha256={_checksum(files[name])},{len(files[name])}\n" for name in names)
+    record_name = f"{folder}/RECORD"
+    moment = time.gmtime(min(max(epoch or 0, _EARLIEST), _LATEST))[:6]
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in [*((name, files[name]) for name in names), (record_name, f"{record}{record_name},,\n".encode())]:
+            entry = zipfile.ZipInfo(name, moment)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o100644 << 16, 3
+            archive.writestr(entry, content)
+    return output.getvalue()
+
+
+def _quoted(name: str) -> str:
+    """Return a name as CSV has it."""
+    return '"' + name.replace('"', '""') + '"' if {",", '"'} & set(name) else name
