@@ -26,6 +26,7 @@ _NETWORK = re.compile(
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 _MAX_SHOWN = 300
+CONFIGURATION = "pip's own configuration counts: pip config list, PIP_INDEX_URL, PIP_PROXY, PIP_CERT."
 _QUIET = {
     "PIP_NO_COLOR": "1",
     "PIP_PROGRESS_BAR": "off",
@@ -103,7 +104,7 @@ def _error(output: str, runtime: Runtime) -> HubError:
     if _NETWORK.search(output):
         return HubError(
             f"pip cannot reach its package index: {said}",
-            hint="Its own configuration counts: pip config list, PIP_INDEX_URL, PIP_PROXY, PIP_CERT.",
+            hint=CONFIGURATION,
         )
     absent = _ABSENT.search(output)
     if absent or "ResolutionImpossible" in output:

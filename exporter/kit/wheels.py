@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from common.errors import ContentError, HubError
-from exporter.kit.pip import NoWheelError, Pip
+from exporter.kit.pip import CONFIGURATION, NoWheelError, Pip
 from exporter.kit.settings import Runtime
 from exporter.kit.wheel_file import OWN
 
@@ -141,8 +141,10 @@ def _holds(requirement: Requirement, runtime: Runtime, extras: Iterable[str]) ->
 def _lacking(runtime: Runtime, directory: Path, pip: Pip, error: NoWheelError, *, parity: bool) -> tuple[str, ...]:
     """Return every package without a wheel for a runtime; pip stops at the first.
 
-    What is required is read from what is installed here. Raises HubError when each has one, but not together.
+    What is required is read from what is installed here. Raises HubError when each has one, but not together, and where there
+    is no index.
     """
+    _require_index(runtime, directory, pip)
     wanted = _installed_requirements(runtime, parity=parity)
     lacks: list[str] = []
     while wanted:
@@ -159,6 +161,14 @@ def _lacking(runtime: Runtime, directory: Path, pip: Pip, error: NoWheelError, *
     if not lacks and not error.package:
         raise HubError(f"pip finds no set of wheels for {runtime} that fit together", hint="Try another --python.") from error
     return tuple(sorted(lacks)) or (error.package,)
+
+
+def _require_index(runtime: Runtime, directory: Path, pip: Pip) -> None:
+    """Raise HubError where there is no index at all: for pip that is nothing found; one that is has pip for all."""
+    try:
+        pip.download([_INSTALLER], runtime, directory, dependencies=False)
+    except NoWheelError as error:
+        raise HubError("the package index cannot be reached, or is none: it has not even pip", hint=CONFIGURATION) from error
 
 
 def _installed_requirements(runtime: Runtime, *, parity: bool) -> dict[str, str]:

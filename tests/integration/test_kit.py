@@ -1,0 +1,437 @@
+"""The kit: made of wheels that lie here, installed where there is no route to anywhere, upgraded, refused when damaged."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+
+from exporter.kit.settings import MACHINES, PYTHONS
+from exporter.kit.wheel_file import rebuilt
+from tests.fakes import factories
+from tests.fakes.archives import CUT, write
+from tests.fakes.commands import BIN, run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.secrets import REAL_PASSWORD, REAL_USER
+from tests.fakes.servers import docker_registry, free_port, require
+from tests.fakes.wheelhouse import fill, offer
+
+PYTHON = "{}.{}".format(*sys.version_info)
+ARCHITECTURE = next((name for name, machine in MACHINES.items() if machine == platform.machine()), "")
+HERE = ["--platform", f"linux/{ARCHITECTURE}", "--python", PYTHON]
+ELSEWHERE = "linux/s390x" if ARCHITECTURE != "s390x" else "linux/amd64"
+INTERPRETER = str(Path(sys._base_executable).resolve())
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not ARCHITECTURE or PYTHON not in PYTHONS, reason="no kit for this machine and its Python"),
+]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("wheelhouse")
+    fill(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def kit(wheels, tmp_path_factory):
+    """A kit for this machine. Read only."""
+    path = tmp_path_factory.mktemp("made") / "kit"
+    done = run("hub-export", "kit", "--output", path, *HERE, "--format", "json", env=offer(wheels))
+    assert done.status == 0, done.stderr
+    assert done.json["runtimes"] == [{"platform": f"linux/{ARCHITECTURE}", "python": PYTHON, "installs": True, "lacks": []}]
+    assert done.json["bytes"] == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert done.json["wheels"] == len(list((path / "wheels").iterdir())) > 20
+    return path
+
+
+@pytest.fixture
+def copy(kit, tmp_path):
+    return shutil.copytree(kit, tmp_path / "kit")
+
+
+def offline(script, **words):
+    """Run a shell script where there is no network at all; return its process."""
+    if subprocess.run(["unshare", "-rn", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    return subprocess.run(
+        ["unshare", "-rn", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**environment, **{name: str(value) for name, value in words.items()}},
+        check=False,
+        timeout=240,
+    )
+
+
+def install(kit, tmp_path, *more):
+    """Install a kit, offline; return its process."""
+    words = " ".join(map(str, ["--prefix", tmp_path / "opt", "--bin", tmp_path / "bin", "--python", INTERPRETER, *more]))
+    return offline(f"sh {kit}/install.sh {words}")
+
+
+def test_a_kit_installs_without_a_network_works_is_upgraded_and_goes_away_again(kit, tmp_path):
+    write(tmp_path / "archive", CUT)
+    shutil.copytree(tmp_path / "archive", tmp_path / "damaged")
+    volume = min((tmp_path / "damaged").glob("volume-*.tar.zst"))
+    content = bytearray(volume.read_bytes())
+    content[len(content) // 2] ^= 1
+    volume.write_bytes(content)
+
+    assert len(offline("cat /proc/net/route").stdout.splitlines()) <= 1  # at most a heading: no way leads out
+    first = install(kit, tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert f"{tmp_path}/bin is not on PATH" in first.stdout
+    program = tmp_path / "bin" / "hub-import"
+    assert [offline(f"{program} verify {tmp_path}/{name}").returncode for name in ("archive", "damaged")] == [0, 4]
+
+    before = (tmp_path / "opt/current").resolve()
+    second = install(kit, tmp_path)
+    assert second.returncode == 0, second.stderr
+    after = (tmp_path / "opt/current").resolve()
+    assert after != before
+    assert not before.exists()
+    assert sorted(path.name for path in (tmp_path / "opt").iterdir()) == ["current", after.name, "hub-airgap.links"]
+    assert offline(f"{program} --version").stdout == run("hub-import", "--version").stdout
+
+    gone = offline(f"sh {kit}/install.sh --uninstall --prefix {tmp_path}/opt")
+    assert gone.returncode == 0, gone.stderr
+    assert not (tmp_path / "opt").exists()
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+def test_the_kit_checks_itself_and_what_it_installs_is_what_was_built(kit, tmp_path):
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=kit, check=False).returncode == 0
+    listed = {line.split("  ", 1)[1] for line in (kit / "SHA256SUMS").read_text().splitlines()}
+    found = {str(file.relative_to(kit)) for file in kit.rglob("*") if file.is_file()}
+    assert found == {*listed, "SHA256SUMS"}
+    assert all(re.fullmatch(r"[A-Za-z0-9._+/-]+", name) for name in found)  # any file system takes them
+    assert f"linux/{ARCHITECTURE} with Python {PYTHON}" in (kit / "README.txt").read_text()
+    assert install(kit, tmp_path).returncode == 0
+    folder = next((tmp_path / "opt").glob("current/lib/python*/site-packages/hub_airgap-*.dist-info"))
+    name, content = rebuilt(Distribution.at(folder))  # an installation that is no editable one gives the same wheel
+    assert (kit / "wheels" / name).read_bytes() == content
+    without_pip = run("hub-import", "--version").stdout and subprocess.run(
+        [tmp_path / "bin/hub-export", "kit", "--output", tmp_path / "again"], capture_output=True, text=True, check=False
+    )
+    assert without_pip.returncode == 2
+    assert "has no pip" in without_pip.stderr
+    assert not (tmp_path / "again").exists()
+
+
+def flip(kit):
+    wheel = sorted((kit / "wheels").iterdir())[3]
+    content = bytearray(wheel.read_bytes())
+    content[100] ^= 4
+    wheel.write_bytes(content)
+    return wheel.name
+
+
+def foreign(kit):
+    (kit / "wheels" / "rich-99.0-py3-none-any.whl").write_bytes(b"evil")
+    return "rich-99.0-py3-none-any.whl is not in SHA256SUMS"
+
+
+def cut_off(kit):
+    (kit / "SHA256SUMS").unlink()
+    return "not complete"
+
+
+def lost(kit):
+    wheel = max((kit / "wheels").iterdir())
+    wheel.unlink()
+    return wheel.name
+
+
+@pytest.mark.parametrize("harm", [flip, foreign, cut_off, lost])
+def test_a_kit_that_is_not_whole_is_refused(copy, tmp_path, harm):
+    said = harm(copy)
+    done = install(copy, tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "opt").exists()
+    assert not (tmp_path / "bin").exists()
+
+
+def summed(kit):
+    """Make the checksums of a changed kit right again."""
+    files = [file for file in sorted(kit.rglob("*")) if file.is_file() and file.name != "SHA256SUMS"]
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(kit)}\n" for file in files]
+    (kit / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_an_upgrade_that_fails_leaves_what_was_there(copy, tmp_path):
+    assert install(copy, tmp_path).returncode == 0
+    before = (tmp_path / "opt/current").resolve()
+    next((copy / "wheels").glob("httpx-*")).unlink()
+    summed(copy)
+    done = install(copy, tmp_path)
+    assert done.returncode == 1
+    assert "pip could not install" in done.stderr
+    assert "What was installed before is as it was" in done.stderr
+    assert (tmp_path / "opt/current").resolve() == before
+    assert len(list((tmp_path / "opt").glob("env.*"))) == 1
+    assert offline(f"{tmp_path}/bin/hub-import --version").returncode == 0
+
+
+def test_the_installer_says_what_is_in_its_way(copy, tmp_path):
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\necho x86_64 3.6\n")
+    old.chmod(0o755)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("mine")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/hub-import").write_text("somebody else's")
+    sh = f"sh {copy}/install.sh --bin {tmp_path}/bin"
+    cases = {
+        f"{sh} --prefix {tmp_path}/opt --python {old}": (1, "Python 3.6 on x86_64"),
+        f"{sh} --prefix {tmp_path}/opt --python {tmp_path}/none": (1, "no such program"),
+        f"PATH={tmp_path}; export PATH; /bin/sh {copy}/install.sh": (1, "error: "),
+        f"{sh} --prefix {other} --python {INTERPRETER}": (1, "holds something else"),
+        f"{sh} --prefix /proc/x --python {INTERPRETER}": (1, "cannot be made"),
+        f"{sh} --uninstall --prefix {tmp_path}/opt": (1, "nothing is installed"),
+        f"{sh} --what": (2, "unknown option"),
+    }
+    for command, (status, said) in cases.items():
+        done = offline(command)
+        assert (done.returncode, said in done.stderr) == (status, True), (command, done.stderr)
+    assert not (tmp_path / "opt").exists()
+    assert [path.name for path in other.iterdir()] == ["mine"]
+    done = install(copy, tmp_path)
+    assert done.returncode == 0
+    assert "is something else, and stays" in done.stdout
+    assert (tmp_path / "bin/hub-import").read_text() == "somebody else's"
+    lines = (copy / "platforms.txt").read_text().replace(f" {PYTHON} ", " 3.99 ")
+    (copy / "platforms.txt").write_text(lines)
+    summed(copy)
+    assert "The kit has wheels for" in install(copy, tmp_path).stderr
+
+
+def test_a_folder_that_allows_no_programs_is_told(copy, tmp_path):
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    (tmp_path / "noexec").mkdir()
+    script = f"""mount -t tmpfs -o noexec none {tmp_path}/noexec
+    sh {copy}/install.sh --prefix {tmp_path}/noexec/opt --bin {tmp_path}/bin --python {INTERPRETER}; echo status $?; ls {tmp_path}/noexec"""
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert "noexec?" in done.stderr, done.stderr
+    assert done.stdout == "status 1\n"
+
+
+def test_what_has_no_wheels_is_left_out_and_said(wheels, tmp_path):
+    path = tmp_path / "kit"
+    done = run(*("hub-export", "kit", "--output", path, *HERE, "--platform", ELSEWHERE, "--format", "json"), env=offer(wheels))
+    assert done.status == 3, done.stderr
+    here, elsewhere = done.json["runtimes"] if done.json["runtimes"][0]["installs"] else done.json["runtimes"][::-1]
+    assert here["lacks"] == []
+    assert not elsewhere["installs"]
+    assert {"msgspec", "zstandard", "cffi"} < set(elsewhere["lacks"])
+    assert "rich" not in elsewhere["lacks"]
+    assert [problem["subject"] for problem in done.json["problems"]] == [f"{ELSEWHERE} with Python {PYTHON}"]
+    assert f"{ELSEWHERE} with Python {PYTHON}: no wheel of" in (path / "README.txt").read_text()
+    again = run("hub-export", "kit", "--output", path, "--platform", ELSEWHERE, "--python", PYTHON, env=offer(wheels))
+    assert again.status == 2
+    assert "msgspec" in again.stderr
+    assert "--platform linux/amd64" in again.stderr
+    assert (
+        subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=False).returncode == 0
+    )  # the old one stays
+    assert sorted(file.name for file in path.iterdir()) == [
+        "README.txt", "SHA256SUMS", "install.sh", "platforms.txt", "wheels"
+    ]  # fmt: skip
+
+
+def test_a_kit_takes_the_place_of_the_old_one_and_of_nothing_else(wheels, copy, tmp_path):
+    (copy / "wheels" / "rich-1.0-py3-none-any.whl").write_bytes(b"of the last release")
+    (copy / "notes.txt").write_text("mine")
+    before = {file.name: file.read_bytes() for file in (copy / "wheels").iterdir()}
+    done = run("hub-export", "kit", "--output", copy, *HERE, env=offer(wheels))
+    assert done.status == 0, done.stderr
+    after = {file.name: file.read_bytes() for file in (copy / "wheels").iterdir()}
+    assert after == {name: content for name, content in before.items() if not name.startswith("rich-1.0")}
+    assert (copy / "notes.txt").read_text() == "mine"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "install.sh").write_text("mine")
+    done = run("hub-export", "kit", "--output", foreign, *HERE, env=offer(wheels))
+    assert done.status == 2
+    assert "did not make" in done.stderr
+    assert [(file.name, file.read_text()) for file in foreign.iterdir()] == [("install.sh", "mine")]
+
+
+def test_a_kit_that_was_interrupted_goes_on(wheels, kit, tmp_path):
+    path, staging = tmp_path / "kit", tmp_path / "kit/hub-export.kit"
+    refused = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path))
+    assert refused.status == 1, refused.stderr
+    assert not (staging / "partial").exists()
+    shutil.copytree(kit / "wheels", staging / f"{ARCHITECTURE}-{PYTHON}")
+    own = next((kit / "wheels").glob("hub_airgap-*"))
+    (staging / "request").write_text(f"sha256:{hashlib.sha256(own.read_bytes()).hexdigest()} False\n")
+    done = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path))  # what is there is not asked for again
+    assert done.status == 0, done.stderr
+    assert (path / "SHA256SUMS").read_bytes() == (kit / "SHA256SUMS").read_bytes()
+    assert not staging.exists()
+
+
+def test_an_index_that_is_not_there_is_told_without_its_credentials(tmp_path):
+    index = f"http://{REAL_USER}:{REAL_PASSWORD.replace(':', '%3A')}@localhost:{free_port()}/simple"
+    environment = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": index, "PIP_RETRIES": "0"}
+    done = run("hub-export", "kit", "--output", tmp_path / "kit", *HERE, env=environment)
+    assert done.status == 1, done.stderr
+    assert "the package index cannot be reached" in done.stderr
+    assert "PIP_INDEX_URL" in done.stderr
+    assert REAL_USER not in done.stderr
+
+
+def test_a_full_disk_is_exit_status_7(wheels, tmp_path):
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    small = tmp_path / "small"
+    small.mkdir()
+    words = " ".join(HERE)
+    script = f"mount -t tmpfs -o size=4m none {small}; {BIN}/hub-export kit {words} --output {small}/kit; echo status $?"
+    environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/nonexistent", **offer(wheels)}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
+    assert done.stdout == "status 7\n", done.stdout + done.stderr
+    assert "no space left" in done.stderr.lower()
+
+
+@pytest.fixture
+def base(tmp_path):
+    """An image with Python's own variable, on a real registry; gives the reference."""
+    image = factories.image(
+        ({"usr/bin/python3": b"not really"},),
+        labels={"vendor": "x"},
+        platform=f"linux/{ARCHITECTURE}",
+        docker=True,
+        config={"Env": ["PATH=/usr/bin", f"PYTHON_VERSION={PYTHON}.7", "LANG=C"], "Cmd": ["python3"]},
+    )
+    with docker_registry(tmp_path) as server:
+        factories.seed(f"http://{server.host}", "library/python", image, tag="3")
+        yield server.host
+
+
+def make_image(base, wheels, path, *more, reference="library/python:3"):
+    asked = ["--image-base", f"{base}/{reference}", "--insecure", base, *more]
+    return run("hub-export", "kit", "--output", path, *HERE, *asked, "--format", "json", env=offer(wheels))
+
+
+def test_the_image_is_its_base_and_the_importer(base, wheels, tmp_path):
+    skopeo, path = require("skopeo"), tmp_path / "kit"
+    done = make_image(base, wheels, path)
+    assert done.status == 0, done.stderr
+    name = f"hub-import-linux-{ARCHITECTURE}.oci.tar"
+    assert done.json["images"] == [{"platform": f"linux/{ARCHITECTURE}", "file": name}]
+    assert f"podman load -i {name}" in (path / "README.txt").read_text()
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=False).returncode == 0
+
+    def inspect(*more):
+        shown = subprocess.run([skopeo, "inspect", *more, f"oci-archive:{path / name}"], capture_output=True, check=True)
+        return json.loads(shown.stdout)
+
+    settings = inspect("--config")["config"]
+    assert settings["Entrypoint"] == ["/opt/hub-airgap/bin/hub-import"]
+    assert settings["User"] == "1001"
+    assert "Cmd" not in settings
+    assert {"PATH=/opt/hub-airgap/bin:/usr/bin", "LANG=C", "HOME=/tmp"} < set(settings["Env"])
+    assert settings["Labels"]["vendor"] == "x"
+    assert settings["Labels"]["org.opencontainers.image.title"] == "hub-import"
+    assert len(inspect()["Layers"]) == 2
+    target = tmp_path / "copied"
+    copied = subprocess.run(
+        [skopeo, "--insecure-policy", "copy", f"oci-archive:{path / name}", f"dir:{target}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert copied.returncode == 0, copied.stderr
+    manifest = json.loads((target / "manifest.json").read_text())
+    stored = (target / manifest["layers"][-1]["digest"].removeprefix("sha256:")).read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(stored))) as tar:
+        members = {member.name: member for member in tar}
+        tar.extractall(tmp_path / "root", filter="data")
+    assert all((m.uid, m.gid, m.mtime) == (0, 0, 0) for m in members.values())
+    assert all(
+        stat.S_IMODE(m.mode) == (0o755 if m.isdir() or m.name.endswith("bin/hub-import") else 0o644) for m in members.values()
+    )
+    assert {"opt", "opt/hub-airgap/bin/hub-import", "opt/hub-airgap/lib/importer/cli.py"} < set(members)
+    assert not any(part in name for name in members for part in ("/pip/", ".pyc", ".data/"))
+    program = (tmp_path / "root/opt/hub-airgap/bin/hub-import").read_text()
+    assert program.startswith(f"#!/usr/bin/env python{PYTHON}\n")
+    run_here = program.replace('"/opt/', f'"{tmp_path}/root/opt/')
+    shown = subprocess.run([INTERPRETER, "-I", "-c", run_here, "--version"], capture_output=True, text=True, check=False)
+    assert shown.stdout == run("hub-import", "--version").stdout, shown.stderr
+
+    again = tmp_path / "again"
+    assert make_image(base, wheels, again).status == 0
+    assert (again / name).read_bytes() == (path / name).read_bytes()
+    assert (again / "SHA256SUMS").read_bytes() == (path / "SHA256SUMS").read_bytes()
+
+
+def test_a_base_has_to_be_one(base, wheels, tmp_path):
+    silent = factories.image(platform=f"linux/{ARCHITECTURE}")
+    factories.seed(f"http://{base}", "library/silent", silent, tag="1")
+    other = next(each for each in PYTHONS if each != PYTHON)
+    cases = [
+        (["--platform", ELSEWHERE], "library/silent:1", 2, "has no PYTHON_VERSION"),
+        (["--image-python", "3.7"], "library/silent:1", 2, "no kit for this Python"),
+        (["--image-python", other], "library/silent:1", 2, f"Add --python {other}"),
+        ([], "library/none:1", 5, "library/none:1"),
+        (["--image-python", PYTHON], "library/silent:1", 0, ""),
+    ]
+    for number, (more, reference, status, said) in enumerate(cases):
+        path = tmp_path / f"kit{number}"
+        done = make_image(base, wheels, path, *more, reference=reference)
+        assert (done.status, said in done.stderr) == (status, True), (more, done.stderr)
+        assert path.exists() == (status == 0)
+
+
+def test_the_kit_beside_an_archive_disturbs_nothing(tmp_path):
+    output = tmp_path / "out"
+    with FakeRegistry() as source:
+        source.add_image("org/app", factories.image(), tag="v1")
+        asked = ["--image", f"{source.host}/org/app:v1", "--insecure", source.host, "--output", output, "--with-kit"]
+        nowhere = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": f"http://localhost:{free_port()}", "PIP_RETRIES": "0"}
+        refused = run("hub-export", "create", *asked, env=nowhere)
+        assert refused.status == 1, refused.stderr
+        assert source.log("GET", "/blobs/") == []  # told before the first layer
+        fill(tmp_path / "everywhere", everywhere=True)
+        done = run("hub-export", "create", *asked, "--format", "json", env=offer(tmp_path / "everywhere"))
+    assert done.status == 0, done.stderr
+    assert done.json["problems"] == []
+    assert len(done.json["kit"]["runtimes"]) == 12
+    assert done.json["kit"]["bytes"] > 1_000_000
+    assert {"platform": f"linux/{ARCHITECTURE}", "python": PYTHON, "installs": True, "lacks": []} in done.json["kit"][
+        "runtimes"
+    ]
+    for folder in (output, output / "kit"):
+        assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
+    assert "kit" not in (output / "SHA256SUMS").read_text()
+    assert run("hub-import", "inspect", output).status == 0
+    assert run("hub-import", "verify", output).status == 0
+    with FakeRegistry() as mirror:
+        assert run("hub-import", "push", output, "--registry", mirror.host, "--insecure", mirror.host).status == 0
+
+
+def test_the_installer_is_clean_for_shellcheck(kit):
+    done = subprocess.run([require("shellcheck"), kit / "install.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert os.access(kit / "install.sh", os.X_OK)
