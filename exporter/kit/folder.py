@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,14 +45,14 @@ class KitFolder:
         self.staging = path / STAGING
         self._request = request
         self._stack = ExitStack()
+        self._existed = path.is_dir()
 
     def __enter__(self) -> Self:
-        existed = self.path.is_dir()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
-        if existed:
+        if self._existed:
             self._require_ours()
         try:
             self._stack.enter_context(locked(self.path / LOCK, f"the folder {self.path}"))
@@ -68,6 +68,9 @@ class KitFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
         (self.path / LOCK).unlink(missing_ok=True)
+        if not self._existed:
+            with suppress(OSError):  # it holds something
+                self.path.rmdir()
 
     def abandon(self) -> None:
         """Take away what was fetched: it would not help another run."""
