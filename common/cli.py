@@ -24,7 +24,7 @@ import typer
 from common.errors import ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import listen
 from common.log import SECRETS, configure
-from common.progress import Progress, Style, progress_for
+from common.progress import BesideBars, Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
 from common.version import VERSION
 
@@ -92,7 +92,7 @@ class OutputOptions:
 
     def begin(self) -> Progress:
         """Set logging up and return the progress to report to."""
-        configure(self.log_level, self.log_file)
+        configure(self.log_level, self.log_file, BesideBars(sys.stderr) if self.is_live else None)
         return progress_for(self.progress)
 
     @property

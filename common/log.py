@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from pathlib import Path
+from typing import Protocol
 
 _NAME = "hub"
 _PATTERNS = (
@@ -57,16 +58,24 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(f"{_NAME}.{name}")
 
 
-def configure(level: str, file: Path | None = None) -> None:
-    """Send records of `level` and above to stderr, and all from debug on to `file` when given."""
+class Screen(Protocol):
+    """Where lines for people go."""
+
+    def write(self, text: str, /) -> object:
+        """Write text."""
+        ...
+
+
+def configure(level: str, file: Path | None = None, screen: Screen | None = None) -> None:
+    """Send records of `level` and above to `screen` (None: stderr), and all from debug on to `file` when given."""
     root = logging.getLogger(_NAME)
     root.setLevel(logging.DEBUG)
     root.handlers.clear()
     root.propagate = False
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setLevel(level.upper())
-    screen.setFormatter(_Redacted("%(levelname)s %(message)s"))
-    root.addHandler(screen)
+    shown = logging.StreamHandler(sys.stderr if screen is None else screen)
+    shown.setLevel(level.upper())
+    shown.setFormatter(_Redacted("%(levelname)s %(message)s"))
+    root.addHandler(shown)
     if file is not None:
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(threadName)s %(name)s %(message)s"))

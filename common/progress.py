@@ -5,7 +5,6 @@ Workers call `Progress`; what a person sees of it on stderr is made here (docs/c
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -15,10 +14,9 @@ from typing import Never, Protocol, TextIO
 
 import tqdm
 
-from common.files import size_text
+from common.progress_lines import BYTES, JsonLines, Plain, Pulse, duration
 
-PLAIN_INTERVAL_S = 10.0
-BYTES = "bytes"
+STILL_S = 5.0  # after which a step that stands still is said to do so
 MAX_LINES = 6  # running items shown below the overall bar
 
 
@@ -75,16 +73,21 @@ class Silent:
 class Bars:
     """tqdm bars for a terminal: the step as a whole, and a line for each running item."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, still_s: float = STILL_S) -> None:
         self._file = file
+        self._still_s = still_s
         self._lock = threading.Lock()
         self._overall: tqdm.tqdm[Never] | None = None
         self._items: dict[str, tqdm.tqdm[Never]] = {}
+        self._moved = time.monotonic()
+        self._pulse = Pulse(still_s, self._refresh)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """See `Progress.begin`."""
         with self._lock:
             self._overall = self._bar(what, total, 0, unit)
+            self._moved = time.monotonic()
+        self._pulse.start()
 
     def item(self, name: str, size: int) -> None:
         """See `Progress.item`."""
@@ -97,6 +100,7 @@ class Bars:
     def advance(self, size: int, item: str = "") -> None:
         """See `Progress.advance`."""
         with self._lock:
+            self._moved = time.monotonic()
             for bar in (self._items.get(item), self._overall):
                 if bar is not None:
                     bar.update(size)
@@ -116,12 +120,21 @@ class Bars:
 
     def end(self) -> None:
         """See `Progress.end`."""
+        self._pulse.stop()
         with self._lock:
             for bar in (*self._items.values(), self._overall):
                 if bar is not None:
                     bar.close()
             self._items.clear()
             self._overall = None
+
+    def _refresh(self) -> None:
+        """Let the clock of a step that stands still go on, and say so."""
+        with self._lock:
+            still = time.monotonic() - self._moved
+            if self._overall is not None and still >= self._still_s:
+                self._overall.set_postfix_str(f"nothing for {duration(still)}")
+                self._overall.set_postfix_str("", refresh=False)  # gone with the next byte
 
     def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
         bar: tqdm.tqdm[Never] = tqdm.tqdm(
@@ -139,100 +152,15 @@ class Bars:
         return bar
 
 
-class _Counted:
-    """Counts a step and reports it every so often; the base of the two line formats."""
+class BesideBars:
+    """A file that lines are written to while bars are drawn on it: they go above."""
 
-    def __init__(self, file: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._interval = interval_s
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
-        self._began = self._told = 0.0
 
-    def begin(self, what: str, total: int, unit: str = BYTES) -> None:
-        """See `Progress.begin`."""
-        with self._lock:
-            self._what, self._total, self._done, self._unit = what, total, 0, unit
-            self._began = self._told = self._clock()
-            self._tell("begin", "")
-
-    def item(self, name: str, size: int) -> None:
-        """See `Progress.item`."""
-
-    def advance(self, size: int, item: str = "") -> None:  # noqa: ARG002 - lines show the step as a whole
-        """See `Progress.advance`."""
-        with self._lock:
-            self._done += size
-            now = self._clock()
-            if now - self._told >= self._interval:
-                self._told = now
-                self._tell("progress", "")
-
-    def item_end(self, name: str) -> None:
-        """See `Progress.item_end`."""
-
-    def waiting(self, what: str) -> None:
-        """See `Progress.waiting`."""
-        if what:
-            with self._lock:
-                self._tell("waiting", what)
-
-    def end(self) -> None:
-        """See `Progress.end`."""
-        with self._lock:
-            self._tell("end", "")
-            self._what = ""
-
-    def _amount(self, number: float) -> str:
-        if self._unit == BYTES:
-            return size_text(int(number))
-        return f"{number:.0f} {self._unit if round(number) != 1 else self._unit.removesuffix('s')}"
-
-    def _rate(self) -> float:
-        return self._done / max(self._clock() - self._began, 1e-3)
-
-    def _tell(self, event: str, text: str) -> None:
-        raise NotImplementedError
-
-
-class Plain(_Counted):
-    """One line every ten seconds, for logs."""
-
-    def __init__(self, file: TextIO, interval_s: float = PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(file, interval_s, clock)
-
-    def _tell(self, event: str, text: str) -> None:
-        print(self._line(event, text), file=self._file, flush=True)
-
-    def _line(self, event: str, text: str) -> str:
-        if event == "begin":
-            return f"{self._what}: {size_text(self._total)}" if self._total and self._unit == BYTES else self._what
-        if event == "waiting":
-            return f"waiting: {text}"
-        if event == "end":
-            return f"{self._what}: done, {self._amount(self._done)} in {self._clock() - self._began:.0f} s"
-        rate = self._rate()
-        left = f", {max(self._total - self._done, 0) / rate:.0f} s left" if self._total and rate else ""
-        return f"{self._what}: {self._amount(self._done)} of {self._amount(self._total)}, {self._amount(rate)}/s{left}"
-
-
-class JsonLines(_Counted):
-    """One JSON object a line, for programs."""
-
-    def __init__(self, file: TextIO, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(file, interval_s, clock)
-
-    def _tell(self, event: str, text: str) -> None:
-        line = {
-            "event": event,
-            "step": self._what,
-            "done": self._done,
-            "total": self._total,
-            "unit": self._unit,
-            "perSecond": self._rate(),
-        }
-        print(json.dumps(line | ({"waitingFor": text} if text else {})), file=self._file, flush=True)
+    def write(self, text: str, /) -> None:
+        """Write whole lines."""
+        tqdm.tqdm.write(text, file=self._file, end="")
 
 
 class Style(StrEnum):

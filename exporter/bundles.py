@@ -92,6 +92,8 @@ class BundleReader:
 
         `contents`: the sources of those whose objects are wanted too.
         """
+        if not wanted:
+            return BundleContents({}, {}, {}, ())
         images = resolve(wanted, self._client, jobs=jobs, progress=progress)
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 

@@ -123,6 +123,8 @@ def _united(one: WantedImage, other: WantedImage) -> WantedImage:
 
 def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:
     """Fetch the manifests of every image, `jobs` at a time; the result is in the order of `wanted`."""
+    if not wanted:
+        return []
 
     def one(image: WantedImage) -> ResolvedImage:
         resolved = _resolve(image, client)

@@ -4,10 +4,12 @@ import os
 import pty
 import re
 import select
+import time
 
 import pytest
 
-from common.progress import Bars, JsonLines, Plain, Silent, Style, progress_for
+from common.progress import Bars, Silent, Style, progress_for
+from common.progress_lines import JsonLines, Plain, duration
 
 MIB = 1024 * 1024
 
@@ -131,3 +133,55 @@ def test_silence_says_nothing(capsys):
     silent.waiting("b")
     silent.end()
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_stands_still_is_told_in_a_log():
+    file, clock = io.StringIO(), Clock()
+    told = Plain(file, interval_s=0.01, clock=clock)
+    told.begin("fetching 3 blobs", 30 * MIB)
+    told.advance(10 * MIB)
+    clock.now = 45
+    for _ in range(500):  # nobody advances: the line comes by itself
+        if len(lines(file)) > 1:
+            break
+        time.sleep(0.01)
+    told.end()
+    assert lines(file)[1] == "fetching 3 blobs: 10.0 MiB of 30.0 MiB, 227.6 KiB/s, nothing for 45 s"
+    after = len(lines(file))
+    time.sleep(0.05)
+    assert len(lines(file)) == after, "and ends with the step"
+
+
+def test_what_stands_still_is_told_on_a_terminal():
+    file = io.StringIO()
+    bars = Bars(file, still_s=0.02)
+    bars.begin("fetching 3 blobs", 30 * MIB)
+    for _ in range(500):
+        if "nothing for" in file.getvalue():
+            break
+        time.sleep(0.01)
+    bars.end()
+    assert "nothing for 0 s" in file.getvalue()
+
+
+@pytest.mark.parametrize("kind", [Bars, Plain, JsonLines])
+def test_many_small_steps_are_few_lines(kind):
+    """What it costs is counted: bars are drawn five times a second at most, lines come far less often."""
+    file = io.StringIO()
+    told, began = kind(file), time.monotonic()
+    told.begin("fetching", 10**12)
+    told.item("sha256:aaaa", 10**12)
+    for _ in range(20_000):
+        told.advance(256 * 1024, "sha256:aaaa")
+    took = time.monotonic() - began
+    told.end()
+    written = re.split(r"[\r\n]+", file.getvalue())
+    assert len(written) < 12 + 2 * took / 0.2
+    assert "4.88G" in file.getvalue() or "4.9 GiB" in file.getvalue() or str(20_000 * 256 * 1024) in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min"), (7 * 3600 + 299, "7 h 05 min")]
+)
+def test_times_for_people(seconds, text):
+    assert duration(seconds) == text
