@@ -131,7 +131,7 @@ def read_text(path: Path, option: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"{option} {path}: cannot be read: {why}") from error
+        raise UsageError(f"{option} {path}: cannot be read: {why}", hint=f"Name another file with {option}.") from error
 
 
 def created_now() -> str:
@@ -145,7 +145,9 @@ def source_epoch() -> int | None:
     """Return SOURCE_DATE_EPOCH, in seconds since 1970; None where it is not set. Raises UsageError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is not None and not epoch.isdecimal():
-        raise UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}")
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}", hint="Unset it, or give seconds since 1970."
+        )
     return int(epoch) if epoch else None
 
 
@@ -208,7 +210,7 @@ def _status(run: Callable[[], ExitCode]) -> int:
     except HubError as error:
         return _tell(error)
     except KeyboardInterrupt:
-        return _tell(InterruptedByUserError("interrupted", hint="What was done is kept; run the same command again to go on."))
+        return _tell(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
         sys.stdout = None  # nobody reads any more; nothing to say, and no second error while closing
         return int(ExitCode.FAILED)
@@ -226,5 +228,5 @@ def _from_system(error: OSError) -> HubError:
 
 
 def _tell(error: HubError) -> int:
-    print(f"error: {SECRETS.mask(str(error))}", file=sys.stderr)
+    print(SECRETS.mask(f"error: {error.message}\n  {error.advice}"), file=sys.stderr)
     return int(error.exit_code)

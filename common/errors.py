@@ -19,7 +19,8 @@
     ├── SpaceError                7   not enough room on a file system
     └── InterruptedByUserError  130   state is kept; the message says how to go on
 
-A message says what failed, on which object, got and wanted; `hint` says what to do next. Secrets never appear in either.
+A message says what failed, on which object, got and wanted; `hint` says what to do next. An error that ends a command always
+says what next: where it has no hint of its own, what usually helps with its kind. Secrets never appear in either.
 Exit codes: the table in `docs/cli.md`.
 """
 
@@ -48,11 +49,17 @@ class HubError(Exception):
     """Something that a person has to know. `str()` gives the message, and the hint in a second sentence."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    usual_hint: ClassVar[str] = "Run it again with --log-level debug to see more of what led here."
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def advice(self) -> str:
+        """What to do next: the hint, or what usually helps where nobody knew better. Never empty."""
+        return self.hint or self.usual_hint
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
@@ -67,36 +74,52 @@ class UsageError(HubError):
     """Flags, configuration or an image set that cannot mean anything, or not what was meant."""
 
     exit_code = ExitCode.USAGE
+    usual_hint = "See --help of the command."
 
 
 class NotACatalogError(UsageError):
     """The named image or path exists, but holds no catalog."""
 
+    usual_hint = (
+        "Name a catalog image, a directory of catalog files, or an SQLite catalog; hub-export list shows what is in one."
+    )
+
 
 class CatalogError(HubError):
     """A catalog that cannot be read, or that OLM would refuse to serve."""
+
+    usual_hint = "The catalog itself is at fault: take another version of it, or tell its publisher what is said here."
 
 
 class ContentError(HubError):
     """Bytes that are not what their digest, size or format promised."""
 
+    usual_hint = "Something changed the bytes on their way: run it again, and look for a proxy or a cache in between."
+
 
 class ProblemsError(HubError):
     """Problems were found and the caller asked for none (`--strict`)."""
+
+    usual_hint = "Mend them, or leave --strict out: then they are listed, and the exit status is 3."
 
 
 class ArchiveError(HubError):
     """The archive is damaged, incomplete or not trusted."""
 
     exit_code = ExitCode.ARCHIVE
+    usual_hint = "hub-import verify says what is wrong with the archive."
 
 
 class ArchiveDamagedError(ArchiveError):
     """Bytes of the archive are not the ones that were written."""
 
+    usual_hint = "Copy it again from where it came; hub-import repair and --rerequest help where that is far."
+
 
 class ArchiveIncompleteError(ArchiveError):
     """A part of the archive is not here."""
+
+    usual_hint = "Bring what is missing; hub-import inspect says what is here."
 
 
 class ArchiveUntrustedError(ArchiveError):
@@ -107,6 +130,7 @@ class RegistryError(HubError):
     """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty."""
 
     exit_code = ExitCode.REGISTRY
+    usual_hint = "Look at the registry, or at its log; run the same command again when it is well: it goes on where it stopped."
 
     def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -134,18 +158,21 @@ class ClusterError(HubError):
     """The cluster refused, could not be reached, or did not become healthy."""
 
     exit_code = ExitCode.CLUSTER
+    usual_hint = "hub-import doctor looks for the cause in the cluster; nothing that was done has to be undone first."
 
 
 class SpaceError(HubError):
     """A file system has too little room. Found before anything is written."""
 
     exit_code = ExitCode.SPACE
+    usual_hint = "Free some, or choose another place; run the same command again: it goes on where it stopped."
 
 
 class InterruptedByUserError(HubError):
     """Stopped by the user. What was done so far is kept."""
 
     exit_code = ExitCode.INTERRUPTED
+    usual_hint = "What was done is kept; run the same command again to go on."
 
 
 # When several apply, the first in this order is the exit status (docs/cli.md).

@@ -99,7 +99,7 @@ def _request(catalog: CatalogRecord, image_set: ImageSet) -> OperatorRequest:
             if catalog.digest is not None:
                 name = str(Reference.parse(name).pinned(catalog.digest))
             return replace(request, catalog=name)
-    raise UsageError(f"the image set of the re-request does not name {catalog.source}")
+    raise UsageError(f"the image set of the re-request does not name {catalog.source}", hint=_SAME)
 
 
 def _names(name: str, digest: Digest | None) -> Sequence[str]:

@@ -164,7 +164,10 @@ def check(operator: OperatorRequest, where: str) -> None:
             _require_range(one, where)
         ranged = [one for one in asked if one.min_version or one.max_version]
         if ranged and operator.full:
-            raise UsageError(f"{where}: package {package.name}: full and a version range exclude each other")
+            raise UsageError(
+                f"{where}: package {package.name}: full and a version range exclude each other",
+                hint="Take full out, or minVersion and maxVersion.",
+            )
         if package in ranged and len(ranged) > 1:
             raise UsageError(
                 f"{where}: package {package.name}: its own range and one of channel {ranged[1].name} exclude each other",
@@ -176,13 +179,15 @@ def _require_range(one: PackageRequest | ChannelRequest, where: str) -> None:
     try:
         Bounds.of(one.min_version, one.max_version)
     except ValueError as error:
-        raise UsageError(f"{where}: {one.name}: {error}") from None
+        raise UsageError(
+            f"{where}: {one.name}: {error}", hint="Versions are as the catalog has them; hub-export list --package shows them."
+        ) from None
 
 
 def _require_unique(names: Iterable[str], where: str, what: str) -> None:
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
-        raise UsageError(f"{where}: {what} {doubled[0]} is there twice")
+        raise UsageError(f"{where}: {what} {doubled[0]} is there twice", hint="Take one of them out, or make one of both.")
 
 
 def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool) -> None:
@@ -202,7 +207,7 @@ def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Seq
         )
     _require_unique(catalogs, "--catalog", "catalog")
     if not all(catalogs):
-        raise UsageError("--catalog is empty")
+        raise UsageError("--catalog is empty", hint="Name a catalog image; an empty variable of a script is a usual cause.")
 
 
 def _as_read(operators: Iterable[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from common.errors import UsageError
 
 NAME = "mapping.txt"
 MAX_SIZE = 256 * 1024 * 1024
+_HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."
 _HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
 
 
@@ -38,9 +39,9 @@ def read(path: Path) -> frozenset[str]:
         with path.open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--images {path}: cannot be read: {error}", hint="Wanted: a mapping.txt.") from error
+        raise UsageError(f"--images {path}: cannot be read: {error}", hint=_HINT) from error
     if len(text) > MAX_SIZE:
-        raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes")
+        raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes", hint=_HINT)
     sources = set()
     for number, line in enumerate(text.splitlines(), 1):
         source = line.strip().partition("=")[0].strip()
@@ -50,5 +51,5 @@ def read(path: Path) -> frozenset[str]:
             raise UsageError(f"--images {path}:{number}: no image: {line[:100]!r}", hint="Wanted: SOURCE or SOURCE=PATH:TAG.")
         sources.add(source)
     if not sources:
-        raise UsageError(f"--images {path}: lists no image")
+        raise UsageError(f"--images {path}: lists no image", hint=_HINT)
     return frozenset(sources)

@@ -63,7 +63,12 @@ def _template(path: str | None) -> dict[str, object] | None:
     try:
         template = next(load_yaml_documents(Path(path).read_bytes(), path), None)
     except OSError as error:
-        raise UsageError(f"targetCatalogSourceTemplate {path}: cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"targetCatalogSourceTemplate {path}: cannot be read: {error.strerror}",
+            hint="It is looked for from where the command runs: write the whole path.",
+        ) from error
     if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
-        raise UsageError(f"targetCatalogSourceTemplate {path}: not a CatalogSource")
+        raise UsageError(
+            f"targetCatalogSourceTemplate {path}: not a CatalogSource", hint="Wanted: one YAML document, `kind: CatalogSource`."
+        )
     return template

@@ -132,7 +132,7 @@ def _require(planned: Applied, voice: Voice) -> None:
     """Raise what speaks against changing the cluster, the person included."""
     _refuse(planned.findings)
     if planned.result.changed and not voice.agree(planned):
-        raise HubError("the cluster was not changed: not agreed")
+        raise HubError("the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows.")
 
 
 def _wait(client: ClusterClient, job: _Job, cluster: ClusterSettings, voice: Voice) -> None:

@@ -159,7 +159,9 @@ def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[Sequence[Undone]
         if cluster.dry_run:
             return would
         if not agree(would):
-            raise HubError("the cluster was not changed: not agreed")
+            raise HubError(
+                "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
+            )
         return undoing.undo(client, namespace, dry_run=False, tell=tell)
 
 

@@ -65,7 +65,9 @@ def load(path: Path) -> ReRequest:
     except (*UNDECODABLE, ContentError) as error:
         raise UsageError(f"{path}: not a re-request: {error}", hint="hub-import verify --rerequest makes one.") from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", hint="hub-import verify --rerequest, or push --rerequest, makes one."
+        ) from error
 
 
 def _decoded(raw: bytes) -> ReRequest:

@@ -126,7 +126,9 @@ class CatalogOpener:
                 self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
         configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in _images(tree)}
         if not configs:
-            raise UsageError(f"{name}: has no image for the platforms that were asked for")
+            raise UsageError(
+                f"{name}: has no image for the platforms that were asked for", hint="Leave --platform out, or name one it has."
+            )
         stem = _name(path.resolve().stem)
         return self._read(name, stem, CatalogBase(Reference("oci.invalid", stem), tree, configs), lambda _layer: None)
 

@@ -17,6 +17,7 @@ from importer.cluster.resource import Resource
 
 MIRROR_KINDS = (ICSP, IDMS, ITMS)
 MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which end at 262144
+_HINT = "Say --mirror-scope registry, which makes few rules of many."
 _MAX_SPLITS = 100
 FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
 
@@ -85,14 +86,16 @@ def _place(resource: Resource, fresh: list[_Rule], own: Mapping[str, list[_Rule]
     while fresh:
         name = next(names, None)
         if name is None:
-            raise ClusterError(f"{resource.kind} {resource.name}: more than {_MAX_SPLITS} objects of mirror rules")
+            raise ClusterError(f"{resource.kind} {resource.name}: more than {_MAX_SPLITS} objects of mirror rules", hint=_HINT)
         there = own.get(name, [])
         count = _fitting(resource, name, there, fresh)
         if count:
             placed.append(_with_rules(resource, name, _united(there, fresh[:count])))
             fresh = fresh[count:]
         elif not there:
-            raise ClusterError(f"{resource.kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes")
+            raise ClusterError(
+                f"{resource.kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes", hint=_HINT
+            )
     return placed
 
 

@@ -39,7 +39,10 @@ class Release:
             raise UsageError(f"not an OpenShift release: {text[:40]!r}", hint="Wanted: two numbers, for example 4.18")
         release = cls(int(match[1]), int(match[2]), int(match[3]) if match[3] else None)
         if release < cls(4, 3):
-            raise UsageError(f"OpenShift {release} is older than 4.3, the oldest release that this program knows")
+            raise UsageError(
+                f"OpenShift {release} is older than 4.3, the oldest release that this program knows",
+                hint="Push is for every registry; the cluster has to be configured by hand.",
+            )
         return release
 
     def __str__(self) -> str:

@@ -79,7 +79,7 @@ class DeployReport:
 
     def _ending(self, error: BaseException | None) -> Ending:
         if isinstance(error, HubError):
-            return Ending("bad", error.message, error.hint or "")
+            return Ending("bad", error.message, error.advice)
         if error is not None:
             return Ending("bad", "Interrupted.", "Run the same command again: it goes on where it stopped.")
         if self.applied is None:

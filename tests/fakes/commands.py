@@ -38,7 +38,7 @@ def run(
 ) -> Result:
     """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: there is none.
 
-    Whatever a test is about, no command may show a secret of the suite.
+    Whatever a test is about, no command may show a secret of the suite, and an error that ends one says what to do next.
     """
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     base = {
@@ -61,4 +61,6 @@ def run(
     )
     found = leaked(done.stdout + done.stderr)
     assert not found, f"secrets in the output of {program}: {found}"
+    last = done.stderr.rpartition("\nerror: ")[2] if "\nerror: " in f"\n{done.stderr}" else "\n  "
+    assert "\n  " in last, f"an error without advice: {last}"
     return Result(done.returncode, done.stdout, done.stderr)
