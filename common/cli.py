@@ -21,24 +21,29 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from common.errors import ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import listen
 from common.log import SECRETS, configure
 from common.progress import BesideBars, Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
 from common.version import VERSION
 
-EXIT_CODES = """\
-Every option can also be set in the environment: --ca as HUB_EXPORT_CA or HUB_IMPORT_CA.
 
-\\b
-Exit status:
-  0  done                                 4  archive damaged, incomplete or not trusted
-  1  failed                               5  registry refused or unreachable
-  2  usage or configuration               6  cluster refused, unreachable or unhealthy
-  3  done, with problems listed           7  not enough space
-130  interrupted; run again to go on
-When several apply: 130, 4, 7, 5, 6, 3."""
+def _exit_codes() -> str:
+    """Return the exit codes as `--help` shows them: in two columns, and the last by itself."""
+    rows = [f"{int(code):3}  {meaning}" for code, meaning in MEANINGS.items()]
+    table = [f"{left:31}  {right.strip()}" for left, right in zip(rows[:4], rows[4:8], strict=True)]
+    return "\n".join(
+        [
+            "Every option can also be set in the environment: --ca as HUB_EXPORT_CA or HUB_IMPORT_CA.",
+            "",
+            "\b",
+            "Exit status:",
+            *table,
+            rows[8],
+            "When several apply: 130, 4, 7, 5, 6, 3.",
+        ]
+    )
 
 
 class Format(StrEnum):
@@ -112,17 +117,22 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     """Register a command; parameters that are option groups become their options, HubErrors become exit codes."""
 
     def register(function: Callable[..., ExitCode]) -> None:
-        app.command(name, epilog=EXIT_CODES, short_help=_first_line(function))(_flat(function))
+        app.command(name, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
 
     return register
 
 
 def start(app: typer.Typer, program: str) -> None:
     """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
+    listen()
+    named(app, program)(prog_name=program)
+
+
+def named(app: typer.Typer, program: str) -> Any:
+    """Return a program's tree of commands, in which every option has its variables."""
     root = typer.main.get_command(app)
     _name_variables(root, program.upper().replace("-", "_"))
-    listen()
-    root(prog_name=program)
+    return root
 
 
 def read_text(path: Path, option: str) -> str:

@@ -45,6 +45,19 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+MEANINGS = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "failed",
+    ExitCode.USAGE: "usage or configuration",
+    ExitCode.PROBLEMS: "done, with problems listed",
+    ExitCode.ARCHIVE: "archive damaged, incomplete or not trusted",
+    ExitCode.REGISTRY: "registry refused or unreachable",
+    ExitCode.CLUSTER: "cluster refused, unreachable or unhealthy",
+    ExitCode.SPACE: "not enough space",
+    ExitCode.INTERRUPTED: "interrupted; run again to go on",
+}
+
+
 class HubError(Exception):
     """Something that a person has to know. `str()` gives the message, and the hint in a second sentence."""
 

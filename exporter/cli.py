@@ -13,6 +13,7 @@ from common.cli import OutputOptions, RegistryOptions, command, start, version_o
 from common.errors import ExitCode
 from common.files import write_atomic
 from common.login_command import add_login
+from common.man_command import add_man
 from common.serialization import pretty_json
 from exporter.kit.options import KitOptions
 from exporter.options import ArchiveOptions, BuildOptions, SelectionOptions
@@ -175,6 +176,7 @@ def keygen(
 
 
 add_login(app)
+add_man(app, "hub-export")
 
 
 def main() -> None:

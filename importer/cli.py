@@ -11,6 +11,7 @@ import typer
 from common.cli import OutputOptions, RegistryOptions, command, read_text, start, version_option
 from common.errors import ExitCode
 from common.login_command import add_login
+from common.man_command import add_man
 from importer.options import ArchiveOptions, ClusterOptions, MirrorOptions, PlaceOptions, ResourceFlags
 from importer.serve_command import add_serve
 
@@ -283,6 +284,7 @@ def _tell(line: str) -> None:
 
 add_serve(app)
 add_login(app)
+add_man(app, "hub-import")
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""Manual pages and shell completion say what `--help` says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.fakes.commands import BIN, run
+from tests.fakes.servers import require
+
+PROGRAMS = ("hub-export", "hub-import")
+
+
+def commands_of(program):
+    shown = run(program, "--help", env={"TERM": "dumb", "COLUMNS": "200"}).stdout
+    table = shown.partition("Commands")[2]
+    return re.findall(r"^[│|] ([a-z-]+) ", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_has_a_page_with_all_of_its_options(program, tmp_path):
+    done = run(program, "man", "--output", tmp_path / "man1")
+    assert done.status == 0, done.stderr
+    names = commands_of(program)
+    assert len(names) >= 8
+    pages = {path.name for path in (tmp_path / "man1").iterdir()}
+    assert pages == {f"{program}.1", *(f"{program}-{name}.1" for name in names)}
+    lint = subprocess.run(
+        [require("mandoc"), "-T", "lint", "-W", "warning", *(tmp_path / "man1").iterdir()],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert lint.stdout == ""
+    for name in names:
+        rows = re.findall(r"^│ [* ]+(--[a-z-]+)", run(program, name, "--help").stdout, re.MULTILINE)
+        page = (tmp_path / "man1" / f"{program}-{name}.1").read_text().replace("\\-", "-")
+        assert set(rows) - {"--help"} <= set(re.findall(r"\\fB(--[a-z-]+)", page.partition(".SH OPTIONS")[2]))
+        assert len(rows) > 1
+    shown = subprocess.run(
+        ["mandoc", "-T", "utf8", tmp_path / "man1" / f"{program}.1"], check=True, capture_output=True, text=True
+    )
+    assert "130" in shown.stdout
+    assert all(f"{name}" in shown.stdout for name in names)
+
+
+def test_the_page_of_the_program_goes_to_standard_output():
+    done = run("hub-import", "man")
+    assert done.stdout.startswith('.TH "HUB\\-IMPORT" "1"')
+
+
+def test_a_directory_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("hub-import", "man", "--output", tmp_path / "file" / "man1")
+    assert done.status == 2
+    assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("hub-export cr", {"create"}),
+        ("hub-import r", {"render", "repair", "receipt"}),
+        ("hub-export create --volume", {"--volume-size"}),
+        ("hub-import deploy --format ", {"table", "json"}),
+    ],
+)
+def test_bash_completes(typed, offered, tmp_path):
+    program = typed.partition(" ")[0]
+    env = {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    script = subprocess.run(
+        [BIN / program, "--show-completion", "bash"], check=True, capture_output=True, text=True, env=env
+    ).stdout
+    words = typed.split(" ")
+    ask = f"""{script}
+COMP_WORDS=({" ".join(f"'{word}'" for word in words)}); COMP_CWORD={len(words) - 1}
+_{program.replace("-", "_")}_completion {program}; printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", ask], check=True, capture_output=True, text=True, env=env)
+    assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_completion_is_shown_for_each_shell(program, shell):
+    done = run(program, "--show-completion", shell, env={"PATH": os.environ["PATH"]})
+    assert done.status == 0
+    assert f"_{program.upper().replace('-', '_')}_COMPLETE" in done.stdout
