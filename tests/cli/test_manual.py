@@ -40,11 +40,9 @@ def test_every_command_has_a_page_with_all_of_its_options(program, tmp_path):
         page = (tmp_path / "man1" / f"{program}-{name}.1").read_text().replace("\\-", "-")
         assert set(rows) - {"--help"} <= set(re.findall(r"\\fB(--[a-z-]+)", page.partition(".SH OPTIONS")[2]))
         assert len(rows) > 1
-    shown = subprocess.run(
-        ["mandoc", "-T", "utf8", tmp_path / "man1" / f"{program}.1"], check=True, capture_output=True, text=True
-    )
-    assert "130" in shown.stdout
-    assert all(f"{name}" in shown.stdout for name in names)
+    page = (tmp_path / "man1" / f"{program}.1").read_text().replace("\\-", "-")
+    assert all(f".BR {program}-{name} (1)" in page for name in names)
+    assert ".B 130" in page
 
 
 def test_the_page_of_the_program_goes_to_standard_output():
