@@ -60,11 +60,12 @@ Agree = Callable[[Applied], bool]
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How an apply speaks: lines, the question whether to go on, and the wait."""
+    """How an apply speaks: lines, the question whether to go on, what it changed, and the wait."""
 
     tell: Tell
     agree: Agree
     display: Display
+    changed: Callable[[ApplyResult], None] = lambda _result: None
 
 
 def foresee(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice) -> Applied:
@@ -106,6 +107,7 @@ def apply(
             _warn(planned, voice.tell)
         _require(planned, voice if lacking is not None else replace(voice, agree=lambda _planned: True))
         result = job.change(dry_run=False, tell=voice.tell)
+        voice.changed(result)
         expectation.keep(job.recorder, job.expected)
         _wait(client, job, cluster, voice)
     return Applied(result, job.built.problems, done=True, findings=planned.findings)

@@ -18,6 +18,7 @@ from common.files import write_atomic
 from common.pages.page import render
 from common.version import TOOL
 from importer.applying import Applied, Tell, Voice
+from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding
 from importer.cluster.watching import Display, Row, clock_text
 from importer.push_result import PushResult
@@ -75,7 +76,7 @@ class DeployReport:
     def heard(self, voice: Voice) -> Voice:
         """Return a voice that speaks as the given one, and is listened to."""
         self._seen.display = voice.display
-        return replace(voice, display=self._seen)
+        return replace(voice, display=self._seen, changed=self._seen.changed)
 
     def _ending(self, error: BaseException | None) -> Ending:
         if isinstance(error, HubError):
@@ -104,6 +105,7 @@ class DeployReport:
             mirror=str(self._settings.mirror),
             pushed=self.pushed,
             applied=self.applied,
+            result=self._seen.result,
             rows=self._seen.last,
             findings=tuple(dict.fromkeys((*(self.applied.findings if self.applied else ()), *self._seen.findings))),
         )
@@ -114,8 +116,13 @@ class _Seen:
 
     def __init__(self) -> None:
         self.display: Display | None = None
+        self.result: ApplyResult | None = None
         self.last: Sequence[Row] = ()
         self.findings: list[Finding] = []
+
+    def changed(self, result: ApplyResult) -> None:
+        """See `Voice.changed`."""
+        self.result = result
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """See `Display.rows`."""

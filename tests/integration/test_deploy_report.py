@@ -90,6 +90,7 @@ def test_an_interruption_leaves_what_was_seen_last(place, tmp_path):
     found = text_of(page)
     assert 'class="verdict bad">Interrupted.' in found
     assert "not yet" in found
+    assert "CatalogSource openshift-marketplace/redhat-operator-index" in found, "what was changed until then"
     assert "hub-import undo" in found
 
 
