@@ -91,10 +91,15 @@ def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: 
         ssl_keyfile=identity.key if identity else None,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    before = signal.signal(signal.SIGTERM, _at_rest)  # the server hears it itself, and passes it on when it has ended
+    server = uvicorn.Server(config)
+
+    def end(_number: int, _frame: object) -> None:
+        server.should_exit = True  # it hears signals itself once it runs, and passes them on when it has ended
+
+    before = signal.signal(signal.SIGTERM, end)
     ready()
     try:
-        uvicorn.Server(config).run(sockets=[place])
+        server.run(sockets=[place])
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -103,10 +108,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Say whether a record is worth a stack: answers that were cut, and those that nobody took, are not."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, (CutError, TimeoutError, asyncio.CancelledError))
-
-
-def _at_rest(_number: int, _frame: object) -> None:
-    """Do nothing: the server has ended already."""
 
 
 def _patient(app: ASGIApp) -> ASGIApp:

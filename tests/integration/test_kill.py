@@ -192,5 +192,5 @@ def test_another_image_set_takes_over_what_is_there(world, tmp_path):
     assert not fetched & had
     assert run("hub-import", "verify", output).status == 0
     left = {path.name for path in output.iterdir() if not path.name.startswith("volume-")}
-    assert left == {"SHA256SUMS", "inventory.json"}
+    assert left == {"SHA256SUMS", "inventory.json", "report.html"}
     assert msgspec.json.decode((output / "inventory.json").read_bytes())["problems"] == []

@@ -283,3 +283,11 @@ def test_a_certificate_is_made_once_and_for_its_names(tmp_path):
         [require("openssl"), "verify", "-CAfile", tls / "ca.crt", tls / "server.crt"], check=False, capture_output=True
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_signal_before_it_serves_is_not_lost(tmp_path):
+    write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
+    for _ in range(3):
+        with serving(tmp_path / "log", tmp_path / "out") as server:
+            server.process.send_signal(signal.SIGTERM)  # as soon as it has told that it is there
+            assert server.process.wait(30) == 0
