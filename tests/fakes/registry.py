@@ -55,6 +55,8 @@ class FakeRegistry:
         anonymous: bool = False,
         token_life_s: float | None = 300,
         certificate_for: str = "localhost",
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        authority: trustme.CA | None = None,
         certificate_until: datetime | None = None,
         mounts: bool = True,
         ranges: bool = True,
@@ -87,6 +89,8 @@ class FakeRegistry:
         self.errors: list[BaseException] = []
         self._tls = tls
         self._certificate_for = certificate_for
+        self._address = address
+        self._authority = authority or trustme.CA()
         self._certificate_until = certificate_until
 
     # Life.
@@ -94,7 +98,7 @@ class FakeRegistry:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
         context = self._context() if self._tls else None
-        self._server = Server(RegistryHandler, self, context)
+        self._server = Server(RegistryHandler, self, context, self._address)
         self._other = Server(ElsewhereHandler, self, context)
         return self
 
@@ -106,7 +110,7 @@ class FakeRegistry:
             raise self.errors[0]
 
     def _context(self) -> ssl.SSLContext:
-        authority = trustme.CA()
+        authority = self._authority
         authority.cert_pem.write_to_path(str(self.ca))
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         begin = datetime(2000, 1, 1, tzinfo=UTC) if self._certificate_until else None

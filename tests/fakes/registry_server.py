@@ -55,11 +55,17 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[Handler], registry: FakeRegistry, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        handler: type[Handler],
+        registry: FakeRegistry,
+        context: ssl.SSLContext | None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.registry = registry
         self._context = context
         self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), handler)
+        super().__init__(address, handler)
         self.port = self.server_address[1]
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()

@@ -47,28 +47,30 @@ def docker_registry(
     client_ca: Path | None = None,
     name: str = "registry",
     storage: str = "delete: {enabled: true}",
+    host: str = "localhost",
+    port: int = 0,
 ) -> Iterator[Server]:
     """Start docker-registry in `tmp_path`. TLS uses a fresh CA; htpasswd knows USER with PASSWORD.
 
     `auth`: another line of its configuration; `storage`: what its storage has beside the directory;
-    `client_ca`: clients have to show a certificate of this authority.
+    `client_ca`: clients have to show a certificate of this authority; `host` and `port`: where it listens, 0 is any.
     """
     program = require("docker-registry")
     home = tmp_path / name
     home.mkdir()
     for _ in range(5):
-        port = free_port()
-        ca = _certificates(home) if tls else None
+        chosen = port or free_port()
+        ca = _certificates(home, host) if tls else None
         config = home / "config.yml"
         if htpasswd:
             auth = f"auth: {{htpasswd: {{realm: tests, path: {_htpasswd(home)}}}}}"
-        config.write_text(_config(home, port, tls=tls, auth=auth, client_ca=client_ca, storage=storage))
+        config.write_text(_config(home, f"{host}:{chosen}", tls=tls, auth=auth, client_ca=client_ca, storage=storage))
         log = home / "log"
         with log.open("wb") as file:
             process = subprocess.Popen([program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT)
         try:
-            if _answers(process, port):
-                yield Server(f"localhost:{port}", ca, log, home / "data")
+            if _answers(process, host, chosen):
+                yield Server(f"{host}:{chosen}", ca, log, home / "data")
                 return
         finally:
             process.terminate()
@@ -83,12 +85,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
     for _ in range(400):
         if process.poll() is not None:
             return False
         try:
-            socket.create_connection(("localhost", port), 1).close()
+            socket.create_connection((host, port), 1).close()
         except OSError:
             time.sleep(0.05)
         else:
@@ -96,13 +98,13 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _config(home: Path, port: int, *, tls: bool, auth: str, client_ca: Path | None, storage: str) -> str:
+def _config(home: Path, address: str, *, tls: bool, auth: str, client_ca: Path | None, storage: str) -> str:
     lines = [
         "version: 0.1",
         "log: {level: info, accesslog: {disabled: false}}",
         f"storage: {{filesystem: {{rootdirectory: {home / 'data'}}}, {storage}}}",
         "http:",
-        f"  addr: localhost:{port}",
+        f"  addr: {address}",
         "  secret: for-tests",
     ]
     if tls:
@@ -111,9 +113,9 @@ def _config(home: Path, port: int, *, tls: bool, auth: str, client_ca: Path | No
     return "\n".join([*lines, auth]) + "\n"
 
 
-def _certificates(home: Path) -> Path:
+def _certificates(home: Path, host: str) -> Path:
     authority = trustme.CA()
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate = authority.issue_cert(host, "127.0.0.1")
     certificate.cert_chain_pems[0].write_to_path(home / "server.pem")
     certificate.private_key_pem.write_to_path(home / "server.key")
     authority.cert_pem.write_to_path(home / "ca.pem")

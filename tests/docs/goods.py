@@ -1,0 +1,77 @@
+"""What the published registries hold: the catalogs of real publishers, and small images under every name that they mention."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.reference import Reference
+from tests.fakes import sources
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.factories import image, index
+from tests.fakes.registry import FakeRegistry
+
+INDEX = "redhat/redhat-operator-index"
+PACKAGES = ("openshift-cert-manager-operator", "aws-load-balancer-operator")
+NEWEST = "1.20.0"
+_SERVER = {"Entrypoint": ["/bin/registry-server"], "Cmd": ["--database", "/bundles.db"]}
+
+
+@dataclass
+class Hall:
+    """The registries of the world."""
+
+    redhat: FakeRegistry
+    quay: FakeRegistry
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def stock(self, site: Mapping[str, Any]) -> None:
+        """Fill them, as far as a site's document is about it."""
+        size = int(site.get("size", 20_000))
+        found = sources.from_directory(CATALOGS / "fbc/redhat", packages=PACKAGES, size=size)
+        self.files = dict(found.files)
+        for reference, parts in found.images.items():
+            self._put(reference, parts)
+        self._put(Reference.parse("registry.redhat.io/ubi9/ubi:latest"), image((b"ubi",)))
+        server = [
+            image(({"bin/registry-server": b"registry-server"},), platform=p, config=_SERVER)
+            for p in ("linux/amd64", "linux/s390x")
+        ]
+        self._put(Reference.parse("registry.redhat.io/openshift4/ose-operator-registry:v4.3"), index(server))
+        self.publish({name: self._older(name, raw) for name, raw in self.files.items() if f"v{NEWEST}" not in name}
+                     if site.get("week") == 1 else self.files)  # fmt: skip
+
+    def publish(self, files: Mapping[str, bytes]) -> None:
+        """Move the tag of the catalog to these files."""
+        self.redhat.add_image(INDEX, sources.catalog_image(files), tag="v4.18")
+
+    def _put(self, reference: Reference, parts: Any) -> None:
+        registry = self.quay if reference.registry == "quay.io" else self.redhat
+        registry.add_image(reference.repository, parts, tag=reference.tag)
+
+    @staticmethod
+    def _older(name: str, raw: bytes) -> bytes:
+        """Return a file of the catalog as it was before the newest version."""
+        if not name.endswith("channel.yaml"):
+            return raw
+        kept = []
+        for channel in yaml.safe_load_all(raw):
+            channel["entries"] = [entry for entry in channel["entries"] if not entry["name"].endswith(NEWEST)]
+            if not channel["name"].endswith(NEWEST.rpartition(".")[0]):
+                kept.append(json.dumps(channel))
+        return "\n---\n".join(kept).encode()
+
+
+def package_manifests(folder: Path) -> None:
+    """Unpack folders of package manifests as they were published in 2020."""
+    raw = lzma.decompress((CATALOGS / "package-manifests.tar.xz").read_bytes())
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        tar.extractall(folder, filter="data")

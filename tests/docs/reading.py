@@ -1,0 +1,108 @@
+"""A document as what a person does with it: files to write, commands to run, output to expect.
+
+```console      commands after `$ `, continued by `> ` or a backslash; below each what it prints, `…` for what varies
+```yaml NAME    a file of that name
+
+A line `[exit status 3]` ends the output of a command that does not end with 0. In comments stands what the page does not show:
+`<!-- site: {…} -->` where it happens (stage.py), `<!-- meanwhile: … -->` what others do between two commands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+# What git knows as documentation, beside the decisions, which are history.
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+_FENCE = re.compile(
+    r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$|^<!-- (?P<word>site|meanwhile): (?P<said>.*?) -->$", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is typed, and what it should print; `line` is where it stands."""
+
+    line: int
+    text: str
+    expected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to write."""
+
+    line: int
+    name: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """What happens without a command: a word and its arguments."""
+
+    line: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """`site`: where it happens; `shown`: the blocks that nobody runs, by their info word."""
+
+    site: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[Command | File | Meanwhile, ...] = ()
+    shown: tuple[tuple[int, str, str], ...] = ()
+
+
+def read(path: Path) -> Document:
+    """Read a document."""
+    text = path.read_text(encoding="utf-8")
+    site: dict[str, Any] = {}
+    steps: list[Command | File | Meanwhile] = []
+    shown: list[tuple[int, str, str]] = []
+    for found in _FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        word, name = (*(found["info"] or "").split(maxsplit=1), "", "")[:2]
+        if found["word"] == "site":
+            site = json.loads(found["said"])
+        elif found["word"]:
+            steps.append(Meanwhile(line, tuple(found["said"].split())))
+        elif word == "console":
+            steps.extend(_commands(found["body"], line + 1))
+        elif name:
+            steps.append(File(line, name, found["body"]))
+        else:
+            shown.append((line, word, found["body"]))
+    return Document(site, tuple(steps), tuple(shown))
+
+
+def _commands(body: str, line: int) -> Iterator[Command]:
+    text, output, begun = "", [], line
+    for number, row in enumerate(body.splitlines(), line):
+        if row.startswith("$ "):
+            if text:
+                yield Command(begun, text, tuple(output))
+            text, output, begun = row[2:], [], number
+        elif not output and (row.startswith("> ") or text.endswith("\\")):
+            text += "\n" + row.removeprefix("> ")
+        else:
+            assert text, f"line {number}: output before any command"
+            output.append(row)
+    if text:
+        yield Command(begun, text, tuple(output))
+
+
+def matches(expected: tuple[str, ...], printed: list[str]) -> bool:
+    """Say whether output is as shown: `…` in a line stands for any text, alone in a line for any lines."""
+    if not expected:
+        return not any(row.startswith("[exit status") for row in printed)
+    pattern = "".join(
+        r"(?:[^\n]*\n)*?" if row.strip() == "…" else ".*?".join(map(re.escape, row.rstrip().split("…"))) + r"[ ]*\n"
+        for row in expected
+    )
+    return re.fullmatch(pattern, "".join(f"{row}\n" for row in printed)) is not None

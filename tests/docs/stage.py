@@ -1,0 +1,214 @@
+"""Where a document happens: a machine of its own in which the names are real.
+
+    unshare --user --map-root-user --net --mount python -m tests.docs.stage DOCUMENT FOLDER [--show]
+
+registry.redhat.io and quay.io are fake registries with the images of a real catalog; registry.example:5000 is docker-registry;
+~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The result is
+FOLDER/result.json: for each command what it printed.
+
+A document's site: {"release": "4.18", "replaced": {"shown": "run"}}. `replaced` is for sizes
+alone: what fills a disc in life fills a few MiB here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import trustme
+
+from common.archive.inventory import PackageRecord
+from common.archive.reader import Archive
+from common.errors import HubError
+from tests.docs import events, goods
+from tests.docs.reading import Command, File, read
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import BIN
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD
+from tests.fakes.servers import docker_registry
+
+ADDRESSES = {
+    "registry.redhat.io": "127.0.0.2",
+    "quay.io": "127.0.0.3",
+    "registry.example": "127.0.0.4",
+    "bastion.example": "127.0.0.5",
+}
+ACCOUNT = "12345678|hub-export"  # as Red Hat's service accounts are called
+MEDIA = ("stick", "disc", "disc2", "next")
+_OC = '#!/bin/sh\nexec kubectl "$@"\n'
+_SECONDS = 50
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed; its exit status is the last line, where it is not 0."""
+
+    line: int
+    text: str
+    expected: tuple[str, ...]
+    printed: list[str]
+
+
+class Pulled(dict[str, tuple[PackageRecord, ...]]):
+    """What catalogs offer, as a cluster finds out that pulls them: by the inventories of the archives around."""
+
+    def __init__(self, places: list[Path]) -> None:
+        super().__init__()
+        self._places = places
+
+    def __contains__(self, image: object) -> bool:
+        return self.get(str(image), ()) != ()
+
+    def get(self, image: str, default: object = None) -> object:  # type: ignore[override]
+        if not super().__contains__(image):
+            self._look()
+        return super().get(image, default)
+
+    def _look(self) -> None:
+        for folder in {found.parent for place in self._places for found in place.rglob("inventory.json")}:
+            try:
+                inventory = Archive.open([folder], trusted=False).inventory
+            except HubError:
+                continue
+            self.update({catalog.image: catalog.packages for catalog in inventory.catalogs})
+
+
+def main(document: str, folder: str, *options: str) -> None:
+    """Play a document, and write what its commands printed."""
+    told, home = read(Path(document)), Path(folder) / "home"
+    home.mkdir(parents=True)
+    _isolate(Path(folder))
+    with ExitStack() as stack:
+        hall = stack.enter_context(_site(Path(folder), home, told.site))
+        shell = stack.enter_context(_shell(Path(folder), home))
+        said = []
+        for step in told.steps:
+            if isinstance(step, Command):
+                said.append(_typed(shell, step, home.parent, told.site.get("replaced", {})))
+                if "--show" in options:
+                    print(f"$ {step.text}", *said[-1].printed, sep="\n", flush=True)
+            elif isinstance(step, File):
+                (home / step.name).write_text(step.content)
+            else:
+                events.happen(step.words, hall, home)
+    (Path(folder) / "result.json").write_text(json.dumps([asdict(each) for each in said]))
+
+
+def _isolate(folder: Path) -> None:
+    """Bring the loopback up, and put names and media over those of this machine, for this process and its children."""
+    with socket.socket() as any_socket:  # ip link set lo up: SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 0x41))
+    hosts = folder / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in ADDRESSES.items()))
+    _mount(str(hosts), "/etc/hosts", None, flags=0x1000)  # MS_BIND
+    _mount("tmpfs", "/media", "tmpfs")
+    for name in MEDIA:
+        Path("/media", name).mkdir()
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(source.encode(), target.encode(), kind.encode() if kind else None, flags, None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
+
+
+@contextmanager
+def _site(folder: Path, home: Path, site: dict[str, str]) -> Iterator[goods.Hall]:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "public-ca.pem"))
+    with ExitStack() as stack:
+
+        def registry(name: str, *, login: bool) -> FakeRegistry:
+            fake = FakeRegistry(
+                tls=True,
+                auth="token",
+                anonymous=not login,
+                certificate_for=name,
+                address=(ADDRESSES[name], 443),
+                authority=authority,
+            )
+            fake.realm = f"https://{name}/token"
+            fake.passwords = {ACCOUNT: FAKE_PASSWORD}
+            return stack.enter_context(fake)
+
+        hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False))
+        hall.stock(site)
+        mirror = stack.enter_context(
+            docker_registry(folder, tls=True, htpasswd=True, name="mirror", host="registry.example", port=5000)
+        )
+        cluster = stack.enter_context(FakeCluster(site.get("release", "4.18")))
+        cluster.catalog_contents = Pulled([home, Path("/media")])
+        cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
+        (home / ".kube").mkdir()
+        cluster.kubeconfig(home / ".kube").rename(home / ".kube/config")
+        assert mirror.ca
+        (home / "registry-ca.pem").write_bytes(mirror.ca.read_bytes())
+        (home / "redhat-token").write_text(FAKE_PASSWORD)
+        (home / "mirror-password").write_text(REAL_PASSWORD)
+        yield hall
+
+
+@contextmanager
+def _shell(folder: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the shell that gets the commands; what it left in the background ends with it."""
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("hub-export", "hub-import"):
+        (programs / name).symlink_to(BIN / name)
+    (programs / "oc").write_text(_OC)
+    (programs / "oc").chmod(0o755)
+    (home / "run").mkdir(mode=0o700)
+    env = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")} | {
+        "PATH": f"{programs}:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home / "run"),
+        "SSL_CERT_FILE": str(folder / "public-ca.pem"),
+        "LANG": "C.UTF-8",
+        "COLUMNS": "120",
+    }
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home,
+        env=env, start_new_session=True,
+    ) as shell:  # fmt: skip
+        stop = threading.Timer(_SECONDS, os.killpg, (shell.pid, 9))
+        stop.start()
+        try:
+            yield shell
+        finally:
+            stop.cancel()
+            os.killpg(shell.pid, 9)
+
+
+def _typed(shell: subprocess.Popen[bytes], command: Command, folder: Path, replaced: dict[str, str]) -> Said:
+    text = command.text
+    for shown, run in replaced.items():
+        text = text.replace(shown, run)
+    (folder / "typed").write_text(text + "\n")
+    assert shell.stdin
+    assert shell.stdout
+    shell.stdin.write(f". {folder}/typed </dev/null; printf '\\0%d\\n' $?\n".encode())
+    shell.stdin.flush()
+    printed = b""
+    while (byte := os.read(shell.stdout.fileno(), 65536)) and b"\0" not in printed + byte:
+        printed += byte
+    output, _, status = (printed + byte).partition(b"\0")
+    rows = output.decode("utf-8", "replace").splitlines()
+    if status.strip() != b"0":
+        rows.append(f"[exit status {int(status)}]" if status else f"[still running after {_SECONDS} s]")
+    return Said(command.line, command.text, command.expected, rows)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
