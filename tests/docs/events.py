@@ -10,7 +10,7 @@ from tests.docs.goods import Hall, package_manifests
 def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     """Let one thing happen.
 
-    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `manifests DIR`: package manifests.
+    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `manifests DIR`: package manifests; `rename FROM TO`.
     """
     what, *names = words
     paths = [home / name for name in names]
@@ -23,6 +23,8 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
         paths[0].write_bytes(raw)
     elif what == "lose":
         paths[0].unlink()
+    elif what == "rename":
+        paths[0].rename(paths[1])
     elif what == "manifests":
         package_manifests(paths[0])
     else:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 # What git knows as documentation, beside the decisions, which are history.
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(
-    r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$|^<!-- (?P<word>site|meanwhile): (?P<said>.*?) -->$", re.M | re.S
+    r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$|^<!-- (?P<word>site|meanwhile): (?P<said>.*?) -->$", re.MULTILINE | re.DOTALL
 )
 
 
