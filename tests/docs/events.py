@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.docs.goods import Hall, package_manifests
+from tests.docs.goods import Hall
 
 
 def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     """Let one thing happen.
 
-    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `manifests DIR`: package manifests; `rename FROM TO`.
+    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `manifests DIR`: package manifests.
     """
     what, *names = words
     paths = [home / name for name in names]
@@ -23,9 +23,7 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
         paths[0].write_bytes(raw)
     elif what == "lose":
         paths[0].unlink()
-    elif what == "rename":
-        paths[0].rename(paths[1])
     elif what == "manifests":
-        package_manifests(paths[0])
+        hall.bring_manifests(paths[0])
     else:
         raise ValueError(f"nobody knows what happens: {words}")

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,9 +70,14 @@ class Hall:
                 kept.append(json.dumps(channel))
         return "\n---\n".join(kept).encode()
 
-
-def package_manifests(folder: Path) -> None:
-    """Unpack folders of package manifests as they were published in 2020."""
-    raw = lzma.decompress((CATALOGS / "package-manifests.tar.xz").read_bytes())
-    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
-        tar.extractall(folder, filter="data")
+    def bring_manifests(self, folder: Path) -> None:
+        """Make folders of package manifests as they were published in 2020, and the images that they name."""
+        raw = lzma.decompress((CATALOGS / "package-manifests.tar.xz").read_bytes())
+        with tempfile.TemporaryDirectory() as name, tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+            tar.extractall(name, filter="data")
+            found = sources.from_directory(Path(name, "package-manifests"))
+        for path, content in found.files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        for reference, parts in found.images.items():
+            self._put(reference, parts)
