@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.cli import OutputOptions, RegistryOptions, command, read_text, start, version_option
+from common.columns import counted
 from common.errors import ExitCode
 from common.login_command import add_login
 from common.man_command import add_man
@@ -273,7 +274,8 @@ def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -
 
     if file is not None:
         count = workflow.rerequest(archive, blobs, file)
-        done = f"asks for {count} blobs; on the other side: hub-export create --only {file.name}" if count else "not written"
+        asked = f"asks for {counted(count, 'blob')}; on the other side: hub-export create --only {file.name}"
+        done = asked if count else "not written"
         _tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
 
 

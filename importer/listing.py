@@ -129,7 +129,8 @@ def push_table(result: PushResult) -> str:
             f"{counted(result.images_left_out, 'image')} could not be fetched when the archive was made (inspect names them)"
         )
     if result.waiting_for:
-        lines.append(f"waiting for: {', '.join(result.waiting_for)}; push them too, in any order")
+        then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
+        lines.append(f"waiting for: {', '.join(result.waiting_for)}; {then}")
     if result.requires:
         lines.append(
             f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "

@@ -21,6 +21,7 @@ from common.archive.opening import SignatureState
 from common.archive.reader import Archive
 from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.archive.volume_check import CheckedVolume, VolumeCheck
+from common.columns import counted
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ContentError, HubError
 from common.progress import Progress, Silent
@@ -92,7 +93,7 @@ def verify(archive: Archive, *, quick: bool = False, jobs: int = 2, progress: Pr
     progress = progress or Silent()
     sums = _Sums(() if quick else archive.found.checksums, archive.found.key)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
-    progress.begin(f"checking {len(archive.found.volumes)} volumes", size)
+    progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
     checks = [
         CheckedVolume(archive, number, sums.expected(volume.path), progress) for number, volume in archive.found.volumes.items()
     ]
