@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import lzma
 import tarfile
 import tempfile
@@ -23,6 +22,7 @@ from tests.fakes.registry import FakeRegistry
 INDEX = "redhat/redhat-operator-index"
 PACKAGES = ("openshift-cert-manager-operator", "aws-load-balancer-operator")
 NEWEST = "1.20.0"
+ACCOUNT = "12345678|hub-export"  # as Red Hat's service accounts are called
 _SERVER = {"Entrypoint": ["/bin/registry-server"], "Cmd": ["--database", "/bundles.db"]}
 
 
@@ -67,8 +67,8 @@ class Hall:
         for channel in yaml.safe_load_all(raw):
             channel["entries"] = [entry for entry in channel["entries"] if not entry["name"].endswith(NEWEST)]
             if not channel["name"].endswith(NEWEST.rpartition(".")[0]):
-                kept.append(json.dumps(channel))
-        return "\n---\n".join(kept).encode()
+                kept.append(channel)
+        return str(yaml.safe_dump_all(kept)).encode()
 
     def bring_manifests(self, folder: Path) -> None:
         """Make folders of package manifests as they were published in 2020, and the images that they name."""

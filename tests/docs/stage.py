@@ -6,8 +6,9 @@ registry.redhat.io and quay.io are fake registries with the images of a real cat
 ~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The result is
 FOLDER/result.json: for each command what it printed.
 
-A document's site: {"release": "4.18", "replaced": {"shown": "run"}}. `replaced` is for sizes
-alone: what fills a disc in life fills a few MiB here.
+A document's site: {"release": "4.18", "week": 1, "port": 5000, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
+version is not out yet; `port`: of the mirror; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
+disc in life fills a few MiB here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -45,9 +47,12 @@ ADDRESSES = {
     "registry.example": "127.0.0.4",
     "bastion.example": "127.0.0.5",
 }
-ACCOUNT = "12345678|hub-export"  # as Red Hat's service accounts are called
 MEDIA = ("stick", "disc", "disc2", "next")
-_OC = '#!/bin/sh\nexec kubectl "$@"\n'
+_OC = """#!/bin/sh
+# The fake cluster has no OpenAPI documents, so kubectl cannot check by itself what the server checks all the same.
+case $1 in apply) shift; exec kubectl apply --validate=false "$@" ;; esac
+exec kubectl "$@"
+"""
 _SECONDS = 50
 
 
@@ -100,6 +105,7 @@ def main(document: str, folder: str, *options: str) -> None:
                 if "--show" in options:
                     print(f"$ {step.text}", *said[-1].printed, sep="\n", flush=True)
             elif isinstance(step, File):
+                (home / step.name).parent.mkdir(parents=True, exist_ok=True)
                 (home / step.name).write_text(step.content)
             else:
                 events.happen(step.words, hall, home)
@@ -125,9 +131,10 @@ def _mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
 
 
 @contextmanager
-def _site(folder: Path, home: Path, site: dict[str, str]) -> Iterator[goods.Hall]:
+def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "public-ca.pem"))
+    os.environ["SSL_CERT_FILE"] = str(folder / "public-ca.pem")
     with ExitStack() as stack:
 
         def registry(name: str, *, login: bool) -> FakeRegistry:
@@ -140,21 +147,23 @@ def _site(folder: Path, home: Path, site: dict[str, str]) -> Iterator[goods.Hall
                 authority=authority,
             )
             fake.realm = f"https://{name}/token"
-            fake.passwords = {ACCOUNT: FAKE_PASSWORD}
+            fake.passwords = {goods.ACCOUNT: FAKE_PASSWORD}
             return stack.enter_context(fake)
 
         hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False))
         hall.stock(site)
         mirror = stack.enter_context(
-            docker_registry(folder, tls=True, htpasswd=True, name="mirror", host="registry.example", port=5000)
+            docker_registry(
+                folder, tls=True, htpasswd=True, name="mirror", host="registry.example", port=int(site.get("port", 5000))
+            )
         )
+        assert mirror.ca
+        (home / "registry-ca.pem").write_bytes(mirror.ca.read_bytes())
         cluster = stack.enter_context(FakeCluster(site.get("release", "4.18")))
         cluster.catalog_contents = Pulled([home, Path("/media")])
         cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
         (home / ".kube").mkdir()
         cluster.kubeconfig(home / ".kube").rename(home / ".kube/config")
-        assert mirror.ca
-        (home / "registry-ca.pem").write_bytes(mirror.ca.read_bytes())
         (home / "redhat-token").write_text(FAKE_PASSWORD)
         (home / "mirror-password").write_text(REAL_PASSWORD)
         yield hall
@@ -174,7 +183,7 @@ def _shell(folder: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
         "PATH": f"{programs}:/usr/bin:/bin:/usr/sbin:/sbin",
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home / "run"),
-        "SSL_CERT_FILE": str(folder / "public-ca.pem"),
+        "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
         "LANG": "C.UTF-8",
         "COLUMNS": "120",
     }
@@ -198,6 +207,8 @@ def _typed(shell: subprocess.Popen[bytes], command: Command, folder: Path, repla
     (folder / "typed").write_text(text + "\n")
     assert shell.stdin
     assert shell.stdout
+    if shell.poll() is not None:
+        return Said(command.line, command.text, command.expected, ["[not run: the shell has ended]"])
     shell.stdin.write(f". {folder}/typed </dev/null; printf '\\0%d\\n' $?\n".encode())
     shell.stdin.flush()
     printed = b""
