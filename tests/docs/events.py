@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from tests.docs.goods import ACCOUNT, Hall
 from tests.fakes.commands import run
 from tests.fakes.secrets import FAKE_PASSWORD
@@ -34,7 +36,7 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     """Let one thing happen.
 
     `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `archive DIR`: one comes from the other side;
-    `burn DIR NUMBER DISC`: a volume and the
+    `apply FILE`: somebody else writes an object; `burn DIR NUMBER DISC`: a volume and the
     small files, instead of what was there; `manifests DIR`: package manifests.
     """
     what, *names = words
@@ -50,6 +52,8 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
         paths[0].unlink()
     elif what == "archive":
         _archive(paths[0])
+    elif what == "apply":
+        hall.cluster.put(yaml.safe_load(paths[0].read_bytes()), "oc-mirror")
     elif what == "burn":
         archive, number, disc = paths[0], int(names[1]), paths[2]
         for old in disc.iterdir():

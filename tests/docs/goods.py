@@ -16,6 +16,7 @@ import yaml
 from common.reference import Reference
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
 
@@ -28,10 +29,11 @@ _SERVER = {"Entrypoint": ["/bin/registry-server"], "Cmd": ["--database", "/bundl
 
 @dataclass
 class Hall:
-    """The registries of the world."""
+    """The registries of the world, and a cluster."""
 
     redhat: FakeRegistry
     quay: FakeRegistry
+    cluster: FakeCluster
     files: dict[str, bytes] = field(default_factory=dict)
 
     def stock(self, site: Mapping[str, Any]) -> None:

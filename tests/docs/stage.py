@@ -150,7 +150,8 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
             fake.passwords = {goods.ACCOUNT: FAKE_PASSWORD}
             return stack.enter_context(fake)
 
-        hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False))
+        cluster = stack.enter_context(FakeCluster(site.get("release", "4.18")))
+        hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False), cluster)
         hall.stock(site)
         mirror = stack.enter_context(
             docker_registry(
@@ -159,7 +160,6 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         )
         assert mirror.ca
         (home / "registry-ca.pem").write_bytes(mirror.ca.read_bytes())
-        cluster = stack.enter_context(FakeCluster(site.get("release", "4.18")))
         cluster.catalog_contents = Pulled([home, Path("/media")])
         cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
         (home / ".kube").mkdir()
