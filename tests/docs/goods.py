@@ -44,6 +44,8 @@ class Hall:
         for reference, parts in found.images.items():
             self._put(reference, parts)
         self._put(Reference.parse("registry.redhat.io/ubi9/ubi:latest"), image((b"ubi",)))
+        python = image(({"bin/python3": b"python"},), config={"Env": ["PYTHON_VERSION=3.11", "PATH=/usr/bin:/bin"]})
+        self._put(Reference.parse("registry.redhat.io/ubi9/python-311:latest"), python)
         server = [
             image(({"bin/registry-server": b"registry-server"},), platform=p, config=_SERVER)
             for p in ("linux/amd64", "linux/s390x")

@@ -8,7 +8,7 @@ FOLDER/result.json: for each command what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
-disc in life fills a few MiB here.
+disc in life fills a few MiB here. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from common.archive.reader import Archive
 from common.errors import HubError
 from tests.docs import events, goods
 from tests.docs.reading import Command, File, read
+from tests.fakes import wheelhouse
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import BIN
 from tests.fakes.registry import FakeRegistry
@@ -97,7 +98,7 @@ def main(document: str, folder: str, *options: str) -> None:
     _isolate(Path(folder))
     with ExitStack() as stack:
         hall = stack.enter_context(_site(Path(folder), home, told.site))
-        shell = stack.enter_context(_shell(Path(folder), home))
+        shell = stack.enter_context(_shell(Path(folder), home, _wheels(Path(folder), told.site)))
         said = []
         for step in told.steps:
             if isinstance(step, Command):
@@ -169,11 +170,21 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         yield hall
 
 
+def _wheels(folder: Path, site: dict[str, Any]) -> dict[str, str]:
+    """Return the environment in which pip has what is installed here, for a document that fetches wheels."""
+    if "wheels" not in site:
+        return {}
+    wheelhouse.fill(folder / "wheels")
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / f"python{site['wheels']}").symlink_to(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
+    return wheelhouse.offer(folder / "wheels")
+
+
 @contextmanager
-def _shell(folder: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _shell(folder: Path, home: Path, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the shell that gets the commands; what it left in the background ends with it."""
     programs = folder / "bin"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     for name in ("hub-export", "hub-import"):
         (programs / name).symlink_to(BIN / name)
     (programs / "oc").write_text(_OC)
@@ -186,6 +197,7 @@ def _shell(folder: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
         "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
         "LANG": "C.UTF-8",
         "COLUMNS": "120",
+        **more,
     }
     with subprocess.Popen(
         ["bash", "--noprofile", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home,
