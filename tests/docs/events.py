@@ -16,8 +16,11 @@ from tests.fakes.commands import run
 from tests.fakes.secrets import FAKE_PASSWORD
 
 
-def _archive(folder: Path) -> None:
-    """Make an archive with the head of one package."""
+def _archive(folder: Path, key: Path | None = None) -> None:
+    """Make an archive with the head of one package; `key`: the pair that is made to sign it with."""
+    if key:
+        assert run("hub-export", "keygen", key).status == 0
+    signed = ["--sign", f"{key}.key"] if key else []
     catalog = "registry.redhat.io/redhat/redhat-operator-index:v4.18"
     with tempfile.TemporaryDirectory() as name:
         auth = base64.b64encode(f"{ACCOUNT}:{FAKE_PASSWORD}".encode()).decode()
@@ -25,7 +28,7 @@ def _archive(folder: Path) -> None:
         authfile.write_text(json.dumps({"auths": {"registry.redhat.io": {"auth": auth}}}))
         done = run(
             *("hub-export", "create", "--catalog", catalog, "--package", "openshift-cert-manager-operator:stable-v1"),
-            *("--authfile", authfile, "--output", folder),
+            *("--authfile", authfile, "--output", folder, *signed),
             env={"SSL_CERT_FILE": os.environ["SSL_CERT_FILE"]},
             cwd=Path(name),
         )
@@ -35,7 +38,7 @@ def _archive(folder: Path) -> None:
 def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     """Let one thing happen.
 
-    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `archive DIR`: one comes from the other side;
+    `week`: the publisher moves on; `scratch FILE`: bytes in its middle go bad; `lose FILE`; `archive DIR [KEY]`: one comes from the other side, signed with KEY;
     `apply FILE`: somebody else writes an object; `burn DIR NUMBER DISC`: a volume and the
     small files, instead of what was there; `manifests DIR`: package manifests.
     """
@@ -51,7 +54,7 @@ def happen(words: tuple[str, ...], hall: Hall, home: Path) -> None:
     elif what == "lose":
         paths[0].unlink()
     elif what == "archive":
-        _archive(paths[0])
+        _archive(*paths)
     elif what == "apply":
         hall.cluster.put(yaml.safe_load(paths[0].read_bytes()), "oc-mirror")
     elif what == "burn":

@@ -2,6 +2,7 @@
 
 ```console      commands after `$ `, continued by `> ` or a backslash; below each what it prints, `…` for what varies
 ```yaml NAME    a file of that name
+```text WHY     what is shown only, and why nobody can run it here
 
 A line `[exit status 3]` ends the output of a command that does not end with 0. In comments stands what the page does not show:
 `<!-- site: {…} -->` where it happens (stage.py), `<!-- meanwhile: … -->` what others do between two commands.
@@ -51,12 +52,21 @@ class Meanwhile:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A block that nobody runs; `reason` says why."""
+
+    line: int
+    word: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Document:
-    """`site`: where it happens; `shown`: the blocks that nobody runs, by their info word."""
+    """`site`: where it happens."""
 
     site: dict[str, Any] = field(default_factory=dict)
     steps: tuple[Command | File | Meanwhile, ...] = ()
-    shown: tuple[tuple[int, str, str], ...] = ()
+    shown: tuple[Shown, ...] = ()
 
 
 def read(path: Path) -> Document:
@@ -64,7 +74,7 @@ def read(path: Path) -> Document:
     text = path.read_text(encoding="utf-8")
     site: dict[str, Any] = {}
     steps: list[Command | File | Meanwhile] = []
-    shown: list[tuple[int, str, str]] = []
+    shown: list[Shown] = []
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
         word, name = (*(found["info"] or "").split(maxsplit=1), "", "")[:2]
@@ -74,10 +84,10 @@ def read(path: Path) -> Document:
             steps.append(Meanwhile(line, tuple(found["said"].split())))
         elif word == "console":
             steps.extend(_commands(found["body"], line + 1))
-        elif name:
+        elif name and word != "text":
             steps.append(File(line, name, found["body"]))
         else:
-            shown.append((line, word, found["body"]))
+            shown.append(Shown(line, word, name))
     return Document(site, tuple(steps), tuple(shown))
 
 

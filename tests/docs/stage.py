@@ -6,13 +6,14 @@ registry.redhat.io and quay.io are fake registries with the images of a real cat
 ~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The result is
 FOLDER/result.json: for each command what it printed.
 
-A document's site: {"release": "4.18", "week": 1, "port": 5000, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
-version is not out yet; `port`: of the mirror; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
+A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
+version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
 disc in life fills a few MiB here. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import fcntl
 import json
@@ -39,7 +40,7 @@ from tests.fakes import wheelhouse
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import BIN
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD
+from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD, REAL_USER
 from tests.fakes.servers import docker_registry
 
 ADDRESSES = {
@@ -165,6 +166,8 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
         (home / ".kube").mkdir()
         cluster.kubeconfig(home / ".kube").rename(home / ".kube/config")
+        if site.get("prepared"):
+            _prepare(home, mirror.ca)
         (home / "redhat-token").write_text(FAKE_PASSWORD)
         (home / "mirror-password").write_text(REAL_PASSWORD)
         yield hall
@@ -178,6 +181,19 @@ def _wheels(folder: Path, site: dict[str, Any]) -> dict[str, str]:
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin" / f"python{site['wheels']}").symlink_to(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
     return wheelhouse.offer(folder / "wheels")
+
+
+def _prepare(home: Path, ca: Path) -> None:
+    """Trust the mirror, and have logged in everywhere."""
+    trusted = home / ".config/containers/certs.d/registry.example:5000"
+    trusted.mkdir(parents=True)
+    (trusted / "ca.crt").write_bytes(ca.read_bytes())
+    accounts = {
+        "registry.redhat.io": f"{goods.ACCOUNT}:{FAKE_PASSWORD}",
+        "registry.example:5000": f"{REAL_USER}:{REAL_PASSWORD}",
+    }
+    auths = {host: {"auth": base64.b64encode(account.encode()).decode()} for host, account in accounts.items()}
+    (home / ".config/containers/auth.json").write_text(json.dumps({"auths": auths}))
 
 
 @contextmanager

@@ -1,0 +1,161 @@
+"""What the documents speak of exists: options, commands, other documents; and little in them is shown without being run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+
+import pytest
+
+from tests.docs.reading import DOCUMENTS, ROOT, Command, Shown, read
+from tests.fakes.commands import run
+
+PROGRAMS = ("hub-export", "hub-import")
+OURS = [
+    path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
+]  # studies of others, and history
+# What docs/cli.md announces; an entry goes when the thing is there.
+PLANNED = {"hub-export finish", "hub-export kit", "hub-export create --plan", "hub-export create --volumes", "--heal"}
+# Options of other programs that stand alone, by document.
+FOREIGN = {
+    "docs/how-to/from-oc-mirror.md": {
+        *("--since", "--src-tls-verify", "--dest-tls-verify", "--max-nested-paths", "--parallel-images", "--parallel-layers"),
+        *("--retry-times", "--retry-delay", "--image-timeout", "--strict-archive", "--remove-signatures", "--secure-policy"),
+        *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
+        *("--ignore-history", "--skip-pruning", "--index-filter-by-os", "--max-components", "--appregistry-org"),
+    },
+    "docs/selection.md": {"--cache-dir"},
+}
+# Blocks that nobody runs: how many a document may have. Pictures of layouts and formats are none of a person's typing.
+SHOWN = {
+    "README.md": 2,
+    "docs/archive-format.md": 1,
+    "docs/how-to/dvds.md": 2,
+    "docs/how-to/gitops.md": 1,
+    "docs/how-to/no-registry.md": 1,
+}
+PICTURES = {"docs/architecture.md", "docs/archive-format.md"}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def options_of(program, *command):
+    """Return the options and commands that --help shows."""
+    shown = run(program, *command, "--help", env={"COLUMNS": "250"})
+    if shown.status != 0:
+        return None
+    return frozenset(re.findall(r"--[a-z][a-z-]+", shown.stdout)), tuple(
+        re.findall(r"^│ ([a-z][a-z-]+) ", shown.stdout, re.MULTILINE)
+    )
+
+
+@cache
+def everything():
+    """Return every option of every command."""
+    found = set()
+    for program in PROGRAMS:
+        for command in options_of(program)[1]:
+            found |= options_of(program, command)[0]
+        found |= options_of(program)[0]
+    return found
+
+
+def spans(path):
+    """Return what stands in code in the prose of a document, as words; blocks are others' business."""
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [found.replace("\\|", " ").split() for found in re.findall(r"`([^`\n]+)`", prose)]
+
+
+@pytest.mark.parametrize("path", OURS, ids=name_of)
+def test_options_and_commands_exist(path):
+    unknown = []
+    for words in spans(path):
+        options = [option for word in words for option in re.findall(r"^\(?(--[a-z][a-z-]+)", word)]
+        if words[0] in PROGRAMS and len(words) > 1 and re.fullmatch("[a-z][a-z-]+,?", words[1]):
+            place = f"{words[0]} {words[1].rstrip(',')}"
+            known = options_of(*place.split())
+            if known is None:
+                unknown += [] if place in PLANNED else [place]
+                continue
+            unknown += [o for o in options if o not in known[0] and f"{place} {o}" not in PLANNED]
+        elif programs := [p for p in PROGRAMS if words[0] in options_of(p)[1]]:
+            unknown += [o for o in options if not any(o in options_of(p, words[0])[0] for p in programs)]
+        elif words[0].startswith("--"):
+            unknown += [o for o in options if o not in everything() | PLANNED | FOREIGN.get(name_of(path), set())]
+    assert unknown == []
+
+
+def test_what_is_planned_is_not_there():
+    there = []
+    for entry in PLANNED:
+        program, *rest = entry.split()
+        if program.startswith("--"):
+            there += [entry] if program in everything() else []
+        elif (known := options_of(program, rest[0])) is not None:
+            there += [entry] if len(rest) == 1 or rest[1] in known[0] else []
+    assert there == []
+
+
+def test_every_command_is_described():
+    page = (ROOT / "docs/cli.md").read_text()
+    missing = [
+        f"{program} {command}"
+        for program in PROGRAMS
+        for command in options_of(program)[1]
+        if not re.search(rf"^\| .*`{program} (\w+`, `)*{command}\b", page, re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def anchors(path):
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(path):
+    text = re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL))
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match("[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        place = (path.parent / file).resolve() if file else path
+        if not place.exists() or (anchor and anchor not in anchors(place)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_how_to_is_listed():
+    listed = (ROOT / "docs/how-to/README.md").read_text()
+    assert [p.name for p in (ROOT / "docs/how-to").glob("*.md") if p.name != "README.md" and f"({p.name})" not in listed] == []
+
+
+@pytest.mark.parametrize("path", OURS, ids=name_of)
+def test_little_is_shown_without_being_run(path):
+    shown = [block for block in read(path).shown if not (name_of(path) in PICTURES and block == Shown(block.line, "", ""))]
+    assert [block for block in shown if block.word != "text" or not block.reason] == []
+    assert len(shown) == SHOWN.get(name_of(path), 0)
+
+
+def test_every_how_to_is_run():
+    assert [
+        p.name for p in (ROOT / "docs/how-to").glob("[!R]*.md") if not any(isinstance(s, Command) for s in read(p).steps)
+    ] == []
+
+
+def test_documents_are_those_of_the_repository():
+    """A page that nobody added to the repository would be read here, and be missing elsewhere."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        assert {str(p.relative_to(ROOT)) for p in DOCUMENTS} <= set(listed.stdout.split())
