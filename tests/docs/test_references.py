@@ -16,7 +16,7 @@ OURS = [
     path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
 ]  # studies of others, and history
 # What docs/cli.md announces; an entry goes when the thing is there.
-PLANNED = {"hub-export finish", "hub-export kit", "hub-export create --plan", "hub-export create --volumes", "--heal"}
+PLANNED = {"hub-export finish", "hub-export create --plan", "hub-export create --volumes", "--heal"}
 # Options of other programs that stand alone, by document.
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
@@ -25,6 +25,7 @@ FOREIGN = {
         *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
         *("--ignore-history", "--skip-pruning", "--index-filter-by-os", "--max-components", "--appregistry-org"),
     },
+    "docs/how-to/install-offline.md": {"--prefix", "--bin"},
     "docs/selection.md": {"--cache-dir"},
 }
 # Blocks that nobody runs: how many a document may have. Pictures of layouts and formats are none of a person's typing.
@@ -33,6 +34,7 @@ SHOWN = {
     "docs/archive-format.md": 1,
     "docs/how-to/dvds.md": 2,
     "docs/how-to/gitops.md": 1,
+    "docs/how-to/install-offline.md": 1,
     "docs/how-to/no-registry.md": 1,
 }
 PICTURES = {"docs/architecture.md", "docs/archive-format.md"}
