@@ -39,7 +39,7 @@ def test_a_document_does_what_it_says(path, apart, tmp_path):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
