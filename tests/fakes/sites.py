@@ -12,11 +12,13 @@ import trustme
 
 from common.archive.inventory import Inventory
 from common.archive.reader import Archive
-from tests.fakes import databases
+from tests.fakes import databases, sources
+from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.servers import docker_registry
 
 CATALOG = "example/index"
 _CONFIGS = "operators.operatorframework.io.index.configs.v1"
@@ -35,6 +37,23 @@ def export_both(folder: Path) -> dict[str, Path]:
             "file-based": _export(source, folder / "file-based", "v1", "alpha", "beta"),
             "sqlite": _export(source, folder / "sqlite", "db", "foo"),
         }
+
+
+PACKAGE = "openshift-cert-manager-operator"
+
+
+def export_real(folder: Path) -> Path:
+    """Make an archive of a real operator, from a real registry; return it."""
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
+    with docker_registry(folder, name="source") as source:
+        content.seed(f"http://{source.host}")
+        (folder / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        done = run(
+            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", folder / "out"),
+            env={"HUB_EXPORT_REGISTRIES_CONF": str(folder / "registries.conf")},
+        )
+    assert done.status == 0, done.stderr
+    return folder / "out"
 
 
 def _export(source: FakeRegistry, output: Path, tag: str, *packages: str) -> Path:

@@ -11,32 +11,23 @@ import yaml
 
 from common.archive.inventory import Inventory
 from common.archive.reader import Archive
-from tests.fakes import sources
-from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.servers import docker_registry
+from tests.fakes.sites import export_real
 
 pytestmark = pytest.mark.integration
-PACKAGE = "openshift-cert-manager-operator"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """An archive, and a mirror that has its images: (directory, host)."""
     home = tmp_path_factory.mktemp("made")
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
-    with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
-        content.seed(f"http://{source.host}")
-        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
-        env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
-        result = run(
-            "hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out", env=env
-        )
-        assert result.status == 0, result.stderr
+    archive = export_real(home)
+    with docker_registry(home, name="mirror") as mirror:
         place = ["--registry", f"{mirror.host}/ocp", "--insecure", mirror.host]
-        assert run("hub-import", "push", home / "out", *place).status == 0
-        yield home / "out", mirror.host
+        assert run("hub-import", "push", archive, *place).status == 0
+        yield archive, mirror.host
 
 
 def serving(cluster: FakeCluster, archive: Path) -> Inventory:

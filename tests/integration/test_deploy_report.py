@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import browser as browsers
-from tests.fakes import secrets, sources
+from tests.fakes import secrets
 from tests.fakes.browser import DESK, PHONE, Visit
-from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import BIN, run
 from tests.fakes.servers import docker_registry
-from tests.integration.test_deploy import PACKAGE, serving, to
+from tests.fakes.sites import export_real
+from tests.integration.test_deploy import serving, to
 
 pytestmark = pytest.mark.integration
 
@@ -25,16 +25,9 @@ pytestmark = pytest.mark.integration
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """An archive, and an empty mirror: (directory, host)."""
     home = tmp_path_factory.mktemp("place")
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
-    with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
-        content.seed(f"http://{source.host}")
-        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
-        env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
-        made = run(
-            "hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out", env=env
-        )
-        assert made.status == 0, made.stderr
-        yield home / "out", mirror.host
+    archive = export_real(home)
+    with docker_registry(home, name="mirror") as mirror:
+        yield archive, mirror.host
 
 
 def text_of(page: Path) -> str:

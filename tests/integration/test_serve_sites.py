@@ -14,17 +14,15 @@ import pytest
 
 from common.archive.reader import Archive
 from common.digest import digest_of
-from tests.fakes import sources
 from tests.fakes.archives import Content, noise, write
-from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
-from tests.fakes.servers import docker_registry, require
+from tests.fakes.servers import require
 from tests.fakes.serving import serving
+from tests.fakes.sites import PACKAGE, export_real
 from tests.integration.test_deploy import serving as listing
 
 pytestmark = pytest.mark.integration
-PACKAGE = "openshift-cert-manager-operator"
 LARGE = noise("large", 6_000_000)
 ARCHIVE = Content({"quay.io/org/app:v1": [LARGE], "quay.io/org/small:v1": [b"small"]}, volume_size=4_000_000)
 
@@ -32,17 +30,7 @@ ARCHIVE = Content({"quay.io/org/app:v1": [LARGE], "quay.io/org/small:v1": [b"sma
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """A catalog with its images, from a real registry."""
-    home = tmp_path_factory.mktemp("made")
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE])
-    with docker_registry(home, name="source") as source:
-        content.seed(f"http://{source.host}")
-        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
-        made = run(
-            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--output", home / "out"),
-            env={"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")},
-        )
-        assert made.status == 0, made.stderr
-    return home / "out"
+    return export_real(tmp_path_factory.mktemp("made"))
 
 
 def test_skopeo_copies_everything_over_tls_with_an_account(archive, tmp_path):
