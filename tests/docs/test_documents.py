@@ -15,7 +15,7 @@ from tests.fakes.secrets import leaked
 pytestmark = pytest.mark.integration
 PLAYED = [path for path in DOCUMENTS if any(isinstance(step, Command) for step in read(path).steps)]
 APART = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-PROGRAMS = ("unshare", "bash", "docker-registry", "htpasswd", "kubectl", "zstd", "openssl")
+PROGRAMS = ("unshare", "bash", "curl", "docker-registry", "git", "htpasswd", "kubectl", "openssl", "skopeo", "zstd")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ FOREIGN = {
         *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
         *("--ignore-history", "--skip-pruning", "--index-filter-by-os", "--max-components", "--appregistry-org"),
     },
-    "docs/how-to/install-offline.md": {"--prefix", "--bin"},
+    "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
     "docs/selection.md": {"--cache-dir"},
 }
 # Blocks that nobody runs: how many a document may have. Pictures of layouts and formats are none of a person's typing.
@@ -75,7 +75,7 @@ def spans(path):
 @pytest.mark.parametrize("path", OURS, ids=name_of)
 def test_options_and_commands_exist(path):
     unknown = []
-    for words in spans(path):
+    for words in filter(None, spans(path)):
         options = [option for word in words for option in re.findall(r"^\(?(--[a-z][a-z-]+)", word)]
         if words[0] in PROGRAMS and len(words) > 1 and re.fullmatch("[a-z][a-z-]+,?", words[1]):
             place = f"{words[0]} {words[1].rstrip(',')}"
