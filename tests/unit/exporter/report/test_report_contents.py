@@ -1,0 +1,120 @@
+"""What the report says: why something is carried, what is new, what is missing, whose signatures there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.archive.inventory import ImageKind
+from exporter.planning import Planned
+from exporter.report import contents
+from exporter.report.contents import Background
+from exporter.report.weights import Purpose, weigh
+from tests.fakes import reports
+from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
+
+CATALOG = "fbc/community-v4.20"
+
+
+def needing():
+    """A catalog in which foo needs bar."""
+    foo = bundle_blob("foo.v1.0.0")
+    foo["properties"].append({"type": "olm.package.required", "value": {"packageName": "bar", "versionRange": ">=2.0.0"}})
+    bars = [bundle_blob(name, package="bar") for name in ("bar.v1.0.0", "bar.v2.1.0")]
+    entries = [entry("bar.v2.1.0", "bar.v1.0.0"), entry("bar.v1.0.0")]
+    return catalog_of(
+        *(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), foo),
+        *(package_blob("bar"), channel_blob("stable", entries, package="bar"), *bars),
+    )
+
+
+def test_what_nobody_asked_for_says_why_it_is_carried(tmp_path: Path) -> None:
+    page = reports.reported(reports.planned(needing(), ["foo"]), tmp_path).page.decode()
+    assert page.count("added because needed</li>") == 1
+    section = page.partition('<section id="added">')[2].partition("</section>")[0]
+    assert ">bar.v2.1.0</a>" in section
+    assert "required by foo 1.0.0: package bar &gt;=2.0.0" in section
+    whole = reports.reported(reports.planned(needing(), full=True), tmp_path).page.decode()
+    assert '<section id="added">' not in whole, "who asked for everything asked for this too"
+
+
+def test_operators_come_by_title_with_versions_default_channel_first(tmp_path: Path) -> None:
+    made = reports.reported(reports.planned(real(CATALOG), full=True), tmp_path)
+    (part,) = contents.catalogs(made.inventory, weigh(made.inventory), Background())
+    assert [one.package for one in part.operators] == sorted(one.package for one in part.operators)
+    for one in part.operators:
+        names = [version.bundle for version in one.versions]
+        assert len(names) == len(set(names)), "each once, however many channels it is in"
+        assert one.default_channel in one.versions[0].channels
+        assert one.head == one.versions[0].version
+        assert one.images >= len([version for version in one.versions if version.version])
+        assert one.size >= one.shared > 0
+
+
+def test_images_that_are_not_whole_count_for_their_operators(tmp_path: Path) -> None:
+    made = reports.reported(reports.planned(real(CATALOG), ["infinispan"], lost=["infinispan/operator"]), tmp_path)
+    (part,) = contents.catalogs(made.inventory, weigh(made.inventory), Background())
+    lost = [image for image in made.inventory.images if not image.complete]
+    assert lost
+    assert part.operators[0].incomplete == len(lost)
+    rows = contents.image_rows(made.inventory, {})
+    assert sum("incomplete" in row.words.split() for row in rows) == len(lost)
+    assert b"never found" in made.page
+
+
+def test_signatures_stand_with_their_images(tmp_path: Path) -> None:
+    inventory = reports.reported(reports.planned(real(CATALOG), ["infinispan"]), tmp_path).inventory
+    rows = contents.image_rows(inventory, {})
+    signed = [row for row in rows if row.signed]
+    assert {row.record.kind for row in signed} == {ImageKind.BUNDLE}
+    assert sum(len(row.attached) for row in rows) + len(rows) == len(inventory.images)
+    (origin,) = [one for one in contents.origins(inventory, rows) if one.signed]
+    assert origin.signed == len(signed)
+    stray = replace_source(inventory, "sha256-", "unheard-of-")
+    assert len(contents.image_rows(stray, {})) == len(inventory.images), "one that belongs to nothing stands alone"
+
+
+def replace_source(inventory, old, new):
+    from msgspec.structs import replace as replaced
+
+    return replaced(inventory, images=tuple(replaced(one, source=one.source.replace(old, new)) for one in inventory.images))
+
+
+def change(*heads):
+    listed = [{"channel": channel, "from": old, "to": new} for channel, old, new in heads]
+    return {"added": [], "changed": [{"catalog": "c", "package": "p", "added": ["b"], "removed": ["a", "0"], "heads": listed}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"added": [{"catalog": "c", "package": "p"}], "changed": []}, "new"),
+        (change(("stable", "a", "b")), "stable: a → b"),
+        (change(), "1 more, 2 fewer versions"),
+        (change(("fast", None, "b")), "fast: no channel → b"),
+    ],
+)
+def test_what_is_new_is_said_in_few_words(found, said):
+    assert contents.changes_of({"packages": found}) == {Purpose("c", "p"): said}
+
+
+def test_an_archive_that_heals_has_a_report_without_a_selection(tmp_path: Path) -> None:
+    made = reports.planned(real(CATALOG), ["infinispan"])
+    page = reports.reported(Planned(made.plan, ()), tmp_path).page
+    assert b"<h4>infinispan</h4>" in page
+    assert b'<span class="letter" aria-hidden="true">I</span>' in page
+
+
+def test_nothing_but_further_images_has_a_report_too(tmp_path: Path) -> None:
+    made = reports.planned(real(CATALOG), ["infinispan"])
+    plan = replace(made.plan, catalogs=())
+    page = reports.reported(Planned(plan, ()), tmp_path).page
+    assert b"0 operators for a disconnected cluster" in page
+    assert b'<section id="operators"' not in page
+
+
+def test_the_same_plan_is_the_same_page(tmp_path: Path) -> None:
+    first, second = (reports.reported(reports.planned(real(CATALOG), ["infinispan"]), tmp_path).page for _ in range(2))
+    assert first == second
