@@ -6,7 +6,7 @@ What is written is man(7), which every `man` reads. Nodes are those of typer's t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,32 @@ from common.version import VERSION
 
 SECTION = "1"
 _WORDS: Mapping[Any, str] = {int: "N", Path: "FILE"}
-_FILES = (
-    (
-        "$XDG_RUNTIME_DIR/containers/auth.json, ~/.docker/config.json",
-        "Credentials, as podman and docker keep them.",
+_Rows = tuple[tuple[str, str], ...]
+# What more than options a command goes by, and the option that says whether it does.
+_VARIABLES: Mapping[str, _Rows] = {
+    "--authfile": (
+        ("REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG", "Where credentials are looked for."),
     ),
-    ("/etc/containers/registries.conf", "Where registries are found."),
-    ("/etc/containers/certs.d/HOST:PORT", "Their certificates."),
-)
+    "--registries-conf": (("CONTAINERS_REGISTRIES_CONF", "Where registries are found, unless --registries-conf says it."),),
+    "--ca": (
+        ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "The way to registries; in small letters too."),
+        ("SSL_CERT_FILE, SSL_CERT_DIR", "CA certificates to trust instead of the system's."),
+    ),
+    "--kubeconfig": (("KUBECONFIG", "The cluster, unless --kubeconfig says it."),),
+    "--volume-size": (
+        ("SOURCE_DATE_EPOCH", "Seconds since 1970, as the time of making, for archives that are the same to the byte."),
+    ),
+}
+_FILES: Mapping[str, _Rows] = {
+    "--authfile": (
+        ("$XDG_RUNTIME_DIR/containers/auth.json, ~/.docker/config.json", "Credentials, as podman and docker keep them."),
+    ),
+    "--registries-conf": (
+        ("~/.config/containers/registries.conf, /etc/containers/registries.conf", "Where registries are found."),
+    ),
+    "--ca": (("~/.config/containers/certs.d/HOST:PORT, /etc/containers/certs.d/HOST:PORT", "Certificates of registries."),),
+    "--kubeconfig": (("~/.kube/config", "The cluster."),),
+}
 
 
 def pages(root: Any, program: str, date: str) -> Mapping[str, str]:
@@ -63,7 +81,10 @@ def _command(node: Any, program: str, name: str) -> str:
     for each in options:
         if each.envvar:
             lines += [".TP", f".B {_text(', '.join(each.envvar))}", f"as \\fB{_text(each.opts[0])}\\fR"]
-    return _ended([*lines, *_files()], program, see=f".BR {_text(program)} ({SECTION})")
+    used = {name for each in options for name in each.opts}
+    lines += _list(row for option, rows in _VARIABLES.items() if option in used for row in rows)
+    files = _list(row for option, rows in _FILES.items() if option in used for row in rows)
+    return _ended([*lines, *([".SH FILES", *files] if files else [])], program, see=f".BR {_text(program)} ({SECTION})")
 
 
 def _option(option: Any) -> Iterator[str]:
@@ -96,11 +117,8 @@ def _status() -> list[str]:
     return [*lines, ".PP", "When several apply: 130, 4, 7, 5, 6, 3."]
 
 
-def _files() -> list[str]:
-    lines = [".SH FILES"]
-    for name, what in _FILES:
-        lines += [".TP", f".I {_text(name)}", _text(what)]
-    return lines
+def _list(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [line for name, what in rows for line in (".TP", f".B {_text(name)}", _text(what))]
 
 
 def _title(page: str, date: str) -> str:

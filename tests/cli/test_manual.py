@@ -45,6 +45,25 @@ def test_every_command_has_a_page_with_all_of_its_options(program, tmp_path):
     assert ".B 130" in page
 
 
+@pytest.mark.parametrize(
+    ("page", "there", "absent"),
+    [
+        (
+            "hub-export-create",
+            ["SOURCE_DATE_EPOCH", "REGISTRY_AUTH_FILE", "HTTPS_PROXY", "HUB_EXPORT_SIGN", "certs.d"],
+            "KUBECONFIG",
+        ),
+        ("hub-import-apply", ["KUBECONFIG", "~/.kube/config", "REGISTRY_AUTH_FILE", "registries.conf"], "SOURCE_DATE_EPOCH"),
+        ("hub-import-verify", ["HUB_IMPORT_KEY"], ".SH FILES"),
+    ],
+)
+def test_a_page_has_the_variables_and_files_that_its_command_goes_by(page, there, absent, tmp_path):
+    assert run("-".join(page.split("-")[:2]), "man", "--output", tmp_path).status == 0
+    text = (tmp_path / f"{page}.1").read_text().replace("\\-", "-")
+    assert [word for word in there if word not in text] == []
+    assert absent not in text
+
+
 def test_the_page_of_the_program_goes_to_standard_output():
     done = run("hub-import", "man")
     assert done.stdout.startswith('.TH "HUB\\-IMPORT" "1"')
@@ -87,3 +106,30 @@ def test_completion_is_shown_for_each_shell(program, shell):
     done = run(program, "--show-completion", shell, env={"PATH": os.environ["PATH"]})
     assert done.status == 0
     assert f"_{program.upper().replace('-', '_')}_COMPLETE" in done.stdout
+
+
+def test_fish_completes(tmp_path):
+    script = f"""
+cd {tmp_path}; hub-import --show-completion fish | source
+complete -C 'hub-import rep'; complete -C 'hub-import deploy --format t'; complete -C 'hub-import verify im'
+"""
+    (tmp_path / "imageset.yaml").touch()
+    env = {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    done = subprocess.run([require("fish"), "-c", script], check=True, capture_output=True, text=True, env=env)
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == ["repair", "table", "imageset.yaml"]
+
+
+def test_zsh_completes(tmp_path):
+    """A terminal with a zsh in it: `rep` and the tabulator become `repair`."""
+    script = """
+zmodload zsh/zpty
+zpty inner zsh -f -i
+zpty -w inner 'autoload -Uz compinit; compinit -D -u; eval "$(hub-import --show-completion zsh)"'
+zpty -w -n inner $'hub-import rep\t'
+zpty -r -m inner shown '*import repair*'
+zpty -w -n inner $'\x15hub-import deploy --format t\t'
+zpty -r -m inner shown '*format table*'
+"""
+    env = {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
+    done = subprocess.run([require("zsh"), "-c", script], check=False, capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 0, done.stderr
