@@ -36,7 +36,7 @@ from importer.serving.request import Asked, UnsatisfiableError, What, asked, pag
 
 MOST_LISTED = 1000  # entries of a page, for those who name no number or a larger one
 _REFERRERS = 100  # of a page: far below 4 MiB of index
-_KEPT = 128  # manifests that are kept in memory
+_KEPT, _LARGE = 128, 256 * 1024  # manifests that are kept in memory, and bytes from which on one is not
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,200}", re.ASCII)
 _READING = ("GET", "HEAD")
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
@@ -78,13 +78,13 @@ class RegistryApp:
         self._offer = offer
         self._accounts = accounts
         self._proven = _Proven()
-        self._manifest = lru_cache(_KEPT)(archive.manifest)
+        self._kept = lru_cache(_KEPT)(archive.manifest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope)
         response = await run_in_threadpool(self.answer, request)
-        _LOG.info("%s %s: %s", request.method, request.url.path, response.status_code)
+        _LOG.info("%s %s: %s", request.method, quote(request.scope["path"]), response.status_code)
         await response(scope, receive, send)
 
     def answer(self, request: Request) -> Response:
@@ -94,7 +94,7 @@ class RegistryApp:
         except RefusedError as error:
             response = error.response()
         except HubError as error:
-            _LOG.error("%s: %s", request.url.path, error)
+            _LOG.error("%s: %s", quote(request.scope["path"]), error)
             response = RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", str(error)).response()
         response.headers.update(_VERSION)
         return response
@@ -107,7 +107,7 @@ class RegistryApp:
         if self._accounts is not None and not self._accounts.accepts(request.headers.get("Authorization", "")):
             headers = {"WWW-Authenticate": 'Basic realm="hub-airgap", charset="UTF-8"'}
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", "authentication is required", headers=headers)
-        wanted = asked(request.url.path)
+        wanted = asked(request.scope["path"])
         if wanted is None:
             raise RefusedError(HTTPStatus.NOT_FOUND, "NAME_UNKNOWN", "no such resource")
         match wanted.what:
@@ -191,6 +191,11 @@ class RegistryApp:
             return Response(status_code=status, headers=headers)
         whole = first == 0 and end == size
         return StreamingResponse(_sent(self._content(digest) if whole else self._part(digest, first, end)), status, headers)
+
+    def _manifest(self, digest: Digest) -> bytes:
+        """Return a manifest; those of usual size are kept for the next who asks."""
+        large = self._archive.inventory.manifests[digest].size > _LARGE
+        return self._archive.manifest(digest) if large else self._kept(digest)
 
     def _require_here(self, digest: Digest) -> None:
         """Refuse a blob that is not at hand, with what would bring it: another mirror may have it, so it is not found here."""

@@ -315,4 +315,7 @@ def test_connections_are_kept(client):
 
 def test_what_was_asked_is_logged_where_wanted(served, client):
     client.get("org/nested/manifests/nowhere")
-    assert "GET /v2/org/nested/manifests/nowhere: 404" in served.log.read_text()
+    client.get("org/nested/manifests/no%0Aforged%3Fline")
+    told = served.log.read_text()
+    assert "GET /v2/org/nested/manifests/nowhere: 404" in told
+    assert "GET /v2/org/nested/manifests/no%0Aforged%3Fline: 404" in told, "one request, one line"
