@@ -96,7 +96,7 @@ _HINTS = {
 
 
 def _hint(question: Question, status: int, code: str) -> str:
-    login = f"log in with podman login {question.registry}, or pass --authfile"
+    login = f"log in with podman login {question.registry} or this program's own login, or pass --authfile"
     if status in (401, 403) and not question.repository:
         return f"{login[0].upper()}{login[1:]}."
     if status == 404 and not question.repository:  # noqa: PLR2004 - the status
@@ -125,7 +125,7 @@ def wrong_credentials(question: Question) -> AuthenticationError:
     """Return the error for a registry that knows other credentials than ours."""
     return AuthenticationError(
         f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
-        hint=f"Log in again with podman login {question.registry}, or pass --authfile.",
+        hint=f"Log in again with podman login {question.registry} or this program's own login, or pass --authfile.",
         status=401,
     )
 

@@ -21,6 +21,6 @@ def pull_credential(authfile: Path, host: str) -> str:
     if found is None or not found.password:
         raise UsageError(
             f"{authfile} has no user and password for {host}",
-            hint=f"Make it with: podman login --authfile {authfile} {host}",
+            hint=f"Make it with: hub-import login --authfile {authfile} {host}",
         )
     return found.basic
