@@ -107,7 +107,8 @@ def _require_content(plan: ExportPlan) -> None:
     if plan.images and not plan.documents:
         first, many = plan.problems[0], len(plan.images)
         lead = f"none of the {many} images can be had; the first: " if many > 1 else ""
-        raise RegistryError(f"{lead}{first.subject}: {first.message}")
+        hint = f"Nothing was written. What {first.code} means: docs/problems.md; hub-export plan lists all."
+        raise RegistryError(f"{lead}{first.subject}: {first.message}", hint=hint)
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:

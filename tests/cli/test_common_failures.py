@@ -15,6 +15,7 @@ from tests.fakes.servers import free_port
 
 APP = image([random.Random(3).randbytes(20_000)])
 LOGIN = "log in with podman login {host} or this program's own login, or pass --authfile."
+NEXT = "  Nothing was written. What {code} means: docs/problems.md; hub-export plan lists all.\n"
 DENIED = b'{"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}'
 
 
@@ -70,10 +71,11 @@ def authfile(folder, host, password=PASSWORD):
     return file
 
 
-def said(done, attempt, host, why, hint):
+def said(done, attempt, host, why, hint, code="image-unreachable"):
     """Compare the whole of stderr: `create` asks for the manifest, `push` first of all whether there is a registry."""
     if attempt.reads:
         expected = f"error: {host}/org/app:v1: GET manifest at {host}: {why.rstrip('.')}. {hint}\n"
+        expected += NEXT.format(code=code)
     else:
         expected = f"error: {host}: GET /v2/ at {host}: {why}\n  {hint}\n"
     assert (done.status, done.stderr, done.stdout) == (5, expected, "")
@@ -120,14 +122,14 @@ def test_no_credentials(attempt, mirror):
     login = LOGIN.format(host=registry.host)
     hint = f"Repository org/app does not exist or you may not read it: {login}" if attempt.reads else f"L{login[1:]}"
     done = attempt(registry.host, "--ca", registry.ca)
-    said(done, attempt, registry.host, "HTTP 401, and there are no credentials for it", hint)
+    said(done, attempt, registry.host, "HTTP 401, and there are no credentials for it", hint, "image-unauthorized")
 
 
 def test_wrong_credentials(attempt, mirror, tmp_path):
     registry = mirror(tls=True, auth="basic")
     done = attempt(registry.host, "--ca", registry.ca, "--authfile", authfile(tmp_path, registry.host, "mistyped"))
     hint = f"Log in again with podman login {registry.host} or this program's own login, or pass --authfile."
-    said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint)
+    said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint, "image-unauthorized")
     assert "mistyped" not in done.stderr
 
 
@@ -177,7 +179,10 @@ def test_what_is_not_there(mirror, tmp_path, name, own_words, advice):
     registry = mirror(tls=True)
     done = read(registry, tmp_path, name)
     expected = f"error: {registry.host}/{name}: GET manifest at {registry.host}: HTTP 404 {own_words}. {advice}"
-    assert (done.status, done.stderr) == (5, f"{expected}{LOGIN.format(host=registry.host)}\n")
+    assert (done.status, done.stderr) == (
+        5,
+        f"{expected}{LOGIN.format(host=registry.host)}\n{NEXT.format(code='image-not-found')}",
+    )
 
 
 def test_what_is_not_allowed(mirror, tmp_path):
@@ -188,6 +193,7 @@ def test_what_is_not_allowed(mirror, tmp_path):
         f"error: {registry.host}/org/app:v1: GET manifest at {registry.host}: "
         "HTTP 403 DENIED (requested access to the resource is denied). "
         f"Repository org/app does not exist or you may not read it: {LOGIN.format(host=registry.host)}\n"
+        f"{NEXT.format(code='image-unauthorized')}"
     )
     assert (done.status, done.stderr) == (5, expected)
 
