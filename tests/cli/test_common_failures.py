@@ -71,7 +71,7 @@ def authfile(folder, host, password=PASSWORD):
     return file
 
 
-def said(done, attempt, host, why, hint, code="image-unreachable"):
+def said(done, attempt, host, why, hint, *, code="image-unreachable"):
     """Compare the whole of stderr: `create` asks for the manifest, `push` first of all whether there is a registry."""
     if attempt.reads:
         expected = f"error: {host}/org/app:v1: GET manifest at {host}: {why.rstrip('.')}. {hint}\n"
@@ -122,14 +122,14 @@ def test_no_credentials(attempt, mirror):
     login = LOGIN.format(host=registry.host)
     hint = f"Repository org/app does not exist or you may not read it: {login}" if attempt.reads else f"L{login[1:]}"
     done = attempt(registry.host, "--ca", registry.ca)
-    said(done, attempt, registry.host, "HTTP 401, and there are no credentials for it", hint, "image-unauthorized")
+    said(done, attempt, registry.host, "HTTP 401, and there are no credentials for it", hint, code="image-unauthorized")
 
 
 def test_wrong_credentials(attempt, mirror, tmp_path):
     registry = mirror(tls=True, auth="basic")
     done = attempt(registry.host, "--ca", registry.ca, "--authfile", authfile(tmp_path, registry.host, "mistyped"))
     hint = f"Log in again with podman login {registry.host} or this program's own login, or pass --authfile."
-    said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint, "image-unauthorized")
+    said(done, attempt, registry.host, "HTTP 401, the credentials were refused", hint, code="image-unauthorized")
     assert "mistyped" not in done.stderr
 
 
