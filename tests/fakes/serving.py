@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,4 +60,5 @@ def _told(process: subprocess.Popen[str], log: Path) -> tuple[str, list[str]]:
         match = re.search(r"^serving .* at (\S+?)(?: \(|;)", text, re.MULTILINE)
         if match and "on the cluster:" in text:
             return match[1], text.splitlines()
+        time.sleep(0.02)
     raise AssertionError(log.read_text())
