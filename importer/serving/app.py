@@ -163,6 +163,8 @@ class RegistryApp:
             raise RefusedError(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "no such manifest", detail)
         record = self._archive.inventory.manifests[digest]
         headers = _about(digest, record.media_type, record.size)
+        if ":" not in wanted.which:
+            headers["Cache-Control"] = "no-cache"  # the next archive served here may have another image under the tag
         if same := _unchanged(request, headers):
             return same
         body = b"" if request.method == "HEAD" else self._manifest(digest)

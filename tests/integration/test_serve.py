@@ -215,6 +215,13 @@ def test_what_a_client_has_is_not_sent_again(client, path):
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_only_what_never_changes_may_be_kept_for_long(client):
+    by_tag = client.get("org/nested/manifests/v1")
+    assert by_tag.headers["Cache-Control"] == "no-cache"
+    digest = by_tag.headers["Docker-Content-Digest"]
+    assert "max-age" in client.get(f"org/nested/manifests/{digest}").headers["Cache-Control"]
+
+
 def test_tags_come_in_order_and_in_pages(client):
     stable = sorted(f"hub-sha256-{each.digest.partition(':')[2]}" for each in (NESTED, ARTIFACT))
     every = sorted(["a.model_1-x", "v1", *stable])
