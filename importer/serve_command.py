@@ -91,7 +91,7 @@ def _serve(
     from importer.mapping import Mirror
     from importer.serving.app import RegistryApp
     from importer.serving.htpasswd import Htpasswd
-    from importer.serving.offer import offer_of
+    from importer.serving.offer import count_whole, offer_of
     from importer.serving.server import Address, listening, serve
 
     configure(log_level)
@@ -99,15 +99,17 @@ def _serve(
     address = Address.parse(place.listen)
     identity = place.identity(address)
     accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None
-    offer = offer_of(opened.inventory, Mirror("localhost", "", max_path_components, keep_source_host))
+    mirror = Mirror("localhost", "", max_path_components, keep_source_host)
+    offer = offer_of(opened.inventory, mirror)
+    whole = count_whole(opened.inventory, mirror, opened.at_hand)
     with listening(address) as open_socket:
         host = (place.name or [address.host])[0]
         bound = Address(host, open_socket.getsockname()[1])
-        serve(RegistryApp(opened, offer, accounts), open_socket, identity, lambda: _told(opened, offer, bound, identity))
+        serve(RegistryApp(opened, offer, accounts), open_socket, identity, lambda: _told(opened, offer, whole, bound, identity))
     return ExitCode.DONE
 
 
-def _told(archive: Archive, offer: Offer, bound: Address, identity: Identity | None) -> None:
+def _told(archive: Archive, offer: Offer, whole: tuple[int, int], bound: Address, identity: Identity | None) -> None:
     """Say what is served, where, and how it is used."""
     from common.columns import counted
 
@@ -115,5 +117,11 @@ def _told(archive: Archive, offer: Offer, bound: Address, identity: Identity | N
     print(f"serving {counted(len(offer), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr)
     if archive.missing:
         print(f"not here, and not served: what lies in {', '.join(archive.missing)}", file=sys.stderr)
+    print(f"{whole[0]} of {counted(whole[1], 'image')} can be pulled whole", file=sys.stderr)
+    name, tag = next(((name, tag) for name, found in offer.items() for tag in found.tags), ("NAME", "TAG"))
+    unverified = "" if identity else " --tls-verify=false"
+    print(f"an image: podman pull{unverified} {bound}/{name}:{tag}", file=sys.stderr)
+    if identity:
+        print(f"podman and skopeo trust it with {identity.ca} as /etc/containers/certs.d/{bound}/ca.crt", file=sys.stderr)
     trust = f" --ca {identity.ca}" if identity else f" --insecure {bound}"
     print(f"on the cluster: hub-import apply ARCHIVE --registry {bound}{trust}", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ A blob belongs to the repositories whose manifests list it, and to no other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from common.archive.inventory import Inventory
@@ -35,6 +35,17 @@ def offer_of(inventory: Inventory, mirror: Mirror) -> Offer:
         by_name[image.repository.repository].append(image)
     contents = Contents(inventory)
     return {name: _repository(inventory, contents, by_name[name]) for name in sorted(by_name)}
+
+
+def count_whole(inventory: Inventory, mirror: Mirror, at_hand: Callable[[Digest], bool]) -> tuple[int, int]:
+    """Return how many images can be pulled with all of their blobs, and how many there are. Raises as `offer_of` does."""
+    contents = Contents(inventory)
+
+    def is_here(blob: Digest) -> bool:
+        return inventory.blobs[blob].missing is None and at_hand(blob)
+
+    images = map_images(inventory, mirror)
+    return sum(all(is_here(blob) for blob in contents.needs(image)) for image in images), len(images)
 
 
 def _repository(inventory: Inventory, contents: Contents, images: Iterable[MappedImage]) -> Repository:

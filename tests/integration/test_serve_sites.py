@@ -102,6 +102,9 @@ def test_a_volume_that_is_not_here_is_named(tmp_path):
     assert len(volumes) > 1
     with serving(tmp_path / "log", volumes[0]) as server, server.client() as client:
         assert any(volumes[1].name in line for line in server.lines)
+        (told,) = (line for line in server.lines if line.endswith("can be pulled whole"))
+        whole, _, among, *_ = told.split()
+        assert int(whole) < int(among)
         answer = client.get(f"org/app/blobs/{digest_of(LARGE)}")
         assert answer.status_code == 404
         (error,) = answer.json()["errors"]
