@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from common.errors import UsageError
 from importer.serving.app import CutError
@@ -24,6 +25,7 @@ _STALL_S = 120.0  # a client that takes nothing for so long is gone
 _GRACE_S = 3  # for running transfers, when the server is told to end
 _KEEP_ALIVE_S = 60
 _BACKLOG = 128
+_HEAD_S = 10.0  # for all of a request's head; who is silent, or sends a letter a minute, holds a connection no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: 
     config = uvicorn.Config(
         _patient(app),
         loop="asyncio",
-        http="h11",
+        http=HastyProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -108,6 +110,39 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Say whether a record is worth a stack: answers that were cut, and those that nobody took, are not."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, (CutError, TimeoutError, asyncio.CancelledError))
+
+
+class HastyProtocol(H11Protocol):
+    """HTTP/1.1 with a deadline for the head of each request, which uvicorn has only between requests."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._set_deadline(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        if cycle is not None and not cycle.response_complete:
+            self._clear_deadline()
+        elif self._deadline is None:
+            self._set_deadline(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._clear_deadline()
+        super().connection_lost(exc)
+
+    def _set_deadline(self, transport: asyncio.Transport) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(_HEAD_S, transport.abort)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def _patient(app: ASGIApp) -> ASGIApp:

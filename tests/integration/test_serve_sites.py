@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -282,3 +284,22 @@ def test_a_signal_before_it_serves_is_not_lost(tmp_path):
         with serving(tmp_path / "log", tmp_path / "out") as server:
             server.process.send_signal(signal.SIGTERM)  # as soon as it has told that it is there
             assert server.process.wait(30) == 0
+
+
+def test_silent_connections_lock_nobody_out(tmp_path):
+    write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
+    with serving(tmp_path / "log", tmp_path / "out") as server:
+        host, _, port = server.host.rpartition(":")
+        silent = [socket.create_connection((host, int(port))) for _ in range(260)]
+        silent[0].sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n")  # and never the end of it
+        with server.client() as client:
+            assert client.get("").status_code == 503
+        for line in silent:
+            line.settimeout(60)
+            with contextlib.suppress(ConnectionError):
+                assert line.recv(100) == b"", "each is dropped"
+            line.close()
+        with server.client() as client:
+            assert client.get("").status_code == 200
+            time.sleep(0.1)
+            assert client.get("").status_code == 200
