@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.errors import UsageError
 from importer.serving.app import CutError
@@ -22,10 +22,10 @@ from importer.serving.certificate import Identity
 
 _CONNECTIONS = 256
 _STALL_S = 120.0  # a client that takes nothing for so long is gone
+_HEAD_S = 10.0  # for all of a request's head; who is silent, or sends a letter a minute, holds a connection no longer
 _GRACE_S = 3  # for running transfers, when the server is told to end
 _KEEP_ALIVE_S = 60
 _BACKLOG = 128
-_HEAD_S = 10.0  # for all of a request's head; who is silent, or sends a letter a minute, holds a connection no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,58 @@ def check_identity(certificate: Path, key: Path) -> None:
         raise UsageError(f"{certificate} and {key}: cannot be used for TLS: {why}", hint="Wanted: PEM files.") from error
 
 
+class PatientProtocol(H11Protocol):
+    """A connection that is ended when its client does not finish a request, or takes nothing of an answer, for too long.
+
+    It is aborted: closing would wait for the client to take what was written already.
+    """
+
+    head_s, stall_s = _HEAD_S, _STALL_S
+    _silent: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._silent = self.loop.call_later(self.head_s, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on where a request is not whole yet; more bytes of it are no more time."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr] # None at first
+            self._silent = _stopped(self._silent)
+        elif self._silent is None:
+            self._silent = self.loop.call_later(self.head_s, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that has not taken what was written."""
+        super().pause_writing()
+        self._stalled = self._stalled or self.loop.call_later(self.stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+        self._stalled = _stopped(self._stalled)
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._silent, self._stalled = _stopped(self._silent), _stopped(self._stalled)
+        super().connection_lost(exc)
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer; there is none then."""
+    if timer is not None:
+        timer.cancel()
+    return None
+
+
 def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM, which is a good end, or SIGINT, which raises KeyboardInterrupt. `ready` is called before."""
     config = uvicorn.Config(
-        _patient(app),
+        app,
         loop="asyncio",
-        http=HastyProtocol,
+        http=PatientProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -109,50 +155,4 @@ def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: 
 def _is_news(record: logging.LogRecord) -> bool:
     """Say whether a record is worth a stack: answers that were cut, and those that nobody took, are not."""
     kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, (CutError, TimeoutError, asyncio.CancelledError))
-
-
-class HastyProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline for the head of each request, which uvicorn has only between requests."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`."""
-        super().connection_made(transport)
-        self._set_deadline(transport)
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
-        if cycle is not None and not cycle.response_complete:
-            self._clear_deadline()
-        elif self._deadline is None:
-            self._set_deadline(self.transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
-        self._clear_deadline()
-        super().connection_lost(exc)
-
-    def _set_deadline(self, transport: asyncio.Transport) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(_HEAD_S, transport.abort)
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-
-def _patient(app: ASGIApp) -> ASGIApp:
-    """Return the application with an end for clients that take nothing; each holds one chunk at most."""
-
-    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            async with asyncio.timeout(_STALL_S):
-                await send(message)
-
-        await app(scope, receive, sending)
-
-    return limited
+    return kind is None or not issubclass(kind, (CutError, asyncio.CancelledError))
