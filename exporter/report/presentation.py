@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from common.pages.page import plain
+from common.serialization import UNDECODABLE
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs
 
@@ -35,7 +36,7 @@ class Presentation:
 
 def presentation_of(package: Package, head: str) -> Presentation:
     """Return how OperatorHub shows a package, by the bundle `head`; what is missing or of the wrong shape is left out."""
-    blob = _mapping(msgspec.json.decode(package.blob.view)) if package.blob.view else {}
+    blob = _mapping(_decoded(package.blob.view))
     said = list(_metadata(package.bundles[head])) if head in package.bundles else []
     title = next((text for one in said if (text := plain(one.get("displayName"), _LINE))), "")
     publisher = next((text for one in said if (text := plain(_mapping(one.get("provider")).get("name"), _LINE))), "")
@@ -52,8 +53,9 @@ def presentation_of(package: Package, head: str) -> Presentation:
 
 def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:
     """Give what describes a bundle: the property made for that, or the ClusterServiceVersion where it is inside."""
-    for value in bundle.values(CSV_METADATA):
-        yield _mapping(value)
+    for one in bundle.properties:
+        if one.type == CSV_METADATA:
+            yield _mapping(_decoded(one.value))
     for csv in inline_csvs(bundle):
         annotations = _mapping(csv.get("metadata")).get("annotations")
         yield _mapping(csv.get("spec")) | {"annotations": annotations}
@@ -70,6 +72,14 @@ def _address(icon: object) -> str:
     except (binascii.Error, ValueError):
         return ""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}" if content else ""
+
+
+def _decoded(raw: memoryview | msgspec.Raw) -> Any:
+    """Return JSON that nobody has looked at as a whole yet; None for what is none after all, such as text that is not UTF-8."""
+    try:
+        return msgspec.json.decode(raw)
+    except UNDECODABLE:
+        return None
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
+from exporter.catalog.model import Property
 from exporter.report.presentation import MAX_ICON, Presentation, presentation_of
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
@@ -86,3 +89,15 @@ def test_real_operators_have_all(name: str) -> None:
         assert found.publisher, package.name
         assert found.summary, package.name
         assert found.icon.startswith("data:image/"), package.name
+
+
+@pytest.mark.parametrize("bad", [b'"\xff"', b"1e999"], ids=["not UTF-8", "a number beyond all"])
+def test_json_that_breaks_where_nobody_looked_says_nothing(bad: bytes) -> None:
+    """Readers of catalogs skip what they do not know, without checking it."""
+    package = catalog_of(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), bundle_blob("foo.v1.0.0")).packages[
+        "foo"
+    ]
+    broken = b'{"displayName":' + bad + b"}"
+    bundle = replace(package.bundles["foo.v1.0.0"], properties=(Property("olm.csv.metadata", msgspec.Raw(broken)),))
+    blob = replace(package.blob, view=memoryview(broken))
+    assert presentation_of(replace(package, bundles={bundle.name: bundle}, blob=blob), bundle.name) == Presentation()
