@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -18,7 +17,7 @@ from common.files import read_limited
 _MAX_FILE = 1024 * 1024
 _MAX_KNOWN = 1000
 _MAX_PASSWORD = 72  # bytes; bcrypt knows no more
-_LINE = re.compile(r"([^:\s]{1,256}):(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})")
+_LINE = re.compile(r"([^:\s]{1,256}):(\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53})")
 _NOBODY = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"  # takes as long as the hash of somebody
 _HINT = "Make it with: htpasswd -Bbn NAME PASSWORD > FILE"
 
@@ -77,7 +76,7 @@ class Htpasswd:
         scheme, _, encoded = header.partition(" ")
         try:
             name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # neither base64 nor ASCII, or not UTF-8 in it
             return False
         if scheme.lower() != "basic" or not colon or len(password.encode()) > _MAX_PASSWORD or "\0" in password:
             return False

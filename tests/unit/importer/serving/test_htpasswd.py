@@ -1,0 +1,48 @@
+"""Accounts: what comes in a header is never more than wrong."""
+
+from __future__ import annotations
+
+import base64
+
+import bcrypt
+import pytest
+
+from importer.serving.htpasswd import Htpasswd
+
+
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Htpasswd:
+    file = tmp_path_factory.mktemp("accounts") / "htpasswd"
+    file.write_text(f"reader:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    return Htpasswd.load(file)
+
+
+def basic(text: str) -> str:
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+
+def test_an_account_is_known_each_time(accounts: Htpasswd) -> None:
+    assert [accounts.accepts(basic("reader:secret")) for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Basic",
+        "Basic \xe9\xe9",
+        "Basic /w==",
+        "Basic A",
+        "Bearer x",
+        basic("reader"),
+        basic("reader:wrong"),
+        basic("x:secret"),
+    ],
+)
+def test_anything_else_is_refused(accounts: Htpasswd, header: str) -> None:
+    assert not accounts.accepts(header)
+
+
+@pytest.mark.parametrize("text", ["reader:" + "s" * 73, "reader:secret\0", "reader:é" * 40])
+def test_passwords_that_bcrypt_would_cut_or_refuse(accounts: Htpasswd, text: str) -> None:
+    assert not accounts.accepts(basic(text))
