@@ -32,6 +32,8 @@ def offer_of(inventory: Inventory, mirror: Mirror) -> Offer:
     """Return what an archive offers. Raises what mapping its images raises."""
     by_name: defaultdict[str, list[MappedImage]] = defaultdict(list)
     for image in map_images(inventory, mirror):
+        if image.digest not in inventory.manifests:
+            continue  # one that was never found whole, and of which nothing is here
         by_name[image.repository.repository].append(image)
     contents = Contents(inventory)
     return {name: _repository(inventory, contents, by_name[name]) for name in sorted(by_name)}
