@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from common.errors import UsageError
 
 _DAYS = 825  # what clients take at most
+_DNS_NAME = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", re.ASCII)
 _BEFORE = timedelta(days=1)  # clocks behind a gap are seldom right
 
 
@@ -38,6 +40,7 @@ def self_signed(directory: Path, names: Sequence[str]) -> Identity:
     if found.certificate.exists():
         _require_names(found.certificate, names)
         return found
+    subjects = [_general(name) for name in names]
     now = datetime.now(UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hub-airgap {names[0]} {now:%Y-%m-%d}"[:64])])
@@ -49,7 +52,7 @@ def self_signed(directory: Path, names: Sequence[str]) -> Identity:
     )
     server = (
         _begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), ca_name, key.public_key(), now)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -96,10 +99,13 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _general(name: str) -> x509.GeneralName:
+    """Return a name as certificates have it. Raises UsageError for what no client would ever compare with."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
     except ValueError:
-        return x509.DNSName(name)
+        if _DNS_NAME.fullmatch(name):
+            return x509.DNSName(name)
+    raise UsageError(f"not the name of a host: {name[:80]!r}", hint="Wanted: a DNS name or an address, without port or path.")
 
 
 def _require_names(path: Path, names: Sequence[str]) -> None:

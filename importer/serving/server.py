@@ -40,7 +40,7 @@ class Address:
         """Read `HOST:PORT`, `[IPV6]:PORT`. Raises UsageError."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:  # noqa: PLR2004 - the largest port
             raise UsageError(f"not an address: {text[:80]!r}", hint="Wanted: HOST:PORT, for example 127.0.0.1:5000.")
         return cls(host, int(port))
 
@@ -61,9 +61,9 @@ def listening(address: Address) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a name that no DNS could have
         hint = "Choose another with --listen; port 0 is any that is free."
-        raise UsageError(f"cannot listen at {address}: {error.strerror or error}", hint=hint) from error
+        raise UsageError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}", hint=hint) from error
 
 
 def check_identity(certificate: Path, key: Path) -> None:

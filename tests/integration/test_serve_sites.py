@@ -222,6 +222,11 @@ def test_it_ends_when_told_even_in_the_middle(tmp_path, number, status):
     [
         (["--listen", "nowhere"], 2, "not an address: 'nowhere'"),
         (["--listen", "127.0.0.1:99999"], 2, "not an address"),
+        (["--listen", f"127.0.0.1:{'9' * 5000}"], 2, "not an address"),
+        (["--listen", "no..name:0", "--plain-http"], 2, "cannot listen at no..name:0"),
+        (["--self-signed", "tls", "--name", ""], 2, "not the name of a host: ''"),
+        (["--self-signed", "tls", "--name", "host.example:5000"], 2, "not the name of a host: 'host.example:5000'"),
+        (["--self-signed", "tls", "--name", "müller.example"], 2, "not the name of a host"),
         (["--listen", "192.0.2.1:5000", "--plain-http"], 2, "cannot listen at 192.0.2.1:5000"),
         (["--listen", "0.0.0.0:0"], 2, "is open to others, and this would be plain HTTP"),
         (["--listen", "0.0.0.0:0", "--self-signed", "tls"], 2, "needs a name"),
@@ -230,12 +235,14 @@ def test_it_ends_when_told_even_in_the_middle(tmp_path, number, status):
         (["--tls-cert", "a.crt", "--tls-key", "a.key"], 2, "cannot be used for TLS"),
         (["--htpasswd", "missing"], 2, "missing: cannot be read"),
         (["--htpasswd", "md5"], 2, "line 1 is no account with a bcrypt hash"),
+        (["--htpasswd", "cost"], 2, "line 1 is no account with a bcrypt hash"),
         (["--htpasswd", "empty"], 2, "holds no account"),
     ],
 )
 def test_what_cannot_be_served_is_said(tmp_path, arguments, status, said):
     write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
     (tmp_path / "md5").write_text("reader:$apr1$abc$def\n")
+    (tmp_path / "cost").write_text(f"reader:$2y$99${'a' * 53}\n")
     (tmp_path / "empty").write_text("# nobody\n")
     (tmp_path / "accounts").write_text(f"reader:$2y$05${'a' * 53}\n")
     done = run("hub-import", "serve", tmp_path / "out", *arguments, cwd=tmp_path)
