@@ -38,6 +38,13 @@ def plain(text: object, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
+def _shown(value: Any) -> Any:
+    """Return what a template writes without the signs that nobody sees; lines stay. Lone surrogates would not even be UTF-8."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(sign for sign in value if sign in "\n\t" or _is_seen(sign))
+
+
 def _is_seen(sign: str) -> bool:
     return unicodedata.category(sign) not in _HIDDEN
 
@@ -47,6 +54,7 @@ def _environment(directory: Path) -> Environment:
     made = Environment(
         loader=FileSystemLoader([directory, _HERE]),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

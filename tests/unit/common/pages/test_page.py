@@ -54,3 +54,9 @@ def test_the_policy_names_style_and_script_by_digest(tmp_path: Path) -> None:
 )
 def test_texts_of_others_say_what_they_show(text: object, shown: str) -> None:
     assert plain(text, 10 if isinstance(text, str) and text.startswith("0") else 100) == shown
+
+
+def test_what_nobody_sees_is_not_on_a_page(tmp_path: Path) -> None:
+    text = "turned \u202eround\udcff\x1b, on\n\ttwo lines"
+    made = page(tmp_path, "<pre>{{ text }}</pre>{% macro bold(it) %}<b>{{ it }}</b>{% endmacro %}{{ bold(text) }}", text=text)
+    assert "<pre>turned round, on\n\ttwo lines</pre><b>turned round, on\n\ttwo lines</b>" in made
