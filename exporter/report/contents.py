@@ -177,9 +177,10 @@ def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[Ima
 
 def origins(inventory: Inventory, rows: Sequence[ImageRow]) -> tuple[Origin, ...]:
     """Return the registries that the images come from, the one with the most bytes first."""
+    local = {catalog.source for catalog in inventory.catalogs if catalog.digest is None}
     by_host: defaultdict[str, list[ImageRow]] = defaultdict(list)
     for row in rows:
-        by_host[row.record.source.partition("/")[0] if "/" in row.record.source else "a directory"].append(row)
+        by_host["a directory" if row.record.source in local else row.record.source.partition("/")[0]].append(row)
     found = [
         Origin(
             host,
@@ -253,7 +254,15 @@ def changes_of(found: Mapping[str, Any]) -> dict[Purpose, str]:
     packages = found["packages"]
     said = {Purpose(one["catalog"], one["package"]): "new" for one in packages["added"]}
     for one in packages["changed"]:
-        heads = [f"{each['channel']}: {each['from'] or 'no channel'} → {each['to'] or 'no channel'}" for each in one["heads"]]
-        more = f"{len(one['added'])} more, {len(one['removed'])} fewer versions" if not heads else ""
-        said[Purpose(one["catalog"], one["package"])] = "; ".join(heads) or more
+        said[Purpose(one["catalog"], one["package"])] = "; ".join(_changes(one))
     return said
+
+
+def _changes(one: Mapping[str, Any]) -> list[str]:
+    """Return what became of an operator, as `diff` says it."""
+    said = [f"{each['channel']}: {each['from'] or 'no channel'} → {each['to'] or 'no channel'}" for each in one["heads"]]
+    if default := one.get("defaultChannel"):
+        said.append(f"default channel: {default['from']} → {default['to']}")
+    if not one["heads"] and (one["added"] or one["removed"]):
+        said.append(f"{len(one['added'])} more, {len(one['removed'])} fewer versions")
+    return said or ["the order of its versions"]

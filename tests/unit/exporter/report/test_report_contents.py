@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from common.archive.inventory import ImageKind
+from common.archive.inventory import BundleRecord, ChannelRecord, ImageKind, Inventory, PackageRecord
+from exporter import differences
 from exporter.planning import Planned
 from exporter.report import contents
 from exporter.report.contents import Background
 from exporter.report.weights import Purpose, weigh
-from tests.fakes import reports
+from tests.fakes import inventories, reports
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
 CATALOG = "fbc/community-v4.20"
@@ -118,3 +119,27 @@ def test_nothing_but_further_images_has_a_report_too(tmp_path: Path) -> None:
 def test_the_same_plan_is_the_same_page(tmp_path: Path) -> None:
     first, second = (reports.reported(reports.planned(real(CATALOG), ["infinispan"]), tmp_path).page for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("default", "second", "said"),
+    [
+        ("b", ("x",), "default channel: a → b"),
+        ("a", ("x", "y"), "the order of its versions"),
+        ("a", ("x", "z"), "1 more, 0 fewer versions"),
+    ],
+)
+def test_a_change_without_a_new_head_is_called_what_it_is(default: str, second: tuple[str, ...], said: str) -> None:
+    def one(default: str, second: tuple[str, ...]) -> Inventory:
+        channels = {"a": ("x", "y"), "b": second}
+        records = tuple(ChannelRecord(n, "x", tuple(BundleRecord(b, b) for b in has)) for n, has in channels.items())
+        return inventories.inventory(catalogs=(inventories.catalog(packages=(PackageRecord("p", default, records),)),))
+
+    found = contents.changes_of(differences.between(one("a", ("x",)), one(default, second)))
+    assert found == {Purpose("redhat-operators", "p"): said}
+
+
+@pytest.mark.parametrize("source", ["/home/me/catalog", "./catalog", "catalogs/mine", "catalog"])
+def test_a_catalog_from_a_directory_comes_from_no_registry(source: str) -> None:
+    inventory = inventories.inventory(catalogs=(inventories.catalog(source=source, digest=None),))
+    assert [one.registry for one in contents.origins(inventory, contents.image_rows(inventory, {}))] == ["a directory"]
