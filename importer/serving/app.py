@@ -38,6 +38,7 @@ MOST_LISTED = 1000  # entries of a page, for those who name no number or a large
 _REFERRERS = 100  # of a page: far below 4 MiB of index
 _KEPT, _LARGE = 128, 256 * 1024  # manifests that are kept in memory, and bytes from which on one is not
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,200}", re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 _READING = ("GET", "HEAD")
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 _LOG = logger(__name__)
@@ -251,7 +252,7 @@ def _digest(wanted: Asked) -> Digest:
 
 def _about(digest: Digest, media_type: str, size: int) -> dict[str, str]:
     return {
-        "Content-Type": media_type,
+        "Content-Type": media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",  # a stranger's word
         "Content-Length": str(size),
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
