@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -308,9 +309,11 @@ def test_whoever_waits_to_send_is_refused_before_the_first_byte(served):
 def test_garbage_ends_a_connection_and_nothing_else(served, client, start):
     host, _, port = served.host.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:
-        line.sendall(start)
-        line.shutdown(socket.SHUT_WR)
-        answer = line.recv(65536)
+        answer = b""
+        with suppress(OSError):  # the server may have ended it before all was sent
+            line.sendall(start)
+            line.shutdown(socket.SHUT_WR)
+            answer = line.recv(65536)
     assert not answer or answer.startswith(b"HTTP/1.1 400 ")
     assert client.get("").status_code == 200
 
