@@ -21,12 +21,13 @@ USER, PASSWORD = REAL_USER, REAL_PASSWORD
 
 @dataclass(frozen=True)
 class Server:
-    """A running registry: `host` is host:port; `ca` a PEM file (None without TLS); `root` where it keeps its blobs."""
+    """A running registry: `host` is host:port; `ca` a PEM file (None without TLS); `root` where it keeps its blobs; `pid` its process."""
 
     host: str
     ca: Path | None
     log: Path
     root: Path
+    pid: int
 
 
 def require(program: str) -> str:
@@ -70,7 +71,7 @@ def docker_registry(
             process = subprocess.Popen([program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT)
         try:
             if _answers(process, host, chosen):
-                yield Server(f"{host}:{chosen}", ca, log, home / "data")
+                yield Server(f"{host}:{chosen}", ca, log, home / "data", process.pid)
                 return
         finally:
             process.terminate()
