@@ -19,9 +19,9 @@ from common.digest import Hasher
 from common.errors import ContentError
 
 READ_BACK_STEP = 4 * 1024 * 1024
-_ALIGNMENT = 4096
+ALIGNMENT = 4096
 _KEEP_SIZE_PUNCH_HOLE = 0x03
-_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
+UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 _ZEROS = bytes(1024 * 1024)
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -104,7 +104,7 @@ def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
     arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
     while _LIBC.fallocate64(*arguments) != 0:
         code = ctypes.get_errno()
-        if code in _UNSUPPORTED:
+        if code in UNSUPPORTED:
             return False
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
@@ -114,14 +114,15 @@ def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
 def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callable[[int], None]) -> None:
     """Hash bytes `start` to `end` of a file as the medium has them, past the page cache where the file system allows that.
 
-    The file must be flushed. `advance` is told of each step and may raise to stop. Raises ContentError when it is shorter.
+    What was written is flushed before. `advance` is told of each step and may raise to stop. Raises ContentError when the file
+    is shorter.
     """
     file = _open_direct(path)
     try:
         with mmap.mmap(-1, READ_BACK_STEP) as buffer, memoryview(buffer) as view:
             position = start
             while position < end:
-                skipped = position % _ALIGNMENT
+                skipped = position % ALIGNMENT
                 got = min(os.preadv(file, [view], position - skipped) - skipped, end - position)
                 if got <= 0:
                     raise ContentError(f"{path.name}: ends at byte {position} when read back, wanted {end}")
@@ -137,26 +138,37 @@ def _open_direct(path: Path) -> int:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0))
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     else:
         if _reads_direct(file):
+            _flush(file)
             return file
         os.close(file)
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    _flush(file)  # only what is clean can be dropped
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     return file
 
 
+def _flush(file: int) -> None:
+    """Bring what was written of a file to its medium, where it has one."""
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
 def _reads_direct(file: int) -> bool:
     """Say whether the file system takes our alignment; some open for direct access and then refuse every read."""
-    with mmap.mmap(-1, _ALIGNMENT) as buffer, memoryview(buffer) as view:
+    with mmap.mmap(-1, ALIGNMENT) as buffer, memoryview(buffer) as view:
         try:
             os.preadv(file, [view], 0)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
             return False
     return True

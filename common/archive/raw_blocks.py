@@ -6,10 +6,11 @@ written in parallel, resumed in the middle, and read from any byte on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from common.archive.disk import read_exactly, read_into, write_all
+from common.archive.disk import read_exactly, read_into
 from common.archive.frames import MAGIC
+from common.archive.staging import Run
 from common.content import Chunk
 from common.errors import ContentError
 
@@ -49,17 +50,20 @@ def frame(content: bytes) -> bytes:
 
 
 class RawFrameWriter:
-    """Writes one frame at its place in a file while the content arrives in chunks of any size.
+    """Writes one frame at its place, `offset`, while the content arrives in chunks of any size.
 
-    `before` and `after` are the finished frames around it (tar header, padding); they go with the first and last bytes, so
-    that a small blob takes one system call. Close it when the content is complete: only then is empty content written.
-    `done`: how many bytes are there from an earlier try, whole blocks.
+    `run` opens the file there, once the first byte is to be written. `before` and `after` are the finished frames around it
+    (tar header, padding); they go with the first and last bytes, so that a small blob takes one system call. Close it when the
+    content is complete: only then is empty content written. `done`: how many bytes are there from an earlier try, whole blocks.
     """
 
-    def __init__(self, file: int, offset: int, size: int, before: bytes = b"", after: bytes = b"", *, done: int = 0) -> None:
+    def __init__(
+        self, run: Callable[[int], Run], offset: int, size: int, before: bytes = b"", after: bytes = b"", *, done: int = 0
+    ) -> None:
         if done % BLOCK and done != size:
             raise ValueError(f"byte {done} is inside a block")
-        self._file = file
+        self._open = run
+        self._run: Run | None = None
         self._offset = offset
         self._size = size
         self._before = before
@@ -85,15 +89,13 @@ class RawFrameWriter:
             raise ContentError(f"content ended after {self._done} of {self._size} bytes")
         if self._size == 0:
             self._write(memoryview(b""))
+        if self._run is not None:
+            self._run.close()
 
     def _write(self, view: memoryview) -> None:
-        where = self._offset + position(self._done)
-        parts: list[Chunk] = []
-        if self._done % BLOCK == 0:
-            where -= BLOCK_HEADER_SIZE
-        if self._done == 0:
-            where = self._offset - len(self._before)
-            parts = [self._before, frame_header(self._size)]
+        if self._run is None:
+            self._run = self._open(self._begin())
+        parts: list[Chunk] = [self._before, frame_header(self._size)] if self._done == 0 else []
         while True:
             at = self._done % BLOCK
             if at == 0:
@@ -106,7 +108,11 @@ class RawFrameWriter:
                 break
         if self._done == self._size:
             parts.append(self._after)
-        write_all(self._file, parts, where)
+        self._run.write(parts)
+
+    def _begin(self) -> int:
+        """Return where the first byte that is still wanted lies: that of the tar header, or of a block header."""
+        return self._offset + position(self._done) - BLOCK_HEADER_SIZE if self._done else self._offset - len(self._before)
 
     def _block_header(self) -> bytes:
         size = min(self.room, BLOCK)

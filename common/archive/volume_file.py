@@ -10,25 +10,34 @@ from pathlib import Path
 from common.archive import disk, frames
 from common.archive.inventory import VolumeRecord
 from common.archive.metadata import Region
+from common.archive.staging import STEP, Buffers, PlainRun, Run, StagedRun, open_direct
 from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer
 from common.digest import Digest, Hasher, hex_of
 
+_LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
+
 
 class VolumeFile:
-    """Volume `number` of `count` at `path`; `unsettled` places must be written or marked as missing before it can be closed.
+    """Volume `number` at `path`; `unsettled` places must be written or marked as missing before it can be closed.
 
     The file is made anew, never through a link and never over another. It is open only while places are being filled, so that
     an archive may have more volumes than a process may have files.
     """
 
-    def __init__(self, path: Path, number: int, record: VolumeRecord, unsettled: int) -> None:
+    def __init__(self, path: Path, number: int, record: VolumeRecord, unsettled: int, buffers: Buffers) -> None:
         self.path = path
         self.number = number
         self.record = record
         self._unsettled = unsettled
+        self._buffers = buffers
+        self._settled: dict[int, int] = {}  # begin → end, of those behind one that is not settled yet
+        self._ready = len(OPENING)  # before it everything is settled
+        self._asked = 0  # and so much of that shall be read back
         self._hasher = Hasher()
+        self._hashed = 0
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._direct: int | None = None
 
     def create(self, room: int, *, reserve: bool = True) -> None:
         """Make the file with its first entry, and `reserve` its `room` where the file system can. Raises OSError."""
@@ -60,12 +69,32 @@ class VolumeFile:
                 self._file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
             return self._file
 
-    def settle(self) -> bool:
-        """Count one place as written or missing; True when it was the last: then the data region is on the medium."""
+    def run(self, begin: int, *, end: int) -> Run:
+        """Return a way to write a place from `begin` to `end`: past the page cache where it is large."""
+        file = self.file()
+        if end - begin < STEP:
+            return PlainRun(file, begin)
+        with self._lock:
+            if self._direct is None:
+                self._direct = open_direct(self.path)
+            direct = self._direct
+        return PlainRun(file, begin) if direct is None else StagedRun(file, direct, begin, self._buffers)
+
+    def settle(self, begin: int, end: int) -> bool:
+        """Count a place as written or missing. True when so much is settled from the beginning on that it may be read back.
+
+        With the last place all of the data region is on the medium.
+        """
         with self._lock:
             self._unsettled -= 1
+            self._settled[begin] = end
+            while self._ready in self._settled:
+                self._ready = self._settled.pop(self._ready)
             if self._unsettled:
-                return False
+                enough = self._ready - self._asked >= _LAP
+                self._asked = self._ready if enough else self._asked
+                return enough
+            self._asked = self.record.data_size
             if self._file is not None:
                 os.fsync(self._file)
         self.close()
@@ -74,13 +103,20 @@ class VolumeFile:
     def close(self) -> None:
         """Let go of the file, whatever its state."""
         with self._lock:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
+            for file in (self._file, self._direct):
+                if file is not None:
+                    os.close(file)
+            self._file = self._direct = None
 
     def read_back_data(self, advance: Callable[[int], None]) -> None:
-        """Hash the data region from the medium, once settled. Raises ContentError when it is not all there."""
-        disk.read_back(self.path, 0, self.record.data_size, self._hasher, advance)
+        """Hash what of the data region is settled, from the medium, and go on where that ended the last time.
+
+        One thread at a time. Raises ContentError when it is not all there.
+        """
+        with self._lock:
+            end = self._asked if self._unsettled else self.record.data_size
+        disk.read_back(self.path, self._hashed, end, self._hasher, advance)
+        self._hashed = end
 
     def finish(self, region: Region, inventory: Digest, count: int, advance: Callable[[int], None]) -> str:
         """Write metadata, end mark and footer, cut the file to its end, and return the checksum (64 hex digits) of all of it.

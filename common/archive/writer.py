@@ -25,6 +25,7 @@ from common.archive.inventory import Encoding, Inventory, Piece
 from common.archive.layout import Layout, PlacedBlob, extent
 from common.archive.output import OutputDirectory
 from common.archive.resume import Begun
+from common.archive.staging import Buffers
 from common.archive.volume import CLOSING_SIZE
 from common.archive.volume_file import VolumeFile
 from common.content import Read, Written
@@ -76,7 +77,7 @@ class ArchiveWriter:
         self._settled: set[Digest] = set()
         self._missing: set[Digest] = set()
         self._doubted: set[Digest] = set()
-        self._read_back: dict[int, Future[None]] = {}
+        self._read_back: dict[int, list[Future[None]]] = {}
         self._hashed = 0
         self._telling = False
         self._earlier: Sequence[EarlierVolumes] = ()
@@ -108,13 +109,13 @@ class ArchiveWriter:
         if blob.digest in self._settled:
             return Written.PRESENT
         if placed.encoding is Encoding.ZSTD:
-            place.write_compressed(self._file, placed, b"".join(read(0)))
+            place.write_compressed(self._volume, placed, b"".join(read(0)))
             self._settle(placed)
             return Written.COPIED
         begun = self._begun(placed)
         if not begun.complete:
             self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
-            place.write_raw(self._file, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
+            place.write_raw(self._volume, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
         self._settle(placed)
         return Written.PRESENT if begun.complete else Written.COPIED
 
@@ -125,7 +126,7 @@ class ArchiveWriter:
         if self._output.resumes and (found := resume.begun(placed, self._file)).size:
             return found
         for earlier in self._earlier:
-            if earlier.move(placed.descriptor, lambda chunks: place.write_raw(self._file, placed, chunks, 0)):
+            if earlier.move(placed.descriptor, lambda chunks: place.write_raw(self._volume, placed, chunks, 0)):
                 return Begun(placed.descriptor.size, complete=True)
         return Begun()
 
@@ -205,22 +206,23 @@ class ArchiveWriter:
         return self._volumes[piece.volume - 1]
 
     def _settle(self, placed: PlacedBlob) -> None:
-        """Count a blob as done. A volume whose last blob this was is read back while others are being filled."""
+        """Count a blob as done. What is settled from a volume's beginning on is read back while the rest is being filled."""
         with self._lock:
             if placed.descriptor.digest in self._settled:
                 return
             self._settled.add(placed.descriptor.digest)
         for piece in placed.pieces:
-            if self._volume(piece).settle():
+            if self._volume(piece).settle(*extent(piece)):
                 self._hash_later(self._volume(piece))
 
     def _hash_later(self, volume: VolumeFile) -> None:
-        self._read_back[volume.number] = self._pool.submit(volume.read_back_data, self._advance)
+        self._read_back.setdefault(volume.number, []).append(self._pool.submit(volume.read_back_data, self._advance))
 
     def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
         if volume.number not in self._read_back:
             self._hash_later(volume)  # it has no blobs at all
-        self._read_back[volume.number].result()
+        for lap in self._read_back[volume.number]:
+            lap.result()
         return volume.finish(region, inventory, len(self._volumes), self._advance)
 
     def _parity_size(self) -> int:
@@ -276,11 +278,11 @@ class ArchiveWriter:
 
 
 def _volumes(directory: Path, layout: Layout) -> tuple[VolumeFile, ...]:
-    places = [0] * len(layout.volumes)
+    places, buffers = [0] * len(layout.volumes), Buffers()
     for placed in layout.blobs.values():
         for piece in placed.pieces:
             places[piece.volume - 1] += 1
     return tuple(
-        VolumeFile(directory / record.name, number, record, unsettled)
+        VolumeFile(directory / record.name, number, record, unsettled, buffers)
         for number, (record, unsettled) in enumerate(zip(layout.volumes, places, strict=True), 1)
     )

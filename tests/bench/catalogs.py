@@ -38,7 +38,13 @@ def rows(home: Path) -> list[Row]:
     chosen, half = _best("select", home), _best("select-half", home)
     yaml_size = (home / "catalog.yaml").stat().st_size
     return [
-        Row(f"load {len(raw) / 1e6:.0f} MB of JSON, CPU", ours["cpu"], 1.5, "s", f"`json.loads` of the same bytes: {plain['cpu']:.1f} s"),
+        Row(
+            f"load {len(raw) / 1e6:.0f} MB of JSON, CPU",
+            ours["cpu"],
+            1.5,
+            "s",
+            f"`json.loads` of the same bytes: {plain['cpu']:.1f} s",
+        ),
         Row("… memory", ours["memory"] / len(raw), 2.0, "× its size", f"`json.loads`: {plain['memory'] / len(raw):.1f} ×"),
         Row(
             f"load {yaml_size / 1e6:.0f} MB of YAML, CPU",
@@ -47,7 +53,13 @@ def rows(home: Path) -> list[Row]:
             "× PyYAML's C loader",
             f"{yaml_ours['cpu']:.1f} s and {yaml_plain['cpu']:.1f} s",
         ),
-        Row("selection and closure over all of it, CPU", chosen["cpu"], 1.0, "s", f"of half of the packages: {half['cpu']:.2f} s"),
+        Row(
+            "selection and closure over all of it, CPU",
+            chosen["cpu"],
+            1.0,
+            "s",
+            f"of half of the packages: {half['cpu']:.2f} s",
+        ),
         Row("`hub-export --help`, wall", _help("hub-export"), 0.4, "s", "the best of three"),
         Row("`hub-import --help`, wall", _help("hub-import"), 0.4, "s", "the best of three"),
     ]

@@ -186,7 +186,9 @@ def _image(uploads: _Uploads, sizes: _Sizes, image: _Wanted) -> tuple[str, int]:
     name, number = image.name, image.number
     repository = Reference.parse(name).repository
     platforms = _PLATFORMS if number % 3 == 0 and not image.bundle else _PLATFORMS[:1]
-    shared = [(f"base {number % _BASES} {half}", sizes.base // 2) for half in "ab"] + [(f"of {image.package.name}", sizes.group)]
+    shared = [(f"base {number % _BASES} {half}", sizes.base // 2) for half in "ab"] + [
+        (f"of {image.package.name}", sizes.group)
+    ]
     children, total = [], 0
     for platform in platforms:
         if image.bundle:
@@ -195,7 +197,9 @@ def _image(uploads: _Uploads, sizes: _Sizes, image: _Wanted) -> tuple[str, int]:
             own = [(f"{name} {platform} {part}", int(sizes.own(number, part) / len(platforms))) for part in _OWN]
             layers = [uploads.layer(repository, *each) for each in (*shared, *own)]
         system, _, architecture = platform.partition("/")
-        raw = msgspec.json.encode({"architecture": architecture, "os": system, "config": {}, "rootfs": {"type": "layers", "diff_ids": [name]}})
+        raw = msgspec.json.encode(
+            {"architecture": architecture, "os": system, "config": {}, "rootfs": {"type": "layers", "diff_ids": [name]}}
+        )
         config = uploads.blob(repository, raw)
         body = {
             "schemaVersion": 2,

@@ -69,7 +69,15 @@ class Bench:
         found.archive = sum(path.stat().st_size for path in (self._home / "out").glob("volume-*"))
 
     def _export(self, kill_at: int = 0) -> Measured:
-        command = [BIN / "hub-export", "create", self._home / "imageset.yaml", "--output", self._home / "out", "--signatures", "ignore"]
+        command = [
+            BIN / "hub-export",
+            "create",
+            self._home / "imageset.yaml",
+            "--output",
+            self._home / "out",
+            "--signatures",
+            "ignore",
+        ]
         watched = Watched(self._source.pid, self._source.log, self._home / "tmp")
         return measure(command, env=self._env, watched=watched, kill_at=kill_at)
 
@@ -113,11 +121,37 @@ def rows(bench: Bench, found: Rounds) -> list[Row]:
     goods = bench.goods
     again = found.again[-1].requests
     made = [
-        Row("`create`, wall", ratio(found.create, found.pull, "wall"), 0.5, "× skopeo", _pair(found.create, found.pull, "wall", "s")),
-        Row("`create`, CPU", ratio(found.create, found.pull, "cpu"), 0.5, "× skopeo", _pair(found.create, found.pull, "cpu", "s")),
-        Row("`push`, wall", ratio(found.push, found.theirs, "wall"), 0.6, "× skopeo", _pair(found.push, found.theirs, "wall", "s")),
-        Row("`push`, CPU", ratio(found.push, found.theirs, "cpu"), 0.5, "× skopeo", _pair(found.push, found.theirs, "cpu", "s")),
-        Row("`push` again, wall", ratio(found.again, found.push, "wall"), 0.1, "× first", _pair(found.again, found.push, "wall", "s")),
+        Row(
+            "`create`, wall",
+            ratio(found.create, found.pull, "wall"),
+            0.5,
+            "× skopeo",
+            _pair(found.create, found.pull, "wall", "s"),
+        ),
+        Row(
+            "`create`, CPU",
+            ratio(found.create, found.pull, "cpu"),
+            0.5,
+            "× skopeo",
+            _pair(found.create, found.pull, "cpu", "s"),
+        ),
+        Row(
+            "`push`, wall",
+            ratio(found.push, found.theirs, "wall"),
+            0.6,
+            "× skopeo",
+            _pair(found.push, found.theirs, "wall", "s"),
+        ),
+        Row(
+            "`push`, CPU", ratio(found.push, found.theirs, "cpu"), 0.5, "× skopeo", _pair(found.push, found.theirs, "cpu", "s")
+        ),
+        Row(
+            "`push` again, wall",
+            ratio(found.again, found.push, "wall"),
+            0.1,
+            "× first",
+            _pair(found.again, found.push, "wall", "s"),
+        ),
         Row(
             "`push` again, requests that are no HEAD",
             sum(number for method, number in again.items() if method != "HEAD"),

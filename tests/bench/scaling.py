@@ -45,7 +45,9 @@ def table(found: list[Step]) -> str:
         "| images | blobs | `create` per image | CPU | peak | requests | `push` per image | CPU | peak | requests |\n"
         "|---|---|---|---|---|---|---|---|---|---|"
     )
-    return "\n".join([head, *(f"| {one.images} | {one.blobs} | {_cost(one, one.create)} | {_cost(one, one.push)} |" for one in found)])
+    return "\n".join(
+        [head, *(f"| {one.images} | {one.blobs} | {_cost(one, one.create)} | {_cost(one, one.push)} |" for one in found)]
+    )
 
 
 def _cost(step: Step, measured: Measured) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from common.archive import checksums, frames, inventory_file
 from common.archive.metadata import index_json
 from common.archive.raw_blocks import RawFrameWriter, read_raw, stored_size
 from common.archive.reader import Archive
+from common.archive.staging import PlainRun
 from common.archive.verification import verify
 from common.archive.volume import Footer
 from common.digest import Digest, digest_of
@@ -31,7 +33,7 @@ RAW_INVENTORY = inventory_file.encode(CUT.inventory(CUT.layout()))
 def test_raw_frames_round_trip(size, steps, start):
     content, done = noise("x", size), 0
     with tempfile.TemporaryFile() as file:
-        writer = RawFrameWriter(file.fileno(), 7, size)
+        writer = RawFrameWriter(partial(PlainRun, file.fileno()), 7, size)
         while done < size:
             for step in steps:
                 writer.write(content[done : done + step])

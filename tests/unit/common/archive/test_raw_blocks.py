@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 import zstandard
 
 from common.archive import raw_blocks
 from common.archive.raw_blocks import BLOCK, RawFrameWriter, read_raw
+from common.archive.staging import PlainRun
 from common.errors import ContentError
 from tests.fakes.archives import noise
 
@@ -23,7 +25,7 @@ def file(tmp_path):
 
 
 def _written(file: int, content: bytes, step: int, offset: int = 100) -> bytes:
-    writer = RawFrameWriter(file, offset, len(content), b"before", b"after")
+    writer = RawFrameWriter(partial(PlainRun, file), offset, len(content), b"before", b"after")
     for at in range(0, len(content), step):
         writer.write(content[at : at + step])
     writer.close()
@@ -86,7 +88,7 @@ def test_a_file_that_ends_early_is_found(file):
 
 
 def test_too_much_and_too_little_content_are_refused(file):
-    writer = RawFrameWriter(file, 0, 10)
+    writer = RawFrameWriter(partial(PlainRun, file), 0, 10)
     with pytest.raises(ContentError, match="only 10 of 10"):
         writer.write(bytes(11))
     writer.write(bytes(4))

@@ -16,6 +16,7 @@ from common.archive.inventory import BlobRecord, ProblemCode
 from common.archive.layout import Layout, extent
 from common.archive.output import JOURNAL, LOCK
 from common.archive.reader import Archive
+from common.archive.staging import Buffers
 from common.archive.volume_file import VolumeFile
 from common.archive.writer import ArchiveWriter
 from common.content import Written
@@ -288,10 +289,10 @@ def test_metadata_beyond_its_reserve_is_refused(tmp_path):
 
 def test_a_medium_that_lost_bytes_is_found_by_reading_back(tmp_path):
     layout = CUT.layout()
-    volume = VolumeFile(tmp_path / "volume-0001.tar.zst", 1, layout.volumes[0], unsettled=1)
+    volume = VolumeFile(tmp_path / "volume-0001.tar.zst", 1, layout.volumes[0], unsettled=1, buffers=Buffers())
     volume.create(500_000)
     os.truncate(volume.path, 5000)
-    assert volume.settle()
+    assert volume.settle(0, 397461)
     with pytest.raises(ContentError, match=r"volume-0001.tar.zst: ends at byte 5000 when read back, wanted 397461"):
         volume.read_back_data(lambda _: None)
 
