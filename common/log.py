@@ -69,7 +69,7 @@ class Screen(Protocol):
 def configure(level: str, file: Path | None = None, screen: Screen | None = None) -> None:
     """Send records of `level` and above to `screen` (None: stderr), and all from debug on to `file` when given."""
     root = logging.getLogger(_NAME)
-    root.setLevel(logging.DEBUG)
+    root.setLevel(logging.DEBUG if file else level.upper())
     root.handlers.clear()
     root.propagate = False
     shown = logging.StreamHandler(sys.stderr if screen is None else screen)

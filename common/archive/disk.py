@@ -23,7 +23,7 @@ ALIGNMENT = 4096
 _KEEP_SIZE_PUNCH_HOLE = 0x03
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 _ZEROS = bytes(1024 * 1024)
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def read_exactly(file: int, size: int, offset: int) -> bytes:
@@ -99,10 +99,10 @@ def write_zeros(file: int, offset: int, length: int) -> None:
 
 
 def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
-    if _LIBC is None:
+    if LIBC is None:
         return False
     arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
-    while _LIBC.fallocate64(*arguments) != 0:
+    while LIBC.fallocate64(*arguments) != 0:
         code = ctypes.get_errno()
         if code in UNSUPPORTED:
             return False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from common.archive.disk import read_exactly, read_into
 from common.archive.frames import MAGIC
 from common.archive.staging import Run
+from common.archive.window import Window
 from common.content import Chunk
 from common.errors import ContentError
 
@@ -19,6 +20,8 @@ HEADER_SIZE = 14
 BLOCK_HEADER_SIZE = 3
 _DESCRIPTOR_AND_WINDOW = b"\xc0\x38"  # 8-byte content size, no checksum; a window of 128 KiB
 _AT_ONCE = 2  # blocks read by one system call
+_WINDOW = 8  # blocks read at once of what is large
+LARGE = 2 * _WINDOW * BLOCK  # content that is worth a window
 _STEP = 16 * BLOCK  # content written by one system call; far below the kernel's limit of 1024 parts
 
 
@@ -137,6 +140,22 @@ def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memo
         for number, header in enumerate(parts[::2]):
             check_block_header(header, first + number * BLOCK, size)
         yield content[max(start - first, 0) : end - first]
+
+
+def read_large(file: int, direct: int | None, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
+    """Give what `read_raw` gives of a frame that is larger than a window, in larger chunks; `direct`: past the page cache."""
+    if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
+        raise ContentError("the header of the content frame is damaged")
+    window = Window(file, direct, _WINDOW * (BLOCK_HEADER_SIZE + BLOCK))
+    for first in range(start // BLOCK * BLOCK, size, _WINDOW * BLOCK):
+        end = min(first + _WINDOW * BLOCK, size)
+        blocks = window.read(offset + position(first) - BLOCK_HEADER_SIZE, offset + position(end - 1) + 1)
+        for number, index in enumerate(range(first, end, BLOCK)):
+            at, length = number * (BLOCK_HEADER_SIZE + BLOCK), min(BLOCK, size - index)
+            check_block_header(blocks[at : at + BLOCK_HEADER_SIZE], index, size)
+            at += BLOCK_HEADER_SIZE
+            blocks[index - first : index - first + length] = blocks[at : at + length]
+        yield blocks[max(start - first, 0) : end - first]
 
 
 def read_begun(file: int, offset: int, size: int) -> Iterator[bytes]:

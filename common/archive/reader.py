@@ -18,8 +18,9 @@ from common.archive.inventory import BlobRecord, Encoding, Inventory, Piece
 from common.archive.metadata_index import MetadataIndex
 from common.archive.needs import needed_by
 from common.archive.opening import FoundArchive, FoundVolume, find
-from common.archive.raw_blocks import read_raw
+from common.archive.raw_blocks import LARGE, read_large, read_raw
 from common.archive.signature import Verifier
+from common.archive.window import opened_direct
 from common.content import Chunks, verified
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
@@ -168,8 +169,8 @@ class Archive:
 
     def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
         try:
-            with opened(self._found.volumes[piece.volume]) as file:
-                for chunk in _content(file, record, piece, start):
+            with opened(self._found.volumes[piece.volume]) as file, _direct(self._found.volumes[piece.volume], piece) as direct:
+                for chunk in _content(file, direct, record, piece, start):
                     try:
                         yield chunk
                     except ContentError as error:  # thrown in by `verified`: the digest is wrong, whichever piece it was
@@ -207,7 +208,19 @@ def opened(volume: FoundVolume) -> Iterator[int]:
         os.close(file)
 
 
-def _content(file: int, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+@contextmanager
+def _direct(volume: FoundVolume, piece: Piece) -> Iterator[int | None]:
+    """Open a volume for reading past the page cache where the piece is large enough."""
+    if piece.size < LARGE:
+        yield None
+        return
+    with opened_direct(volume.path, piece.offset, piece.offset + piece.stored) as file:
+        yield file
+
+
+def _content(file: int, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+    if record.encoding is Encoding.RAW and piece.size >= LARGE:
+        return read_large(file, direct, piece.offset, piece.size, start)
     if record.encoding is Encoding.RAW:
         return read_raw(file, piece.offset, piece.size, start)
     return _after(frames.read_frame(file, piece.offset, piece.stored, piece.size), start)

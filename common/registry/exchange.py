@@ -5,12 +5,12 @@ Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -27,6 +27,7 @@ from common.registry.traffic import Lane, patiently, retry_after_s
 from common.registry.transport import Urllib3Transport
 
 MAX_REDIRECTS = 10
+_HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOG = logger(__name__)
 
@@ -91,13 +92,7 @@ class Exchange:
         self._notify = notify
         times = settings.timeouts
         self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s)
-        self._http = httpx.Client(
-            transport=Urllib3Transport(settings, hosts),
-            timeout=self._timeout,
-            trust_env=False,
-            headers={"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"},
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),  # none are kept, so none can go astray
-        )
+        self._transport = Urllib3Transport(settings, hosts)
         self._auth = Auth(Credentials(settings), hosts, self._send_small, clock)
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
@@ -106,7 +101,7 @@ class Exchange:
 
     def close(self) -> None:
         """Close every connection."""
-        self._http.close()
+        self._transport.close()
 
     def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
         """Send a call, again where trouble may pass. Raises RegistryError; ContentError past `limit` bytes."""
@@ -164,7 +159,7 @@ class Exchange:
     def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
         """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
         origin = self._origin(call)
-        url = origin.join(call.url)
+        url = origin.copy_with(raw_path=call.url.encode()) if call.url.startswith("/v2/") else origin.join(call.url)
         self._check_redirect(call, origin, url)
         for _ in range(MAX_REDIRECTS + 1):
             at_home = _same_origin(url, origin)
@@ -187,21 +182,28 @@ class Exchange:
             )
 
     def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
-        headers = dict(call.headers)
+        headers = {**_HEADERS, **call.headers}
         if authorization:
             headers["Authorization"] = authorization
         if call.method in ("PUT", "POST", "PATCH"):
             headers["Content-Length"] = str(call.length)
         timeout = self._timeout if call.read_s is None else httpx.Timeout(call.read_s, connect=self._timeout.connect)
         content = call.body() if call.body else None
-        request = self._http.build_request(call.method, url, headers=headers, content=content, timeout=timeout)  # type: ignore[arg-type]
+        request = httpx.Request(call.method, url, headers=headers, content=content, extensions={"timeout": timeout.as_dict()})  # type: ignore[arg-type]
         try:
-            response = self._http.send(request, stream=True, follow_redirects=False)
+            response = self._sent(request)
         finally:
             # A body left half read would keep its source's place in a lane while this thread waits for the next try.
             if isinstance(content, Generator):
                 content.close()
-        _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
+        return response
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as it is. What httpx's client would add, redirects, cookies and accounts, is ours or not wanted."""
+        response = self._transport.handle_request(request)
+        response.request = request
         return response
 
     def _judge(self, call: Call, response: httpx.Response, lane: Lane) -> None:
@@ -221,7 +223,7 @@ class Exchange:
         request.extensions = {"timeout": self._timeout.as_dict()}
         request.headers["Accept-Encoding"] = "identity"
         try:
-            response = self._http.send(request, stream=True, follow_redirects=False)
+            response = self._sent(request)
             try:
                 body = _bounded(response, MAX_ERROR_BODY) or b""
             finally:
@@ -255,8 +257,9 @@ class Exchange:
         return secure
 
     def _touch(self, origin: httpx.URL) -> None:
-        with self._http.stream("GET", origin.join("/v2/"), follow_redirects=False):
-            """Any answer will do."""
+        """Ask for anything: any answer will do."""
+        extensions = {"timeout": self._timeout.as_dict()}
+        self._sent(httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)).close()
 
 
 def joined(url: httpx.URL, location: str) -> httpx.URL:

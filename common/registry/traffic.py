@@ -36,7 +36,16 @@ set_on_retry_hooks([_told])
 
 def patiently(action: Callable[[], T]) -> T:
     """Run `action` until it raises no Trouble, with growing pauses. Raises the trouble's error when tries run out."""
+    try:
+        return action()
+    except Trouble as trouble:
+        first = [trouble]
     done = 0
+
+    def once_more() -> T:
+        if first:  # the counting begins with the try that is over: most need no other
+            raise first.pop()
+        return action()
 
     def again(error: Exception) -> bool:
         nonlocal done
@@ -48,7 +57,7 @@ def patiently(action: Callable[[], T]) -> T:
             on=again, attempts=TRIES, timeout=None, wait_initial=0.5, wait_max=20.0, wait_jitter=1.0
         ):
             with attempt:
-                return action()
+                return once_more()
     except Trouble as trouble:
         raise trouble.error from trouble.__cause__
     raise AssertionError("the last attempt returns or raises")
@@ -93,7 +102,7 @@ class Lane:
                 self._inside[thread] = self._inside.get(thread, 0) + 1
             finally:
                 self._queue.remove(ticket)
-                self._free.notify_all()
+                self._tell()
         try:
             yield
         finally:
@@ -101,7 +110,12 @@ class Lane:
                 self._inside[thread] -= 1
                 if not self._inside[thread]:
                     del self._inside[thread]
-                self._free.notify_all()
+                self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait, where anybody does."""
+        if self._queue:
+            self._free.notify_all()
 
     def _is_next(self, ticket: object) -> bool:
         """First come, first served: whoever has just been served would else be the quickest to come again."""
