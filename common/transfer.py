@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from common.content import BlobSink, BlobSource, Chunks, Written, verified
 from common.digest import Hasher
@@ -28,7 +29,7 @@ from common.progress import Progress, Silent
 
 _LOG = logger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
-_AHEAD = 4  # futures waiting per worker: enough to keep it busy, few enough to hold two million blobs
+_AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,35 @@ def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
 def _bounded(
     pool: ThreadPoolExecutor, work: Callable[[Descriptor], Outcome], blobs: Iterable[Descriptor], ahead: int
 ) -> Iterator[Outcome]:
-    """Run `work` over blobs with at most `ahead` futures alive."""
-    running: set[Future[Outcome]] = set()
+    """Run `work` over blobs with at most `ahead` of them begun or waiting.
+
+    Outcomes come through a queue and not by `concurrent.futures.wait`: that holds the locks of many futures, and where Ctrl-C
+    interrupts it just then, a worker waits for one of them for ever.
+    """
+    results: SimpleQueue[Outcome | BaseException] = SimpleQueue()
+
+    def run(blob: Descriptor) -> None:
+        try:
+            results.put(work(blob))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is taken
+            results.put(error)
+
+    running = 0
     for blob in blobs:
-        running.add(pool.submit(work, blob))
-        if len(running) >= ahead:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
+        pool.submit(run, blob)
+        running += 1
+        if running >= ahead:
+            yield _taken(results)
+            running -= 1
+    for _ in range(running):
+        yield _taken(results)
+
+
+def _taken(results: SimpleQueue[Outcome | BaseException]) -> Outcome:
+    result = results.get()
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 class _Loop:
