@@ -11,7 +11,8 @@ import errno
 import mmap
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.content import Chunk
@@ -119,18 +120,33 @@ def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callabl
     """
     file = _open_direct(path)
     try:
-        with mmap.mmap(-1, READ_BACK_STEP) as buffer, memoryview(buffer) as view:
-            position = start
-            while position < end:
-                skipped = position % ALIGNMENT
-                got = min(os.preadv(file, [view], position - skipped) - skipped, end - position)
-                if got <= 0:
-                    raise ContentError(f"{path.name}: ends at byte {position} when read back, wanted {end}")
-                hasher.update(view[skipped : skipped + got])
-                advance(got)
-                position += got
+        for chunk in _read_ahead(file, start, end):
+            if not chunk:
+                raise ContentError(f"{path.name}: ends at byte {start} when read back, wanted {end}")
+            hasher.update(chunk)
+            advance(len(chunk))
+            start += len(chunk)
     finally:
         os.close(file)
+
+
+def _read_ahead(file: int, start: int, end: int) -> Iterator[memoryview]:
+    """Give the bytes of a range; the next step is read while the caller is busy with one. Empty where the file ends."""
+    buffers = [memoryview(mmap.mmap(-1, READ_BACK_STEP)) for _ in range(2)]
+
+    def read(position: int, buffer: memoryview) -> memoryview:
+        skipped = position % ALIGNMENT
+        got = os.preadv(file, [buffer], position - skipped)
+        return buffer[skipped : max(min(got, end - position + skipped), skipped)]
+
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        coming = pool.submit(read, start, buffers[0]) if start < end else None
+        while coming is not None:
+            chunk = coming.result()
+            start += len(chunk)
+            buffers.reverse()
+            coming = pool.submit(read, start, buffers[0]) if chunk and start < end else None
+            yield chunk
 
 
 def _open_direct(path: Path) -> int:

@@ -7,11 +7,14 @@ written in parallel, resumed in the middle, and read from any byte on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from common.archive.disk import read_exactly, read_into
 from common.archive.frames import MAGIC
+from common.archive.inventory import Piece
 from common.archive.staging import Run
-from common.archive.window import Window
+from common.archive.window import Window, opened_direct
 from common.content import Chunk
 from common.errors import ContentError
 
@@ -20,6 +23,7 @@ HEADER_SIZE = 14
 BLOCK_HEADER_SIZE = 3
 _DESCRIPTOR_AND_WINDOW = b"\xc0\x38"  # 8-byte content size, no checksum; a window of 128 KiB
 _AT_ONCE = 2  # blocks read by one system call
+_WHOLE = BLOCK_HEADER_SIZE + BLOCK
 _WINDOW = 8  # blocks read at once of what is large
 LARGE = 2 * _WINDOW * BLOCK  # content that is worth a window
 _STEP = 16 * BLOCK  # content written by one system call; far below the kernel's limit of 1024 parts
@@ -27,7 +31,7 @@ _STEP = 16 * BLOCK  # content written by one system call; far below the kernel's
 
 def stored_size(size: int) -> int:
     """Return the length of the frame of `size` bytes of content."""
-    return HEADER_SIZE + size + BLOCK_HEADER_SIZE * max(1, -(-size // BLOCK))
+    return HEADER_SIZE + _stored(size)
 
 
 def position(index: int) -> int:
@@ -142,41 +146,85 @@ def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memo
         yield content[max(start - first, 0) : end - first]
 
 
+@contextmanager
+def opened_large(path: Path, piece: Piece) -> Iterator[int | None]:
+    """Open a volume for reading a piece past the page cache, where it is large and not in the cache already."""
+    if piece.size < LARGE:
+        yield None
+        return
+    with opened_direct(path, piece.offset, piece.offset + piece.stored) as file:
+        yield file
+
+
 def read_large(file: int, direct: int | None, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
     """Give what `read_raw` gives of a frame that is larger than a window, in larger chunks; `direct`: past the page cache."""
     if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
         raise ContentError("the header of the content frame is damaged")
-    window = Window(file, direct, _WINDOW * (BLOCK_HEADER_SIZE + BLOCK))
+    window = Window(file, direct, _WINDOW * _WHOLE)
     for first in range(start // BLOCK * BLOCK, size, _WINDOW * BLOCK):
-        end = min(first + _WINDOW * BLOCK, size)
-        blocks = window.read(offset + position(first) - BLOCK_HEADER_SIZE, offset + position(end - 1) + 1)
-        for number, index in enumerate(range(first, end, BLOCK)):
-            at, length = number * (BLOCK_HEADER_SIZE + BLOCK), min(BLOCK, size - index)
-            check_block_header(blocks[at : at + BLOCK_HEADER_SIZE], index, size)
-            at += BLOCK_HEADER_SIZE
-            blocks[index - first : index - first + length] = blocks[at : at + length]
-        yield blocks[max(start - first, 0) : end - first]
+        length = min(_WINDOW * BLOCK, size - first)
+        begin = offset + position(first) - BLOCK_HEADER_SIZE
+        blocks = window.read(begin, begin + _stored(length))
+        for number, index in enumerate(range(first, first + length, BLOCK)):
+            check_block_header(blocks[number * _WHOLE : number * _WHOLE + BLOCK_HEADER_SIZE], index, size)
+        yield _joined(blocks, length)[max(start - first, 0) :]
 
 
-def read_begun(file: int, offset: int, size: int) -> Iterator[bytes]:
+def read_begun(file: int, direct: int | None, offset: int, size: int) -> Iterator[memoryview]:
     """Give the content of a frame that may be unfinished: the blocks that have another begun behind them, and the last one.
 
     The block that was begun last may be half written; the last block of the frame is given all the same, for the digest of
-    the whole tells. Raises OSError.
+    the whole tells. `direct` as in `read_large`. Raises OSError.
     """
     try:
-        if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
-            return
-        pending = b""
-        for index in range(0, max(size, 1), BLOCK):
-            place = offset + position(index) - BLOCK_HEADER_SIZE
-            check_block_header(read_exactly(file, BLOCK_HEADER_SIZE, place), index, size)
-            if pending:
-                yield pending
-            pending = read_exactly(file, min(BLOCK, size - index), place + BLOCK_HEADER_SIZE)
-        yield pending
+        head = read_exactly(file, HEADER_SIZE, offset)
     except ContentError:
         return
+    if head != frame_header(size):
+        return
+    window = Window(file, direct, _WINDOW * _WHOLE + BLOCK_HEADER_SIZE)
+    first, blocks = 0, _WINDOW
+    while first < max(size, 1):
+        end = min(first + blocks * BLOCK, size)
+        behind = BLOCK_HEADER_SIZE if end < size else 0  # the block after these has to be begun
+        begin = offset + position(first) - BLOCK_HEADER_SIZE
+        try:
+            found = window.read(begin, begin + _stored(end - first) + behind)
+        except ContentError:
+            if blocks == 1:
+                return
+            blocks = 1  # the file ends here: block by block
+            continue
+        whole = _begun(found, first, size, end)
+        yield _joined(found, whole)
+        if whole < end - first:
+            return
+        first = max(end, 1)
+
+
+def _begun(found: memoryview, first: int, size: int, end: int) -> int:
+    """Return how much content is surely whole from block `first` on: all before the last block whose header is there."""
+    headers: list[int] = [*range(first, max(end, 1), BLOCK), *([end] if end < size else [])]
+    for index in headers:
+        at = (index - first) // BLOCK * _WHOLE
+        length = min(size - index, BLOCK)
+        if bytes(found[at : at + BLOCK_HEADER_SIZE]) != block_header(length, last=index + length == size):
+            return max(index - first - BLOCK, 0)
+    return end - first
+
+
+def _joined(blocks: memoryview, length: int) -> memoryview:
+    """Move the content of blocks together, in their own place, and return it: `length` bytes."""
+    for number, start in enumerate(range(0, length, BLOCK)):
+        at = number * _WHOLE + BLOCK_HEADER_SIZE
+        size = min(BLOCK, length - start)
+        blocks[start : start + size] = blocks[at : at + size]
+    return blocks[:length]
+
+
+def _stored(length: int) -> int:
+    """Return the bytes that blocks with so much content take, from the first header on."""
+    return length + BLOCK_HEADER_SIZE * max(1, -(-length // BLOCK))
 
 
 def _parts(headers: memoryview, content: memoryview, length: int) -> list[memoryview]:

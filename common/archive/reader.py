@@ -18,9 +18,8 @@ from common.archive.inventory import BlobRecord, Encoding, Inventory, Piece
 from common.archive.metadata_index import MetadataIndex
 from common.archive.needs import needed_by
 from common.archive.opening import FoundArchive, FoundVolume, find
-from common.archive.raw_blocks import LARGE, read_large, read_raw
+from common.archive.raw_blocks import LARGE, opened_large, read_large, read_raw
 from common.archive.signature import Verifier
-from common.archive.window import opened_direct
 from common.content import Chunks, verified
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
@@ -168,8 +167,9 @@ class Archive:
             raise ArchiveIncompleteError(f"{digest}: lies in {', '.join(absent)}, not at hand", hint="Bring that volume.")
 
     def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+        volume = self._found.volumes[piece.volume]
         try:
-            with opened(self._found.volumes[piece.volume]) as file, _direct(self._found.volumes[piece.volume], piece) as direct:
+            with opened(volume) as file, opened_large(volume.path, piece) as direct:
                 for chunk in _content(file, direct, record, piece, start):
                     try:
                         yield chunk
@@ -206,16 +206,6 @@ def opened(volume: FoundVolume) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
-
-
-@contextmanager
-def _direct(volume: FoundVolume, piece: Piece) -> Iterator[int | None]:
-    """Open a volume for reading past the page cache where the piece is large enough."""
-    if piece.size < LARGE:
-        yield None
-        return
-    with opened_direct(volume.path, piece.offset, piece.offset + piece.stored) as file:
-        yield file
 
 
 def _content(file: int, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:

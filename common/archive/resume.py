@@ -7,14 +7,15 @@ the end, and the blob is fetched from its beginning (ADR 0010).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from common.archive.disk import read_exactly
 from common.archive.inventory import Piece
 from common.archive.layout import PlacedBlob, extent
-from common.archive.raw_blocks import read_begun
+from common.archive.place import Volume
+from common.archive.raw_blocks import opened_large, read_begun
 from common.archive.volume import entry_name, header_frame, padding_frame
+from common.archive.volume_file import VolumeFile
 from common.digest import Hasher
 from common.errors import ContentError
 
@@ -28,22 +29,28 @@ class Begun:
     complete: bool = False
 
 
-def begun(placed: PlacedBlob, file: Callable[[Piece], int]) -> Begun:
-    """Return what is there of a blob in raw frames. `file` gives the descriptor of a piece's volume. Raises OSError."""
+def begun(placed: PlacedBlob, volume: Volume) -> Begun:
+    """Return what is there of a blob in raw frames; `volume` gives the one that a piece lies in. Raises OSError."""
     found = Begun()
     for number, piece in enumerate(placed.pieces, 1):
-        if not _has_header(placed, number, piece, file(piece)):
+        if not _has_header(placed, number, piece, volume(piece).file()):
             break
-        before = found.size
-        for chunk in read_begun(file(piece), piece.offset, piece.size):
-            found.hasher.update(chunk)
-            found.size += len(chunk)
-        if found.size - before < piece.size:
+        if _take(found, volume(piece), piece) < piece.size:
             break
     if found.size < placed.descriptor.size:
         return found
-    found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, file)
+    found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, volume)
     return found if found.complete else Begun()
+
+
+def _take(found: Begun, volume: VolumeFile, piece: Piece) -> int:
+    """Take in what is there of a piece; return how many bytes that are."""
+    before = found.size
+    with opened_large(volume.path, piece) as direct:
+        for chunk in read_begun(volume.file(), direct, piece.offset, piece.size):
+            found.hasher.update(chunk)
+            found.size += len(chunk)
+    return found.size - before
 
 
 def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> bool:
@@ -51,9 +58,11 @@ def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> boo
     return _is_there(file, wanted, extent(piece)[0])
 
 
-def _ends(placed: PlacedBlob, file: Callable[[Piece], int]) -> bool:
+def _ends(placed: PlacedBlob, volume: Volume) -> bool:
     """Say whether the padding behind each piece is there too; it is the last thing to be written."""
-    return all(_is_there(file(piece), padding_frame(piece.size), piece.offset + piece.stored) for piece in placed.pieces)
+    return all(
+        _is_there(volume(piece).file(), padding_frame(piece.size), piece.offset + piece.stored) for piece in placed.pieces
+    )
 
 
 def _is_there(file: int, wanted: bytes, offset: int) -> bool:

@@ -123,7 +123,7 @@ class ArchiveWriter:
         """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
         if placed.descriptor.digest in self._doubted:
             return Begun()
-        if self._output.resumes and (found := resume.begun(placed, self._file)).size:
+        if self._output.resumes and (found := resume.begun(placed, self._volume)).size:
             return found
         for earlier in self._earlier:
             if earlier.move(placed.descriptor, lambda chunks: place.write_raw(self._volume, placed, chunks, 0)):
@@ -198,9 +198,6 @@ class ArchiveWriter:
                     f"the file system of {self._directory} takes no files of {size_text(room)}",
                     hint="Use --volume-size fat32, or another file system.",
                 ) from error
-
-    def _file(self, piece: Piece) -> int:
-        return self._volume(piece).file()
 
     def _volume(self, piece: Piece) -> VolumeFile:
         return self._volumes[piece.volume - 1]

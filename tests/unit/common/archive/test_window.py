@@ -1,0 +1,165 @@
+"""Large content, read in windows: the same as read in small steps, whatever way it takes."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import pytest
+
+from common.archive import disk
+from common.archive.disk import ALIGNMENT
+from common.archive.inventory import Piece
+from common.archive.raw_blocks import (
+    BLOCK,
+    HEADER_SIZE,
+    LARGE,
+    RawFrameWriter,
+    opened_large,
+    position,
+    read_begun,
+    read_large,
+    read_raw,
+    stored_size,
+)
+from common.archive.staging import PlainRun
+from common.archive.window import Window, cached, opened_direct
+from common.errors import ContentError
+from tests.fakes.archives import noise
+
+OFFSET = 12_345
+SIZES = (0, 1, BLOCK, BLOCK + 1, 8 * BLOCK - 1, 8 * BLOCK, 8 * BLOCK + 1, 17 * BLOCK + 99)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "volume"
+
+
+@pytest.fixture(name="file")
+def _file(path):
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    yield file
+    os.close(file)
+
+
+def written(file, size):
+    content = noise("window", size)
+    writer = RawFrameWriter(partial(PlainRun, file), OFFSET, size, after=b"behind")
+    writer.write(content)
+    writer.close()
+    return content
+
+
+def forget(file):
+    """Bring a file to its medium and out of the page cache."""
+    os.fsync(file)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def joined(chunks):
+    return b"".join(bytes(chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size])
+@pytest.mark.parametrize("start", [0, 1, BLOCK - 1, BLOCK, 8 * BLOCK + 1])
+def test_large_content_is_that_of_small_steps(path, file, size, start):
+    content = written(file, size)
+    forget(file)
+    with opened_direct(path, OFFSET, OFFSET + stored_size(size)) as direct:
+        assert joined(read_large(file, direct, OFFSET, size, start)) == content[start:]
+    assert joined(read_large(file, None, OFFSET, size, start)) == content[start:]
+    assert joined(read_raw(file, OFFSET, size, start)) == content[start:]
+
+
+@pytest.mark.parametrize("index", [0, BLOCK, 9 * BLOCK, 17 * BLOCK])
+def test_a_damaged_block_header_is_found(file, index):
+    size = SIZES[-1]
+    written(file, size)
+    os.pwrite(file, b"\xff", OFFSET + position(index) - 1)
+    with pytest.raises(ContentError, match=f"the header of the block at byte {index} "):
+        joined(read_large(file, None, OFFSET, size))
+
+
+def test_a_file_that_ends_too_early_is_found(path, file):
+    size = SIZES[-1]
+    written(file, size)
+    os.ftruncate(file, OFFSET + 10 * BLOCK)
+    forget(file)
+    with (
+        opened_direct(path, OFFSET, OFFSET + 10 * BLOCK) as direct,
+        pytest.raises(ContentError, match="the file ends at byte"),
+    ):
+        joined(read_large(file, direct, OFFSET, size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_all_of_a_finished_frame_was_begun(file, size):
+    content = written(file, size)
+    assert joined(read_begun(file, None, OFFSET, size)) == content
+
+
+@pytest.mark.parametrize("room", [0, 40 * BLOCK])
+@pytest.mark.parametrize("whole", [0, 1, 2, 7, 8, 9, 16])
+def test_only_what_has_another_block_behind_it_counts(path, file, whole, room):
+    """`whole` blocks and a half were written; `room`: the file is that long already, as reserved places are."""
+    size = SIZES[-1]
+    if room:
+        os.ftruncate(file, room)
+    content = noise("window", size)
+    writer = RawFrameWriter(partial(PlainRun, file), OFFSET, size)
+    writer.write(content[: whole * BLOCK + 98])
+    forget(file)
+    with opened_large(path, Piece(1, OFFSET, stored_size(size), size)) as direct:
+        assert joined(read_begun(file, direct, OFFSET, size)) == content[: whole * BLOCK]
+
+
+def test_nothing_was_begun_where_no_frame_is(file):
+    assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
+    os.ftruncate(file, 6 * BLOCK)
+    assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
+
+
+def test_a_window_takes_what_the_direct_way_leaves(path, file):
+    os.pwrite(file, noise("short", 2 * ALIGNMENT + 100), 0)
+    refusing = os.open("/proc/version", os.O_RDONLY)  # gives other bytes, and few: all the rest comes from the file
+    short = os.preadv(refusing, [bytearray(ALIGNMENT)], 0)
+    window = Window(file, refusing, 2 * ALIGNMENT)
+    read = bytes(window.read(0, 2 * ALIGNMENT))
+    os.close(refusing)
+    assert read[short:] == noise("short", 2 * ALIGNMENT + 100)[short : 2 * ALIGNMENT]
+
+
+def test_what_is_in_the_page_cache_is_not_read_past_it(path, file):
+    written(file, LARGE)
+    end = OFFSET + stored_size(LARGE)
+    assert cached(file, OFFSET, end)
+    with opened_direct(path, OFFSET, end) as direct:
+        assert direct is None
+    forget(file)
+    if cached(file, OFFSET, end):
+        pytest.skip("this file system keeps its pages")
+    with opened_direct(path, OFFSET, end) as direct:
+        assert direct is not None
+
+
+def test_small_content_is_read_as_ever(path, file):
+    written(file, BLOCK)
+    forget(file)
+    with opened_large(path, Piece(1, OFFSET, stored_size(BLOCK), BLOCK)) as direct:
+        assert direct is None
+
+
+def test_ranges_beyond_the_file_are_not_cached(file):
+    os.ftruncate(file, 10)
+    assert not cached(file, 0, 10 * ALIGNMENT)
+    assert not cached(-1, 0, ALIGNMENT)
+
+
+def test_the_head_of_a_frame_is_read_first(file):
+    size = SIZES[-1]
+    written(file, size)
+    disk.write_all(file, [bytes(HEADER_SIZE)], OFFSET)
+    with pytest.raises(ContentError, match="the header of the content frame"):
+        joined(read_large(file, None, OFFSET, size))
+    assert list(read_begun(file, None, OFFSET, size)) == []
