@@ -13,7 +13,7 @@ from common.columns import counted
 from common.errors import ExitCode
 from common.login_command import add_login
 from common.man_command import add_man
-from importer.options import ArchiveOptions, ClusterOptions, MirrorOptions, PlaceOptions, ResourceFlags
+from importer.options import ArchiveOptions, ClusterOptions, Heal, MirrorOptions, PlaceOptions, ResourceFlags
 from importer.serve_command import add_serve
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def push(
         Path | None,
         typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),
     ] = None,
+    heal: Heal = False,
 ) -> ExitCode:
     """Bring everything that is at hand into the mirror: any volume alone, in any order.
 
@@ -115,7 +116,7 @@ def push(
     from importer import listing, workflow
 
     progress = output.begin()
-    settings = mirror.settings(registry)
+    settings = mirror.settings(registry, heal=heal)
     opened = archive.open()
     result = workflow.push(opened, settings, progress, archive.following())
     output.emit(listing.push_document(result), lambda: listing.push_table(result))
@@ -202,13 +203,14 @@ def deploy(
     page: Annotated[
         Path, typer.Option("--report", metavar="FILE", help="Where the page goes that tells what was done.")
     ] = Path("hub-deploy.html"),
+    heal: Heal = False,
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
     from importer import cluster_listing, workflow
     from importer.report.page import DeployReport
 
     progress = output.begin()
-    settings = mirror.settings(registry)
+    settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
     opened, voice = archive.open(), cluster.voice(output, _tell)
     with DeployReport(opened, settings, None if told.dry_run else page, _tell) as report:

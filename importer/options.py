@@ -84,7 +84,7 @@ class MirrorOptions:
     ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
 
-    def settings(self, registry: RegistryOptions) -> ImportSettings:
+    def settings(self, registry: RegistryOptions, *, heal: bool = False) -> ImportSettings:
         """Return the settings of an import. Raises UsageError."""
         from importer.mapping import Mirror
         from importer.settings import ImportSettings
@@ -92,7 +92,12 @@ class MirrorOptions:
         mirror = Mirror.parse(
             self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
         )
-        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict)
+        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal)
+
+
+Heal = Annotated[
+    bool, typer.Option("--heal", help="Ask for every blob, also of images that are there: the mirror may have lost some.")
+]
 
 
 @dataclass(frozen=True, slots=True)

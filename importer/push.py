@@ -1,7 +1,8 @@
 """Everything of the archive into the mirror: blobs, manifests, indexes, tags, in that order.
 
-What the mirror already has is found by asking for the manifests of top-level images, nothing else; an image is tagged as soon
-as all of it is there. Any subset of the volumes may be present: what needs an absent one is left for later and listed.
+What the mirror already has is found by asking for the manifests of top-level images, nothing else (but to heal one that lost
+blobs: then every blob is asked for). An image is tagged as soon as all of it is there. Any subset of the volumes may be
+present: what needs an absent one is left for later and listed.
 """
 
 from __future__ import annotations
@@ -31,16 +32,22 @@ from importer.tagging import Tagger, explained
 
 
 def push(
-    archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
+    archive: Archive,
+    images: Sequence[MappedImage],
+    client: RegistryClient,
+    *,
+    jobs: int,
+    progress: Progress,
+    heal: bool = False,
 ) -> PushResult:
-    """Bring `images` into the mirror, each tagged when all of it is there.
+    """Bring `images` into the mirror, each tagged when all of it is there; with `heal` also what should be there already.
 
     One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
     """
     contents, tally = Contents(archive.inventory), Tally()
     complete = [image for image in images if image.record.complete]
     with workers(jobs, "push") as pool:
-        todo, present = _looked_up(complete, client, pool, tally)
+        todo, present = (complete, 0) if heal else _looked_up(complete, client, pool, tally)
         earlier = _earlier(archive, contents, (todo, complete), client, pool)
         tally.wait_for(earlier.absent, archive)
         sink = RegistrySink(client, contents.places(todo), earlier.partly)

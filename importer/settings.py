@@ -21,6 +21,8 @@ class ImportSettings:
     registry: RegistrySettings
     jobs: int = 6
     strict: bool = False
+    heal: bool = False
+    """Whether to ask for every blob, also of images that are there."""
 
 
 @dataclass(frozen=True, slots=True)

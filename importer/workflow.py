@@ -8,6 +8,7 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from common import target_profile
@@ -62,10 +63,11 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
     tried = set(archive.present)
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(settings.mirror.host)
-        result = pushing.push(archive, images, client, jobs=settings.jobs, progress=progress)
+        bring = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal)
+        result = bring(archive, images, client)
         while (wanted := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, wanted)):
             tried.update(more.present)
-            result = pushing.push(more, images, client, jobs=settings.jobs, progress=progress).after(result)
+            result = bring(more, images, client).after(result)
     return result
 
 

@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 BIN = Path(sys.executable).parent
 _TICKS = os.sysconf("SC_CLK_TCK")
-_REQUEST = re.compile(rb'"(GET|HEAD|POST|PUT|PATCH|DELETE) /v2/[^ ]* HTTP/1\.1" \d{3}')
+_REQUEST = re.compile(
+    rb'"(GET|HEAD|POST|PUT|PATCH|DELETE) /v2/(?:[^ ]*/(manifests|blobs|tags|referrers)/)?[^ ]* HTTP/1\.1" \d{3}'
+)
 _SAMPLE_S = 0.1
 
 
@@ -24,7 +27,7 @@ class Measured:
     """What a command took: seconds, seconds of CPU (all processes), bytes of memory at the
     most (what each process that runs has had at the most), bytes on disk at the most.
 
-    `requests`: by method, where a registry's log was watched. `server`: seconds of CPU of the registry meanwhile.
+    `requests`: by method and what for, where a registry's log was watched. `server`: seconds of CPU of the registry meanwhile.
     """
 
     wall: float
@@ -147,7 +150,7 @@ def _written(pid: int) -> int:
 def _requests(log: Path, start: int) -> dict[str, int]:
     with log.open("rb") as file:
         file.seek(start)
-        return dict(Counter(found.decode() for found in _REQUEST.findall(file.read())))
+        return dict(Counter(f"{method.decode()} {kind.decode() or '/v2/'}" for method, kind in _REQUEST.findall(file.read())))
 
 
 class _Sampler:
@@ -162,7 +165,7 @@ class _Sampler:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> _Sampler:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

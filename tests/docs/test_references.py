@@ -16,7 +16,7 @@ OURS = [
     path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
 ]  # studies of others, and history
 # What docs/cli.md announces; an entry goes when the thing is there.
-PLANNED = {"hub-export finish", "hub-export create --plan", "hub-export create --volumes", "--heal"}
+PLANNED = {"hub-export finish", "hub-export create --plan", "hub-export create --volumes"}
 # Options of other programs that stand alone, by document.
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
