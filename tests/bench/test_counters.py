@@ -1,0 +1,147 @@
+"""What no timing shows on a busy machine: bytes copied, system calls, memory. Each bound has room for a quarter more at most.
+
+Requests are counted in tests/integration/test_request_counts.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.archive.inventory import BlobRecord, Encoding
+from common.archive.layout import PlannedBlob, plan_layout
+from common.digest import Digest
+from common.oci.descriptor import Descriptor
+from common.oci.media_types import OCI_LAYER_GZIP
+from tests.bench.goods import made
+from tests.fakes.factories import image, seed
+from tests.fakes.servers import docker_registry, require
+
+pytestmark = pytest.mark.integration
+MIB = 1024**2
+IMAGES, LAYER = 12, 8 * MIB
+LIBRARIES = 20 * MIB  # what Python reads of itself and of libraries when it starts
+_WRAPPER = """\
+import json, sys
+from importlib import import_module
+where, program, *rest = sys.argv[1:]
+sys.argv = [program, *rest]
+try:
+    import_module(program).main()
+finally:
+    told = {key: int(value) for key, value in (line.split(": ") for line in open("/proc/self/io"))}
+    told["peak"] = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    json.dump(told, open(where, "w"))
+"""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a process did: bytes read from files, bytes written to files, the most memory, and calls of the kernel by name."""
+
+    read: int
+    written: int
+    peak: int
+    calls: dict[str, int]
+
+
+def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
+    """Run a command of ours under strace, which only counts."""
+    command = [require("strace"), "-f", "-c", "-o", home / "calls", sys.executable, "-c", _WRAPPER, home / "io"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run([*command, program, *arguments], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((home / "io").read_text())
+    lines = (re.findall(r"\S+", line) for line in (home / "calls").read_text().splitlines())
+    calls = {fields[-1]: int(fields[3]) for fields in lines if len(fields) >= 5 and fields[3].isdigit()}
+    return Counted(told["rchar"], told["wchar"], told["peak"], calls)
+
+
+@dataclass(frozen=True)
+class Job:
+    """An export and a push of the same content, counted, and the bytes of the volumes."""
+
+    create: Counted
+    push: Counted
+    size: int
+
+    def each(self, what: Counted, names: Sequence[str]) -> float:
+        """Return calls per MiB of the archive."""
+        return sum(what.calls.get(name, 0) for name in names) / (self.size / MIB)
+
+
+@pytest.fixture(name="job", scope="module")
+def _job(tmp_path_factory):
+    home = tmp_path_factory.mktemp("counters")
+    with docker_registry(home, name="source") as source, docker_registry(home, name="mirror") as mirror:
+        names = []
+        for number in range(IMAGES):
+            repository = f"org/app{number}"
+            seed(f"http://{source.host}", repository, image([made("base", MIB), made(f"own {number}", LAYER)]), tag="v1")
+            names += ["--image", f"{source.host}/{repository}:v1"]
+        created = counted(home, "exporter.cli", "create", *names, "--insecure", source.host, "--output", home / "out")
+        place = ["--registry", mirror.host, "--insecure", mirror.host]
+        pushed = counted(home, "importer.cli", "push", home / "out", *place)
+    size = sum(path.stat().st_size for path in (home / "out").glob("volume-*"))
+    assert size > IMAGES * LAYER
+    return Job(created, pushed, size)
+
+
+def test_every_byte_is_written_once_and_read_back_once(job):
+    assert job.create.written <= 1.01 * job.size + MIB
+    assert job.create.read <= 1.01 * job.size + LIBRARIES
+
+
+def test_pushing_reads_every_byte_once_and_writes_nothing(job):
+    assert job.push.read <= 1.01 * job.size + LIBRARIES
+    assert job.push.written <= MIB
+
+
+def test_an_export_writes_and_reads_back_in_large_steps(job):
+    """Direct writes of 2 MiB, two edges for each large blob, and its first chunk; reads of 4 MiB."""
+    assert job.each(job.create, ["pwritev", "pwritev2", "pwrite64", "write"]) <= 1.6
+    assert job.each(job.create, ["preadv", "preadv2"]) <= 0.4
+
+
+def test_a_push_reads_in_large_steps(job):
+    assert job.each(job.push, ["preadv", "preadv2", "pread64"]) <= 2.0
+
+
+def test_content_goes_through_sockets_in_large_steps(job):
+    """Kernels give what their buffers hold, 64 KiB and more; they take what they are given."""
+    assert job.each(job.create, ["recvfrom", "recvmsg"]) <= 16
+    assert job.each(job.push, ["sendto", "sendmsg"]) <= 4
+
+
+def test_memory_is_that_of_the_buffers(job):
+    assert job.create.peak <= 115 * MIB
+    assert job.push.peak <= 100 * MIB
+
+
+def test_a_further_blob_takes_less_than_a_kibibyte_in_a_layout():
+    small, large = (_memory(count) for count in (1000, 11_000))
+    assert (large - small) / 10_000 <= 1024
+
+
+def _memory(count: int) -> int:
+    blobs = [
+        PlannedBlob(Descriptor(OCI_LAYER_GZIP, Digest(f"sha256:{number:064x}"), 1000 + number), Encoding.RAW)
+        for number in range(count)
+    ]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    layout = plan_layout(blobs, 1_000_000, 4 * 1024**3 - 1)
+    records: dict[Digest, BlobRecord] = layout.blob_records()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(records) == count
+    return after - before
