@@ -25,6 +25,7 @@ _MAX_ALIASED = 100_000  # values that one alias may stand for
 _MAX_NODES = 20_000_000  # values of a document, its aliases written out
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
+_MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 # What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -100,13 +101,20 @@ def _require_bounded(text: str | bytes, where: str) -> None:
     Only suspicious documents cost a pass over their events.
     """
     raw = text.encode() if isinstance(text, str) else text
-    deep = raw.count(b"[") + raw.count(b"{") > _HARMLESS_BRACKETS or _LONG_INDENT.search(raw)
+    deep = _has_many_brackets(raw) or _LONG_INDENT.search(raw)
     if not deep and not (_ANCHOR.search(raw) and _ALIAS.search(raw)):
         return
     try:
         _count(yaml.parse(raw, Loader=yaml.CSafeLoader), where)
     except yaml.YAMLError:
         return  # the loader meets the same error and reports it with its place
+
+
+def _has_many_brackets(raw: bytes) -> bool:
+    """Say whether a document of a stream has brackets enough to nest too deep; a marker ends each, wherever it stands."""
+    if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS:
+        return False
+    return any(one.count(b"[") + one.count(b"{") > _HARMLESS_BRACKETS for one in _MARKER.split(raw))
 
 
 def _count(events: Iterable[Any], where: str) -> None:

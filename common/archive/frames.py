@@ -30,7 +30,8 @@ _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
 
 def compress(content: bytes) -> bytes:
     """Return one frame with content size and checksum; same bytes in, same bytes out."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(content)
+    frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(content)
+    return bytes(memoryview(frame))  # what it gives holds on to the room of the content, however small it is
 
 
 def compress_bound(size: int) -> int:

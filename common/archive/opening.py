@@ -208,7 +208,8 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
 def _bounded(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_SIZE + 1) if path.stat().st_size <= MAX_SIZE else None
+            size = path.stat().st_size
+            raw = file.read(size + 1) if size <= MAX_SIZE else None
     except OSError as error:
         raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
     if raw is None or len(raw) > MAX_SIZE:

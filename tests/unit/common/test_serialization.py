@@ -32,6 +32,8 @@ def test_dates_stay_text_and_empty_documents_are_skipped():
         ("a: !!python/object:os.system x\n", "file:1:4: not YAML"),
         ("a: \x00\n", "file: not YAML"),
         ("a: " + "[" * 6000, "nested deeper than 200"),
+        ("a: 1\n---\nb: " + "[" * 6000, "nested deeper than 200"),
+        ("a: " + "[" * 3000 + "\n---\nb: " + "[" * 3000, "file:2:1: not YAML"),
         ("a: &a [*a]\n", "aliases stand for more than"),
     ],
 )
@@ -39,6 +41,12 @@ def test_what_cannot_be_read_is_named_with_its_place(text, message):
     with pytest.raises(DocumentError, match=None) as caught:
         documents(text)
     assert message in caught.value.message
+
+
+def test_brackets_are_counted_for_each_document():
+    """Catalogs have thousands of them in the JSON of their examples, and only what nests does harm."""
+    text = "\n---\n".join(["a: '" + "[{}]" * 1500 + "'"] * 3)
+    assert documents(text) == [{"a": "[{}]" * 1500}] * 3
 
 
 def test_aliases_are_bounded():
