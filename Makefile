@@ -41,7 +41,9 @@ test: dev
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
+# Writes its tables into docs/benchmarks.md. A larger data set, on demand: .venv/bin/python -m tests.bench --only moving --gigabytes 40
 bench: dev
+	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.reports
 	$(BIN)/python -m tests.bench.serving
 

@@ -1,44 +1,83 @@
-"""All benchmarks: `python -m tests.bench`. `--help` says how to run one of them, or a larger one."""
+"""All benchmarks: `python -m tests.bench`. What they find goes into docs/benchmarks.md, where its sections are marked."""
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import re
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import catalogs, moving, scaling
+from tests.bench import catalogs, limits, moving, scaling
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+_LARGE = 10.0  # GB from which a run is the large one: without peers, once
+
 
 def main() -> None:
-    """Measure, print the tables."""
+    """Measure, print the tables, and write them down."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=4.0, help="unique bytes of the data set (4)")
+    parser.add_argument(
+        "--gigabytes", type=float, default=4.0, help="unique bytes of the data set (4); three times that on disk"
+    )
     parser.add_argument("--images", type=int, default=300, help="images of the data set (300)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts (3)")
-    parser.add_argument("--only", choices=("moving", "scaling", "catalogs"), help="one part alone")
-    parser.add_argument("--no-peers", action="store_true", help="without skopeo")
+    parser.add_argument("--only", choices=("limits", "catalogs", "moving", "scaling"), help="one part alone")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     given = parser.parse_args()
-    if given.only in (None, "catalogs"):
-        with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
-            _tell("Catalogs", catalogs.rows(Path(name)))
-    if given.only in (None, "moving"):
-        with tempfile.TemporaryDirectory(prefix="hub-bench-") as name, ExitStack() as stack:
-            bench = moving.Bench(Path(name), Shape(given.images, int(given.gigabytes * 1e9)), stack)
-            print(bench.goods)
-            found = bench.run(given.rounds, peers=not given.no_peers)
-            bench.resume(found)
-            _tell("Moving", moving.rows(bench, found))
-    if given.only in (None, "scaling"):
-        steps = scaling.steps()
-        print(scaling.table(steps))
-        _tell("Growth", scaling.rows(steps))
+    parts = {"limits": _limits, "catalogs": _catalogs, "moving": lambda: _moving(given), "scaling": _scaling}
+    for name in parts if given.only is None else (given.only,):
+        found = parts[name]()
+        section = "large" if name == "moving" and given.gigabytes >= _LARGE else name
+        print(f"\n## {section}\n\n{found}", flush=True)
+        if not given.no_write:
+            write(section, found)
 
 
-def _tell(title: str, rows: list[Row]) -> None:
-    print(f"\n## {title}\n\n{table(rows)}", flush=True)
+def write(section: str, content: str) -> None:
+    """Put what was found between the marks of its section."""
+    text = DOCUMENT.read_text()
+    marks = re.compile(rf"(<!-- bench: {section} -->\n).*?(<!-- /bench -->)", re.DOTALL)
+    assert marks.search(text), f"{DOCUMENT.name} has no section {section}"
+    DOCUMENT.write_text(marks.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text))
+
+
+def _limits() -> str:
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
+        found = limits.limits(Path(name))
+    return f"{_today()} on {limits.machine()}.\n\n{limits.table(found)}"
+
+
+def _catalogs() -> str:
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
+        return _dated(catalogs.rows(Path(name)))
+
+
+def _moving(given: argparse.Namespace) -> str:
+    large = given.gigabytes >= _LARGE
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as name, ExitStack() as stack:
+        bench = moving.Bench(Path(name), Shape(given.images, int(given.gigabytes * 1e9)), stack)
+        found = bench.run(1 if large else given.rounds, peers=not large)
+        if large:
+            return f"{bench.described()}\n\n{_dated(moving.sizes(bench.goods, found))}\n\n{moving.figures(found)}"
+        bench.resume(found)
+        return f"{bench.described()}\n\n{_dated(moving.rows(bench, found))}\n\n{moving.figures(found)}"
+
+
+def _scaling() -> str:
+    steps = scaling.steps()
+    return f"{scaling.table(steps)}\n\n{_dated(scaling.rows(steps))}"
+
+
+def _dated(rows: list[Row]) -> str:
+    return f"{table(rows)}\n\n({_today()})"
+
+
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 if __name__ == "__main__":

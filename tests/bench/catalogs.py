@@ -6,7 +6,7 @@ The catalogs are the largest real one as a JSON stream, and the beginning of the
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +21,7 @@ from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.selection import select
 from exporter.imageset import OperatorRequest, PackageRequest
 from tests.bench.goods import largest
-from tests.bench.meter import BIN
+from tests.bench.meter import BIN, peak_of
 from tests.bench.rows import Row
 
 _YAML_SIZE = 13_000_000
@@ -107,12 +107,10 @@ def _child(what: str, home: Path) -> None:
         prepared = file_based.load([(path.name, path.read_bytes())])
         names = sorted(prepared.packages)[: len(prepared.packages) // (2 if what == "select-half" else 1)]
         work[what] = lambda: _selected(prepared, names)
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before, memory = time.process_time(), peak_of(os.getpid())
     kept = work[what]()
-    after = resource.getrusage(resource.RUSAGE_SELF)
     assert kept
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"cpu": cpu, "memory": (after.ru_maxrss - before.ru_maxrss) * 1024}))
+    print(json.dumps({"cpu": time.process_time() - before, "memory": peak_of(os.getpid()) - memory}))
 
 
 def _plain(raw: bytes) -> Iterable[Any]:

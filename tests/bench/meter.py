@@ -101,6 +101,15 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def peak_of(pid: int) -> int:
+    """Return the most memory that a process has had; what `wait4` tells has the memory of whoever started it in it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def size_of(folder: Path) -> int:
     """Return the bytes that all files below a folder take on disk."""
     total = 0
@@ -131,15 +140,6 @@ def _family(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [pid, *(each for child in children for each in _family(int(child)))]
-
-
-def _most(pid: int) -> int:
-    """Return the most memory that a process has had; what `wait4` tells has the memory of whoever started it in it."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _written(pid: int) -> int:
@@ -175,7 +175,7 @@ class _Sampler:
 
     def _look(self) -> None:
         while not self._over.wait(_SAMPLE_S):
-            self.peak = max(self.peak, sum(map(_most, _family(self._pid))))
+            self.peak = max(self.peak, sum(map(peak_of, _family(self._pid))))
             if self._folder:
                 self.disk = max(self.disk, size_of(self._folder))
             if self._kill_at and _written(self._pid) >= self._kill_at:

@@ -43,6 +43,14 @@ class Bench:
         (home / "tmp").mkdir()
         self._env = {"TMPDIR": str(home / "tmp"), "HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf")}
 
+    def described(self) -> str:
+        """Return what is moved, in words."""
+        goods = self.goods
+        return (
+            f"{len(goods.images)} images of {len(goods.packages)} operators, {goods.blobs} blobs: {goods.unique / 1e9:.2f} GB, "
+            f"and {goods.total / 1e9:.2f} GB counted with every image ({goods.unique / goods.total:.2f})."
+        )
+
     def run(self, rounds: int, *, peers: bool = True) -> Rounds:
         """Measure everything so many times, one's turn before the other's and the other way round."""
         found = Rounds()
@@ -182,6 +190,26 @@ def sizes(goods: Goods, found: Rounds) -> list[Row]:
         Row("peak memory, `create`", max(one.peak for one in found.create) / MIB, 200, "MiB"),
         Row("peak memory, `push`", max(one.peak for one in found.push) / MIB, 200, "MiB"),
     ]
+
+
+def figures(found: Rounds) -> str:
+    """Return medians of everything, ours and theirs, beside what the registry needed meanwhile."""
+    kinds = {
+        "`create`": found.create,
+        "skopeo, to directories": found.pull,
+        "`push`": found.push,
+        "skopeo, from directories": found.theirs,
+        "`push` again": found.again,
+        "`create` after a kill": found.resumed,
+    }
+    head = "| what | wall | CPU | CPU of the registry | memory | requests |\n|---|---|---|---|---|---|"
+    return "\n".join([head, *(_figure(kind, measured) for kind, measured in kinds.items() if measured)])
+
+
+def _figure(kind: str, measured: Sequence[Measured]) -> str:
+    wall, cpu, server, peak = (typical(measured, what) for what in ("wall", "cpu", "server", "peak"))
+    requests = ", ".join(f"{number} {what}" for what, number in sorted(measured[-1].requests.items()))
+    return f"| {kind} | {wall:.1f} s | {cpu:.1f} s | {server:.1f} s | {peak / MIB:.0f} MiB | {requests} |"
 
 
 def _pair(ours: Sequence[Measured], theirs: Sequence[Measured], what: str, unit: str) -> str:
