@@ -25,6 +25,7 @@ FOREIGN = {
         *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
         *("--ignore-history", "--skip-pruning", "--index-filter-by-os", "--max-components", "--appregistry-org"),
     },
+    "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
     "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
     "docs/selection.md": {"--cache-dir"},
 }
