@@ -49,6 +49,16 @@ class PlainRun:
         """See `Run.close`."""
 
 
+class DiscardedRun:
+    """A run that keeps nothing."""
+
+    def write(self, parts: Sequence[Chunk]) -> None:
+        """See `Run.write`."""
+
+    def close(self) -> None:
+        """See `Run.close`."""
+
+
 class Buffers:
     """Buffers of STEP bytes, aligned, for runs to borrow. Shared by threads; a buffer that does not come back is made anew."""
 

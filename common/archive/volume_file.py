@@ -10,7 +10,7 @@ from pathlib import Path
 from common.archive import disk, frames
 from common.archive.inventory import VolumeRecord
 from common.archive.metadata import Region
-from common.archive.staging import STEP, Buffers, PlainRun, Run, StagedRun, open_direct
+from common.archive.staging import STEP, Buffers, DiscardedRun, PlainRun, Run, StagedRun, open_direct
 from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer
 from common.digest import Digest, Hasher, hex_of
 
@@ -144,3 +144,26 @@ class VolumeFile:
         disk.zero(file, start, end - start)
         for position, header in frames.placeholders(end - start):
             disk.write_all(file, [header], start + position)
+
+
+class _OtherVolume(VolumeFile):
+    """A volume that somebody else makes: what is written into it is not kept, and nothing is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/dev/null"), 0, VolumeRecord("", 0), 0, Buffers())
+
+    def run(self, begin: int, *, end: int) -> Run:
+        """See `VolumeFile.run`."""
+        del begin, end
+        return DiscardedRun()
+
+    def settle(self, begin: int, end: int) -> bool:
+        """Never anything to read back."""
+        del begin, end
+        return False
+
+    def clear(self, start: int, end: int) -> None:
+        """Leave the place to whoever makes the volume."""
+
+
+OTHERS = _OtherVolume()

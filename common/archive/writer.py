@@ -8,34 +8,17 @@ A temporary suffix would add renames, which are not atomic over several files, a
 
 from __future__ import annotations
 
-import errno
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from common.archive import checksums, disk, inventory_file, metadata, parity, place, resume
-from common.archive.earlier import EarlierVolumes
-from common.archive.inventory import Encoding, Inventory, Piece
-from common.archive.layout import Layout, PlacedBlob, extent
-from common.archive.output import OutputDirectory
-from common.archive.resume import Begun
-from common.archive.staging import Buffers
-from common.archive.volume import CLOSING_SIZE
-from common.archive.volume_file import VolumeFile
-from common.content import Read, Written
-from common.digest import Digest, digest_of, hex_of
-from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
-from common.files import require_space, size_text, write_atomic
-from common.oci.descriptor import Descriptor
-from common.progress import Progress, Silent
-
-_HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
+from common.archive import parity
+from common.archive.closing import Closing, Further
+from common.archive.filling import Filling
+from common.archive.inventory import Inventory
+from common.archive.layout import Layout
+from common.digest import Digest
+from common.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +29,8 @@ class FinishedArchive:
     files: tuple[Path, ...]
 
 
-class ArchiveWriter:
-    """Makes one archive in `directory`; a context manager and a BlobSink.
-
-    Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving without `finish`
-    keeps what is there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole
-    is not read from its source again, and what was begun goes on from there.
-
-    `share`: parity beside each volume; `beside`: bytes that `further` files will need. Raises UsageError for a directory that
-    cannot be taken, SpaceError when there is too little room.
-    """
+class ArchiveWriter(Filling):
+    """Makes one archive in `directory`: see `Filling`. `share`: parity beside each volume."""
 
     def __init__(
         self,
@@ -66,177 +41,24 @@ class ArchiveWriter:
         share: Fraction = Fraction(0),
         beside: int = 0,
     ) -> None:
-        self._directory = directory
-        self._layout = layout
+        room = sum(parity.bound(volume.data_size + layout.reserve, share) for volume in layout.volumes if share)
+        super().__init__(directory, layout, progress=progress, beside=beside + room)
         self._share = share
-        self._beside = beside
-        self._progress = progress or Silent()
-        self._stack = ExitStack()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._settled: set[Digest] = set()
-        self._missing: set[Digest] = set()
-        self._doubted: set[Digest] = set()
-        self._read_back: dict[int, list[Future[None]]] = {}
-        self._hashed = 0
-        self._telling = False
-        self._earlier: Sequence[EarlierVolumes] = ()
-        self._volumes = _volumes(directory, layout)
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout))
-            self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
-            there = sum(disk.allocated(path) for path in self._output.volumes())
-            need = self._layout.size + self._layout.reserve + self._parity_size() + self._beside + _HOUSEKEEPING
-            try:
-                require_space(self._directory, max(need - there, 0), "the archive")
-            except SpaceError:
-                self._output.abandon()
-                raise
-            self._create()
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
-            stack.callback(self._halt)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
-
-    def write(self, blob: Descriptor, read: Read) -> Written:
-        """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
-        placed = self._layout.blobs[blob.digest]
-        if blob.digest in self._settled:
-            return Written.PRESENT
-        if placed.encoding is Encoding.ZSTD:
-            place.write_compressed(self._volume, placed, b"".join(read(0)))
-            self._settle(placed)
-            return Written.COPIED
-        begun = self._begun(placed)
-        if not begun.complete:
-            self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
-            place.write_raw(self._volume, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
-        self._settle(placed)
-        return Written.PRESENT if begun.complete else Written.COPIED
-
-    def _begun(self, placed: PlacedBlob) -> Begun:
-        """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
-        if placed.descriptor.digest in self._doubted:
-            return Begun()
-        if self._output.resumes and (found := resume.begun(placed, self._volume)).size:
-            return found
-        for earlier in self._earlier:
-            if earlier.move(placed.descriptor, lambda chunks: place.write_raw(self._volume, placed, chunks, 0)):
-                return Begun(placed.descriptor.size, complete=True)
-        return Begun()
-
-    def mark_missing(self, digest: Digest) -> None:
-        """Clear the places of a blob that could not be fetched, whatever was written there; its record must say `missing`."""
-        placed = self._layout.blobs[digest]
-        if digest in self._settled:
-            raise ValueError(f"{digest} is written already, or marked as missing twice")
-        for piece in placed.pieces:
-            self._volume(piece).clear(*extent(piece))
-        self._missing.add(digest)
-        self._settle(placed)
-
-    def finish(
-        self,
-        inventory: Inventory,
-        manifests: Mapping[Digest, bytes],
-        index_json: bytes,
-        further: Callable[[Mapping[str, str]], Mapping[str, bytes]] | None = None,
-        sign: Callable[[bytes], bytes] | None = None,
-    ) -> FinishedArchive:
+    def finish(self, closing: Closing, further: Further | None = None) -> FinishedArchive:
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
 
-        `inventory` must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name and
-        content of files beside it (the report), for the checksums of the others by name; `sign` the signature over a file.
+        The inventory must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name
+        and content of files beside it (the report), for the checksums of the others by name.
         Raises ContentError when a medium does not give back what was written.
         """
-        self._check(inventory)
-        content = inventory_file.encode(inventory)
-        signature = sign(content) if sign else None
-        region = metadata.build(index_json, manifests, content, signature)
-        if region.size + CLOSING_SIZE > self._layout.reserve:
-            raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
-        self._begin_progress(region.size + CLOSING_SIZE)
-        sums = {v.path.name: self._finish_volume(v, region, digest_of(content)) for v in self._volumes}
-        parities = self._make_parity(sums)
-        sums |= parities
-        signed = {metadata.SIGNATURE_NAME: signature} if signature is not None else {}
-        files = {inventory_file.NAME: content, **signed}
-        sums |= self._write(files)
-        beside = further(sums) if further else {}
-        sums |= self._write(beside)
-        listed = checksums.render(sums)
-        if sign is not None:
-            write_atomic(self._directory / checksums.SIGNATURE_NAME, sign(listed))
-        write_atomic(self._directory / checksums.NAME, listed)
+        self._check(closing.inventory)
+        sums = self._close_volumes(closing.region, closing.identity)
+        sums |= self._make_parity(sums, self._share)
+        names = closing.complete(self._directory, sums, further)
         self._output.finished()
         self._progress.end()
-        last = (checksums.SIGNATURE_NAME, checksums.NAME) if sign else (checksums.NAME,)
-        names = (*files, *(v.path.name for v in self._volumes), *parities, *beside, *last)
-        return FinishedArchive(digest_of(content), tuple(self._directory / name for name in names))
-
-    def _write(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Write files beside the volumes; return their checksums by name."""
-        for name, raw in files.items():
-            write_atomic(self._directory / name, raw)
-        return {name: hex_of(digest_of(raw)) for name, raw in files.items()}
-
-    def _create(self) -> None:
-        for volume in self._volumes:
-            room = volume.record.data_size + self._layout.reserve
-            try:
-                if not (self._output.resumes and volume.reopen(room)):
-                    volume.create(room, reserve=not self._earlier)
-            except OSError as error:
-                if error.errno != errno.EFBIG:
-                    raise
-                raise UsageError(
-                    f"the file system of {self._directory} takes no files of {size_text(room)}",
-                    hint="Use --volume-size fat32, or another file system.",
-                ) from error
-
-    def _volume(self, piece: Piece) -> VolumeFile:
-        return self._volumes[piece.volume - 1]
-
-    def _settle(self, placed: PlacedBlob) -> None:
-        """Count a blob as done. What is settled from a volume's beginning on is read back while the rest is being filled."""
-        with self._lock:
-            if placed.descriptor.digest in self._settled:
-                return
-            self._settled.add(placed.descriptor.digest)
-        for piece in placed.pieces:
-            if self._volume(piece).settle(*extent(piece)):
-                self._hash_later(self._volume(piece))
-
-    def _hash_later(self, volume: VolumeFile) -> None:
-        self._read_back.setdefault(volume.number, []).append(self._pool.submit(volume.read_back_data, self._advance))
-
-    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
-        if volume.number not in self._read_back:
-            self._hash_later(volume)  # it has no blobs at all
-        for lap in self._read_back[volume.number]:
-            lap.result()
-        return volume.finish(region, inventory, len(self._volumes), self._advance)
-
-    def _parity_size(self) -> int:
-        if not self._share:
-            return 0
-        return sum(parity.bound(volume.data_size + self._layout.reserve, self._share) for volume in self._layout.volumes)
-
-    def _make_parity(self, sums: Mapping[str, str]) -> dict[str, str]:
-        """Write parity where it is wanted; return its checksums by file name."""
-        made: dict[str, str] = {}
-        if self._share:
-            self._progress.end()
-            self._progress.begin("making parity", sum(volume.path.stat().st_size for volume in self._volumes))
-        for volume in self._volumes if self._share else ():
-            path, made_sum = parity.make(volume.path, self._share, sums[volume.path.name], self._advance)
-            made[path.name] = made_sum
-        return made
+        return FinishedArchive(closing.identity, tuple(self._directory / name for name in names))
 
     def _check(self, inventory: Inventory) -> None:
         """Refuse an inventory that does not describe what was written: a mistake of the caller, not of any input."""
@@ -252,34 +74,3 @@ class ArchiveWriter:
                 raise ValueError(f"{digest}: written and missing at once")
             if record.missing is None and record != placed.record:
                 raise ValueError(f"{digest}: its record is not that of its place")
-
-    def _begin_progress(self, closing: int) -> None:
-        with self._lock:
-            total = sum(volume.record.data_size + closing for volume in self._volumes) - self._hashed
-            self._progress.begin("reading back what was written", total)
-            self._telling = True
-
-    def _advance(self, size: int) -> None:
-        if self._stop.is_set():
-            raise InterruptedByUserError("stopped")
-        with self._lock:
-            self._hashed += size
-            if self._telling:
-                self._progress.advance(size)
-
-    def _halt(self) -> None:
-        self._stop.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for volume in self._volumes:
-            volume.close()
-
-
-def _volumes(directory: Path, layout: Layout) -> tuple[VolumeFile, ...]:
-    places, buffers = [0] * len(layout.volumes), Buffers()
-    for placed in layout.blobs.values():
-        for piece in placed.pieces:
-            places[piece.volume - 1] += 1
-    return tuple(
-        VolumeFile(directory / record.name, number, record, unsettled, buffers)
-        for number, (record, unsettled) in enumerate(zip(layout.volumes, places, strict=True), 1)
-    )

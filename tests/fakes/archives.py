@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.archive import frames, inventory, metadata
+from common.archive.closing import Closing
 from common.archive.inventory import BlobRecord, Encoding, ImageKind, ImageRecord, Inventory, ManifestRecord, ProblemCode
 from common.archive.layout import Layout, PlannedBlob, plan_layout
 from common.archive.reader import Archive
@@ -110,6 +111,10 @@ class Content:
             problems=(),
         )
 
+    def closing(self, layout: Layout) -> Closing:
+        """Return what closes the archive."""
+        return Closing(self.inventory(layout), self.manifests, self.index_json())
+
     def _image(self, source: str, layers: Sequence[bytes]) -> ImageRecord:
         return ImageRecord(
             source=source,
@@ -136,7 +141,7 @@ def write(directory: Path, content: Content) -> FinishedArchive:
                 writer.mark_missing(digest)
             else:
                 writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
-        return writer.finish(content.inventory(layout), content.manifests, content.index_json(), lambda _sums: content.extra)
+        return writer.finish(content.closing(layout), lambda _sums: content.extra)
 
 
 def written(directory: Path, content: Content) -> Archive:

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from common.archive import inventory_file
+from common.archive.closing import Closing
 from common.archive.inventory import BlobRecord, ProblemCode
 from common.archive.layout import Layout, extent
 from common.archive.output import JOURNAL, LOCK
@@ -65,7 +66,7 @@ def test_the_same_plan_gives_the_same_bytes_whatever_the_order(tmp_path):
             for digest, blob in reversed(CUT.blobs.items())
         ]
         assert {job.result() for job in jobs} == {Written.COPIED}
-        writer.finish(CUT.inventory(layout), CUT.manifests, CUT.index_json())
+        writer.finish(Closing(CUT.inventory(layout), CUT.manifests, CUT.index_json()))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -111,7 +112,7 @@ def test_a_source_that_breaks_leaves_the_place_to_a_second_try(tmp_path):
                 with pytest.raises(ContentError, match="connection lost"):
                     writer.write(layout.blobs[digest].descriptor, breaking)
             writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
-        writer.finish(CUT.inventory(layout), CUT.manifests, CUT.index_json())
+        writer.finish(Closing(CUT.inventory(layout), CUT.manifests, CUT.index_json()))
     assert b"".join(map(bytes, Archive.open([tmp_path]).content(LARGE))) == CUT.blobs[LARGE]
 
 
@@ -130,7 +131,7 @@ def test_a_missing_blob_leaves_zeroed_skippable_frames(tmp_path):
                 writer.mark_missing(digest)
             else:
                 writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
-        writer.finish(content.inventory(layout), content.manifests, content.index_json())
+        writer.finish(Closing(content.inventory(layout), content.manifests, content.index_json()))
     for digest in content.missing:
         for piece in layout.blobs[digest].pieces:
             start, end = extent(piece)
@@ -152,7 +153,7 @@ def test_an_archive_without_blobs(tmp_path):
     empty = Layout({}, layout.volumes[:1], layout.reserve)
     inventory = replace(content.inventory(empty), volumes=empty.volumes, blobs={})
     with ArchiveWriter(tmp_path, replaced_end(empty)) as writer:
-        writer.finish(replace(inventory, volumes=replaced_end(empty).volumes), {}, content.index_json())
+        writer.finish(Closing(replace(inventory, volumes=replaced_end(empty).volumes), {}, content.index_json()))
     assert Archive.open([tmp_path]).inventory.blobs == {}
 
 
@@ -305,16 +306,16 @@ def test_finish_refuses_what_does_not_describe_the_volumes(tmp_path):
         for digest, blob in CUT.blobs.items():
             if digest == LARGE:
                 with pytest.raises(ValueError, match="neither written nor marked"):
-                    writer.finish(inventory, {}, b"")
+                    writer.finish(Closing(inventory, {}, b""))
             writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
         with pytest.raises(ValueError, match="other volumes"):
-            writer.finish(replace(inventory, volumes=()), {}, b"")
+            writer.finish(Closing(replace(inventory, volumes=()), {}, b""))
         with pytest.raises(ValueError, match="written and missing"):
-            writer.finish(replace(inventory, blobs=inventory.blobs | {SMALL: missing}), {}, b"")
+            writer.finish(Closing(replace(inventory, blobs=inventory.blobs | {SMALL: missing}), {}, b""))
         with pytest.raises(ValueError, match="not that of its place"):
-            writer.finish(replace(inventory, blobs=inventory.blobs | {SMALL: inventory.blobs[LARGE]}), {}, b"")
+            writer.finish(Closing(replace(inventory, blobs=inventory.blobs | {SMALL: inventory.blobs[LARGE]}), {}, b""))
         with pytest.raises(ValueError, match="the layout has not"):
-            writer.finish(replace(inventory, blobs=inventory.blobs | elsewhere), {}, b"")
+            writer.finish(Closing(replace(inventory, blobs=inventory.blobs | elsewhere), {}, b""))
         with pytest.raises(ValueError, match="written already"):
             writer.mark_missing(SMALL)
 
@@ -344,7 +345,7 @@ def test_progress_counts_every_byte_that_is_read_back(tmp_path):
     with ArchiveWriter(tmp_path, layout, progress=counting) as writer:
         for digest, blob in CUT.blobs.items():
             writer.write(layout.blobs[digest].descriptor, chunks_of(blob))
-        writer.finish(CUT.inventory(layout), CUT.manifests, CUT.index_json())
+        writer.finish(Closing(CUT.inventory(layout), CUT.manifests, CUT.index_json()))
     assert counting.ended
     assert counting.done == counting.total > 0
 
