@@ -27,6 +27,7 @@ LOCK = "hub-export.lock"
 JOURNAL = journal.NAME
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
 REPORT = "report.html"
+JOINING = "hub-export.joining"  # the volumes here come from parts
 EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
 _MAX_EARLIER = 100
 # Compared without case: on FAT and NTFS a twin that differs only in case is the same file.
@@ -92,13 +93,18 @@ class OutputDirectory:
                 self._set_aside(found)
             journal.write(mine, self._layout)
         for name in found if self.resumes else ():
-            if not VOLUME_NAME.fullmatch(name) or not _is_plain(self.path / name):
+            if not self._is_kept(name) or not _is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
         self.earlier = tuple(
             EarlierExport(directory, layout)
             for directory in sorted(self.path.glob(f"{EARLIER}*"))
             if (layout := journal.read(directory / JOURNAL)) is not None
         )
+
+    def _is_kept(self, name: str) -> bool:
+        """Say whether a file of ours is gone on with: volumes, and where parts are joined their parity."""
+        joined = (self.path / JOINING).is_file()
+        return bool(VOLUME_NAME.fullmatch(name.removesuffix(".parity") if joined else name))
 
     def _set_aside(self, found: Sequence[str]) -> None:
         """Move volumes of another layout into a directory of their own, with their journal in front of them."""
@@ -132,6 +138,7 @@ def _tidy(path: Path) -> None:
     for directory in path.glob(f"{EARLIER}*"):
         shutil.rmtree(directory)
     shutil.rmtree(path / CATALOGS, ignore_errors=True)
+    (path / JOINING).unlink(missing_ok=True)
     (path / JOURNAL).unlink()
     (path / LOCK).unlink(missing_ok=True)
     sync_directory(path)
