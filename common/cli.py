@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from common import shards as sharding
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import listen
 from common.log import SECRETS, configure
@@ -111,6 +112,42 @@ class OutputOptions:
             print(msgspec.json.format(msgspec.json.encode(document)).decode())
         else:
             print(table())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardOptions:
+    """Which volumes this process is for, where several share the work."""
+
+    volumes: Annotated[
+        str | None, typer.Option(metavar="N-M", help="Only these volumes, counted from 1; other processes bring the others.")
+    ] = None
+    shards: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The same by shards: of N, the one in JOB_COMPLETION_INDEX (from 0).")
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the work is shared at all."""
+        return self.volumes is not None or self.shards is not None
+
+    def of(self, count: int) -> range | None:
+        """Return the volumes of this process among `count`, perhaps none; None when all of them are its. Raises UsageError."""
+        if self.volumes is not None and self.shards is not None:
+            raise UsageError("--volumes and --shards at once", hint="Either names the volumes of this process.")
+        if self.volumes is not None:
+            return sharding.named(self.volumes, count)
+        return sharding.shard(_job_index(), self.shards, count) if self.shards is not None else None
+
+
+def _job_index() -> int:
+    """Return which pod of an indexed Job this is (Kubernetes, *Job*, completion mode). Raises UsageError."""
+    index = os.environ.get("JOB_COMPLETION_INDEX", "")
+    if not index.isdecimal():
+        raise UsageError(
+            f"--shards without JOB_COMPLETION_INDEX: {index[:40]!r}",
+            hint="An indexed Job sets it; elsewhere set it yourself, or name the volumes with --volumes.",
+        )
+    return int(index)
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:
