@@ -9,20 +9,25 @@ from typing import Annotated
 
 import typer
 
-from common.cli import OutputOptions, RegistryOptions, command, start, version_option
-from common.errors import ExitCode
+from common.cli import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
+from common.errors import ExitCode, UsageError
 from common.files import write_atomic
 from common.login_command import add_login
 from common.man_command import add_man
 from common.serialization import pretty_json
 from exporter.kit.options import KitOptions
 from exporter.options import ArchiveOptions, BuildOptions, SelectionOptions
+from exporter.settings import Making
 
 app = typer.Typer(
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
     no_args_is_help=True,
 )
 app.callback()(version_option)
+
+
+_SAID = "Give it to hub-export plan. What the environment says (HUB_EXPORT_…) counts as given, too."
+_PARTS = "hub-export plan --output FILE makes a plan; hub-export kit makes a kit for itself."
 
 
 class Algorithm(StrEnum):
@@ -62,17 +67,18 @@ def plan(
     output: OutputOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
     file: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Write the plan as JSON into a file too.")
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the plan into a file: for create --plan, and for diff."),
     ] = None,
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
     from exporter import listing, workflow
 
     settings = archive.applied(selection.settings(registry))
-    planned = workflow.plan(settings, output.begin())
+    planned = workflow.plan(settings, output.begin(), whole=file is not None)
     document = listing.plan_document(planned, settings, explain=explain)
     if file is not None:
-        write_atomic(file, pretty_json(document))
+        write_atomic(file, pretty_json(document | listing.making_document(planned, settings)))
     output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
@@ -81,6 +87,7 @@ def plan(
 def create(
     selection: SelectionOptions,
     archive: ArchiveOptions,
+    shard: ShardOptions,
     registry: RegistryOptions,
     output: OutputOptions,
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the archive is made.")],
@@ -99,11 +106,25 @@ def create(
     with_kit: Annotated[
         bool, typer.Option("--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.")
     ] = False,
+    planned: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Carry what this plan says (plan --output makes one)."),
+    ] = None,
 ) -> ExitCode:
-    """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media."""
+    """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.
+
+    With --plan and --volumes or --shards: a part of it, for finish to join.
+    """
     from common.archive.signature import Signer
     from exporter import listing, mapping_file, workflow
 
+    if planned is not None or shard.given:
+        if replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images:
+            raise UsageError("--plan and something that a plan says itself", hint=_SAID)
+        if planned is None or manifests_only or with_kit:
+            raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
+        work = Making(directory, registry.jobs, Signer.load(sign) if sign else None)
+        return _create_planned(planned, work, shard, registry, output, strict=selection.strict)
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=Signer.load(sign) if sign else None)
     settings = replace(settings, images=mapping_file.read(images) if images else None)
@@ -116,6 +137,48 @@ def create(
     made = workflow.export(settings, output.begin())
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
+
+
+def _create_planned(
+    path: Path, work: Making, shard: ShardOptions, registry: RegistryOptions, output: OutputOptions, *, strict: bool
+) -> ExitCode:
+    """Make the archive of a plan, or a part of it."""
+    from exporter import listing, plan_file, workflow
+
+    progress, found = output.begin(), plan_file.load(path)
+    numbers = shard.of(len(found.drawn.layout.volumes))
+    if numbers is None:
+        made = workflow.export_planned(found, work, registry.settings(), progress, strict=strict)
+        output.emit(listing.created_document(made, work.output), lambda: listing.created_table(made, work.output))
+        return workflow.outcome_of(made, strict=strict)
+    part = workflow.export_part(found, work, numbers, registry.settings(), progress, strict=strict) if numbers else None
+    output.emit(listing.part_document(part), lambda: listing.part_table(part))
+    return ExitCode.PROBLEMS if part is not None and part.record.lost else ExitCode.DONE
+
+
+@command(app)
+def finish(
+    output: OutputOptions,
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR…", help="Where create --volumes wrote the parts, each or all of them.")
+    ],
+    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the archive is made.")],
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="The private key (PEM) that the parts were signed with.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False,
+) -> ExitCode:
+    """Join the parts that several create --plan made, to the archive that one would have made.
+
+    Parts on the same file system are moved, and used up; others are copied.
+    """
+    from common.archive.signature import Signer
+    from exporter import listing, workflow
+
+    work = Making(directory, signer=Signer.load(sign) if sign else None)
+    made = workflow.finish(directories, work, output.begin())
+    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
+    return workflow.outcome_of(made, strict=strict)
 
 
 @command(app, "build-catalog")

@@ -1,21 +1,21 @@
 """Fills the positions that the plan fixed: every blob from its registry, or from the catalogs that were read, into its place.
 
-A blob that cannot be had leaves its place empty and says so in the inventory; the archive is finished all the same.
+All of the archive, or some of its volumes; parts are joined afterwards. A blob that cannot be had leaves its place empty and
+says so in the inventory; the archive is finished all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from msgspec.structs import replace as replaced
-
-from common.archive import metadata, parity
-from common.archive.inventory import ATTACHED, MEDIA_TYPE, BlobRecord, ImageRecord, Inventory, Problem, ProblemCode
-from common.archive.layout import Layout, plan_layout
-from common.archive.metadata import index_json
+from common.archive import joining, parity
+from common.archive.filling import Filling, blobs_of
+from common.archive.inventory import Inventory
+from common.archive.joining import Owners
 from common.archive.output import REPORT
+from common.archive.part import Part, PartWriter
 from common.archive.writer import ArchiveWriter
 from common.columns import counted
 from common.content import BlobSource, Chunks, DirectoryStore
@@ -26,12 +26,9 @@ from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySource
 from common.transfer import copy
-from common.version import TOOL
+from exporter.blueprint import Blueprint
 from exporter.plan import ExportPlan
-from exporter.settings import ExportSettings
-
-MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
-_NAMED = 3  # how many of the bundles that it hurts a problem names
+from exporter.settings import Making
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,101 +70,61 @@ class Page(Protocol):
         ...
 
 
-def fetch(plan: ExportPlan, settings: ExportSettings, media: Media, report: Page) -> Inventory:
-    """Make the archive of a plan, with its report; return the inventory that it carries.
+def fetch(drawn: Blueprint, making: Making, media: Media, report: Page) -> Inventory:
+    """Make an archive, with its report; return the inventory that it carries.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
-    if settings.parity:
+    share = drawn.terms.parity
+    if share:
         parity.require_coder()
-    layout = layout_of(plan, settings)
-    with ArchiveWriter(settings.output, layout, progress=media.progress, share=settings.parity, beside=report.room) as writer:
-        lost = _copy(plan, settings, media, writer)
-        inventory = _inventory(plan, settings, layout, lost)
-        manifests = {digest: document.raw for digest, document in plan.documents.items()}
-        index = index_json(inventory.images, inventory.manifests)
-        writer.finish(
-            inventory,
-            manifests,
-            index,
-            further=lambda checksums: {REPORT: report.render(inventory, checksums)},
-            sign=settings.signer.sign if settings.signer else None,
-        )
-    return inventory
+    with ArchiveWriter(making.output, drawn.layout, progress=media.progress, share=share, beside=report.room) as writer:
+        lost = _copy(drawn.plan, [blob.descriptor for blob in drawn.plan.blobs], making, media, writer)
+        closing = drawn.closing(lost, making.sign)
+        writer.finish(closing, further=lambda sums: {REPORT: report.render(closing.inventory, sums)})
+    return closing.inventory
 
 
-def layout_of(plan: ExportPlan, settings: ExportSettings) -> Layout:
-    """Return where everything would lie; a volume and its parity fit the size. Raises UsageError when that is too small."""
-    planned = _inventory(plan, settings, None, {})
-    bound = metadata.bound(planned, index_json(planned.images, planned.manifests))
-    return plan_layout(plan.blobs, bound, parity.room(settings.volume_size, settings.parity))
+def fetch_part(drawn: Blueprint, making: Making, media: Media, numbers: Collection[int], identity: Digest) -> Part:
+    """Make the volumes `numbers` of the archive, whose plan has the `identity`; return what became of them.
+
+    Raises what `fetch` raises.
+    """
+    share = drawn.terms.parity
+    if share:
+        parity.require_coder()
+    with PartWriter(making.output, drawn.layout, numbers, identity, progress=media.progress, share=share) as writer:
+        lost = _copy(drawn.plan, list(blobs_of(drawn.layout, numbers)), making, media, writer)
+        return writer.finish(drawn.closing({}, making.sign), lost)
 
 
-def planned_inventory(plan: ExportPlan, settings: ExportSettings) -> Inventory:
-    """Return the inventory as it would be if everything could be fetched; blobs have no pieces."""
-    return replaced(_inventory(plan, settings, None, {}), volumes=layout_of(plan, settings).volumes)
+def join(drawn: Blueprint, making: Making, owned: Owners, report: Page, progress: Progress) -> Inventory:
+    """Make the archive out of its parts; return the inventory that it carries. Raises what `joining.join` raises."""
+    lost = {digest: each.error for one in owned.values() for digest, each in one.record.lost.items()}
+    closing = drawn.closing(lost, making.sign)
+    joining.join(
+        owned,
+        making.output,
+        drawn.layout,
+        closing,
+        share=drawn.terms.parity,
+        progress=progress,
+        further=lambda sums: {REPORT: report.render(closing.inventory, sums)},
+    )
+    return closing.inventory
 
 
-def _copy(plan: ExportPlan, settings: ExportSettings, media: Media, writer: ArchiveWriter) -> dict[Digest, HubError]:
-    """Copy every blob; return those that could not be had, with the reason."""
+def _copy(
+    plan: ExportPlan, blobs: Sequence[Descriptor], making: Making, media: Media, writer: Filling
+) -> dict[Digest, HubError]:
+    """Copy blobs; return those that could not be had, with the reason."""
     lost: dict[Digest, HubError] = {}
-    blobs = [blob.descriptor for blob in plan.blobs]
-    media.progress.begin(f"fetching {counted(len(blobs), 'blob')}", plan.size)
+    media.progress.begin(f"fetching {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
-        for outcome in copy(blobs, PlannedSource(plan, media), writer, jobs=settings.jobs, progress=media.progress):
+        for outcome in copy(blobs, PlannedSource(plan, media), writer, jobs=making.jobs, progress=media.progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
                 writer.mark_missing(outcome.blob.digest)
     finally:
         media.progress.end()
     return lost
-
-
-def _inventory(plan: ExportPlan, settings: ExportSettings, layout: Layout | None, lost: Mapping[Digest, HubError]) -> Inventory:
-    """Return the inventory of what was fetched; without a layout, of what is planned."""
-    damaged = _damaged(plan, lost)
-    blobs = layout.blob_records() | dict(plan.elsewhere) if layout else plan.blob_records()
-    return Inventory(
-        media_type=MEDIA_TYPE,
-        created=settings.created,
-        tool=TOOL,
-        image_set=settings.image_set.as_read,
-        requires=plan.requires,
-        catalogs=plan.catalogs,
-        images=tuple(_settled(image, damaged) for image in plan.images),
-        manifests=plan.manifest_records(),
-        blobs=blobs | {digest: _missing(blobs[digest]) for digest in lost},
-        volumes=layout.volumes if layout else (),
-        problems=(*plan.problems, *metadata.within_room(_problems(damaged, lost))),
-    )
-
-
-def _missing(record: BlobRecord) -> BlobRecord:
-    return BlobRecord(record.size, record.media_type, missing=ProblemCode.BLOB_UNAVAILABLE)
-
-
-def _damaged(plan: ExportPlan, lost: Mapping[Digest, HubError]) -> dict[str, tuple[ImageRecord, list[Digest]]]:
-    """Return the images that need a lost blob, by source, with these blobs."""
-    found = {}
-    for image in plan.images if lost else ():
-        if image.digest is not None and image.digest in plan.documents:
-            gone = [digest for digest in plan.needs(image.digest) if digest in lost]
-            if gone:
-                found[image.source] = (image, gone)
-    return found
-
-
-def _settled(image: ImageRecord, damaged: Container[str]) -> ImageRecord:
-    return replaced(image, complete=False) if image.source in damaged else image
-
-
-def _problems(damaged: Mapping[str, tuple[ImageRecord, Sequence[Digest]]], lost: Mapping[Digest, HubError]) -> list[Problem]:
-    """Return a problem for each image that lost a blob, naming the bundles that it hurts."""
-    found = []
-    for source, (image, gone) in damaged.items():
-        hurt = f"; needed by {', '.join(image.needed_by[:_NAMED])}" if image.needed_by else ""
-        note = f"; {counted(len(gone), 'blob')} of it missing{hurt}"
-        text = lost[gone[0]].about(source, note)[:MAX_PROBLEM_TEXT]
-        severity: Literal["error", "warning"] = "warning" if image.kind in ATTACHED else "error"
-        found.append(Problem(severity, ProblemCode.BLOB_UNAVAILABLE, source, text))
-    return found

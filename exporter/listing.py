@@ -13,10 +13,13 @@ from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Package
 from common.columns import columns, counted
 from common.files import size_text
 from common.target_profile import TargetProfile
-from exporter import fetch, records
+from exporter import plan_file, records
+from exporter.blueprint import Blueprint
 from exporter.building import BuiltCatalog
 from exporter.kit import listing as kit_listing
+from exporter.parts import MadePart
 from exporter.planning import Chosen, Planned, left_behind
+from exporter.report.facts import facts_of
 from exporter.settings import ExportSettings
 from exporter.workflow import Exported
 
@@ -51,7 +54,7 @@ def list_table(chosen: Sequence[Chosen], packages: Sequence[str], target: Target
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
     """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
     plan = planned.plan
-    inventory = fetch.planned_inventory(plan, settings)
+    inventory = Blueprint(plan, settings.terms).planned_inventory
     document: Document = msgspec.to_builtins(inventory)
     document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
     return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
@@ -66,7 +69,7 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
         _sums(sums)
         + _attached(plan.images)
         + _elsewhere(plan.elsewhere.values())
-        + f"\nneeds {size_text(fetch.layout_of(plan, settings).size)} on disk, plus the catalogs' layers while it works"
+        + f"\nneeds {size_text(Blueprint(plan, settings.terms).layout.size)} on disk, plus the catalogs' layers while it works"
     )
     if explain:
         parts.append(_explained(planned.chosen))
@@ -97,6 +100,29 @@ def created_table(made: Exported, directory: Path) -> str:
         *([kit_listing.table(made.kit)] if made.kit else []),
     ]
     return "\n\n".join([*_problem_lines(inventory.problems), *parts])
+
+
+def making_document(planned: Planned, settings: ExportSettings) -> Document:
+    """Return what a plan that is written to a file says beyond that: all that making the archive needs."""
+    return {"making": plan_file.making_of(Blueprint(planned.plan, settings.terms), facts_of(planned, settings))}
+
+
+def part_document(made: MadePart | None) -> Document:
+    """Return the JSON of `create` with --volumes or --shards; None: there is no volume left for this shard."""
+    if made is None:
+        return {"part": None, "volumes": [], "lost": {}}
+    return {"part": str(made.directory), "volumes": list(made.volumes), "lost": made.record.lost}
+
+
+def part_table(made: MadePart | None) -> str:
+    """Return the same for people."""
+    if made is None:
+        return "nothing to do: the archive has fewer volumes than there are shards"
+    lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
+    lost += [f"{counted(len(lost), 'blob')} could not be had; the same command asks for them again"] if lost else []
+    names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
+    done = f"{made.directory}: {names} of {made.count}"
+    return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, "When all parts are there: hub-export finish DIR… --output DIR"])
 
 
 def built_document(built: BuiltCatalog) -> Document:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.registry.settings import RegistrySettings
 from common.target_profile import TargetProfile
+from common.version import TOOL
 from exporter.imageset import ImageSet
 
 if TYPE_CHECKING:
@@ -29,6 +31,34 @@ class SignaturePolicy(StrEnum):
     REQUIRE = "require"  # an image without one stops the export before the first layer
     CARRY = "carry"  # those that are there come along
     IGNORE = "ignore"  # nobody looks for them
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of an archive comes from neither catalog nor registry, fixed with its plan: every part is made on the same terms.
+
+    `created` is RFC 3339 in UTC, `image_set` as it was read, `tool` what planned, `volume_size` in bytes, `parity` as a part.
+    """
+
+    created: str
+    image_set: dict[str, Any]
+    tool: str = TOOL
+    volume_size: int = FAT32_BYTES
+    parity: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """Who makes an archive of a plan: where, with how many transfers at the same time, signed by whom."""
+
+    output: Path
+    jobs: int = 6
+    signer: Signer | None = None
+
+    @property
+    def sign(self) -> Callable[[bytes], bytes] | None:
+        """What signs a file."""
+        return self.signer.sign if self.signer else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +93,13 @@ class ExportSettings:
     parity: Fraction = Fraction(0)
     target: TargetProfile | None = None
     kit: KitSettings | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What of this the archive itself shows."""
+        return Terms(self.created, self.image_set.as_read, TOOL, self.volume_size, self.parity)
+
+    @property
+    def making(self) -> Making:
+        """What of this is for whoever makes it."""
+        return Making(self.output, self.jobs, self.signer)

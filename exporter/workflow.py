@@ -2,6 +2,7 @@
 
     image set ─► plan (planning.py) ─► archive (fetch.py), with its report (report/)
     re-request ─► plan (healing.py) ─► archive
+    plan ─► file (plan_file.py) ─► parts, on any machines (parts.py) ─► archive
 
 Everything before the plan reads only small things; `export` then fills the positions that the plan fixed.
 """
@@ -23,27 +24,36 @@ from common.errors import ExitCode, ProblemsError, RegistryError, UsageError, fi
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
-from exporter import building, healing, mapping_file, planning
+from common.registry.settings import RegistrySettings
+from exporter import building, healing, mapping_file, parts, plan_file, planning
+from exporter.blueprint import Blueprint
 from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
 from exporter.kit import making
 from exporter.kit.making import Kit
+from exporter.parts import MadePart
 from exporter.plan import ExportPlan
+from exporter.plan_file import PlanFile
 from exporter.planning import Chosen, Planned
+from exporter.report.facts import facts_of
 from exporter.report.page import Report
-from exporter.settings import ExportSettings
+from exporter.settings import ExportSettings, Making
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
     """Read the catalogs of the image set and select, with what is required or without. Contacts nothing but the catalogs."""
-    with _media(settings, progress, None) as media:
+    with _media(settings.registry, progress, None) as media:
         return planning.choose(settings, media, dependencies=dependencies)
 
 
-def plan(settings: ExportSettings, progress: Progress) -> Planned:
-    """Work out what would be carried. Fetches no layer but those of the catalogs."""
-    with _media(settings, progress, None) as media:
-        return planning.make(settings, media)
+def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -> Planned:
+    """Work out what would be carried. Fetches no layer but those of the catalogs.
+
+    With `whole` the plan holds the blobs that lie on this machine alone: it is to be carried out on another.
+    """
+    with _media(settings.registry, progress, None) as media:
+        planned = planning.make(settings, media)
+        return plan_file.with_local(planned, media.store) if whole else planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +71,39 @@ def export(settings: ExportSettings, progress: Progress) -> Exported:
     under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
     An image that cannot be had is a problem, not an error.
     """
-    with _output(settings.output), _media(settings, progress, settings.output) as media:
+    with _output(settings.output), _media(settings.registry, progress, settings.output) as media:
         planned = healing.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
-        if settings.strict and planned.plan.problems:
-            raise strict_error(planned.plan.problems)
-        _require_signed(planned.plan.problems)
-        _require_content(planned.plan)
+        _check(planned.plan, strict=settings.strict)
         kit = making.make(settings.kit, progress) if settings.kit else None  # before the first layer: failure costs nothing
-        return Exported(fetch(planned.plan, settings, media, Report(planned, settings)), kit)
+        report = Report(facts_of(planned, settings), settings.making)
+        return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), kit)
+
+
+def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
+    """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
+    _check(found.drawn.plan, strict=strict)
+    with _output(work.output), _media(registry, progress, work.output) as media:
+        return Exported(fetch(found.drawn, work, media, Report(found.facts, work)))
+
+
+def export_part(
+    found: PlanFile, work: Making, numbers: range, registry: RegistrySettings, progress: Progress, *, strict: bool
+) -> MadePart:
+    """Make the volumes `numbers` of the archive of a plan, in a directory of their own within `work.output`; see `export`.
+
+    Once made they are left as they are, and blobs that could not be had are asked for again.
+    """
+    _check(found.drawn.plan, strict=strict)
+    with _media(registry, progress, parts.directory_of(work.output, numbers)) as media:
+        return parts.make(found, work, numbers, media)
+
+
+def finish(directories: Sequence[Path], work: Making, progress: Progress) -> Exported:
+    """Join the parts that lie in `directories`, or directly below them, to the archive that one process would have made.
+
+    Raises UsageError for what is no part, ArchiveIncompleteError when volumes are in none of them. Done again it does nothing.
+    """
+    return Exported(parts.join(directories, work, progress))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
@@ -90,6 +125,14 @@ def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
         RegistryClient(settings.registry, notify=progress.waiting) as client,
     ):
         return building.build(settings, Media(client, DirectoryStore(Path(store)), progress))
+
+
+def _check(plan: ExportPlan, *, strict: bool) -> None:
+    """Raise ProblemsError or RegistryError for a plan that shall not, or cannot, be carried out."""
+    if strict and plan.problems:
+        raise strict_error(plan.problems)
+    _require_signed(plan.problems)
+    _require_content(plan)
 
 
 def _require_signed(problems: Sequence[Problem]) -> None:
@@ -152,10 +195,10 @@ def _output(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _media(settings: ExportSettings, progress: Progress, output: Path | None) -> Iterator[Media]:
+def _media(registry: RegistrySettings, progress: Progress, output: Path | None) -> Iterator[Media]:
     """Open the registries, and a place for the catalogs' layers: beside the archive for a later run, or a temporary one."""
     with ExitStack() as stack:
-        client = stack.enter_context(RegistryClient(settings.registry, notify=progress.waiting))
+        client = stack.enter_context(RegistryClient(registry, notify=progress.waiting))
         if output is None:
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
         else:

@@ -37,6 +37,7 @@ from exporter.images import fetch_tree
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
 MAX_LAYER_SIZE = 8 * 1024**3
+LOCAL = "oci.invalid"  # stands for the registry of a catalog that came from a disk
 _PREFERRED = Platform("linux", "amd64")
 
 
@@ -130,7 +131,7 @@ class CatalogOpener:
                 f"{name}: has no image for the platforms that were asked for", hint="Leave --platform out, or name one it has."
             )
         stem = _name(path.resolve().stem)
-        return self._read(name, stem, CatalogBase(Reference("oci.invalid", stem), tree, configs), lambda _layer: None)
+        return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None)
 
     def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
         """Read the catalog of an image whose layers `store` brings into the store."""

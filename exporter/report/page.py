@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from common.archive import inventory_file
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
@@ -13,19 +12,15 @@ from common.digest import digest_of
 from common.pages.page import render
 from common.serialization import pretty_json
 from exporter import differences
-from exporter.planning import Planned
 from exporter.report import contents
-from exporter.report.contents import Background
-from exporter.report.presentation import Presentation, presentation_of
+from exporter.report.facts import Facts
 from exporter.report.treemap import Box, Frame, Weight, framed, treemap
 from exporter.report.weights import Purpose, Weights, weigh
-from exporter.settings import ExportSettings
+from exporter.settings import Making
 
 _TEMPLATE = "report.html.jinja"
 _PER_VOLUME = 32  # of height
 _TALLEST = 2400
-_ROOM_OF_ALL = 256 * 1024
-_ROOM_OF_ONE = 3 * 1024  # for an image, or for a bundle
 Places = Mapping[Purpose, str]
 
 
@@ -61,24 +56,23 @@ class File:
 
 
 class Report:
-    """The report of one export. Holds what only the planning knew; `render` adds what became of it."""
+    """The report of one archive: what only its planning knew, and where its files lie; `render` adds what became of it."""
 
-    def __init__(self, planned: Planned, settings: ExportSettings) -> None:
-        earlier = [differences.load(path) for path in settings.since]
-        self._settings = settings
-        self._last = max(earlier, key=lambda inventory: inventory.created, default=None)
-        self._presentations = dict(_presented(planned))
-        self._chosen = planned.chosen
-        bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
-        icons = sum(len(one.icon) for one in self._presentations.values())
-        self.room = _ROOM_OF_ALL + icons + _ROOM_OF_ONE * (len(planned.plan.images) + bundles)
+    def __init__(self, facts: Facts, making: Making) -> None:
+        self._facts = facts
+        self._making = making
+
+    @property
+    def room(self) -> int:
         """Bytes that the page needs on disk, at most or nearly so."""
+        return self._facts.room
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
         """Return the page. `checksums`: those of the archive's files, which lie in the output directory."""
-        news = differences.between(self._last, inventory) if self._last else None
+        last = self._facts.last
+        news = differences.between(last, inventory) if last else None
         weights = weigh(inventory)
-        parts = contents.catalogs(inventory, weights, self._background(news))
+        parts = contents.catalogs(inventory, weights, self._facts.background(news))
         places = contents.anchors(parts)
         rows = contents.image_rows(inventory, places)
         return render(
@@ -86,7 +80,7 @@ class Report:
             _TEMPLATE,
             inventory=inventory,
             identity=digest_of(inventory_file.encode(inventory)),
-            signer=self._settings.signer.fingerprint if self._settings.signer else "",
+            signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
             added=[operator for part in parts for operator in part.operators if operator.because],
             rows=rows,
@@ -95,35 +89,12 @@ class Report:
             origins=contents.origins(inventory, rows),
             size=sum(weights.whole.values()),
             left_out=sum(record.size for record in inventory.blobs.values() if record.in_ is not None),
-            last=self._last,
+            last=last,
             news=news,
             pictures=[_picture(shape, inventory, weights, places) for shape in _SHAPES],
-            files=[File(name, _size(self._settings.output / name), checksums[name]) for name in sorted(checksums)],
+            files=[File(name, _size(self._making.output / name), checksums[name]) for name in sorted(checksums)],
             image_set=pretty_json(inventory.image_set).decode(),
         )
-
-    def _background(self, news: Mapping[str, Any] | None) -> Background:
-        return Background(
-            presentations=self._presentations,
-            reasons={
-                (one.name, reason.package, reason.bundle): reason.reason
-                for one in self._chosen
-                for reason in one.selection.reasons
-                if reason.kept
-            },
-            asked={one.name: frozenset(package.name for package in one.request.packages) for one in self._chosen},
-            changes=contents.changes_of(news) if news else {},
-        )
-
-
-def _presented(planned: Planned) -> Iterator[tuple[Purpose, Presentation]]:
-    """Give how each operator is presented, by the head of its default channel."""
-    for record, one in zip(planned.plan.catalogs, planned.chosen, strict=bool(planned.chosen)):
-        for package in record.packages:
-            head = next((channel.head for channel in package.channels if channel.name == package.default_channel), "")
-            found = one.selection.catalog.packages.get(package.name)
-            if found is not None:
-                yield Purpose(record.name, package.name), presentation_of(found, head)
 
 
 def _picture(shape: Shape, inventory: Inventory, weights: Weights, places: Places) -> Picture:

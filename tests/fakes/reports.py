@@ -17,7 +17,7 @@ from common.oci.graph import Tree
 from common.oci.manifest import parse
 from common.reference import Reference
 from common.registry.settings import RegistrySettings
-from exporter import fetch
+from exporter.blueprint import Blueprint
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Catalog
 from exporter.catalog.opening import OpenedCatalog
@@ -28,6 +28,7 @@ from exporter.imageset import ImageSet, OperatorRequest, PackageRequest
 from exporter.plan import make_plan
 from exporter.planning import Chosen, Planned
 from exporter.records import package_records
+from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings
 
@@ -68,13 +69,12 @@ def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[st
 def reported(made: Planned, output: Path, **changes: object) -> Reported:
     """Return the report of a plan as if all of it had been fetched into `output`."""
     settings = replace(ExportSettings(ImageSet(), RegistrySettings(), "2026-01-31T12:00:00Z", output=output), **changes)
-    layout = fetch.layout_of(made.plan, settings)
-    inventory = fetch._inventory(made.plan, settings, layout, {})
-    names = ["inventory.json", *(volume.name for volume in layout.volumes)]
+    inventory = Blueprint(made.plan, settings.terms).inventory({})
+    names = ["inventory.json", *(volume.name for volume in inventory.volumes)]
     for name in names:
         (output / name).write_bytes(name.encode())
     sums = {name: f"{number:064x}" for number, name in enumerate(names, 1)}
-    return Reported(Report(made, settings).render(inventory, sums), inventory, settings)
+    return Reported(Report(facts_of(made, settings), settings.making).render(inventory, sums), inventory, settings)
 
 
 def _resolved(image: WantedImage, lost: Sequence[str]) -> ResolvedImage:
