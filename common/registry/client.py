@@ -25,11 +25,12 @@ from common.oci.media_types import ACCEPT
 from common.reference import Reference, is_tag
 from common.registry.app_registry import AppRegistry
 from common.registry.download import Download
-from common.registry.exchange import Call, Exchange, joined
+from common.registry.exchange import Answer, Call, Exchange, joined
 from common.registry.hosts import load_hosts
 from common.registry.referrers import Referrers
-from common.registry.refusal import PASSING
+from common.registry.refusal import PASSING, QUICK_TRIES, Trouble
 from common.registry.settings import Clock, RegistrySettings
+from common.registry.traffic import patiently
 from common.registry.upload import Uploader
 from common.serialization import UNDECODABLE
 
@@ -37,6 +38,7 @@ MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
+_HALF_WRITTEN = "DIGEST_INVALID"  # the digest of what we send is right
 _NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
 _LOG = logger(__name__)
 T = TypeVar("T")
@@ -182,11 +184,20 @@ class RegistryClient:
             length=len(raw),
             writes=True,
         )
-        answer = self._exchange.ask(call)
+        answer = patiently(lambda: self._put_once(call))
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
         return str(answer.headers.get("OCI-Subject", ""))
+
+    def _put_once(self, call: Call) -> Answer:
+        """Write a manifest. A registry of files may read what another process is just writing there, and find it cut short."""
+        try:
+            return self._exchange.ask_once(call)
+        except RegistryRefusedError as error:
+            if error.code == _HALF_WRITTEN:
+                raise Trouble(error, QUICK_TRIES) from error
+            raise
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""

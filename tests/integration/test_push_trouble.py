@@ -66,6 +66,31 @@ def test_a_registry_that_never_sees_them_is_an_error(tmp_path):
         assert len(mirror.log("PUT", "/manifests/")) == 2
 
 
+def half_written(mirror, times):
+    body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match uploaded content"}]}'
+    mirror.fault("PUT", "/manifests/", status=400, body=body, times=times)
+
+
+def test_a_manifest_that_somebody_else_is_just_writing_is_written_again(tmp_path):
+    """A registry of files looks into what another process writes at that moment."""
+    archive = archive_of(tmp_path, APP)
+    with FakeRegistry() as mirror:
+        half_written(mirror, 1)
+        pushed = push(archive, mirror.host)
+        assert pushed.status == 0, pushed.stderr
+        assert mirror.repositories["org/app0"].tags["v1"] == APP.digest
+
+
+def test_a_registry_that_calls_a_right_digest_wrong_for_ever_is_an_error(tmp_path):
+    archive = archive_of(tmp_path, APP)
+    with FakeRegistry() as mirror:
+        half_written(mirror, 99)
+        pushed = push(archive, mirror.host)
+        assert pushed.status == 5
+        assert "DIGEST_INVALID" in pushed.json["problems"][0]["message"]
+        assert len(mirror.log("PUT", "/manifests/")) == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_long_pause_that_a_registry_asks_for_ends_with_the_signal(tmp_path, number):
     with FakeRegistry() as source:
