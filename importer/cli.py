@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import OutputOptions, RegistryOptions, command, read_text, start, version_option
+from common.cli import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
 from common.columns import counted
 from common.errors import ExitCode
 from common.login_command import add_login
@@ -102,6 +102,7 @@ def push(
     archive: ArchiveOptions,
     mirror: MirrorOptions,
     registry: RegistryOptions,
+    shard: ShardOptions,
     output: OutputOptions,
     wanted: Annotated[
         Path | None,
@@ -115,10 +116,9 @@ def push(
     """
     from importer import listing, workflow
 
-    progress = output.begin()
-    settings = mirror.settings(registry, heal=heal)
-    opened = archive.open()
-    result = workflow.push(opened, settings, progress, archive.following())
+    progress, opened = output.begin(), archive.open()
+    settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
+    result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
     output.emit(listing.push_document(result), lambda: listing.push_table(result))
     _ask_again(opened, result.lacking, wanted)
     return workflow.strictly([result.exit_code], settings)

@@ -112,6 +112,7 @@ def push_document(result: PushResult) -> Document:
         "bytes": result.bytes,
         "waitingFor": result.waiting_for,
         "requires": result.requires,
+        "imagesLeft": result.images_left,
         "problems": result.problems,
     }
 
@@ -127,6 +128,11 @@ def push_table(result: PushResult) -> str:
     if result.images_left_out:
         lines.append(
             f"{counted(result.images_left_out, 'image')} could not be fetched when the archive was made (inspect names them)"
+        )
+    if result.images_left:
+        lines.append(
+            f"{counted(result.images_left, 'image')} left to other shards: whoever brings the last blob of one tags it; "
+            "what is left when all are done, a push of the whole archive brings"
         )
     if result.waiting_for:
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"

@@ -42,11 +42,11 @@ class ArchiveOptions:
 
         return Archive.open(self.archive, Verifier.load(self.key) if self.key else None, trusted=trusted)
 
-    def following(self) -> Following:
-        """Return what asks for the next medium; where nobody could answer, nothing follows."""
+    def following(self, *, alone: bool = True) -> Following:
+        """Return what asks for the next medium; where nobody could answer, or others have it, nothing follows."""
         from importer.workflow import nothing_follows
 
-        return self._next if sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
+        return self._next if alone and sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
 
     def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
         """Ask for a medium until one holds a wanted volume of the same archive, or the answer is no."""
@@ -84,7 +84,7 @@ class MirrorOptions:
     ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
 
-    def settings(self, registry: RegistryOptions, *, heal: bool = False) -> ImportSettings:
+    def settings(self, registry: RegistryOptions, *, heal: bool = False, volumes: range | None = None) -> ImportSettings:
         """Return the settings of an import. Raises UsageError."""
         from importer.mapping import Mirror
         from importer.settings import ImportSettings
@@ -92,7 +92,7 @@ class MirrorOptions:
         mirror = Mirror.parse(
             self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
         )
-        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal)
+        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
 
 
 Heal = Annotated[

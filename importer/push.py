@@ -2,7 +2,7 @@
 
 What the mirror already has is found by asking for the manifests of top-level images, nothing else (but to heal one that lost
 blobs: then every blob is asked for). An image is tagged as soon as all of it is there. Any subset of the volumes may be
-present: what needs an absent one is left for later and listed.
+present: what needs an absent one is left for later and listed. Several processes may share the work (`shard.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from importer.contents import Completion, Contents
 from importer.earlier import ArchiveAndMirror, Earlier, look
 from importer.mapping import MappedImage
 from importer.push_result import PushResult, Tally
+from importer.shard import Shard
 from importer.tagging import Tagger, explained
 
 
@@ -39,23 +40,26 @@ def push(
     jobs: int,
     progress: Progress,
     heal: bool = False,
+    volumes: Collection[int] | None = None,
 ) -> PushResult:
     """Bring `images` into the mirror, each tagged when all of it is there; with `heal` also what should be there already.
 
-    One image that fails does not stop the others: it is in `problems`, and `exit_code` says what the worst of them means.
+    With `volumes` only the shard of these. One image that fails does not stop the others: it is in `problems`, and `exit_code`
+    says what the worst of them means.
     """
     contents, tally = Contents(archive.inventory), Tally()
-    complete = [image for image in images if image.record.complete]
+    shard = Shard(archive.inventory, contents, volumes)
+    complete = [image for image in images if image.record.complete and shard.takes(image)]
     with workers(jobs, "push") as pool:
         todo, present = (complete, 0) if heal else _looked_up(complete, client, pool, tally)
-        earlier = _earlier(archive, contents, (todo, complete), client, pool)
+        earlier = _earlier(archive, shard, (todo, complete), client, pool)
         tally.wait_for(earlier.absent, archive)
         sink = RegistrySink(client, contents.places(todo), earlier.partly)
-        run = _Run(archive, contents, tuple(todo), client, sink, pool, tally)
-        run.bring(earlier, jobs=jobs, progress=progress)
+        run = _Run(archive, shard, tuple(todo), client, sink, pool, tally)
+        left = run.bring(earlier, jobs=jobs, progress=progress)
     failed = len(tally.problems)
-    left_out = sum(1 for image in archive.inventory.images if not image.complete and image.kind not in ATTACHED)
-    tally.problems += _left_out(archive.inventory)
+    left_out = _count_left_out(archive.inventory) if shard.whole else 0
+    tally.problems += _left_out(archive.inventory) if shard.whole else []
     if left_out or tally.waiting_for or tally.requires:
         tally.codes.append(ExitCode.PROBLEMS)
     return PushResult(
@@ -70,6 +74,7 @@ def push(
         images=len(complete),
         images_present=present,
         images_left_out=left_out,
+        images_left=left,
         requires=tuple(sorted(tally.requires)),
         lacking=frozenset(tally.lacking),
     )
@@ -77,14 +82,15 @@ def push(
 
 def _earlier(
     archive: Archive,
-    contents: Contents,
+    shard: Shard,
     images: tuple[Sequence[MappedImage], Sequence[MappedImage]],
     client: RegistryClient,
     pool: ThreadPoolExecutor,
 ) -> Earlier:
     """Return what the mirror has of the blobs that are not at hand; `images`: those to be done, and all."""
-    wanted, known = map(contents.places, images)
-    return look([digest for digest in wanted if not archive.at_hand(digest)], wanted, known, client, pool)
+    wanted, known = map(shard.contents.places, images)
+    away = [digest for digest in wanted if shard.brings(digest) and not archive.at_hand(digest)]
+    return look(away, wanted, known, client, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +98,43 @@ class _Run:
     """One push: the images that are to be done, and what it works with."""
 
     archive: Archive
-    contents: Contents
+    shard: Shard
     todo: tuple[MappedImage, ...]
     client: RegistryClient
     sink: RegistrySink
     pool: ThreadPoolExecutor
     tally: Tally
 
-    def bring(self, earlier: Earlier, *, jobs: int, progress: Progress) -> None:
-        """Copy blobs and tag images; what fails is in the tally."""
-        tags = _Tags(Tagger(self.contents, self.archive, self.client), Completion(self.todo, self.contents), self.pool)
-        blobs = self.contents.blobs(self.todo)
+    @property
+    def contents(self) -> Contents:
+        """What images need."""
+        return self.shard.contents
+
+    def bring(self, earlier: Earlier, *, jobs: int, progress: Progress) -> int:
+        """Copy blobs and tag images; what fails is in the tally. Returns how many images are left to others."""
+        tagger = Tagger(self.archive, self.shard, self.client)
+        tags = _Tags(tagger, Completion(self.todo, self.contents), self.pool, self.shard)
         for digest in earlier.whole:
             tags.arrived(digest)
         settled = earlier.whole | earlier.absent
-        left = [blob for blob in blobs if blob.digest not in settled]
+        ours = [blob for blob in self.contents.blobs(self.todo) if self.shard.brings(blob.digest)]
+        left = [blob for blob in ours if blob.digest not in settled]
         source = ArchiveAndMirror(self.archive, self.client, earlier.partly)
         lost = _copy_blobs(left, source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
         self._note_failures((blob.digest for blob in left), lost)
+        self._look_for_others(tags)
         for image, error in tags.results():
             self.tally.fail_image(image, explained(image, error))
+        return 0 if self.shard.whole else len(self.todo) - tags.count
+
+    def _look_for_others(self, tags: _Tags) -> None:
+        """Count what others have brought by now: after our own last blob, so that of all who look the last finds everything."""
+        wanted = self.contents.places(self.todo)
+        found = look(self.shard.of_others(self.todo), wanted, wanted, self.client, self.pool)
+        for digest in found.whole:
+            tags.arrived(digest)
+        for digest, places in found.partly.items():
+            tags.arrived(digest, set(wanted[digest]) - set(places))
 
     def _note_failures(self, copied: Iterable[Digest], lost: Mapping[Digest, HubError]) -> None:
         """Note the blobs that could not be brought, and the repositories that did not take one."""
@@ -120,6 +143,10 @@ class _Run:
             for place, failure in refused:
                 images = (image for image in self.todo if place in (None, image.repository))
                 self.tally.fail_blob(digest, failure, [image for image in images if digest in self.contents.needs(image)])
+
+
+def _count_left_out(inventory: Inventory) -> int:
+    return sum(1 for image in inventory.images if not image.complete and image.kind not in ATTACHED)
 
 
 def _left_out(inventory: Inventory) -> list[Problem]:
@@ -156,8 +183,9 @@ def _looked_up(
 class _Tags:
     """Writes the manifests and tags of an image as soon as its last blob is there, while others are still on their way."""
 
-    def __init__(self, tagger: Tagger, completion: Completion, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, tagger: Tagger, completion: Completion, pool: ThreadPoolExecutor, shard: Shard) -> None:
         self._tagger = tagger
+        self._shard = shard
         self._completion = completion
         self._pool = pool
         self._running: list[tuple[MappedImage, Future[HubError | None]]] = []
@@ -167,6 +195,11 @@ class _Tags:
         """Note that a blob is on the mirror, but for the repositories that `refused` it."""
         self._begin(self._completion.arrived(digest, refused))
 
+    @property
+    def count(self) -> int:
+        """How many images were complete."""
+        return len(self._running)
+
     def results(self) -> Iterator[tuple[MappedImage, HubError]]:
         """Wait for all, and give the images that failed."""
         for image, future in self._running:
@@ -175,7 +208,8 @@ class _Tags:
                 yield image, error
 
     def _begin(self, images: Iterable[MappedImage]) -> None:
-        self._running += [(image, self._pool.submit(self._tagger.attempt, image)) for image in images]
+        mine = filter(self._shard.tags, images)
+        self._running += [(image, self._pool.submit(self._tagger.attempt, image)) for image in mine]
 
 
 def _copy_blobs(

@@ -23,7 +23,7 @@ class PushResult:
     `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that went to the mirror; the rest is for
     people. An image whose manifests were there already costs nothing and counts in `images_present` alone. `waiting_for`
     names volumes, `requires` earlier archives (or receipts) whose content must come first; `lacking` are the blobs that the
-    mirror needs and that nothing at hand could give.
+    mirror needs and that nothing at hand could give; `images_left` are images of which other shards have yet to bring a part.
     """
 
     uploaded: int
@@ -39,6 +39,7 @@ class PushResult:
     images_left_out: int
     requires: tuple[Digest, ...] = ()
     lacking: frozenset[Digest] = frozenset()
+    images_left: int = 0
 
     @property
     def ok(self) -> bool:

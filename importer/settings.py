@@ -23,6 +23,8 @@ class ImportSettings:
     strict: bool = False
     heal: bool = False
     """Whether to ask for every blob, also of images that are there."""
+    volumes: range | None = None
+    """The volumes, counted from 1, of this process's shard of a push; None: all of it."""
 
 
 @dataclass(frozen=True, slots=True)

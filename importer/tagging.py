@@ -16,8 +16,8 @@ from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
-from importer.contents import Contents
 from importer.mapping import MappedImage
+from importer.shard import Shard
 
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: a broken request, or nothing found
 _BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
@@ -27,15 +27,17 @@ _LOG = logger(__name__)
 class Tagger:
     """Pushes documents. Shared by threads."""
 
-    def __init__(self, contents: Contents, archive: Archive, client: RegistryClient) -> None:
-        self._contents = contents
+    def __init__(self, archive: Archive, shard: Shard, client: RegistryClient) -> None:
         self._archive = archive
+        self._shard = shard
         self._client = client
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Push an image whose blobs are there; return what went wrong, if anything."""
         try:
-            *children, root = self._contents.documents(image.digest)
+            if not self._shard.whole and self._there(image):
+                return None  # another one found all of it before us
+            *children, root = self._shard.contents.documents(image.digest)
             for child in children:
                 self._put(image.repository.pinned(child), child)
             if self._record(root).subject is not None:
@@ -46,6 +48,10 @@ class Tagger:
         except HubError as error:
             return error
         return None
+
+    def _there(self, image: MappedImage) -> bool:
+        heads = [self._client.head(image.tagged(tag)) for tag in image.tags]
+        return all(head is not None and head.digest == image.digest for head in heads)
 
     def _record(self, digest: Digest) -> ManifestRecord:
         return self._archive.inventory.manifests[digest]
@@ -63,9 +69,10 @@ class Tagger:
             self._client.put_manifest(reference, raw, record.media_type)
 
     def _bring(self, reference: Reference, record: ManifestRecord) -> None:
-        """Ask for each blob of a manifest, and upload those that are not there. Raises what uploading raises."""
+        """Ask for each blob of a manifest that is ours, and upload those that are not there. Raises what uploading raises."""
         known = self._archive.inventory.blobs
-        blobs = [Descriptor(known[digest].media_type, digest, known[digest].size) for digest in record.blobs]
+        ours = filter(self._shard.brings, record.blobs)
+        blobs = [Descriptor(known[digest].media_type, digest, known[digest].size) for digest in ours]
         sink = RegistrySink(self._client, {blob.digest: (reference,) for blob in blobs})
         for outcome in copy(blobs, self._archive, sink, jobs=1):
             if outcome.error is not None:

@@ -63,7 +63,7 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
     tried = set(archive.present)
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(settings.mirror.host)
-        bring = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal)
+        bring = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal, volumes=settings.volumes)
         result = bring(archive, images, client)
         while (wanted := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, wanted)):
             tried.update(more.present)

@@ -1,0 +1,104 @@
+"""Several processes push one archive into one registry: together they do what one does, and no two of them the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+
+from tests.fakes import sources
+from tests.fakes.catalogs import CATALOGS
+from tests.fakes.commands import BIN, run
+from tests.fakes.servers import docker_registry
+
+pytestmark = pytest.mark.integration
+PACKAGE = "openshift-cert-manager-operator"
+_WRITTEN = re.compile(r'"PUT /v2/(\S+)/blobs/uploads/\S*digest=sha256%3A([0-9a-f]{64})\S* HTTP/1\.1" 201')
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """An archive of many small volumes; a base layer is in nearly all images."""
+    home = tmp_path_factory.mktemp("shared")
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000)
+    with docker_registry(home, name="source") as source:
+        content.seed(f"http://{source.host}")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        done = run(
+            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--volume-size", "8MiB"),
+            *("--signatures", "ignore", "--registries-conf", home / "registries.conf", "--output", home / "out"),
+        )
+    assert done.status == 0, done.stderr
+    return home / "out"
+
+
+def push(archive, mirror, *shard):
+    return ["push", str(archive), "--registry", mirror.host, "--insecure", mirror.host, "--format", "json", *shard]
+
+
+def held(mirror):
+    """Return what the registry keeps: the names of all of its files but those of unfinished uploads."""
+    names = (str(path.relative_to(mirror.root)) for path in mirror.root.rglob("*") if path.is_file())
+    return {name for name in names if "/_uploads/" not in name}
+
+
+def written(mirror):
+    """Return how often each blob was written into each repository."""
+    return Counter(_WRITTEN.findall(mirror.log.read_text()))
+
+
+@pytest.fixture(scope="module")
+def by_one(archive, tmp_path_factory):
+    with docker_registry(tmp_path_factory.mktemp("one"), name="mirror") as mirror:
+        done = run("hub-import", *push(archive, mirror))
+        assert done.status == 0, done.stderr
+        return held(mirror), written(mirror)
+
+
+def test_three_processes_one_killed_bring_what_one_brings(archive, by_one, tmp_path):
+    with docker_registry(tmp_path, name="mirror") as mirror:
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        started = [
+            subprocess.Popen(
+                [BIN / "hub-import", *push(archive, mirror, "--shards", "3")],
+                env={**environment, "JOB_COMPLETION_INDEX": str(index)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for index in range(3)
+        ]
+        while len(written(mirror)) < 3 and started[1].poll() is None:
+            time.sleep(0.01)
+        started[1].send_signal(signal.SIGKILL)
+        assert [process.wait(120) for process in started][::2] == [0, 0]
+        again = run("hub-import", *push(archive, mirror, "--shards", "3"), env={"JOB_COMPLETION_INDEX": "1"})
+        assert again.status == 0, again.stderr
+        assert held(mirror) == by_one[0]
+        assert max(written(mirror).values()) == 1
+        last = run("hub-import", *push(archive, mirror)).json
+        assert (last["ok"], last["uploaded"], last["mounted"]) == (True, 0, 0)
+
+
+def test_what_others_have_yet_to_bring_is_left_to_them(archive, by_one, tmp_path):
+    """One after another: only the last one finds everything."""
+    count = len(json.loads((archive / "inventory.json").read_text())["volumes"])
+    ranges = [f"1-{count // 2}", f"{count // 2 + 1}-"]
+    with docker_registry(tmp_path, name="mirror") as mirror:
+        first, second = (run("hub-import", *push(archive, mirror, "--volumes", each)).json for each in ranges)
+        assert first["imagesLeft"] > 0
+        assert (second["imagesLeft"], second["problems"]) == (0, [])
+        assert first["uploaded"] + second["uploaded"] == sum(by_one[1].values())
+        assert held(mirror) == by_one[0]
+
+
+def test_more_shards_than_volumes(archive, tmp_path):
+    with docker_registry(tmp_path, name="mirror") as mirror:
+        done = run("hub-import", *push(archive, mirror, "--shards", "10000"), env={"JOB_COMPLETION_INDEX": "0"})
+        assert done.status == 0, done.stderr
+        assert done.json["uploaded"] == 0
