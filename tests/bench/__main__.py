@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import catalogs, limits, moving, scaling
+from tests.bench import catalogs, limits, moving, scaling, terabytes
 from tests.bench.goods import Shape
 from tests.bench.rows import Row, table
 
@@ -25,10 +25,11 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=300, help="images of the data set (300)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts (3)")
-    parser.add_argument("--only", choices=("limits", "catalogs", "moving", "scaling"), help="one part alone")
+    parser.add_argument("--only", choices=("limits", "catalogs", "moving", "scaling", "terabytes"), help="one part alone")
     parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     given = parser.parse_args()
     parts = {"limits": _limits, "catalogs": _catalogs, "moving": lambda: _moving(given), "scaling": _scaling}
+    parts["terabytes"] = lambda: terabytes.section(DOCUMENT.read_text())
     for name in parts if given.only is None else (given.only,):
         found = parts[name]()
         section = "large" if name == "moving" and given.gigabytes >= _LARGE else name
