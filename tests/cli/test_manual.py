@@ -81,7 +81,7 @@ def test_a_directory_that_cannot_be_written_is_said(tmp_path):
     [
         ("hub-export cr", {"create"}),
         ("hub-import r", {"render", "repair", "receipt"}),
-        ("hub-export create --volume", {"--volume-size"}),
+        ("hub-export create --volume-", {"--volume-size"}),
         ("hub-import deploy --format ", {"table", "json"}),
     ],
 )

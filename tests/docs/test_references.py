@@ -16,7 +16,7 @@ OURS = [
     path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
 ]  # studies of others, and history
 # What docs/cli.md announces; an entry goes when the thing is there.
-PLANNED = {"hub-export finish", "hub-export create --plan", "hub-export create --volumes"}
+PLANNED: set[str] = set()
 # Options of other programs that stand alone, by document.
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
@@ -37,6 +37,7 @@ SHOWN = {
     "docs/how-to/gitops.md": 1,
     "docs/how-to/install-offline.md": 1,
     "docs/how-to/no-registry.md": 1,
+    "docs/how-to/several-machines.md": 1,
 }
 PICTURES = {"docs/architecture.md", "docs/archive-format.md"}
 
