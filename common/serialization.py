@@ -25,6 +25,7 @@ _MAX_ALIASED = 100_000  # values that one alias may stand for
 _MAX_NODES = 20_000_000  # values of a document, its aliases written out
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 # What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
@@ -114,6 +115,8 @@ def _has_many_brackets(raw: bytes) -> bool:
     """Say whether a document of a stream has brackets enough to nest too deep; a marker ends each, wherever it stands."""
     if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS:
         return False
+    if raw.startswith(_UTF_16) or b"\0" in raw:
+        return True  # what looks like a marker there may be in the middle of characters
     return any(one.count(b"[") + one.count(b"{") > _HARMLESS_BRACKETS for one in _MARKER.split(raw))
 
 

@@ -49,6 +49,16 @@ def test_brackets_are_counted_for_each_document():
     assert documents(text) == [{"a": "[{}]" * 1500}] * 3
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_what_looks_like_a_marker_in_other_encodings_is_none(encoding):
+    """Characters of UTF-16 whose bytes are a line of three dashes: the brackets around them are still one document's."""
+    false = {"utf-16-le": "\u2d0a\u2d2d\u2d20", "utf-16-be": "\u0a2d\u2d2d\u202d"}[encoding]
+    text = "\ufeffa: " + ("[" * 1000 + f'"{false}",') * 200
+    assert b"\n--- " in text.encode(encoding) or b"\n---\x20" in text.encode(encoding)
+    with pytest.raises(DocumentError, match="nested deeper than 200"):
+        documents(text.encode(encoding))
+
+
 def test_aliases_are_bounded():
     rows = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
     rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 4)]
