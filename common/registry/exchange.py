@@ -167,6 +167,7 @@ class Exchange:
             if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
                 return response if at_home else _from_elsewhere(call, response)
             target = joined(url, response.headers.get("Location", ""))
+            _bounded(response, MAX_ERROR_BODY)  # unread, it would cost the connection
             response.close()
             self._check_redirect(call, url, target)
             url = target

@@ -142,6 +142,18 @@ def test_expired_signature_is_trouble_that_passes(connect):
         assert [r.status for r in registry.elsewhere] == [403, 200]
 
 
+def test_a_redirect_with_a_body_does_not_cost_the_connection(connect):
+    """As most registries answer before an object store: with a page that nobody reads."""
+    with FakeRegistry(tls=True) as registry:
+        registry.add_blob("org/a", CONTENT)
+        client = connect(registry)
+        location = {"Location": f"https://{registry.host}/v2/org/a/blobs/{BLOB.digest}"}
+        for _ in range(10):
+            registry.fault("GET", "/blobs/", status=307, headers=location, body=b"<a href>Temporary Redirect</a>")
+            assert _read(client, registry) == CONTENT
+        assert registry.handshakes <= 2
+
+
 def test_redirects_without_end(connect):
     with FakeRegistry() as registry:
         registry.fault("GET", "/", times=50, skip=1, status=302, headers={"Location": "/v2/again"})
