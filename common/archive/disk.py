@@ -20,7 +20,8 @@ from common.digest import Hasher
 from common.errors import ContentError
 
 READ_BACK_STEP = 4 * 1024 * 1024
-ALIGNMENT = 4096
+ALIGNMENT = max(4096, mmap.PAGESIZE)
+"""Of direct reads and writes: a page of the cache is written one way only, and pages have 64 KiB on some machines."""
 _KEEP_SIZE_PUNCH_HOLE = 0x03
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 _ZEROS = bytes(1024 * 1024)
