@@ -333,7 +333,8 @@ def test_plan_says_what_create_will_do(world, archive, tmp_path):
     )
     planned = run("hub-export", "plan", *chosen, "--format", "json", env=world.online)
     assert planned.status == 0, planned.stderr
-    assert json.loads((tmp_path / "plan.json").read_bytes()) == planned.json
+    written = json.loads((tmp_path / "plan.json").read_bytes())
+    assert {key: value for key, value in written.items() if key != "making"} == planned.json
     made = inventory_of(archive)
     without_pieces = {digest: {k: v for k, v in blob.items() if k != "pieces"} for digest, blob in made["blobs"].items()}
     assert {**made, "blobs": without_pieces} == {k: v for k, v in planned.json.items() if k not in ("totals", "reasons")}
