@@ -51,10 +51,10 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
 
-    Raises RegistryUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is gone costs a night, and the
-    next run goes on. Raises SpaceError when the file system of the sink fills up and UsageError for settings that make no
-    sense, since then every further blob would fail too, and passes KeyboardInterrupt on; all stop the running blobs at their
-    next chunk. Closing the iterator does the same.
+    Raises RegistryUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is gone costs a night, and
+    the next run goes on. Raises SpaceError when the file system of the sink fills up, HubError when it breaks, UsageError
+    for settings that make no sense, since then every further blob would fail too, and passes KeyboardInterrupt on; all stop
+    the running blobs at their next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop)
@@ -113,6 +113,15 @@ def _taken(results: SimpleQueue[Outcome | BaseException]) -> Outcome:
     return result
 
 
+def _raise_fatal(error: OSError, what: str) -> None:
+    """Raise our error for a medium that will not take the next blob either: it is full, broken, or cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise SpaceError(f"no space left while writing {what}", hint="Free some and run again.") from error
+    if error.errno in (errno.EIO, errno.EROFS):
+        hint = "Look at the disk, or choose another; what was done so far is kept on it."
+        raise HubError(f"{what} cannot be written: {error.strerror}", hint=hint) from error
+
+
 class _Loop:
     """What one worker does with one blob."""
 
@@ -134,8 +143,7 @@ class _Loop:
             _LOG.debug("%s: %s", blob.digest, error)
             return Outcome(blob, error=error)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise SpaceError(f"no space left while writing {blob.digest}", hint="Free some and run again.") from error
+            _raise_fatal(error, blob.digest)
             return Outcome(blob, error=ContentError(f"{blob.digest}: {error}"))
         finally:
             self._progress.item_end(name)

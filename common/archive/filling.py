@@ -67,6 +67,7 @@ class Filling:
         self._read_back: dict[int, list[Future[None]]] = {}
         self._hashed = 0
         self._telling = False
+        self._broken: OSError | None = None
         self._earlier: Sequence[EarlierVolumes] = ()
         self._volumes = _volumes(directory, layout, numbers)
 
@@ -91,6 +92,8 @@ class Filling:
 
     def write(self, blob: Descriptor, read: Read) -> Written:
         """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
+        if self._broken is not None:
+            raise self._broken
         placed = self._layout.blobs[blob.digest]
         if blob.digest in self._settled:
             return Written.PRESENT
@@ -179,13 +182,25 @@ class Filling:
                 self._hash_later(self._volume(piece))
 
     def _hash_later(self, volume: VolumeFile) -> None:
-        self._read_back.setdefault(volume.number, []).append(self._pool.submit(volume.read_back_data, self._advance))
+        lap = self._pool.submit(volume.read_back_data, self._advance)
+        lap.add_done_callback(self._note)
+        self._read_back.setdefault(volume.number, []).append(lap)
 
-    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
+    def _note(self, lap: Future[None]) -> None:
+        """Keep why a lap failed: a medium that breaks is not filled to its end."""
+        error = None if lap.cancelled() else lap.exception()
+        if isinstance(error, (OSError, ContentError)):
+            self._broken = OSError(getattr(error, "errno", None) or errno.EIO, f"it cannot be read back: {error}")
+
+    def _wait(self, volume: VolumeFile) -> None:
+        """Wait until all content of a volume is on the medium and was read back."""
         if volume.number not in self._read_back:
             self._hash_later(volume)  # it has no blobs at all
         for lap in self._read_back[volume.number]:
             lap.result()
+
+    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
+        self._wait(volume)
         return volume.finish(region, inventory, len(self._layout.volumes), self._advance)
 
     def _begin_progress(self, closing: int) -> None:

@@ -87,9 +87,12 @@ class PartWriter(Filling):
     def finish(self, closing: Closing, lost: Mapping[Digest, HubError]) -> Part:
         """Close the volumes with the planned inventory, if nothing was `lost`; write the record, durable, and return it.
 
-        Raises ContentError when a medium does not give back what was written.
+        Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
+        checksums are of.
         """
         if lost:
+            for volume in self._volumes.values():
+                self._wait(volume)
             reasons = {digest: Lost(error.message, error.hint) for digest, error in lost.items()}
             part = Part(_TYPE, self._plan, tuple(self._volumes), reasons)
         else:

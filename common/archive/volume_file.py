@@ -81,10 +81,7 @@ class VolumeFile:
         return PlainRun(file, begin) if direct is None else StagedRun(file, direct, begin, self._buffers)
 
     def settle(self, begin: int, end: int) -> bool:
-        """Count a place as written or missing. True when so much is settled from the beginning on that it may be read back.
-
-        With the last place all of the data region is on the medium.
-        """
+        """Count a place as written or missing. True when so much is settled from the beginning on that it may be read back."""
         with self._lock:
             self._unsettled -= 1
             self._settled[begin] = end
@@ -95,10 +92,7 @@ class VolumeFile:
                 self._asked = self._ready if enough else self._asked
                 return enough
             self._asked = self.record.data_size
-            if self._file is not None:
-                os.fsync(self._file)
-        self.close()
-        return True
+            return True
 
     def close(self) -> None:
         """Let go of the file, whatever its state."""
@@ -111,10 +105,15 @@ class VolumeFile:
     def read_back_data(self, advance: Callable[[int], None]) -> None:
         """Hash what of the data region is settled, from the medium, and go on where that ended the last time.
 
-        One thread at a time. Raises ContentError when it is not all there.
+        With the last place settled, all of the data region is on the medium. One thread at a time. Raises ContentError when it
+        is not all there, OSError when the medium breaks.
         """
         with self._lock:
             end = self._asked if self._unsettled else self.record.data_size
+            if not self._unsettled and self._file is not None:
+                os.fsync(self._file)
+        if not self._unsettled:
+            self.close()
         disk.read_back(self.path, self._hashed, end, self._hasher, advance)
         self._hashed = end
 

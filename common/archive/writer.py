@@ -50,7 +50,8 @@ class ArchiveWriter(Filling):
 
         The inventory must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name
         and content of files beside it (the report), for the checksums of the others by name.
-        Raises ContentError when a medium does not give back what was written.
+        Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
+        checksums are of.
         """
         self._check(closing.inventory)
         sums = self._close_volumes(closing.region, closing.identity)

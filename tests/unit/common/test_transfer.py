@@ -1,11 +1,12 @@
 import errno
+import os
 import threading
 
 import pytest
 
 from common.content import DirectoryStore, Written, verified
 from common.digest import digest_of
-from common.errors import ContentError, NotFoundError, SpaceError
+from common.errors import ContentError, HubError, NotFoundError, SpaceError
 from common.oci.descriptor import Descriptor
 from common.transfer import copy
 
@@ -94,15 +95,27 @@ def test_reading_again_from_the_middle_is_verified_and_counted_once():
     assert progress.total == len(content)
 
 
-class Full:
+class Failing:
+    def __init__(self, number):
+        self._number = number
+
     def write(self, blob, read):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(self._number, os.strerror(self._number))
 
 
-def test_a_full_disk_stops_everything():
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_stops_everything(number):
     content = b"x" * 10
     with pytest.raises(SpaceError, match="no space left"):
-        list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Full(), jobs=2))
+        list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Failing(number), jobs=2))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
+def test_a_disk_that_breaks_stops_everything(number):
+    content = b"x" * 10
+    with pytest.raises(HubError, match="cannot be written: (Input/output error|Read-only file system)") as raised:
+        list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Failing(number), jobs=2))
+    assert "Look at the disk" in raised.value.hint
 
 
 @pytest.mark.parametrize(
