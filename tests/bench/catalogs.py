@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,13 @@ def _child(what: str, home: Path) -> None:
     print(json.dumps({"cpu": time.process_time() - before, "memory": peak_of(os.getpid()) - memory}))
 
 
-def _plain(raw: bytes) -> Iterable[Any]:
+def _plain(raw: bytes) -> Iterator[Any]:
     """Give each object of a stream as `json` decodes it, cut where the writer of the stream began a line."""
-    return (json.loads(part) for part in raw.replace(b"\n{", b"\n\0{").split(b"\n\0"))
+    begin = 0
+    while begin < len(raw):
+        end = raw.find(b"\n{", begin) + 1 or len(raw)
+        yield json.loads(raw[begin:end])
+        begin = end
 
 
 def _selected(catalog: Any, names: list[str]) -> Any:

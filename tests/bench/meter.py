@@ -42,11 +42,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is watched while a command runs: a registry's process and log, and a folder that is to stay small."""
+    """What is watched while a command runs: a registry's process and log, and folders that are to stay small but for volumes."""
 
     pid: int = 0
     log: Path | None = None
-    folder: Path | None = None
+    folders: Sequence[Path] = ()
 
 
 def measure(
@@ -75,7 +75,7 @@ def measure(
         env={**base, **(env or {})},
     ) as process:
         began = time.monotonic()
-        with _Sampler(process.pid, watched.folder, kill_at) as sampler:
+        with _Sampler(process.pid, watched.folders, kill_at) as sampler:
             output = _communicated(process, stdin)
             _, status, used = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
@@ -110,11 +110,13 @@ def peak_of(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes that all files below a folder take on disk."""
+def size_of(folder: Path, *, without: str = "\0") -> int:
+    """Return the bytes that all files below a folder take on disk, but those whose names begin with `without`."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
+            if name.startswith(without):
+                continue
             try:
                 total += os.lstat(f"{path}/{name}").st_blocks * 512
             except FileNotFoundError:
@@ -154,13 +156,13 @@ def _requests(log: Path, start: int) -> dict[str, int]:
 
 
 class _Sampler:
-    """Looks again and again while a command runs: how large a folder gets, and whether it is time to kill."""
+    """Looks again and again while a command runs: how large folders get, and whether it is time to kill."""
 
-    def __init__(self, pid: int, folder: Path | None, kill_at: int) -> None:
+    def __init__(self, pid: int, folders: Sequence[Path], kill_at: int) -> None:
         self.disk = 0
         self.peak = 0
         self._pid = pid
-        self._folder = folder
+        self._folders = folders
         self._kill_at = kill_at
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
@@ -176,8 +178,7 @@ class _Sampler:
     def _look(self) -> None:
         while not self._over.wait(_SAMPLE_S):
             self.peak = max(self.peak, sum(map(peak_of, _family(self._pid))))
-            if self._folder:
-                self.disk = max(self.disk, size_of(self._folder))
+            self.disk = max(self.disk, sum(size_of(folder, without="volume-") for folder in self._folders))
             if self._kill_at and _written(self._pid) >= self._kill_at:
                 os.kill(self._pid, 9)
                 return

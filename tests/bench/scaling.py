@@ -58,15 +58,22 @@ def _cost(step: Step, measured: Measured) -> str:
 
 
 def rows(found: list[Step]) -> list[Row]:
-    """Return growth beside its bars: twice the cost of an image at the smallest size would be growth faster than linear."""
-    small, large = found[0], found[-1]
+    """Return growth beside its bars: what a further image costs among many, for what it costs among few (start-up apart)."""
+    small, middle, large = found
     made = []
     for what in ("create", "push"):
-        first, last = getattr(small, what), getattr(large, what)
-        growth = (last.cpu / large.images) / (first.cpu / small.images)
+        first, then, last = (getattr(step, what) for step in found)
+        few = (then.cpu - first.cpu) / (middle.images - small.images)
+        many = (last.cpu - then.cpu) / (large.images - middle.images)
         memory = (last.peak - first.peak) / (large.blobs - small.blobs) / 1024
         made += [
-            Row(f"`{what}`, CPU per image at {FACTORS[-1]} times as many", growth, 1.2, "× the first"),
+            Row(
+                f"`{what}`, CPU of a further image",
+                many / few,
+                1.2,
+                "× that among few",
+                f"{1000 * many:.1f} ms up to {large.images}, {1000 * few:.1f} ms up to {middle.images}",
+            ),
             Row(f"`{what}`, memory for each further blob", memory, 1.0, "KiB", f"{small.blobs} and {large.blobs} blobs"),
         ]
     return made

@@ -17,7 +17,7 @@ IMAGE = 300e6  # unique bytes of an image of a full index
 GIGABIT = 1e9 / 8 * 0.94  # what TCP leaves of a line
 _CELL = re.compile(r"^\| `(create|push)` \| [\d.]+ s \| ([\d.]+) s \| ([\d.]+) s \|", re.MULTILINE)
 _SIZE = re.compile(r"blobs: ([\d.]+) GB")
-_IMAGE_CPU = re.compile(r"^\| 2401 \| .*?\| [\d.]+ ms \| ([\d.]+) ms \|.*?\| [\d.]+ ms \| ([\d.]+) ms \|", re.MULTILINE)
+_IMAGE_CPU = re.compile(r"^\| \d+ \| .*?\| [\d.]+ ms \| ([\d.]+) ms \|.*?\| [\d.]+ ms \| ([\d.]+) ms \|", re.MULTILINE)
 _HASHING = re.compile(r"SHA-256, one thread \| ([\d.]+) GB/s")
 
 
@@ -91,7 +91,7 @@ def measured(document: str) -> Rates:
     """Read the rates out of the tables of docs/benchmarks.md."""
     large = document.partition("<!-- bench: large -->")[2].partition("<!-- /bench -->")[0]
     size = _SIZE.search(large)
-    images = _IMAGE_CPU.search(document)
+    images = (_IMAGE_CPU.findall(document) or [None])[-1]
     hashing = _HASHING.search(document)
     for found in (size, images, hashing):
         assert found, "a table is missing: make bench"
@@ -102,8 +102,8 @@ def measured(document: str) -> Rates:
         create_s=cpu["create"][0],
         push_s=cpu["push"][0],
         mirror_s=cpu["push"][1],
-        create_image_s=float(images[1]) / 1000,
-        push_image_s=float(images[2]) / 1000,
+        create_image_s=float(images[0]) / 1000,
+        push_image_s=float(images[1]) / 1000,
         hash_s=1 / float(hashing[1]),
     )
 

@@ -63,6 +63,7 @@ def counted(home: Path, program: str, *arguments: str | Path) -> Counted:
     told = json.loads((home / "io").read_text())
     lines = (re.findall(r"\S+", line) for line in (home / "calls").read_text().splitlines())
     calls = {fields[-1]: int(fields[3]) for fields in lines if len(fields) >= 5 and fields[3].isdigit()}
+    assert calls["total"] > 1000, "strace's summary was understood"
     return Counted(told["rchar"], told["wchar"], told["peak"], calls)
 
 
@@ -97,29 +98,29 @@ def _job(tmp_path_factory):
 
 
 def test_every_byte_is_written_once_and_read_back_once(job):
-    assert job.create.written <= 1.01 * job.size + MIB
-    assert job.create.read <= 1.01 * job.size + LIBRARIES
+    assert job.size <= job.create.written <= 1.01 * job.size + MIB
+    assert job.size <= job.create.read <= 1.01 * job.size + LIBRARIES
 
 
 def test_pushing_reads_every_byte_once_and_writes_nothing(job):
-    assert job.push.read <= 1.01 * job.size + LIBRARIES
+    assert 0.99 * job.size <= job.push.read <= 1.01 * job.size + LIBRARIES
     assert job.push.written <= MIB
 
 
 def test_an_export_writes_and_reads_back_in_large_steps(job):
     """Direct writes of 2 MiB, two edges for each large blob, and its first chunk; reads of 4 MiB."""
-    assert job.each(job.create, ["pwritev", "pwritev2", "pwrite64", "write"]) <= 1.6
-    assert job.each(job.create, ["preadv", "preadv2"]) <= 0.4
+    assert 0.3 <= job.each(job.create, ["pwritev", "pwritev2", "pwrite64", "write"]) <= 1.6
+    assert 0.1 <= job.each(job.create, ["preadv", "preadv2"]) <= 0.4
 
 
 def test_a_push_reads_in_large_steps(job):
-    assert job.each(job.push, ["preadv", "preadv2", "pread64"]) <= 2.0
+    assert 0.5 <= job.each(job.push, ["preadv", "preadv2", "pread64"]) <= 2.0
 
 
 def test_content_goes_through_sockets_in_large_steps(job):
     """Kernels give what their buffers hold, 64 KiB and more; they take what they are given."""
-    assert job.each(job.create, ["recvfrom", "recvmsg"]) <= 16
-    assert job.each(job.push, ["sendto", "sendmsg"]) <= 4
+    assert 1 <= job.each(job.create, ["recvfrom", "recvmsg"]) <= 16
+    assert 1 <= job.each(job.push, ["sendto", "sendmsg"]) <= 4
 
 
 def test_memory_is_that_of_the_buffers(job):

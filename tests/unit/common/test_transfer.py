@@ -113,7 +113,7 @@ def test_a_full_disk_stops_everything(number):
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
 def test_a_disk_that_breaks_stops_everything(number):
     content = b"x" * 10
-    with pytest.raises(HubError, match="cannot be written: (Input/output error|Read-only file system)") as raised:
+    with pytest.raises(HubError, match=r"cannot be written: (Input/output error|Read-only file system)") as raised:
         list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Failing(number), jobs=2))
     assert "Look at the disk" in raised.value.hint
 
