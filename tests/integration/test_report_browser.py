@@ -105,6 +105,7 @@ def test_a_box_of_the_treemap_leads_to_its_operator(chromium: Browser, report: P
     page.select_option("#kind", "problem")  # which hides what the box leads to
     page.locator("svg.broad a", has_text="infinispan").first.click()
     card = page.locator(".card:target")
+    card.wait_for(state="visible")  # the page hears of the new address a moment after the click
     assert card.locator("h4").inner_text() == "Infinispan Operator"
     assert card.locator("details").get_attribute("open") is not None
     card.scroll_into_view_if_needed()
