@@ -1,13 +1,14 @@
 """A token server for docker-registry (token authentication of distribution): signs what it grants as JSON Web Tokens.
 
 docker-registry goes on to accept a token for a minute after its end, so that clocks may differ; a token that shall live three
-seconds ends 57 seconds before it is made.
+seconds ends 57 seconds before it is made. It knows whole seconds only: tokens live as long as told, or up to one second longer.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import ssl
 import threading
 import time
@@ -134,7 +135,7 @@ class TokenServer:
             "aud": SERVICE,
             "iat": int(now - 3600),
             "nbf": int(now - 3600),
-            "exp": int(now + self.life_s - LEEWAY_S),
+            "exp": math.ceil(now + self.life_s - LEEWAY_S),
             "jti": uuid.uuid4().hex,
             "access": access,
         }
