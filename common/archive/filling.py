@@ -40,7 +40,8 @@ class Filling:
 
     Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps what is
     there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole is not read
-    from its source again, and what was begun goes on from there. `beside`: bytes that further files will need.
+    from its source again, and what was begun goes on from there. `share`: parity beside each volume; `beside`: bytes that
+    further files will need.
 
     Raises UsageError for a directory that cannot be taken, SpaceError when there is too little room.
     """
@@ -52,10 +53,12 @@ class Filling:
         *,
         numbers: Collection[int] | None = None,
         progress: Progress | None = None,
+        share: Fraction = Fraction(0),
         beside: int = 0,
     ) -> None:
         self._directory = directory
         self._layout = layout
+        self._share = share
         self._beside = beside
         self._progress = progress or Silent()
         self._stack = ExitStack()
@@ -125,23 +128,24 @@ class Filling:
         self._begin_progress(region.size + CLOSING_SIZE)
         return {volume.path.name: self._finish_volume(volume, region, inventory) for volume in self._volumes.values()}
 
-    def _make_parity(self, sums: Mapping[str, str], share: Fraction) -> dict[str, str]:
+    def _make_parity(self, sums: Mapping[str, str]) -> dict[str, str]:
         """Write parity where a share of it is wanted; return its checksums by file name."""
         made: dict[str, str] = {}
-        volumes = self._volumes.values() if share else ()
+        volumes = self._volumes.values() if self._share else ()
         if volumes:
             self._progress.end()
             self._progress.begin("making parity", sum(volume.path.stat().st_size for volume in volumes))
         for volume in volumes:
-            path, checksum = parity.make(volume.path, share, sums[volume.path.name], self._advance)
+            path, checksum = parity.make(volume.path, self._share, sums[volume.path.name], self._advance)
             made[path.name] = checksum
         return made
 
     @property
     def _need(self) -> int:
         """The bytes that the volumes to be made, and what comes beside them, take at most."""
-        sizes = (volume.record.data_size + self._layout.reserve for volume in self._volumes.values())
-        return sum(sizes) + self._layout.reserve + self._beside + _HOUSEKEEPING
+        sizes = [volume.record.data_size + self._layout.reserve for volume in self._volumes.values()]
+        room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
+        return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
 
     def _begun(self, placed: PlacedBlob) -> Begun:
         """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""

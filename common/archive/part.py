@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from common.archive import parity
 from common.archive.closing import Closing
 from common.archive.filling import Filling
 from common.archive.layout import Layout
@@ -66,7 +65,7 @@ _PART = msgspec.json.Decoder(Part)
 
 
 class PartWriter(Filling):
-    """Fills the volumes `numbers` of a layout in a directory of their own: see `Filling`. `share`: parity beside each."""
+    """Fills the volumes `numbers` of a layout in a directory of their own: see `Filling`."""
 
     def __init__(
         self,
@@ -78,10 +77,7 @@ class PartWriter(Filling):
         progress: Progress | None = None,
         share: Fraction = Fraction(0),
     ) -> None:
-        sizes = [layout.volumes[number - 1].data_size + layout.reserve for number in numbers if share]
-        room = sum(parity.bound(size, share) for size in sizes)
-        super().__init__(directory, layout, numbers=numbers, progress=progress, beside=room)
-        self._share = share
+        super().__init__(directory, layout, numbers=numbers, progress=progress, share=share)
         self._plan = plan
 
     def finish(self, closing: Closing, lost: Mapping[Digest, HubError]) -> Part:
@@ -97,7 +93,7 @@ class PartWriter(Filling):
             part = Part(_TYPE, self._plan, tuple(self._volumes), reasons)
         else:
             sums = self._close_volumes(closing.region, closing.identity)
-            sums |= self._make_parity(sums, self._share)
+            sums |= self._make_parity(sums)
             self._progress.end()
             ends = closing.identity, _digest(closing.signature), sums
             part = Part(_TYPE, self._plan, tuple(self._volumes), {}, *ends)

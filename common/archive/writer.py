@@ -9,16 +9,12 @@ A temporary suffix would add renames, which are not atomic over several files, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-from common.archive import parity
 from common.archive.closing import Closing, Further
 from common.archive.filling import Filling
 from common.archive.inventory import Inventory
-from common.archive.layout import Layout
 from common.digest import Digest
-from common.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +26,7 @@ class FinishedArchive:
 
 
 class ArchiveWriter(Filling):
-    """Makes one archive in `directory`: see `Filling`. `share`: parity beside each volume."""
-
-    def __init__(
-        self,
-        directory: Path,
-        layout: Layout,
-        *,
-        progress: Progress | None = None,
-        share: Fraction = Fraction(0),
-        beside: int = 0,
-    ) -> None:
-        room = sum(parity.bound(volume.data_size + layout.reserve, share) for volume in layout.volumes if share)
-        super().__init__(directory, layout, progress=progress, beside=beside + room)
-        self._share = share
+    """Makes one archive in `directory`: see `Filling`."""
 
     def finish(self, closing: Closing, further: Further | None = None) -> FinishedArchive:
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
@@ -55,7 +38,7 @@ class ArchiveWriter(Filling):
         """
         self._check(closing.inventory)
         sums = self._close_volumes(closing.region, closing.identity)
-        sums |= self._make_parity(sums, self._share)
+        sums |= self._make_parity(sums)
         names = closing.complete(self._directory, sums, further)
         self._output.finished()
         self._progress.end()
