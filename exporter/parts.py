@@ -78,9 +78,11 @@ def join(directories: Sequence[Path], work: Making, progress: Progress) -> Inven
         named = ", ".join(map(str, directories))
         raise UsageError(f"no part of an archive in {named}", hint="hub-export create --plan … --volumes … makes parts.")
     plan = plan_file.load(found[0].directory / PLAN)
-    owned = joining.owners(found, plan.drawn.layout, plan.identity)
-    if finished and _is_of(work.output, plan, work):
+    if finished and (_is_whole(work.output, plan) or _is_of(work.output, plan, found)):
+        for one in found:
+            joining.tidy(one.directory)
         return differences.load(work.output)
+    owned = joining.owners(found, plan.drawn.layout, plan.identity)
     return fetch.join(plan.drawn, work, owned, Report(plan.facts, work), progress)
 
 
@@ -94,6 +96,17 @@ def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:
                 yield FoundPart(place, record)
 
 
-def _is_of(output: Path, plan: PlanFile, work: Making) -> bool:
+def _is_whole(output: Path, plan: PlanFile) -> bool:
     """Say whether a finished archive is the one that the plan makes when nothing is lost."""
-    return digest_of((output / inventory_file.NAME).read_bytes()) == plan.drawn.closing({}, work.sign).identity
+    return digest_of((output / inventory_file.NAME).read_bytes()) == plan.drawn.closing({}, None).identity
+
+
+def _is_of(output: Path, plan: PlanFile, found: Sequence[FoundPart]) -> bool:
+    """Say whether a finished archive is what the parts became: all were used up, and it is that of their plan, with losses."""
+    made = differences.load(output)
+    same = (made.created, made.volumes) == (plan.drawn.terms.created, plan.drawn.layout.volumes)
+    return same and made.manifests.keys() == plan.drawn.plan.documents.keys() and all(map(_is_used_up, found))
+
+
+def _is_used_up(one: FoundPart) -> bool:
+    return joining.is_used_up(one.directory)

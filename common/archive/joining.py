@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from common.archive import disk, parity
+from common.archive import disk, parity, part
 from common.archive.closing import Closing, Further
 from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, extent
-from common.archive.output import JOINING, OutputDirectory
+from common.archive.output import JOINING, WORKING, OutputDirectory
 from common.archive.part import Part
 from common.archive.staging import Buffers
 from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
@@ -88,7 +89,7 @@ def join(
         closing.complete(directory, sums, further)
         output.finished()
     for one in parts:
-        _tidy(one.directory)
+        tidy(one.directory)
 
 
 def _begin(directory: Path) -> None:
@@ -206,7 +207,20 @@ def _copy(source: Path, target: Path, checksum: str | None, advance: Callable[[i
     temporary.replace(target)
 
 
-def _tidy(directory: Path) -> None:
-    """Remove what is left of a part whose volumes were moved; one that was copied stays as it is."""
-    if not any(VOLUME_NAME.fullmatch(path.name) for path in directory.iterdir()):
-        shutil.rmtree(directory)
+def is_used_up(directory: Path) -> bool:
+    """Say whether the volumes of a part were moved away."""
+    return not any(VOLUME_NAME.fullmatch(path.name) for path in directory.iterdir())
+
+
+def tidy(directory: Path) -> None:
+    """Remove what is ours of a part whose volumes were moved, its record first; one that was copied stays as it is."""
+    if not is_used_up(directory):
+        return
+    (directory / part.NAME).unlink(missing_ok=True)
+    for path in directory.glob(f"{WORKING}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    with suppress(OSError):  # what else is in it is not ours to remove
+        directory.rmdir()

@@ -17,12 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.archive import checksums, inventory_file, journal
+from common.archive import checksums, inventory_file, journal, parity
 from common.archive.layout import Layout
 from common.archive.volume import VOLUME_NAME
 from common.errors import UsageError
 from common.files import locked, sync_directory, write_atomic
 
+WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
 LOCK = "hub-export.lock"
 JOURNAL = journal.NAME
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
@@ -104,7 +105,7 @@ class OutputDirectory:
     def _is_kept(self, name: str) -> bool:
         """Say whether a file of ours is gone on with: volumes, and where parts are joined their parity."""
         joined = (self.path / JOINING).is_file()
-        return bool(VOLUME_NAME.fullmatch(name.removesuffix(".parity") if joined else name))
+        return bool(VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX) if joined else name))
 
     def _set_aside(self, found: Sequence[str]) -> None:
         """Move volumes of another layout into a directory of their own, with their journal in front of them."""

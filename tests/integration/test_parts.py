@@ -159,6 +159,32 @@ def test_what_cannot_be_had_is_missing_in_the_end_and_asked_for_again_before(wor
     assert contents(tmp_path / "later") == contents(home / "whole")
 
 
+@pytest.mark.parametrize("lossy", [False, True], ids=["whole", "with losses"])
+def test_a_joining_that_was_cut_while_it_tidied_up_is_done(lossy, world, tmp_path):
+    home, source = world
+    out, half = tmp_path / "out", volumes_of(home) // 2
+    big = max(source.root.glob("docker/registry/v2/blobs/sha256/*/*/data"), key=lambda path: path.stat().st_size)
+    kept = big.read_bytes()
+    try:
+        if lossy:
+            big.unlink()
+        ends = {run_part(home, out, each).status for each in (f"1-{half}", f"{half + 1}-")}
+    finally:
+        big.write_bytes(kept)
+    assert ends == ({0, 3} if lossy else {0})
+    first, second = sorted(out.glob("volumes-*"))
+    (first / "notes.txt").write_text("somebody's own")
+    shutil.copytree(second, tmp_path / "left", ignore=shutil.ignore_patterns("volume-*"))
+    hub(home, "finish", out, "--sign", home / "key.key", "--output", out, status=3 if lossy else 0)
+    assert [path.name for path in first.iterdir()] == ["notes.txt"], "what is not ours is not ours to remove"
+    made = contents(out)
+    assert not second.exists()
+    shutil.copytree(tmp_path / "left", second)
+    hub(home, "finish", out, "--sign", home / "key.key", "--output", out, status=3 if lossy else 0)
+    assert contents(out) == made
+    assert not second.exists()
+
+
 def run_part(home, output, volumes):
     env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf"), **EPOCH}
     return run("hub-export", *part(home, output, volumes=volumes), env=env)
