@@ -25,13 +25,14 @@ from common.oci.media_types import ACCEPT
 from common.reference import Reference, is_tag
 from common.registry.app_registry import AppRegistry
 from common.registry.download import Download
-from common.registry.exchange import Answer, Call, Exchange, joined
+from common.registry.exchange import Answer, Call, Exchange
 from common.registry.hosts import load_hosts
 from common.registry.referrers import Referrers
 from common.registry.refusal import PASSING, QUICK_TRIES, Trouble
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import patiently
 from common.registry.upload import Uploader
+from common.registry.urls import joined
 from common.serialization import UNDECODABLE
 
 MAX_TAGS = 1_000_000

@@ -25,6 +25,7 @@ from common.registry.refusal import MAX_ERROR_BODY, PASSING, Question, Trouble, 
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import Lane, patiently, retry_after_s
 from common.registry.transport import Urllib3Transport
+from common.registry.urls import joined, same_origin
 
 MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -162,7 +163,7 @@ class Exchange:
         url = origin.copy_with(raw_path=call.url.encode()) if call.url.startswith("/v2/") else origin.join(call.url)
         self._check_redirect(call, origin, url)
         for _ in range(MAX_REDIRECTS + 1):
-            at_home = _same_origin(url, origin)
+            at_home = same_origin(url, origin)
             response = self._send(call, url, authorization if at_home else None)
             if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
                 return response if at_home else _from_elsewhere(call, response)
@@ -261,22 +262,6 @@ class Exchange:
         """Ask for anything: any answer will do."""
         extensions = {"timeout": self._timeout.as_dict()}
         self._sent(httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)).close()
-
-
-def joined(url: httpx.URL, location: str) -> httpx.URL:
-    """Return where a Location leads; an empty URL where it leads nowhere."""
-    try:
-        return url.join(location)
-    except httpx.InvalidURL:
-        return httpx.URL("")
-
-
-def _same_origin(url: httpx.URL, other: httpx.URL) -> bool:
-    return (url.scheme, url.host, _port(url)) == (other.scheme, other.host, _port(other))
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:

@@ -21,7 +21,8 @@ from common.oci.descriptor import Descriptor
 from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Document, Index, parse
 from common.oci.referrer import described
 from common.reference import Reference
-from common.registry.exchange import Answer, Call, Exchange, joined
+from common.registry.exchange import Answer, Call, Exchange
+from common.registry.urls import joined
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image

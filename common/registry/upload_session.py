@@ -13,7 +13,8 @@ import httpx
 from common.errors import RegistryRefusedError
 from common.oci.descriptor import Descriptor
 from common.reference import Reference, is_host
-from common.registry.exchange import Answer, joined
+from common.registry.exchange import Answer
+from common.registry.urls import joined
 
 MAX_LEAST = 1 << 30  # no sane registry wants larger chunks
 _RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
