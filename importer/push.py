@@ -16,7 +16,7 @@ from common.archive.reader import Archive
 from common.columns import counted
 from common.content import BlobSource, Written
 from common.digest import Digest
-from common.errors import ExitCode, HubError, UsageError, first_of
+from common.errors import HubError, UsageError
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.reference import Reference
@@ -57,26 +57,13 @@ def push(
         sink = RegistrySink(client, contents.places(todo), earlier.partly)
         run = _Run(archive, shard, tuple(todo), client, sink, pool, tally)
         left = run.bring(earlier, jobs=jobs, progress=progress)
-    failed = len(tally.problems)
-    left_out = _count_left_out(archive.inventory) if shard.whole else 0
-    tally.problems += _left_out(archive.inventory) if shard.whole else []
-    if left_out or tally.waiting_for or tally.requires:
-        tally.codes.append(ExitCode.PROBLEMS)
-    return PushResult(
-        uploaded=sink.counts.uploaded,
-        mounted=sink.counts.mounted,
-        present=sink.counts.present,
-        failed=failed,
-        bytes=tally.bytes,
-        waiting_for=tuple(sorted(tally.waiting_for)),
-        problems=tuple(tally.problems),
-        exit_code=first_of(tally.codes),
+    return tally.result(
+        sink.counts,
         images=len(complete),
-        images_present=present,
-        images_left_out=left_out,
-        images_left=left,
-        requires=tuple(sorted(tally.requires)),
-        lacking=frozenset(tally.lacking),
+        present=present,
+        left=left,
+        left_out=_count_left_out(archive.inventory) if shard.whole else 0,
+        never_had=_left_out(archive.inventory) if shard.whole else [],
     )
 
 

@@ -10,6 +10,7 @@ from common.archive.inventory import ATTACHED, Problem, ProblemCode
 from common.archive.reader import Archive
 from common.digest import Digest
 from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.registry.source_sink import Counts
 from importer.mapping import MappedImage
 from importer.tagging import SparseIndexError
 
@@ -84,6 +85,28 @@ class Tally:
         self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
         severity: Literal["error", "warning"] = "warning" if harmless else "error"
         self.problems.append(Problem(severity, _code_of(error), subject, error.about(subject, note)))
+
+    def result(
+        self, counts: Counts, *, images: int, present: int, left: int, left_out: int, never_had: Sequence[Problem]
+    ) -> PushResult:
+        """Return what the push did. `never_had`: problems of the `left_out` images that the archive has not whole."""
+        waits = left_out or self.waiting_for or self.requires
+        return PushResult(
+            uploaded=counts.uploaded,
+            mounted=counts.mounted,
+            present=counts.present,
+            failed=len(self.problems),
+            bytes=self.bytes,
+            waiting_for=tuple(sorted(self.waiting_for)),
+            problems=(*self.problems, *never_had),
+            exit_code=first_of([*self.codes, *([ExitCode.PROBLEMS] if waits else [])]),
+            images=images,
+            images_present=present,
+            images_left_out=left_out,
+            images_left=left,
+            requires=tuple(sorted(self.requires)),
+            lacking=frozenset(self.lacking),
+        )
 
     def wait_for(self, absent: Collection[Digest], archive: Archive) -> None:
         """Note blobs that neither the mirror nor the volumes at hand have, and what would bring them."""
