@@ -99,7 +99,7 @@ def test_the_jobs_make_and_push_the_archive_of_one_process(tmp_path):
         (tmp_path / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
         env = {"HUB_EXPORT_REGISTRIES_CONF": str(tmp_path / "registries.conf"), **EPOCH}
         login(source, tmp_path / "secrets" / "auth.json", "hub-export", "--insecure")
-        places = {"/work": work, "/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
+        places = {"/archives": work, "/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
         assert pods("1-plan", places, {**env, "HUB_EXPORT_SIGNATURES": "ignore"}) == [0]
         assert pods("2-volumes", places, env) == [0, 0, 0]
         assert pods("3-finish", places, env) == [0]
