@@ -118,15 +118,14 @@ def create(
     from common.archive.signature import Signer
     from exporter import listing, mapping_file, workflow
 
+    signer = Signer.load(sign) if sign else None
     if planned is not None or shard.given:
-        if replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images:
-            raise UsageError("--plan and something that a plan says itself", hint=_SAID)
-        if planned is None or manifests_only or with_kit:
-            raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
-        work = Making(directory, registry.jobs, Signer.load(sign) if sign else None)
-        return _create_planned(planned, work, shard, registry, output, strict=selection.strict)
+        said = replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images
+        path = _only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
+        work = Making(directory, registry.jobs, signer)
+        return _create_planned(path, work, shard, registry, output, strict=selection.strict)
     asked = selection.healing(registry, only) if only else selection.settings(registry)
-    settings = replace(archive.applied(asked), output=directory, signer=Signer.load(sign) if sign else None)
+    settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping_file.read(images) if images else None)
     if with_kit:
         settings = replace(settings, kit=KitOptions().settings(directory / "kit", registry))
@@ -137,6 +136,15 @@ def create(
     made = workflow.export(settings, output.begin())
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
+
+
+def _only_planned(path: Path | None, *, said: bool, beyond: bool) -> Path:
+    """Return the plan. Raises UsageError without one, with what the plan says itself, and with what no plan is for."""
+    if said:
+        raise UsageError("--plan and something that a plan says itself", hint=_SAID)
+    if path is None or beyond:
+        raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
+    return path
 
 
 def _create_planned(
