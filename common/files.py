@@ -29,6 +29,16 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
+def require_place(path: Path) -> None:
+    """Refuse a file that could not be written in the end, before the long work for it begins. Raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", hint="Name the file that is to be written.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}", hint="Make it first, or name another file.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path}: {path.parent} cannot be written", hint="Name a file elsewhere.")
+
+
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
     """Return the content of a file that a person named, of `limit` bytes at most. Raises UsageError."""
     try:

@@ -11,7 +11,7 @@ import typer
 
 from common.cli import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode, UsageError
-from common.files import write_atomic
+from common.files import require_place, write_atomic
 from common.login_command import add_login
 from common.man_command import add_man
 from common.serialization import pretty_json
@@ -74,6 +74,8 @@ def plan(
     """What would be carried, why, and how large it is; fetches no layer."""
     from exporter import listing, workflow
 
+    if file is not None:
+        require_place(file)
     settings = archive.applied(selection.settings(registry))
     planned = workflow.plan(settings, output.begin(), whole=file is not None)
     document = listing.plan_document(planned, settings, explain=explain)

@@ -219,6 +219,13 @@ def test_what_makes_no_sense_is_said(arguments, said, world, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("file", "said"), [("none/plan.json", "there is no directory"), (".", "is a directory")])
+def test_a_plan_that_could_not_be_written_is_not_begun(file, said, tmp_path):
+    done = run("hub-export", "plan", "--image", "quay.invalid/a/b:c", "--output", tmp_path / file)
+    assert (done.status, said in done.stderr) == (2, True)
+    assert "looking up" not in done.stderr
+
+
 def test_a_shard_that_is_none_is_said(world, tmp_path):
     home, _ = world
     done = hub(home, *part(home, tmp_path / "out", shards="2"), status=2, env={"JOB_COMPLETION_INDEX": "2"})
