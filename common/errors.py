@@ -16,6 +16,7 @@
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
+    ├── StorageError              1   object storage refused or unreachable
     ├── SpaceError                7   not enough room on a file system
     └── InterruptedByUserError  130   state is kept; the message says how to go on
 
@@ -172,6 +173,16 @@ class ClusterError(HubError):
 
     exit_code = ExitCode.CLUSTER
     usual_hint = "hub-import doctor looks for the cause in the cluster; nothing that was done has to be undone first."
+
+
+class StorageError(HubError):
+    """Object storage refused or was not reached; `code` is the service's own word for it, empty without an answer."""
+
+    usual_hint = "Look at the service, or at its log; run the same command again when it is well: it goes on where it stopped."
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class SpaceError(HubError):

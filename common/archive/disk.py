@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 from common.content import Chunk
 from common.digest import Hasher
@@ -28,19 +29,47 @@ _ZEROS = bytes(1024 * 1024)
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def read_exactly(file: int, size: int, offset: int) -> bytes:
+class Ranges(Protocol):
+    """What is read by position and is no file: an object in object storage."""
+
+    size: int
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer only at the end."""
+        ...
+
+
+File = int | Ranges  # a file descriptor, or what stands for one
+
+
+def size_of(file: File) -> int:
+    """Return the size in bytes."""
+    return os.fstat(file).st_size if isinstance(file, int) else file.size
+
+
+def read_some(file: File, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes at `offset`; nothing where the file has ended."""
+    return os.pread(file, size, offset) if isinstance(file, int) else file.read(size, offset)
+
+
+def read_exactly(file: File, size: int, offset: int) -> bytes:
     """Return `size` bytes at `offset`. Raises ContentError when the file ends before."""
-    content = os.pread(file, size, offset)
+    content = read_some(file, size, offset)
     while len(content) < size:
-        more = os.pread(file, size - len(content), offset + len(content))
+        more = read_some(file, size - len(content), offset + len(content))
         if not more:
             raise ContentError(f"the file ends at byte {offset + len(content)}, wanted {offset + size}")
         content += more
     return content
 
 
-def read_into(file: int, buffers: Sequence[memoryview], offset: int) -> None:
+def read_into(file: File, buffers: Sequence[memoryview], offset: int) -> None:
     """Fill `buffers` one after another from `offset` on. Raises ContentError when the file ends before."""
+    if not isinstance(file, int):
+        for buffer in buffers:
+            buffer[:] = read_exactly(file, len(buffer), offset)
+            offset += len(buffer)
+        return
     wanted = sum(map(len, buffers))
     done = os.preadv(file, buffers, offset)
     while done < wanted:

@@ -10,9 +10,10 @@ REAL_USER, REAL_PASSWORD = "mirror-user", "s3cret:with:colons"  # docker-registr
 PROXY_USER, PROXY_PASSWORD = "proxyuser", "proxy-p4ssword"
 IDENTITY_TOKEN = "identity-token-of-the-suite"
 CLUSTER_TOKEN = "sha256~a-token-that-must-not-be-shown"
+STORAGE_KEY, STORAGE_SECRET = "STORAGEKEYOFTHESUITE", "storage/secret+of/the/suite"
 
 _PAIRS = ((FAKE_USER, FAKE_PASSWORD), (REAL_USER, REAL_PASSWORD), (PROXY_USER, PROXY_PASSWORD))
-ALL = (FAKE_PASSWORD, REAL_PASSWORD, PROXY_PASSWORD, IDENTITY_TOKEN, CLUSTER_TOKEN)
+ALL = (FAKE_PASSWORD, REAL_PASSWORD, PROXY_PASSWORD, IDENTITY_TOKEN, CLUSTER_TOKEN, STORAGE_SECRET)
 _ENCODED = (
     *(base64.b64encode(f"{user}:{password}".encode()).decode() for user, password in _PAIRS),
     *(base64.b64encode(secret.encode()).decode().rstrip("=") for secret in ALL),

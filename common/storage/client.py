@@ -1,0 +1,234 @@
+"""The S3 service: one call each, with errors that a person understands. The only module that knows boto3.
+
+Whose service, which account: as every program of this kind is told (AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of
+the machine …). Calls are tried again by boto3 itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+from collections.abc import Iterator
+from contextlib import closing
+from functools import cache
+from typing import Any, NamedTuple, Self
+
+import stamina
+
+from common.content import Chunk
+from common.errors import StorageError, UsageError
+
+_TRIES = 5
+_CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_CONNECTIONS = 64
+_MAX_PAGES = 1000  # of a listing, a thousand entries each
+_ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
+_NEEDED = (
+    "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:ListBucketMultipartUploads, s3:ListMultipartUploadParts "
+    "and s3:AbortMultipartUpload"
+)
+_DENIED = f"Allow the account {_NEEDED} (to read: the first and the fourth)."
+_REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again."
+_WHO = "Look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and at the clock of this machine."
+_REPLACED = "Something replaced it meanwhile: run the same command again."
+_HINTS = {
+    "NoSuchBucket": "Make the bucket first, and look at AWS_ENDPOINT_URL: is it the right service?",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "InvalidAccessKeyId": _WHO,
+    "SignatureDoesNotMatch": _WHO,
+    "ExpiredToken": _WHO,
+    "RequestTimeTooSkewed": _WHO,
+    "412": _REPLACED,
+    "PreconditionFailed": _REPLACED,
+}
+
+
+class Stat(NamedTuple):
+    """What is known of an object without reading it; `tag` changes when the object does."""
+
+    size: int
+    tag: str
+
+
+class StoredPart(NamedTuple):
+    """A part that an upload has already; `tag` is the MD5 of its bytes in hex, where the service does not encrypt it."""
+
+    size: int
+    tag: str
+
+
+class _BrokenOffError(StorageError):
+    """An answer that began, and did not end."""
+
+
+class Storage:
+    """One S3 service, as one account. Used from many threads at once. Every call raises StorageError."""
+
+    def __init__(self, client: Any, errors: Any) -> None:
+        self._client = client
+        self._errors = errors
+        self._known: dict[tuple[str, str], Stat] = {}
+
+    @classmethod
+    def connect(cls) -> Self:
+        """Return the service that the environment names; contacts nothing yet. Raises UsageError."""
+        try:
+            boto3 = importlib.import_module("boto3")
+            config, errors = importlib.import_module("botocore.config"), importlib.import_module("botocore.exceptions")
+        except ImportError as error:
+            raise UsageError(
+                f"s3:// needs boto3, which is not installed ({error})",
+                hint="Install it beside this program: pip install 'hub-airgap[s3]'. The importer's kit is without it.",
+            ) from error
+        told = config.Config(
+            retries={"mode": "standard", "total_max_attempts": _TRIES},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            max_pool_connections=_CONNECTIONS,
+            request_checksum_calculation="when_required",  # the others know nothing newer than Content-MD5
+            response_checksum_validation="when_required",
+        )
+        try:
+            session = boto3.session.Session()
+            client = session.client("s3", config=told, region_name=session.region_name or "us-east-1")
+        except (errors.BotoCoreError, ValueError) as error:
+            raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
+        return cls(client, errors)
+
+    def stat(self, bucket: str, key: str) -> Stat | None:
+        """Return what is known of an object; None where there is none."""
+        answer = self._asked("head_object", Bucket=bucket, Key=key)
+        return None if answer is None else Stat(int(answer["ContentLength"]), str(answer.get("ETag", "")))
+
+    def known(self, bucket: str, key: str) -> Stat | None:
+        """Return what was known of an object when somebody first asked: who reads it piece by piece wants one version of it."""
+        if (bucket, key) not in self._known:
+            stat = self.stat(bucket, key)
+            if stat is None:
+                return None
+            self._known[bucket, key] = stat
+        return self._known[bucket, key]
+
+    def read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
+        """Return bytes `start` to `end` of the object that has the `tag`: as many as there are."""
+        for attempt in stamina.retry_context(on=_BrokenOffError, attempts=_TRIES, timeout=None):
+            with attempt:
+                return self._read(bucket, key, start, end, tag)
+        raise AssertionError(key)
+
+    def _read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
+        """Ask once; boto3 tries again only until the answer begins."""
+        match = {"IfMatch": tag} if tag else {}
+        answer = self._call("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
+        if tag and answer.get("ETag", tag) != tag:
+            raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=_REPLACED)
+        content = bytearray()
+        try:
+            with closing(answer["Body"]) as body:  # its own `with` gives the bare stream, which checks no length
+                while len(content) <= end - start and (chunk := body.read(end - start + 1 - len(content))):
+                    content += chunk
+        except (self._errors.BotoCoreError, OSError) as error:
+            raise _BrokenOffError(f"s3://{bucket}/{key}: {error}", hint=_REACH) from error
+        if len(content) > end - start:
+            raise StorageError(f"s3://{bucket}/{key}: the service gives more than bytes {start} to {end}, which were asked for")
+        return bytes(content)
+
+    def below(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """Give key and size of every object directly below a prefix, which ends with `/` or is empty."""
+        said: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        for _ in range(_MAX_PAGES):
+            answer = self._call("list_objects_v2", **said)
+            yield from ((str(one["Key"]), int(one["Size"])) for one in answer.get("Contents", ()))
+            if not answer.get("IsTruncated"):
+                return
+            said["ContinuationToken"] = answer["NextContinuationToken"]
+        raise StorageError(f"s3://{bucket}/{prefix}: more than a million objects", hint="Name a prefix for the archive alone.")
+
+    def write(self, bucket: str, key: str, content: Chunk) -> None:
+        """Make an object, whole or not at all, in place of one that is there."""
+        self._call("put_object", Bucket=bucket, Key=key, Body=bytes(content), ContentMD5=_md5(content))
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Take an object away; one that is not there is no error."""
+        self._asked("delete_object", Bucket=bucket, Key=key)
+
+    def begin(self, bucket: str, key: str) -> str:
+        """Begin an upload in parts; return its name."""
+        return str(self._call("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"])
+
+    def uploads(self, bucket: str, key: str) -> list[str]:
+        """Return the uploads that somebody began for a key and did not end, the latest first."""
+        found: list[tuple[str, str]] = []
+        said: dict[str, Any] = {"Bucket": bucket, "Prefix": key}
+        for _ in range(_MAX_PAGES):
+            answer = self._asked("list_multipart_uploads", **said)
+            if answer is None:  # what some services say for: none at all
+                break
+            here = [one for one in answer.get("Uploads", ()) if one["Key"] == key]
+            found += [(str(one.get("Initiated", "")), str(one["UploadId"])) for one in here]
+            if not answer.get("IsTruncated"):
+                break
+            said |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer.get("NextUploadIdMarker", "")}
+        return [name for _, name in sorted(found, reverse=True)]
+
+    def parts(self, bucket: str, key: str, upload: str) -> dict[int, StoredPart] | None:
+        """Return the parts that an upload has, by number from 1; None when there is no such upload any more."""
+        found: dict[int, StoredPart] = {}
+        said: dict[str, Any] = {"Bucket": bucket, "Key": key, "UploadId": upload}
+        for _ in range(_MAX_PAGES):
+            answer = self._asked("list_parts", **said)
+            if answer is None:
+                return None
+            for one in answer.get("Parts", ()):
+                found[int(one["PartNumber"])] = StoredPart(int(one["Size"]), str(one["ETag"]).strip('"'))
+            if not answer.get("IsTruncated"):
+                return found
+            said["PartNumberMarker"] = int(answer["NextPartNumberMarker"])
+        return found
+
+    def write_part(self, bucket: str, key: str, upload: str, number: int, content: Chunk) -> str:
+        """Send a part; the service compares its MD5. Return its tag."""
+        said = {"Bucket": bucket, "Key": key, "UploadId": upload, "PartNumber": number, "ContentMD5": _md5(content)}
+        return str(self._call("upload_part", Body=bytes(content), **said)["ETag"]).strip('"')
+
+    def complete(self, bucket: str, key: str, upload: str, tags: dict[int, str]) -> None:
+        """Make the object out of its parts."""
+        listed = [{"PartNumber": number, "ETag": f'"{tags[number]}"'} for number in sorted(tags)]
+        self._call("complete_multipart_upload", Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed})
+
+    def abort(self, bucket: str, key: str, upload: str) -> None:
+        """Give an upload up, and the room of its parts back."""
+        self._asked("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+
+    def _asked(self, operation: str, **said: Any) -> Any:
+        """Return the answer; None where there is no such thing. A bucket that is not there is an error all the same."""
+        try:
+            return self._call(operation, **said)
+        except StorageError as error:
+            if error.code in _ABSENT:
+                return None
+            raise
+
+    def _call(self, operation: str, **said: Any) -> Any:
+        subject = f"s3://{said['Bucket']}/{said.get('Key', said.get('Prefix', ''))}"
+        try:
+            return getattr(self._client, operation)(**said)
+        except self._errors.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            raise StorageError(f"{subject}: {error}", hint=_HINTS.get(code, ""), code=code) from error
+        except self._errors.NoCredentialsError as error:
+            raise StorageError(f"{subject}: no credentials for S3 were found", hint=_WHO) from error
+        except (self._errors.BotoCoreError, OSError) as error:
+            raise StorageError(f"{subject}: {error}", hint=_REACH) from error
+
+
+@cache
+def service() -> Storage:
+    """Return the one service of this process. Raises UsageError."""
+    return Storage.connect()
+
+
+def _md5(content: Chunk) -> str:
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()

@@ -1,0 +1,185 @@
+"""Objects of a real S3 server that are uploaded, interrupted, changed, and read while the service misbehaves."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from common.archive import media
+from common.archive.disk import read_exactly
+from common.errors import ContentError, StorageError
+from common.storage.client import Storage
+from common.storage.place import StoredPlace
+from common.storage.reading import StoredFile
+from common.storage.upload import MAX_PARTS, PART, part_size, upload
+from tests.fakes.object_store import BUCKET, object_store
+
+pytestmark = pytest.mark.integration
+MIB = 1024 * 1024
+SIZE = 3 * PART + 12_345
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    with object_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture
+def store(stores, monkeypatch):
+    stores.reset()
+    for name, value in stores.environment.items():
+        monkeypatch.setenv(name, value)
+    return stores
+
+
+@pytest.fixture
+def place(store, request):
+    return StoredPlace(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect())
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "volume"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+def stored(store, place):
+    return (store.root / place.bucket / place.key).read_bytes()
+
+
+def interrupted(store, file, place, after):
+    """Upload until so many parts are there."""
+    store.fault = lambda request: 403 if request.part > after else 0
+    with pytest.raises(StorageError):
+        upload(file, place, jobs=1, advance=lambda _size: None)
+    store.reset()
+
+
+def sent(store):
+    return sorted(request.part for request in store.requests if request.part)
+
+
+def test_an_upload_goes_on_with_the_parts_that_are_there(store, place, file):
+    interrupted(store, file, place, after=2)
+    done = []
+    upload(file, place, jobs=2, advance=done.append)
+    assert sent(store) == [3, 4]
+    assert store.asked(lambda request: request.is_beginning) == 0
+    assert sum(done) == SIZE
+    assert stored(store, place) == file.read_bytes()
+
+
+def test_parts_of_other_bytes_are_given_up(store, place, file):
+    interrupted(store, file, place, after=2)
+    file.write_bytes(random.Random(2).randbytes(SIZE))
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    assert sent(store) == [1, 2, 3, 4]
+    assert store.asked(lambda request: request.is_beginning) == 1
+    assert stored(store, place) == file.read_bytes()
+    assert place.storage.uploads(place.bucket, place.key) == []
+
+
+def test_an_object_that_is_there_already_is_not_sent_again(store, place, file):
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    store.reset()
+    done = []
+    upload(file, place, jobs=2, advance=done.append)
+    assert (sent(store), sum(done)) == ([], SIZE)
+    file.write_bytes(random.Random(2).randbytes(SIZE))
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    assert stored(store, place) == file.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, PART])
+def test_what_fits_one_part_goes_in_one_request(size, store, place, tmp_path):
+    (tmp_path / "small").write_bytes(b"x" * size)
+    upload(tmp_path / "small", place, jobs=2, advance=lambda _size: None)
+    assert (stored(store, place), sent(store)) == (b"x" * size, [])
+
+
+def test_what_fails_for_a_moment_is_tried_again(store, place, file):
+    failing = {"PUT": 2, "POST": 1}
+
+    def fault(request):
+        failing[request.method] = failing.get(request.method, 0) - 1
+        return 503 if failing[request.method] >= 0 else 0
+
+    store.fault = fault
+    upload(file, place, jobs=1, advance=lambda _size: None)
+    assert stored(store, place) == file.read_bytes()
+
+
+@pytest.mark.parametrize("size", [1, PART, PART * MAX_PARTS, PART * MAX_PARTS + 1, 50 * 10**9, 5 * 1024**4, 50 * 1024**4])
+def test_parts_are_never_more_than_a_service_takes(size):
+    assert -(-size // part_size(size)) <= MAX_PARTS
+    assert part_size(size) % MIB == 0
+    assert part_size(size) >= PART
+
+
+def test_ranges_are_those_of_the_file(store, place, file):
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    content, chance = file.read_bytes(), random.Random(3)
+    opened = StoredFile(place)
+    for _ in range(60):
+        start = chance.randrange(SIZE)
+        size = chance.choice([0, 1, 14, 300_000, 9 * MIB])
+        assert opened.read(size, start) == content[start : start + size]
+    with pytest.raises(ContentError, match="the file ends"):
+        read_exactly(opened, 2, SIZE - 1)
+    assert opened.read(10, SIZE + 5) == b""
+
+
+def test_reading_on_takes_few_requests(store, place, file):
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    store.reset()
+    opened = StoredFile(place)
+    for start in range(0, SIZE, 100_000):
+        opened.read(100_000, start)
+    assert store.asked(lambda request: request.method == "GET") <= 13
+    assert store.given == SIZE, "nothing is read twice"
+
+
+def test_an_object_that_is_replaced_meanwhile_is_noticed(store, place, file):
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    opened = StoredFile(place)
+    opened.read(10, 0)
+    place.write(b"z" * SIZE)
+    with pytest.raises(StorageError) as raised:
+        opened.read(10, 20 * MIB)
+    assert "replaced it meanwhile" in raised.value.advice
+
+
+@pytest.mark.parametrize("answer", [b"", b"x", b"x" * (MIB + 7)], ids=len)
+def test_a_service_that_gives_other_sizes_is_not_believed(answer, store, place):
+    place.write(b"y" * MIB)
+    store.alter = lambda request, content: answer if request.method == "GET" else content
+    with pytest.raises(StorageError):
+        StoredFile(place).read(MIB, 0)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(store, place):
+    place.write(b"y" * MIB)
+    broken = iter([True, True])
+    store.cut = lambda request: request.method == "GET" and next(broken, False)
+    assert StoredFile(place).read(MIB, 0) == b"y" * MIB
+    assert store.asked(lambda request: request.method == "GET") == 3
+
+
+def test_places_are_walked_like_paths(store, place):
+    (place / "b").write(b"2")
+    (place / "a").write(b"1")
+    (place / "below/c").write(b"3")
+    assert media.files_in(place) == [place / "a", place / "b"]
+    assert [size for _, size in place.children()] == [1, 1]
+    assert media.read(place / "a", 1) == b"1"
+    with pytest.raises(StorageError, match="the limit is 0"):
+        media.read(place / "a", 0)
+    (place / "a").delete()
+    (place / "a").delete()
+    assert not media.is_file(place / "a")
+    assert media.files_in(place / "nothing") is None
+    assert str((place / "b").with_name("c")) == f"{place}/c"
+    assert ((place / "x.tar.zst").suffix, (place / "x").suffix) == (".zst", "")
