@@ -28,7 +28,10 @@ class ArchiveOptions:
     """Which archive."""
 
     archive: Annotated[
-        list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files.")
+        list[str],
+        typer.Argument(
+            metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files; s3://BUCKET/PREFIX."
+        ),
     ]
 
     key: Annotated[
@@ -37,10 +40,11 @@ class ArchiveOptions:
 
     def open(self, *, trusted: bool = True) -> Archive:
         """Open it. With a key, raises ArchiveUntrustedError unless it is signed, or `trusted` is False."""
+        from common.archive.media import parse
         from common.archive.reader import Archive
         from common.archive.signature import Verifier
 
-        return Archive.open(self.archive, Verifier.load(self.key) if self.key else None, trusted=trusted)
+        return Archive.open(list(map(parse, self.archive)), Verifier.load(self.key) if self.key else None, trusted=trusted)
 
     def following(self, *, alone: bool = True) -> Following:
         """Return what asks for the next medium; where nobody could answer, or others have it, nothing follows."""
@@ -50,7 +54,7 @@ class ArchiveOptions:
 
     def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
         """Ask for a medium until one holds a wanted volume of the same archive, or the answer is no."""
-        where = ", ".join(map(str, self.archive))
+        where = ", ".join(self.archive)
         ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
         while True:
             text = f"still wanted: {', '.join(wanted)}. {ways}"
@@ -61,7 +65,7 @@ class ArchiveOptions:
             if answer.lower() == "q":
                 return None
             try:
-                found = replace(self, archive=[Path(answer)] if answer else self.archive).open()
+                found = replace(self, archive=[answer] if answer else self.archive).open()
             except HubError as error:
                 typer.echo(f"error: {error}", err=True)
                 continue

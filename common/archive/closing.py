@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from common.archive import checksums, inventory_file, metadata
+from common.archive import checksums, inventory_file, media, metadata
 from common.archive.inventory import Inventory
+from common.archive.media import Place
 from common.digest import Digest, digest_of, hex_of
-from common.files import write_atomic
 
 Sign = Callable[[bytes], bytes]
 Further = Callable[[Mapping[str, str]], Mapping[str, bytes]]
@@ -49,23 +48,23 @@ class Closing:
         """The metadata region of every volume."""
         return metadata.build(self.index_json, self.manifests, self.content, self.signature)
 
-    def complete(self, directory: Path, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
+    def complete(self, place: Place, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
         """Write what stands beside the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
 
         `further` gives name and content of more files (the report), for the checksums of all others.
         """
         signed = {metadata.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
         files = {inventory_file.NAME: self.content, **signed}
-        sums = {**volumes, **_written(directory, files)}
+        sums = {**volumes, **_written(place, files)}
         beside = further(sums) if further else {}
-        listed = checksums.render(sums | _written(directory, beside))
+        listed = checksums.render(sums | _written(place, beside))
         last = {checksums.SIGNATURE_NAME: self.sign(listed)} if self.sign else {}
-        _written(directory, last | {checksums.NAME: listed})
+        _written(place, last | {checksums.NAME: listed})
         return (*files, *volumes, *beside, *last, checksums.NAME)
 
 
-def _written(directory: Path, files: Mapping[str, bytes]) -> dict[str, str]:
+def _written(place: Place, files: Mapping[str, bytes]) -> dict[str, str]:
     """Write files; return their checksums by name."""
     for name, raw in files.items():
-        write_atomic(directory / name, raw)
+        media.write(place / name, raw)
     return {name: hex_of(digest_of(raw)) for name, raw in files.items()}

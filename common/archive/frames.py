@@ -13,7 +13,7 @@ from typing import IO, cast
 
 import zstandard
 
-from common.archive.disk import read_exactly
+from common.archive.disk import File, read_exactly
 from common.compression import MAX_WINDOW
 from common.errors import ContentError
 
@@ -51,7 +51,7 @@ def decompress(frame: bytes, limit: int) -> bytes:
     return content
 
 
-def read_frame(file: int, offset: int, stored: int, size: int) -> Iterator[bytes]:
+def read_frame(file: File, offset: int, stored: int, size: int) -> Iterator[bytes]:
     """Give the content of the frame of `stored` bytes at `offset`, which must hold exactly `size` bytes.
 
     Never more than a step of it is in memory, whatever the frame claims. Raises ContentError.
@@ -76,7 +76,7 @@ def read_frame(file: int, offset: int, stored: int, size: int) -> Iterator[bytes
         raise ContentError(f"frame holds {done} bytes, wanted {size}")
 
 
-def frame_end(file: int, offset: int, limit: int) -> int:
+def frame_end(file: File, offset: int, limit: int) -> int:
     """Return where the frame at `offset` ends, found by its block headers alone. Raises ContentError when beyond `limit`."""
     head = read_exactly(file, min(_MAX_HEADER, max(limit - offset, 0)), offset)
     position = offset + _header_size(head)
@@ -137,7 +137,7 @@ def _header_size(head: bytes) -> int:
 class _Window(io.RawIOBase):
     """A file object over part of a volume, read by position so that threads can share the file."""
 
-    def __init__(self, file: int, offset: int, length: int) -> None:
+    def __init__(self, file: File, offset: int, length: int) -> None:
         super().__init__()
         self._file = file
         self._position = offset

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from common.archive import disk, parity, part
+from common.archive import disk, media, parity, part
 from common.archive.closing import Closing, Further
 from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, extent
+from common.archive.media import Place
 from common.archive.output import JOINING, WORKING, OutputDirectory
 from common.archive.part import Part
 from common.archive.staging import Buffers
@@ -55,13 +56,18 @@ def owners(parts: Iterable[FoundPart], layout: Layout, plan: Digest) -> Owners:
         if one.record.plan != plan:
             raise UsageError(f"{one.directory} is a part of another plan", hint="Join only parts that were made by one plan.")
         found |= dict.fromkeys(one.record.volumes, one)
+    require_all(found, layout)
+    return found
+
+
+def require_all(found: Container[int], layout: Layout) -> None:
+    """Raise ArchiveIncompleteError, naming the volumes that are not among the `found`."""
     if absent := [record.name for number, record in enumerate(layout.volumes, 1) if number not in found]:
         named = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
         raise ArchiveIncompleteError(
             f"{len(absent)} of {counted(len(layout.volumes), 'volume')} in no part that is here: {named}",
-            hint="Make them with hub-export create --plan … --volumes …, or name the directories that they are in.",
+            hint="Make them with hub-export create --plan … --volumes …, or name the places that they are in.",
         )
-    return found
 
 
 def join(
@@ -123,7 +129,7 @@ class _Joiner:
         for one, name in todo:
             source, target = one.directory / name, self.directory / name
             if source in far:
-                _copy(source, target, one.record.sums.get(name), self.progress.advance)
+                bring(source, target, one.record.sums.get(name), self.progress.advance)
             else:
                 source.rename(target)
         sync_directory(self.directory)
@@ -145,25 +151,14 @@ class _Joiner:
 
     def close_again(self, lost: set[Digest]) -> dict[str, str]:
         """Clear the places of what was lost, close every volume, and return the checksums."""
-        volumes = self._volumes()
         total = sum(record.data_size + self.closing.region.size + CLOSING_SIZE for record in self.layout.volumes)
         self.progress.begin("closing the volumes again", total)
-        for digest in lost:
-            for piece in self.layout.blobs[digest].pieces:
-                volumes[piece.volume - 1].clear(*extent(piece))
-        sums = {volume.path.name: self._close(volume) for volume in volumes}
-        for volume in volumes if self.share else ():
-            path, checksum = parity.make(volume.path, self.share, sums[volume.path.name], lambda _size: None)
-            sums[path.name] = checksum
+        volumes = self._volumes()
+        sums = [
+            close_again(each, self.layout, self.closing, lost, share=self.share, progress=self.progress) for each in volumes
+        ]
         self.progress.end()
-        return sums
-
-    def _close(self, volume: VolumeFile) -> str:
-        os.fsync(volume.file())
-        (self.directory / (volume.path.name + parity.SUFFIX)).unlink(missing_ok=True)
-        volume.read_back_data(self.progress.advance)
-        count = len(self.layout.volumes)
-        return volume.finish(self.closing.region, self.closing.identity, count, self.progress.advance)
+        return {name: checksum for each in sums for name, checksum in each.items()}
 
     def _volumes(self) -> list[VolumeFile]:
         buffers = Buffers()
@@ -190,12 +185,36 @@ class _Joiner:
         return self.layout.volumes[number - 1]
 
 
-def _copy(source: Path, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
+def close_again(
+    volume: VolumeFile,
+    layout: Layout,
+    closing: Closing,
+    lost: Collection[Digest],
+    *,
+    share: Fraction = Fraction(0),
+    progress: Progress,
+) -> dict[str, str]:
+    """Clear the places that a volume has of what was lost, close it, and make its parity; return the checksums by name."""
+    for digest in lost:
+        for piece in layout.blobs[digest].pieces:
+            if piece.volume == volume.number:
+                volume.clear(*extent(piece))
+    os.fsync(volume.file())
+    volume.path.with_name(volume.path.name + parity.SUFFIX).unlink(missing_ok=True)
+    volume.read_back_data(progress.advance)
+    sums = {volume.path.name: volume.finish(closing.region, closing.identity, len(layout.volumes), progress.advance)}
+    if share:
+        path, checksum = parity.make(volume.path, share, sums[volume.path.name], lambda _size: None)
+        sums[path.name] = checksum
+    return sums
+
+
+def bring(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
     """Copy a file, whole or not at all; what its part says of it must be right. Raises ArchiveDamagedError."""
     temporary, hasher, position = target.with_name(f".{target.name}.new"), Hasher(), 0
     temporary.unlink(missing_ok=True)
-    with source.open("rb") as reader, temporary.open("xb") as writer:
-        while chunk := reader.read(_STEP):
+    with media.opened(source) as reader, temporary.open("xb") as writer:
+        while chunk := disk.read_some(reader, _STEP, position):
             hasher.update(chunk)
             disk.write_all(writer.fileno(), [chunk], position)
             position += len(chunk)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from common.archive import frames, inventory_file
-from common.archive.disk import read_exactly
+from common.archive.disk import File, read_exactly
 from common.archive.inventory import MAX_SIZE
 from common.archive.metadata import INDEX_NAME
 from common.archive.volume import TAR_BLOCK, entry_name, padding, tar_header
@@ -42,7 +42,7 @@ class MetadataIndex:
     _last: tuple[int, bytes] = (-1, b"")
 
     @classmethod
-    def scan(cls, file: int, start: int, end: int, limit: int) -> MetadataIndex:
+    def scan(cls, file: File, start: int, end: int, limit: int) -> MetadataIndex:
         """Read bytes `start` to `end` of a volume: everything up to the content of the inventory.
 
         `limit` bounds what all of it may decompress to. Raises ContentError for anything but the entries of the format.
@@ -67,18 +67,18 @@ class MetadataIndex:
         """Return the names of the entries found."""
         return frozenset(self._entries)
 
-    def manifest(self, file: int, digest: Digest) -> bytes:
+    def manifest(self, file: File, digest: Digest) -> bytes:
         """Return a manifest. Raises ContentError when it is not there or not what its digest says."""
         raw = self._entry(file, entry_name(digest))
         if digest_of(raw) != digest:
             raise ContentError(f"manifest {digest} has digest {digest_of(raw)}")
         return raw
 
-    def index_json(self, file: int) -> bytes:
+    def index_json(self, file: File) -> bytes:
         """Return `index.json`, unverified. Raises ContentError when it is not there."""
         return self._entry(file, INDEX_NAME)
 
-    def _entry(self, file: int, name: str) -> bytes:
+    def _entry(self, file: File, name: str) -> bytes:
         place = self._entries.get(name)
         if place is None:
             raise ContentError(f"{name} is not in the metadata")
@@ -86,7 +86,7 @@ class MetadataIndex:
         with self._lock:
             return b"".join(self._parts(file, start, start + size))
 
-    def _parts(self, file: int, start: int, end: int) -> Iterator[bytes]:
+    def _parts(self, file: File, start: int, end: int) -> Iterator[bytes]:
         number = max(bisect.bisect_right(self._frames, start, key=lambda frame: frame.start) - 1, 0)
         while start < end:
             content = self._content(file, number)
@@ -96,7 +96,7 @@ class MetadataIndex:
             start += len(part)
             number += 1
 
-    def _content(self, file: int, number: int) -> bytes:
+    def _content(self, file: File, number: int) -> bytes:
         """Return a frame's content; the last one is kept, since manifests are mostly asked for in order."""
         if self._last[0] != number:
             frame = self._frames[number]

@@ -6,15 +6,14 @@ volume; every other part must agree with it. A volume that is damaged is kept: w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
-from common.archive import checksums, frames, inventory_file
-from common.archive.disk import read_exactly
+from common.archive import checksums, frames, inventory_file, media
+from common.archive.disk import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
+from common.archive.media import Place
 from common.archive.metadata import SIGNATURE_NAME
 from common.archive.output import JOURNAL
 from common.archive.signature import MAX_SIGNATURE, Verifier
@@ -41,7 +40,7 @@ class SignatureState(StrEnum):
 class FoundVolume:
     """A volume at hand. Without a usable footer, `damage` says why."""
 
-    path: Path
+    path: Place
     footer: Footer | None
     damage: str = ""
 
@@ -53,7 +52,7 @@ class FoundArchive:
     inventory: Inventory
     digest: Digest
     volumes: Mapping[int, FoundVolume]
-    checksums: tuple[Path, ...]
+    checksums: tuple[Place, ...]
     signature: SignatureState
     trusted: bool = True  # no key was given, or the signature is its own
     key: Verifier | None = None
@@ -63,14 +62,14 @@ class FoundArchive:
 class _Files:
     """The files at hand, by what they are called; explicitly named files are volumes whatever they are called."""
 
-    volumes: list[Path] = field(default_factory=list)
-    inventories: list[Path] = field(default_factory=list)
-    checksums: list[Path] = field(default_factory=list)
-    signatures: list[Path] = field(default_factory=list)
+    volumes: list[Place] = field(default_factory=list)
+    inventories: list[Place] = field(default_factory=list)
+    checksums: list[Place] = field(default_factory=list)
+    signatures: list[Place] = field(default_factory=list)
 
 
-def find(paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = True) -> FoundArchive:
-    """Find the archive in directories and volume files.
+def find(places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> FoundArchive:
+    """Find the archive in directories and volume files, wherever they lie.
 
     With `key` the inventory is believed only under its signature: ArchiveUntrustedError is raised before anything in it is
     looked at, unless `trusted` is False, which only notes it.
@@ -79,11 +78,11 @@ def find(paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = 
     no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
     """
     files = _Files()
-    for path in paths:
+    for path in places:
         _look(path, files)
     if not files.volumes and not files.inventories:
         raise UsageError(
-            f"no archive in {', '.join(map(str, paths)) or 'nothing'}",
+            f"no archive in {', '.join(map(str, places)) or 'nothing'}",
             hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves.",
         )
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
@@ -103,19 +102,19 @@ def find(paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = 
     )
 
 
-def _look(path: Path, files: _Files) -> None:
-    if path.is_dir():
-        _look_into(path, files)
-    elif not path.is_file():
-        raise UsageError(f"{path}: no such file or directory", hint="Is the medium mounted?")
-    elif path.suffix == ".json":  # whatever a kept copy is called
-        files.inventories.append(path)
+def _look(place: Place, files: _Files) -> None:
+    here = media.files_in(place)
+    if here is not None:
+        _look_into(place, here, files)
+    elif not media.is_file(place):
+        raise UsageError(f"{place}: no such file or directory", hint="Is the medium mounted?")
+    elif place.suffix == ".json":  # whatever a kept copy is called
+        files.inventories.append(place)
     else:
-        files.volumes.append(path)
+        files.volumes.append(place)
 
 
-def _look_into(directory: Path, files: _Files) -> None:
-    here = sorted(path for path in directory.iterdir() if path.is_file())
+def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
     names = {path.name for path in here}
     if JOURNAL in names and checksums.NAME not in names:
         raise ArchiveIncompleteError(
@@ -127,20 +126,17 @@ def _look_into(directory: Path, files: _Files) -> None:
     files.signatures += [path for path in here if path.name == SIGNATURE_NAME]
 
 
-def _volume(path: Path) -> FoundVolume:
+def _volume(path: Place) -> FoundVolume:
     try:
-        file = os.open(path, os.O_RDONLY)
-        try:
-            size = os.fstat(file).st_size
+        with media.opened(path) as file:
+            size = size_of(file)
             raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
-        finally:
-            os.close(file)
         return FoundVolume(path, Footer.unpack(raw, size))
     except (ContentError, OSError) as error:
         return FoundVolume(path, None, str(error))
 
 
-def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
+def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
     """Return the inventory's bytes and where they are from: the file, or the first volume that still has them."""
     found: tuple[str, bytes] | None = None
     for path in files:
@@ -163,9 +159,9 @@ def _inventory(files: Iterable[Path], volumes: Sequence[FoundVolume]) -> tuple[s
     )
 
 
-def _judged(raw: bytes, files: Sequence[Path], volumes: Sequence[FoundVolume], key: Verifier | None) -> SignatureState:
+def _judged(raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None) -> SignatureState:
     """Say what is known of the inventory's signature: that beside it, or the one that a volume carries."""
-    found = [path.read_bytes()[: MAX_SIGNATURE + 1] for path in files if path.stat().st_size <= MAX_SIGNATURE]
+    found = [media.read(path, MAX_SIGNATURE) for path in files if media.size_of(path) <= MAX_SIGNATURE]
     found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
     if not found:
         return SignatureState.INVALID if files else SignatureState.ABSENT
@@ -191,12 +187,9 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
         return None
     start = footer.inventory_offset + footer.inventory_stored
     try:
-        file = os.open(volume.path, os.O_RDONLY)
-        try:
-            end = os.fstat(file).st_size - CLOSING_SIZE
+        with media.opened(volume.path) as file:
+            end = size_of(file) - CLOSING_SIZE
             tail = frames.decompress(read_exactly(file, end - start, start), _TAIL) if 0 < end - start <= _TAIL else b""
-        finally:
-            os.close(file)
     except (ContentError, OSError):
         return None
     at = tail.find(SIGNATURE_NAME.encode() + b"\0")
@@ -205,14 +198,13 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
     return tail[at + TAR_BLOCK : at + TAR_BLOCK + size] if 0 < size <= MAX_SIGNATURE else None
 
 
-def _bounded(path: Path) -> bytes:
+def _bounded(path: Place) -> bytes:
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            raw = file.read(size + 1) if size <= MAX_SIZE else None
-    except OSError as error:
+        size = media.size_of(path)
+        raw = media.read(path, size) if size <= MAX_SIZE else None
+    except (OSError, ContentError) as error:
         raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
-    if raw is None or len(raw) > MAX_SIZE:
+    if raw is None:
         raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_WITHOUT)
     return raw
 
@@ -223,11 +215,8 @@ def _carried(volume: FoundVolume) -> bytes | None:
     if footer is None or footer.inventory_stored > frames.compress_bound(MAX_SIZE):
         return None
     try:
-        file = os.open(volume.path, os.O_RDONLY)
-        try:
+        with media.opened(volume.path) as file:
             return frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), MAX_SIZE)
-        finally:
-            os.close(file)
     except (ContentError, OSError):
         return None
 

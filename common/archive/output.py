@@ -158,6 +158,11 @@ def _is_plain(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
+def is_ours(name: str) -> bool:
+    """Say whether a file is called like one of a finished archive."""
+    return _OURS.fullmatch(name) is not None
+
+
 def is_begun(path: Path) -> bool:
     """Say whether an export has begun to make an archive in a directory, and has not finished it."""
     mine = path / JOURNAL

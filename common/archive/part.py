@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from common.archive.closing import Closing
 from common.archive.filling import Filling
@@ -60,6 +61,10 @@ class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         """Say whether the volumes are closed as `closing` would do it."""
         return self.inventory == closing.identity and self.signature == _digest(closing.signature)
 
+    def closed(self, closing: Closing, sums: Mapping[str, str]) -> Part:
+        """Return the same of volumes that were closed by `closing`, and have these checksums now."""
+        return replaced(self, inventory=closing.identity, signature=_digest(closing.signature), sums=dict(sums))
+
 
 _PART = msgspec.json.Decoder(Part)
 
@@ -97,7 +102,7 @@ class PartWriter(Filling):
             self._progress.end()
             ends = closing.identity, _digest(closing.signature), sums
             part = Part(_TYPE, self._plan, tuple(self._volumes), {}, *ends)
-        write_atomic(self._directory / NAME, msgspec.json.encode(part) + b"\n")
+        write_atomic(self._directory / NAME, encode(part))
         return part
 
 
@@ -106,8 +111,18 @@ def read(directory: Path) -> Part | None:
     path = directory / NAME
     if not path.is_file() or path.is_symlink():
         return None
+    return decode(read_limited(path, MAX_SIZE, _DAMAGED), str(path))
+
+
+def encode(part: Part) -> bytes:
+    """Return the bytes of a record."""
+    return msgspec.json.encode(part) + b"\n"
+
+
+def decode(raw: bytes, path: str) -> Part:
+    """Return the record in `raw`, which is from `path`. Raises UsageError for what is none."""
     try:
-        part = _PART.decode(read_limited(path, MAX_SIZE, _DAMAGED))
+        part = _PART.decode(raw)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not the record of a part: {error}", hint=_DAMAGED) from error
     if part.media_type != _TYPE:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.archive.disk import read_exactly, read_into
+from common.archive.disk import File, read_exactly, read_into
 from common.archive.frames import MAGIC
 from common.archive.inventory import Piece
+from common.archive.media import Place
 from common.archive.staging import Run
 from common.archive.window import Window, opened_direct
 from common.content import Chunk
@@ -126,7 +127,7 @@ class RawFrameWriter:
         return block_header(size, last=size == self.room)
 
 
-def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
+def read_raw(file: File, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
     """Give the content of the frame at `offset` from byte `start` on; a chunk is valid until the next is asked for.
 
     Raises ContentError when a frame or block header is not the one that was written for `size` bytes, or the file ends.
@@ -147,16 +148,16 @@ def read_raw(file: int, offset: int, size: int, start: int = 0) -> Iterator[memo
 
 
 @contextmanager
-def opened_large(path: Path, piece: Piece) -> Iterator[int | None]:
+def opened_large(place: Place, piece: Piece) -> Iterator[int | None]:
     """Open a volume for reading a piece past the page cache, where it is large and not in the cache already."""
-    if piece.size < LARGE:
+    if piece.size < LARGE or not isinstance(place, Path):
         yield None
         return
-    with opened_direct(path, piece.offset, piece.offset + piece.stored) as file:
+    with opened_direct(place, piece.offset, piece.offset + piece.stored) as file:
         yield file
 
 
-def read_large(file: int, direct: int | None, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
+def read_large(file: File, direct: int | None, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
     """Give what `read_raw` gives of a frame that is larger than a window, in larger chunks; `direct`: past the page cache."""
     if read_exactly(file, HEADER_SIZE, offset) != frame_header(size):
         raise ContentError("the header of the content frame is damaged")
@@ -170,7 +171,7 @@ def read_large(file: int, direct: int | None, offset: int, size: int, start: int
         yield _joined(blocks, length)[max(start - first, 0) :]
 
 
-def read_begun(file: int, direct: int | None, offset: int, size: int) -> Iterator[memoryview]:
+def read_begun(file: File, direct: int | None, offset: int, size: int) -> Iterator[memoryview]:
     """Give the content of a frame that may be unfinished: the blocks that have another begun behind them, and the last one.
 
     The block that was begun last may be half written; the last block of the frame is given all the same, for the digest of

@@ -6,15 +6,14 @@ and checked against it. Parity and earlier archives (`in`) are not consulted her
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 from common.archive import frames, metadata
+from common.archive.disk import File
 from common.archive.inventory import BlobRecord, Encoding, Inventory, Piece
+from common.archive.media import Place, opened
 from common.archive.metadata_index import MetadataIndex
 from common.archive.needs import needed_by
 from common.archive.opening import FoundArchive, FoundVolume, find
@@ -37,8 +36,8 @@ class Archive:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, paths: Sequence[Path], key: Verifier | None = None, *, trusted: bool = True) -> Self:
-        """Open what is at hand: directories, volume files, or both.
+    def open(cls, places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> Self:
+        """Open what is at hand: directories, volume files, or both; in file systems or in object storage.
 
         With `key` nothing of the archive is believed that is not under its signature: raises ArchiveUntrustedError, unless
         `trusted` is False, when `found.signature` says it.
@@ -46,7 +45,7 @@ class Archive:
         Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
         inventory can be read or the parts belong to different archives, ArchiveError for a later format.
         """
-        return cls(find(paths, key, trusted=trusted))
+        return cls(find(places, key, trusted=trusted))
 
     @property
     def inventory(self) -> Inventory:
@@ -169,7 +168,7 @@ class Archive:
     def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
         volume = self._found.volumes[piece.volume]
         try:
-            with opened(volume) as file, opened_large(volume.path, piece) as direct:
+            with opened(volume.path) as file, opened_large(volume.path, piece) as direct:
                 for chunk in _content(file, direct, record, piece, start):
                     try:
                         yield chunk
@@ -180,7 +179,7 @@ class Archive:
 
     def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
         index = self.scan(number)
-        with opened(volume) as file:
+        with opened(volume.path) as file:
             raw = index.manifest(file, digest)
         if len(raw) != size:
             raise ContentError(f"manifest {digest} has {len(raw)} bytes, the inventory says {size}")
@@ -192,23 +191,13 @@ class Archive:
             return volume.damage
         limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
         try:
-            with opened(volume) as file:
+            with opened(volume.path) as file:
                 return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
         except (ContentError, OSError) as error:
             return f"its metadata is damaged: {error}"
 
 
-@contextmanager
-def opened(volume: FoundVolume) -> Iterator[int]:
-    """Open a volume for reading by position. Raises OSError."""
-    file = os.open(volume.path, os.O_RDONLY)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _content(file: int, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+def _content(file: File, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
     if record.encoding is Encoding.RAW and piece.size >= LARGE:
         return read_large(file, direct, piece.offset, piece.size, start)
     if record.encoding is Encoding.RAW:

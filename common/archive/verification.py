@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.archive import checksums, inventory_file, parity
+from common.archive import checksums, inventory_file, media, parity
+from common.archive.disk import read_some
+from common.archive.media import Place
 from common.archive.needs import needed_by
 from common.archive.opening import SignatureState
 from common.archive.reader import Archive
@@ -149,8 +150,8 @@ def _result(
 
 
 def _has_parity(archive: Archive, number: int) -> bool:
-    path = archive.found.volumes[number].path
-    return path.with_name(path.name + parity.SUFFIX).is_file()
+    place = archive.found.volumes[number].path
+    return media.is_file(place.with_name(place.name + parity.SUFFIX))
 
 
 def _statuses(archive: Archive, damaged: set[int]) -> Iterator[VolumeResult]:
@@ -169,28 +170,27 @@ def _bad(archive: Archive, bad: dict[Digest, str]) -> Iterator[BadBlob]:
 class _Sums:
     """The checksums beside the volumes: what each file should have, and what is wrong with the files that are no volumes."""
 
-    def __init__(self, files: Sequence[Path], key: Verifier | None) -> None:
+    def __init__(self, files: Sequence[Place], key: Verifier | None) -> None:
         self.damage: list[str] = []
-        self._sums: dict[Path, dict[str, str]] = {}
-        self._volumes: set[Path] = set()
+        self._sums: dict[Place, dict[str, str]] = {}
+        self._volumes: set[Place] = set()
         for path in files:
             try:
-                with path.open("rb") as file:
-                    raw = file.read(checksums.MAX_SIZE + 1)
+                raw = media.read(path, checksums.MAX_SIZE)
                 if key is not None:
                     self._check_signature(path, raw, key)
                 self._sums[path.parent.resolve()] = checksums.parse(raw)
             except (HubError, OSError) as error:
                 self.damage.append(f"{path}: {error}")
 
-    def _check_signature(self, path: Path, raw: bytes, key: Verifier) -> None:
+    def _check_signature(self, path: Place, raw: bytes, key: Verifier) -> None:
         beside = path.with_name(checksums.SIGNATURE_NAME)
-        if not beside.is_file():
+        if not media.is_file(beside):
             self.damage.append(f"{path}: is not signed: there is no {beside.name} beside it")
-        elif not key.accepts(raw, beside.read_bytes()[: MAX_SIGNATURE + 1]):
+        elif not key.accepts(raw, media.read(beside, MAX_SIGNATURE)):
             self.damage.append(f"{path}: its signature is not that of the key {key.fingerprint}")
 
-    def expected(self, volume: Path) -> str | None:
+    def expected(self, volume: Place) -> str | None:
         """Return the checksum that a volume should have; None where nothing says."""
         self._volumes.add(volume.resolve())
         listed = self._sums.get(volume.parent.resolve())
@@ -201,17 +201,18 @@ class _Sums:
     def others(self) -> Iterator[str]:
         """Give a line for each other listed file that is here and has another checksum."""
         for directory, sums in self._sums.items():
-            if inventory_file.NAME not in sums and (directory / inventory_file.NAME).is_file():
+            if inventory_file.NAME not in sums and media.is_file(directory / inventory_file.NAME):
                 yield f"{directory / inventory_file.NAME}: {checksums.NAME} beside it does not list it"
             for name, wanted in sums.items():
                 path = directory / name
-                if path not in self._volumes and path.is_file() and _checksum(path) != wanted:
+                if path not in self._volumes and media.is_file(path) and _checksum(path) != wanted:
                     yield f"{path}: its checksum is not the one in {checksums.NAME}"
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        hasher = hashlib.sha256()
-        while chunk := file.read(_STEP):
+def _checksum(place: Place) -> str:
+    hasher, position = hashlib.sha256(), 0
+    with media.opened(place) as file:
+        while chunk := read_some(file, _STEP, position):
             hasher.update(chunk)
+            position += len(chunk)
     return hasher.hexdigest()

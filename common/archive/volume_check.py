@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 from common.archive import frames, metadata
-from common.archive.disk import read_exactly
+from common.archive.disk import File, read_exactly, read_some, size_of
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
 from common.archive.layout import extent
+from common.archive.media import opened
 from common.archive.raw_blocks import position as raw_position
 from common.archive.raw_blocks import read_raw
-from common.archive.reader import Archive, opened
+from common.archive.reader import Archive
 from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
@@ -88,7 +88,7 @@ class CheckedVolume:
         if footer is None:
             self._result.damage.append(self._volume.damage)
         try:
-            with opened(self._volume) as file:
+            with opened(self._volume.path) as file:
                 tape = _Tape(file, self._stop, self._progress, hashing=self._checksum is not None)
                 if not quick:
                     self._check_content(file, tape)
@@ -106,7 +106,7 @@ class CheckedVolume:
         except (ContentError, OSError) as error:
             self._result.damage.append(str(error))
 
-    def _check_content(self, file: int, tape: _Tape) -> None:
+    def _check_content(self, file: File, tape: _Tape) -> None:
         self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
         end = len(OPENING)
         for place in self._places():
@@ -125,7 +125,7 @@ class CheckedVolume:
         ]
         return sorted(found, key=lambda place: place.piece.offset)
 
-    def _check_place(self, file: int, place: _Place, tape: _Tape) -> None:
+    def _check_place(self, file: File, place: _Place, tape: _Tape) -> None:
         piece = place.piece
         start, _ = extent(piece)
         self._attempt(lambda: _compare(file, start, header_frame(place.name, piece.size), f"the tar header of {place.name}"))
@@ -139,7 +139,7 @@ class CheckedVolume:
         after = piece.offset + piece.stored
         self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {place.name}"))
 
-    def _check_metadata(self, file: int, footer: Footer) -> None:
+    def _check_metadata(self, file: File, footer: Footer) -> None:
         inventory = self._archive.inventory
         index = self._archive.scan(self._result.number)
         names = {metadata.INDEX_NAME, *map(entry_name, inventory.manifests)}
@@ -152,16 +152,16 @@ class CheckedVolume:
             raise ContentError("its index.json is not that of the inventory")
         self._check_inventory(file, footer, index.inventory_size)
 
-    def _check_inventory(self, file: int, footer: Footer, size: int) -> None:
+    def _check_inventory(self, file: File, footer: Footer, size: int) -> None:
         raw = frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), MAX_SIZE)
         if digest_of(raw) != self._archive.digest or len(raw) != size:
             raise ContentError("its copy of the inventory is damaged")
-        end = os.fstat(file).st_size - CLOSING_SIZE
+        end = size_of(file) - CLOSING_SIZE
         _check_tail(_decompressed(file, footer.inventory_offset + footer.inventory_stored, end), padding(size))
         _compare(file, end, END_MARK, "the tar end mark")
 
 
-def _hash(file: int, place: _Place, tape: _Tape) -> Digest:
+def _hash(file: File, place: _Place, tape: _Tape) -> Digest:
     """Return the digest of a piece. Raises ContentError when its frame is damaged."""
     hasher = Hasher()
     for chunk, end in _content(file, place):
@@ -170,7 +170,7 @@ def _hash(file: int, place: _Place, tape: _Tape) -> Digest:
     return hasher.digest()
 
 
-def _content(file: int, place: _Place) -> Iterator[tuple[Chunk, int]]:
+def _content(file: File, place: _Place) -> Iterator[tuple[Chunk, int]]:
     """Give each chunk of a piece with the place in the file where it ends."""
     piece, done = place.piece, 0
     if place.record.encoding is Encoding.ZSTD:
@@ -182,12 +182,12 @@ def _content(file: int, place: _Place) -> Iterator[tuple[Chunk, int]]:
         yield chunk, piece.offset + raw_position(done - 1) + 1
 
 
-def _compare(file: int, offset: int, wanted: bytes, what: str) -> None:
+def _compare(file: File, offset: int, wanted: bytes, what: str) -> None:
     if read_exactly(file, len(wanted), offset) != wanted:
         raise ContentError(f"{what} is damaged, at offset {offset}")
 
 
-def _check_gap(file: int, start: int, end: int, tape: _Tape) -> None:
+def _check_gap(file: File, start: int, end: int, tape: _Tape) -> None:
     """Check that nothing but zeroed skippable frames lies between two places: blobs that could not be fetched."""
     while start < end:
         head = read_exactly(file, frames.SKIPPABLE_HEADER, start)
@@ -203,7 +203,7 @@ def _check_gap(file: int, start: int, end: int, tape: _Tape) -> None:
         start += size
 
 
-def _decompressed(file: int, start: int, end: int) -> bytes:
+def _decompressed(file: File, start: int, end: int) -> bytes:
     """Return the content of the few small frames behind the inventory's."""
     content = b""
     while start < end:
@@ -231,7 +231,7 @@ class _Tape:
     Without `hashing`, when nothing says what the checksum should be, it only counts.
     """
 
-    def __init__(self, file: int, stop: threading.Event, progress: Progress, *, hashing: bool) -> None:
+    def __init__(self, file: File, stop: threading.Event, progress: Progress, *, hashing: bool) -> None:
         self._file = file
         self._hashing = hashing
         self._stop = stop
@@ -246,7 +246,7 @@ class _Tape:
                 raise InterruptedByUserError("stopped")
             size = min(_STEP, end - self._position)
             if self._hashing:
-                chunk = os.pread(self._file, size, self._position)
+                chunk = read_some(self._file, size, self._position)
                 if not chunk:
                     return
                 self._hasher.update(chunk)
@@ -256,5 +256,5 @@ class _Tape:
 
     def checksum(self) -> str:
         """Return the checksum (64 hex digits) of the whole file."""
-        self.advance_to(os.fstat(self._file).st_size)
+        self.advance_to(size_of(self._file))
         return hex_of(self._hasher.digest())

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.archive.disk import ALIGNMENT, LIBC, UNSUPPORTED, read_into
+from common.archive.disk import ALIGNMENT, LIBC, UNSUPPORTED, File, read_into
 
 
 class Window:
     """Reads ranges of at most `size` bytes; what one call returned is valid until the next."""
 
-    def __init__(self, file: int, direct: int | None, size: int) -> None:
+    def __init__(self, file: File, direct: int | None, size: int) -> None:
         self._file = file
         self._direct = direct
         self._buffer = memoryview(mmap.mmap(-1, -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT))
