@@ -10,24 +10,20 @@ from typing import Annotated
 import typer
 
 from common.cli import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
-from common.errors import ExitCode, UsageError
+from common.errors import ExitCode
 from common.files import require_place, write_atomic
 from common.login_command import add_login
 from common.man_command import add_man
 from common.serialization import pretty_json
 from exporter.kit.options import KitOptions
 from exporter.options import ArchiveOptions, BuildOptions, SelectionOptions
-from exporter.settings import Making
+from exporter.planned_command import PlaceOptions, add_finish, create_planned, only_planned
 
 app = typer.Typer(
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
     no_args_is_help=True,
 )
 app.callback()(version_option)
-
-
-_SAID = "Give it to hub-export plan. What the environment says (HUB_EXPORT_…) counts as given, too."
-_PARTS = "hub-export plan --output FILE makes a plan; hub-export kit makes a kit for itself."
 
 
 class Algorithm(StrEnum):
@@ -92,7 +88,7 @@ def create(
     shard: ShardOptions,
     registry: RegistryOptions,
     output: OutputOptions,
-    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the archive is made.")],
+    place: PlaceOptions,
     only: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A re-request: make the small archive that heals the other side.")
     ] = None,
@@ -115,7 +111,7 @@ def create(
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.
 
-    With --plan and --volumes or --shards: a part of it, for finish to join.
+    With --plan and --volumes or --shards: a part of it, for finish to join. With --plan also into object storage.
     """
     from common.archive.signature import Signer
     from exporter import listing, mapping_file, workflow
@@ -123,9 +119,9 @@ def create(
     signer = Signer.load(sign) if sign else None
     if planned is not None or shard.given:
         said = replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images
-        path = _only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
-        work = Making(directory, registry.jobs, signer)
-        return _create_planned(path, work, shard, registry, output, strict=selection.strict)
+        path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
+        return create_planned(path, place, signer, shard, registry, output, strict=selection.strict)
+    directory = place.directory()
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping_file.read(images) if images else None)
@@ -138,57 +134,6 @@ def create(
     made = workflow.export(settings, output.begin())
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
-
-
-def _only_planned(path: Path | None, *, said: bool, beyond: bool) -> Path:
-    """Return the plan. Raises UsageError without one, with what the plan says itself, and with what no plan is for."""
-    if said:
-        raise UsageError("--plan and something that a plan says itself", hint=_SAID)
-    if path is None or beyond:
-        raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
-    return path
-
-
-def _create_planned(
-    path: Path, work: Making, shard: ShardOptions, registry: RegistryOptions, output: OutputOptions, *, strict: bool
-) -> ExitCode:
-    """Make the archive of a plan, or a part of it."""
-    from exporter import listing, plan_file, workflow
-
-    progress, found = output.begin(), plan_file.load(path)
-    numbers = shard.of(len(found.drawn.layout.volumes))
-    if numbers is None:
-        made = workflow.export_planned(found, work, registry.settings(), progress, strict=strict)
-        output.emit(listing.created_document(made, work.output), lambda: listing.created_table(made, work.output))
-        return workflow.outcome_of(made, strict=strict)
-    part = workflow.export_part(found, work, numbers, registry.settings(), progress, strict=strict) if numbers else None
-    output.emit(listing.part_document(part), lambda: listing.part_table(part))
-    return ExitCode.PROBLEMS if part is not None and part.record.lost else ExitCode.DONE
-
-
-@command(app)
-def finish(
-    output: OutputOptions,
-    directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR…", help="Where create --volumes wrote the parts, each or all of them.")
-    ],
-    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the archive is made.")],
-    sign: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="The private key (PEM) that the parts were signed with.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False,
-) -> ExitCode:
-    """Join the parts that several create --plan made, to the archive that one would have made.
-
-    Parts on the same file system are moved, and used up; others are copied.
-    """
-    from common.archive.signature import Signer
-    from exporter import listing, workflow
-
-    work = Making(directory, signer=Signer.load(sign) if sign else None)
-    made = workflow.finish(directories, work, output.begin())
-    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
-    return workflow.outcome_of(made, strict=strict)
 
 
 @command(app, "build-catalog")
@@ -248,6 +193,7 @@ def keygen(
     return ExitCode.DONE
 
 
+add_finish(app)
 add_login(app)
 add_man(app, "hub-export")
 

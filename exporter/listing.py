@@ -76,7 +76,7 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
     return "\n\n".join([*parts, *_problem_lines(plan.problems)])
 
 
-def created_document(made: Exported, directory: Path) -> Document:
+def created_document(made: Exported, directory: Path | str) -> Document:
     """Return the JSON of `create`."""
     inventory = made.inventory
     carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
@@ -89,7 +89,7 @@ def created_document(made: Exported, directory: Path) -> Document:
     }
 
 
-def created_table(made: Exported, directory: Path) -> str:
+def created_table(made: Exported, directory: Path | str) -> str:
     """Return `create` for people: what is in the archive, what is not, and what to do with it."""
     document, inventory = created_document(made, directory), made.inventory
     names = ", ".join(volume.name for volume in inventory.volumes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.archive import checksums, inventory_file, joining, part
 from common.archive.inventory import Inventory
 from common.archive.joining import FoundPart
+from common.archive.media import Place
 from common.archive.output import require_free, tidy_finished
 from common.archive.part import Part
 from common.digest import digest_of
@@ -28,7 +29,7 @@ PLAN = "hub-export.plan"
 class MadePart:
     """A part as it is now: where, which volumes of how many, and its record."""
 
-    directory: Path
+    directory: Place
     volumes: range
     count: int
     record: Part

@@ -92,8 +92,15 @@ def making_of(drawn: Blueprint, facts: Facts) -> dict[str, Any]:
 
 
 def load(path: Path) -> PlanFile:
-    """Read a plan. Raises UsageError for anything else, and for a plan that this version would not carry out to the byte."""
-    raw = read_limited(path, MAX_SIZE, _AGAIN)
+    """Read a plan. Raises what `decode` raises."""
+    return decode(read_limited(path, MAX_SIZE, _AGAIN), str(path))
+
+
+def decode(raw: bytes, path: str) -> PlanFile:
+    """Return the plan in `raw`, which is from `path`.
+
+    Raises UsageError for anything else, and for a plan that this version would not carry out to the byte.
+    """
     try:
         inventory, making = _INVENTORY.decode(raw), _PLANNED.decode(raw).making
         if inventory.media_type != MEDIA_TYPE:

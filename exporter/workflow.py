@@ -3,6 +3,7 @@
     image set ─► plan (planning.py) ─► archive (fetch.py), with its report (report/)
     re-request ─► plan (healing.py) ─► archive
     plan ─► file (plan_file.py) ─► parts, on any machines (parts.py) ─► archive
+                              └─► volumes in object storage (stored.py) ─► archive
 
 Everything before the plan reads only small things; `export` then fills the positions that the plan fixed.
 """
@@ -25,7 +26,7 @@ from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from exporter import building, healing, mapping_file, parts, plan_file, planning
+from exporter import building, healing, mapping_file, parts, plan_file, planning, stored
 from exporter.blueprint import Blueprint
 from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
@@ -38,6 +39,7 @@ from exporter.planning import Chosen, Planned
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings, Making
+from exporter.stored import StoredMaking
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
@@ -104,6 +106,29 @@ def finish(directories: Sequence[Path], work: Making, progress: Progress) -> Exp
     Raises UsageError for what is no part, ArchiveIncompleteError when volumes are in none of them. Done again it does nothing.
     """
     return Exported(parts.join(directories, work, progress))
+
+
+def export_stored(
+    found: PlanFile,
+    work: StoredMaking,
+    numbers: range | None,
+    registry: RegistrySettings,
+    progress: Progress,
+    *,
+    strict: bool,
+) -> MadePart | Exported:
+    """Make the volumes `numbers` of the archive of a plan in object storage; all of it, finished, when None. See `export`."""
+    if work.scratch is None:
+        raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
+    _check(found.drawn.plan, strict=strict)
+    with _media(registry, progress, None) as media:
+        made = stored.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
+    return Exported(stored.finish(work, progress)) if numbers is None else made
+
+
+def finish_stored(work: StoredMaking, progress: Progress) -> Exported:
+    """Make the archive in object storage whole, whose volumes are there. Raises what `stored.finish` raises."""
+    return Exported(stored.finish(work, progress))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive import inventory_file
+from common.archive import inventory_file, media
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
+from common.archive.media import Place
 from common.digest import digest_of
 from common.pages.page import render
 from common.serialization import pretty_json
@@ -58,9 +59,10 @@ class File:
 class Report:
     """The report of one archive: what only its planning knew, and where its files lie; `render` adds what became of it."""
 
-    def __init__(self, facts: Facts, making: Making) -> None:
+    def __init__(self, facts: Facts, making: Making, place: Place | None = None) -> None:
         self._facts = facts
         self._making = making
+        self._place = place or making.output
 
     @property
     def room(self) -> int:
@@ -68,7 +70,7 @@ class Report:
         return self._facts.room
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
-        """Return the page. `checksums`: those of the archive's files, which lie in the output directory."""
+        """Return the page. `checksums`: those of the archive's files, which lie in `place`, or else in the output directory."""
         last = self._facts.last
         news = differences.between(last, inventory) if last else None
         weights = weigh(inventory)
@@ -92,7 +94,7 @@ class Report:
             last=last,
             news=news,
             pictures=[_picture(shape, inventory, weights, places) for shape in _SHAPES],
-            files=[File(name, _size(self._making.output / name), checksums[name]) for name in sorted(checksums)],
+            files=[File(name, media.size_of(self._place / name), checksums[name]) for name in sorted(checksums)],
             image_set=pretty_json(inventory.image_set).decode(),
         )
 
@@ -107,7 +109,3 @@ def _picture(shape: Shape, inventory: Inventory, weights: Weights, places: Place
 
 def _weights(sizes: Mapping[Purpose, int], places: Places) -> list[Weight]:
     return [Weight(purpose.package or purpose.group, size, places.get(purpose, "")) for purpose, size in sizes.items()]
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -1,0 +1,247 @@
+"""Volumes in object storage: made there by several processes, read from there, byte for byte those of a directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from tests.fakes.commands import BIN, run
+from tests.fakes.object_store import BUCKET, object_store
+from tests.fakes.planned import contents, planned_world
+from tests.fakes.secrets import STORAGE_KEY
+from tests.fakes.servers import docker_registry, free_port
+
+pytestmark = pytest.mark.integration
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Volumes of three parts each, with parity."""
+    with planned_world(tmp_path_factory.mktemp("stored"), layer=4_000_000, volume="40MiB", more=("--parity", "5")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    with object_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture
+def store(stores):
+    """The one server, with nothing noted yet and no faults."""
+    stores.reset()
+    return stores
+
+
+@pytest.fixture(scope="module")
+def finished(world, stores, tmp_path_factory):
+    """A finished archive in object storage, made by one process."""
+    place = f"s3://{BUCKET}/finished"
+    scratch = tmp_path_factory.mktemp("scratch")
+    done = world.hub(*world.create(place, "--scratch", scratch), env=stores.environment)
+    assert "On the other side: hub-import deploy s3://" in done.stdout
+    assert not [path for path in scratch.rglob("*") if path.is_file()], "nothing stays on the scratch disk"
+    return place
+
+
+def test_what_one_process_makes_is_the_archive_of_a_directory(world, finished, store):
+    assert contents(store.root / BUCKET / "finished") == world.whole
+    again = world.hub(*world.finish(finished), env=store.environment)
+    assert "On the other side" in again.stdout
+    assert contents(store.root / BUCKET / "finished") == world.whole
+
+
+def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(world, store, tmp_path):
+    """The part that was being sent is sent again, those before it are not."""
+    place, count = f"s3://{BUCKET}/three/of them", world.count
+    assert count >= 3
+    ranges = ["1", f"2-{count - 1}", f"{count}"]
+    reached = threading.Event()
+
+    def hold(request):
+        if request.part == 3 and "volume-0002" in request.path and not reached.is_set():
+            reached.set()
+            threading.Event().wait(20)
+
+    store.hold = hold
+    started = [
+        subprocess.Popen(
+            [BIN / "hub-export", *world.create(place, "--scratch", tmp_path / each, "--volumes", each)],
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **world.env, **store.environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for each in ranges
+    ]
+    assert reached.wait(120)
+    while store.asked(lambda each: each.part in (1, 2) and "volume-0002" in each.path and each.answered) < 2:
+        pass
+    started[1].send_signal(signal.SIGKILL)
+    ends = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, -signal.SIGKILL, 0], ends
+    unfinished = run("hub-import", "verify", place, env=store.environment)
+    assert (unfinished.status, "never finished" in unfinished.stderr) == (4, True)
+    early = world.hub(*world.finish(place), env=store.environment, status=4)
+    assert "in no part that is here" in early.stderr
+    store.reset()
+    world.hub(*world.create(place, "--scratch", tmp_path / ranges[1], "--volumes", ranges[1]), env=store.environment)
+    sent = sorted(each.part for each in store.requests if each.part and each.path.rpartition("/")[2] == "volume-0002.tar.zst")
+    assert sent == [3], "what was there was sent again"
+    world.hub(*world.finish(place), env=store.environment)
+    assert contents(store.root / BUCKET / "three/of them") == world.whole
+
+
+def test_an_archive_is_read_where_it_lies(world, finished, store, tmp_path):
+    verified = run("hub-import", "verify", finished, "--key", world.home / "key.pub", "--format", "json", env=store.environment)
+    assert (verified.status, verified.json["ok"], verified.json["signature"]) == (0, True, "valid"), verified.stderr
+    shown = run("hub-import", "inspect", finished, env=store.environment)
+    local = run("hub-import", "inspect", world.home / "whole")
+    assert shown.stdout.replace(finished, str(world.home / "whole")) == local.stdout
+    with docker_registry(tmp_path, name="mirror") as mirror:
+        pushed = run(
+            *("hub-import", "push", finished, "--registry", mirror.host, "--insecure", mirror.host, "--format", "json"),
+            env=store.environment,
+        )
+        assert pushed.status == 0, pushed.stderr
+        again = run(
+            *("hub-import", "push", world.home / "whole", "--registry", mirror.host, "--insecure", mirror.host),
+            *("--format", "json"),
+        )
+    assert pushed.json["uploaded"]
+    assert again.json["uploaded"] == 0, "the registry has all of it, whole"
+
+
+def test_a_check_reads_every_byte_about_once(world, finished, store):
+    run("hub-import", "verify", finished, env=store.environment)
+    size = sum(path.stat().st_size for path in (store.root / BUCKET / "finished").glob("*"))
+    assert size <= store.given <= 1.25 * size
+
+
+def test_single_volumes_are_read_too(world, finished, store):
+    names = [f"{finished}/volume-0001.tar.zst", f"{finished}/inventory.json"]
+    shown = run("hub-import", "verify", *names, "--format", "json", env=store.environment)
+    assert shown.status == 4
+    assert [volume["status"] for volume in shown.json["volumes"]] == ["ok"] + ["missing"] * (world.count - 1)
+
+
+def test_damage_is_found(world, finished, store):
+    path = store.root / BUCKET / "finished" / "volume-0002.tar.zst"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: 20 * MIB] + bytes([whole[20 * MIB] ^ 1]) + whole[20 * MIB + 1 :])
+        done = run("hub-import", "verify", finished, "--format", "json", env=store.environment)
+    finally:
+        path.write_bytes(whole)
+    assert done.status == 4
+    assert [bad["volume"] for bad in done.json["blobs"]["bad"]] == ["volume-0002.tar.zst"]
+    assert "repair" not in done.stderr or "copy" in done.stderr.lower()
+
+
+def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
+    """Closed volumes cannot be changed where they are: those are brought to the scratch disk, and back."""
+    place, signed = f"s3://{BUCKET}/lossy", ("--sign", world.home / "key.key")
+    with world.without_the_largest_blob() as lost:
+        world.hub(
+            *("create", "--plan", world.home / "plan.json", *signed, "--output", tmp_path / "local"),
+            status=3,
+        )
+        made = world.hub(
+            *world.create(place, "--scratch", tmp_path / "s", "--volumes", f"1-{world.count}"), env=store.environment, status=3
+        )
+    assert lost in made.stdout
+    refused = world.hub(*world.finish(place), env=store.environment, status=2)
+    assert "1 blob could not be had" in refused.stderr
+    assert "--scratch" in refused.stderr
+    world.hub(*world.finish(place, "--scratch", tmp_path / "s"), env=store.environment, status=3)
+    assert contents(store.root / BUCKET / "lossy") == contents(tmp_path / "local")
+    assert not [path for path in (tmp_path / "s").rglob("*") if path.is_file()]
+
+
+def test_what_was_lost_is_asked_for_again(world, store, tmp_path):
+    place = f"s3://{BUCKET}/again"
+    with world.without_the_largest_blob():
+        first = world.hub(
+            *world.create(place, "--scratch", tmp_path, "--volumes", f"1-{world.count}"), env=store.environment, status=3
+        )
+    assert "the same command asks for them again" in first.stdout
+    store.reset()
+    world.hub(*world.create(place, "--scratch", tmp_path), env=store.environment)
+    assert contents(store.root / BUCKET / "again") == world.whole
+
+
+def test_a_place_with_anything_else_is_left_alone(world, finished, store, tmp_path):
+    create = world.create(finished, "--scratch", tmp_path)
+    assert "holds a finished archive" in world.hub(*create, env=store.environment, status=2).stderr
+    strange = store.root / BUCKET / "strange"
+    strange.mkdir()
+    (strange / "volume-0001.tar.zst").write_bytes(b"somebody's own")
+    done = world.hub(*world.create(f"s3://{BUCKET}/strange", "--scratch", tmp_path), env=store.environment, status=2)
+    assert "which this export did not make" in done.stderr
+    other = store.root / BUCKET / "other"
+    other.mkdir()
+    (other / "hub-export.plan").write_bytes(b"{}")
+    done = world.hub(*world.create(f"s3://{BUCKET}/other", "--scratch", tmp_path), env=store.environment, status=2)
+    assert "holds parts of another plan" in done.stderr
+    assert contents(store.root / BUCKET / "finished") == world.whole
+    assert store.names("strange") == {"volume-0001.tar.zst"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create", "--image", "quay.invalid/a/b:c", "--output", "S3"], "is made of a plan"),
+        (["create", "--plan", "PLAN", "--output", "S3"], "needs --scratch DIR"),
+        (["create", "--plan", "PLAN", "--output", "DIR", "--scratch", "DIR"], "--scratch and a directory"),
+        (["create", "--plan", "PLAN", "--output", "s3:///x", "--scratch", "DIR"], "not a place in object storage"),
+        (
+            ["create", "--plan", "PLAN", "--output", f"s3://{BUCKET}/a/../b", "--scratch", "DIR"],
+            "not a place in object storage",
+        ),
+        (["finish", "S3", "--output", "DIR"], "stay where they are"),
+        (["finish", "DIR", "--output", "S3"], "stay where they are"),
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_is_said(arguments, said, world, store, tmp_path):
+    names = {"PLAN": world.home / "plan.json", "S3": f"s3://{BUCKET}/nothing", "DIR": tmp_path / "dir"}
+    done = world.hub(*(names.get(each, each) for each in arguments), env=store.environment, status=2)
+    assert said in done.stderr
+    assert store.names("nothing") == set()
+
+
+def test_what_the_service_refuses_is_said(store, tmp_path):
+    def look(place, **env):
+        return run("hub-import", "verify", place, env={**store.environment, **env})
+
+    nowhere = look("s3://no-such-bucket/x")
+    assert (nowhere.status, "NoSuchBucket" in nowhere.stderr, "Make the bucket first" in nowhere.stderr) == (1, True, True)
+    empty = look(f"s3://{BUCKET}/nothing")
+    assert (empty.status, "no such file or directory" in empty.stderr) == (2, True)
+    wrong = look(f"s3://{BUCKET}/x", AWS_SECRET_ACCESS_KEY="another")
+    assert (wrong.status, "AWS_SECRET_ACCESS_KEY" in wrong.stderr) == (1, True), wrong.stderr
+    gone = look(f"s3://{BUCKET}/x", AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
+    assert (gone.status, "AWS_ENDPOINT_URL" in gone.stderr) == (1, True), gone.stderr
+    anonymous = look(f"s3://{BUCKET}/x", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert (anonymous.status, "no credentials for S3" in anonymous.stderr) == (1, True), anonymous.stderr
+    profile = look(f"s3://{BUCKET}/x", AWS_PROFILE="nobody")
+    assert (profile.status, "~/.aws/config" in profile.stderr) == (2, True), profile.stderr
+
+
+def test_without_the_library_it_is_named(store, tmp_path):
+    (tmp_path / "boto3.py").write_text("raise ImportError('left out')")
+    done = run("hub-import", "verify", f"s3://{BUCKET}/x", env={**store.environment, "PYTHONPATH": str(tmp_path)})
+    assert (done.status, "hub-airgap[s3]" in done.stderr) == (2, True)
+
+
+def test_no_secret_is_logged(finished, store, tmp_path):
+    log = tmp_path / "log"
+    run("hub-import", "verify", finished, "--quick", "--log-level", "debug", "--log-file", log, env=store.environment)
+    text = log.read_text()
+    assert store.environment["AWS_SECRET_ACCESS_KEY"] not in text
+    assert STORAGE_KEY not in text
