@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import kubernetes_validate
@@ -15,20 +16,22 @@ from common.errors import ExitCode
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
+from tests.fakes.object_store import object_store
 from tests.fakes.servers import PASSWORD, USER, docker_registry
 
 pytestmark = pytest.mark.integration
-FOLDER = Path(__file__).parents[2] / "deploy" / "several"
+FOLDERS = [Path(__file__).parents[2] / "deploy" / name for name in ("several", "several-s3")]
 PACKAGE = "openshift-cert-manager-operator"
 EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
 
 
-def documents(name="*"):
-    return [each for path in sorted(FOLDER.glob(f"{name}.yaml")) for each in yaml.safe_load_all(path.read_text())]
+def documents(name="*", folders=FOLDERS):
+    paths = [path for folder in folders for path in sorted(folder.glob(f"{name}.yaml"))]
+    return [each for path in paths for each in yaml.safe_load_all(path.read_text())]
 
 
-def job(name):
-    (found,) = [each for each in documents(name) if each["kind"] == "Job"]
+def job(name, folder=FOLDERS[0]):
+    (found,) = [each for each in documents(name, [folder]) if each["kind"] == "Job"]
     return found
 
 
@@ -55,9 +58,9 @@ def test_pods_need_no_privilege_and_their_mounts_are_there(each):
         assert f"--shards={each['spec']['completions']}" in container["args"]
 
 
-def start(name, index, places, env):
+def start(found, index, places, env):
     """Start the pod of an index: command, arguments and environment of the Job, its mounts led to folders here."""
-    spec = job(name)["spec"]["template"]["spec"]["containers"][0]
+    spec = found["spec"]["template"]["spec"]["containers"][0]
 
     def here(text):
         for shown, real in places.items():
@@ -71,10 +74,11 @@ def start(name, index, places, env):
     return subprocess.Popen(command, env=environment, stdout=sys.stderr, stderr=sys.stderr)
 
 
-def pods(name, places, env):
+def pods(name, places, env, folder=FOLDERS[0]):
     """Run all pods of a Job at the same time; return their exit statuses."""
-    count = job(name)["spec"].get("completions")
-    started = [start(name, index, places, env) for index in (range(count) if count else [None])]
+    found = job(name, folder)
+    count = found["spec"].get("completions")
+    started = [start(found, index, places, env) for index in (range(count) if count else [None])]
     return [process.wait(180) for process in started]
 
 
@@ -82,40 +86,41 @@ def contents(directory):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
-def test_the_jobs_make_and_push_the_archive_of_one_process(tmp_path):
+@contextmanager
+def asked(home):
+    """What a site puts into ConfigMap and Secret, and a source registry; gives the environment that leads to it."""
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=1_000_000)
     for name in ("work", "request", "secrets"):
-        (tmp_path / name).mkdir()
-    work = tmp_path / "work"
-    (tmp_path / "request" / "imageset.yaml").write_text(
+        (home / name).mkdir()
+    (home / "request" / "imageset.yaml").write_text(
         "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n"
         f"  - catalog: {sources.CATALOG}\n    full: true\n    packages:\n    - name: {PACKAGE}\n"
     )
-    with (
-        docker_registry(tmp_path, name="source", htpasswd=True) as source,
-        docker_registry(tmp_path, name="mirror", tls=True, htpasswd=True) as mirror,
-    ):
+    with docker_registry(home, name="source", htpasswd=True) as source:
         content.seed(f"http://{source.host}", login=(USER, PASSWORD))
-        (tmp_path / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
-        env = {"HUB_EXPORT_REGISTRIES_CONF": str(tmp_path / "registries.conf"), **EPOCH}
-        login(source, tmp_path / "secrets" / "auth.json", "hub-export", "--insecure")
+        (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
+        login(source, home / "secrets" / "auth.json", "hub-export", "--insecure")
+        yield {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf"), **EPOCH}
+
+
+def by_one(home, plan, env):
+    """Return what one process makes of a plan."""
+    login = ("--authfile", home / "secrets" / "auth.json")
+    done = run("hub-export", "create", "--plan", plan, *login, "--output", home / "one", env=env)
+    assert done.status == 0, done.stderr
+    assert len(contents(home / "one")) > 3 + 3, "three shards have something to do"
+    return contents(home / "one")
+
+
+def test_the_jobs_make_and_push_the_archive_of_one_process(tmp_path):
+    work = tmp_path / "work"
+    with asked(tmp_path) as env, docker_registry(tmp_path, name="mirror", tls=True, htpasswd=True) as mirror:
         places = {"/archives": work, "/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
         assert pods("1-plan", places, {**env, "HUB_EXPORT_SIGNATURES": "ignore"}) == [0]
         assert pods("2-volumes", places, env) == [0, 0, 0]
         assert pods("3-finish", places, env) == [0]
         assert pods("3-finish", places, env) == [0], "a Job may be started twice"
-        arguments = [
-            "--plan",
-            work / "plan.json",
-            "--authfile",
-            tmp_path / "secrets" / "auth.json",
-            "--output",
-            tmp_path / "one",
-        ]
-        done = run("hub-export", "create", *arguments, env=env)
-        assert done.status == 0, done.stderr
-        assert contents(work / "archive") == contents(tmp_path / "one")
-        assert len(contents(work / "archive")) > 3 + 3, "three shards have something to do"
+        assert contents(work / "archive") == by_one(tmp_path, work / "plan.json", env)
 
         (tmp_path / "secrets" / "ca.pem").write_bytes(mirror.ca.read_bytes())
         login(mirror, tmp_path / "secrets" / "push.json", "hub-import", "--ca", mirror.ca)
@@ -124,6 +129,21 @@ def test_the_jobs_make_and_push_the_archive_of_one_process(tmp_path):
         options = ["--registry", f"{mirror.host}/ocp", "--authfile", tmp_path / "secrets" / "push.json", "--ca", mirror.ca]
         last = run("hub-import", "push", work / "archive", *options, "--format", "json").json
         assert (last["ok"], last["uploaded"], last["mounted"]) == (True, 0, 0)
+
+
+def test_the_jobs_make_the_archive_of_one_process_in_object_storage(tmp_path):
+    with asked(tmp_path) as told, object_store(tmp_path, bucket="operators") as store:
+        env = told | store.environment
+        places = {"/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
+        places["=/scratch"] = f"={tmp_path}/scratch"
+        places["--scratch /scratch"] = f"--scratch {tmp_path}/scratch"
+        folder = FOLDERS[1]
+        assert pods("1-plan", places, {**env, "HUB_EXPORT_SIGNATURES": "ignore"}, folder) == [0]
+        assert pods("2-volumes", places, env, folder) == [0, 0, 0]
+        assert pods("3-finish", places, env, folder) == [0]
+        assert pods("3-finish", places, env, folder) == [0], "a Job may be started twice"
+        made = contents(store.root / "operators" / "archive")
+        assert made == by_one(tmp_path, store.root / "operators" / "plan.json", env)
 
 
 def login(server, authfile, program, *options):
