@@ -8,7 +8,7 @@ FOLDER/result.json: for each command what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
-disc in life fills a few MiB here. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
+disc in life fills a few MiB here. `storage`: s3.example is object storage. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from tests.docs.reading import Command, File, read
 from tests.fakes import wheelhouse
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import BIN
+from tests.fakes.object_store import object_store
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD, REAL_USER
 from tests.fakes.servers import docker_registry
@@ -48,7 +49,9 @@ ADDRESSES = {
     "quay.io": "127.0.0.3",
     "registry.example": "127.0.0.4",
     "bastion.example": "127.0.0.5",
+    "s3.example": "127.0.0.6",
 }
+STORAGE = ("operators", "choose-a-better-one")
 MEDIA = ("stick", "disc", "disc2", "next")
 _OC = """#!/bin/sh
 # The fake cluster has no OpenAPI documents, so kubectl cannot check by itself what the server checks all the same.
@@ -166,6 +169,10 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         cluster.ready_reads = cluster.mco_reads = cluster.pool_reads = 1
         (home / ".kube").mkdir()
         cluster.kubeconfig(home / ".kube").rename(home / ".kube/config")
+        if site.get("storage"):
+            stack.enter_context(
+                object_store(folder, bucket="operators", account=STORAGE, address=(ADDRESSES["s3.example"], 9000))
+            )
         if site.get("prepared"):
             _prepare(home, mirror.ca)
         (home / "redhat-token").write_text(FAKE_PASSWORD)

@@ -27,6 +27,7 @@ FOREIGN = {
     },
     "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
     "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
+    "docs/how-to/object-storage.md": {"--build-arg"},  # podman's
     "docs/selection.md": {"--cache-dir"},
 }
 # Blocks that nobody runs: how many a document may have. Pictures of layouts and formats are none of a person's typing.

@@ -83,18 +83,24 @@ class ObjectStore:
 
 
 @contextmanager
-def object_store(home: Path) -> Iterator[ObjectStore]:
-    """Start a server with one bucket. Skips the test where there is no rclone."""
+def object_store(
+    home: Path,
+    *,
+    bucket: str = BUCKET,
+    account: tuple[str, str] = (STORAGE_KEY, STORAGE_SECRET),
+    address: tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[ObjectStore]:
+    """Start a server with one bucket and one account, at an address. Skips the test where there is no rclone."""
     program = BIN / "rclone"
     root = home / "objects"
-    (root / BUCKET).mkdir(parents=True)
+    (root / bucket).mkdir(parents=True)
     port = free_port()
     with (home / "rclone.log").open("wb") as log:
         process = subprocess.Popen(
             [
                 str(program) if program.exists() else require("rclone"),
                 *("serve", "s3", "--addr", f"127.0.0.1:{port}", "--config", "", "--dir-cache-time", "1ms"),
-                *("--no-cleanup", "--auth-key", f"{STORAGE_KEY},{STORAGE_SECRET}", str(root)),
+                *("--no-cleanup", "--auth-key", ",".join(account), str(root)),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -102,7 +108,7 @@ def object_store(home: Path) -> Iterator[ObjectStore]:
         )
         try:
             _wait(process, port, home / "rclone.log")
-            with _wire(ObjectStore(root, ""), port) as store:
+            with _wire(ObjectStore(root, ""), port, address) as store:
                 yield store
         finally:
             process.terminate()
@@ -123,7 +129,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 @contextmanager
-def _wire(store: ObjectStore, port: int) -> Iterator[ObjectStore]:
+def _wire(store: ObjectStore, port: int, address: tuple[str, int]) -> Iterator[ObjectStore]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -170,10 +176,10 @@ def _wire(store: ObjectStore, port: int) -> Iterator[ObjectStore]:
 
     for method in ("GET", "PUT", "POST", "DELETE", "HEAD"):
         setattr(Handler, f"do_{method}", Handler._forward)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(address, Handler)
     server.daemon_threads = True
     server.handle_error = lambda _request, _address: None  # type: ignore[method-assign]
-    store.host = f"127.0.0.1:{server.server_address[1]}"
+    store.host = f"{address[0]}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
