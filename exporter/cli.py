@@ -11,7 +11,6 @@ import typer
 
 from common.cli import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode
-from common.files import require_place, write_atomic
 from common.login_command import add_login
 from common.man_command import add_man
 from common.serialization import pretty_json
@@ -63,20 +62,22 @@ def plan(
     output: OutputOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
     file: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the plan into a file: for create --plan, and for diff."),
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write the plan into a file, or s3://…: for create --plan, and for diff."
+        ),
     ] = None,
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
+    from common.archive import media
     from exporter import listing, workflow
 
-    if file is not None:
-        require_place(file)
+    place = media.require_place(file) if file else None
     settings = archive.applied(selection.settings(registry))
-    planned = workflow.plan(settings, output.begin(), whole=file is not None)
+    planned = workflow.plan(settings, output.begin(), whole=place is not None)
     document = listing.plan_document(planned, settings, explain=explain)
-    if file is not None:
-        write_atomic(file, pretty_json(document | listing.making_document(planned, settings)))
+    if place is not None:
+        media.write(place, pretty_json(document | listing.making_document(planned, settings)))
     output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
@@ -105,8 +106,8 @@ def create(
         bool, typer.Option("--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.")
     ] = False,
     planned: Annotated[
-        Path | None,
-        typer.Option("--plan", metavar="FILE", help="Carry what this plan says (plan --output makes one)."),
+        str | None,
+        typer.Option("--plan", metavar="FILE", help="Carry what this plan says (plan --output makes one); also s3://…."),
     ] = None,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.

@@ -122,7 +122,8 @@ def part_table(made: MadePart | None) -> str:
     lost += [f"{counted(len(lost), 'blob')} could not be had; the same command asks for them again"] if lost else []
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
     done = f"{made.directory}: {names} of {made.count}"
-    return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, "When all parts are there: hub-export finish DIR… --output DIR"])
+    joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
+    return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, f"When all parts are there: hub-export finish {joins}"])
 
 
 def built_document(built: BuiltCatalog) -> Document:

@@ -15,6 +15,7 @@ import msgspec
 
 from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory
 from common.archive.layout import PlannedBlob
+from common.archive.media import Place
 from common.content import DirectoryStore
 from common.digest import Digest, digest_of
 from common.errors import ContentError, UsageError
@@ -91,9 +92,10 @@ def making_of(drawn: Blueprint, facts: Facts) -> dict[str, Any]:
     return made
 
 
-def load(path: Path) -> PlanFile:
-    """Read a plan. Raises what `decode` raises."""
-    return decode(read_limited(path, MAX_SIZE, _AGAIN), str(path))
+def load(place: Place) -> PlanFile:
+    """Read a plan. Raises what `decode` raises, StorageError."""
+    raw = read_limited(place, MAX_SIZE, _AGAIN) if isinstance(place, Path) else place.read(MAX_SIZE)
+    return decode(raw, str(place))
 
 
 def decode(raw: bytes, path: str) -> PlanFile:

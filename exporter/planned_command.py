@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.archive.media import parse
+from common.archive.media import Place, parse
 from common.cli import OutputOptions, RegistryOptions, ShardOptions, command
 from common.errors import ExitCode, UsageError
 from common.storage.place import StoredPlace
@@ -53,17 +53,17 @@ class PlaceOptions:
         return Path(self.where)
 
 
-def only_planned(path: Path | None, *, said: bool, beyond: bool) -> Path:
+def only_planned(path: str | None, *, said: bool, beyond: bool) -> Place:
     """Return the plan. Raises UsageError without one, with what the plan says itself, and with what no plan is for."""
     if said:
         raise UsageError("--plan and something that a plan says itself", hint=_SAID)
     if path is None or beyond:
         raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
-    return path
+    return parse(path)
 
 
 def create_planned(
-    path: Path,
+    path: Place,
     place: PlaceOptions,
     signer: Signer | None,
     shard: ShardOptions,

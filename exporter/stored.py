@@ -90,7 +90,7 @@ class Stored:
         at = work.place / PLAN
         if at.stat() is None:
             return None
-        return cls(plan_file.decode(at.read(plan_file.MAX_SIZE), str(at)), work, progress)
+        return cls(plan_file.load(at), work, progress)
 
     def make(self, numbers: range, media: Media) -> MadePart:
         """Make the volumes `numbers`, but those that are there and whole. Raises what `parts.make` raises, StorageError."""

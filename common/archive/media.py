@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common import files
 from common.archive.disk import File
-from common.errors import ContentError
+from common.errors import ContentError, UsageError
 from common.files import write_atomic
 from common.storage.place import SCHEME, StoredPlace
 from common.storage.reading import StoredFile
@@ -19,6 +20,17 @@ Place = Path | StoredPlace
 def parse(text: str) -> Place:
     """Return the place that a person named: `s3://BUCKET/PREFIX`, or a path. Raises UsageError."""
     return StoredPlace.parse(text) if text.startswith(SCHEME) else Path(text)
+
+
+def require_place(text: str) -> Place:
+    """Return the place of a file that is to be written in the end; refuse one that could not be. Raises UsageError."""
+    place = parse(text)
+    if isinstance(place, StoredPlace):
+        if not place.key:
+            raise UsageError(f"{text} is a bucket", hint="Name the object that is to be written: s3://BUCKET/NAME.")
+    else:
+        files.require_place(place)
+    return place
 
 
 def files_in(place: Place) -> list[Place] | None:

@@ -63,6 +63,13 @@ class _Upload:
         if self._is_there():
             self.advance(self.size)
             return
+        try:
+            self._send_all(jobs)
+        except StorageError as error:
+            if error.code != "NoSuchUpload" or not self._is_there():
+                raise  # else somebody else who brings the same volume was faster
+
+    def _send_all(self, jobs: int) -> None:
         name, held = self._taken_up()
         tags = {number: part.tag for number, part in held.items()}
         self.advance(sum(part.size for part in held.values()))
