@@ -167,15 +167,16 @@ def kit(
 
 @command(app)
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="A", help="An archive, an inventory.json, or a plan (plan --output).")],
-    new: Annotated[Path, typer.Argument(metavar="B", help="What to compare it with.")],
+    old: Annotated[str, typer.Argument(metavar="A", help="An archive, an inventory.json, or a plan (plan --output).")],
+    new: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
     output: OutputOptions,
 ) -> ExitCode:
     """What changed between two archives or plans: packages, versions, images, bytes."""
+    from common.archive.media import parse
     from exporter import differences
 
     output.begin()
-    found = differences.between(differences.load(old), differences.load(new))
+    found = differences.between(differences.load(parse(old)), differences.load(parse(new)))
     output.emit(found, lambda: differences.table(found))
     return ExitCode.DONE
 

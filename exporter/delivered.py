@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from common.archive.inventory import BlobRecord, Inventory
+from common.archive.media import Place
 from common.archive.needs import blobs_of, repository_of
 from common.archive.opening import find
 from common.archive.receipt import Receipt
@@ -26,11 +26,11 @@ class Delivered:
     _inventories: set[Digest] = field(default_factory=set)
 
     @classmethod
-    def of_archives(cls, paths: Iterable[Path]) -> Delivered:
+    def of_archives(cls, places: Iterable[Place]) -> Delivered:
         """Read what archives, or inventories alone, carry. Raises what opening an archive raises."""
         made = cls()
-        for path in paths:
-            found = find([path])
+        for place in places:
+            found = find([place])
             made.add_inventory(found.digest, found.inventory)
         return made
 

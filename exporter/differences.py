@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from common.archive import media
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
+from common.archive.media import Place
 from common.archive.opening import find
 from common.columns import columns, counted
 from common.digest import Digest
@@ -21,18 +22,18 @@ _INVENTORY = msgspec.json.Decoder(Inventory)
 _SHOWN = 40  # images named for people; JSON has all
 
 
-def load(path: Path) -> Inventory:
+def load(path: Place) -> Inventory:
     """Return the inventory of an archive, of a file of its own, or of a plan. Raises what opening an archive raises."""
-    planned = _planned(path) if path.is_file() else None
+    planned = _planned(path) if media.is_file(path) else None
     return planned or find([path]).inventory
 
 
-def _planned(path: Path) -> Inventory | None:
+def _planned(path: Place) -> Inventory | None:
     """Return a plan that `plan --output` wrote; None for anything else, archives among them. Their blobs have no places yet."""
-    if path.suffix != ".json" or path.stat().st_size > MAX_SIZE:
+    if path.suffix != ".json" or media.size_of(path) > MAX_SIZE:
         return None
     try:
-        raw = path.read_bytes()
+        raw = media.read(path, MAX_SIZE)
         document = msgspec.json.decode(raw)
         if not isinstance(document, dict) or "totals" not in document:
             return None

@@ -193,7 +193,7 @@ class ArchiveOptions:
         str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
     ] = None
     since: Annotated[
-        list[Path],
+        list[str],
         typer.Option("--since", metavar="ARCHIVE", help="Leave out what this archive or inventory.json carries; repeatable."),
     ] = field(default_factory=list)
     receipt: Annotated[
@@ -209,6 +209,7 @@ class ArchiveOptions:
 
     def applied(self, settings: ExportSettings) -> ExportSettings:
         """Return the settings with these options. Raises UsageError."""
+        from common.archive.media import parse
         from common.archive.signature import Verifier
 
         if self.receipt_key and not self.receipt:
@@ -217,7 +218,7 @@ class ArchiveOptions:
         return replace(
             settings,
             volume_size=asked,
-            since=tuple(self.since),
+            since=tuple(map(parse, self.since)),
             receipts=tuple(self.receipt),
             receipt_key=Verifier.load(self.receipt_key) if self.receipt_key else None,
             parity=parse_share(self.parity) if self.parity else Fraction(0),

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.archive.media import Place, parse
 from common.cli import OutputOptions, RegistryOptions, ShardOptions, command
 from common.errors import ExitCode, UsageError
-from common.storage.place import StoredPlace
 from exporter.settings import Making
 
 if TYPE_CHECKING:
+    from common.archive.media import Place
     from common.archive.signature import Signer
+    from common.storage.place import StoredPlace
     from exporter.parts import MadePart
     from exporter.workflow import Exported
 
@@ -38,6 +38,9 @@ class PlaceOptions:
 
     def stored(self) -> StoredPlace | None:
         """Return the place in object storage; None for a directory. Raises UsageError."""
+        from common.archive.media import parse
+        from common.storage.place import StoredPlace
+
         place = parse(self.where)
         return place if isinstance(place, StoredPlace) else None
 
@@ -55,6 +58,8 @@ class PlaceOptions:
 
 def only_planned(path: str | None, *, said: bool, beyond: bool) -> Place:
     """Return the plan. Raises UsageError without one, with what the plan says itself, and with what no plan is for."""
+    from common.archive.media import parse
+
     if said:
         raise UsageError("--plan and something that a plan says itself", hint=_SAID)
     if path is None or beyond:
@@ -124,7 +129,9 @@ def _finish(
 
     Parts on the same file system are moved, and used up; others are copied; in object storage they stay where they are.
     """
+    from common.archive.media import parse
     from common.archive.signature import Signer
+    from common.storage.place import StoredPlace
     from exporter import workflow
     from exporter.stored import StoredMaking
 

@@ -17,6 +17,7 @@ from common.version import TOOL
 from exporter.imageset import ImageSet
 
 if TYPE_CHECKING:
+    from common.archive.media import Place
     from common.archive.rerequest import ReRequest
     from common.archive.signature import Signer, Verifier
     from exporter.kit.settings import KitSettings
@@ -83,7 +84,7 @@ class ExportSettings:
     strict: bool = False
     signatures: SignaturePolicy = SignaturePolicy.CARRY
     signer: Signer | None = None
-    since: tuple[Path, ...] = ()
+    since: tuple[Place, ...] = ()
     receipts: tuple[Path, ...] = ()
     receipt_key: Verifier | None = None
     only: ReRequest | None = None

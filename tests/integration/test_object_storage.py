@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
+from tests.fakes import sources
 from tests.fakes.commands import BIN, run
 from tests.fakes.object_store import BUCKET, object_store
-from tests.fakes.planned import contents, planned_world
+from tests.fakes.planned import PACKAGE, contents, planned_world
 from tests.fakes.secrets import STORAGE_KEY
 from tests.fakes.servers import docker_registry, free_port
 
@@ -245,3 +246,16 @@ def test_no_secret_is_logged(finished, store, tmp_path):
     text = log.read_text()
     assert store.environment["AWS_SECRET_ACCESS_KEY"] not in text
     assert STORAGE_KEY not in text
+
+
+def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, tmp_path):
+    same = world.hub("diff", finished, world.home / "whole", "--format", "json", env=store.environment)
+    assert same.json["packages"] == {"added": [], "removed": [], "changed": []}
+    planned = f"s3://{BUCKET}/plans/next.json"
+    asked = ("--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--signatures", "ignore")
+    shown = world.hub("plan", *asked, "--since", finished, "--output", planned, "--format", "json", env=store.environment)
+    assert shown.json["totals"]["blobs"] == 0, "everything is in the earlier archive"
+    diff = world.hub("diff", finished, planned, "--format", "json", env=store.environment)
+    assert diff.json["images"] == {"added": [], "removed": [], "changed": []}
+    bucket = world.hub("plan", *asked, "--output", f"s3://{BUCKET}", env=store.environment, status=2)
+    assert "is a bucket" in bucket.stderr
