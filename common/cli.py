@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -234,8 +234,12 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
 
     def call(**values: Any) -> None:
+        raise typer.Exit(_status(lambda: run(values)))
+
+    def run(values: dict[str, Any]) -> ExitCode:
+        _require_local(values)
         made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
-        raise typer.Exit(_status(lambda: function(**values, **made)))
+        return function(**values, **made)
 
     spread = [p for p in parameters if p.name not in groups]
     spread += [p for group in fields.values() for p in group]
@@ -244,6 +248,17 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     call.__annotations__ = {p.name: p.annotation for p in keyword}
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
+
+
+def _require_local(values: Mapping[str, Any]) -> None:
+    """Raise UsageError for a place in object storage where only paths are understood: it would be a directory named `s3:`."""
+    for value in values.values():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and path.parts[:1] == ("s3:",):
+                raise UsageError(
+                    f"{str(path).replace(':/', '://', 1)}: has to be a path of this machine",
+                    hint="Archives and plans may lie in object storage; copy other files here first.",
+                )
 
 
 def _default(parameter: inspect.Parameter) -> Any:

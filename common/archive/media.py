@@ -19,7 +19,7 @@ Place = Path | StoredPlace
 
 def parse(text: str) -> Place:
     """Return the place that a person named: `s3://BUCKET/PREFIX`, or a path. Raises UsageError."""
-    return StoredPlace.parse(text) if text.startswith(SCHEME) else Path(text)
+    return StoredPlace.parse(text) if text.startswith(SCHEME.rstrip("/")) else Path(text)
 
 
 def require_place(text: str) -> Place:

@@ -204,6 +204,9 @@ def test_a_place_with_anything_else_is_left_alone(world, finished, store, tmp_pa
             ["create", "--plan", "PLAN", "--output", f"s3://{BUCKET}/a/../b", "--scratch", "DIR"],
             "not a place in object storage",
         ),
+        (["create", "--plan", "PLAN", "--output", f"s3:/{BUCKET}/a", "--scratch", "DIR"], "not a place in object storage"),
+        (["create", "--plan", "PLAN", "--output", "S3", "--scratch", "S3"], "has to be a path of this machine"),
+        (["kit", "--output", "S3"], "has to be a path of this machine"),
         (["finish", "S3", "--output", "DIR"], "stay where they are"),
         (["finish", "DIR", "--output", "S3"], "stay where they are"),
     ],
@@ -214,6 +217,11 @@ def test_what_makes_no_sense_is_said(arguments, said, world, store, tmp_path):
     done = world.hub(*(names.get(each, each) for each in arguments), env=store.environment, status=2)
     assert said in done.stderr
     assert store.names("nothing") == set()
+
+
+def test_parity_mends_files(finished, store):
+    done = run("hub-import", "repair", finished, env=store.environment)
+    assert (done.status, "has to be a path of this machine" in done.stderr) == (2, True)
 
 
 def test_what_the_service_refuses_is_said(store, tmp_path):
