@@ -147,26 +147,44 @@ class Stored:
 
     def _made(self, number: int, record: Part | None, media: Media) -> Part:
         """Make and upload one volume, unless it is there already."""
-        right = record is not None and not record.lost and record.closed_by(self._planned)
-        if record is not None and right and (self.work.place / self._name(number)).stat():
-            return record
         numbers, making = range(number, number + 1), self.work.making
-        made = parts.make(self.plan, making, numbers, media).record
         directory = parts.directory_of(making.output, numbers)
+        if record is not None and self._is_right(number, record):
+            self._clear(directory, record)  # of a run that was interrupted while it did so
+            return record
+        made = parts.make(self.plan, making, numbers, media).record
         self._upload(number, directory, made)
-        joining.tidy(directory)
+        self._clear(directory, made)
         return made
 
+    def _is_right(self, number: int, record: Part) -> bool:
+        """Say whether a volume is there as the plan wants it when nothing is lost."""
+        if record.lost or not record.closed_by(self._planned):
+            return False
+        stat = (self.work.place / self._name(number)).stat()
+        return stat is not None and stat.size == self._size(number, self._planned)
+
+    def _size(self, number: int, closing: Closing) -> int:
+        return self._layout.volumes[number - 1].data_size + closing.region.size + CLOSING_SIZE
+
+    def _clear(self, directory: Path, record: Part) -> None:
+        """Remove a part from the scratch disk."""
+        for number in record.volumes if directory.is_dir() else ():
+            for name in (self._name(number), self._name(number) + parity.SUFFIX):
+                (directory / name).unlink(missing_ok=True)
+            joining.tidy(directory)
+
     def _upload(self, number: int, directory: Path, record: Part) -> None:
-        """Bring a volume to its place with all that belongs to it, its record last; nothing of it stays on the scratch disk."""
+        """Bring a volume to its place with all that belongs to it, its record last."""
         names = list(record.sums) or [self._name(number)]
         for name in names:
             self.progress.begin(f"uploading {name}", (directory / name).stat().st_size)
             upload(directory / name, self.work.place / name, jobs=_UPLOADS, advance=self.progress.advance)
             self.progress.end()
+        self._note(number, record)
+
+    def _note(self, number: int, record: Part) -> None:
         (self.work.place / f"{part.NAME}-{number:04d}").write(part.encode(record))
-        for name in names:
-            (directory / name).unlink()
 
     def _closed_again(self, number: int, record: Part, closing: Closing, lost: Collection[Digest]) -> Part:
         """Bring a volume to the scratch disk, close it with what is known now, and upload it again."""
@@ -182,7 +200,9 @@ class Stored:
         sums = joining.close_again(file, self._layout, closing, lost, share=share, progress=self.progress)
         self.progress.end()
         again = record.closed(closing, sums)
+        self._note(number, replaced(record, inventory=None, signature=None, sums={}))  # true of the volume, whichever is there
         self._upload(number, scratch, again)
+        self._empty(scratch)
         scratch.rmdir()
         return again
 
@@ -197,9 +217,13 @@ class Stored:
             )
         place = self.work.scratch / f"closing-{number:04d}"
         place.mkdir(parents=True, exist_ok=True)
-        for path in place.iterdir():
-            path.unlink()  # of a run that was interrupted
+        self._empty(place)  # of a run that was interrupted
         return place
+
+    @staticmethod
+    def _empty(directory: Path) -> None:
+        for path in directory.iterdir():
+            path.unlink()
 
     def _sums(self, number: int, record: Part) -> dict[str, str]:
         """Return the checksums of a volume and its parity. Raises UsageError when its record lacks one."""
@@ -214,8 +238,8 @@ class Stored:
     def _check_sizes(self, closing: Closing) -> None:
         """Raise ArchiveDamagedError for a volume that is not as long as one that was closed."""
         sizes = {child.name: size for child, size in self.work.place.children()}
-        for volume in self._layout.volumes:
-            wanted = volume.data_size + closing.region.size + CLOSING_SIZE
+        for number, volume in enumerate(self._layout.volumes, 1):
+            wanted = self._size(number, closing)
             if sizes.get(volume.name) != wanted:
                 raise ArchiveDamagedError(
                     f"{self.work.place / volume.name}: {sizes.get(volume.name, 'no')} bytes, wanted {wanted}",

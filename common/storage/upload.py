@@ -22,6 +22,7 @@ from common.workers import workers
 PART = 16 * 1024 * 1024
 MAX_PARTS = 10_000
 _MIB = 1024 * 1024
+_MEMORY = 256 * _MIB  # that parts on their way may take
 
 
 def part_size(size: int) -> int:
@@ -31,7 +32,7 @@ def part_size(size: int) -> int:
 
 
 def upload(path: Path, to: StoredPlace, *, jobs: int, advance: Callable[[int], None]) -> None:
-    """Make an object of a file, `jobs` parts at a time; `advance` is told of bytes that are there.
+    """Make an object of a file, up to `jobs` parts at a time; `advance` is told of bytes that are there.
 
     Interrupted, it leaves what it has sent, and the next call goes on with that. Raises StorageError, OSError.
     """
@@ -42,7 +43,7 @@ def upload(path: Path, to: StoredPlace, *, jobs: int, advance: Callable[[int], N
             to.write(os.pread(file, size, 0))
             advance(size)
         else:
-            _Upload(file, size, to, advance).run(jobs)
+            _Upload(file, size, to, advance).run(max(min(jobs, _MEMORY // part_size(size)), 1))
     finally:
         os.close(file)
     stat = to.stat()
