@@ -70,15 +70,15 @@ class IndexParts:
 Parts = ImageParts | IndexParts
 
 
-def layer(files: Mapping[str, bytes]) -> bytes:
-    """Return files as a gzip-compressed tar layer; same files, same bytes."""
+def layer(files: Mapping[str, bytes], level: int = 9) -> bytes:
+    """Return files as a gzip-compressed tar layer; same files, same bytes. Noise takes much time at any `level` but 0."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue(), mtime=0)
+    return gzip.compress(buffer.getvalue(), level, mtime=0)
 
 
 def image(

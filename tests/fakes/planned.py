@@ -55,21 +55,25 @@ class World:
 
     @contextmanager
     def without_the_largest_blob(self) -> Iterator[str]:
-        """Take a blob away from the source registry; give its digest."""
-        stored = self.source.root.glob("docker/registry/v2/blobs/sha256/*/*/data")
-        lost = max(stored, key=lambda path: path.stat().st_size)
+        """Take a blob of the plan away from the source registry; give its digest."""
+        blobs = json.loads((self.home / "plan.json").read_text())["blobs"]
+        digest = max(blobs, key=lambda each: (blobs[each]["size"], each))
+        name = digest.removeprefix("sha256:")
+        lost = self.source.root / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
         kept = lost.read_bytes()
         lost.unlink()
         try:
-            yield f"sha256:{lost.parent.name}"
+            yield digest
         finally:
             lost.write_bytes(kept)
 
 
 @contextmanager
-def planned_world(home: Path, *, layer: int = 2_000_000, volume: str = "8MiB", more: tuple[str, ...] = ()) -> Iterator[World]:
+def planned_world(
+    home: Path, *, layer: int = 2_000_000, volume: str = "8MiB", more: tuple[str, ...] = ("--full",)
+) -> Iterator[World]:
     """Make all of it; `layer`: the size of layers in bytes, `more`: further options of create and plan."""
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=layer)
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=layer, level=0)
     with docker_registry(home, name="source") as source:
         content.seed(f"http://{source.host}")
         (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
@@ -78,7 +82,6 @@ def planned_world(home: Path, *, layer: int = 2_000_000, volume: str = "8MiB", m
             sources.CATALOG,
             "--package",
             PACKAGE,
-            "--full",
             "--volume-size",
             volume,
             "--signatures",

@@ -52,10 +52,12 @@ class Sources:
         return "\n".join(rows)
 
 
-def from_directory(directory: Path, *, packages: Iterable[str] = (), size: int = 20_000, catalog: str = CATALOG) -> Sources:
+def from_directory(
+    directory: Path, *, packages: Iterable[str] = (), size: int = 20_000, catalog: str = CATALOG, level: int = 9
+) -> Sources:
     """Make sources of a directory of catalog files; `packages` (folders, none: all) are those that get images.
 
-    `size`: bytes of the layer that each image has for itself; a base layer is shared by all.
+    `size`: bytes of the layer that each image has for itself, packed by gzip at `level`; a base layer is shared by all.
     """
     chosen = set(packages)
     files = {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
@@ -63,7 +65,7 @@ def from_directory(directory: Path, *, packages: Iterable[str] = (), size: int =
 
     def replaced(match: re.Match[str]) -> str:
         old = Reference.parse(match[0])
-        parts = _image(match[0], size)
+        parts = _image(match[0], size, level)
         new = Reference(old.registry, old.repository, old.tag, parts.digest)
         images[new] = parts
         return str(new)
@@ -92,7 +94,7 @@ def catalog_image(
     return factories.index(children)
 
 
-def _image(name: str, size: int) -> Parts:
+def _image(name: str, size: int, level: int) -> Parts:
     """Return the image of a reference: every third is an index of two platforms, every second has Docker's media types.
 
     Any of them may be a bundle, so each has a ClusterServiceVersion, which names nothing.
@@ -101,7 +103,7 @@ def _image(name: str, size: int) -> Parts:
     base = factories.layer({"usr/lib/base": _noise("base", 100_000)})
     docker = kind % 2 == 0
     csv = {"manifests/operator.clusterserviceversion.yaml": b"kind: ClusterServiceVersion\nspec: {}\n"}
-    own = [factories.layer({f"bin/{platform}": _noise(name + platform, size), **csv}) for platform in _PLATFORMS]
+    own = [factories.layer({f"bin/{platform}": _noise(name + platform, size), **csv}, level) for platform in _PLATFORMS]
     images = [
         factories.image((base, layer), platform=platform, docker=docker)
         for layer, platform in zip(own, _PLATFORMS, strict=True)

@@ -258,7 +258,7 @@ def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, t
     same = world.hub("diff", finished, world.home / "whole", "--format", "json", env=store.environment)
     assert same.json["packages"] == {"added": [], "removed": [], "changed": []}
     planned = f"s3://{BUCKET}/plans/next.json"
-    asked = ("--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--signatures", "ignore")
+    asked = ("--catalog", sources.CATALOG, "--package", PACKAGE, "--signatures", "ignore")
     shown = world.hub("plan", *asked, "--since", finished, "--output", planned, "--format", "json", env=store.environment)
     assert shown.json["totals"]["blobs"] == 0, "everything is in the earlier archive"
     diff = world.hub("diff", finished, planned, "--format", "json", env=store.environment)
