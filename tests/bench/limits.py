@@ -10,14 +10,20 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.storage.client import Storage
+from common.storage.place import StoredPlace
+from common.storage.reading import StoredFile
+from common.storage.upload import upload
+from tests.fakes.object_store import environment_of, served
 from tests.fakes.servers import require
 
 _MIB = 1 << 20
 _SIZE = 1024 * _MIB
+_OBJECT = 256 * _MIB
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Limit:
 
 
 def limits(home: Path) -> list[Limit]:
-    """Measure each once, over a GiB."""
+    """Measure each once, over a GiB; object storage over a quarter of that."""
     return [
         _measured("SHA-256, one thread", _hash),
         _measured(
@@ -39,6 +45,7 @@ def limits(home: Path) -> list[Limit]:
         _measured("reading it again past the page cache, 4 MiB at a time", lambda: _read(home / "direct")),
         _measured("writing one file through the page cache, flushed", lambda: _write(home / "cached", 0)),
         _measured("one connection on the loopback, both ends in Python", _loopback),
+        *_object_storage(home),
     ]
 
 
@@ -69,11 +76,11 @@ def machine() -> str:
     )
 
 
-def _measured(what: str, work: Callable[[], None]) -> Limit:
+def _measured(what: str, work: Callable[[], None], size: int = _SIZE) -> Limit:
     os.sync()
     began, before = time.monotonic(), time.process_time()
     work()
-    return Limit(what, _SIZE / (time.monotonic() - began), (time.process_time() - before) / (_SIZE / 1e9))
+    return Limit(what, size / (time.monotonic() - began), (time.process_time() - before) / (size / 1e9))
 
 
 def _hash() -> None:
@@ -99,6 +106,27 @@ def _read(path: Path) -> None:
         for position in range(0, _SIZE, len(block)):
             os.preadv(file, [block], position)
     os.close(file)
+
+
+def _object_storage(home: Path) -> Iterator[Limit]:
+    """Send a file to rclone's S3 server and read it there again; the CPU is ours alone."""
+    account = ("bench", "bench-secret")
+    path = home / "volume"
+    path.write_bytes(os.urandom(_MIB) * (_OBJECT // _MIB))
+    with served(home, "bench", account) as (_, port):
+        os.environ |= environment_of(f"127.0.0.1:{port}", account)
+        place = StoredPlace("bench", "volume", Storage.connect())
+        yield _measured(
+            "sending it to object storage (rclone), four parts at a time",
+            lambda: upload(path, place, jobs=4, advance=lambda _size: None),
+            _OBJECT,
+        )
+        yield _measured("reading it there again, on and on", lambda: _read_stored(StoredFile(place)), _OBJECT)
+
+
+def _read_stored(file: StoredFile) -> None:
+    for position in range(0, _OBJECT, 256 * 1024):
+        file.read(256 * 1024, position)
 
 
 def _loopback() -> None:

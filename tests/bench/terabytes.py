@@ -18,12 +18,16 @@ GIGABIT = 1e9 / 8 * 0.94  # what TCP leaves of a line
 _CELL = re.compile(r"^\| `(create|push)` \| [\d.]+ s \| ([\d.]+) s \| ([\d.]+) s \|", re.MULTILINE)
 _SIZE = re.compile(r"blobs: ([\d.]+) GB")
 _IMAGE_CPU = re.compile(r"^\| \d+ \| .*?\| [\d.]+ ms \| ([\d.]+) ms \|.*?\| [\d.]+ ms \| ([\d.]+) ms \|", re.MULTILINE)
+_STORAGE = re.compile(r"object storage \(rclone\).*?\| ([\d.]+) s \|\n\| reading it there.*?\| ([\d.]+) s \|")
 _HASHING = re.compile(r"SHA-256, one thread \| ([\d.]+) GB/s")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """CPU seconds: of ours and of the mirror for a GB, of ours for an image; and for a GB that is only read and hashed."""
+    """CPU seconds: of ours and of the mirror for a GB, of ours for an image; for a GB that is only read and hashed.
+
+    And of ours for a GB that is sent to object storage, and for one that is read there.
+    """
 
     create_s: float
     push_s: float
@@ -31,6 +35,8 @@ class Rates:
     create_image_s: float
     push_image_s: float
     hash_s: float
+    send_s: float
+    fetch_s: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Site:
     """Machines with `cores` and a line each (bytes a second); `uplink`: what all lines share; `disk`: what one disk moves.
 
     `mirror`: the cores of the registry on the other side, `store`: what its disks take; `shared`: all machines use one disk.
+    `objects`: what the object storage moves in which volumes lie, if they do; disks are then for scratch.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Site:
     mirror: int
     store: float
     shared: bool = False
+    objects: float = 0
 
 
 SITES = (
@@ -75,6 +83,17 @@ SITES = (
         mirror=16,
         store=4 * GB,
     ),
+    Site(
+        "the same with object storage of 4 GB/s",
+        8,
+        4,
+        line=10 * GIGABIT,
+        uplink=80 * GIGABIT,
+        disk=GB,
+        mirror=16,
+        store=4 * GB,
+        objects=4 * GB,
+    ),
 )
 SIZES = (100 * GB, 1000 * GB, 10_000 * GB)
 
@@ -92,8 +111,8 @@ def measured(document: str) -> Rates:
     large = document.partition("<!-- bench: large -->")[2].partition("<!-- /bench -->")[0]
     size = _SIZE.search(large)
     images = (_IMAGE_CPU.findall(document) or [None])[-1]
-    hashing = _HASHING.search(document)
-    for found in (size, images, hashing):
+    hashing, storage = _HASHING.search(document), _STORAGE.search(document)
+    for found in (size, images, hashing, storage):
         assert found, "a table is missing: make bench"
     cpu = {
         name: (float(ours) / float(size[1]), float(registry) / float(size[1])) for name, ours, registry in _CELL.findall(large)
@@ -105,20 +124,35 @@ def measured(document: str) -> Rates:
         create_image_s=float(images[0]) / 1000,
         push_image_s=float(images[1]) / 1000,
         hash_s=1 / float(hashing[1]),
+        send_s=float(storage[1]),
+        fetch_s=float(storage[2]),
     )
 
 
 def create(site: Site, size: float, rates: Rates) -> Took:
-    """Simulate the making of all parts: what arrives is hashed, written, read back and hashed again."""
+    """Simulate the making of all parts: what arrives is hashed, written, read back and hashed again.
+
+    With object storage each volume is sent there afterwards, and nothing is fetched meanwhile.
+    """
     cpu = rates.create_s / GB + rates.create_image_s / IMAGE
     alone = {"its line": site.line, "cores": site.cores / cpu}
     together = {"the uplink": site.uplink}
     (together if site.shared else alone)["the disk, writing and reading back"] = site.disk / 2
-    return _run(site, size, alone, together)
+    made = _run(site, size, alone, together)
+    if not site.objects:
+        return made
+    lines = {"its line, sending": site.line, "cores": site.cores / (rates.send_s / GB), "the disk": site.disk}
+    sent = _run(site, size, lines, {"object storage": site.objects})
+    return Took(made.seconds + sent.seconds, max(made, sent, key=lambda each: each.seconds).bottleneck)
 
 
 def again(site: Site, size: float, rates: Rates) -> Took:
-    """Return what one killed part costs that had filled all of its volumes: it reads them twice, and fetches nothing."""
+    """Return what one killed part costs that had filled all of its volumes: it reads them twice, and fetches nothing.
+
+    With object storage the scratch disk goes with a pod, and one volume is made again.
+    """
+    if site.objects:
+        return create(site, VOLUME, rates)  # the volumes before it are there already
     part = max(_parts(site, size))
     disk = site.disk / (site.machines if site.shared else 1)
     each = {"the disk": disk / 2, "hashing": site.cores / (2 * rates.hash_s / GB)}
@@ -128,10 +162,13 @@ def again(site: Site, size: float, rates: Rates) -> Took:
 
 def push(site: Site, size: float, rates: Rates) -> Took:
     """Simulate the push of all shards into one registry."""
-    cpu = rates.push_s / GB + rates.push_image_s / IMAGE
+    cpu = (rates.push_s + (rates.fetch_s if site.objects else 0)) / GB + rates.push_image_s / IMAGE
     alone = {"its line": site.line, "cores": site.cores / cpu}
     together = {"the registry's cores": site.mirror / (rates.mirror_s / GB), "the registry's disks": site.store}
-    (together if site.shared else alone)["the disk"] = site.disk
+    if site.objects:
+        together["object storage"] = site.objects
+    else:
+        (together if site.shared else alone)["the disk"] = site.disk
     return _run(site, size, alone, together)
 
 

@@ -50,6 +50,7 @@ class ObjectStore:
 
     root: Path
     host: str
+    account: tuple[str, str] = (STORAGE_KEY, STORAGE_SECRET)
     given: int = 0
     requests: list[Request] = field(default_factory=list)
     fault: Fault = lambda _request: 0
@@ -60,12 +61,7 @@ class ObjectStore:
     @property
     def environment(self) -> dict[str, str]:
         """What tells a client of it."""
-        return {
-            "AWS_ENDPOINT_URL": f"http://{self.host}",
-            "AWS_ACCESS_KEY_ID": STORAGE_KEY,
-            "AWS_SECRET_ACCESS_KEY": STORAGE_SECRET,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return environment_of(self.host, self.account)
 
     def reset(self) -> None:
         """Forget what was asked, and do nothing but forward."""
@@ -82,6 +78,16 @@ class ObjectStore:
         return {path.name for path in (self.root / BUCKET / prefix).glob("*") if path.is_file()}
 
 
+def environment_of(host: str, account: tuple[str, str]) -> dict[str, str]:
+    """Return what tells a client of a server."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://{host}",
+        "AWS_ACCESS_KEY_ID": account[0],
+        "AWS_SECRET_ACCESS_KEY": account[1],
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 @contextmanager
 def object_store(
     home: Path,
@@ -90,7 +96,14 @@ def object_store(
     account: tuple[str, str] = (STORAGE_KEY, STORAGE_SECRET),
     address: tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[ObjectStore]:
-    """Start a server with one bucket and one account, at an address. Skips the test where there is no rclone."""
+    """Start a server with one bucket and one account, its wire at an address. Skips the test where there is no rclone."""
+    with served(home, bucket, account) as (root, port), _wire(ObjectStore(root, "", account=account), port, address) as store:
+        yield store
+
+
+@contextmanager
+def served(home: Path, bucket: str, account: tuple[str, str]) -> Iterator[tuple[Path, int]]:
+    """Start rclone alone; give the directory of its buckets, and its port."""
     program = BIN / "rclone"
     root = home / "objects"
     (root / bucket).mkdir(parents=True)
@@ -108,8 +121,7 @@ def object_store(
         )
         try:
             _wait(process, port, home / "rclone.log")
-            with _wire(ObjectStore(root, ""), port, address) as store:
-                yield store
+            yield root, port
         finally:
             process.terminate()
             process.wait(10)
