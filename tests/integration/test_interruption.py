@@ -21,7 +21,7 @@ PACKAGE = "openshift-cert-manager-operator"
 
 @pytest.mark.parametrize("moment", ["looking up", "fetching"])
 def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=400_000)
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=400_000, level=0)
     with docker_registry(tmp_path, name="source") as source, Link(source.host, rate=2_000_000) as slow:
         content.seed(f"http://{source.host}")
         (tmp_path / "registries.conf").write_text(content.registries_conf(slow.host, insecure=True))

@@ -89,7 +89,7 @@ def contents(directory):
 @contextmanager
 def asked(home):
     """What a site puts into ConfigMap and Secret, and a source registry; gives the environment that leads to it."""
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=1_000_000)
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=1_000_000, level=0)
     for name in ("work", "request", "secrets"):
         (home / name).mkdir()
     (home / "request" / "imageset.yaml").write_text(

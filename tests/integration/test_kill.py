@@ -43,7 +43,7 @@ def lines(server, since=0):
 def world(tmp_path_factory):
     """A source registry, an archive made without disturbance, and how many bytes of the registry's log that took."""
     home = tmp_path_factory.mktemp("kill")
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000)
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000, level=0)
     with docker_registry(home, name="source") as source:
         content.seed(f"http://{source.host}")
         (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))

@@ -191,32 +191,6 @@ def test_a_place_with_anything_else_is_left_alone(world, finished, store, tmp_pa
     assert store.names("strange") == {"volume-0001.tar.zst"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["create", "--image", "quay.invalid/a/b:c", "--output", "S3"], "is made of a plan"),
-        (["create", "--plan", "PLAN", "--output", "S3"], "needs --scratch DIR"),
-        (["create", "--plan", "PLAN", "--output", "DIR", "--scratch", "DIR"], "--scratch and a directory"),
-        (["create", "--plan", "PLAN", "--output", "s3:///x", "--scratch", "DIR"], "not a place in object storage"),
-        (
-            ["create", "--plan", "PLAN", "--output", f"s3://{BUCKET}/a/../b", "--scratch", "DIR"],
-            "not a place in object storage",
-        ),
-        (["create", "--plan", "PLAN", "--output", f"s3:/{BUCKET}/a", "--scratch", "DIR"], "not a place in object storage"),
-        (["create", "--plan", "PLAN", "--output", "S3", "--scratch", "S3"], "has to be a path of this machine"),
-        (["kit", "--output", "S3"], "has to be a path of this machine"),
-        (["finish", "S3", "--output", "DIR"], "stay where they are"),
-        (["finish", "DIR", "--output", "S3"], "stay where they are"),
-    ],
-    ids=" ".join,
-)
-def test_what_makes_no_sense_is_said(arguments, said, world, store, tmp_path):
-    names = {"PLAN": world.home / "plan.json", "S3": f"s3://{BUCKET}/nothing", "DIR": tmp_path / "dir"}
-    done = world.hub(*(names.get(each, each) for each in arguments), env=store.environment, status=2)
-    assert said in done.stderr
-    assert store.names("nothing") == set()
-
-
 def test_parity_mends_files(finished, store):
     done = run("hub-import", "repair", finished, env=store.environment)
     assert (done.status, "has to be a path of this machine" in done.stderr) == (2, True)

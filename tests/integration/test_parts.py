@@ -160,6 +160,32 @@ def test_what_makes_no_sense_is_said(arguments, said, world, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create", "--image", "quay.invalid/a/b:c", "--output", "S3"], "is made of a plan"),
+        (["create", "--plan", "PLAN", "--output", "S3"], "needs --scratch DIR"),
+        (["create", "--plan", "PLAN", "--output", "DIR", "--scratch", "DIR"], "--scratch and a directory"),
+        (["create", "--plan", "PLAN", "--output", "s3:///x", "--scratch", "DIR"], "not a place in object storage"),
+        (
+            ["create", "--plan", "PLAN", "--output", "s3://hub/a/../b", "--scratch", "DIR"],
+            "not a place in object storage",
+        ),
+        (["create", "--plan", "PLAN", "--output", "s3:/hub/a", "--scratch", "DIR"], "not a place in object storage"),
+        (["create", "--plan", "PLAN", "--output", "S3", "--scratch", "S3"], "has to be a path of this machine"),
+        (["kit", "--output", "S3"], "has to be a path of this machine"),
+        (["finish", "S3", "--output", "DIR"], "stay where they are"),
+        (["finish", "DIR", "--output", "S3"], "stay where they are"),
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_of_object_storage_is_said(arguments, said, world, tmp_path):
+    """Before anybody is asked."""
+    names = {"PLAN": world.home / "plan.json", "S3": "s3://hub/nothing", "DIR": tmp_path / "dir"}
+    done = world.hub(*(names.get(each, each) for each in arguments), status=2)
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize(("file", "said"), [("none/plan.json", "there is no directory"), (".", "is a directory")])
 def test_a_plan_that_could_not_be_written_is_not_begun(file, said, tmp_path):
     done = run("hub-export", "plan", "--image", "quay.invalid/a/b:c", "--output", tmp_path / file)
