@@ -19,6 +19,9 @@ from common.errors import UsageError
 
 T = TypeVar("T")
 _MAX_DEPTH = 200
+_TOO_DEEP = f"nested deeper than {_MAX_DEPTH}"
+# libyaml from 0.2.6 on refuses a thousand levels by itself, and looks so far ahead that it does so before we have counted any.
+_TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
 _HARMLESS_BRACKETS = 5_000
 _MAX_ALIASED = 100_000  # values that one alias may stand for
@@ -86,14 +89,23 @@ def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = Fals
             document = loader.get_data()
             if document is not None:
                 yield document
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-        raise DocumentError(f"{place}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DocumentError(f"{where}: not YAML: {error}") from error
+        raise _unreadable(error, where, column=True) from error
     finally:
         loader.dispose()
+
+
+def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
+    """Return what is said of a document that the loader gave up on, with its line, and its column where that is wanted."""
+    if isinstance(error, RecursionError):
+        return DocumentError(f"{where}: {_TOO_DEEP}")
+    mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return DocumentError(f"{where}: not YAML: {error}")
+    if error.problem == _TOO_DEEP_FOR_LIBYAML:
+        return DocumentError(f"{where}:{mark.line + 1}: {_TOO_DEEP}")
+    place = f"{mark.line + 1}:{mark.column + 1}" if column else f"{mark.line + 1}"
+    return DocumentError(f"{where}:{place}: not YAML: {error.problem or error.context}")
 
 
 def _require_bounded(text: str | bytes, where: str) -> None:
@@ -143,7 +155,7 @@ def _count(events: Iterable[Any], where: str) -> None:
         if stack[-1][1] > _MAX_NODES:
             raise DocumentError(f"{where}:{line}: more than {_MAX_NODES} values")
         if len(stack) > _MAX_DEPTH + 1:
-            raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
+            raise DocumentError(f"{where}:{line}: {_TOO_DEEP}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +182,8 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
     try:
         node = loader.get_single_node()
         return Placed(None, 1) if node is None else _placed(loader, node, where, 0, set())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{where}:{mark.line + 1}" if mark else where
-        raise DocumentError(f"{place}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DocumentError(f"{where}: not YAML: {error}") from error
+        raise _unreadable(error, where, column=False) from error
     finally:
         loader.dispose()
 
@@ -183,7 +191,7 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
 def _placed(loader: _Loader, node: yaml.Node, where: str, depth: int, seen: set[int]) -> Placed:
     line = node.start_mark.line + 1
     if depth > _MAX_DEPTH:
-        raise DocumentError(f"{where}:{line}: nested deeper than {_MAX_DEPTH}")
+        raise DocumentError(f"{where}:{line}: {_TOO_DEEP}")
     if id(node) in seen:
         raise DocumentError(f"{where}:{line}: an alias; write the value out")
     seen.add(id(node))

@@ -33,7 +33,9 @@ def test_dates_stay_text_and_empty_documents_are_skipped():
         ("a: \x00\n", "file: not YAML"),
         ("a: " + "[" * 6000, "nested deeper than 200"),
         ("a: 1\n---\nb: " + "[" * 6000, "nested deeper than 200"),
-        ("a: " + "[" * 3000 + "\n---\nb: " + "[" * 3000, "file:2:1: not YAML"),
+        ("a: 1\nb: " + "[" * 3000 + "]" * 3000, "nested deeper than 200"),
+        ("\n".join(" " * level + "a:" for level in range(1500)), "nested deeper than 200"),
+        ("a: [" + "[]," * 3000 + "\n---\nb: [" + "[]," * 3000, "file:2:1: not YAML"),
         ("a: &a [*a]\n", "aliases stand for more than"),
     ],
 )
@@ -85,6 +87,7 @@ def test_a_placed_document_knows_its_lines():
         ("a: 1\n---\nb: 2\n", "file:2"),
         ("a: \x00\n", "file: not YAML"),
         ("a: " + "[" * 300 + "]" * 300, "nested deeper than 200"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested deeper than 200"),
     ],
 )
 def test_configuration_is_read_strictly(text, message):
