@@ -21,8 +21,12 @@ SIZES = st.one_of(
 )
 
 
+MOST = 300  # volumes that a plan is spread over, more or less
+
+
 @st.composite
 def plans(draw):
+    """Draw blobs, what the metadata takes, and a size of volumes that makes many of them, or one."""
     blobs = []
     for number, size in enumerate(draw(st.lists(SIZES, max_size=30))):
         descriptor = Descriptor("x/y", Digest(f"sha256:{number:064x}"), size)
@@ -30,7 +34,9 @@ def plans(draw):
             blobs.append(PlannedBlob(descriptor, Encoding.ZSTD, draw(st.integers(13, size + 100))))
         else:
             blobs.append(PlannedBlob(descriptor))
-    return blobs
+    least = sum(blob.descriptor.size for blob in blobs) // MOST
+    more = draw(st.one_of(st.integers(0, 30_000_000), st.integers(0, 40 * GIB)))
+    return blobs, draw(st.integers(0, 10_000_000)), least + more
 
 
 def laid_out(blobs, bound, volume_size):
@@ -44,8 +50,9 @@ def laid_out(blobs, bound, volume_size):
 
 
 @settings(deadline=None)
-@given(plans(), st.integers(0, 10_000_000), st.one_of(st.integers(0, 30_000_000), st.integers(0, 40 * GIB)))
-def test_every_place_keeps_the_rules(blobs, bound, volume_size):
+@given(plans())
+def test_every_place_keeps_the_rules(plan):
+    blobs, bound, volume_size = plan
     layout, volume_size = laid_out(blobs, bound, volume_size)
     assert list(layout.blobs) == [blob.descriptor.digest for blob in blobs]
     ends = [len(OPENING)] * len(layout.volumes)
