@@ -123,6 +123,7 @@ def part_table(made: MadePart | None) -> str:
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
     done = f"{made.directory}: {names} of {made.count}"
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
+    joins += " --scratch DIR" if made.record.lost and not isinstance(made.directory, Path) else ""
     return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, f"When all parts are there: hub-export finish {joins}"])
 
 

@@ -79,7 +79,7 @@ def create_planned(
 ) -> ExitCode:
     """Make the archive of a plan, or a part of it."""
     from exporter import plan_file, workflow
-    from exporter.stored import StoredMaking
+    from exporter.stored_volume import StoredMaking
 
     progress, found = output.begin(), plan_file.load(path)
     numbers = shard.of(len(found.drawn.layout.volumes))
@@ -133,7 +133,7 @@ def _finish(
     from common.archive.signature import Signer
     from common.storage.place import StoredPlace
     from exporter import workflow
-    from exporter.stored import StoredMaking
+    from exporter.stored_volume import StoredMaking
 
     signer = Signer.load(sign) if sign else None
     stored, parts = place.stored(), [parse(each) for each in directories]

@@ -39,7 +39,7 @@ from exporter.planning import Chosen, Planned
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings, Making
-from exporter.stored import StoredMaking
+from exporter.stored_volume import StoredMaking
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
@@ -117,13 +117,17 @@ def export_stored(
     *,
     strict: bool,
 ) -> MadePart | Exported:
-    """Make the volumes `numbers` of the archive of a plan in object storage; all of it, finished, when None. See `export`."""
+    """Make the volumes `numbers` of the archive of a plan in object storage; all of it, when None. See `export`.
+
+    It is finished when nothing was lost: otherwise every volume has to be fetched, closed again and uploaded once more, and
+    whether that is wanted, or another try, is for a person to say.
+    """
     if work.scratch is None:
         raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
     _check(found.drawn.plan, strict=strict)
     with _media(registry, progress, None) as media:
         made = stored.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
-    return Exported(stored.finish(work, progress)) if numbers is None else made
+    return Exported(stored.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
 def finish_stored(work: StoredMaking, progress: Progress) -> Exported:

@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     `plan` is the digest of the plan that it was made by. The volumes are closed when nothing was lost: `inventory` and
     `signature` are the digests of what closed them, and `sums` the checksums (64 hex digits) of volumes and parity by file
-    name.
+    name. In object storage `tags` says by the same names which versions of the objects are meant.
     """
 
     media_type: str
@@ -56,6 +56,7 @@ class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     inventory: Digest | None = None
     signature: Digest | None = None
     sums: dict[str, str] = {}
+    tags: dict[str, str] = {}
 
     def closed_by(self, closing: Closing) -> bool:
         """Say whether the volumes are closed as `closing` would do it."""

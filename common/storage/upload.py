@@ -31,7 +31,14 @@ def part_size(size: int) -> int:
     return max(PART, -(-least // _MIB) * _MIB)
 
 
-def upload(path: Path, to: StoredPlace, *, jobs: int, advance: Callable[[int], None]) -> None:
+def upload(
+    path: Path,
+    to: StoredPlace,
+    *,
+    jobs: int,
+    advance: Callable[[int], None],
+    before_complete: Callable[[], None] = lambda: None,
+) -> str:
     """Make an object of a file, up to `jobs` parts at a time; `advance` is told of bytes that are there.
 
     Interrupted, it leaves what it has sent, and the next call goes on with that. Raises StorageError, OSError.
@@ -40,15 +47,17 @@ def upload(path: Path, to: StoredPlace, *, jobs: int, advance: Callable[[int], N
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         if size <= PART:
+            before_complete()
             to.write(os.pread(file, size, 0))
             advance(size)
         else:
-            _Upload(file, size, to, advance).run(max(min(jobs, _MEMORY // part_size(size)), 1))
+            _Upload(file, size, to, advance, before_complete).run(max(min(jobs, _MEMORY // part_size(size)), 1))
     finally:
         os.close(file)
     stat = to.stat()
     if stat is None or stat.size != size:
         raise StorageError(f"{to}: {stat.size if stat else 'no'} bytes are there, and {size} were sent", hint="Run it again.")
+    return stat.tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class _Upload:
     size: int
     to: StoredPlace
     advance: Callable[[int], None]
+    before: Callable[[], None]
 
     def run(self, jobs: int) -> None:
         if self._is_there():
@@ -83,6 +93,7 @@ class _Upload:
             except BaseException:
                 stop.set()
                 raise
+        self.before()
         self.to.storage.complete(self.to.bucket, self.to.key, name, tags)
 
     def _is_there(self) -> bool:

@@ -56,6 +56,7 @@ class ObjectStore:
     fault: Fault = lambda _request: 0
     alter: Callable[[Request, bytes], bytes] = lambda _request, content: content
     hold: Callable[[Request], None] = lambda _request: None
+    lose: Callable[[Request], bool] = lambda _request: False  # on its way: neither the server nor the client hears of it
     cut: Callable[[Request], bool] = lambda _request: False
 
     @property
@@ -68,6 +69,7 @@ class ObjectStore:
         fresh = ObjectStore(self.root, self.host)
         self.requests, self.given = fresh.requests, 0
         self.fault, self.alter, self.hold, self.cut = fresh.fault, fresh.alter, fresh.hold, fresh.cut
+        self.lose = fresh.lose
 
     def asked(self, wanted: Callable[[Request], bool]) -> int:
         """Return how many requests came of a kind."""
@@ -155,6 +157,9 @@ def _wire(store: ObjectStore, port: int, address: tuple[str, int]) -> Iterator[O
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             store.requests.append(request)
             store.hold(request)
+            if store.lose(request):
+                self.close_connection = True
+                return
             status = store.fault(request)
             if status:
                 self._answer(status, {"Content-Type": "application/xml"}, b"<Error><Code>Told</Code></Error>")

@@ -70,9 +70,14 @@ class World:
 
 @contextmanager
 def planned_world(
-    home: Path, *, layer: int = 2_000_000, volume: str = "8MiB", more: tuple[str, ...] = ("--full",)
+    home: Path,
+    *,
+    layer: int = 2_000_000,
+    volume: str = "8MiB",
+    package: str = PACKAGE,
+    more: tuple[str, ...] = ("--full",),
 ) -> Iterator[World]:
-    """Make all of it; `layer`: the size of layers in bytes, `more`: further options of create and plan."""
+    """Make all of it; `layer`: the size of layers in bytes, `package` and `more`: what is asked of create and plan."""
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=layer, level=0)
     with docker_registry(home, name="source") as source:
         content.seed(f"http://{source.host}")
@@ -81,7 +86,7 @@ def planned_world(
             "--catalog",
             sources.CATALOG,
             "--package",
-            PACKAGE,
+            package,
             "--volume-size",
             volume,
             "--signatures",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
+import time
 from itertools import count
 
 import pytest
@@ -64,14 +66,16 @@ def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(wor
     place, count = f"s3://{BUCKET}/three/of them", world.count
     assert count >= 3
     ranges = ["1", f"2-{count - 1}", f"{count}"]
-    reached = threading.Event()
+    reached, dead = threading.Event(), threading.Event()
 
-    def hold(request):
+    def lose(request):
         if request.part == 3 and "volume-0002" in request.path and not reached.is_set():
             reached.set()
-            threading.Event().wait(20)
+            dead.wait(100)
+            return True
+        return False
 
-    store.hold = hold
+    store.lose = lose
     started = [
         subprocess.Popen(
             [BIN / "hub-export", *world.create(place, "--scratch", tmp_path / each, "--volumes", each)],
@@ -82,9 +86,13 @@ def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(wor
         for each in ranges
     ]
     assert reached.wait(120)
+    end = time.monotonic() + 100
     while store.asked(lambda each: each.part in (1, 2) and "volume-0002" in each.path and each.answered) < 2:
-        pass
+        assert time.monotonic() < end
+        time.sleep(0.05)
     started[1].send_signal(signal.SIGKILL)
+    started[1].wait(30)
+    dead.set()
     ends = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [0, -signal.SIGKILL, 0], ends
     unfinished = run("hub-import", "verify", place, env=store.environment)
@@ -142,7 +150,6 @@ def test_damage_is_found(world, finished, store):
         path.write_bytes(whole)
     assert done.status == 4
     assert [bad["volume"] for bad in done.json["blobs"]["bad"]] == ["volume-0002.tar.zst"]
-    assert "repair" not in done.stderr or "copy" in done.stderr.lower()
 
 
 def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
@@ -259,11 +266,14 @@ def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):
 
 def test_what_an_interrupted_run_left_on_the_scratch_disk_goes(world, store, tmp_path):
     place, scratch = f"s3://{BUCKET}/left", tmp_path / "s"
+    store.fault = lambda request: 403 if request.method == "PUT" and request.path.endswith("part-0001") else 0
+    world.hub(*world.create(place, "--scratch", scratch, "--volumes", "1"), env=store.environment, status=1)
+    (left,) = [path for path in scratch.iterdir() if path.is_dir()]
+    shutil.copytree(left, tmp_path / "left")
+    store.reset()
     world.hub(*world.create(place, "--scratch", scratch, "--volumes", "1"), env=store.environment)
-    left = scratch / "volumes-0001-0001"
-    left.mkdir(parents=True)
-    (left / "volume-0001.tar.zst").write_bytes(b"x" * 1000)
-    (left / "hub-export.plan").write_bytes((world.home / "plan.json").read_bytes())
+    assert not left.exists()
+    shutil.copytree(tmp_path / "left", left)
     store.reset()
     world.hub(*world.create(place, "--scratch", scratch, "--volumes", "1"), env=store.environment)
     assert not left.exists()
