@@ -89,7 +89,7 @@ def require_space(directory: Path, need: int, what: str) -> None:
     if need > have:
         raise SpaceError(
             f"{what} needs {size_text(need)} in {directory}, and {size_text(have)} are free",
-            hint=f"Free at least {size_text(need - have)}, or choose another directory with --output.",
+            hint=f"Free at least {size_text(need - have)}, or name another directory.",
         )
 
 

@@ -19,7 +19,7 @@ Place = Path | StoredPlace
 
 def parse(text: str) -> Place:
     """Return the place that a person named: `s3://BUCKET/PREFIX`, or a path. Raises UsageError."""
-    return StoredPlace.parse(text) if text.startswith(SCHEME.rstrip("/")) else Path(text)
+    return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else Path(text)
 
 
 def require_place(text: str) -> Place:
@@ -28,6 +28,7 @@ def require_place(text: str) -> Place:
     if isinstance(place, StoredPlace):
         if not place.key:
             raise UsageError(f"{text} is a bucket", hint="Name the object that is to be written: s3://BUCKET/NAME.")
+        next(iter(place.parent.children()), None)  # a bucket that is not there is said now
     else:
         files.require_place(place)
     return place

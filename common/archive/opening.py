@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from common.archive import checksums, frames, inventory_file, media
 from common.archive.disk import read_exactly, size_of
@@ -107,7 +108,8 @@ def _look(place: Place, files: _Files) -> None:
     if here is not None:
         _look_into(place, here, files)
     elif not media.is_file(place):
-        raise UsageError(f"{place}: no such file or directory", hint="Is the medium mounted?")
+        hint = "Is the medium mounted?" if isinstance(place, Path) else "Look at what else lies there, and at AWS_ENDPOINT_URL."
+        raise UsageError(f"{place}: no such file or directory", hint=hint)
     elif place.suffix == ".json":  # whatever a kept copy is called
         files.inventories.append(place)
     else:

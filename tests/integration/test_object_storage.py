@@ -246,6 +246,8 @@ def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, t
     assert diff.json["images"] == {"added": [], "removed": [], "changed": []}
     bucket = world.hub("plan", *asked, "--output", f"s3://{BUCKET}", env=store.environment, status=2)
     assert "is a bucket" in bucket.stderr
+    nowhere = world.hub("plan", *asked, "--output", "s3://no-such-bucket/p", env=store.environment, status=1)
+    assert ("Make the bucket first" in nowhere.stderr, "looking up" in nowhere.stderr) == (True, False)
 
 
 def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):

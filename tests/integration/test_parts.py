@@ -172,6 +172,7 @@ def test_what_makes_no_sense_is_said(arguments, said, world, tmp_path):
             "not a place in object storage",
         ),
         (["create", "--plan", "PLAN", "--output", "s3:/hub/a", "--scratch", "DIR"], "not a place in object storage"),
+        (["create", "--plan", "PLAN", "--output", "S3://hub/a", "--scratch", "DIR"], "not a place in object storage"),
         (["create", "--plan", "PLAN", "--output", "S3", "--scratch", "S3"], "has to be a path of this machine"),
         (["kit", "--output", "S3"], "has to be a path of this machine"),
         (["finish", "S3", "--output", "DIR"], "stay where they are"),
