@@ -17,6 +17,7 @@
     │   └── RegistryRefusedError  5
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
     ├── StorageError              1   object storage refused or unreachable
+    │   └── StorageUnreachableError 1 no answer
     ├── SpaceError                7   not enough room on a file system
     └── InterruptedByUserError  130   state is kept; the message says how to go on
 
@@ -176,13 +177,18 @@ class ClusterError(HubError):
 
 
 class StorageError(HubError):
-    """Object storage refused or was not reached; `code` is the service's own word for it, empty without an answer."""
+    """Object storage refused or was not reached. Without an answer `status` (HTTP) is 0 and `code` is empty."""
 
     usual_hint = "Look at the service, or at its log; run the same command again when it is well: it goes on where it stopped."
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
         super().__init__(message, hint=hint)
+        self.status = status
         self.code = code
+
+
+class StorageUnreachableError(StorageError):
+    """No answer: name, route, TLS or time."""
 
 
 class SpaceError(HubError):

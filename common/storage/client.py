@@ -1,7 +1,7 @@
 """The S3 service: one call each, with errors that a person understands. The only module that knows boto3.
 
 Whose service, which account: as every program of this kind is told (AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of
-the machine …). Calls are tried again by boto3 itself.
+the machine …). Calls are tried again here (`Patience`): boto3 gives up after seconds.
 """
 
 from __future__ import annotations
@@ -9,70 +9,37 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, TypeVar
 
-import stamina
+from urllib3.exceptions import HTTPError
 
 from common.content import Chunk
 from common.errors import StorageError, UsageError
+from common.storage import answers
+from common.storage.answers import Stat, StoredPart
+from common.storage.patience import Patience
 
-_TRIES = 5
+T = TypeVar("T")
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _CONNECTIONS = 64
 _MAX_PAGES = 1000  # of a listing, a thousand entries each
-_ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
-_NEEDED = (
-    "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:ListBucketMultipartUploads, s3:ListMultipartUploadParts "
-    "and s3:AbortMultipartUpload"
-)
-_DENIED = f"Allow the account {_NEEDED} (to read: the first and the fourth)."
-_REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again."
-_WHO = "Look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and at the clock of this machine."
-_REPLACED = "Something replaced it meanwhile: run the same command again."
-_HINTS = {
-    "NoSuchBucket": "Make the bucket first, and look at AWS_ENDPOINT_URL: is it the right service?",
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-    "InvalidAccessKeyId": _WHO,
-    "SignatureDoesNotMatch": _WHO,
-    "ExpiredToken": _WHO,
-    "RequestTimeTooSkewed": _WHO,
-    "412": _REPLACED,
-    "PreconditionFailed": _REPLACED,
-}
-
-
-class Stat(NamedTuple):
-    """What is known of an object without reading it; `tag` changes when the object does."""
-
-    size: int
-    tag: str
-
-
-class StoredPart(NamedTuple):
-    """A part that an upload has already; `tag` is the MD5 of its bytes in hex, where the service does not encrypt it."""
-
-    size: int
-    tag: str
-
-
-class _BrokenOffError(StorageError):
-    """An answer that began, and did not end."""
 
 
 class Storage:
     """One S3 service, as one account. Used from many threads at once. Every call raises StorageError."""
 
-    def __init__(self, client: Any, errors: Any) -> None:
+    def __init__(self, client: Any, errors: Any, patience: Patience) -> None:
         self._client = client
         self._errors = errors
+        self._patience = patience
+        self._has_answered = False
         self._known: dict[tuple[str, str], Stat] = {}
 
     @classmethod
-    def connect(cls) -> Self:
+    def connect(cls, patience: Patience | None = None) -> Self:
         """Return the service that the environment names; contacts nothing yet. Raises UsageError."""
         try:
             boto3 = importlib.import_module("boto3")
@@ -83,7 +50,7 @@ class Storage:
                 hint="Install it beside this program: pip install 'hub-airgap[s3]'. The importer's kit is without it.",
             ) from error
         told = config.Config(
-            retries={"mode": "standard", "total_max_attempts": _TRIES},
+            retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
             max_pool_connections=_CONNECTIONS,
@@ -95,7 +62,7 @@ class Storage:
             client = session.client("s3", config=told, region_name=session.region_name or "us-east-1")
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
-        return cls(client, errors)
+        return cls(client, errors, patience or Patience())
 
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return what is known of an object; None where there is none."""
@@ -113,24 +80,21 @@ class Storage:
 
     def read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
         """Return bytes `start` to `end` of the object that has the `tag`: as many as there are."""
-        for attempt in stamina.retry_context(on=_BrokenOffError, attempts=_TRIES, timeout=None):
-            with attempt:
-                return self._read(bucket, key, start, end, tag)
-        raise AssertionError(key)
+        return self._tried(lambda: self._read(bucket, key, start, end, tag))
 
     def _read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
-        """Ask once; boto3 tries again only until the answer begins."""
+        """Ask once. Raises Trouble, also when the answer breaks off."""
         match = {"IfMatch": tag} if tag else {}
-        answer = self._call("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
+        answer = self._once("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
         if tag and answer.get("ETag", tag) != tag:
-            raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=_REPLACED)
+            raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=answers.REPLACED)
         content = bytearray()
         try:
             with closing(answer["Body"]) as body:  # its own `with` gives the bare stream, which checks no length
                 while len(content) <= end - start and (chunk := body.read(end - start + 1 - len(content))):
                     content += chunk
-        except (self._errors.BotoCoreError, OSError) as error:
-            raise _BrokenOffError(f"s3://{bucket}/{key}: {error}", hint=_REACH) from error
+        except (self._errors.BotoCoreError, HTTPError, OSError) as error:
+            raise answers.unreachable(f"s3://{bucket}/{key}", error) from error
         if len(content) > end - start:
             raise StorageError(f"s3://{bucket}/{key}: the service gives more than bytes {start} to {end}, which were asked for")
         return bytes(content)
@@ -207,21 +171,33 @@ class Storage:
         try:
             return self._call(operation, **said)
         except StorageError as error:
-            if error.code in _ABSENT:
+            if error.code in answers.ABSENT:
                 return None
             raise
 
     def _call(self, operation: str, **said: Any) -> Any:
+        return self._tried(lambda: self._once(operation, **said))
+
+    def _tried(self, action: Callable[[], T]) -> T:
+        return self._patience.tried(action, lambda: self._has_answered)
+
+    def _once(self, operation: str, **said: Any) -> Any:
+        """Ask once. Raises Trouble for what may pass."""
         subject = f"s3://{said['Bucket']}/{said.get('Key', said.get('Prefix', ''))}"
         try:
-            return getattr(self._client, operation)(**said)
+            answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            raise StorageError(f"{subject}: {error}", hint=_HINTS.get(code, ""), code=code) from error
+            refusal = answers.refused(subject, error)
+            self._has_answered = True
+            raise refusal from error
         except self._errors.NoCredentialsError as error:
-            raise StorageError(f"{subject}: no credentials for S3 were found", hint=_WHO) from error
-        except (self._errors.BotoCoreError, OSError) as error:
-            raise StorageError(f"{subject}: {error}", hint=_REACH) from error
+            raise answers.not_asked(f"{subject}: no credentials for S3 were found") from error
+        except (self._errors.HTTPClientError, self._errors.ConnectionError, OSError) as error:
+            raise answers.unreachable(subject, error) from error
+        except self._errors.BotoCoreError as error:
+            raise answers.not_asked(f"{subject}: {error}") from error
+        self._has_answered = True
+        return answer
 
 
 @cache

@@ -9,7 +9,8 @@ from typing import Self
 
 from common.content import Chunk
 from common.errors import StorageError, UsageError
-from common.storage.client import Stat, Storage, service
+from common.storage.answers import Stat
+from common.storage.client import Storage, service
 
 SCHEME = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InterruptedByUserError, StorageError
-from common.storage.client import StoredPart
+from common.storage.answers import StoredPart
 from common.storage.place import StoredPlace
 from common.workers import workers
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import random
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
+import trustme
 
 from common.archive import media
 from common.archive.disk import read_exactly
-from common.errors import ContentError, StorageError
+from common.errors import ContentError, StorageError, StorageUnreachableError
 from common.storage.client import Storage
+from common.storage.patience import Patience
 from common.storage.place import StoredPlace
 from common.storage.reading import StoredFile
 from common.storage.upload import MAX_PARTS, PART, part_size, upload
 from tests.fakes.object_store import BUCKET, object_store
+from tests.fakes.servers import free_port
 
 pytestmark = pytest.mark.integration
 MIB = 1024 * 1024
 SIZE = 3 * PART + 12_345
+QUICK = Patience(known_s=60.0, first_s=0.01, most_s=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,7 @@ def store(stores, monkeypatch):
 
 @pytest.fixture
 def place(store, request):
-    return StoredPlace(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect())
+    return StoredPlace(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect(QUICK))
 
 
 @pytest.fixture
@@ -56,6 +65,33 @@ def interrupted(store, file, place, after):
     with pytest.raises(StorageError):
         upload(file, place, jobs=1, advance=lambda _size: None)
     store.reset()
+
+
+@contextmanager
+def answering(context, answer):
+    """Serve one answer to every connection, with TLS where there is a context; gives host, and how many connections came."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    came = []
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                came.append(listening.accept()[0])
+                with (
+                    suppress(OSError),
+                    came[-1] if context is None else context.wrap_socket(came[-1], server_side=True) as line,
+                ):
+                    line.recv(1 << 16)
+                    line.sendall(answer)
+                    line.recv(1 << 16)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}", lambda: len(came)
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
 
 
 def sent(store):
@@ -110,6 +146,51 @@ def test_what_fails_for_a_moment_is_tried_again(store, place, file):
     store.fault = fault
     upload(file, place, jobs=1, advance=lambda _size: None)
     assert stored(store, place) == file.read_bytes()
+
+
+def test_an_outage_is_waited_for_once_the_service_has_answered(store, place, file):
+    place.write(b"")
+    failing = iter(range(12))
+    store.fault = lambda request: 503 if request.part == 2 and next(failing, None) is not None else 0
+    upload(file, place, jobs=1, advance=lambda _size: None)
+    assert stored(store, place) == file.read_bytes()
+    assert store.asked(lambda request: request.part == 2) == 13
+
+
+def test_a_service_that_stays_away_is_given_up(store):
+    place = StoredPlace(BUCKET, "away", Storage.connect(Patience(known_s=3.0, first_s=0.01, most_s=0.1)))
+    place.write(b"")
+    store.fault = lambda _request: 503
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="503"):
+        place.write(b"x")
+    assert 2 < time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_where_nobody_is_is_said_soon(scheme, store, monkeypatch):
+    """Also with the patience that there is outside of tests."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    with pytest.raises(StorageUnreachableError, match="Could not connect") as raised:
+        StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+    assert "AWS_ENDPOINT_URL" in raised.value.advice
+    assert time.monotonic() - began < 10
+
+
+def test_a_certificate_that_nobody_trusts_is_said_at_once(store, place, monkeypatch, tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with answering(context, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (host, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{host}")
+        with pytest.raises(StorageUnreachableError, match="certificate") as raised:
+            StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+        assert "AWS_CA_BUNDLE" in raised.value.advice
+        assert asked() <= 1
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
 
 
 @pytest.mark.parametrize("size", [1, PART, PART * MAX_PARTS, PART * MAX_PARTS + 1, 50 * 10**9, 5 * 1024**4, 50 * 1024**4])
