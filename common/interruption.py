@@ -1,18 +1,20 @@
 """Ctrl-C, heard by every thread.
 
 The signal reaches the main thread alone; a worker in a pause of fifteen minutes would go on sleeping, and the process would
-wait for it. So pauses are taken here, and `interrupt` ends them all.
+wait for it. So pauses are taken here, and a stop ends them all; who waits otherwise says with `on_stop` how to end that.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from common.errors import InterruptedByUserError
 
 _STOPPED = threading.Event()
+_ENDINGS: list[Callable[[], None]] = []
 
 
 def listen() -> None:
@@ -27,6 +29,13 @@ def pause(seconds: float) -> None:
         raise InterruptedByUserError("stopped")
 
 
+def on_stop(ending: Callable[[], None]) -> None:
+    """Have `ending` called in the main thread, at any moment of it, when the process is told to stop. It must not wait or raise."""
+    _ENDINGS.append(ending)
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
     _STOPPED.set()
+    for ending in tuple(_ENDINGS):
+        ending()
     raise KeyboardInterrupt

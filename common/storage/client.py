@@ -21,6 +21,7 @@ from common.errors import StorageError, UsageError
 from common.storage import answers
 from common.storage.answers import Stat, StoredPart
 from common.storage.patience import Patience
+from common.storage.wire import Wire
 
 T = TypeVar("T")
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
@@ -62,6 +63,7 @@ class Storage:
             client = session.client("s3", config=told, region_name=session.region_name or "us-east-1")
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
+        Wire.put_into(client, errors)
         return cls(client, errors, patience or Patience())
 
     def stat(self, bucket: str, key: str) -> Stat | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trustme
@@ -25,6 +29,7 @@ from tests.fakes.servers import free_port
 
 pytestmark = pytest.mark.integration
 MIB = 1024 * 1024
+ROOT = Path(__file__).parents[2]
 SIZE = 3 * PART + 12_345
 QUICK = Patience(known_s=60.0, first_s=0.01, most_s=0.05)
 
@@ -191,6 +196,47 @@ def test_a_certificate_that_nobody_trusts_is_said_at_once(store, place, monkeypa
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+
+
+UPLOADING = """
+import sys
+from pathlib import Path
+from common.interruption import listen
+from common.storage.place import StoredPlace
+from common.storage.upload import upload
+listen()
+place = StoredPlace.parse(sys.argv[1])
+place.stat()
+try:
+    upload(Path(sys.argv[2]), place, jobs=int(sys.argv[3]), advance=lambda _size: None)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize(
+    "hangs", [lambda request: request.part > 1, lambda request: request.is_beginning], ids=["parts", "begin"]
+)
+def test_a_stop_is_heard_while_the_service_hangs(hangs, jobs, store, place, file):
+    reached, over = threading.Event(), threading.Event()
+
+    def hold(request):
+        if hangs(request):
+            reached.set()
+            over.wait(120)
+
+    store.hold = hold
+    command = [sys.executable, "-c", UPLOADING, str(place), str(file), str(jobs)]
+    with subprocess.Popen(command, env={**store.environment, "HOME": "/nonexistent"}, cwd=ROOT) as process:
+        try:
+            assert reached.wait(60)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(8) == 130
+        finally:
+            over.set()
+            process.kill()
 
 
 @pytest.mark.parametrize("size", [1, PART, PART * MAX_PARTS, PART * MAX_PARTS + 1, 50 * 10**9, 5 * 1024**4, 50 * 1024**4])
