@@ -30,7 +30,7 @@ def pause(seconds: float) -> None:
 
 
 def on_stop(ending: Callable[[], None]) -> None:
-    """Have `ending` called in the main thread, at any moment of it, when the process is told to stop. It must not wait or raise."""
+    """Have `ending` called in the main thread, at any moment, when the process is told to stop; it must not wait or raise."""
     _ENDINGS.append(ending)
 
 

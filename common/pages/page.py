@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from markupsafe import Markup
 
 from common.columns import counted
 from common.files import size_text
+from common.plain import is_seen
 
 _HERE = Path(__file__).parent
-_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))  # control and format characters, among them those that turn text around
 
 
 def render(directory: Path, name: str, **context: Any) -> bytes:
@@ -29,24 +28,11 @@ def render(directory: Path, name: str, **context: Any) -> bytes:
     return text.encode()
 
 
-def plain(text: object, limit: int) -> str:
-    """Return a text of others as one line of at most `limit` characters that says what it shows; nothing for no text."""
-    if not isinstance(text, str):
-        return ""
-    kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or _is_seen(sign))
-    line = " ".join(kept.split())
-    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
-
-
 def _shown(value: Any) -> Any:
     """Return what a template writes without the signs that nobody sees; lines stay. Lone surrogates would not even be UTF-8."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
-    return "".join(sign for sign in value if sign in "\n\t" or _is_seen(sign))
-
-
-def _is_seen(sign: str) -> bool:
-    return unicodedata.category(sign) not in _HIDDEN
+    return "".join(sign for sign in value if sign in "\n\t" or is_seen(sign))
 
 
 @cache

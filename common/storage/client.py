@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import cache
 from typing import Any, Self, TypeVar
@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from common.content import Chunk
 from common.errors import StorageError, UsageError
 from common.storage import answers
-from common.storage.answers import Stat, StoredPart
+from common.storage.answers import StartedUpload, Stat, StoredPart
 from common.storage.patience import Patience
 from common.storage.wire import Wire
 
@@ -27,6 +27,9 @@ T = TypeVar("T")
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _CONNECTIONS = 64
 _MAX_PAGES = 1000  # of a listing, a thousand entries each
+_MAX_NAMES = 64 * 1024 * 1024  # characters of all names in it
+_MAX_FOUND = 10_000  # parts that an upload may have
+_PARTS = {"PartNumberMarker": "NextPartNumberMarker"}
 
 
 class Storage:
@@ -69,7 +72,9 @@ class Storage:
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return what is known of an object; None where there is none."""
         answer = self._asked("head_object", Bucket=bucket, Key=key)
-        return None if answer is None else Stat(int(answer["ContentLength"]), str(answer.get("ETag", "")))
+        if answer is None:
+            return None
+        return Stat(answers.number(f"s3://{bucket}/{key}", answer, "ContentLength"), str(answer.get("ETag", "")))
 
     def known(self, bucket: str, key: str) -> Stat | None:
         """Return what was known of an object when somebody first asked: who reads it piece by piece wants one version of it."""
@@ -103,14 +108,15 @@ class Storage:
 
     def below(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         """Give key and size of every object directly below a prefix, which ends with `/` or is empty."""
-        said: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
-        for _ in range(_MAX_PAGES):
-            answer = self._call("list_objects_v2", **said)
-            yield from ((str(one["Key"]), int(one["Size"])) for one in answer.get("Contents", ()))
-            if not answer.get("IsTruncated"):
-                return
-            said["ContinuationToken"] = answer["NextContinuationToken"]
-        raise StorageError(f"s3://{bucket}/{prefix}: more than a million objects", hint="Name a prefix for the archive alone.")
+        subject, room = f"s3://{bucket}/{prefix}", _MAX_NAMES
+        cursors = {"ContinuationToken": "NextContinuationToken"}
+        for page in self._pages("list_objects_v2", cursors, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            for one in page.get("Contents", ()):
+                key = answers.text(subject, one, "Key")
+                room -= len(key)
+                if room < 0:
+                    raise _endless(subject)
+                yield key, answers.number(subject, one, "Size")
 
     def write(self, bucket: str, key: str, content: Chunk) -> None:
         """Make an object, whole or not at all, in place of one that is there."""
@@ -122,42 +128,41 @@ class Storage:
 
     def begin(self, bucket: str, key: str) -> str:
         """Begin an upload in parts; return its name."""
-        return str(self._call("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"])
+        return answers.text(f"s3://{bucket}/{key}", self._call("create_multipart_upload", Bucket=bucket, Key=key), "UploadId")
 
-    def uploads(self, bucket: str, key: str) -> list[str]:
+    def uploads(self, bucket: str, key: str) -> list[StartedUpload]:
         """Return the uploads that somebody began for a key and did not end, the latest first."""
-        found: list[tuple[str, str]] = []
-        said: dict[str, Any] = {"Bucket": bucket, "Prefix": key}
-        for _ in range(_MAX_PAGES):
-            answer = self._asked("list_multipart_uploads", **said)
-            if answer is None:  # what some services say for: none at all
-                break
-            here = [one for one in answer.get("Uploads", ()) if one["Key"] == key]
-            found += [(str(one.get("Initiated", "")), str(one["UploadId"])) for one in here]
-            if not answer.get("IsTruncated"):
-                break
-            said |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer.get("NextUploadIdMarker", "")}
-        return [name for _, name in sorted(found, reverse=True)]
+        subject, found = f"s3://{bucket}/{key}", []
+        cursors = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        try:
+            for page in self._pages("list_multipart_uploads", cursors, Bucket=bucket, Prefix=key):
+                here = (one for one in page.get("Uploads", ()) if one.get("Key") == key)
+                found += [StartedUpload(answers.text(subject, one, "UploadId"), one.get("Initiated")) for one in here]
+                _require_few(subject, len(found))
+        except StorageError as error:
+            if error.code not in answers.ABSENT:  # what some services say for: none at all
+                raise
+        return sorted(found, key=lambda each: str(each.began or ""), reverse=True)
 
     def parts(self, bucket: str, key: str, upload: str) -> dict[int, StoredPart] | None:
         """Return the parts that an upload has, by number from 1; None when there is no such upload any more."""
-        found: dict[int, StoredPart] = {}
-        said: dict[str, Any] = {"Bucket": bucket, "Key": key, "UploadId": upload}
-        for _ in range(_MAX_PAGES):
-            answer = self._asked("list_parts", **said)
-            if answer is None:
+        subject, found = f"s3://{bucket}/{key}", dict[int, StoredPart]()
+        try:
+            for page in self._pages("list_parts", _PARTS, Bucket=bucket, Key=key, UploadId=upload):
+                for one in page.get("Parts", ()):
+                    part = StoredPart(answers.number(subject, one, "Size"), answers.tag(subject, one))
+                    found[answers.number(subject, one, "PartNumber")] = part
+                _require_few(subject, len(found))
+        except StorageError as error:
+            if error.code in answers.ABSENT:
                 return None
-            for one in answer.get("Parts", ()):
-                found[int(one["PartNumber"])] = StoredPart(int(one["Size"]), str(one["ETag"]).strip('"'))
-            if not answer.get("IsTruncated"):
-                return found
-            said["PartNumberMarker"] = int(answer["NextPartNumberMarker"])
+            raise
         return found
 
     def write_part(self, bucket: str, key: str, upload: str, number: int, content: Chunk) -> str:
         """Send a part; the service compares its MD5. Return its tag."""
         said = {"Bucket": bucket, "Key": key, "UploadId": upload, "PartNumber": number, "ContentMD5": _md5(content)}
-        return str(self._call("upload_part", Body=bytes(content), **said)["ETag"]).strip('"')
+        return answers.tag(f"s3://{bucket}/{key}", self._call("upload_part", Body=bytes(content), **said))
 
     def complete(self, bucket: str, key: str, upload: str, tags: dict[int, str]) -> None:
         """Make the object out of its parts."""
@@ -177,6 +182,19 @@ class Storage:
                 return None
             raise
 
+    def _pages(self, operation: str, cursors: Mapping[str, str], **said: Any) -> Iterator[Any]:
+        """Give every page of a listing; `cursors`: under which name is asked for what a page says of the next one."""
+        for _ in range(_MAX_PAGES):
+            page = self._call(operation, **said)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            following = {asked: page[told] for asked, told in cursors.items() if page.get(told)}
+            if not following or following.items() <= said.items():
+                raise answers.nonsense(_subject(said), "a listing that has more and does not say where")
+            said |= following
+        raise _endless(_subject(said))
+
     def _call(self, operation: str, **said: Any) -> Any:
         return self._tried(lambda: self._once(operation, **said))
 
@@ -185,7 +203,7 @@ class Storage:
 
     def _once(self, operation: str, **said: Any) -> Any:
         """Ask once. Raises Trouble for what may pass."""
-        subject = f"s3://{said['Bucket']}/{said.get('Key', said.get('Prefix', ''))}"
+        subject = _subject(said)
         try:
             answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:
@@ -193,11 +211,15 @@ class Storage:
             self._has_answered = True
             raise refusal from error
         except self._errors.NoCredentialsError as error:
-            raise answers.not_asked(f"{subject}: no credentials for S3 were found") from error
+            raise answers.not_asked(subject, "no credentials for S3 were found") from error
         except (self._errors.HTTPClientError, self._errors.ConnectionError, OSError) as error:
             raise answers.unreachable(subject, error) from error
         except self._errors.BotoCoreError as error:
-            raise answers.not_asked(f"{subject}: {error}") from error
+            raise answers.not_asked(subject, error) from error
+        except StorageError as error:  # what the wire refused to read
+            raise StorageError(f"{subject}: {error.message}", hint=error.hint) from error
+        except Exception as error:  # what boto3 meets in an answer that is none
+            raise answers.nonsense(subject, error) from error
         self._has_answered = True
         return answer
 
@@ -206,6 +228,20 @@ class Storage:
 def service() -> Storage:
     """Return the one service of this process. Raises UsageError."""
     return Storage.connect()
+
+
+def _subject(said: Mapping[str, Any]) -> str:
+    return f"s3://{said['Bucket']}/{said.get('Key', said.get('Prefix', ''))}"
+
+
+def _endless(subject: str) -> StorageError:
+    return StorageError(f"{subject}: more than a million objects", hint="Name a prefix for the archive alone.")
+
+
+def _require_few(subject: str, count: int) -> None:
+    """Raise StorageError for more parts, or uploads of a key, than there can be."""
+    if count > _MAX_FOUND:
+        raise answers.nonsense(subject, f"more than {_MAX_FOUND} parts or uploads")
 
 
 def _md5(content: Chunk) -> str:

@@ -13,6 +13,7 @@ from common.storage.answers import Stat
 from common.storage.client import Storage, service
 
 SCHEME = "s3://"
+_MAX_KEY = 1024
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 
 
@@ -68,10 +69,11 @@ class StoredPlace:
         return self.storage.stat(self.bucket, self.key) if self.key else None
 
     def children(self) -> Iterator[tuple[StoredPlace, int]]:
-        """Give the objects directly below, with their sizes, in the order of their names."""
+        """Give the objects directly below, with their sizes, in the order of their names; not what nobody could name."""
         prefix = f"{self.key}/" if self.key else ""
         for key, size in self.storage.below(self.bucket, prefix):
-            if key.startswith(prefix) and key != prefix:
+            name = key.removeprefix(prefix)
+            if key.startswith(prefix) and name and "/" not in name and key.isprintable() and len(key) <= _MAX_KEY:
                 yield StoredPlace(self.bucket, key, self.storage), size
 
     def read(self, limit: int) -> bytes:
@@ -81,7 +83,10 @@ class StoredPlace:
             raise StorageError(f"{self}: there is no such object")
         if stat.size > limit:
             raise StorageError(f"{self}: {stat.size} bytes, and the limit is {limit}")
-        return self.storage.read(self.bucket, self.key, 0, stat.size, stat.tag) if stat.size else b""
+        content = self.storage.read(self.bucket, self.key, 0, stat.size, stat.tag) if stat.size else b""
+        if len(content) != stat.size:
+            raise StorageError(f"{self}: {len(content)} bytes came of {stat.size}")
+        return content
 
     def write(self, content: Chunk) -> None:
         """Make the object, whole or not at all."""

@@ -115,7 +115,7 @@ class _Upload:
     def _taken_up(self) -> tuple[str, Mapping[int, StoredPart]]:
         """Return an upload to go on with, and the parts that it has already; those that are of other bytes are given up."""
         storage, bucket, key = self.to.storage, self.to.bucket, self.to.key
-        for name in storage.uploads(bucket, key):
+        for name, _began in storage.uploads(bucket, key):
             held = storage.parts(bucket, key, name)
             if held is not None and all(self._is_right(number, part) for number, part in held.items()):
                 return name, held

@@ -70,6 +70,7 @@ class Wire:
                     raise StorageError(f"the service answers with more than {_MAX_ANSWER} bytes, where there should be few")
         except (HTTPError, OSError) as error:
             raise self._errors.HTTPClientError(error=error) from error
+        raw.release_conn()  # where there was nothing to read, nothing else does
         return bytes(content)
 
     def _watch(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from common.pages.page import plain
+from common.plain import plain
 from common.serialization import UNDECODABLE
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs

@@ -310,3 +310,104 @@ def test_places_are_walked_like_paths(store, place):
     assert media.files_in(place / "nothing") is None
     assert str((place / "b").with_name("c")) == f"{place}/c"
     assert ((place / "x.tar.zst").suffix, (place / "x").suffix) == (".zst", "")
+
+
+def http(body, status="200 OK", length=True):
+    told = f"Content-Length: {len(body)}\r\n" if length else ""
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\n{told}Connection: close\r\n\r\n".encode() + body
+
+
+def listing(inner):
+    return f"<ListBucketResult><Name>hub</Name>{inner}</ListBucketResult>".encode()
+
+
+@contextmanager
+def strange(monkeypatch, answer):
+    """A place at a service that answers everything with the same."""
+    with answering(None, answer) as (host, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")
+        yield StoredPlace(BUCKET, "a", Storage.connect(QUICK))
+
+
+ONE = "<Contents><Key>a/b</Key><Size>1</Size></Contents>"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (listing(f"{ONE}<IsTruncated>true</IsTruncated>"), "does not say where"),
+        (
+            listing(f"{ONE}<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"),
+            "does not say where",
+        ),
+        (listing("<Contents><Key>a/b</Key></Contents>"), "lacks Size"),
+        (listing("<Contents><Size>1</Size></Contents>"), "lacks Key"),
+        (listing("<Contents><Key>a/b</Key><Size>-1</Size></Contents>"), "Size is -1"),
+        (listing("<Contents><Key>a/b</Key><Size>many</Size></Contents>"), "makes no sense"),
+        (listing("<Contents><Key>a/b</Key><LastModified>never</LastModified></Contents>"), "makes no sense"),
+        (b"<html>Welcome", "HTTP 500"),
+        (listing("<!--" + "x" * 5 * MIB + "-->"), "more than 4194304 bytes"),
+    ],
+    ids=["no token", "same token", "no size", "no key", "negative", "no number", "no date", "no XML", "endless"],
+)
+def test_listings_that_make_no_sense_are_said_so(body, why, store, monkeypatch):
+    with strange(monkeypatch, http(body)) as place, pytest.raises(StorageError, match=why) as raised:
+        list(place.children())
+    assert str(raised.value).startswith("s3://hub/a")
+
+
+def test_an_object_without_a_size_is_none(store, monkeypatch):
+    with strange(monkeypatch, http(b"", length=False)) as place, pytest.raises(StorageError, match="lacks ContentLength"):
+        place.stat()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda storage: storage.begin(BUCKET, "a"),
+        lambda storage: storage.write_part(BUCKET, "a", "u", 1, b"x"),
+        lambda storage: storage.complete(BUCKET, "a", "u", {1: "x"}),
+        lambda storage: storage.parts(BUCKET, "a", "u"),
+        lambda storage: storage.uploads(BUCKET, "a"),
+    ],
+    ids=["begin", "part", "complete", "parts", "uploads"],
+)
+def test_answers_to_uploads_that_make_no_sense_are_said_so(call, store, monkeypatch):
+    body = b"<A><Part><Size>1</Size></Part><Upload><Key>a</Key></Upload></A>" if "lambda" in call.__name__ else b""
+    with strange(monkeypatch, http(body)) as place:
+        try:
+            call(place.storage)
+        except StorageError:
+            return
+    assert call.__code__.co_names[0] == "complete", "it says nothing that is needed"
+
+
+def test_what_a_service_says_is_one_line_of_signs_that_are_seen(store, monkeypatch):
+    body = f"<Error><Code>Odd\nCode</Code><Message>\u202eturned\n\n\nround {'x' * 10_000}</Message></Error>".encode()
+    with strange(monkeypatch, http(body, "400 Bad Request")) as place, pytest.raises(StorageError) as raised:
+        list(place.children())
+    assert "HTTP 400 Odd Code (turned round xxx" in raised.value.message
+    assert len(raised.value.message) < 500
+    assert raised.value.message.isprintable()
+
+
+def test_an_endless_error_is_not_read(store, monkeypatch):
+    with (
+        strange(monkeypatch, http(b"x" * 5 * MIB, "404 Not Found")) as place,
+        pytest.raises(StorageError, match="more than 4194"),
+    ):
+        place.storage.read(BUCKET, "a", 0, 10, "")
+
+
+def test_a_service_that_lists_more_than_was_asked_for_is_not_believed(store, monkeypatch):
+    names = ["a/b", "a/c/d", "other", "a/", "a/\u202ee", "a/&#10;f", "a/" + "x" * 2000, "a/g"]
+    body = listing("".join(f"<Contents><Key>{name}</Key><Size>1</Size></Contents>" for name in names))
+    with strange(monkeypatch, http(body)) as place:
+        assert [child.name for child, _ in place.children()] == ["b", "g"]
+
+
+def test_a_small_object_that_comes_short_is_not_believed(store, place):
+    place.write(b"y" * 100)
+    store.alter = lambda request, content: content[:50] if request.method == "GET" else content
+    with pytest.raises(StorageError, match="50 bytes came of 100"):
+        place.read(100)

@@ -10,7 +10,8 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from common.pages.page import plain, render
+from common.pages.page import render
+from common.plain import plain
 
 
 def page(directory: Path, body: str, **context: object) -> str:
