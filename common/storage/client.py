@@ -95,16 +95,17 @@ class Storage:
         answer = self._once("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
         if tag and answer.get("ETag", tag) != tag:
             raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=answers.REPLACED)
-        content = bytearray()
+        left, pieces = end - start, list[bytes]()
         try:
             with closing(answer["Body"]) as body:  # its own `with` gives the bare stream, which checks no length
-                while len(content) <= end - start and (chunk := body.read(end - start + 1 - len(content))):
-                    content += chunk
+                while left >= 0 and (piece := body.read(left + 1)):
+                    left -= len(piece)
+                    pieces.append(piece)
         except (self._errors.BotoCoreError, HTTPError, OSError) as error:
             raise answers.unreachable(f"s3://{bucket}/{key}", error) from error
-        if len(content) > end - start:
+        if left < 0:
             raise StorageError(f"s3://{bucket}/{key}: the service gives more than bytes {start} to {end}, which were asked for")
-        return bytes(content)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # mostly it comes in one, and is copied nowhere
 
     def below(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         """Give key and size of every object directly below a prefix, which ends with `/` or is empty."""

@@ -6,11 +6,11 @@ from common.errors import StorageError
 from common.storage.place import StoredPlace
 
 _FIRST = 256 * 1024
-_MOST = 8 * 1024 * 1024
+_MOST = 4 * 1024 * 1024  # twice that, for each of a command's threads
 
 
 class StoredFile:
-    """An object, opened; for one thread. Holds two ranges of at most 8 MiB: a check reads close behind itself."""
+    """An object, opened; for one thread. Holds two ranges of at most 4 MiB: a check reads close behind itself."""
 
     def __init__(self, place: StoredPlace) -> None:
         stat = place.storage.known(place.bucket, place.key)
