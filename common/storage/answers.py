@@ -60,7 +60,7 @@ class Stat(NamedTuple):
 
 
 class StartedUpload(NamedTuple):
-    """An upload that somebody began, and did not end; `began` None where the service does not say when."""
+    """An upload that somebody began, and did not end; `began`, with its zone, is None where the service does not say when."""
 
     name: str
     began: datetime | None

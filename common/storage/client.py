@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from urllib3.exceptions import HTTPError
 
 from common.content import Chunk
-from common.errors import StorageError, UsageError
+from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.storage import answers
 from common.storage.answers import StartedUpload, Stat, StoredPart
 from common.storage.patience import Patience
@@ -200,7 +200,11 @@ class Storage:
         return self._tried(lambda: self._once(operation, **said))
 
     def _tried(self, action: Callable[[], T]) -> T:
-        return self._patience.tried(action, lambda: self._has_answered)
+        try:
+            return self._patience.tried(action, lambda: self._has_answered)
+        except StorageUnreachableError:
+            self._has_answered = False  # it was waited for once: the next who asks is told sooner
+            raise
 
     def _once(self, operation: str, **said: Any) -> Any:
         """Ask once. Raises Trouble for what may pass."""

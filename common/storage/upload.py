@@ -1,7 +1,8 @@
 """A file into an object, in parts: where a part begins follows from the size alone, so an interrupted upload goes on.
 
-What an earlier upload has is compared with the file, part by part; one that differs anywhere is given up, and begun anew. Until
-the last part is there and the parts are put together, nobody sees anything of the object.
+What an earlier upload has is compared with the file, part by part; one that differs anywhere is left alone, and another begun:
+it may be that of a process that brings the same file, where the tags of parts say nothing. Only what began more than a day ago
+is given up. Until the last part is there and the parts are put together, nobody sees anything of the object.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from common.errors import InterruptedByUserError, StorageError
@@ -21,6 +24,7 @@ from common.workers import workers
 
 PART = 16 * 1024 * 1024
 MAX_PARTS = 10_000
+_ABANDONED = timedelta(days=1)  # no process takes as long for one file
 _MIB = 1024 * 1024
 _MEMORY = 256 * _MIB  # that parts on their way may take
 
@@ -31,27 +35,29 @@ def part_size(size: int) -> int:
     return max(PART, -(-least // _MIB) * _MIB)
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def upload(
     path: Path,
     to: StoredPlace,
     *,
     jobs: int,
     advance: Callable[[int], None],
-    before_complete: Callable[[], None] = lambda: None,
+    before_complete: Callable[[], None] = _nothing,
 ) -> str:
-    """Make an object of a file, up to `jobs` parts at a time; `advance` is told of bytes that are there.
+    """Make an object of a file, up to `jobs` parts at a time; return its tag, as in `Stat`.
 
-    Interrupted, it leaves what it has sent, and the next call goes on with that. Raises StorageError, OSError.
+    `advance` is told of bytes that are there.
+    `before_complete` is called right before the object is seen, in place of another perhaps; not where it is there already.
+    Interrupted, it leaves what it has sent, and the next call goes on with that. Raises StorageError, OSError, and what
+    `before_complete` raises.
     """
     size = path.stat().st_size
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        if size <= PART:
-            before_complete()
-            to.write(os.pread(file, size, 0))
-            advance(size)
-        else:
-            _Upload(file, size, to, advance, before_complete).run(max(min(jobs, _MEMORY // part_size(size)), 1))
+        _Upload(file, size, to, advance, before_complete).run(max(min(jobs, _MEMORY // part_size(size)), 1))
     finally:
         os.close(file)
     stat = to.stat()
@@ -68,17 +74,26 @@ class _Upload:
     size: int
     to: StoredPlace
     advance: Callable[[int], None]
-    before: Callable[[], None]
+    before_complete: Callable[[], None]
 
     def run(self, jobs: int) -> None:
         if self._is_there():
             self.advance(self.size)
             return
         try:
-            self._send_all(jobs)
-        except StorageError as error:
-            if error.code != "NoSuchUpload" or not self._is_there():
-                raise  # else somebody else who brings the same volume was faster
+            if self.size <= PART:
+                self._send_at_once()
+            else:
+                self._send_all(jobs)
+        except StorageError:
+            if not self._is_there_after_all():
+                raise  # else somebody else who brings the same volume was faster, or an answer was lost
+
+    def _send_at_once(self) -> None:
+        content = self._content(1) if self.size else b""
+        self.before_complete()
+        self.to.write(content)
+        self.advance(self.size)
 
     def _send_all(self, jobs: int) -> None:
         name, held = self._taken_up()
@@ -93,7 +108,7 @@ class _Upload:
             except BaseException:
                 stop.set()
                 raise
-        self.before()
+        self.before_complete()
         self.to.storage.complete(self.to.bucket, self.to.key, name, tags)
 
     def _is_there(self) -> bool:
@@ -108,18 +123,24 @@ class _Upload:
             parts += bytes.fromhex(_md5(content))
         return stat.tag.strip('"').lower() in {whole.hexdigest(), f"{_md5(parts)}-{self._count}"}
 
+    def _is_there_after_all(self) -> bool:
+        with suppress(StorageError):  # the first error says more
+            return self._is_there()
+        return False
+
     @property
     def _count(self) -> int:
         return -(-self.size // part_size(self.size))
 
     def _taken_up(self) -> tuple[str, Mapping[int, StoredPart]]:
-        """Return an upload to go on with, and the parts that it has already; those that are of other bytes are given up."""
+        """Return an upload to go on with, and the parts that it has already: some, and all of this file."""
         storage, bucket, key = self.to.storage, self.to.bucket, self.to.key
-        for name, _began in storage.uploads(bucket, key):
+        for name, began in storage.uploads(bucket, key):
             held = storage.parts(bucket, key, name)
-            if held is not None and all(self._is_right(number, part) for number, part in held.items()):
+            if held and all(self._is_right(number, part) for number, part in held.items()):
                 return name, held
-            storage.abort(bucket, key, name)
+            if began is not None and datetime.now(UTC) - began > _ABANDONED:
+                storage.abort(bucket, key, name)
         return storage.begin(bucket, key), {}
 
     def _is_right(self, number: int, part: StoredPart) -> bool:

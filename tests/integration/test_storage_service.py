@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,14 +115,96 @@ def test_an_upload_goes_on_with_the_parts_that_are_there(store, place, file):
     assert stored(store, place) == file.read_bytes()
 
 
-def test_parts_of_other_bytes_are_given_up(store, place, file):
+def aged(hours):
+    """Let uploads have begun so long ago."""
+    began = (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    return lambda _request, content: re.sub(rb"(?<=<Initiated>)[^<]*", began, content)
+
+
+@pytest.mark.parametrize(("hours", "left"), [(23, 1), (25, 0)])
+def test_parts_of_other_bytes_are_left_to_who_sends_them_for_a_day(hours, left, store, place, file):
     interrupted(store, file, place, after=2)
     file.write_bytes(random.Random(2).randbytes(SIZE))
+    store.alter = aged(hours)
     upload(file, place, jobs=2, advance=lambda _size: None)
     assert sent(store) == [1, 2, 3, 4]
     assert store.asked(lambda request: request.is_beginning) == 1
     assert stored(store, place) == file.read_bytes()
-    assert place.storage.uploads(place.bucket, place.key) == []
+    assert len(place.storage.uploads(place.bucket, place.key)) == left
+
+
+def test_an_old_upload_of_the_same_bytes_goes_on(store, place, file):
+    interrupted(store, file, place, after=2)
+    store.alter = aged(1000)
+    upload(file, place, jobs=2, advance=lambda _size: None)
+    assert sent(store) == [3, 4]
+
+
+def encrypted(request, content):
+    """Tags of parts as of a service that encrypts with keys of its own."""
+    return (
+        re.sub(rb"(?<=<ETag>)[^<]*", b"&quot;" + b"e" * 32 + b"&quot;", content) if request.query.get("uploadId") else content
+    )
+
+
+@pytest.mark.parametrize("alter", [lambda _request, content: content, encrypted], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("lead", [0, 2])
+def test_two_processes_that_bring_the_same_file_both_succeed(lead, alter, store, place, file):
+    """The second begins at once, or when the first has sent some parts."""
+    store.alter = alter
+    began = threading.Event()
+
+    def hold(request):
+        if request.part > lead:
+            began.set()
+            time.sleep(0.3)
+
+    store.hold = hold
+    tags, errors = [], []
+
+    def bring(storage):
+        try:
+            tags.append(upload(file, StoredPlace(place.bucket, place.key, storage), jobs=2, advance=lambda _size: None))
+        except Exception as error:
+            errors.append(error)
+
+    twins = [
+        threading.Thread(target=bring, args=(Storage.connect(Patience(known_s=3.0, first_s=0.01, most_s=0.1)),))
+        for _ in range(2)
+    ]
+    twins[0].start()
+    assert began.wait(30)
+    twins[1].start()
+    for twin in twins:
+        twin.join(60)
+    assert (errors, len(tags)) == ([], 2)
+    assert stored(store, place) == file.read_bytes()
+    assert store.asked(lambda request: request.method == "DELETE") == 0
+
+
+def test_an_object_whose_answer_was_lost_is_there(store, place, file):
+    """What put the parts together is heard as an error, and asked again there is no such upload."""
+    lost = iter([True])
+    store.cut = lambda request: request.method == "POST" and "uploadId" in request.query and next(lost, False)
+    assert upload(file, place, jobs=2, advance=lambda _size: None) == place.stat().tag
+    assert stored(store, place) == file.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, PART + 1])
+def test_the_caller_hears_of_an_object_before_it_is_seen(size, store, place, tmp_path):
+    (tmp_path / "volume").write_bytes(b"x" * size)
+    heard = []
+
+    def bring():
+        tag = upload(
+            tmp_path / "volume", place, jobs=2, advance=lambda _size: None, before_complete=lambda: heard.append(place.stat())
+        )
+        assert tag == place.stat().tag
+
+    bring()
+    assert heard == [None]
+    bring()
+    assert heard == [None], "it is there already"
 
 
 def test_an_object_that_is_there_already_is_not_sent_again(store, place, file):
