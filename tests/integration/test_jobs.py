@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +61,7 @@ def test_pods_need_no_privilege_and_their_mounts_are_there(each):
         assert f"--shards={each['spec']['completions']}" in container["args"]
 
 
-def start(found, index, places, env):
+def start(found, index, places, env, programs=BIN):
     """Start the pod of an index: command, arguments and environment of the Job, its mounts led to folders here."""
     spec = found["spec"]["template"]["spec"]["containers"][0]
 
@@ -67,7 +70,7 @@ def start(found, index, places, env):
             text = text.replace(shown, str(real))
         return text
 
-    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/tmp", **env}
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": "/tmp", **env}
     if index is not None:
         environment["JOB_COMPLETION_INDEX"] = str(index)
     command = [here(word) for word in (*spec["command"], *spec["args"])]
@@ -80,6 +83,44 @@ def pods(name, places, env, folder=FOLDERS[0]):
     count = found["spec"].get("completions")
     started = [start(found, index, places, env) for index in (range(count) if count else [None])]
     return [process.wait(180) for process in started]
+
+
+@pytest.fixture(params=["dash", "bash"])
+def programs(request, tmp_path):
+    """Where a hub-export is found that does what it is told, and the shell of Debian or of the image."""
+    (tmp_path / "sh").symlink_to(shutil.which(request.param))
+    (tmp_path / "hub-export").write_text('#!/bin/dash\neval "$DO"\n')
+    (tmp_path / "hub-export").chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("name", ["1-plan", "3-finish"])
+def test_the_policy_of_a_pod_sees_how_its_command_ended(name, folder, programs):
+    """But 3, which is done with problems: what FailJob is for would else be tried again."""
+    statuses = (*ExitCode, 137)
+    pods = [start(job(name, folder), None, {}, {"DO": f"exit {status:d}"}, programs) for status in statuses]
+    assert [pod.wait(20) for pod in pods] == [0 if status == ExitCode.PROBLEMS else status for status in statuses]
+
+
+@pytest.mark.parametrize("name", ["1-plan", "3-finish"])
+def test_a_pod_that_is_told_to_stop_tells_its_command_and_waits_for_it(name, programs, tmp_path):
+    begun, done = tmp_path / "begun", tmp_path / "done"
+    endless = f"trap 'sleep 0.1; touch {done}; exit 130' TERM; touch {begun}; while :; do sleep 0.01; done"
+    pod = start(job(name), None, {}, {"DO": endless}, programs)
+    while not begun.exists():
+        time.sleep(0.01)
+    pod.send_signal(signal.SIGTERM)
+    assert (pod.wait(20), done.exists()) == (130, True)
+
+
+def test_what_no_further_try_can_mend_ends_the_job(tmp_path):
+    """Nothing was asked for, nothing is there to be finished."""
+    places = {"/archives": tmp_path, "/request": tmp_path, "/secrets": tmp_path}
+    for name in ("1-plan", "3-finish"):
+        rules = job(name)["spec"]["podFailurePolicy"]["rules"]
+        (codes,) = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
+        assert pods(name, places, {})[0] in codes
 
 
 def contents(directory):
