@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import kubernetes_validate
@@ -25,6 +25,7 @@ from tests.fakes.servers import PASSWORD, USER, docker_registry
 pytestmark = pytest.mark.integration
 FOLDERS = [Path(__file__).parents[2] / "deploy" / name for name in ("several", "several-s3")]
 PACKAGE = "openshift-cert-manager-operator"
+UNSIGNED = {"HUB_EXPORT_SIGNATURES": "ignore"}
 EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
 
 
@@ -59,6 +60,24 @@ def test_pods_need_no_privilege_and_their_mounts_are_there(each):
     assert codes <= {ExitCode.USAGE, ExitCode.ARCHIVE, ExitCode.SPACE}, "what another try cannot mend"
     if each["spec"].get("completionMode") == "Indexed":
         assert f"--shards={each['spec']['completions']}" in container["args"]
+
+
+@pytest.mark.parametrize("folder", [FOLDERS[0].parent, *FOLDERS], ids=lambda folder: folder.name)
+def test_claims_are_for_as_many_pods_as_mount_them(folder):
+    claims = {each["metadata"]["name"]: each for each in documents(folders=[folder]) if each["kind"] == "PersistentVolumeClaim"}
+    for each in documents(folders=[folder]):
+        pod = each["spec"]["template"]["spec"] if each["kind"] == "Job" else {"volumes": []}
+        for volume in pod["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                (mode,) = claims[volume["persistentVolumeClaim"]["claimName"]]["spec"]["accessModes"]
+                assert mode == "ReadWriteMany" or "completions" not in each["spec"]
+
+
+def test_one_pod_reads_the_claim_that_many_read():
+    """push.yaml is followed by job.yaml, which is for either claim."""
+    (one,), (many,) = (documents("archive", [folder]) for folder in (FOLDERS[0].parent, FOLDERS[0]))
+    (claim, *_) = job("job", FOLDERS[0].parent)["spec"]["template"]["spec"]["volumes"]
+    assert {each["metadata"]["name"] for each in (one, many)} == {claim["persistentVolumeClaim"]["claimName"]}
 
 
 def start(found, index, places, env, programs=BIN):
@@ -127,9 +146,23 @@ def contents(directory):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
-@contextmanager
-def asked(home):
-    """What a site puts into ConfigMap and Secret, and a source registry; gives the environment that leads to it."""
+@dataclass(frozen=True)
+class World:
+    """What a site puts into ConfigMap and Secret, and the environment that leads to a source registry."""
+
+    home: Path
+    env: dict[str, str]
+
+    @property
+    def places(self):
+        asked = {f"/{name}": self.home / name for name in ("request", "secrets")}
+        return {"/archives": self.home / "work", "50GB": "4MiB", **asked}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The plan is made: work/plan.json."""
+    home = tmp_path_factory.mktemp("jobs")
     content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=1_000_000, level=0)
     for name in ("work", "request", "secrets"):
         (home / name).mkdir()
@@ -141,50 +174,56 @@ def asked(home):
         content.seed(f"http://{source.host}", login=(USER, PASSWORD))
         (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
         login(source, home / "secrets" / "auth.json", "hub-export", "--insecure")
-        yield {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf"), **EPOCH}
+        env = {"HUB_EXPORT_REGISTRIES_CONF": str(home / "registries.conf"), **EPOCH}
+        made = World(home, env)
+        assert pods("1-plan", made.places, env | UNSIGNED) == [0]
+        yield made
 
 
-def by_one(home, plan, env):
-    """Return what one process makes of a plan."""
-    login = ("--authfile", home / "secrets" / "auth.json")
-    done = run("hub-export", "create", "--plan", plan, *login, "--output", home / "one", env=env)
+@pytest.fixture(scope="module")
+def by_one(world):
+    """What one process makes of the plan."""
+    options = ("--authfile", world.home / "secrets" / "auth.json", "--output", world.home / "one")
+    done = run("hub-export", "create", "--plan", world.home / "work" / "plan.json", *options, env=world.env)
     assert done.status == 0, done.stderr
-    assert len(contents(home / "one")) > 3 + 3, "three shards have something to do"
-    return contents(home / "one")
+    assert len(contents(world.home / "one")) > 3 + 3, "three shards have something to do"
+    return contents(world.home / "one")
 
 
-def test_the_jobs_make_and_push_the_archive_of_one_process(tmp_path):
-    work = tmp_path / "work"
-    with asked(tmp_path) as env, docker_registry(tmp_path, name="mirror", tls=True, htpasswd=True) as mirror:
-        places = {"/archives": work, "/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
-        assert pods("1-plan", places, {**env, "HUB_EXPORT_SIGNATURES": "ignore"}) == [0]
-        assert pods("2-volumes", places, env) == [0, 0, 0]
-        assert pods("3-finish", places, env) == [0]
-        assert pods("3-finish", places, env) == [0], "a Job may be started twice"
-        assert contents(work / "archive") == by_one(tmp_path, work / "plan.json", env)
+def make(world, places, env, folder):
+    """Run the Jobs that follow the plan."""
+    assert pods("2-volumes", places, env, folder) == [0, 0, 0]
+    assert pods("3-finish", places, env, folder) == [0]
+    assert pods("3-finish", places, env, folder) == [0], "a Job may be started twice"
 
-        (tmp_path / "secrets" / "ca.pem").write_bytes(mirror.ca.read_bytes())
-        login(mirror, tmp_path / "secrets" / "push.json", "hub-import", "--ca", mirror.ca)
-        places = {"/archive": work / "archive", "/secrets": tmp_path / "secrets", "mirror.example:5000": mirror.host}
-        assert pods("push", places, {}) == [0, 0, 0]
-        options = ["--registry", f"{mirror.host}/ocp", "--authfile", tmp_path / "secrets" / "push.json", "--ca", mirror.ca]
-        last = run("hub-import", "push", work / "archive", *options, "--format", "json").json
+
+def push(archive, places, env, folder, home):
+    """Run the Job that pushes, into a registry that has everything then."""
+    with docker_registry(home, name="mirror", tls=True, htpasswd=True) as mirror:
+        (home / "ca.pem").write_bytes(mirror.ca.read_bytes())
+        login(mirror, home / "push.json", "hub-import", "--ca", mirror.ca)
+        places = {**places, "/secrets": home, "mirror.example:5000": mirror.host}
+        assert pods("push", places, env, folder) == [0, 0, 0]
+        options = ["--registry", f"{mirror.host}/ocp", "--authfile", home / "push.json", "--ca", mirror.ca]
+        last = run("hub-import", "push", archive, *options, "--format", "json", env=env).json
         assert (last["ok"], last["uploaded"], last["mounted"]) == (True, 0, 0)
 
 
-def test_the_jobs_make_the_archive_of_one_process_in_object_storage(tmp_path):
-    with asked(tmp_path) as told, object_store(tmp_path, bucket="operators") as store:
-        env = told | store.environment
-        places = {"/request": tmp_path / "request", "/secrets": tmp_path / "secrets", "50GB": "4MiB"}
-        places["=/scratch"] = f"={tmp_path}/scratch"
-        places["--scratch /scratch"] = f"--scratch {tmp_path}/scratch"
-        folder = FOLDERS[1]
-        assert pods("1-plan", places, {**env, "HUB_EXPORT_SIGNATURES": "ignore"}, folder) == [0]
-        assert pods("2-volumes", places, env, folder) == [0, 0, 0]
-        assert pods("3-finish", places, env, folder) == [0]
-        assert pods("3-finish", places, env, folder) == [0], "a Job may be started twice"
-        made = contents(store.root / "operators" / "archive")
-        assert made == by_one(tmp_path, store.root / "operators" / "plan.json", env)
+def test_the_jobs_make_and_push_the_archive_of_one_process(world, by_one, tmp_path):
+    made = world.home / "work" / "archive"
+    make(world, world.places, world.env, FOLDERS[0])
+    assert contents(made) == by_one
+    push(made, {"/archive": made}, {}, FOLDERS[0], tmp_path)
+
+
+def test_the_jobs_make_and_push_the_archive_of_one_process_in_object_storage(world, by_one, tmp_path):
+    with object_store(tmp_path, bucket="operators") as store:
+        env = world.env | store.environment
+        scratch = {"=/scratch": f"={tmp_path}/scratch", "--scratch /scratch": f"--scratch {tmp_path}/scratch"}
+        assert pods("1-plan", world.places, env | UNSIGNED, FOLDERS[1]) == [0]
+        make(world, world.places | scratch, env, FOLDERS[1])
+        assert contents(store.root / "operators" / "archive") == by_one
+        push("s3://operators/archive", {}, store.environment, FOLDERS[1], tmp_path)
 
 
 def login(server, authfile, program, *options):
