@@ -6,6 +6,7 @@
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
     ├── ProblemsError             1   --strict, and there were problems
+    ├── InUseError                1   another process holds what this one needs: later it may be free
     ├── ArchiveError              4   archive damaged, incomplete or not trusted
     │   ├── ArchiveDamagedError   4
     │   ├── ArchiveIncompleteError 4
@@ -116,6 +117,12 @@ class ProblemsError(HubError):
     """Problems were found and the caller asked for none (`--strict`)."""
 
     usual_hint = "Mend them, or leave --strict out: then they are listed, and the exit status is 3."
+
+
+class InUseError(HubError):
+    """Another process, perhaps one that is dead on another machine, holds what this one needs. No usage error: it passes."""
+
+    usual_hint = "Wait until the other one ends, and run it again."
 
 
 class ArchiveError(HubError):

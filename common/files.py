@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from common.errors import SpaceError, UsageError
+from common.errors import InUseError, SpaceError, UsageError
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -62,14 +62,14 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file. Raises UsageError when another process has it."""
+    """Hold a lock file. Raises InUseError when another process has it."""
     lock = filelock.FileLock(path, blocking=False)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise UsageError(
+        raise InUseError(
             f"{what} is in use by another process (lock {path})",
-            hint="Wait until it ends, or use another directory.",
+            hint="Wait until it ends and run this again, or use another directory.",
         ) from None
     try:
         yield

@@ -131,7 +131,7 @@ def test_two_exporters_in_one_directory_do_not_meet(source, tmp_path):
         assert slow.held.wait(60)
         second = run("hub-export", *asked(source.host, output), env=EPOCH)
         slow.release()
-        assert second.status == 2
+        assert second.status == 1, "no mistake of the caller: later it may be free"
         assert "is in use by another process" in second.stderr
         assert first.wait(60) == 0, first.stderr.read()
         first.stderr.close()

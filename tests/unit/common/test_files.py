@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from common.errors import ExitCode, HubError, SpaceError, UsageError, first_of
+from common.errors import ExitCode, HubError, InUseError, SpaceError, first_of
 from common.files import free_space, locked, require_space, size_text, write_atomic
 from common.log import Secrets, configure, logger
 
@@ -38,7 +38,7 @@ def test_a_lock_of_another_process_is_respected(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdin=-1, stdout=-1)
     assert other.stdout.readline() == b"held\n"
     with (
-        pytest.raises(UsageError, match="the directory is in use by another process"),
+        pytest.raises(InUseError, match="the directory is in use by another process"),
         locked(tmp_path / "lock", "the directory"),
     ):
         pass
@@ -93,7 +93,7 @@ def test_every_error_has_the_exit_code_of_the_table():
     assert codes["ArchiveDamagedError"] == codes["ArchiveUntrustedError"] == codes["ArchiveIncompleteError"] == 4
     assert codes["NotFoundError"] == codes["AuthenticationError"] == codes["RegistryUnreachableError"] == 5
     assert (codes["ClusterError"], codes["SpaceError"], codes["InterruptedByUserError"]) == (6, 7, 130)
-    assert codes["ContentError"] == codes["CatalogError"] == codes["ProblemsError"] == 1
+    assert codes["ContentError"] == codes["CatalogError"] == codes["ProblemsError"] == codes["InUseError"] == 1
 
 
 @pytest.mark.parametrize(

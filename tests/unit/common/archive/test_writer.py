@@ -22,7 +22,7 @@ from common.archive.volume_file import VolumeFile
 from common.archive.writer import ArchiveWriter
 from common.content import Written
 from common.digest import digest_of
-from common.errors import ArchiveIncompleteError, ContentError, ExitCode, SpaceError, UsageError
+from common.errors import ArchiveIncompleteError, ContentError, ExitCode, InUseError, SpaceError, UsageError
 from common.files import locked
 from tests.fakes.archives import CONFIG, CUT, Content, chunks_of, described, noise, write, written
 
@@ -250,7 +250,7 @@ def test_volumes_are_made_without_following_links(tmp_path):
 
 
 def test_two_exporters_in_one_directory(tmp_path):
-    with locked(tmp_path / LOCK, "it"), pytest.raises(UsageError, match="in use by another process"):
+    with locked(tmp_path / LOCK, "it"), pytest.raises(InUseError, match="in use by another process"):
         write(tmp_path, CUT)
     assert names(tmp_path) <= {LOCK}
 
