@@ -45,6 +45,52 @@ def test_objects_are_what_kubernetes_takes(each, kubernetes):
     kubernetes_validate.validate(each, kubernetes, strict=True)
 
 
+@pytest.mark.parametrize("kubernetes", ["1.26", "1.28"])
+def test_what_the_how_to_changes_for_earlier_kubernetes_is_enough(kubernetes):
+    """No limit for each index, and conditions of pods in every rule."""
+    for each in documents():
+        spec = each["spec"]
+        if spec.pop("backoffLimitPerIndex", None):
+            del spec["maxFailedIndexes"]
+            spec["backoffLimit"] = 15
+        for rule in spec.get("podFailurePolicy", {"rules": []})["rules"]:
+            if rule["action"] == "FailJob":
+                rule["onPodConditions"] = []
+        kubernetes_validate.validate(each, kubernetes, strict=True)
+
+
+def test_a_group_for_fresh_volumes_is_a_comment_away():
+    for name in ("1-plan", "2-volumes", "3-finish"):
+        text = (FOLDERS[0] / f"{name}.yaml").read_text().replace("# fsGroup:", "fsGroup:")
+        (found,) = [each for each in yaml.safe_load_all(text) if each["kind"] == "Job"]
+        kubernetes_validate.validate(found, "1.33", strict=True)
+        assert found["spec"]["template"]["spec"]["securityContext"]["fsGroup"] == 1001
+        assert "fsGroup" not in job(name)["spec"]["template"]["spec"]["securityContext"], "OpenShift refuses it"
+
+
+@pytest.mark.parametrize(
+    ("ends", "last"),
+    [(["Complete"] * 3, "finish"), (["Complete", "FailureTarget Failed"], "volumes")],
+    ids=["complete", "failed"],
+)
+def test_the_how_to_waits_for_the_end_of_each_job_whichever_it_is(ends, last, tmp_path):
+    """Each Job is asked for twice: there is no condition at first."""
+    script = (FOLDERS[0].parents[1] / "docs/how-to/several-machines.md").read_text()
+    script = script.partition("```text a cluster with shared storage\n")[2].partition("```")[0]
+    answers = [answer for end in ends for answer in ("", end)]
+    (tmp_path / "answers").write_text("".join(f"{answer}\n" for answer in answers))
+    (tmp_path / "oc").write_text(
+        '#!/bin/sh\ncase $1 in get) head -n 1 answers; sed -i 1d answers; echo "$4" >>asked;; apply) ls "$root/$3";; esac\n'
+    )
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    for name in ("oc", "sleep"):
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "root": str(FOLDERS[0].parents[1])}
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, env=env, check=False, timeout=20, stdout=sys.stderr)
+    assert (tmp_path / "answers").read_text() == ""
+    assert (tmp_path / "asked").read_text().split()[-1] == f"job/export-{last}"
+
+
 @pytest.mark.parametrize(
     "each", [each for each in documents() if each["kind"] == "Job"], ids=lambda each: each["metadata"]["name"]
 )
