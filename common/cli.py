@@ -141,13 +141,7 @@ class ShardOptions:
 
 def _job_index() -> int:
     """Return which pod of an indexed Job this is (Kubernetes, *Job*, completion mode). Raises UsageError."""
-    index = os.environ.get("JOB_COMPLETION_INDEX", "")
-    if not index.isdecimal():
-        raise UsageError(
-            f"--shards without JOB_COMPLETION_INDEX: {index[:40]!r}",
-            hint="An indexed Job sets it; elsewhere set it yourself, or name the volumes with --volumes.",
-        )
-    return int(index)
+    return sharding.index_of(os.environ.get("JOB_COMPLETION_INDEX", ""))
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:

@@ -6,6 +6,7 @@ import re
 
 from common.errors import UsageError
 
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
 _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6})?)?", re.ASCII)
 
 
@@ -19,6 +20,18 @@ def named(text: str, count: int) -> range:
     if not 1 <= first <= last <= count:
         raise UsageError(f"--volumes {text.strip()}: the archive has volumes 1 to {count}", hint="Name a range of these.")
     return range(first, last + 1)
+
+
+def index_of(text: str) -> int:
+    """Return the index of a shard from JOB_COMPLETION_INDEX, which may be empty. Raises UsageError."""
+    if _INDEX.fullmatch(text) is None:
+        raise UsageError(
+            f"JOB_COMPLETION_INDEX is not the number of a shard: {text[:40]!r}"
+            if text
+            else "--shards without JOB_COMPLETION_INDEX",
+            hint="An indexed Job sets it; elsewhere set it yourself, or name the volumes with --volumes.",
+        )
+    return int(text)
 
 
 def shard(index: int, shards: int, count: int) -> range:
