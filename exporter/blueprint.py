@@ -55,6 +55,10 @@ class Blueprint:
         """The inventory as it would be if everything could be fetched; blobs have no pieces."""
         return self._inventory(self.plan.blob_records(), self.layout.volumes, {})
 
+    def problems(self, lost: Mapping[Digest, HubError]) -> tuple[Problem, ...]:
+        """Return what it means that the blobs `lost` could not be had: a problem for each image that they hurt."""
+        return metadata.within_room(_problems(_damaged(self.plan, lost), lost))
+
     def inventory(self, lost: Mapping[Digest, HubError]) -> Inventory:
         """Return the inventory of an archive for which the blobs `lost` could not be had."""
         blobs = self.layout.blob_records() | dict(self.plan.elsewhere)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.archive.signature import Signer
     from common.storage.place import StoredPlace
     from exporter.parts import MadePart
+    from exporter.plan_file import PlanFile
     from exporter.workflow import Exported
 
 _SAID = "Give it to hub-export plan. What the environment says (HUB_EXPORT_…) counts as given, too."
@@ -84,29 +85,37 @@ def create_planned(
     progress, found = output.begin(), plan_file.load(path)
     numbers = shard.of(len(found.drawn.layout.volumes))
     if numbers is not None and not numbers:
-        return _show(None, place, output, strict=strict)
+        return _show_part(None, found, output, strict=strict)
     stored, settings = place.stored(), registry.settings()
+    made: MadePart | Exported
     if stored is not None:
         work = StoredMaking(stored, place.scratch, registry.jobs, signer)
         made = workflow.export_stored(found, work, numbers, settings, progress, strict=strict)
+    else:
+        making = Making(place.directory(), registry.jobs, signer)
+        if numbers is not None:
+            made = workflow.export_part(found, making, numbers, settings, progress, strict=strict)
+        else:
+            made = workflow.export_planned(found, making, settings, progress, strict=strict)
+    if isinstance(made, workflow.Exported):
         return _show(made, place, output, strict=strict)
-    making = Making(place.directory(), registry.jobs, signer)
-    if numbers is not None:
-        return _show(
-            workflow.export_part(found, making, numbers, settings, progress, strict=strict), place, output, strict=strict
-        )
-    return _show(workflow.export_planned(found, making, settings, progress, strict=strict), place, output, strict=strict)
+    return _show_part(made, found, output, strict=strict)
 
 
-def _show(made: MadePart | Exported | None, place: PlaceOptions, output: OutputOptions, *, strict: bool) -> ExitCode:
-    """Show what was made: an archive, or a part of one, or nothing."""
+def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict: bool) -> ExitCode:
+    """Show an archive."""
     from exporter import listing, workflow
 
-    if isinstance(made, workflow.Exported):
-        output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where))
-        return workflow.outcome_of(made, strict=strict)
+    output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where))
+    return workflow.outcome_of(made, strict=strict)
+
+
+def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool) -> ExitCode:
+    """Show a part, which may have nothing to it."""
+    from exporter import listing, workflow
+
     output.emit(listing.part_document(made), lambda: listing.part_table(made))
-    return ExitCode.PROBLEMS if made is not None and made.record.lost else ExitCode.DONE
+    return workflow.outcome_of_part(made, plan.drawn, strict=strict) if made is not None else ExitCode.DONE
 
 
 def add_finish(app: typer.Typer) -> None:

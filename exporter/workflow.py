@@ -196,6 +196,11 @@ def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
     return first_of((outcome(made.inventory.problems, strict=strict), lacking))
 
 
+def outcome_of_part(made: MadePart, drawn: Blueprint, *, strict: bool) -> ExitCode:
+    """Return what the blobs that a part lost mean: the same as for the archive. Raises ProblemsError for any under `strict`."""
+    return outcome(drawn.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
+
+
 def strict_error(problems: Sequence[Problem]) -> ProblemsError:
     """Return the error that `--strict` makes of problems."""
     listed = "".join(f"\n  {p.severity}: {p.subject}: {p.message}" for p in problems[:20])

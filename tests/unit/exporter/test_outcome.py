@@ -1,0 +1,54 @@
+"""What an export, or a part of one, ends with when something could not be had."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from msgspec.structs import replace as replaced
+
+from common.archive.inventory import ImageKind
+from common.archive.part import Lost, Part
+from common.digest import Digest
+from common.errors import ExitCode, ProblemsError
+from exporter import workflow
+from exporter.blueprint import Blueprint
+from exporter.catalog import file_based
+from exporter.parts import MadePart
+from tests.fakes import reports
+from tests.fakes.catalogs import CATALOGS
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    made = reports.planned(file_based.load_directory(CATALOGS / "fbc" / "redhat"), ["openshift-cert-manager-operator"])
+    return Blueprint(made.plan, reports.reported(made, tmp_path_factory.mktemp("out")).settings.terms)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (ImageKind.RELATED, ExitCode.PROBLEMS),
+        (ImageKind.SIGNATURE, ExitCode.DONE),
+        (ImageKind.ATTACHMENT, ExitCode.DONE),
+    ],
+)
+def test_a_part_ends_as_the_archive_does(kind, status, drawn, tmp_path):
+    """A lost signature is no reason to make a part again."""
+    images = [image for image in drawn.plan.images if image.digest is not None]
+    lost = set(drawn.plan.needs(images[-1].digest)) - {b for i in images[:-1] for b in drawn.plan.needs(i.digest)}
+    assert lost
+    changed = tuple(replaced(image, kind=kind) if image == images[-1] else image for image in drawn.plan.images)
+    drawn = Blueprint(dataclasses.replace(drawn.plan, images=changed), drawn.terms)
+    record = Part("", Digest(""), (1,), {digest: Lost("gone") for digest in lost})
+    part = MadePart(tmp_path, range(1, 2), 1, record)
+    assert workflow.outcome_of_part(part, drawn, strict=False) == status
+    archive = drawn.inventory({digest: each.error for digest, each in record.lost.items()})
+    assert workflow.outcome(archive.problems, strict=False) == status
+    with pytest.raises(ProblemsError):
+        workflow.outcome_of_part(part, drawn, strict=True)
+
+
+def test_a_part_that_lost_nothing_is_done(drawn, tmp_path):
+    part = MadePart(tmp_path, range(1, 2), 1, Part("", Digest(""), (1,)))
+    assert workflow.outcome_of_part(part, drawn, strict=True) == ExitCode.DONE
