@@ -21,6 +21,7 @@ from common.errors import (
     InterruptedByUserError,
     RegistryUnreachableError,
     SpaceError,
+    StorageUnreachableError,
     UsageError,
 )
 from common.log import logger
@@ -51,10 +52,10 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
 
-    Raises RegistryUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is gone costs a night, and
-    the next run goes on. Raises SpaceError when the file system of the sink fills up, HubError when it breaks, UsageError
-    for settings that make no sense, since then every further blob would fail too, and passes KeyboardInterrupt on; all stop
-    the running blobs at their next chunk. Closing the iterator does the same.
+    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is
+    gone costs a night, and the next run goes on. Raises SpaceError when the file system of the sink fills up, HubError when it
+    breaks, UsageError for settings that make no sense, since then every further blob would fail too, and passes
+    KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop)
@@ -70,10 +71,12 @@ def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     """Pass outcomes on until too many in a row tell of a host that is gone."""
     row = 0
     for outcome in outcomes:
-        row = row + 1 if isinstance(outcome.error, RegistryUnreachableError) else 0
-        if row >= GIVE_UP and outcome.error is not None:
-            raise RegistryUnreachableError(
-                f"given up after {row} blobs in a row: {outcome.error.message}",
+        error = outcome.error
+        if not isinstance(error, RegistryUnreachableError | StorageUnreachableError):
+            row = 0
+        elif (row := row + 1) >= GIVE_UP:
+            raise type(error)(
+                f"given up after {row} blobs in a row: {error.message}",
                 hint="Run the same command again when it is back: it goes on where it stopped.",
             )
         yield outcome

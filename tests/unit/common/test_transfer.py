@@ -6,9 +6,17 @@ import pytest
 
 from common.content import DirectoryStore, Written, verified
 from common.digest import digest_of
-from common.errors import ContentError, HubError, NotFoundError, SpaceError
+from common.errors import (
+    ContentError,
+    HubError,
+    NotFoundError,
+    RegistryUnreachableError,
+    SpaceError,
+    StorageError,
+    StorageUnreachableError,
+)
 from common.oci.descriptor import Descriptor
-from common.transfer import copy
+from common.transfer import GIVE_UP, copy
 
 
 class Memory:
@@ -72,6 +80,31 @@ def test_one_bad_blob_does_not_stop_the_others(tmp_path):
     assert isinstance(outcomes[digest_of(bad)].error, ContentError)
     assert outcomes[digest_of(good)].written is Written.COPIED
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [digest_of(good)[7:]]
+
+
+class Gone:
+    """A source that fails in one way."""
+
+    def __init__(self, error):
+        self.error, self.asked = error, 0
+
+    def read(self, blob, start=0):
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [RegistryUnreachableError, StorageUnreachableError])
+def test_a_source_that_is_gone_ends_the_loop(kind, tmp_path):
+    source = Gone(kind("no answer"))
+    with pytest.raises(kind, match=f"given up after {GIVE_UP} blobs in a row: no answer"):
+        list(copy([blob(bytes([i])) for i in range(100)], source, DirectoryStore(tmp_path), jobs=1))
+    assert source.asked < 20
+
+
+def test_a_source_that_refuses_is_asked_for_the_others(tmp_path):
+    source = Gone(StorageError("denied", code="AccessDenied"))
+    outcomes = list(copy([blob(bytes([i])) for i in range(20)], source, DirectoryStore(tmp_path), jobs=1))
+    assert len(outcomes) == source.asked == 20
 
 
 class Retrying:
