@@ -18,12 +18,14 @@ from urllib3.exceptions import HTTPError
 
 from common.content import Chunk
 from common.errors import StorageError, StorageUnreachableError, UsageError
+from common.log import logger
 from common.storage import answers
 from common.storage.answers import StartedUpload, Stat, StoredPart
-from common.storage.patience import Patience
+from common.storage.patience import Patience, Trouble
 from common.storage.wire import Wire
 
 T = TypeVar("T")
+_LOG = logger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _CONNECTIONS = 64
 _MAX_PAGES = 1000  # of a listing, a thousand entries each
@@ -207,8 +209,17 @@ class Storage:
             raise
 
     def _once(self, operation: str, **said: Any) -> Any:
-        """Ask once. Raises Trouble for what may pass."""
-        subject = _subject(said)
+        """Ask once, and log it: never more of an answer than its status. Raises Trouble for what may pass."""
+        subject, more = _subject(said), "".join(f" {name} {said[name]}" for name in ("Range", "PartNumber") if name in said)
+        try:
+            answer = self._sent(operation, subject, said)
+        except (StorageError, Trouble) as error:
+            _LOG.debug("%s%s: %s", operation, more, error.args[0])
+            raise
+        _LOG.debug("%s%s: %s: HTTP %s", operation, more, subject, answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        return answer
+
+    def _sent(self, operation: str, subject: str, said: Mapping[str, Any]) -> Any:
         try:
             answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:

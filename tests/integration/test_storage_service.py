@@ -495,3 +495,17 @@ def test_a_small_object_that_comes_short_is_not_believed(store, place):
     store.alter = lambda request, content: content[:50] if request.method == "GET" else content
     with pytest.raises(StorageError, match="50 bytes came of 100"):
         place.read(100)
+
+
+def test_every_call_is_logged_without_what_signs_it(store, place, caplog):
+    caplog.set_level("DEBUG")
+    place.write(b"x")
+    store.fault = lambda request: 403 if request.method == "GET" else 0
+    with pytest.raises(StorageError):
+        place.read(10)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("hub.")]
+    assert lines[:2] == [f"put_object: {place}: HTTP 200", f"head_object: {place}: HTTP 200"]
+    assert lines[2].startswith(f"get_object Range bytes=0-0: {place}: GetObject: HTTP 403 Told")
+    assert len(lines) == 3
+    said = "\n".join(lines)
+    assert not [secret for secret in (*store.account, "Signature", "Authorization", "x-amz") if secret in said]
