@@ -13,7 +13,9 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trustme
@@ -21,6 +23,7 @@ import trustme
 from common.archive import media
 from common.archive.disk import read_exactly
 from common.errors import ContentError, StorageError, StorageUnreachableError
+from common.storage.answers import StoredPart
 from common.storage.client import Storage
 from common.storage.patience import Patience
 from common.storage.place import StoredPlace
@@ -509,3 +512,86 @@ def test_every_call_is_logged_without_what_signs_it(store, place, caplog):
     assert len(lines) == 3
     said = "\n".join(lines)
     assert not [secret for secret in (*store.account, "Signature", "Authorization", "x-amz") if secret in said]
+
+
+@contextmanager
+def paged(monkeypatch, cursor, pages):
+    """A place at a service whose listings go on: `pages` by the value of the parameter `cursor`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            query = parse_qs(urlsplit(self.path).query)
+            asked.append({name: query.get(name, [""])[0] for name in cursor})
+            self.wfile.write(http(f"<A>{pages[asked[-1][cursor[0]]]}</A>".encode()))
+
+    asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    try:
+        yield StoredPlace(BUCKET, "a", Storage.connect(QUICK)), asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def goes_on(inner, **cursors):
+    return f"{inner}<IsTruncated>true</IsTruncated>" + "".join(f"<{name}>{value}</{name}>" for name, value in cursors.items())
+
+
+def test_a_listing_of_several_pages_is_read_to_its_end(store, monkeypatch):
+    def page(*names):
+        return "".join(f"<Contents><Key>a/{name}</Key><Size>{len(name)}</Size></Contents>" for name in names)
+
+    pages = {
+        "": goes_on(page("b", "cc"), NextContinuationToken="one+/="),
+        "one+/=": goes_on("", NextContinuationToken="two"),
+        "two": page("ddd"),
+    }
+    with paged(monkeypatch, ["continuation-token"], pages) as (place, asked):
+        assert [(child.name, size) for child, size in place.children()] == [("b", 1), ("cc", 2), ("ddd", 3)]
+    assert len(asked) == 3
+
+
+def test_uploads_of_several_pages_are_found(store, monkeypatch):
+    def page(key, name, day):
+        told = f"<Key>{key}</Key><UploadId>{name}</UploadId><Initiated>2026-01-{day}T00:00:00.000Z</Initiated>"
+        return f"<Upload>{told}</Upload>"
+
+    pages = {
+        "": goes_on(page("a", "u1", "02") + page("a-other", "u0", "09"), NextKeyMarker="a", NextUploadIdMarker="u1"),
+        "a": page("a", "u2", "03") + page("a", "u3", "01"),
+    }
+    with paged(monkeypatch, ["key-marker", "upload-id-marker"], pages) as (place, asked):
+        found = place.storage.uploads(BUCKET, "a")
+    assert [each.name for each in found] == ["u2", "u1", "u3"], "the latest first"
+    assert found[0].began == datetime(2026, 1, 3, tzinfo=UTC)
+    assert asked == [{"key-marker": "", "upload-id-marker": ""}, {"key-marker": "a", "upload-id-marker": "u1"}]
+
+
+def test_parts_of_several_pages_are_all_known(store, monkeypatch):
+    def page(*numbers):
+        told = "<Part><PartNumber>{0}</PartNumber><Size>{0}</Size><ETag>&quot;e{0}&quot;</ETag></Part>"
+        return "".join(told.format(number) for number in numbers)
+
+    pages = {"": goes_on(page(1, 2), NextPartNumberMarker=2), "2": goes_on(page(3), NextPartNumberMarker=3), "3": page(4)}
+    with paged(monkeypatch, ["part-number-marker"], pages) as (place, _):
+        found = place.storage.parts(BUCKET, "a", "u")
+    assert found == {number: StoredPart(number, f"e{number}") for number in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize("again", ["2", "1"])
+def test_a_listing_that_goes_in_circles_ends(again, store, monkeypatch):
+    part = "<Part><PartNumber>1</PartNumber><Size>1</Size><ETag>e</ETag></Part>"
+    pages = {"": goes_on(part, NextPartNumberMarker=1)} | {
+        "1": goes_on(part, NextPartNumberMarker=2),
+        "2": goes_on(part, NextPartNumberMarker=again),
+    }
+    with paged(monkeypatch, ["part-number-marker"], pages) as (place, asked), pytest.raises(StorageError):
+        place.storage.parts(BUCKET, "a", "u")
+    assert len(asked) <= 1000
