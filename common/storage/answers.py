@@ -117,6 +117,12 @@ def number(subject: str, answer: Mapping[str, Any], name: str) -> int:
     return value
 
 
+def moment(answer: Mapping[str, Any], name: str) -> datetime | None:
+    """Return a moment of an answer; None where it has none, or does not say in which zone."""
+    value = answer.get(name)
+    return value if isinstance(value, datetime) and value.tzinfo is not None else None
+
+
 def tag(subject: str, answer: Mapping[str, Any]) -> str:
     """Return the tag of a part, without its quotes. Raises StorageError."""
     return text(subject, answer, "ETag").strip('"')

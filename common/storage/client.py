@@ -140,7 +140,9 @@ class Storage:
         try:
             for page in self._pages("list_multipart_uploads", cursors, Bucket=bucket, Prefix=key):
                 here = (one for one in page.get("Uploads", ()) if one.get("Key") == key)
-                found += [StartedUpload(answers.text(subject, one, "UploadId"), one.get("Initiated")) for one in here]
+                found += [
+                    StartedUpload(answers.text(subject, one, "UploadId"), answers.moment(one, "Initiated")) for one in here
+                ]
                 _require_few(subject, len(found))
         except StorageError as error:
             if error.code not in answers.ABSENT:  # what some services say for: none at all

@@ -574,6 +574,13 @@ def test_uploads_of_several_pages_are_found(store, monkeypatch):
     assert asked == [{"key-marker": "", "upload-id-marker": ""}, {"key-marker": "a", "upload-id-marker": "u1"}]
 
 
+def test_an_upload_that_began_nobody_knows_when_is_not_old(store, monkeypatch):
+    told = ["", "<Initiated>2020-01-01T00:00:00</Initiated>"]
+    pages = {"": "".join(f"<Upload><Key>a</Key><UploadId>u</UploadId>{when}</Upload>" for when in told)}
+    with paged(monkeypatch, ["key-marker"], pages) as (place, _):
+        assert [each.began for each in place.storage.uploads(BUCKET, "a")] == [None, None]
+
+
 def test_parts_of_several_pages_are_all_known(store, monkeypatch):
     def page(*numbers):
         told = "<Part><PartNumber>{0}</PartNumber><Size>{0}</Size><ETag>&quot;e{0}&quot;</ETag></Part>"
