@@ -55,7 +55,7 @@ def push(
         earlier = _earlier(archive, shard, (todo, complete), client, pool)
         tally.wait_for(earlier.absent, archive)
         sink = RegistrySink(client, contents.places(todo), earlier.partly)
-        run = _Run(archive, shard, tuple(todo), client, sink, pool, tally)
+        run = _Run(archive, shard, tuple(todo), Tagger(archive, shard, client, heal=heal), client, sink, pool, tally)
         left = run.bring(earlier, jobs=jobs, progress=progress)
     return tally.result(
         sink.counts,
@@ -87,6 +87,7 @@ class _Run:
     archive: Archive
     shard: Shard
     todo: tuple[MappedImage, ...]
+    tagger: Tagger
     client: RegistryClient
     sink: RegistrySink
     pool: ThreadPoolExecutor
@@ -99,8 +100,7 @@ class _Run:
 
     def bring(self, earlier: Earlier, *, jobs: int, progress: Progress) -> int:
         """Copy blobs and tag images; what fails is in the tally. Returns how many images are left to others."""
-        tagger = Tagger(self.archive, self.shard, self.client)
-        tags = _Tags(tagger, Completion(self.todo, self.contents), self.pool, self.shard)
+        tags = _Tags(self.tagger, Completion(self.todo, self.contents), self.pool, self.shard)
         for digest in earlier.whole:
             tags.arrived(digest)
         settled = earlier.whole | earlier.absent

@@ -25,17 +25,18 @@ _LOG = logger(__name__)
 
 
 class Tagger:
-    """Pushes documents. Shared by threads."""
+    """Pushes documents; to `heal`, those too that should be there already. Shared by threads."""
 
-    def __init__(self, archive: Archive, shard: Shard, client: RegistryClient) -> None:
+    def __init__(self, archive: Archive, shard: Shard, client: RegistryClient, *, heal: bool = False) -> None:
         self._archive = archive
         self._shard = shard
         self._client = client
+        self._heal = heal
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Push an image whose blobs are there; return what went wrong, if anything."""
         try:
-            if not self._shard.whole and self._there(image):
+            if not self._shard.whole and not self._heal and self._there(image):
                 return None  # another one found all of it before us
             *children, root = self._shard.contents.documents(image.digest)
             for child in children:

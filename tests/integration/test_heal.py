@@ -8,11 +8,12 @@ import subprocess
 import pytest
 
 from tests.fakes.commands import run
-from tests.fakes.factories import image, seed
+from tests.fakes.factories import image, index, seed
 from tests.fakes.servers import docker_registry, require
 
 pytestmark = pytest.mark.integration
 IMAGES = {"org/app": image([b"shared", b"own of app"]), "org/tool": image([b"shared", b"own of tool"])}
+MANY = index([image([b"own of amd"]), image([b"own of arm"], platform="linux/arm64")])
 
 
 @pytest.fixture(name="archive", scope="module")
@@ -20,7 +21,7 @@ def _archive(tmp_path_factory):
     home = tmp_path_factory.mktemp("heal")
     with docker_registry(home, name="source") as source:
         names = []
-        for repository, parts in IMAGES.items():
+        for repository, parts in {**IMAGES, "org/many": MANY}.items():
             seed(f"http://{source.host}", repository, parts, tag="v1")
             names += ["--image", f"{source.host}/{repository}:v1"]
         done = run("hub-export", "create", *names, "--insecure", source.host, "--output", home / "out")
@@ -55,7 +56,7 @@ def test_blobs_that_a_mirror_lost_come_back(tmp_path, archive):
 
         healed = push(archive, mirror, "--heal")
         assert healed["uploaded"] == len(lost)
-        everywhere = sum(len(parts.blobs) for parts in IMAGES.values())
+        everywhere = sum(len(parts.blobs) for parts in (*IMAGES.values(), *MANY.manifests))
         assert healed["present"] == everywhere - len(lost)
         assert pulled(mirror, "org/app", tmp_path / "whole")
 
@@ -74,3 +75,15 @@ def test_a_manifest_that_was_lost_comes_back(tmp_path, archive):
         shutil.rmtree(mirror.root / "docker/registry/v2/repositories/org/app/_manifests")
         push(archive, mirror, "--heal")
         assert pulled(mirror, "org/app", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("share", [[], ["--volumes", "1"]], ids=["whole", "shard"])
+def test_a_manifest_below_an_index_that_was_lost_comes_back(share, tmp_path, archive):
+    """The index and its tag are there, and by them all looks well."""
+    with docker_registry(tmp_path, name="mirror") as mirror:
+        push(archive, mirror)
+        hexadecimal = MANY.manifests[1].digest.removeprefix("sha256:")
+        shutil.rmtree(mirror.root / "docker/registry/v2/repositories/org/many/_manifests/revisions/sha256" / hexadecimal)
+        assert not pulled(mirror, "org/many", tmp_path / "broken")
+        push(archive, mirror, "--heal", *share)
+        assert pulled(mirror, "org/many", tmp_path / "whole")
