@@ -96,6 +96,7 @@ def export_part(
     Once made they are left as they are, and blobs that could not be had are asked for again.
     """
     _check(found.drawn.plan, strict=strict)
+    _make_directory(work.output, "--output")
     with _media(registry, progress, parts.directory_of(work.output, numbers)) as media:
         return parts.make(found, work, numbers, media)
 
@@ -125,6 +126,7 @@ def export_stored(
     if work.scratch is None:
         raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
     _check(found.drawn.plan, strict=strict)
+    _make_directory(work.scratch, "--scratch")
     with _media(registry, progress, None) as media:
         made = stored.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
     return Exported(stored.finish(work, progress)) if numbers is None and not made.record.lost else made
@@ -211,10 +213,7 @@ def strict_error(problems: Sequence[Problem]) -> ProblemsError:
 def _output(directory: Path) -> Iterator[None]:
     """Hold an output directory that an archive may be made in; what failed before the archive was begun leaves nothing."""
     existed = directory.exists()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
+    _make_directory(directory, "--output")
     tidy_finished(directory)
     require_free(directory)  # before anything is fetched; the writer claims the directory for good
     try:
@@ -226,6 +225,14 @@ def _output(directory: Path) -> Iterator[None]:
                 with suppress(OSError):
                     directory.rmdir()
         raise
+
+
+def _make_directory(directory: Path, option: str) -> None:
+    """Make a directory that an option names, unless it is there. Raises UsageError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint=f"Choose another {option}.") from error
 
 
 @contextmanager

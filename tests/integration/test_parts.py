@@ -199,6 +199,13 @@ def test_a_shard_that_is_none_is_said(world, tmp_path):
     assert "shards are counted from 0 to 1" in done.stderr
 
 
+@pytest.mark.parametrize("volumes", [[], ["--volumes", "1"]], ids=" ".join)
+def test_a_file_is_no_place_for_an_archive_or_a_part(volumes, world, tmp_path):
+    (tmp_path / "file").write_text("somebody's own")
+    done = world.hub(*world.create(tmp_path / "file", *volumes), status=2)
+    assert f"{tmp_path / 'file'}: cannot be made" in done.stderr
+
+
 def test_a_part_does_not_go_into_a_finished_archive(world):
     done = world.hub(*world.create(world.home / "whole", "--volumes", "1"), status=2)
     assert "holds a finished archive" in done.stderr
