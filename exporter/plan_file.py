@@ -6,6 +6,8 @@ exist nowhere else, where each blob is to be had, the terms, and the facts of th
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,15 +15,16 @@ from typing import Any
 
 import msgspec
 
+from common.archive import frames, inventory_file
 from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory
 from common.archive.layout import PlannedBlob
 from common.archive.media import Place
 from common.content import DirectoryStore
 from common.digest import Digest, digest_of
-from common.errors import ContentError, UsageError
+from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited
 from common.oci.descriptor import Descriptor
-from common.oci.manifest import Document, parse
+from common.oci.manifest import Document, Manifest, parse
 from common.reference import Reference
 from common.serialization import UNDECODABLE
 from exporter.blueprint import Blueprint
@@ -32,6 +35,7 @@ from exporter.report.facts import Facts
 from exporter.settings import Terms
 
 MAX_SIZE = 2 * 1024 * 1024 * 1024
+_SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)
 _AGAIN = "Make it again: hub-export plan --output FILE."
 
 
@@ -93,9 +97,12 @@ def making_of(drawn: Blueprint, facts: Facts) -> dict[str, Any]:
 
 
 def load(place: Place) -> PlanFile:
-    """Read a plan. Raises what `decode` raises, StorageError."""
-    raw = read_limited(place, MAX_SIZE, _AGAIN) if isinstance(place, Path) else place.read(MAX_SIZE)
-    return decode(raw, str(place))
+    """Read a plan. Raises what `decode` raises, UsageError also where there is none; StorageError."""
+    if isinstance(place, Path):
+        return decode(read_limited(place, MAX_SIZE, _AGAIN), str(place))
+    if place.stat() is None:
+        raise UsageError(f"{place}: there is no such object", hint=_AGAIN)
+    return decode(place.read(MAX_SIZE), str(place))
 
 
 def decode(raw: bytes, path: str) -> PlanFile:
@@ -105,11 +112,12 @@ def decode(raw: bytes, path: str) -> PlanFile:
     """
     try:
         inventory, making = _INVENTORY.decode(raw), _PLANNED.decode(raw).making
-        if inventory.media_type != MEDIA_TYPE:
-            raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint=_AGAIN)
-        drawn = _blueprint(inventory, making)
-    except (*UNDECODABLE, ContentError, ValueError, ZeroDivisionError, KeyError) as error:
-        raise UsageError(f"{path}: not a plan: {error}", hint=_AGAIN) from error
+        drawn = _blueprint(inventory, making) if inventory.media_type == MEDIA_TYPE else None
+    except (*UNDECODABLE, HubError, ValueError) as error:
+        why = error.message if isinstance(error, HubError) else error
+        raise UsageError(f"{path}: not a plan: {why}", hint=_AGAIN) from error
+    if drawn is None:
+        raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint=_AGAIN)
     if drawn.layout.volumes != inventory.volumes:
         raise UsageError(
             f"{path}: made by {inventory.tool}, which lays out volumes in another way",
@@ -137,18 +145,8 @@ def _blob(blob: PlannedBlob, plan: ExportPlan) -> _Blob:
 
 
 def _blueprint(inventory: Inventory, making: _Making) -> Blueprint:
-    """Return the plan. Raises ContentError, ValueError, KeyError for one whose parts do not fit each other."""
-    documents: dict[Digest, Document] = {}
-    for one in making.documents:
-        document = parse(one.raw, one.media_type)
-        documents[document.digest] = document
-    if documents.keys() != inventory.manifests.keys():
-        raise ContentError("it has not just the manifests that it lists")
-    if any(digest != digest_of(content) for digest, content in making.held.items()):
-        raise ContentError("a blob in it is not what its digest says")
-    carried = {digest for digest, record in inventory.blobs.items() if record.in_ is None}
-    if carried != {blob.descriptor.digest for blob in making.blobs} or len(carried) != len(making.blobs):
-        raise ContentError("it has not just the blobs that it lists")
+    """Return the plan, laid out. Raises HubError, ValueError for one whose parts do not fit each other."""
+    documents = {document.digest: document for document in (parse(one.raw, one.media_type) for one in making.documents)}
     plan = ExportPlan(
         catalogs=inventory.catalogs,
         images=inventory.images,
@@ -160,5 +158,56 @@ def _blueprint(inventory: Inventory, making: _Making) -> Blueprint:
         elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
         requires=inventory.requires,
     )
-    terms = Terms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, Fraction(making.parity))
-    return Blueprint(plan, terms)
+    if plan.manifest_records() != inventory.manifests:
+        raise ContentError("it has not just the manifests that it lists")
+    if plan.blob_records() != inventory.blobs or len(plan.places) != len(plan.blobs):
+        raise ContentError("it has not just the blobs that it lists")
+    _check_blobs(plan, {digest: record.size for digest, record in inventory.blobs.items()})
+    _check_roots(plan)
+    if any(volume.data_size > making.volume_size for volume in inventory.volumes):
+        raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
+    terms = Terms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
+    drawn = Blueprint(plan, terms)
+    inventory_file.check(drawn.inventory({}))
+    return drawn
+
+
+def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
+    """Raise ContentError unless the blobs, of these `sizes`, are those of the manifests, and what is held of them is right."""
+    needed = _needed(plan.documents.values())
+    if needed.keys() != sizes.keys():
+        raise ContentError("it has not just the blobs that its manifests need")
+    for digest, size in sizes.items():
+        if size not in needed[digest]:
+            raise ContentError(f"{digest}: {size} bytes are not what its manifest says")
+    for digest, content in plan.held.items():
+        if digest != digest_of(content) or sizes.get(digest, len(content)) != len(content):
+            raise ContentError("a blob in it is not what its digest says")
+    for blob in plan.blobs:
+        most = frames.compress_bound(blob.descriptor.size)
+        if not (blob.stored is None if blob.encoding is Encoding.RAW else 0 < (blob.stored or 0) <= most):
+            raise ContentError(f"{blob.descriptor.digest}: cannot be stored in {blob.stored} bytes")
+
+
+def _needed(documents: Iterable[Document]) -> dict[Digest, set[int]]:
+    """Return the blobs of manifests with their sizes: two may tell of one that they share in two ways, of which one is true."""
+    needed: dict[Digest, set[int]] = {}
+    for document in documents:
+        for blob in document.blobs if isinstance(document, Manifest) else ():
+            needed.setdefault(blob.digest, set()).add(blob.size)
+    return needed
+
+
+def _check_roots(plan: ExportPlan) -> None:
+    """Raise ContentError for an image or a catalog whose manifest is not there."""
+    named = (*(image.digest for image in plan.images), *(catalog.image for catalog in plan.catalogs))
+    for digest in named:
+        if digest is not None and digest not in plan.documents:
+            raise ContentError(f"it lists {digest[:80]!r}, and has no such manifest")
+
+
+def _share(text: str) -> Fraction:
+    """Return the part of a volume that its parity is. Raises ValueError; a Fraction would write 1e99999999 out."""
+    if _SHARE.fullmatch(text) is None or not 0 <= Fraction(text) <= 1:
+        raise ValueError(f"parity {text[:40]!r}, wanted a part such as 1/20")
+    return Fraction(text)

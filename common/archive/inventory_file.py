@@ -67,7 +67,7 @@ def decode(raw: bytes, where: str) -> Inventory:
     try:
         _check_version(_KIND.decode(raw).media_type, where)
         inventory = _INVENTORY.decode(raw)
-        _check(inventory)
+        check(inventory)
     except (msgspec.DecodeError, RecursionError, ContentError, UnicodeDecodeError) as error:
         raise ArchiveDamagedError(
             f"{where}: not a usable inventory: {error}",
@@ -87,7 +87,8 @@ def _check_version(media_type: str, where: str) -> None:
         )
 
 
-def _check(inventory: Inventory) -> None:
+def check(inventory: Inventory) -> None:
+    """Raise ContentError for an inventory that cannot be right."""
     for what, count, limit in (
         ("blobs", len(inventory.blobs), MAX_BLOBS),
         ("manifests", len(inventory.manifests), MAX_BLOBS),
