@@ -6,7 +6,7 @@ says so in the inventory; the archive is finished all the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,22 +85,26 @@ def fetch(drawn: Blueprint, making: Making, media: Media, report: Page) -> Inven
     return closing.inventory
 
 
-def fetch_part(drawn: Blueprint, making: Making, media: Media, numbers: Collection[int], identity: Digest) -> Part:
+def fetch_part(
+    drawn: Blueprint, making: Making, media: Media, numbers: Collection[int], identity: Digest, *, begin: Callable[[], None]
+) -> Part:
     """Make the volumes `numbers` of the archive, whose plan has the `identity`; return what became of them.
 
-    Raises what `fetch` raises.
+    `begin` is called when the directory is locked, before anything in it changes. Raises what `fetch` raises.
     """
     share = drawn.terms.parity
     if share:
         parity.require_coder()
-    with PartWriter(making.output, drawn.layout, numbers, identity, progress=media.progress, share=share) as writer:
+    with PartWriter(
+        making.output, drawn.layout, numbers, identity, progress=media.progress, share=share, begin=begin
+    ) as writer:
         lost = _copy(drawn.plan, list(blobs_of(drawn.layout, numbers)), making, media, writer)
         return writer.finish(drawn.closing({}, making.sign), lost)
 
 
 def join(drawn: Blueprint, making: Making, owned: Owners, report: Page, progress: Progress) -> Inventory:
     """Make the archive out of its parts; return the inventory that it carries. Raises what `joining.join` raises."""
-    lost = {digest: each.error for one in owned.values() for digest, each in one.record.lost.items()}
+    lost = {digest: each.error for digest, each in joining.lost(owned, drawn.layout).items()}
     closing = drawn.closing(lost, making.sign)
     joining.join(
         owned,

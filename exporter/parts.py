@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive import checksums, inventory_file, joining, part
+from common.archive import checksums, joining, part
 from common.archive.inventory import Inventory
-from common.archive.joining import FoundPart
+from common.archive.joining import FoundPart, Owners
 from common.archive.media import Place
 from common.archive.output import require_free, tidy_finished
 from common.archive.part import Part
-from common.digest import digest_of
 from common.errors import UsageError
 from common.files import write_atomic
+from common.log import logger
 from common.progress import Progress
 from exporter import differences, fetch, plan_file
 from exporter.fetch import Media
@@ -23,6 +23,7 @@ from exporter.report.page import Report
 from exporter.settings import Making
 
 PLAN = "hub-export.plan"
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,11 @@ def make(found: PlanFile, work: Making, numbers: range, media: Media) -> MadePar
     if record is None:
         if work.output.is_dir():
             require_free(work.output)
-        directory.mkdir(parents=True, exist_ok=True)
-        part.forget(directory)
-        write_atomic(directory / PLAN, found.raw)
-        record = fetch.fetch_part(found.drawn, here, media, numbers, found.identity)
+
+        def begin() -> None:
+            write_atomic(directory / PLAN, found.raw)
+
+        record = fetch.fetch_part(found.drawn, here, media, numbers, found.identity, begin=begin)
     return MadePart(directory, numbers, len(found.drawn.layout.volumes), record)
 
 
@@ -60,31 +62,36 @@ def _whole(found: PlanFile, work: Making) -> Part | None:
     record = part.read(work.output) if work.output.is_dir() else None
     if record is None or record.lost or record.plan != found.identity:
         return None
-    here = all((work.output / found.drawn.layout.volumes[number - 1].name).is_file() for number in record.volumes)
+    here = all((work.output / name).is_file() for name in record.sums)
     return record if here and record.closed_by(found.drawn.closing({}, work.sign)) else None
 
 
 def join(directories: Sequence[Path], work: Making, progress: Progress) -> Inventory:
     """Make the archive of the parts in `directories`, or directly below them, in `work.output`; return its inventory.
 
-    Raises UsageError for what is no part, and what `joining` raises. An archive that is finished already is left as it is.
+    Raises UsageError for what is no part, and what `joining` raises. An archive of theirs that is finished is left as it is.
     """
     if work.output.is_dir():
         tidy_finished(work.output)
+    made = differences.load(work.output) if (work.output / checksums.NAME).is_file() else None
     found = list(_parts(directories))
-    finished = (work.output / checksums.NAME).is_file()
-    if not found and finished:
-        return differences.load(work.output)
+    if made is not None:
+        found = [one for one in found if not _is_nearly_gone(one)]
+    if not found and made is not None:
+        return made
     if not found:
         named = ", ".join(map(str, directories))
         raise UsageError(f"no part of an archive in {named}", hint="hub-export create --plan … --volumes … makes parts.")
     plan = plan_file.load(found[0].directory / PLAN)
-    if finished and (_is_whole(work.output, plan) or _is_of(work.output, plan, found)):
-        for one in found:
-            joining.tidy(one.directory)
-        return differences.load(work.output)
-    owned = joining.owners(found, plan.drawn.layout, plan.identity)
-    return fetch.join(plan.drawn, work, owned, Report(plan.facts, work), progress)
+    owned = joining.held(found, plan.drawn.layout, plan.identity)
+    if made is None or not _is_done(made, plan, owned):
+        joining.require_all(owned, plan.drawn.layout)
+        made = fetch.join(plan.drawn, work, owned, Report(plan.facts, work), progress)
+    for one in (one for one in found if one.directory.is_dir()):
+        joining.tidy(one.directory)
+        if one.directory.is_dir() and not joining.is_used_up(one.directory):
+            _LOG.warning("%s: its volumes are in %s now; it is no longer needed", one.directory, work.output)
+    return made
 
 
 def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:
@@ -97,17 +104,19 @@ def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:
                 yield FoundPart(place, record)
 
 
-def _is_whole(output: Path, plan: PlanFile) -> bool:
-    """Say whether a finished archive is the one that the plan makes when nothing is lost."""
-    return digest_of((output / inventory_file.NAME).read_bytes()) == plan.drawn.closing({}, None).identity
+def _is_nearly_gone(one: FoundPart) -> bool:
+    """Say whether a part was being removed when that was interrupted; go on with it then."""
+    if (one.directory / PLAN).is_file() or not joining.is_used_up(one.directory):
+        return False
+    joining.tidy(one.directory)
+    return True
 
 
-def _is_of(output: Path, plan: PlanFile, found: Sequence[FoundPart]) -> bool:
-    """Say whether a finished archive is what the parts became: all were used up, and it is that of their plan, with losses."""
-    made = differences.load(output)
-    same = (made.created, made.volumes) == (plan.drawn.terms.created, plan.drawn.layout.volumes)
-    return same and made.manifests.keys() == plan.drawn.plan.documents.keys() and all(map(_is_used_up, found))
-
-
-def _is_used_up(one: FoundPart) -> bool:
-    return joining.is_used_up(one.directory)
+def _is_done(made: Inventory, plan: PlanFile, owned: Owners) -> bool:
+    """Say whether a finished archive is the one of a plan, and the parts that are here have nothing that it lacks."""
+    layout, planned = plan.drawn.layout, plan.drawn.inventory({})
+    missing = {digest for digest in layout.blobs if digest in made.blobs and made.blobs[digest].missing is not None}
+    present = {digest: planned.blobs[digest] if digest in missing else blob for digest, blob in made.blobs.items()}
+    same = (made.created, made.volumes, present) == (planned.created, planned.volumes, planned.blobs)
+    more = len(owned) == len(layout.volumes) and bool(missing - joining.lost(owned, layout).keys())
+    return same and made.manifests.keys() == planned.manifests.keys() and not more

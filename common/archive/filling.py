@@ -20,7 +20,7 @@ from common.archive import disk, metadata, parity, place, resume
 from common.archive.earlier import EarlierVolumes
 from common.archive.inventory import Encoding, Piece
 from common.archive.layout import Layout, PlacedBlob, extent
-from common.archive.output import OutputDirectory
+from common.archive.output import OutputDirectory, refuse_parts
 from common.archive.resume import Begun
 from common.archive.staging import Buffers
 from common.archive.volume import CLOSING_SIZE
@@ -76,7 +76,7 @@ class Filling:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout))
+            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
             self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
             there = sum(disk.allocated(path) for path in self._output.volumes())
             try:
@@ -120,6 +120,10 @@ class Filling:
             self._volume(piece).clear(*extent(piece))
         self._missing.add(digest)
         self._settle(placed)
+
+    def _admit(self, directory: Path) -> None:
+        """See `OutputDirectory`."""
+        refuse_parts(directory)
 
     def _close_volumes(self, region: metadata.Region, inventory: Digest) -> dict[str, str]:
         """Read everything back and close every volume with `region`; return the checksums by file name."""

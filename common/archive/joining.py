@@ -1,34 +1,35 @@
 """Parts into the archive that one process would have made, byte for byte (docs/archive-format.md, *Parts*).
 
 Volumes are moved, or copied where they lie on another file system. Where nothing was lost they are whole already; otherwise, or
-when the archive is signed otherwise, each is closed again. Whatever interrupts this, the next run goes on: what a part says of
-itself is believed until SHA256SUMS is there.
+when the archive is signed otherwise, each is closed again. Whatever interrupts this, the next run goes on, also with parts that
+were made again: what a volume is that came from a part is in the mark (`gathered.py`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from common.archive import disk, media, parity, part
+from common.archive import disk, gathered, media, parity, part
 from common.archive.closing import Closing, Further
-from common.archive.inventory import VolumeRecord
+from common.archive.gathered import Gathered, Mark, Volumes
 from common.archive.layout import Layout, extent
 from common.archive.media import Place
-from common.archive.output import JOINING, WORKING, OutputDirectory
-from common.archive.part import Part
+from common.archive.output import LOCK, PROBE, WORKING, OutputDirectory
+from common.archive.part import Lost, Part, signature_of
 from common.archive.staging import Buffers
-from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
+from common.archive.volume import VOLUME_NAME
 from common.archive.volume_file import VolumeFile
 from common.columns import counted
 from common.digest import Digest, Hasher, hex_of
-from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
-from common.files import require_space, sync_directory, write_atomic
+from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, UsageError
+from common.files import locked, require_space, sync_directory
 from common.progress import Progress
 
 _STEP = 4 * 1024 * 1024
@@ -51,13 +52,38 @@ def owners(parts: Iterable[FoundPart], layout: Layout, plan: Digest) -> Owners:
 
     Raises UsageError for parts of another plan, ArchiveIncompleteError when volumes are in no part.
     """
+    found = held(parts, layout, plan)
+    require_all(found, layout)
+    return found
+
+
+def held(parts: Iterable[FoundPart], layout: Layout, plan: Digest) -> Owners:
+    """Return the same for the volumes that are in any part. Raises UsageError for parts of another plan."""
     found = Owners()
     for one in sorted(parts, key=lambda one: not one.record.lost):
         if one.record.plan != plan:
             raise UsageError(f"{one.directory} is a part of another plan", hint="Join only parts that were made by one plan.")
+        if max(one.record.volumes, default=0) > len(layout.volumes) or not one.record.lost.keys() <= layout.blobs.keys():
+            raise UsageError(
+                f"{one.directory}: its record has volumes or blobs that its plan has not", hint=_again(one.directory)
+            )
         found |= dict.fromkeys(one.record.volumes, one)
-    require_all(found, layout)
     return found
+
+
+def lost(owned: Owners, layout: Layout) -> dict[Digest, Lost]:
+    """Return what cannot be in the archive, and why: what a part lost of the volumes that it is to give."""
+    return {
+        digest: why
+        for one in parts_of(owned)
+        for digest, why in one.record.lost.items()
+        if any(number in owned and owned[number] is one for number in gathered.volumes_of(digest, layout))
+    }
+
+
+def parts_of(owned: Owners) -> list[FoundPart]:
+    """Return the parts that have any of the volumes."""
+    return list({one.directory: one for one in owned.values()}.values())
 
 
 def require_all(found: Container[int], layout: Layout) -> None:
@@ -82,107 +108,155 @@ def join(
 ) -> None:
     """Make the archive of a layout in `directory` out of its parts; those on the same file system are used up.
 
-    `closing` must call missing what any part has lost. Raises UsageError for a directory that cannot be taken,
+    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken or a part that is in use,
     ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
     """
-    parts = list({one.directory: one for one in owned.values()}.values())
-    with OutputDirectory(directory, layout) as output:
-        _begin(directory)
-        joiner = _Joiner(directory, layout, closing, share, progress)
+    parts = parts_of(owned)
+    mark = Mark(directory, parts[0].record.plan)
+    with ExitStack() as stack:
+
+        def admit(path: Path) -> None:
+            mark.admit(path)
+            stack.enter_context(_kept(parts))
+
+        output = stack.enter_context(OutputDirectory(directory, layout, admit))
+        joiner = _Joiner(Volumes(directory, layout, closing, share, mark), progress)
         joiner.gather(owned)
-        whole = all(one.record.closed_by(closing) for one in parts)
-        sums = joiner.sums(parts) if whole else joiner.close_again({each for one in parts for each in one.record.lost})
-        closing.complete(directory, sums, further)
+        closing.complete(directory, joiner.close(), further)
         output.finished()
-    for one in parts:
-        tidy(one.directory)
+        for one in parts:
+            tidy(one.directory)
 
 
-def _begin(directory: Path) -> None:
-    """Note that volumes in `directory` come from parts. Raises UsageError for volumes that do not."""
-    mark = directory / JOINING
-    if mark.is_file():
-        return
-    if any(VOLUME_NAME.fullmatch(path.name) for path in directory.iterdir()):
-        raise UsageError(f"{directory} holds volumes of an interrupted export", hint="Choose another --output.")
-    write_atomic(mark, b"")
+@contextmanager
+def _kept(parts: Iterable[FoundPart]) -> Iterator[None]:
+    """Keep parts from being made again meanwhile. Raises UsageError for one that is in use, or not what it was."""
+    with ExitStack() as stack:
+        for one in parts:
+            try:
+                stack.enter_context(locked(one.directory / LOCK, f"the part {one.directory}"))
+            except OSError as error:
+                if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                    raise  # where nothing can be written, nobody makes a part
+            if part.read(one.directory) != one.record:
+                raise UsageError(f"{one.directory} was made again just now", hint="Run this again.")
+        yield
 
 
 @dataclass(frozen=True, slots=True)
 class _Joiner:
-    """One joining: where, and what the result is to be."""
+    """One joining."""
 
-    directory: Path
-    layout: Layout
-    closing: Closing
-    share: Fraction
+    volumes: Volumes
     progress: Progress
 
     def gather(self, owned: Owners) -> None:
-        """Bring every volume, and the parity of those that are whole, into the directory."""
-        todo = [(one, name) for number, one in owned.items() for name in self._names(number, one) if self._absent(one, name)]
-        far = [one.directory / name for one, name in todo if one.directory.stat().st_dev != self.directory.stat().st_dev]
-        sizes = sum(path.stat().st_size for path in far)
-        require_space(self.directory, sizes, "the archive")
-        if far:
-            self.progress.begin(f"copying {counted(len(far), 'file')}", sizes)
+        """Bring every volume, and the parity of those that are whole, into the directory; make room for better ones."""
+        directory, volumes = self.volumes.directory, self.volumes
+        self._sweep()
+        near = {one.directory: _can_move(one.directory, directory) for one in parts_of(owned)}
+        coming = {number: one for number, one in owned.items() if self._comes(number, one, near=near[one.directory])}
+        todo = [
+            (one, name)
+            for number, one in owned.items()
+            for name in volumes.names(number)
+            if (number in coming or volumes.lacks(number, name, one.record)) and _is_there(one.directory / name)
+        ]
+        for name in (name for number in coming for name in volumes.names(number)):
+            (directory / name).unlink(missing_ok=True)
+        sync_directory(directory)  # no volume is here while the mark changes what it says of it
+        volumes.mark.note({number: gathered.of_part(one.record, number, volumes.layout) for number, one in coming.items()})
         for one, name in todo:
-            source, target = one.directory / name, self.directory / name
-            if source in far:
-                bring(source, target, one.record.sums.get(name), self.progress.advance)
-            else:
-                source.rename(target)
-        sync_directory(self.directory)
-        if far:
+            if near[one.directory]:
+                (one.directory / name).rename(directory / name)
+        self._copy([(one, name) for one, name in todo if not near[one.directory]])
+        sync_directory(directory)
+
+    def close(self) -> dict[str, str]:
+        """Close every volume again that is not closed as it shall be, or not surely; return the checksums of all."""
+        todo = [number for number in self.volumes.numbers if not self.volumes.is_whole(number)]
+        if todo:
+            self.progress.begin("closing the volumes again", sum(map(self.volumes.size, todo)))
+        buffers = Buffers()
+        for number in todo:
+            self._close_again(VolumeFile(self.volumes.path(number), number, self.volumes.record(number), 0, buffers))
+        if todo:
+            self.progress.end()
+        return self.volumes.sums()
+
+    def _close_again(self, volume: VolumeFile) -> None:
+        wanted, number = self.volumes, volume.number
+        cleared = wanted.to_be_cleared(number)
+        wanted.mark.note({number: Gathered(cleared)})
+        sums = close_again(volume, wanted.layout, wanted.closing, cleared, share=wanted.share, progress=self.progress)
+        wanted.mark.note({number: Gathered(cleared, wanted.closing.identity, signature_of(wanted.closing), sums)})
+
+    def _copy(self, files: Sequence[tuple[FoundPart, str]]) -> None:
+        """Copy files of parts. Raises SpaceError, before the first, when they do not fit."""
+        sizes = sum((one.directory / name).stat().st_size for one, name in files)
+        require_space(self.volumes.directory, sizes, "the archive")
+        if files:
+            self.progress.begin(f"copying {counted(len(files), 'file')}", sizes)
+        for one, name in files:
+            bring(one.directory / name, self.volumes.directory / name, one.record.sums.get(name), self.progress.advance)
+        if files:
             self.progress.end()
 
-    def sums(self, parts: Sequence[FoundPart]) -> dict[str, str]:
-        """Return the checksums that the parts' volumes have, parity behind them, as one process would list them."""
-        size = self.closing.region.size + CLOSING_SIZE
-        for record in self.layout.volumes:
-            if (self.directory / record.name).stat().st_size != record.data_size + size:
-                raise ArchiveDamagedError(f"{self.directory / record.name} is not as long as its part says")
-        names = [record.name for record in self.layout.volumes]
-        names += [name + parity.SUFFIX for name in names if self.share]
-        said = {name: checksum for one in parts for name, checksum in one.record.sums.items()}
-        if lacking := [name for name in names if name not in said]:
-            raise UsageError(f"no part has {lacking[0]}", hint="Make the parts by one plan, with the same --parity.")
-        return {name: said[name] for name in names}
+    def _comes(self, number: int, one: FoundPart, *, near: bool) -> bool:
+        """Say whether a part's volume is to be brought, though there may be one here. Raises ArchiveError for want of any.
 
-    def close_again(self, lost: set[Digest]) -> dict[str, str]:
-        """Clear the places of what was lost, close every volume, and return the checksums."""
-        total = sum(record.data_size + self.closing.region.size + CLOSING_SIZE for record in self.layout.volumes)
-        self.progress.begin("closing the volumes again", total)
-        volumes = self._volumes()
-        sums = [
-            close_again(each, self.layout, self.closing, lost, share=self.share, progress=self.progress) for each in volumes
-        ]
-        self.progress.end()
-        return {name: checksum for each in sums for name, checksum in each.items()}
+        One that can be moved always is: it is as new as its record. One that had to be copied is not copied twice.
+        """
+        there = one.directory / self.volumes.record(number).name
+        comes = _is_there(there) and self.volumes.is_long_enough(number, there)
+        stays = not (comes and near) and self.volumes.stays(number)
+        if not comes and not stays:
+            raise self._wanting(number, there)
+        return not stays
 
-    def _volumes(self) -> list[VolumeFile]:
-        buffers = Buffers()
-        return [
-            VolumeFile(self.directory / record.name, number, record, 0, buffers)
-            for number, record in enumerate(self.layout.volumes, 1)
-        ]
+    def _wanting(self, number: int, there: Path) -> ArchiveError:
+        """Return why a volume cannot be had from its part, nor from what is here."""
+        here, hint = self.volumes.path(number), _again(there.parent)
+        if again := self.volumes.cleared_for_nothing(number):
+            return ArchiveIncompleteError(
+                f"{here}: the place of {again[0]}, which was lost before, is cleared in it", hint=hint
+            )
+        if _is_there(there) or here.is_file():
+            short = there if _is_there(there) else here
+            return ArchiveDamagedError(f"{short} is not as long as its part says", hint=hint)
+        return ArchiveIncompleteError(f"{there}: not there, and its part lists it", hint=hint)
 
-    def _names(self, number: int, one: FoundPart) -> list[str]:
-        name = self._record(number).name
-        parities = [name + parity.SUFFIX] if name + parity.SUFFIX in one.record.sums else []
-        return [name, *parities]
+    def _sweep(self) -> None:
+        """Remove what an interrupted run left half written."""
+        for name in [name for number in self.volumes.numbers for name in self.volumes.names(number)]:
+            _temporary(self.volumes.directory / name).unlink(missing_ok=True)
+        (self.volumes.directory / PROBE).unlink(missing_ok=True)
 
-    def _absent(self, one: FoundPart, name: str) -> bool:
-        """Say whether a file is still to be brought. Raises ArchiveIncompleteError when it is nowhere."""
-        if (self.directory / name).is_file():
-            return False
-        source = one.directory / name
-        if source.is_symlink() or not source.is_file():
-            raise ArchiveIncompleteError(f"{source}: not there, and its part lists it", hint="Make this part again.")
-        return True
 
-    def _record(self, number: int) -> VolumeRecord:
-        return self.layout.volumes[number - 1]
+def _can_move(source: Path, target: Path) -> bool:
+    """Say whether files move between directories: of one device may be two mounts or quotas, and one only be read."""
+    probe = source / PROBE
+    try:
+        probe.touch()
+        probe.rename(target / PROBE)
+    except OSError:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+        return False
+    (target / PROBE).unlink()
+    return True
+
+
+def _again(directory: Path) -> str:
+    return f"Make this part again: remove {directory}, and run its hub-export create."
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.new")
 
 
 def close_again(
@@ -211,7 +285,7 @@ def close_again(
 
 def bring(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
     """Copy a file, whole or not at all; what its part says of it must be right. Raises ArchiveDamagedError."""
-    temporary, hasher, position = target.with_name(f".{target.name}.new"), Hasher(), 0
+    temporary, hasher, position = _temporary(target), Hasher(), 0
     temporary.unlink(missing_ok=True)
     with media.opened(source) as reader, temporary.open("xb") as writer:
         while chunk := disk.read_some(reader, _STEP, position):
@@ -232,11 +306,10 @@ def is_used_up(directory: Path) -> bool:
 
 
 def tidy(directory: Path) -> None:
-    """Remove what is ours of a part whose volumes were moved, its record first; one that was copied stays as it is."""
+    """Remove what is ours of a part whose volumes were moved, its record last; one that was copied stays as it is."""
     if not is_used_up(directory):
         return
-    (directory / part.NAME).unlink(missing_ok=True)
-    for path in directory.glob(f"{WORKING}*"):
+    for path in sorted(directory.glob(f"{WORKING}*"), key=lambda path: (path.name == part.NAME, path.name)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -2,7 +2,8 @@
 
 A lock keeps a second exporter out. The journal lies beside the volumes from before the first of them until after SHA256SUMS:
 while it is there without SHA256SUMS, everything named like an archive's file is ours and unfinished. The next export goes on
-with it when its layout is the same; otherwise it sets the old volumes aside and takes from them what it still needs.
+with it when its layout is the same; otherwise it sets the old volumes aside and takes from them what it still needs. Parts, and
+volumes that came from parts, are made by others: only who makes or joins them goes on with these (`admit`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ LOCK = "hub-export.lock"
 JOURNAL = journal.NAME
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
 REPORT = "report.html"
+PART = "hub-export.part"  # the volumes here are a part, which is whole
 JOINING = "hub-export.joining"  # the volumes here come from parts
+PROBE = "hub-export.probe"  # an empty file that was moved here, to see whether files can be
 EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
 _MAX_EARLIER = 100
 # Compared without case: on FAT and NTFS a twin that differs only in case is the same file.
@@ -41,12 +44,16 @@ _SHOWN = 3  # names in a message
 class OutputDirectory:
     """Holds a directory for one export, from `with` to its end. Nothing finished, and nothing of others, is ever touched.
 
+    `admit` looks at the directory, or prepares it, when it is locked and before anything in it changes; it raises UsageError
+    for one that shall stay as it is. Without it, parts and what comes from them are refused.
+
     Raises UsageError when the directory is in use, holds a finished archive, or files named like ours that are not ours.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
         self.path = path
         self._layout = layout
+        self._admit = admit or refuse_parts
         self._stack = ExitStack()
         self.resumes = False  # the volumes here are of the same layout
         self.earlier: tuple[EarlierExport, ...] = ()
@@ -61,7 +68,8 @@ class OutputDirectory:
             try:
                 self._claim()
             except UsageError:
-                (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a directory that is not ours
+                if not is_begun(self.path):
+                    (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a directory that is not ours
                 raise
             self._stack = stack.pop_all()
         return self
@@ -87,14 +95,19 @@ class OutputDirectory:
     def _claim(self) -> None:
         """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
         found = require_free(self.path)
+        self._admit(self.path)
         wanted, mine = journal.encode(self._layout), self.path / JOURNAL
         self.resumes = mine.is_file() and mine.read_bytes() == wanted
         if not self.resumes:
+            if self._joined:
+                raise UsageError(
+                    f"{self.path} holds volumes of parts in another layout", hint="Finish with the version that began."
+                )
             if found:
                 self._set_aside(found)
             journal.write(mine, self._layout)
         for name in found if self.resumes else ():
-            if not self._is_kept(name) or not _is_plain(self.path / name):
+            if not self._is_kept(name) or not is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
         self.earlier = tuple(
             EarlierExport(directory, layout)
@@ -104,8 +117,11 @@ class OutputDirectory:
 
     def _is_kept(self, name: str) -> bool:
         """Say whether a file of ours is gone on with: volumes, and where parts are joined their parity."""
-        joined = (self.path / JOINING).is_file()
-        return bool(VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX) if joined else name))
+        return bool(VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX) if self._joined else name))
+
+    @property
+    def _joined(self) -> bool:
+        return (self.path / JOINING).is_file()
 
     def _set_aside(self, found: Sequence[str]) -> None:
         """Move volumes of another layout into a directory of their own, with their journal in front of them."""
@@ -130,7 +146,7 @@ class OutputDirectory:
 
 def tidy_finished(path: Path) -> None:
     """Take away what an export left that was interrupted while it did so itself: SHA256SUMS says that it was done."""
-    if is_begun(path) and (path / checksums.NAME).is_file():
+    if (is_begun(path) or (path / LOCK).is_file()) and (path / checksums.NAME).is_file():
         with locked(path / LOCK, f"the output directory {path}"):
             _tidy(path)
 
@@ -140,7 +156,7 @@ def _tidy(path: Path) -> None:
         shutil.rmtree(directory)
     shutil.rmtree(path / CATALOGS, ignore_errors=True)
     (path / JOINING).unlink(missing_ok=True)
-    (path / JOURNAL).unlink()
+    (path / JOURNAL).unlink(missing_ok=True)
     (path / LOCK).unlink(missing_ok=True)
     sync_directory(path)
 
@@ -153,7 +169,29 @@ class EarlierExport:
     layout: Layout
 
 
-def _is_plain(path: Path) -> bool:
+def refuse_parts(path: Path) -> None:
+    """Raise UsageError for a directory whose volumes are a part, or came from parts."""
+    refuse_part(path)
+    refuse_joining(path)
+
+
+def refuse_part(path: Path) -> None:
+    """Raise UsageError for a directory that is a part."""
+    if (path / PART).is_file():
+        raise UsageError(f"{path} is a part of an archive", hint="It is not touched. Choose another --output.")
+
+
+def refuse_joining(path: Path) -> None:
+    """Raise UsageError for a directory whose volumes came from parts."""
+    if (path / JOINING).is_file():
+        raise UsageError(
+            f"{path} holds volumes of parts that are being joined",
+            hint="Run their hub-export finish again, or choose another --output.",
+        )
+
+
+def is_plain(path: Path) -> bool:
+    """Say whether a path is a file without another name, and no link: nobody else's bytes change with it."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 

@@ -7,25 +7,29 @@ where something was lost, it closes all volumes again with the inventory that sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace as replaced
 
+from common.archive import output, parity
 from common.archive.closing import Closing
 from common.archive.filling import Filling
 from common.archive.layout import Layout
-from common.digest import Digest, digest_of
-from common.errors import HubError, UsageError
+from common.archive.volume import MAX_VOLUMES, VOLUME_NAME
+from common.digest import Digest, digest_of, parse_digest
+from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited, write_atomic
 from common.progress import Progress
 from common.serialization import UNDECODABLE
 
-NAME = "hub-export.part"
+NAME = output.PART
 MAX_SIZE = 256 * 1024 * 1024
 _TYPE = "application/vnd.hub-airgap.part.v1+json"
+_CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DAMAGED = "Make this part again: remove its directory, and run its hub-export create."
 
 
@@ -60,18 +64,21 @@ class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     def closed_by(self, closing: Closing) -> bool:
         """Say whether the volumes are closed as `closing` would do it."""
-        return self.inventory == closing.identity and self.signature == _digest(closing.signature)
+        return self.inventory == closing.identity and self.signature == signature_of(closing)
 
     def closed(self, closing: Closing, sums: Mapping[str, str]) -> Part:
         """Return the same of volumes that were closed by `closing`, and have these checksums now."""
-        return replaced(self, inventory=closing.identity, signature=_digest(closing.signature), sums=dict(sums))
+        return replaced(self, inventory=closing.identity, signature=signature_of(closing), sums=dict(sums))
 
 
 _PART = msgspec.json.Decoder(Part)
 
 
 class PartWriter(Filling):
-    """Fills the volumes `numbers` of a layout in a directory of their own: see `Filling`."""
+    """Fills the volumes `numbers` of a layout in a directory of their own: see `Filling`.
+
+    `begin` is called when the directory is locked and the record of what it held is away, before anything else in it changes.
+    """
 
     def __init__(
         self,
@@ -82,9 +89,18 @@ class PartWriter(Filling):
         *,
         progress: Progress | None = None,
         share: Fraction = Fraction(0),
+        begin: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(directory, layout, numbers=numbers, progress=progress, share=share)
         self._plan = plan
+        self._begin = begin
+
+    def _admit(self, directory: Path) -> None:
+        """Take over a part that was made before, which is about to change."""
+        output.refuse_joining(directory)
+        forget(directory)
+        if self._begin is not None:
+            self._begin()
 
     def finish(self, closing: Closing, lost: Mapping[Digest, HubError]) -> Part:
         """Close the volumes with the planned inventory, if nothing was `lost`; write the record, durable, and return it.
@@ -101,7 +117,7 @@ class PartWriter(Filling):
             sums = self._close_volumes(closing.region, closing.identity)
             sums |= self._make_parity(sums)
             self._progress.end()
-            ends = closing.identity, _digest(closing.signature), sums
+            ends = closing.identity, signature_of(closing), sums
             part = Part(_TYPE, self._plan, tuple(self._volumes), {}, *ends)
         write_atomic(self._directory / NAME, encode(part))
         return part
@@ -128,7 +144,23 @@ def decode(raw: bytes, path: str) -> Part:
         raise UsageError(f"{path}: not the record of a part: {error}", hint=_DAMAGED) from error
     if part.media_type != _TYPE:
         raise UsageError(f"{path}: a part of another version: {part.media_type[:80]!r}", hint="Use one version for all parts.")
+    try:
+        _check(part)
+    except ContentError as error:
+        raise UsageError(f"{path}: not the record of a part: {error}", hint=_DAMAGED) from error
     return part
+
+
+def _check(part: Part) -> None:
+    """Raise ContentError for what no part says of itself."""
+    if len(set(part.volumes)) != len(part.volumes) or not all(1 <= number <= MAX_VOLUMES for number in part.volumes):
+        raise ContentError("its volumes are no different numbers from 1 on")
+    for digest in (part.plan, *part.lost, part.inventory, part.signature):
+        if digest is not None:
+            parse_digest(digest)
+    for name, checksum in part.sums.items():
+        if not VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX)) or not _CHECKSUM.fullmatch(checksum):
+            raise ContentError(f"{checksum[:80]!r} is no checksum of a volume {name[:80]!r}")
 
 
 def forget(directory: Path) -> None:
@@ -136,5 +168,6 @@ def forget(directory: Path) -> None:
     (directory / NAME).unlink(missing_ok=True)
 
 
-def _digest(signature: bytes | None) -> Digest | None:
-    return digest_of(signature) if signature is not None else None
+def signature_of(closing: Closing) -> Digest | None:
+    """Return the digest of the signature that volumes are closed with; None where they are not signed."""
+    return digest_of(closing.signature) if closing.signature is not None else None
