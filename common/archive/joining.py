@@ -28,7 +28,7 @@ from common.archive.volume import VOLUME_NAME
 from common.archive.volume_file import VolumeFile
 from common.columns import counted
 from common.digest import Digest, Hasher, hex_of
-from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, UsageError
+from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, InUseError, UsageError
 from common.files import locked, require_space, sync_directory
 from common.progress import Progress
 
@@ -108,8 +108,8 @@ def join(
 ) -> None:
     """Make the archive of a layout in `directory` out of its parts; those on the same file system are used up.
 
-    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken or a part that is in use,
-    ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
+    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken, InUseError for a part that
+    is in use, ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
     """
     parts = parts_of(owned)
     mark = Mark(directory, parts[0].record.plan)
@@ -130,7 +130,7 @@ def join(
 
 @contextmanager
 def _kept(parts: Iterable[FoundPart]) -> Iterator[None]:
-    """Keep parts from being made again meanwhile. Raises UsageError for one that is in use, or not what it was."""
+    """Keep parts from being made again meanwhile. Raises InUseError for one that is in use, or not what it was."""
     with ExitStack() as stack:
         for one in parts:
             try:
@@ -139,7 +139,7 @@ def _kept(parts: Iterable[FoundPart]) -> Iterator[None]:
                 if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
                     raise  # where nothing can be written, nobody makes a part
             if part.read(one.directory) != one.record:
-                raise UsageError(f"{one.directory} was made again just now", hint="Run this again.")
+                raise InUseError(f"{one.directory} was made again just now", hint="Run this again.")
         yield
 
 

@@ -21,7 +21,7 @@ from typing import Self
 from common.archive import checksums, inventory_file, journal, parity
 from common.archive.layout import Layout
 from common.archive.volume import VOLUME_NAME
-from common.errors import UsageError
+from common.errors import InUseError, UsageError
 from common.files import locked, sync_directory, write_atomic
 
 WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
@@ -47,7 +47,8 @@ class OutputDirectory:
     `admit` looks at the directory, or prepares it, when it is locked and before anything in it changes; it raises UsageError
     for one that shall stay as it is. Without it, parts and what comes from them are refused.
 
-    Raises UsageError when the directory is in use, holds a finished archive, or files named like ours that are not ours.
+    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files named like ours that are
+    not ours.
     """
 
     def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
@@ -67,7 +68,7 @@ class OutputDirectory:
             stack.enter_context(locked(self.path / LOCK, f"the output directory {self.path}"))
             try:
                 self._claim()
-            except UsageError:
+            except (UsageError, InUseError):
                 if not is_begun(self.path):
                     (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a directory that is not ours
                 raise

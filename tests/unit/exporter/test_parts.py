@@ -16,7 +16,7 @@ from common.archive.layout import PlannedBlob
 from common.archive.output import JOINING, LOCK
 from common.content import DirectoryStore
 from common.digest import hex_of
-from common.errors import ArchiveIncompleteError, UsageError
+from common.errors import ArchiveIncompleteError, InUseError, UsageError
 from common.files import locked
 from common.progress import Silent
 from common.registry.client import RegistryClient
@@ -208,10 +208,10 @@ def test_a_part_is_not_changed_before_it_is_locked(plans, create, tmp_path):
     before = contents(made.directory)
     with locked(made.directory / LOCK, "it"):
         for plan in plans:
-            with pytest.raises(UsageError, match="is in use"):
+            with pytest.raises(InUseError, match="is in use"):
                 create(plan, tmp_path, 1, 2)
         create(plans[0], tmp_path, 3, 3)
-        with pytest.raises(UsageError, match="is in use"):
+        with pytest.raises(InUseError, match="is in use"):
             finish(tmp_path, output=tmp_path / "out")
     assert contents(made.directory) == before
 
