@@ -108,8 +108,8 @@ def join(
 ) -> None:
     """Make the archive of a layout in `directory` out of its parts; those on the same file system are used up.
 
-    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken, InUseError for a part that
-    is in use, ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
+    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken, InUseError for a part
+    that is in use, ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
     """
     parts = parts_of(owned)
     mark = Mark(directory, parts[0].record.plan)

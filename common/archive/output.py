@@ -47,8 +47,8 @@ class OutputDirectory:
     `admit` looks at the directory, or prepares it, when it is locked and before anything in it changes; it raises UsageError
     for one that shall stay as it is. Without it, parts and what comes from them are refused.
 
-    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files named like ours that are
-    not ours.
+    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files named like ours that
+    are not ours.
     """
 
     def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
