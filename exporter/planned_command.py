@@ -99,7 +99,7 @@ def create_planned(
             made = workflow.export_planned(found, making, settings, progress, strict=strict)
     if isinstance(made, workflow.Exported):
         return _show(made, place, output, strict=strict)
-    return _show_part(made, found, output, strict=strict)
+    return _show_part(made, found, output, strict=strict, whole=numbers is None)
 
 
 def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict: bool) -> ExitCode:
@@ -110,12 +110,12 @@ def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict:
     return workflow.outcome_of(made, strict=strict)
 
 
-def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool) -> ExitCode:
-    """Show a part, which may have nothing to it."""
+def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool, whole: bool = False) -> ExitCode:
+    """Show a part, which may have nothing to it, or what was made of the `whole` before it is finished."""
     from exporter import listing, workflow
 
     output.emit(listing.part_document(made), lambda: listing.part_table(made))
-    return workflow.outcome_of_part(made, plan.drawn, strict=strict) if made is not None else ExitCode.DONE
+    return workflow.outcome_of_part(made, plan.drawn, strict=strict, whole=whole) if made is not None else ExitCode.DONE
 
 
 def add_finish(app: typer.Typer) -> None:

@@ -198,9 +198,13 @@ def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
     return first_of((outcome(made.inventory.problems, strict=strict), lacking))
 
 
-def outcome_of_part(made: MadePart, drawn: Blueprint, *, strict: bool) -> ExitCode:
-    """Return what the blobs that a part lost mean: the same as for the archive. Raises ProblemsError for any under `strict`."""
-    return outcome(drawn.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
+def outcome_of_part(made: MadePart, drawn: Blueprint, *, strict: bool, whole: bool = False) -> ExitCode:
+    """Return what the blobs that a part lost mean: the same as for the archive. Raises ProblemsError for any under `strict`.
+
+    `whole`: not a part was asked for but the archive, which is not finished then; that is a problem whatever was lost.
+    """
+    status = outcome(drawn.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
+    return ExitCode.PROBLEMS if whole else status
 
 
 def strict_error(problems: Sequence[Problem]) -> ProblemsError:

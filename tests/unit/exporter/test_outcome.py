@@ -43,6 +43,8 @@ def test_a_part_ends_as_the_archive_does(kind, status, drawn, tmp_path):
     record = Part("", Digest(""), (1,), {digest: Lost("gone") for digest in lost})
     part = MadePart(tmp_path, range(1, 2), 1, record)
     assert workflow.outcome_of_part(part, drawn, strict=False) == status
+    unfinished = workflow.outcome_of_part(part, drawn, strict=False, whole=True)
+    assert unfinished == ExitCode.PROBLEMS, "the archive was asked for, and is left to be finished"
     archive = drawn.inventory({digest: each.error for digest, each in record.lost.items()})
     assert workflow.outcome(archive.problems, strict=False) == status
     with pytest.raises(ProblemsError):
