@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
@@ -104,24 +103,6 @@ def test_what_cannot_be_had_is_missing_in_the_end_and_asked_for_again_before(wor
     assert run_part(world, tmp_path / "later", bad).status == 0
     world.hub(*world.finish(tmp_path / "later"))
     assert contents(tmp_path / "later") == world.whole
-
-
-def test_a_joining_that_cannot_be_is_refused_with_nothing_changed(world, tmp_path):
-    """Into one of the parts; and with a part that somebody is at."""
-    out, half = tmp_path / "out", world.count // 2
-    for each in (f"1-{half}", f"{half + 1}-"):
-        world.hub(*world.create(out, "--volumes", each))
-    made, (first, second) = contents(out), sorted(out.glob("volumes-*"))
-    done = world.hub("finish", out, "--output", first, status=2)
-    assert "is a part of an archive" in done.stderr
-    assert contents(out) == made
-    with (second / "hub-export.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        done = world.hub("finish", out, "--output", tmp_path / "joined", status=1)
-        assert f"the part {second} is in use" in done.stderr
-        second_again = world.hub(*world.create(out, "--volumes", f"{half + 1}-"))
-        assert f"volumes {half + 1} to" in second_again.stdout, "it is whole, and not touched"
-    assert contents(out) == made
 
 
 @pytest.mark.parametrize("lossy", [False, True], ids=["whole", "with losses"])

@@ -216,6 +216,15 @@ def test_a_part_is_not_changed_before_it_is_locked(plans, create, tmp_path):
     assert contents(made.directory) == before
 
 
+def test_a_part_is_no_place_for_the_archive(plans, create, tmp_path):
+    made = create(plans[0], tmp_path, 1, 3)
+    before = contents(made.directory)
+    for place in (tmp_path, made.directory):
+        with pytest.raises(UsageError, match="is a part of an archive"):
+            finish(place, output=made.directory)
+    assert contents(made.directory) == before
+
+
 @pytest.mark.parametrize("name", ["volume-0001.tar.zst", "volume-0002.tar.zst"])
 def test_a_part_that_lacks_a_file_is_not_whole(name, plans, create, tmp_path):
     made = create(plans[0], tmp_path, 1, 2)
