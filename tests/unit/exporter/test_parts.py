@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from common.archive import part
 from common.archive.layout import PlannedBlob
@@ -18,6 +19,8 @@ from common.content import DirectoryStore
 from common.digest import hex_of
 from common.errors import ArchiveIncompleteError, InUseError, UsageError
 from common.files import locked
+from common.oci import media_types
+from common.oci.manifest import encode, parse
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
@@ -65,8 +68,13 @@ def out(tmp_path):
 def plans(tmp_path_factory):
     """Two plans of the same blobs, which differ in their time only."""
     made = reports.planned(file_based.load_directory(CATALOGS / "fbc" / "redhat"), ["openshift-cert-manager-operator"])
-    blobs = tuple(PlannedBlob(described(blob)) for blob in BLOBS)
-    made = replace(made, plan=replace(made.plan, images=(), documents={}, blobs=blobs, places={}, held={}))
+    blobs = [described(blob) for blob in BLOBS]
+    config, *layers = ({"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size} for blob in blobs)
+    content = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": layers}
+    document = parse(encode(content), media_types.OCI_MANIFEST)
+    catalogs = tuple(replaced(catalog, image=document.digest) for catalog in made.plan.catalogs)
+    carried = {"documents": {document.digest: document}, "blobs": tuple(map(PlannedBlob, blobs))}
+    made = replace(made, plan=replace(made.plan, catalogs=catalogs, images=(), places={}, held={}, **carried))
     return [planned_at(made, created) for created in ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00Z")]
 
 
