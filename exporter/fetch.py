@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.archive import joining, parity
+from common.archive import joining, owners, parity
 from common.archive.filling import Filling, blobs_of
 from common.archive.inventory import Inventory
-from common.archive.joining import Owners
 from common.archive.output import REPORT
+from common.archive.owners import Owners
 from common.archive.part import Part, PartWriter
 from common.archive.writer import ArchiveWriter
 from common.columns import counted
@@ -104,7 +104,7 @@ def fetch_part(
 
 def join(drawn: Blueprint, making: Making, owned: Owners, report: Page, progress: Progress) -> Inventory:
     """Make the archive out of its parts; return the inventory that it carries. Raises what `joining.join` raises."""
-    lost = {digest: each.error for digest, each in joining.lost(owned, drawn.layout).items()}
+    lost = {digest: each.error for digest, each in owners.lost(owned, drawn.layout).items()}
     closing = drawn.closing(lost, making.sign)
     joining.join(
         owned,

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive import checksums, joining, part
+from common.archive import checksums, joining, owners, part
 from common.archive.inventory import Inventory
-from common.archive.joining import FoundPart, Owners
 from common.archive.media import Place
 from common.archive.output import require_free, tidy_finished
+from common.archive.owners import FoundPart, Owners
 from common.archive.part import Part
 from common.errors import UsageError
 from common.files import write_atomic
@@ -83,9 +83,9 @@ def join(directories: Sequence[Path], work: Making, progress: Progress) -> Inven
         named = ", ".join(map(str, directories))
         raise UsageError(f"no part of an archive in {named}", hint="hub-export create --plan … --volumes … makes parts.")
     plan = plan_file.load(found[0].directory / PLAN)
-    owned = joining.held(found, plan.drawn.layout, plan.identity)
+    owned = owners.held(found, plan.drawn.layout, plan.identity)
     if made is None or not _is_done(made, plan, owned):
-        joining.require_all(owned, plan.drawn.layout)
+        owners.require_all(owned, plan.drawn.layout)
         made = fetch.join(plan.drawn, work, owned, Report(plan.facts, work), progress)
     for one in (one for one in found if one.directory.is_dir()):
         joining.tidy(one.directory)
@@ -118,5 +118,5 @@ def _is_done(made: Inventory, plan: PlanFile, owned: Owners) -> bool:
     missing = {digest for digest in layout.blobs if digest in made.blobs and made.blobs[digest].missing is not None}
     present = {digest: planned.blobs[digest] if digest in missing else blob for digest, blob in made.blobs.items()}
     same = (made.created, made.volumes, present) == (planned.created, planned.volumes, planned.blobs)
-    more = len(owned) == len(layout.volumes) and bool(missing - joining.lost(owned, layout).keys())
+    more = len(owned) == len(layout.volumes) and bool(missing - owners.lost(owned, layout).keys())
     return same and made.manifests.keys() == planned.manifests.keys() and not more

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace as replaced
 
-from common.archive import checksums, inventory_file, joining, journal, metadata
+from common.archive import checksums, inventory_file, journal, metadata, owners
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.layout import Layout
 from common.archive.output import REPORT, is_ours
@@ -82,7 +82,7 @@ class Stored:
         Raises ArchiveIncompleteError when volumes are not there, ArchiveDamagedError when one is not what was uploaded.
         """
         records = self._records.all()
-        joining.require_all(records, self._layout)
+        owners.require_all(records, self._layout)
         lost = {digest: each for record in records.values() for digest, each in record.lost.items()}
         closing = self.plan.drawn.closing({digest: each.error for digest, each in lost.items()}, self.work.sign)
         for number, record in sorted(records.items()):

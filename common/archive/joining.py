@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,78 +22,18 @@ from common.archive.gathered import Gathered, Mark, Volumes
 from common.archive.layout import Layout, extent
 from common.archive.media import Place
 from common.archive.output import LOCK, PROBE, WORKING, OutputDirectory
-from common.archive.part import Lost, Part, signature_of
+from common.archive.owners import FoundPart, Owners, again, parts_of
+from common.archive.part import signature_of
 from common.archive.staging import Buffers
 from common.archive.volume import VOLUME_NAME
 from common.archive.volume_file import VolumeFile
 from common.columns import counted
 from common.digest import Digest, Hasher, hex_of
-from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, InUseError, UsageError
+from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, InUseError
 from common.files import locked, require_space, sync_directory
 from common.progress import Progress
 
 _STEP = 4 * 1024 * 1024
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FoundPart:
-    """A part, and where it lies."""
-
-    directory: Path
-    record: Part
-
-
-Owners = dict[int, FoundPart]  # by number of a volume
-
-
-def owners(parts: Iterable[FoundPart], layout: Layout, plan: Digest) -> Owners:
-    """Return which part has each volume; of several the one that lost nothing.
-
-    Raises UsageError for parts of another plan, ArchiveIncompleteError when volumes are in no part.
-    """
-    found = held(parts, layout, plan)
-    require_all(found, layout)
-    return found
-
-
-def held(parts: Iterable[FoundPart], layout: Layout, plan: Digest) -> Owners:
-    """Return the same for the volumes that are in any part. Raises UsageError for parts of another plan."""
-    found = Owners()
-    for one in sorted(parts, key=lambda one: not one.record.lost):
-        if one.record.plan != plan:
-            raise UsageError(f"{one.directory} is a part of another plan", hint="Join only parts that were made by one plan.")
-        if max(one.record.volumes, default=0) > len(layout.volumes) or not one.record.lost.keys() <= layout.blobs.keys():
-            raise UsageError(
-                f"{one.directory}: its record has volumes or blobs that its plan has not", hint=_again(one.directory)
-            )
-        found |= dict.fromkeys(one.record.volumes, one)
-    return found
-
-
-def lost(owned: Owners, layout: Layout) -> dict[Digest, Lost]:
-    """Return what cannot be in the archive, and why: what a part lost of the volumes that it is to give."""
-    return {
-        digest: why
-        for one in parts_of(owned)
-        for digest, why in one.record.lost.items()
-        if any(number in owned and owned[number] is one for number in gathered.volumes_of(digest, layout))
-    }
-
-
-def parts_of(owned: Owners) -> list[FoundPart]:
-    """Return the parts that have any of the volumes."""
-    return list({one.directory: one for one in owned.values()}.values())
-
-
-def require_all(found: Container[int], layout: Layout) -> None:
-    """Raise ArchiveIncompleteError, naming the volumes that are not among the `found`."""
-    if absent := [record.name for number, record in enumerate(layout.volumes, 1) if number not in found]:
-        named = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
-        raise ArchiveIncompleteError(
-            f"{len(absent)} of {counted(len(layout.volumes), 'volume')} in no part that is here: {named}",
-            hint="Make them with hub-export create --plan … --volumes …, or name the places that they are in.",
-        )
 
 
 def join(
@@ -216,10 +156,10 @@ class _Joiner:
 
     def _wanting(self, number: int, there: Path) -> ArchiveError:
         """Return why a volume cannot be had from its part, nor from what is here."""
-        here, hint = self.volumes.path(number), _again(there.parent)
-        if again := self.volumes.cleared_for_nothing(number):
+        here, hint = self.volumes.path(number), again(there.parent)
+        if cleared := self.volumes.cleared_for_nothing(number):
             return ArchiveIncompleteError(
-                f"{here}: the place of {again[0]}, which was lost before, is cleared in it", hint=hint
+                f"{here}: the place of {cleared[0]}, which was lost before, is cleared in it", hint=hint
             )
         if _is_there(there) or here.is_file():
             short = there if _is_there(there) else here
@@ -245,10 +185,6 @@ def _can_move(source: Path, target: Path) -> bool:
         return False
     (target / PROBE).unlink()
     return True
-
-
-def _again(directory: Path) -> str:
-    return f"Make this part again: remove {directory}, and run its hub-export create."
 
 
 def _is_there(path: Path) -> bool:

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replaced
 
-from common.archive import checksums, joining, part
+from common.archive import checksums, joining, owners, part
 from common.archive.filling import blobs_of
-from common.archive.joining import FoundPart
 from common.archive.output import JOINING, LOCK, tidy_finished
+from common.archive.owners import FoundPart
 from common.archive.part import Lost, PartWriter
 from common.archive.reader import Archive
 from common.archive.signature import Algorithm, Signer, make_keys
@@ -66,8 +66,8 @@ def join(parts, directory, *, sign=None, share=Fraction(0), lost=(), further=Non
     layout = CUT.layout()
     content = dataclasses.replace(CUT, missing=frozenset(lost))
     closing = dataclasses.replace(content.closing(layout), sign=sign)
-    owned = joining.owners(parts, layout, plan)
-    assert joining.lost(owned, layout).keys() == set(lost)
+    owned = owners.owners(parts, layout, plan)
+    assert owners.lost(owned, layout).keys() == set(lost)
     joining.join(owned, directory, layout, closing, share=share, progress=progress or Silent(), further=further)
 
 
@@ -176,7 +176,7 @@ def test_of_two_parts_with_the_same_volume_the_whole_one_counts(tmp_path):
     write(tmp_path / "whole", CUT)
     parts = [make(tmp_path / "a", (1, 2, 3)), make(tmp_path / "b", (1,), lost=(SMALL,))]
     for order in itertools.permutations(parts):
-        assert {one.directory for one in joining.owners(order, CUT.layout(), PLAN).values()} == {tmp_path / "a"}
+        assert {one.directory for one in owners.owners(order, CUT.layout(), PLAN).values()} == {tmp_path / "a"}
 
 
 @pytest.mark.parametrize("signed", [True, False], ids=["parts signed, too", "parts not signed"])
@@ -428,7 +428,7 @@ def test_two_mounts_of_one_device_are_two_file_systems(options, tmp_path):
 
 
 READ_ONLY = "FoundPart(home / 'mounted', part.read(home / 'mounted'))"
-BETWEEN_MOUNTS = "from common.archive import part\nfrom common.archive.joining import FoundPart" + BETWEEN_MOUNTS
+BETWEEN_MOUNTS = "from common.archive import part\nfrom common.archive.owners import FoundPart" + BETWEEN_MOUNTS
 
 
 def test_what_is_left_of_a_part_goes_its_record_last(tmp_path):
@@ -601,7 +601,7 @@ def test_a_record_that_is_none_is_refused(raw, tmp_path):
 def test_a_record_of_what_the_plan_has_not_is_refused(changes, tmp_path):
     one = make(tmp_path / "a", (1, 2, 3))
     with pytest.raises(UsageError, match="a: its record has volumes or blobs that its plan has not"):
-        joining.owners([FoundPart(one.directory, replaced(one.record, **changes))], CUT.layout(), PLAN)
+        owners.owners([FoundPart(one.directory, replaced(one.record, **changes))], CUT.layout(), PLAN)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b'{"mediaType":"x","plan":"sha256:0","volumes":{}}'], ids=repr)
