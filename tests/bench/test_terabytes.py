@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -29,11 +30,36 @@ def test_nothing_is_faster_than_the_lines_the_disks_and_the_registry(site, size)
     assert made >= size / min(lines, disks / 2, cpu) * 0.999
     alone = size / min(site.line, site.uplink, site.disk / 2) + (size / min(site.line, site.disk, site.objects or GB))
     assert made <= alone * 1.001 or site.shared, "one machine alone is never faster"
-    assert terabytes.push(site, size, RATES).seconds >= size * max(RATES.mirror_s / GB / site.mirror, 1 / site.store) * 0.999
+    pushed = terabytes.push(site, size, RATES).seconds
+    registry = min(site.door, site.uplink, site.store, site.mirror / (RATES.mirror_s / GB))
+    assert pushed >= size / min(registry, site.line * site.machines, disks) * 0.999
+
+
+@pytest.mark.parametrize("site", SITES, ids=lambda site: site.name)
+def test_finishing_is_never_faster_than_what_one_process_reads(site):
+    joined, closed = (terabytes.finish(site, 1000 * GB, RATES, lost=lost).seconds for lost in (False, True))
+    apart = site.machines > 1 and not site.shared and not site.objects
+    assert joined == 0 or (apart and joined >= 1000 * GB * 2 / site.disk)
+    assert closed - joined >= 1000 * (GB / site.disk + RATES.hash_s) * (2 if site.objects else 1) * 0.999
+
+
+def test_limits_that_are_nearly_the_same_are_named_together():
+    site = Site("even", 1, 64, line=GB, uplink=10 * GB, disk=100 * GB, mirror=64, store=1.05 * GB, door=10 * GB)
+    assert terabytes.push(site, GB, RATES).bottleneck == "its line and the registry's disks"
+
+
+def test_figures_in_the_how_to_are_the_measured_ones():
+    """Of its table: what a core makes, pushes, and takes."""
+    text = (DOCUMENT.parent / "how-to" / "several-machines.md").read_text()
+    for said, seconds in (("making: cores", RATES.create_s), ("pushing: cores", RATES.push_s), ("registry", RATES.mirror_s)):
+        (line,) = [each for each in text.splitlines() if each.startswith("|") and said in each and "GB/s a core" in each]
+        shown = re.search(r"([\d.]+) GB/s a core", line)
+        assert shown, line
+        assert float(shown[1]) == pytest.approx(1 / seconds, rel=0.06), line
 
 
 def test_machines_with_lines_and_disks_of_their_own_divide_the_time():
-    one = Site("one", 1, 64, line=GIGABIT, uplink=100 * GIGABIT, disk=10 * GB, mirror=64, store=9 * GB)
+    one = Site("one", 1, 64, line=GIGABIT, uplink=100 * GIGABIT, disk=10 * GB, mirror=64, store=9 * GB, door=100 * GIGABIT)
     ten = dataclasses.replace(one, machines=10)
     assert terabytes.create(one, 1000 * GB, RATES).seconds == pytest.approx(
         10 * terabytes.create(ten, 1000 * GB, RATES).seconds
@@ -43,5 +69,5 @@ def test_machines_with_lines_and_disks_of_their_own_divide_the_time():
 
 def test_a_shard_that_has_more_volumes_than_others_is_the_last():
     """Three volumes for two machines on their own lines: as long as two volumes on one."""
-    two = Site("two", 2, 64, line=GIGABIT, uplink=100 * GIGABIT, disk=10 * GB, mirror=64, store=9 * GB)
+    two = Site("two", 2, 64, line=GIGABIT, uplink=100 * GIGABIT, disk=10 * GB, mirror=64, store=9 * GB, door=100 * GIGABIT)
     assert terabytes.create(two, 150 * GB, RATES).seconds == pytest.approx(100 * GB / GIGABIT)

@@ -22,7 +22,7 @@ from tests.fakes.commands import BIN, run
 from tests.fakes.object_store import object_store
 from tests.fakes.servers import PASSWORD, USER, docker_registry
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("jobs")]  # its world is made once
+pytestmark = pytest.mark.integration
 FOLDERS = [Path(__file__).parents[2] / "deploy" / name for name in ("several", "several-s3")]
 PACKAGE = "openshift-cert-manager-operator"
 UNSIGNED = {"HUB_EXPORT_SIGNATURES": "ignore"}

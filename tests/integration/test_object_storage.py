@@ -19,7 +19,7 @@ from tests.fakes.planned import PACKAGE, contents, planned_world
 from tests.fakes.secrets import STORAGE_KEY
 from tests.fakes.servers import docker_registry, free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("object_storage")]  # its world is made once
+pytestmark = pytest.mark.integration
 MIB = 1024 * 1024
 
 

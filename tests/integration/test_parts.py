@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.commands import BIN, run
 from tests.fakes.planned import contents, planned_world
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("parts")]  # its world is made once
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

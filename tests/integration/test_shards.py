@@ -17,7 +17,7 @@ from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
 from tests.fakes.servers import docker_registry
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("shards")]  # its world is made once
+pytestmark = pytest.mark.integration
 PACKAGE = "openshift-cert-manager-operator"
 _WRITTEN = re.compile(r'"PUT /v2/(\S+)/blobs/uploads/\S*digest=sha256%3A([0-9a-f]{64})\S* HTTP/1\.1" 201')
 

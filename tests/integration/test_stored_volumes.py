@@ -23,7 +23,7 @@ from tests.fakes.commands import run
 from tests.fakes.object_store import BUCKET, ObjectStore, Request, object_store
 from tests.fakes.planned import PACKAGE, World, contents, planned_world
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stored_volumes")]  # its world is made once
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
