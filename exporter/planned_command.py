@@ -30,7 +30,7 @@ class PlaceOptions:
     """Where an archive is made."""
 
     where: Annotated[
-        str, typer.Option("--output", metavar="DIR", help="Where the archive is made; with --plan also s3://BUCKET/PREFIX.")
+        str, typer.Option("--output", metavar="DIR", help="Where the archive is made; of a plan also s3://BUCKET/PREFIX.")
     ]
     scratch: Annotated[
         Path | None,
@@ -126,7 +126,10 @@ def add_finish(app: typer.Typer) -> None:
 def _finish(
     output: OutputOptions,
     directories: Annotated[
-        list[str], typer.Argument(metavar="DIR…", help="Where create --volumes wrote the parts, each or all of them.")
+        list[str],
+        typer.Argument(
+            metavar="DIR…", help="Where create --volumes wrote the parts, each or all of them; s3://… as in --output."
+        ),
     ],
     place: PlaceOptions,
     sign: Annotated[
