@@ -36,9 +36,10 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Four at a time on two cores: much of the time the commands wait, as they would in life, before they try again.
+# Four at a time on two cores: much of the time the commands wait, as they would in life, before they try again. By files: what
+# one sets up for all of its tests (registries, archives) is made once.
 test: dev
-	$(BIN)/pytest -n 4 --dist loadgroup --cov --cov-report=
+	$(BIN)/pytest -n 4 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
 # Writes its tables into docs/benchmarks.md. A larger data set, on demand: .venv/bin/python -m tests.bench --only moving --gigabytes 40

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,6 @@ hypothesis.settings.load_profile("here")
 
 _TRIES = 100  # more than any policy has: only the pauses are taken away
 _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module whose set-up is for all of it together: every process that takes a test of it would make it anew."""
-    for item in items:
-        if _is_set_up_once(item.path):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-@cache
-def _is_set_up_once(path: Path) -> bool:
-    return 'scope="module"' in path.read_text()
 
 
 @pytest.fixture(autouse=True)
