@@ -167,8 +167,8 @@ def _wire(store: ObjectStore, port: int, address: tuple[str, int]) -> Iterator[O
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             try:
                 connection.request(self.command, self.path, body, dict(self.headers.items()))
-                answer = connection.getresponse()
-                content = store.alter(request, answer.read())
+                with connection.getresponse() as answer:  # it holds the connection's socket, also where it breaks off
+                    content = store.alter(request, answer.read())
                 request.answered = True
                 store.given += len(content)
                 headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
