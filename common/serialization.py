@@ -1,14 +1,14 @@
 """JSON and YAML in and out, with the place of every error.
 
-YAML is read with PyYAML's C loader without its timestamp resolver, so that a date stays the text it is in JSON. Aliases are
-refused beyond a bound, duplicate keys are errors (YAML 1.2, 3.2.1.3). Typed decoding is msgspec's.
+YAML is read with PyYAML's C loader; what its scalars and tags mean is `yaml_loader.py`'s. Aliases are refused beyond a bound,
+duplicate keys are errors (YAML 1.2, 3.2.1.3). Typed decoding is msgspec's.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 import yaml
 
 from common.errors import UsageError
+from common.yaml_loader import ForgivingLoader, Loader
 
 T = TypeVar("T")
 _MAX_DEPTH = 200
@@ -39,51 +40,13 @@ class DocumentError(UsageError):
     """A document that cannot be read: file, line and column are in the message."""
 
 
-class _Loader(yaml.CSafeLoader):
-    """The C loader, with our two rules about keys and dates."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = True) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
-    mapping: dict[Hashable, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int | float | bool | None):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
-        if key in mapping:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=deep)
-    return mapping
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-class _ForgivingLoader(_Loader):
-    """The same for what others published: of two equal keys the last counts, as for Kubernetes."""
-
-
-def _last_counts(loader: _ForgivingLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    last = {key.value if isinstance(key, yaml.ScalarNode) else id(key): (key, value) for key, value in node.value}
-    return _mapping(loader, yaml.MappingNode(node.tag, list(last.values()), node.start_mark, node.end_mark))
-
-
-_ForgivingLoader.add_constructor("tag:yaml.org,2002:map", _last_counts)
-
-
 def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = False) -> Iterator[Any]:
     """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.
 
     `forgiving`: two equal keys are no error; the last counts.
     """
     _require_bounded(text, where)
-    loader = (_ForgivingLoader if forgiving else _Loader)(text)
+    loader = (ForgivingLoader if forgiving else Loader)(text)
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
             document = loader.get_data()
@@ -178,7 +141,7 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
     Aliases and keys that are not text are refused: configuration files need neither.
     """
     _require_bounded(text, where)
-    loader = _Loader(text)
+    loader = Loader(text)
     try:
         node = loader.get_single_node()
         return Placed(None, 1) if node is None else _placed(loader, node, where, 0, set())
@@ -188,7 +151,7 @@ def load_placed_yaml(text: str | bytes, where: str) -> Placed:
         loader.dispose()
 
 
-def _placed(loader: _Loader, node: yaml.Node, where: str, depth: int, seen: set[int]) -> Placed:
+def _placed(loader: Loader, node: yaml.Node, where: str, depth: int, seen: set[int]) -> Placed:
     line = node.start_mark.line + 1
     if depth > _MAX_DEPTH:
         raise DocumentError(f"{where}:{line}: {_TOO_DEEP}")

@@ -163,20 +163,6 @@ def _yaml_blob(where: str, document: Any) -> tuple[Blob, Fields]:
     if not isinstance(document, dict):
         raise CatalogError(f"{where}: not a catalog blob: a {type(document).__name__}, wanted an object", hint=_HINT)
     try:
-        return blob_of(memoryview(_as_json(document)))
+        return blob_of(memoryview(msgspec.json.encode(document)))
     except (BlobError, msgspec.DecodeError, RecursionError, TypeError, OverflowError) as error:
         raise CatalogError(f"{where}: not a catalog blob: {error}", hint=_HINT) from error
-
-
-def _as_json(document: Any) -> bytes:
-    """Return the JSON that a Go program makes of the document: keys that are no text become text."""
-    try:
-        return msgspec.json.encode(document)
-    except TypeError:
-        return msgspec.json.encode(_with_text_keys(document))
-
-
-def _with_text_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else json.dumps(key): _with_text_keys(child) for key, child in value.items()}
-    return [_with_text_keys(child) for child in value] if isinstance(value, list) else value

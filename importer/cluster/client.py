@@ -5,6 +5,7 @@ Owns the connection, the tries and the words for what went wrong; knows no kind 
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -50,7 +51,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
     contacted yet. Raises UsageError for a configuration that is not there or cannot be understood.
     """
     try:
-        config = _load(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        config = _load(kubeconfig) if kubeconfig else _found()
         chosen = config.get(context)
         assert chosen is not None
         return ClusterClient(chosen)
@@ -196,13 +197,25 @@ class _AbsentError(ClusterError):
     """No such object, or no such kind; the API gives both the same status."""
 
 
+def _found() -> KubeConfig:
+    """Return the service account's configuration, else that of a file, in the order of `KubeConfig.from_env`.
+
+    The library would read the file with a YAML reader of its own, with other errors.
+    """
+    try:
+        return KubeConfig.from_service_account()
+    except ConfigError:
+        return _load(Path(os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG))
+
+
 def _load(path: Path) -> KubeConfig:
-    with path.expanduser().open("rb") as file:
+    path = path.expanduser()
+    with path.open("rb") as file:
         raw = file.read(_MAX_KUBECONFIG + 1)
     if len(raw) > _MAX_KUBECONFIG:
         raise ValueError(f"larger than {_MAX_KUBECONFIG} bytes")
     try:
-        documents = list(load_yaml_documents(raw, str(path)))
+        documents = list(load_yaml_documents(raw, str(path), forgiving=True))
     except HubError as error:
         raise ValueError(error.message) from error
     return KubeConfig.from_dict(documents[0] if documents else {}, fname=path)

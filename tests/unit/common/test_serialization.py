@@ -45,6 +45,58 @@ def test_what_cannot_be_read_is_named_with_its_place(text, message):
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!int ''",
+        "!!int 0b",
+        "!!float .",
+        "!!bool zz",
+        "!!timestamp zz",
+        "!!timestamp 2020-13-45",
+        "!!binary é",
+        "!!binary _w==",
+        "!!binary /w==",
+        "!!omap x",
+        "!!local x",
+        "1" * 401,
+        "0x" + "f" * 100_000,
+        "1" + ":59" * 50_000,
+    ],
+)
+@pytest.mark.parametrize("read", [documents, lambda text: load_placed_yaml(text, "file")])
+def test_a_value_that_its_tag_does_not_allow_is_an_error_with_its_line(read, value):
+    with pytest.raises(DocumentError, match=r"^file:2(:\d+)?: "):
+        read(f"a: 1\nb: {value}\n")
+
+
+@pytest.mark.parametrize("value", ["!!int [1]", "!!null {a: b}", "!!str [a]", "!!timestamp {a: b}"])
+def test_a_collection_with_the_tag_of_a_scalar_is_an_error(value):
+    with pytest.raises(DocumentError, match=r"^file:2:4: not YAML"):
+        documents(f"a: 1\nb: {value}\n")
+
+
+def test_scalars_are_those_of_go_yaml_where_kubernetes_says_so():
+    """prometheus-operator#4955: a plain `=` is text for sigs.k8s.io/yaml, and PyYAML gives it a type of its own."""
+    assert documents("enum: ['!=', =, =~, <<]\n=: =\n? 1\n: x\n? yes\n: y\n? null\n: z\n") == [
+        {"enum": ["!=", "=", "=~", "<<"], "=": "=", "1": "x", "true": "y", "null": "z"}
+    ]
+    assert load_placed_yaml("enum: ['!=', =]", "file").plain() == {"enum": ["!=", "="]}
+
+
+def test_tags_give_values_of_json():
+    text = "a: !!binary aGVsbG8=\nb: !!timestamp 2024-01-02\nc: !!set {x, y}\nd: !!omap [x: 1]\ne: !!int '7'\nf: !!str 7\n"
+    assert documents(text) == [
+        {"a": "hello", "b": "2024-01-02", "c": {"x": None, "y": None}, "d": [{"x": 1}], "e": 7, "f": "7"}
+    ]
+
+
+def test_equal_keys_are_equal_as_json():
+    with pytest.raises(DocumentError, match="duplicate key '1'"):
+        documents("1: a\n'1': b\n")
+    assert list(load_yaml_documents("true: a\n'true': b\nc: 1\nc: 2\n", "file", forgiving=True)) == [{"true": "b", "c": 2}]
+
+
 def test_brackets_are_counted_for_each_document():
     """Catalogs have thousands of them in the JSON of their examples, and only what nests does harm."""
     text = "\n---\n".join(["a: '" + "[{}]" * 1500 + "'"] * 3)
