@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.command_server import CommandServer
 from tests.fakes.secrets import leaked
 
 BIN = Path(sys.executable).parent
+_BASE = {
+    "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "COLUMNS": "200",
+    "PYTHONFAULTHANDLER": "1",
+}
+_TIMEOUT_S = 240
+_STARTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -29,53 +42,75 @@ class Result:
         return json.loads(self.stdout)
 
 
-_SEEN: set[tuple[str, ...]] = set()
-
-
-def _measured(program: str, arguments: tuple[str | Path, ...]) -> dict[str, str]:
-    """Return what makes coverage count a command: once for each command with these options.
-
-    It takes two thirds more CPU then, and there are thousands; what runs in `common` is told by the options, nearly always.
-    """
-    command, *others = map(str, arguments or ("",))
-    kind = (program, command, *sorted(each.partition("=")[0] for each in others if each.startswith("-")))
-    if kind in _SEEN:
-        return {}
-    _SEEN.add(kind)
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-
-
 def run(
     program: str,
     *arguments: str | Path,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str | None = None,
+    fresh: bool = False,
 ) -> Result:
-    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: there is none.
+    """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: it is empty.
 
-    Whatever a test is about, no command may show a secret of the suite, and an error that ends one says what to do next.
+    The command is a process of its own, forked from one that has imported the programs (tests/fakes/command_server.py). `fresh`
+    starts the executable instead: with a hash seed and memory of its own, for tests about start-up, memory and equal bytes.
+
+    No command may show a secret of the suite, and an error that ends one has advice, whatever a test is about.
     """
-    base = {
-        **_measured(program, arguments),
-        "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-        "HOME": "/nonexistent",
-        "LANG": "C.UTF-8",
-        "COLUMNS": "200",
-        "PYTHONFAULTHANDLER": "1",
-    }
-    done = subprocess.run(
-        [str(BIN / program), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**base, **(env or {})},
-        cwd=cwd or os.environ["HOME"],  # a test's own, where what a command leaves is nobody's
-        timeout=240,
-        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
-        check=False,
-    )
-    found = leaked(done.stdout + done.stderr)
+    command = [str(BIN / program), *map(str, arguments)]
+    environ = {**_BASE, **(env or {})}
+    where = str(cwd or os.environ["HOME"])  # a test's own home, so that files a command leaves meet no other test
+    source = None if stdin is None else stdin.encode()
+    if fresh or _is_measured() or _needs_interpreter(env or {}):
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            env={**_measured(), **environ},
+            cwd=where,
+            timeout=_TIMEOUT_S,
+            **({"stdin": subprocess.DEVNULL} if source is None else {"input": source}),
+            check=False,
+        )
+    else:
+        done = _server(os.getpid()).run(command, environ, where, source, _TIMEOUT_S)
+    return _checked(program, Result(done.returncode, _text(done.stdout), _text(done.stderr)))
+
+
+def _text(output: bytes) -> str:
+    """Return what was printed with universal newlines, as subprocess does for text."""
+    return output.decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _checked(program: str, result: Result) -> Result:
+    found = leaked(result.stdout + result.stderr)
     assert not found, f"secrets in the output of {program}: {found}"
-    last = done.stderr.rpartition("\nerror: ")[2] if "\nerror: " in f"\n{done.stderr}" else "\n  "
+    last = result.stderr.rpartition("\nerror: ")[2] if "\nerror: " in f"\n{result.stderr}" else "\n  "
     assert "\n  " in last, f"an error without advice: {last}"
-    return Result(done.returncode, done.stdout, done.stderr)
+    return result
+
+
+def _server(process: int) -> CommandServer:
+    """Return the server of this process; threads that ask at the same time get one."""
+    with _STARTING:
+        return _started(process)
+
+
+@functools.cache
+def _started(_process: int) -> CommandServer:
+    server = CommandServer(_BASE)
+    atexit.register(server.close)
+    return server
+
+
+def _needs_interpreter(env: Mapping[str, str]) -> bool:
+    """Whether the environment is about the interpreter or the loader, which read it once, at their start."""
+    return any(name.startswith(("PYTHON", "LD_", "LC_")) or name == "LANG" for name in env)
+
+
+def _measured() -> dict[str, str]:
+    """Return what makes coverage count a command, in `make test-all`."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
+def _is_measured() -> bool:
+    return bool(_measured())
