@@ -42,6 +42,9 @@ TABLE = [
     ("[^a].json", ["x/y/b.json"]),
     ("?.md", ["a.md", "x/a.md"]),
     ("**", FILES),
+    ("**/**/a.md", ["a.md", "x/a.md"]),
+    ("x/**/**/b.json", ["x/y/b.json"]),
+    ("x/**/**", [path for path in FILES if path.startswith("x/")]),
     ("nothing/at/all", []),
 ]
 
