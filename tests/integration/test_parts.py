@@ -8,11 +8,11 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
 from tests.fakes.commands import BIN, run
+from tests.fakes.link import Link
 from tests.fakes.planned import contents, planned_world
 
 pytestmark = pytest.mark.integration
@@ -34,21 +34,14 @@ def test_three_processes_one_killed_make_the_archive_of_one(world, tmp_path):
     output, count = tmp_path / "out", world.count
     assert count >= 6
     ranges = [f"1-{count // 3}", f"{count // 3 + 1}-{2 * count // 3}", f"{2 * count // 3 + 1}-"]
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **world.env}
-    begun = world.source.log.stat().st_size
-    started = [
-        subprocess.Popen(
-            [BIN / "hub-export", *world.create(output, "--volumes", each)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for each in ranges
-    ]
-    while world.source.log.stat().st_size - begun < 20_000 and started[1].poll() is None:
-        time.sleep(0.01)
-    started[1].send_signal(signal.SIGKILL)
-    assert [process.wait(120) for process in started] == [0, -signal.SIGKILL, 0]
+    # The second one gets its content through a link that stops in the middle of its volumes, and is killed there.
+    with Link(world.source.host, rate=40_000_000, hold_after=3_000_000) as link:
+        slow = tmp_path / "slow.conf"
+        slow.write_text((world.home / "registries.conf").read_text().replace(world.source.host, link.host))
+        started = [_start(world, output, each, slow if each == ranges[1] else None) for each in ranges]
+        assert link.held.wait(120)
+        started[1].send_signal(signal.SIGKILL)
+        assert [process.wait(120) for process in started] == [0, -signal.SIGKILL, 0]
     assert len(list(output.glob("volumes-*"))) == 3
     assert len(list(output.glob("volumes-*/hub-export.part"))) == 2, "the killed one had more to do"
     early = world.hub("finish", output, "--output", output, status=4)
@@ -60,6 +53,14 @@ def test_three_processes_one_killed_make_the_archive_of_one(world, tmp_path):
     again = world.hub(*world.finish(output))
     assert "On the other side" in again.stdout
     assert contents(output) == world.whole
+
+
+def _start(world, output, volumes, registries=None):
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **world.env}
+    if registries:
+        environment["HUB_EXPORT_REGISTRIES_CONF"] = str(registries)
+    command = [BIN / "hub-export", *world.create(output, "--volumes", volumes)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_shards_of_an_indexed_job_in_directories_of_their_own(world, tmp_path):
