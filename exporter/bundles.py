@@ -6,6 +6,7 @@ Bundle images are tens of kilobytes and carried anyway, so their layers are kept
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from exporter.images import ResolvedImage, WantedImage, needed, resolve
 
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
 _DIRECTORY = "manifests"
+_EXTENSIONS = (".yaml", ".yml", ".json")
+_OBJECT = re.compile(rb"""^\s*["']?kind["']?\s*:""", re.MULTILINE)  # what a file of another name has, if it is an object
 MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
 _LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000)
 Resources = tuple[Any, ...]
@@ -47,7 +50,7 @@ class BundleContents:
     """What lies in bundle images, by source.
 
     `resolved`: the images; `named`: what their ClusterServiceVersions name; `resources`: the Kubernetes objects as JSON values,
-    of the bundles whose contents were wanted: of all it would be gigabytes.
+    of the bundles whose contents were wanted: of all it would be gigabytes. `problems` names every file of these that is lost.
     """
 
     resolved: Mapping[str, ResolvedImage]
@@ -72,8 +75,9 @@ def source_of(bundle: Bundle) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    named: tuple[FoundImage, ...]
-    resources: Resources
+    named: tuple[FoundImage, ...] = ()
+    resources: Resources = ()
+    problems: tuple[Problem, ...] = ()
 
 
 class BundleReader:
@@ -97,13 +101,10 @@ class BundleReader:
         images = resolve(wanted, self._client, jobs=jobs, progress=progress)
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 
-        def one(image: ResolvedImage) -> _Found | Problem | None:
-            found = self._attempt(image)
+        def one(image: ResolvedImage) -> _Found:
+            found = self._attempt(image, inside=image.wanted.source in contents)
             progress.advance(1)
-            if not isinstance(found, tuple):
-                return found
-            named = tuple(each for csv in csvs_of(found) for each in images_in_csv(csv))
-            return _Found(named, found if image.wanted.source in contents else ())
+            return found
 
         try:
             with workers(jobs, "bundles") as pool:
@@ -112,26 +113,33 @@ class BundleReader:
             progress.end()
         return BundleContents(
             {image.wanted.source: image for image in images},
-            {source: each.named for source, each in found.items() if isinstance(each, _Found)},
-            {source: each.resources for source, each in found.items() if isinstance(each, _Found) and each.resources},
-            tuple(each for each in found.values() if isinstance(each, Problem)),
+            {source: each.named for source, each in found.items()},
+            {source: each.resources for source, each in found.items() if each.resources},
+            tuple(problem for each in found.values() for problem in each.problems),
         )
 
-    def _attempt(self, image: ResolvedImage) -> Resources | Problem | None:
-        """Return the objects of an image, or the problem; None for an image that cannot be had: that is known already."""
+    def _attempt(self, image: ResolvedImage, *, inside: bool) -> _Found:
+        """Return what is in an image, or the problem; nothing for an image that cannot be had: that is known already.
+
+        `inside`: its objects go into the catalog, where OLM takes them from. Then whatever cannot be read is lost: an error.
+        """
         if image.tree is None:
-            return None
+            return _Found()
         try:
-            return self._read(image)
+            objects, unread = self._read(image)
         except (SpaceError, InterruptedByUserError):
             raise
         except HubError as error:
             if isinstance(error, UsageError) and not isinstance(error, DocumentError):
                 raise  # a setting that makes no sense hurts every image
-            message = f"cannot be looked into, so images that only its resources name are not known: {error.message}"
-            return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, image.wanted.source, message + needed(image.wanted))
+            return _Found(problems=(_unreadable(image.wanted, error, inside=inside),))
+        named = tuple(each for csv in csvs_of(objects) for each in images_in_csv(csv))
+        if not inside:
+            return _Found(named)
+        return _Found(named, objects, tuple(_lost(image.wanted, error) for error in unread))
 
-    def _read(self, image: ResolvedImage) -> Resources:
+    def _read(self, image: ResolvedImage) -> tuple[Resources, list[DocumentError]]:
+        """Return the objects of an image, and the errors of its files that cannot be read."""
         assert image.tree is not None
         manifest, reference = readable(image.tree), image.wanted.reference
         size = sum(layer.size for layer in manifest.layers)
@@ -146,10 +154,11 @@ class BundleReader:
         files = tree.files()
         if not files:
             raise ContentError("it has no manifests, so it is no bundle")
-        objects = tuple(one for name, content in sorted(files.items()) for one in _objects(name, content))
+        unread: list[DocumentError] = []
+        objects = tuple(one for name, content in sorted(files.items()) for one in _objects(name, content, unread))
         if not any(csvs_of(objects)):
             raise ContentError(f"it has no {CSV}")
-        return objects
+        return objects, unread
 
     def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
         """Give the content of a blob, fetched once however many bundles share it."""
@@ -160,11 +169,28 @@ class BundleReader:
         return self._store.read(blob)
 
 
-def _objects(name: str, content: bytes) -> Iterator[Any]:
-    """Give the objects of a file; one that cannot be read and is no ClusterServiceVersion is nobody's loss here."""
+def _objects(name: str, content: bytes, unread: list[DocumentError]) -> Iterator[Any]:
+    """Give the objects of a file. Raises DocumentError for an unreadable ClusterServiceVersion; other errors go to `unread`."""
     try:
-        yield from [one for one in load_yaml_documents(content, name, forgiving=True) if isinstance(one, dict)]
+        for document in load_yaml_documents(content, name, forgiving=True):
+            if isinstance(document, dict):
+                yield document
     except DocumentError as error:
         if CSV.encode() in content or CSV.lower() in name.lower():
             raise
         _LOG.info("%s", error.message)
+        if name.lower().endswith(_EXTENSIONS) or _OBJECT.search(content):
+            unread.append(error)
+
+
+def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool) -> Problem:
+    if inside:
+        message = f"cannot be read, so the catalog lacks its resources, and OLM cannot install it: {error.message}"
+        return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
+    message = f"cannot be looked into, so images that only its resources name are not known: {error.message}"
+    return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
+
+
+def _lost(wanted: WantedImage, error: DocumentError) -> Problem:
+    message = f"a file of it cannot be read, so the catalog lacks its objects: {error.message}"
+    return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))

@@ -23,7 +23,7 @@ from exporter.catalog.contents import filled, lacking
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Bundle
 from exporter.catalog.opening import CatalogOpener, OpenedCatalog, unique_names
-from exporter.catalog.related_images import images_of, inline_csvs
+from exporter.catalog.related_images import images_of, inline_csvs, unreadable_objects
 from exporter.catalog.selection import Selection, select
 from exporter.delivered import Delivered, leave_out
 from exporter.fetch import Media
@@ -184,6 +184,8 @@ def _wanted(
         platforms = _platforms(item.request, settings)
         images, found = images_of(bundle, contents.images(bundle))
         problems += found
+        if not bundle.image.strip() or _every(item, settings):
+            problems += unreadable_objects(bundle, filtered=not item.selection.unmodified)
         wanted += [WantedImage(image.reference, image.kind, _needed_by(item, bundle), platforms) for image in images]
     wanted += _additional(settings.image_set, settings)
     unblocked, problems = _unblocked(merged(wanted), settings.image_set, problems)

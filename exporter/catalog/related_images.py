@@ -27,6 +27,7 @@ _PLACEHOLDER = re.compile(r"[$<>{}]|REPLACE|PLACEHOLDER|CHANGEME|^(?:TODO|TBD|N/
 _INTERNAL = re.compile(
     r"registry-proxy(?:-stage)?\.engineering\.redhat\.com|registry\.stage\.redhat\.io|.*\.svc(?:\.cluster\.local)?"
 )
+_NO_OBJECT = (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,48 @@ def inline_objects(bundle: Bundle) -> Iterator[bytes]:
             continue
 
 
+def unreadable_objects(bundle: Bundle, *, filtered: bool) -> Iterator[Problem]:
+    """Give a problem for each `olm.bundle.object` that is no Kubernetes object: what OLM installs would lack it.
+
+    For bundles whose objects OLM takes from the catalog. `filtered`: the catalog is written anew, so that files which its
+    objects refer to are not part of it.
+    """
+    for number, value in enumerate(bundle.values(BUNDLE_OBJECT), 1):
+        if fault := _fault(value, filtered=filtered):
+            message = f"{BUNDLE_OBJECT} {number} of {bundle.name}: {fault}; OLM cannot install the bundle"
+            yield _problem(bundle, ProblemCode.BUNDLE_UNREADABLE, message)
+
+
+def _fault(value: Any, *, filtered: bool) -> str:
+    """Say why the value of an `olm.bundle.object` is no object; empty when it is one."""
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(data, str):
+        ref = value.get("ref") if isinstance(value, dict) else None
+        if not isinstance(ref, str):
+            return "it has no data"
+        return f"it is in the file {ref[:200]}, which a filtered catalog does not have" if filtered else ""
+    try:
+        documents = _documents(base64.b64decode(data, validate=True))
+    except _NO_OBJECT as error:
+        return f"it cannot be read: {error.message if isinstance(error, DocumentError) else error}"
+    return "" if documents and all(isinstance(one, dict) for one in documents) else "it is no object"
+
+
 def _resources(data: str) -> Iterable[Any]:
     try:
         raw = base64.b64decode(data, validate=True)
         if f'"{CSV}"'.encode() not in raw and f" {CSV}".encode() not in raw:
             return ()  # most objects are something else, and large
-        return (
-            [msgspec.json.decode(raw)]
-            if raw.lstrip()[:1] == b"{"
-            else list(load_yaml_documents(raw, BUNDLE_OBJECT, forgiving=True))
-        )
-    except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError):
+        return _documents(raw)
+    except _NO_OBJECT:
         return ()
+
+
+def _documents(raw: bytes) -> list[Any]:
+    """Return what stands in an `olm.bundle.object`, JSON or YAML. Raises one of `_NO_OBJECT`."""
+    if raw.lstrip()[:1] == b"{":
+        return [msgspec.json.decode(raw)]
+    return list(load_yaml_documents(raw, BUNDLE_OBJECT, forgiving=True))
 
 
 def _image(bundle: Bundle, one: FoundImage) -> BundleImage | Problem:

@@ -150,22 +150,27 @@ def _gvk(api: tuple[str, str, str]) -> str:
 
 
 def _objects(row: BundleRow) -> Iterator[Document]:
-    """Give the resources that are inline; where the database kept the ClusterServiceVersion alone, that."""
-    for text in _split(row.objects) or ([row.csv] if row.csv else []):
+    """Give the resources that are inline; where the database kept the ClusterServiceVersion alone, that.
+
+    What cannot be read comes last, as it is: `related_images.unreadable_objects` names it.
+    """
+    texts, rest = _split(row.objects)
+    for text in (*(texts or ([row.csv] if row.csv else [])), *([rest] if rest else [])):
         yield {"type": BUNDLE_OBJECT, "value": {"data": base64.b64encode(text.encode()).decode()}}
 
 
-def _split(text: str) -> list[str]:
-    """Return the JSON objects that stand one behind the other; none of them where one cannot be read."""
-    found, decoder, at = [], _DECODER, 0
+def _split(text: str) -> tuple[list[str], str]:
+    """Return the JSON objects that stand one behind the other, and the rest from where one cannot be read."""
+    found: list[str] = []
+    decoder, at = _DECODER, 0
     while (at := _after_space(text, at)) < len(text):
         try:
             _, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
-            return []
+            return found, text[at:]
         found.append(text[at:end])
         at = end
-    return found
+    return found, ""
 
 
 def _after_space(text: str, at: int) -> int:

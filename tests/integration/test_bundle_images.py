@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import contextmanager
 
@@ -131,3 +132,26 @@ def test_images_that_an_old_release_could_not_find_by_their_tag_are_named(tmp_pa
             assert all("needed by index/foo/foo.v1.0.0" in one["message"] for one in told)
     wrong = run("hub-export", "plan", "--image", "registry.test/a/b:v1", "--openshift-release", "four")
     assert (wrong.status, "not a release" in wrong.stderr) == (2, True)
+
+
+def test_an_object_that_cannot_be_read_is_an_error_where_the_bundle_has_no_image(tmp_path):
+    """Then OLM installs what `olm.bundle.object` holds; a bundle with an image is unpacked from that."""
+
+    def blob(name, reference):
+        fields = bundle_blob(f"{name}.v1.0.0", "1.0.0", name) | {"image": reference, "relatedImages": []}
+        values = ({"data": base64.b64encode(text).decode()} for text in (json.dumps(csv(registry.host)).encode(), b"kind: ["))
+        fields["properties"] += [{"type": "olm.bundle.object", "value": value} for value in values]
+        return [package_blob(name), channel_blob("stable", [entry(f"{name}.v1.0.0")], name), fields]
+
+    with registry_with(lambda host: json.dumps(csv(host)).encode()) as registry:
+        files = stream(*blob("foo", ""), *blob("bar", f"{registry.host}/org/bundle:v1"), package_blob("other"))
+        config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+        index = image(({"bin/opm": b"opm"}, {"configs/foo/catalog.json": files}), labels={LABEL: "/configs"}, config=config)
+        registry.add_image("org/index", index, tag="v1")
+        done = run(
+            *("hub-export", "plan", "--catalog", f"{registry.host}/org/index:v1", "--package", "foo", "--package", "bar"),
+            *("--insecure", registry.host, "--insecure", "router.example.com", "--signatures", "ignore", "--format", "json"),
+        )
+    told = [(one["severity"], one["subject"]) for one in done.json["problems"] if one["code"] == "bundle-unreadable"]
+    assert told == [("error", "foo/foo.v1.0.0")]
+    assert done.status == 3

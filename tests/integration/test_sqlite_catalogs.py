@@ -176,3 +176,61 @@ def test_for_openshift_4_3_every_bundle_has_its_contents_inside(source, tmp_path
         content = file_of(layers, "database/index.db")
         assert databases.rows(content, "SELECT count(*) FROM operatorbundle WHERE coalesce(bundle, '') <> ''") == [(inside,)]
         assert databases.rows(content, "SELECT count(*) FROM operatorbundle") == [(3,)]
+
+
+def unreadable(done):
+    return [one for one in done.json["problems"] if one["code"] == "bundle-unreadable"]
+
+
+def test_every_file_that_the_catalog_lacks_is_an_error_for_openshift_4_3(source, tmp_path):
+    """OLM of 4.3 installs what the catalog has inside. A plain `=` is no fault there (prometheus-operator#4955)."""
+    manifests = {
+        "manifests/foo.clusterserviceversion.yaml": databases.csv("foo.v1", "1.0.0"),
+        "manifests/alerts.yaml": b"kind: CustomResourceDefinition\nspec: {enum: ['!=', =, =~]}\n",
+        "manifests/broken.yaml": b"kind: CustomResourceDefinition\nspec: [\n",
+        "manifests/tag": b"kind: ConfigMap\ndata: !!int ''\n",
+        "manifests/two.yml": b"kind: Role\n---\nkind: [\n",
+        "manifests/README": b"a: b: c\n",
+    }
+    source.add_image("example/foo", image((manifests,)), tag="1.0.0")
+    broken_csv = {"manifests/foo.clusterserviceversion.yaml": b"kind: ClusterServiceVersion\nspec: ["}
+    source.add_image("example/foo", image((broken_csv,)), tag="2.0.0")
+    done = run(
+        *("hub-export", "create", "--catalog", f"{source.host}/example/lost:v1", "--package", "foo:stable@1.0.0.."),
+        *("--openshift-release", "4.3", "--output", tmp_path / "out", "--insecure", source.host, "--signatures", "ignore"),
+        *("--skip-dependencies", "--format", "json"),
+    )
+    assert done.status == 3, done.stderr
+    told = unreadable(done)
+    assert {(one["severity"], one["subject"]) for one in told} == {
+        ("error", f"{source.host}/example/foo:1.0.0"),
+        ("error", f"{source.host}/example/foo:2.0.0"),
+    }
+    assert all(f"needed by lost/foo/foo.v{one['subject'][-5]}" in one["message"] for one in told)
+    files = ("broken.yaml:3:1", "tag:2:7", "two.yml:4:1", "foo.clusterserviceversion.yaml:3:1")
+    assert len(told) == len(files)
+    for file in files:
+        assert any(file in one["message"] for one in told), (file, told)
+    with FakeRegistry() as mirror:
+        _, layers, _ = carried(mirror, tmp_path / "out")
+    content = file_of(layers, "database/index.db")
+    ((objects,),) = databases.rows(content, "SELECT bundle FROM operatorbundle WHERE name = 'foo.v1'")
+    kinds = [json.loads(line)["kind"] for line in objects.splitlines()]
+    assert kinds == ["CustomResourceDefinition", "ClusterServiceVersion", "Role"]
+
+
+def test_a_database_whose_resources_cannot_be_read_is_named_where_they_are_installed(source, tmp_path):
+    broken = """UPDATE operatorbundle SET bundle = bundle || '{"kind": "Role", ' WHERE name = 'foo.v3'"""
+    content = databases.changed(databases.replaced(databases.database(13), "quay.io/example", f"{source.host}/example"), broken)
+    config = {"Entrypoint": ["/bin/opm"], "Cmd": ["registry", "serve", "--database", "/database/index.db"]}
+    source.add_image(
+        "example/torn",
+        catalog_image(content, "database/index.db", labels={LABEL: "/database/index.db"}, config=config),
+        tag="v1",
+    )
+    common = ("--insecure", source.host, "--signatures", "ignore", "--skip-dependencies", "--format", "json")
+    asked = ("hub-export", "plan", "--catalog", f"{source.host}/example/torn:v1", "--package", "foo:stable@3.0.0")
+    done = run(*asked, "--openshift-release", "4.3", *common)
+    assert [(one["severity"], one["subject"]) for one in unreadable(done)] == [("error", "foo/foo.v3")]
+    assert "olm.bundle.object 3 of foo.v3: it cannot be read" in unreadable(done)[0]["message"]
+    assert unreadable(run(*asked, *common)) == []  # from its bundle image, by a release that can

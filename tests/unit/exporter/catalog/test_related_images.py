@@ -6,7 +6,7 @@ import json
 import pytest
 
 from common.archive.inventory import ImageKind, ProblemCode
-from exporter.catalog.related_images import images_of
+from exporter.catalog.related_images import images_of, unreadable_objects
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
 HEX = "a" * 64
@@ -109,3 +109,32 @@ def test_the_real_defects_are_found():
     codes = [problem.code for bundle_ in mended for problem in images_of(bundle_)[1]]
     assert ProblemCode.RELATED_IMAGE_RECOVERED in codes
     assert ProblemCode.RELATED_IMAGE_EMPTY not in codes
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ({"data": base64.b64encode(b'{"kind": "Role"}').decode()}, ""),
+        ({"data": base64.b64encode(b"kind: Role\nenum: [=]\n").decode()}, ""),
+        ({"data": base64.b64encode(b'{"kind": "Role"').decode()}, "cannot be read"),
+        ({"data": base64.b64encode(b"a: !!int ''").decode()}, "olm.bundle.object:1:4"),
+        ({"data": base64.b64encode(b"a: [").decode()}, "cannot be read"),
+        ({"data": base64.b64encode(b"text").decode()}, "it is no object"),
+        ({"data": ""}, "it is no object"),
+        ({"data": "!"}, "cannot be read"),
+        ({}, "it has no data"),
+        (None, "it has no data"),
+        ({"ref": "objects/role.yaml"}, "objects/role.yaml, which a filtered catalog does not have"),
+    ],
+)
+def test_an_object_that_olm_could_not_install_is_named(value, word):
+    package = {"type": "olm.package", "value": {"packageName": "foo", "version": "1.0.0"}}
+    one = bundle(properties=[package, {"type": "olm.bundle.object", "value": value}])
+    told = [problem.message for problem in unreadable_objects(one, filtered=True)]
+    assert [word in message for message in told] == [True] * bool(word), told
+    assert list(unreadable_objects(bundle(properties=[package]), filtered=True)) == []
+
+
+def test_an_object_in_a_file_is_there_while_the_catalog_is_whole():
+    one = bundle(properties=[{"type": "olm.bundle.object", "value": {"ref": "objects/role.yaml"}}])
+    assert list(unreadable_objects(one, filtered=False)) == []
