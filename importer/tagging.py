@@ -11,7 +11,6 @@ from common.digest import Digest
 from common.errors import HubError, RegistryError
 from common.log import logger
 from common.oci.descriptor import Descriptor
-from common.oci.manifest import parse
 from common.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
@@ -42,8 +41,7 @@ class Tagger:
             for child in children:
                 self._put(image.repository.pinned(child), child)
             if self._record(root).subject is not None:
-                document = parse(self._archive.manifest(root), self._record(root).media_type)
-                self._client.put_referrer(image.repository, document)
+                self._client.put_referrer(image.repository, self._archive.document(root))
             for tag in image.tags:
                 self._put(image.tagged(tag), root)
         except HubError as error:
@@ -59,15 +57,15 @@ class Tagger:
 
     def _put(self, reference: Reference, digest: Digest) -> None:
         """Write a document. One whose blobs the registry does not see is written again once they are there for certain."""
-        record, raw = self._record(digest), self._archive.manifest(digest)
+        record, document = self._record(digest), self._archive.document(digest)
         try:
-            self._client.put_manifest(reference, raw, record.media_type)
+            self._client.put_manifest(reference, document.raw, document.media_type)
         except RegistryError as error:
             if error.code != _BLOB_UNKNOWN or not record.blobs:
                 raise
             _LOG.info("%s: looking for its blobs again: %s", reference, error.message)
             self._bring(reference, record)
-            self._client.put_manifest(reference, raw, record.media_type)
+            self._client.put_manifest(reference, document.raw, document.media_type)
 
     def _bring(self, reference: Reference, record: ManifestRecord) -> None:
         """Ask for each blob of a manifest that is ours, and upload those that are not there. Raises what uploading raises."""

@@ -23,6 +23,7 @@ from common.content import Chunks, verified
 from common.digest import Digest
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
 from common.oci.descriptor import Descriptor
+from common.oci.manifest import Document, parse
 
 _SHOWN = 5  # operators named in one message
 
@@ -127,6 +128,14 @@ class Archive:
             f"manifest {digest}: damaged in every volume that is here: {'; '.join(damage[:_SHOWN])}",
             hint="Bring another volume of the archive: each carries all manifests.",
         )
+
+    def document(self, digest: Digest) -> Document:
+        """Return a manifest or index, parsed. Raises as `manifest` does.
+
+        Its media type counts, not that of the inventory: until 0.1 the exporter noted what the registry called a document
+        without `mediaType`, such as `application/json`.
+        """
+        return parse(self.manifest(digest), self.inventory.manifests[digest].media_type)
 
     def scan(self, number: int) -> MetadataIndex:
         """Return where the entries of a volume's metadata lie; found once. Raises ContentError when it is damaged."""

@@ -15,22 +15,48 @@ from common.digest import Digest, digest_of, parse_digest
 from common.errors import ContentError
 from common.oci import media_types
 from common.oci.descriptor import MAX_SIZE, Descriptor
+from common.oci.platform import Platform
 from common.serialization import UNDECODABLE
 
 MAX_MANIFEST_SIZE = 16 * 1024 * 1024
 MAX_CHILDREN = 10_000
+_SCHEMA_2 = 2
+
+
+class _WireDescriptor(msgspec.Struct, rename="camel"):
+    """A descriptor as written. Publishers leave `mediaType` out, or write null; Go reads both as the empty string."""
+
+    digest: Digest
+    size: int
+    media_type: str | None = None
+    platform: Platform | None = None
+    annotations: dict[str, str] | None = None
+    artifact_type: str | None = None
+    urls: tuple[str, ...] | None = None
+
+    def read(self) -> Descriptor:
+        """Return the descriptor, with its empty fields empty."""
+        return Descriptor(
+            self.media_type or "",
+            self.digest,
+            self.size,
+            self.platform,
+            self.annotations or {},
+            self.artifact_type or "",
+            self.urls or (),
+        )
 
 
 class _Wire(msgspec.Struct, rename="camel"):
     """The fields of both documents that we act on."""
 
     schema_version: int = 0
-    media_type: str = ""
-    config: Descriptor | None = None
-    layers: tuple[Descriptor, ...] | None = None
-    manifests: tuple[Descriptor, ...] | None = None
-    subject: Descriptor | None = None
-    artifact_type: str = ""
+    media_type: str | None = None
+    config: _WireDescriptor | None = None
+    layers: tuple[_WireDescriptor, ...] | None = None
+    manifests: tuple[_WireDescriptor, ...] | None = None
+    subject: _WireDescriptor | None = None
+    artifact_type: str | None = None
     annotations: dict[str, str] | None = None
 
 
@@ -83,24 +109,42 @@ Document = Manifest | Index
 def parse(raw: bytes, media_type: str = "") -> Document:
     """Read a manifest or index from the bytes received.
 
-    `media_type` is what the registry or descriptor called it; the document's own `mediaType` wins where it has one. Raises
-    ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.
+    The media type is the document's own `mediaType`. A document without one is an OCI document, an index when it has
+    `manifests`, else a manifest: the field is optional in the OCI image specification, and required in Docker schema 2.
+    `media_type`, the Content-Type of the answer or the descriptor's word, only tells the two apart where a document without
+    `mediaType` has the fields of both, and names Docker schema 1. Many servers give `application/json` or `text/plain`.
+
+    Raises ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.
     """
     if len(raw) > MAX_MANIFEST_SIZE:
         raise ContentError(f"manifest of {len(raw)} bytes; the limit is {MAX_MANIFEST_SIZE}")
     digest = digest_of(raw)
     wire = _decode(raw, digest)
-    kind = wire.media_type or media_type.partition(";")[0].strip()
-    if kind in media_types.SCHEMA_1 or wire.schema_version == 1:
+    given = media_type.partition(";")[0].strip().lower()
+    _refuse_schema_1(wire, given, digest)
+    kind = wire.media_type or _oci_type(wire, given)
+    if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
+        return _index(raw, digest, kind, wire)
+    if wire.config is None:
+        raise ContentError(f"{digest}: neither an image manifest nor an index (media type {(wire.media_type or given)[:80]!r})")
+    return _manifest(raw, digest, kind, wire)
+
+
+def _refuse_schema_1(wire: _Wire, given: str, digest: Digest) -> None:
+    """Raise ContentError for Docker schema 1, which never has a `mediaType`."""
+    named = wire.media_type or (given if wire.schema_version != _SCHEMA_2 else "")
+    if wire.schema_version == 1 or named in media_types.SCHEMA_1:
         raise ContentError(
             f"{digest}: Docker schema 1 manifests are not supported",
             hint="Ask the publisher for an image that was pushed after 2016, or leave it out with blockedImages.",
         )
-    if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
-        return _index(raw, digest, kind or media_types.OCI_INDEX, wire)
-    if wire.config is None:
-        raise ContentError(f"{digest}: neither an image manifest nor an index (media type {kind[:80]!r})")
-    return _manifest(raw, digest, kind or media_types.OCI_MANIFEST, wire)
+
+
+def _oci_type(wire: _Wire, given: str) -> str:
+    """Return the type of a document that does not name its own."""
+    if wire.manifests is None or (wire.config is not None and given not in media_types.INDEXES):
+        return media_types.OCI_MANIFEST
+    return media_types.OCI_INDEX
 
 
 def _decode(raw: bytes, digest: Digest) -> _Wire:
@@ -111,16 +155,20 @@ def _decode(raw: bytes, digest: Digest) -> _Wire:
 
 
 def _index(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Index:
-    children = wire.manifests or ()
+    children = tuple(child.read() for child in wire.manifests or ())
     _check(digest, children)
-    return Index(raw, kind, digest, children, wire.subject, wire.artifact_type)
+    return Index(raw, kind, digest, children, _subject(wire), wire.artifact_type or "")
 
 
 def _manifest(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Manifest:
     assert wire.config is not None
-    layers = wire.layers or ()
-    _check(digest, (wire.config, *layers))
-    return Manifest(raw, kind, digest, wire.config, layers, wire.subject, wire.artifact_type)
+    config, layers = wire.config.read(), tuple(layer.read() for layer in wire.layers or ())
+    _check(digest, (config, *layers))
+    return Manifest(raw, kind, digest, config, layers, _subject(wire), wire.artifact_type or "")
+
+
+def _subject(wire: _Wire) -> Descriptor | None:
+    return wire.subject.read() if wire.subject is not None else None
 
 
 def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:

@@ -184,12 +184,13 @@ def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
 def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
     """Return the index with each child in `images`, by the digest of its base, replaced; the others are left out.
 
-    Platforms and annotations stay as they are. Raises CatalogError when no child is left.
+    Platforms and annotations stay as they are; each child gets the media type that it has. Raises CatalogError when no child
+    is left.
     """
     fields = fields_of(index.raw, "index")
     children = [fields_of(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
     kept = [
-        with_values(child, {"digest": image.manifest.digest, "size": len(image.manifest.raw)})
+        with_values(child, _described(image.manifest))
         for child, old in zip(children, index.manifests, strict=True)
         if (image := images.get(old.digest)) is not None
     ]
@@ -198,3 +199,7 @@ def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
     rebuilt = parse(encode(with_values(fields, {"manifests": kept})), index.media_type)
     assert isinstance(rebuilt, Index)
     return rebuilt
+
+
+def _described(manifest: Manifest) -> dict[str, str | int]:
+    return {"mediaType": manifest.media_type, "digest": manifest.digest, "size": len(manifest.raw)}

@@ -28,9 +28,9 @@ Opener = Callable[[str], IO[bytes]]
 
 
 class _Listed(msgspec.Struct, rename="camel"):
-    media_type: str
     digest: str
     size: int
+    media_type: str | None = None
     annotations: dict[str, str] | None = None
 
     @property
@@ -71,7 +71,7 @@ class OciLayout:
                 f"{self._path}: {len(found)} images{f' of the name {name!r}' if name else ''}",
                 hint=f"Say which one, as oci:PATH:NAME. It has: {names}",
             )
-        return self.document(Descriptor(found[0].media_type, parse_digest(found[0].digest), found[0].size))
+        return self.document(Descriptor(found[0].media_type or "", parse_digest(found[0].digest), found[0].size))
 
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or index, verified."""

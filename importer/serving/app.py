@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -28,7 +28,7 @@ from common.digest import Digest
 from common.errors import HubError
 from common.log import logger
 from common.oci import media_types
-from common.oci.manifest import parse
+from common.oci.manifest import Document, parse
 from common.oci.referrer import artifact_type, described
 from importer.serving.htpasswd import Htpasswd
 from importer.serving.offer import Offer, Repository
@@ -80,6 +80,7 @@ class RegistryApp:
         self._accounts = accounts
         self._proven = _Proven()
         self._kept = lru_cache(_KEPT)(archive.manifest)
+        self._media_type = cache(lambda digest: self._parsed(digest).media_type)  # a short text for each manifest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -142,7 +143,7 @@ class RegistryApp:
         digest = _digest(wanted)
         kind, last = request.query_params.get("artifactType"), request.query_params.get("last")
         found = [one for one in repository.referrers.get(digest, ()) if last is None or one > last]
-        documents = [parse(self._manifest(one), self._archive.inventory.manifests[one].media_type) for one in found]
+        documents = [self._parsed(one) for one in found]
         fitting = [one for one in documents if kind is None or artifact_type(one) == kind]
         headers = {"Content-Type": media_types.OCI_INDEX}
         if kind is not None:
@@ -162,8 +163,7 @@ class RegistryApp:
         if digest is None or digest not in repository.manifests:
             detail = {"name": wanted.name, "reference": wanted.which[:300]}
             raise RefusedError(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "no such manifest", detail)
-        record = self._archive.inventory.manifests[digest]
-        headers = _about(digest, record.media_type, record.size)
+        headers = _about(digest, self._media_type(digest), self._archive.inventory.manifests[digest].size)
         if ":" not in wanted.which:
             headers["Cache-Control"] = "no-cache"  # the next archive served here may have another image under the tag
         if same := _unchanged(request, headers):
@@ -199,6 +199,9 @@ class RegistryApp:
         """Return a manifest; those of usual size are kept for the next who asks."""
         large = self._archive.inventory.manifests[digest].size > _LARGE
         return self._archive.manifest(digest) if large else self._kept(digest)
+
+    def _parsed(self, digest: Digest) -> Document:
+        return parse(self._manifest(digest), self._archive.inventory.manifests[digest].media_type)
 
     def _require_here(self, digest: Digest) -> None:
         """Refuse a blob that is not at hand, with what would bring it: another mirror may have it, so it is not found here."""
@@ -252,7 +255,7 @@ def _digest(wanted: Asked) -> Digest:
 
 def _about(digest: Digest, media_type: str, size: int) -> dict[str, str]:
     return {
-        "Content-Type": media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",  # a stranger's word
+        "Content-Type": media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",  # the publisher's word
         "Content-Length": str(size),
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',

@@ -28,11 +28,48 @@ def test_a_manifest_keeps_its_bytes_and_names_each_blob_once():
     assert parsed.descriptor == Descriptor(media_types.DOCKER_MANIFEST, digest_of(raw), len(raw))
 
 
-def test_the_media_type_comes_from_the_header_where_the_document_has_none():
-    assert parse(manifest(), f"{media_types.OCI_MANIFEST}; charset=utf-8").media_type == media_types.OCI_MANIFEST
-    assert parse(manifest()).media_type == media_types.OCI_MANIFEST
-    index = encode({"schemaVersion": 2, "manifests": [BLOB]})
-    assert parse(index).media_type == media_types.OCI_INDEX
+SERVED = ["application/json", "text/plain; charset=utf-8", "application/octet-stream", "", "text/html", "Application/JSON;q=1"]
+
+
+@pytest.mark.parametrize("given", [*SERVED, media_types.DOCKER_MANIFEST, media_types.OCI_INDEX, media_types.DOCKER_SCHEMA_1])
+def test_a_manifest_without_a_media_type_is_an_oci_manifest(given):
+    for raw in (manifest(), manifest(mediaType=""), manifest(mediaType=None)):
+        assert parse(raw, given).media_type == media_types.OCI_MANIFEST
+    assert parse(manifest(mediaType=media_types.DOCKER_MANIFEST), given).media_type == media_types.DOCKER_MANIFEST
+    assert parse(manifest(mediaType="application/vnd.example+json"), given).media_type == "application/vnd.example+json"
+
+
+@pytest.mark.parametrize(
+    "given", [*SERVED, media_types.DOCKER_LIST, media_types.OCI_MANIFEST, media_types.DOCKER_SCHEMA_1_SIGNED]
+)
+def test_an_index_without_a_media_type_is_an_oci_index(given):
+    index = {"schemaVersion": 2, "manifests": [BLOB]}
+    parsed = parse(encode(index), given)
+    assert isinstance(parsed, Index)
+    assert parsed.media_type == media_types.OCI_INDEX
+    assert parse(encode(index | {"mediaType": media_types.DOCKER_LIST}), given).media_type == media_types.DOCKER_LIST
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (media_types.OCI_INDEX, Index),
+        ("Application/Vnd.OCI.Image.Index.V1+JSON; charset=utf-8", Index),
+        (media_types.OCI_MANIFEST, Manifest),
+        ("application/json", Manifest),
+    ],
+)
+def test_a_document_with_the_fields_of_both_is_what_it_is_called(given, kind):
+    assert isinstance(parse(manifest(manifests=[BLOB]), given), kind)
+
+
+@pytest.mark.parametrize("field", [{}, {"mediaType": None}, {"mediaType": "", "annotations": None, "urls": None}])
+def test_a_descriptor_may_lack_its_media_type(field):
+    child = {"digest": digest_of(b"x"), "size": 1, **field}
+    parsed = parse(encode({"schemaVersion": 2, "manifests": [child], "subject": child}))
+    assert isinstance(parsed, Index)
+    assert parsed.manifests == (Descriptor("", digest_of(b"x"), 1),)
+    assert parsed.subject == Descriptor("", digest_of(b"x"), 1)
 
 
 @pytest.mark.parametrize(
