@@ -21,9 +21,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from common import interruption
 from common import shards as sharding
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
-from common.interruption import listen
 from common.log import SECRETS, configure
 from common.progress import BesideBars, Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
@@ -155,7 +155,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 def start(app: typer.Typer, program: str) -> None:
     """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
-    listen()
+    interruption.listen()
     named(app, program)(prog_name=program)
 
 
@@ -261,20 +261,37 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 
 def _status(run: Callable[[], ExitCode]) -> int:
+    """Run a command and return its exit status. Errors are shown; what was printed is flushed, so that nothing fails later."""
     try:
-        return int(run())
+        interruption.working()
+        status = int(run())
+        _flush()
     except HubError as error:
-        return _tell(error)
-    except KeyboardInterrupt:
-        return _tell(InterruptedByUserError("interrupted"))
+        status = _tell(error)
+    except (KeyboardInterrupt, typer.Abort):  # the latter: at a question
+        interruption.finished(ExitCode.INTERRUPTED)
+        status = _tell(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
         sys.stdout = None  # nobody reads any more; nothing to say, and no second error while closing
-        return int(ExitCode.FAILED)
+        status = int(ExitCode.FAILED)
     except OSError as error:
-        return _tell(_from_system(error))
+        status = _tell(_from_system(error))
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
         print(SECRETS.mask(traceback.format_exc()), file=sys.stderr)
-        return _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
+        status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
+    interruption.finished(status)
+    return status
+
+
+def _flush() -> None:
+    """Write what is still buffered of standard output. Raises OSError that names it; it is then not tried again at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None
+        error.filename = "standard output"
+        raise
 
 
 def _from_system(error: OSError) -> HubError:

@@ -1,26 +1,61 @@
-"""Ctrl-C, heard by every thread.
+"""SIGINT, SIGTERM and SIGHUP: heard by every thread, from the first line of a program to its last.
 
-The signal reaches the main thread alone; a worker in a pause of fifteen minutes would go on sleeping, and the process would
-wait for it. So pauses are taken here, and a stop ends them all; who waits otherwise says with `on_stop` how to end that.
+A signal reaches the main thread alone; a worker in a pause of fifteen minutes would go on sleeping, and the process would
+wait for it. So pauses are taken here, and a stop ends them all; code that waits otherwise registers an ending with `on_stop`.
+
+Before a command runs, and after it, there is nothing to clean up: a signal ends the process at once, for an exception in the
+middle of an import or of the interpreter's shutdown would be printed as a trace, or swallowed. This module is imported before
+anything else, and imports little.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
-from common.errors import InterruptedByUserError
+from common.errors import ExitCode, InterruptedByUserError
 
 _STOPPED = threading.Event()
 _ENDINGS: list[Callable[[], None]] = []
+_NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"
+_idle: tuple[int, str] | None = None  # the exit status and the message while no command runs
 
 
 def listen() -> None:
-    """Let SIGINT and SIGTERM end every pause and raise KeyboardInterrupt in the main thread."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Let SIGINT, SIGTERM and SIGHUP end every pause and raise KeyboardInterrupt in the main thread.
+
+    A SIGHUP that the caller ignores stays ignored: that is what nohup is for.
+    """
+    for number in heard():
         signal.signal(number, _stop)
+
+
+def heard() -> list[signal.Signals]:
+    """Return the signals that end a program."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+
+
+def loading(*, quiet: bool) -> None:
+    """Let a signal end the process at once with status 130, until `working`. `quiet`: without a message."""
+    global _idle  # noqa: PLW0603 - signals are the process's
+    _idle = (int(ExitCode.INTERRUPTED), "" if quiet else _NOTHING_DONE)
+
+
+def working() -> None:
+    """Let a signal raise KeyboardInterrupt, until `finished`: a command runs, and cleans up."""
+    global _idle  # noqa: PLW0603
+    _idle = None
+
+
+def finished(status: int) -> None:
+    """Let a signal end the process at once, with the status of the command that has ended."""
+    global _idle  # noqa: PLW0603
+    _idle = (status, "")
 
 
 def pause(seconds: float) -> None:
@@ -34,8 +69,24 @@ def on_stop(ending: Callable[[], None]) -> None:
     _ENDINGS.append(ending)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
+def stop() -> None:
+    """End every pause, and all that `on_stop` knows of."""
     _STOPPED.set()
     for ending in tuple(_ENDINGS):
         ending()
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    if _idle is not None:
+        _end(*_idle)
+    stop()
     raise KeyboardInterrupt
+
+
+def _end(status: int, message: str) -> NoReturn:
+    try:
+        os.write(2, message.encode())
+    except OSError:
+        pass  # no standard error, nobody to read it
+    finally:
+        os._exit(status)

@@ -1,5 +1,21 @@
-"""`python -m exporter` is hub-export."""
+"""hub-export as a program: the script that pip installs, and `python -m exporter`.
 
-from exporter.cli import main
+Signals are handled from the first line: loading the commands takes a second on a busy machine, and Ctrl-C is heard then too.
+"""
 
-main()
+import os
+
+from common import interruption
+
+
+def main() -> None:
+    """Run hub-export."""
+    interruption.loading(quiet="_HUB_EXPORT_COMPLETE" in os.environ)  # a shell asks, and shows what is on stderr
+    interruption.listen()
+    from exporter import cli  # noqa: PLC0415 - after the signals
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,21 @@
-"""`python -m importer` is hub-import."""
+"""hub-import as a program: the script that pip installs, and `python -m importer`.
 
-from importer.cli import main
+Signals are handled from the first line: loading the commands takes a second on a busy machine, and Ctrl-C is heard then too.
+"""
 
-main()
+import os
+
+from common import interruption
+
+
+def main() -> None:
+    """Run hub-import."""
+    interruption.loading(quiet="_HUB_IMPORT_COMPLETE" in os.environ)  # a shell asks, and shows what is on stderr
+    interruption.listen()
+    from importer import cli  # noqa: PLC0415 - after the signals
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -126,7 +126,7 @@ def _program(python: str) -> bytes:
         f"#!/usr/bin/env python{python}",
         "import sys",
         f'sys.path.insert(0, "/{ROOT}/lib")',
-        "from importer.cli import main",
+        "from importer.__main__ import main",
         "sys.exit(main())",
     )
     return ("\n".join(lines) + "\n").encode()

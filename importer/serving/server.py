@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from common import interruption
 from common.errors import UsageError
 from importer.serving.app import CutError
 from importer.serving.certificate import Identity
@@ -122,7 +123,7 @@ def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
 
 
 def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM, which is a good end, or SIGINT, which raises KeyboardInterrupt. `ready` is called before."""
+    """Serve until a signal, which is a good end: SIGINT (Ctrl-C), SIGTERM, SIGHUP. `ready` is called before."""
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -144,12 +145,14 @@ def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: 
     def end(_number: int, _frame: object) -> None:
         server.should_exit = True  # it hears signals itself once it runs, and passes them on when it has ended
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in interruption.heard()}
     ready()
     try:
         server.run(sockets=[place])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        interruption.stop()  # a thread that waits for object storage ends too
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

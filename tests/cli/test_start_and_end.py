@@ -1,0 +1,94 @@
+"""Signals before a command runs, while it loads what it needs, and after it: an exit status of docs/cli.md, and never a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.reading import ROOT
+from tests.fakes.commands import BIN
+from tests.fakes.moments import struck
+
+COMPLETING = {"COMP_CWORD": "1"}
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+
+@SIGNALS
+def test_a_signal_while_the_program_loads_ends_it_with_130(tmp_path, number):
+    found = struck(tmp_path, ["hub-import", "status"], number, first="listen", last="working", every=5000)
+    assert len(found) > 10, "modules load and typer builds the commands"
+    assert {(moment.status, moment.stderr) for moment in found} == {
+        (130, "error: interrupted\n  Nothing was done yet; run the same command again.\n")
+    }
+
+
+@pytest.mark.parametrize("arguments", [["create", "--help"], ["no-such-command"]])
+def test_help_and_usage_errors_are_interrupted_as_quietly(tmp_path, arguments):
+    found = struck(tmp_path, ["hub-export", *arguments], signal.SIGINT, first="listen", last="", every=15000)
+    assert len(found) > 3
+    assert {moment.status for moment in found} == {130}
+    assert all(moment.stderr.endswith("run the same command again.\n") for moment in found)
+    assert not [moment for moment in found if "Traceback" in moment.stderr]
+
+
+@pytest.mark.parametrize("program", ["hub-export", "hub-import"])
+def test_a_signal_while_a_shell_completes_is_silent(tmp_path, program):
+    asked = {f"_{program.upper().replace('-', '_')}_COMPLETE": "complete_bash", "COMP_WORDS": f"{program} pl", **COMPLETING}
+    found = struck(tmp_path, [program], signal.SIGINT, first="listen", last="", every=10000, env=asked)
+    assert len(found) > 3
+    assert {(moment.status, moment.stderr) for moment in found} == {(130, "")}
+
+
+def test_a_signal_while_a_command_loads_what_it_needs_ends_it_with_130(tmp_path):
+    command = ["hub-import", "inspect", "/nowhere"]
+    found = struck(tmp_path, command, signal.SIGTERM, first="working", last="finished", every=120, name="<module>")
+    assert len(found) > 1
+    assert {moment.status for moment in found} == {130}
+    assert {moment.stderr.splitlines()[0] for moment in found} == {"error: interrupted"}
+
+
+def test_a_signal_after_the_command_keeps_its_exit_status(tmp_path):
+    found = struck(tmp_path, ["hub-import", "inspect", "/nowhere"], signal.SIGINT, first="finished", last="", every=20)
+    assert len(found) > 2
+    assert {(moment.status, moment.stderr) for moment in found} == {(2, "")}
+
+
+@pytest.mark.parametrize("program", ["exporter", "importer"])
+def test_signals_are_handled_before_anything_large_is_loaded(program):
+    ask = f"import sys; import {program}.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
+    foreign = {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names - {"__main__"}
+    ours = {name for name in done.stdout.split() if name.partition(".")[0] in ("common", program)}
+    assert ours == {"common", "common.errors", "common.interruption", program, f"{program}.__main__"}
+    assert "typer" not in foreign
+    assert "msgspec" not in foreign
+
+
+def test_the_programs_begin_where_signals_are_handled():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '\nhub-export = "exporter.__main__:main"\nhub-import = "importer.__main__:main"\n' in text
+
+
+def test_nohup_is_respected(tmp_path):
+    """A SIGHUP that is ignored when the program starts stays so: it ends by itself, with its own status."""
+    ignoring = 'trap "" HUP; exec "$@"'
+    code = "import os, signal; from common import interruption; interruption.listen(); os.kill(os.getpid(), signal.SIGHUP)"
+    command = ["sh", "-c", ignoring, "sh", sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, env={**os.environ}, check=False).returncode == 0
+    assert subprocess.run([*command[:2], 'exec "$@"', *command[3:]], cwd=ROOT, capture_output=True, check=False).returncode != 0
+
+
+def test_a_result_that_cannot_be_written_is_an_error_and_no_trace():
+    command = [str(BIN / "hub-import"), "man"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env={"HOME": "/nonexistent"}, check=False
+        )
+    assert done.returncode == 7
+    assert done.stderr.startswith("error: standard output: No space left on device\n  ")
+    assert "Traceback" not in done.stderr
