@@ -6,10 +6,10 @@ with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from common.archive.inventory import CatalogRecord, ImageRecord, Inventory
+from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.digest import Digest, hex_of
 from common.errors import ArchiveDamagedError, UsageError
 from common.reference import Reference, is_host, is_repository, is_tag
@@ -54,7 +54,7 @@ class Mirror:
         """Return the repository on the mirror for a source."""
         path = source.repository
         if self.keep_source_host:
-            path = f"{source.registry.replace(':', '-').strip('[]')}/{path}"
+            path = f"{_host_path(source)}/{path}"
         return self.at(path)
 
     def at(self, path: str) -> Reference:
@@ -67,6 +67,10 @@ class Mirror:
         if not is_repository(joined):
             raise UsageError(f"{joined[:300]!r} is no repository path", hint="Choose a shorter or simpler --registry prefix.")
         return Reference(self.host, joined)
+
+
+def _host_path(source: Reference) -> str:
+    return source.registry.replace(":", "-").strip("[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,34 +113,106 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
     Raises UsageError when two sources would meet in one repository under one tag with different digests, or when a target
     repository is no repository path.
     """
-    names = {(catalog.source, catalog.image): catalog for catalog in inventory.catalogs}
-    moved = _moved_tags(inventory)
-    mapped = tuple(
-        _map(
-            image,
-            image.digest,
-            names.get((image.source, image.digest)),
-            mirror,
-            keeps_tag=(image.source.partition("@")[0], image.tag) not in moved,
-        )
-        for image in inventory.images
-        if image.digest is not None
-    )
-    _refuse_collisions(mapped)
+    mapped = lay(inventory.catalogs, inventory.images, mirror)
+    for meeting in meetings(mapped):
+        raise UsageError(f"{meeting}, with different content", hint=meeting.advice(mirror))
     return mapped
 
 
-def _moved_tags(inventory: Inventory) -> set[tuple[str, str]]:
-    """Return the source tags that several digests claim: the tag moved between two versions that both are carried.
+def lay(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
+    """Return every resolved image with its place, in their order; some may meet. Raises UsageError for an impossible place."""
+    names = {(catalog.source, catalog.image): catalog for catalog in catalogs}
+    moved = _moved_tags(images)
+    return tuple(
+        _map(image, image.digest, names.get((image.source, image.digest)), mirror, keeps_tag=_claim(image) not in moved)
+        for image in images
+        if image.digest is not None
+    )
 
-    They are pulled by digest, so that none of them needs the tag; each keeps its stable one.
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Images of different content that would get one name on the mirror."""
+
+    place: Reference
+    images: tuple[MappedImage, ...]
+
+    def __str__(self) -> str:
+        return f"{self.sources} would both become {self.place}"
+
+    @property
+    def sources(self) -> str:
+        """The names of the images, for messages: two with one source differ in their kind."""
+        return " and ".join(dict.fromkeys(map(_named, self.images)))
+
+    @property
+    def certain(self) -> bool:
+        """Whether they meet on every mirror: --keep-source-host does not part images of one host, or of chosen places."""
+        digests: dict[str | None, set[Digest]] = {}
+        for image in self.images:
+            digests.setdefault(_host(image), set()).add(image.digest)
+        return any(len(found) > 1 for found in digests.values())
+
+    def advice(self, mirror: Mirror | None = None) -> str:
+        """Return what parts them; `mirror` None: it is not known yet."""
+        kinds = {image.record.kind for image in self.images}
+        fields = ", ".join(field for kind, field in _TARGETS.items() if kind in kinds)
+        ways = [f"give one of them another {fields} or targetTag" if fields else "leave one of them out with blockedImages"]
+        if mirror is not None and mirror.joins_paths:
+            ways.insert(0, "give --max-path-components more")
+        if not self.certain and not (mirror is not None and mirror.keep_source_host):
+            ways.insert(0, "add --keep-source-host" if mirror is not None else "push with --keep-source-host")
+        text = ", or ".join(ways)
+        return f"{text[0].upper()}{text[1:]}."
+
+
+_TARGETS = {ImageKind.CATALOG: "targetCatalog", ImageKind.ADDITIONAL: "targetRepo"}
+
+
+def _named(image: MappedImage) -> str:
+    return f"the catalog {image.name}" if image.record.kind is ImageKind.CATALOG else image.name
+
+
+def _host(image: MappedImage) -> str | None:
+    """Return what --keep-source-host puts before the path; None where it puts nothing."""
+    if image.source is None or image.record.target_repository:
+        return None
+    return _host_path(image.source)
+
+
+def meetings(images: Iterable[MappedImage]) -> Iterator[Meeting]:
+    """Give every name on the mirror that images of different content claim, in the order of the images."""
+    claims: dict[Reference, list[MappedImage]] = {}
+    for image in images:
+        for tag in image.tags:
+            claims.setdefault(image.tagged(tag), []).append(image)
+    for place, found in claims.items():
+        if len({image.digest for image in found}) > 1:
+            yield Meeting(place, tuple({(image.digest, _host(image)): image for image in reversed(found)}.values())[::-1])
+
+
+def _moved_tags(images: Iterable[ImageRecord]) -> set[tuple[str, str, str]]:
+    """Return what several digests claim of their sources' tags: the tag moved between two versions that both are carried.
+
+    Those that are pulled by digest do not need the tag; each keeps its stable one. An image pulled by the tag keeps it.
     """
-    claims: dict[tuple[str, str], set[Digest]] = {}
-    for image in inventory.images:
-        name, at, _ = image.source.partition("@")
-        if at and image.tag and image.digest is not None:
-            claims.setdefault((name, image.tag), set()).add(image.digest)
+    claims: dict[tuple[str, str, str], set[Digest]] = {}
+    for image in images:
+        if (claim := _claim(image) or _claim(image, by_tag=True)) is not None and image.digest is not None:
+            claims.setdefault(claim, set()).add(image.digest)
     return {claim for claim, digests in claims.items() if len(digests) > 1}
+
+
+def _claim(image: ImageRecord, *, by_tag: bool = False) -> tuple[str, str, str] | None:
+    """Return name, target repository and tag of an image that is pulled by digest; with `by_tag`, of one pulled by its tag."""
+    if not image.tag or image.target_tag:
+        return None
+    name, at, _ = image.source.partition("@")
+    if by_tag:
+        name = image.source.removesuffix(f":{image.tag}")
+    if bool(at) is by_tag or (by_tag and name == image.source):
+        return None
+    return name, image.target_repository or "", image.tag
 
 
 def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror, *, keeps_tag: bool) -> MappedImage:
@@ -154,15 +230,3 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
         raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
     tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
     return MappedImage(record, digest, source, repository, tags, rebuilt=catalog is not None and catalog.digest != digest)
-
-
-def _refuse_collisions(images: Iterable[MappedImage]) -> None:
-    seen: dict[Reference, MappedImage] = {}
-    for image in images:
-        for tag in image.tags:
-            other = seen.setdefault(image.tagged(tag), image)
-            if other.digest != image.digest:
-                raise UsageError(
-                    f"{other.name} and {image.name} would both become {image.tagged(tag)}, with different content",
-                    hint="Add --keep-source-host, or give one of them another targetRepo or targetTag.",
-                )

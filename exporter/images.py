@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.columns import counted
-from common.digest import Digest
 from common.errors import (
     AuthenticationError,
     ContentError,
@@ -159,32 +158,6 @@ def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
         message = f"has none of the platforms {', '.join(resolved.absent_platforms)}{needed(image)}"
         return replace(resolved, problem=Problem("error", ProblemCode.PLATFORM_MISSING, image.source, message))
     return resolved
-
-
-def meeting(images: Iterable[ResolvedImage]) -> list[Problem]:
-    """Return a warning for images that would meet on a mirror that leaves source hosts out: one path and tag, two contents.
-
-    The importer has the last word, for only there it is known how paths are laid (docs/registry.md, *Paths on the mirror*).
-    """
-    claims: dict[tuple[str, str], dict[Digest, str]] = {}
-    for image in images:
-        wanted, reference = image.wanted, image.wanted.reference
-        tag = wanted.target_tag or (None if reference.digest else reference.tag)
-        if image.tree is not None and tag:
-            claims.setdefault((wanted.target_repository or reference.repository, tag), {})[image.tree.root.digest] = (
-                wanted.source
-            )
-    return [
-        Problem(
-            "warning",
-            ProblemCode.REFERENCE_COLLISION,
-            f"{path}:{tag}",
-            f"{' and '.join(sources.values())} would meet there on the mirror: push with --keep-source-host, or give one of "
-            "them another targetRepo or targetTag",
-        )
-        for (path, tag), sources in claims.items()
-        if len(sources) > 1
-    ]
 
 
 def problem_of(image: WantedImage, error: HubError) -> Problem:

@@ -17,7 +17,7 @@ from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
 from common.target_profile import TargetProfile
-from exporter import records, signatures
+from exporter import collisions, records, signatures
 from exporter.bundles import BundleContents, BundleReader, source_of
 from exporter.catalog.contents import filled, lacking
 from exporter.catalog.dependencies import Selected, close
@@ -27,7 +27,7 @@ from exporter.catalog.related_images import images_of, inline_csvs, unreadable_o
 from exporter.catalog.selection import Selection, select
 from exporter.delivered import Delivered, leave_out
 from exporter.fetch import Media
-from exporter.images import ResolvedImage, WantedImage, meeting, merged, needed, resolve
+from exporter.images import ResolvedImage, WantedImage, merged, needed, resolve
 from exporter.imageset import ImageSet, OperatorRequest
 from exporter.plan import ExportPlan, make_plan
 from exporter.rebuilding import CarriedCatalog, carry
@@ -88,7 +88,7 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     carried = [rebuilt(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
-    problems += [*contents.problems, *_sparse(images, settings), *meeting(images), *_by_tag(images, settings)]
+    problems += [*contents.problems, *_sparse(images, settings), *_by_tag(images, settings)]
     problems += left_behind(chosen, settings.target)
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
@@ -101,7 +101,9 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     ]
     held = {digest: content for image in carried for digest, content in image.held.items()}
     every = [*(image.resolved for image in carried), *images, *attached]
-    return Planned(leave_out(make_plan(catalogs, every, held, problems), delivered), chosen)
+    plan = make_plan(catalogs, every, held, problems)
+    plan = replace(plan, problems=(*plan.problems, *collisions.find(plan)))
+    return Planned(leave_out(plan, delivered), chosen)
 
 
 def _delivered(settings: ExportSettings) -> Delivered:

@@ -26,7 +26,7 @@ from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from exporter import building, healing, mapping_file, parts, plan_file, planning, stored
+from exporter import building, collisions, healing, mapping_file, parts, plan_file, planning, stored
 from exporter.blueprint import Blueprint
 from exporter.building import BuildSettings, BuiltCatalog
 from exporter.fetch import Media, fetch
@@ -159,7 +159,8 @@ def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
 
 
 def _check(plan: ExportPlan, *, strict: bool) -> None:
-    """Raise ProblemsError or RegistryError for a plan that shall not, or cannot, be carried out."""
+    """Raise ProblemsError, UsageError or RegistryError for a plan that must not, or cannot, be carried out."""
+    collisions.find(plan)  # of a file too, that an earlier version wrote
     if strict and plan.problems:
         raise strict_error(plan.problems)
     _require_signed(plan.problems)

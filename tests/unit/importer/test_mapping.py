@@ -80,6 +80,34 @@ def test_two_sources_that_would_meet_are_refused_unless_they_are_the_same():
     assert len(map_images(other, Mirror.parse("reg", keep_source_host=True))) == 2
 
 
+def test_a_tag_that_moved_stays_with_the_image_that_is_pulled_by_it():
+    moved = inventory(image("quay.io/a/b:v1", tag="v1"), image(f"quay.io/a/b@{B}", B, tag="v1"))
+    assert [one.tags[0] for one in map_images(moved, Mirror.parse("reg"))] == ["v1", stable_tag(B)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "options", "hint"),
+    [
+        ({}, {}, {}, "Add --keep-source-host, or give one of them another targetRepo or targetTag."),
+        ({}, {}, {"max_path_components": 2}, "Add --keep-source-host, or give --max-path-components more, or give one of"),
+        (
+            dict.fromkeys(["target_repository"], "x/y"),
+            dict.fromkeys(["target_repository"], "x/y"),
+            {},
+            "Give one of them another t",
+        ),
+    ],
+)
+def test_the_advice_for_two_sources_is_one_that_parts_them(one, other, options, hint):
+    images = [
+        image("quay.io/a/b:v1", A, ImageKind.ADDITIONAL, tag="v1", **one),
+        image("docker.io/a/b:v1", B, ImageKind.ADDITIONAL, tag="v1", **other),
+    ]
+    with pytest.raises(UsageError) as caught:
+        map_images(inventory(*images), Mirror.parse("reg", **options))
+    assert caught.value.hint.startswith(hint)
+
+
 @pytest.mark.parametrize("fields", [{"tag": "../../other/manifests/x"}, {"tag": "v1", "target_tag": "a b"}])
 def test_a_tag_of_a_hostile_inventory_leads_nowhere_else(fields):
     with pytest.raises(ArchiveDamagedError, match="which is none"):
