@@ -1,4 +1,4 @@
-# `make dev | lint | test | bench | demo` is all there is.
+# `make dev | lint | test | test-pythons | bench | demo` is all there is.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,7 +10,10 @@ NEEDED := curl:curl git:git docker-registry:docker-registry skopeo:skopeo bsdtar
           chromium:chromium pdftotext:poppler-utils npm:npm nginx:nginx-light shellcheck:shellcheck mandoc:mandoc \
           fish:fish zsh:zsh $(notdir $(PYTHON)):python3
 
-.PHONY: dev lint test bench demo tools
+# The other Pythons that are supported: where the machine has one, it gets an environment, and tests run there too.
+OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
+
+.PHONY: dev lint test test-pythons pythons bench demo tools
 dev: $(STAMP)
 
 $(STAMP): pyproject.toml | tools
@@ -38,9 +41,23 @@ lint: dev
 
 # Four at a time on two cores: much of the time the commands wait, as they would in life, before they try again. By files: what
 # one sets up for all of its tests (registries, archives) is made once.
-test: dev
+test: dev pythons
 	$(BIN)/pytest -n 4 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
+
+pythons: $(OTHERS:%=$(VENV)-%/.installed)
+
+$(VENV)-%/.installed: pyproject.toml
+	@for each in python$* $(wildcard $(HOME)/.pyenv/versions/$*.*/bin/python); do \
+	    if $$each -c 'import ensurepip, venv' 2>/dev/null; then \
+	        $$each -m venv $(VENV)-$* && $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+	        && touch $@; exit; \
+	    fi; \
+	done; echo "no Python $* on this machine: tests that need it are skipped"
+
+# All unit tests, on every other Python that the machine has. (`make test` runs there only what depends on the version.)
+test-pythons: pythons
+	@for each in $(wildcard $(OTHERS:%=$(VENV)-%/bin/pytest)); do echo "$$each tests/unit"; $$each -n 4 --dist loadfile tests/unit || exit; done
 
 # Writes its tables into docs/benchmarks.md. A larger data set, on demand: .venv/bin/python -m tests.bench --only moving --gigabytes 40
 bench: dev

@@ -133,7 +133,8 @@ def wrong_credentials(question: Question) -> AuthenticationError:
 def unreachable(question: Question, error: httpx.TransportError) -> Trouble:
     """Return the trouble for a connection that was not made, or broke."""
     causes = list(_causes(error))
-    why, hint, tries = _explained(question.registry, causes)
+    proxy = str(error.request.extensions.get("proxy", ""))
+    why, hint, tries = _proxy_tls(proxy, causes) or _explained(question.registry, causes)
     return Trouble(
         RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
     )
@@ -194,6 +195,19 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
         if any(isinstance(cause, kinds) for cause in causes):
             return why, hint.format(host=host), tries
     return f"connection broken: {_clean(str(causes[0]))}", "Run again; what is done is kept.", TRIES
+
+
+def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int] | None:
+    """Explain a TLS connection to the proxy that failed; None where another one did, or nothing of TLS."""
+    error = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if error is None or not any(isinstance(cause, ProxyError | httpx.ProxyError) for cause in causes):
+        return None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
+            return f"the certificate of the proxy is for another name: {error.verify_message}", _PROXY_HINT, 1
+        why = f"the certificate of the proxy is not trusted: {error.verify_message}"
+        return why, f"Add the CA of the proxy with --ca FILE, or as certs.d/{proxy}/ca.crt.", 1
+    return f"the proxy: TLS: {error.reason or _clean(str(error))}", f"A proxy without TLS is http://{proxy}. {_PROXY_HINT}", 1
 
 
 def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str, int]:

@@ -10,7 +10,7 @@ import http.client
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import httpx
 import urllib3
@@ -19,11 +19,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from common.content import CHUNK_SIZE
-from common.errors import UsageError
 from common.log import SECRETS
 from common.registry.hosts import Hosts
 from common.registry.settings import RegistrySettings
-from common.registry.trust import Trust, proxy_for, tls_context, trust_for
+from common.registry.trust import Trust, proxy_for, proxy_parts, tls_context, trust_for
 
 _POOLS = 64
 _Route = tuple[Trust, str | None]
@@ -74,8 +73,11 @@ class Urllib3Transport(httpx.BaseTransport):
         """See httpx. Raises httpx.TransportError; an error of the request's own body passes through as it is."""
         body = _Body(request)
         timeout = request.extensions.get("timeout", {})
+        manager = self._manager(request.url)
+        if isinstance(manager, urllib3.ProxyManager) and manager.proxy:
+            request.extensions["proxy"] = manager.proxy.netloc  # for messages
         try:
-            raw = self._manager(request.url).urlopen(
+            raw = manager.urlopen(
                 request.method,
                 str(request.url),
                 body=body if body.size else None,
@@ -120,7 +122,7 @@ def _make(route: _Route, settings: RegistrySettings) -> urllib3.PoolManager:
     options: dict[str, Any] = {"num_pools": _POOLS, "maxsize": 2 * settings.jobs, "ssl_context": tls_context(trust)}
     if not trust.verify:
         options["cert_reqs"] = "CERT_NONE"
-    manager = _through(proxy, options) if proxy else urllib3.PoolManager(**options)
+    manager = _through(proxy, settings, options) if proxy else urllib3.PoolManager(**options)
     stall = {"stall_s": settings.timeouts.stall_s}
     plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
     manager.pool_classes_by_scheme = {
@@ -130,19 +132,16 @@ def _make(route: _Route, settings: RegistrySettings) -> urllib3.PoolManager:
     return manager
 
 
-def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            "the proxy is not usable (its value may hold a password and is not shown)",
-            hint="Wanted: http://host:port in HTTPS_PROXY or HTTP_PROXY; characters like / and @ of a password as %2F and %40.",
-        )
+def _through(proxy: str, settings: RegistrySettings, options: dict[str, Any]) -> urllib3.ProxyManager:
+    parts = proxy_parts(proxy)
+    host = parts.netloc.rpartition("@")[2]
     headers = None
     if parts.username:
         SECRETS.add(parts.password or "")
         headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    return urllib3.ProxyManager(address, proxy_headers=headers, **options)
+    if parts.scheme == "https":  # the proxy is verified for itself, also where the registry behind it is not (--insecure)
+        options["proxy_ssl_context"] = tls_context(trust_for(settings, host, insecure=False))
+    return urllib3.ProxyManager(f"{parts.scheme}://{host}", proxy_headers=headers, **options)
 
 
 class _Body:

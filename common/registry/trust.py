@@ -8,12 +8,15 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from common.errors import UsageError
 from common.registry.hosts import split_host
 from common.registry.settings import RegistrySettings
+from common.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def _directories(settings: RegistrySettings, host: str) -> Iterator[Path]:
 
 def tls_context(trust: Trust) -> ssl.SSLContext:
     """Build the context. The system's authorities stay trusted. Raises UsageError that names the file that is wrong."""
-    context = ssl.create_default_context()
+    context = client_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not trust.verify:
         context.check_hostname = False
@@ -86,6 +89,18 @@ def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
     if not proxy or any(_exempt(entry.strip(), host) for entry in _variable(environ, "no_proxy").split(",")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def proxy_parts(proxy: str) -> SplitResult:
+    """Return the parts of a proxy's URL. Raises UsageError for one that is no URL of a proxy for HTTP."""
+    with suppress(ValueError):  # a port that is no number, brackets that do not match
+        parts = urlsplit(proxy)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise UsageError(
+        "the proxy is not usable (its value may hold a password and is not shown)",
+        hint="Wanted: http://host:port in HTTPS_PROXY or HTTP_PROXY; characters like / and @ of a password as %2F and %40.",
+    )
 
 
 def _variable(environ: Mapping[str, str], name: str) -> str:

@@ -7,6 +7,7 @@ are mended where it sends a request; nothing else reaches that deep into it.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from common.errors import StorageError
 from common.interruption import on_stop, pause
+from common.tls import client_context, trusting
 
 _MAX_ANSWER = 4 * 1024 * 1024  # a thousand entries of a listing, with the longest of names, as they are written in a URL
 _REFUSED = 300  # the first HTTP status that is no success
@@ -36,6 +38,7 @@ class Wire:
         """Let a boto3 client send its requests here."""
         wire = cls(client._endpoint.http_session, errors)  # noqa: SLF001 - there is no other way in
         wire._watch()
+        wire._trust()
         client._endpoint.http_session = wire  # noqa: SLF001
         on_stop(wire.hang_up)
 
@@ -72,6 +75,24 @@ class Wire:
             raise self._errors.HTTPClientError(error=error) from error
         raw.release_conn()  # where there was nothing to read, nothing else does
         return bytes(content)
+
+    def _trust(self) -> None:
+        """Verify the service, and a proxy before it, as everything else is verified (common/tls.py)."""
+        session = self._session
+        trusting(session._manager.connection_pool_kw["ssl_context"])  # noqa: SLF001
+        own, make = session._get_ssl_context, session._setup_proxy_ssl_context  # noqa: SLF001
+        bundle = session._verify  # noqa: SLF001 - the path that AWS_CA_BUNDLE names; else True
+
+        def for_proxy(url: str) -> ssl.SSLContext | None:
+            context = make(url)  # None: urllib3 would make one, by the rules of this Python
+            if context is None and url.startswith("https:"):
+                context = client_context()
+                if isinstance(bundle, str):
+                    context.load_verify_locations(cafile=bundle)
+            return context and trusting(context)
+
+        session._get_ssl_context = lambda: trusting(own())  # noqa: SLF001
+        session._setup_proxy_ssl_context = for_proxy  # noqa: SLF001
 
     def _watch(self) -> None:
         """Know of every connection that is made from now on."""

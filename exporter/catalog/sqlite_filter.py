@@ -87,9 +87,10 @@ def _cut_channels(connection: sqlite3.Connection, kept: Catalog) -> None:
                 "UPDATE channel SET head_operatorbundle_name = ? WHERE package_name = ? AND name = ?", (head, *key)
             )
             connection.execute(
-                """UPDATE channel_entry SET depth = depth - (SELECT min(depth) FROM channel_entry WHERE package_name = ?1 AND
-                    channel_name = ?2) WHERE package_name = ?1 AND channel_name = ?2""",
-                key,
+                """UPDATE channel_entry SET depth = depth - (SELECT min(depth) FROM channel_entry
+                    WHERE package_name = :package AND channel_name = :channel)
+                    WHERE package_name = :package AND channel_name = :channel""",
+                {"package": package.name, "channel": channel.name},
             )
 
 

@@ -7,6 +7,7 @@ adds to it is left out again; its own record of checksums says whether what is i
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import time
@@ -51,18 +52,29 @@ def _normal(distribution: Distribution) -> str:
 
 def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
     """Give the files that came with a distribution, checked; not what lies outside of the packages' directory."""
-    for file in distribution.files or ():
-        path = PurePosixPath(file)
+    for name, algorithm, checksum in _recorded(distribution):
+        path = PurePosixPath(name)
         by_installer = path.parent.name.endswith(".dist-info") and path.name in _OF_INSTALLER
         if ".." in path.parts or path.is_absolute() or path.suffix in (_COMPILED, ".pth") or by_installer:
             continue
         try:
-            content = Path(str(file.locate())).read_bytes()
+            content = Path(str(distribution.locate_file(name))).read_bytes()
         except OSError as error:
-            raise HubError(f"{distribution.name}: {file}: {error.strerror}", hint="Install it again.") from error
-        if file.hash is not None and _checksum(content, file.hash.mode) != file.hash.value:
-            raise HubError(f"{distribution.name}: {file} was changed after it was installed", hint="Install it again.")
+            raise HubError(f"{distribution.name}: {name}: {error.strerror}", hint="Install it again.") from error
+        if checksum and _checksum(content, algorithm) != checksum:
+            raise HubError(f"{distribution.name}: {name} was changed after it was installed", hint="Install it again.")
         yield str(path), content
+
+
+def _recorded(distribution: Distribution) -> Iterator[tuple[str, str, str]]:
+    """Give name, algorithm and checksum of every file that the RECORD of an installed wheel lists.
+
+    `Distribution.files` leaves out what is missing on the disk, from Python 3.12 on (python/importlib_metadata#437).
+    """
+    for line in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        if line:
+            algorithm, _, checksum = (line[1] if len(line) > 1 else "").partition("=")
+            yield line[0], algorithm, checksum
 
 
 def _of_source() -> Iterator[tuple[str, bytes]]:

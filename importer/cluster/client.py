@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import stamina
 from lightkube import Client, KubeConfig, SingleConfig
+from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
@@ -26,7 +27,9 @@ from lightkube.types import PatchType
 
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS, logger
+from common.registry.trust import proxy_for, proxy_parts
 from common.serialization import load_yaml_documents
+from common.tls import client_context, trusting
 from importer.cluster.kinds import Kind
 from importer.cluster.refusals import Answer, Attempt, UnavailableError, refusal
 
@@ -79,7 +82,9 @@ class ClusterClient:
         for secret in (config.user.token, config.user.password):
             SECRETS.add(secret or "")
         self.server = config.cluster.server
-        self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER)
+        self._client = Client(
+            config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=_transport(config, config.user)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -191,6 +196,24 @@ class ClusterClient:
                 f"{self.server} answers {verb} {subject} with something else than the Kubernetes API does",
                 hint="Is that address an API server, or a proxy before it?",
             ) from error
+
+
+class _Transport(httpx.HTTPTransport):
+    """The connections to a cluster. lightkube copies its parameters with dataclasses.asdict, which no context survives."""
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+
+def _transport(config: SingleConfig, user: User) -> _Transport:
+    """Return the connections to a cluster: what its kubeconfig trusts, verified as by kubectl, through the usual proxies."""
+    context = trusting(verify_cluster(config.cluster, user, config.abs_file))
+    server = httpx.URL(config.cluster.server)
+    address = proxy_for(os.environ, server.scheme, server.netloc.decode())
+    if address is None:
+        return _Transport(verify=context)
+    SECRETS.add(proxy_parts(address).password or "")
+    return _Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=client_context()))
 
 
 class _AbsentError(ClusterError):

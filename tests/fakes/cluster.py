@@ -56,7 +56,15 @@ class FakeCluster:
     `play` makes something go wrong.
     """
 
-    def __init__(self, release: str | None = "4.18", *, patch: int = 40, tls: bool = True, token: str = TOKEN) -> None:
+    def __init__(
+        self,
+        release: str | None = "4.18",
+        *,
+        patch: int = 40,
+        tls: bool = True,
+        token: str = TOKEN,
+        authority: trustme.CA | None = None,
+    ) -> None:
         major_minor = tuple(int(part) for part in release.split(".")) if release else None
         self.release: Minor | None = (major_minor[0], major_minor[1]) if major_minor else None
         self.patch = patch
@@ -74,7 +82,7 @@ class FakeCluster:
         self.log: list[Request] = []
         self.errors: list[BaseException] = []
         self.simulator = Simulator(self)
-        self._authority = trustme.CA() if tls else None
+        self._authority = (authority or trustme.CA()) if tls else None
         self._server: Server | None = None
         self._lock = threading.Lock()
         seed(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import sqlite3
+from contextlib import closing
 from functools import cache
 from typing import Any
 
@@ -39,8 +40,7 @@ BUNDLES = (("foo.v1", "1.0.0", "", ()), ("foo.v2", "2.0.0", "foo.v1", ()), ("foo
 
 def database(version: int) -> bytes:
     """Return the package foo, channel stable, three bundles that need a package and an API, in a schema."""
-    connection = sqlite3.connect(":memory:")
-    with connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
         _tables(connection, version)
         connection.execute("INSERT INTO package VALUES ('foo', 'stable')")
         connection.execute("INSERT INTO channel VALUES ('stable', 'foo', 'foo.v3')")
@@ -57,7 +57,8 @@ def database(version: int) -> bytes:
         for key, bundle, target, depth in sorted(entries):
             connection.execute("INSERT INTO channel_entry VALUES (?, 'stable', 'foo', ?, ?, ?)", (key, bundle, target, depth))
         _apis(connection, version)
-    return connection.serialize()
+        connection.commit()
+        return connection.serialize()
 
 
 def _tables(connection: sqlite3.Connection, version: int) -> None:
@@ -123,29 +124,29 @@ def _apis(connection: sqlite3.Connection, version: int) -> None:
 
 def replaced(content: bytes, old: str, new: str) -> bytes:
     """Return a database in whose texts `new` stands for `old`, in every table."""
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(content)
-    with connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content)
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for row in connection.execute(f"PRAGMA table_info({table})").fetchall():
                 column = row[1]
                 change = f"UPDATE {table} SET {column} = replace(CAST({column} AS TEXT), ?, ?) WHERE typeof({column}) IN ('text', 'blob')"
                 connection.execute(change, (old, new))
-    return connection.serialize()
+        connection.commit()
+        return connection.serialize()
 
 
 def changed(content: bytes, *statements: str) -> bytes:
     """Return a database after some statements."""
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(content)
-    with connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content)
         for statement in statements:
             connection.execute(statement)
-    return connection.serialize()
+        connection.commit()
+        return connection.serialize()
 
 
 def rows(content: bytes, query: str) -> list[Any]:
     """Return what a query gives."""
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(content)
-    return connection.execute(query).fetchall()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(content)
+        return connection.execute(query).fetchall()

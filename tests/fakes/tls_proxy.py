@@ -1,0 +1,83 @@
+"""A forward proxy that is spoken to over TLS: CONNECT (RFC 9110, 9.3.6), then bytes both ways."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+
+class TlsProxy:
+    """Listens on 127.0.0.1 with a certificate of `authority`. `asked`: the targets of CONNECT, in order."""
+
+    def __init__(self, authority: Any) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1", "localhost").configure_cert(self._context)
+        self.asked: list[str] = []
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._start(self._serve)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for each in (self._socket, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for each in (self._socket, *self._open):
+            each.close()
+
+    def _start(self, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = self._socket.accept()[0]
+                self._open.append(client)
+                self._start(self._connect, client)
+
+    def _connect(self, plain: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            client = self._context.wrap_socket(plain, server_side=True)
+            self._open.append(client)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (received := client.recv(1)):
+                    return
+                head += received
+            target = head.split(b" ")[1].decode()
+            self.asked.append(target)
+            name, _, port = target.rpartition(":")
+            server = socket.create_connection((name, int(port)))
+            self._open.append(server)
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            _forward(client, server)
+
+
+def _forward(client: ssl.SSLSocket, server: socket.socket) -> None:
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(client, selectors.EVENT_READ, server)
+        waiting.register(server, selectors.EVENT_READ, client)
+        while True:
+            for key, _ in waiting.select():
+                source, target = key.fileobj, key.data
+                assert isinstance(source, socket.socket)
+                content = source.recv(1 << 16)
+                while isinstance(source, ssl.SSLSocket) and source.pending():
+                    content += source.recv(source.pending())
+                if not content:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                target.sendall(content)

@@ -1,0 +1,244 @@
+"""Which certificates are trusted: the same ones on every Python, for everything that is spoken to over TLS."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+
+from common.errors import ClusterError, RegistryUnreachableError, StorageUnreachableError
+from common.registry.client import RegistryClient
+from common.registry.settings import RegistrySettings
+from common.registry.trust import Trust, tls_context
+from common.storage.client import Storage
+from common.storage.patience import Patience
+from common.tls import client_context, trusting
+from importer.cluster.client import connect
+from importer.cluster.kinds import OPERATOR_HUB
+from tests.fakes.authorities import OpensslAuthority, PrivateAuthority
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.secrets import STORAGE_KEY, STORAGE_SECRET
+from tests.fakes.tls_proxy import TlsProxy
+
+KINDS = {
+    "neither": {},
+    "key usage": {"key_usage": True},
+    "key identifiers": {"key_identifiers": True},
+    "both": {"key_usage": True, "key_identifiers": True},
+    "openssl": None,
+}
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def authority(request, tmp_path_factory):
+    kind = KINDS[request.param]
+    return OpensslAuthority(tmp_path_factory.mktemp("ca")) if kind is None else PrivateAuthority(**kind)
+
+
+@pytest.fixture
+def bundle(authority, tmp_path):
+    authority.cert_pem.write_to_path(str(tmp_path / "site-ca.pem"))
+    return tmp_path / "site-ca.pem"
+
+
+def client(tmp_path, **settings):
+    return RegistryClient(
+        RegistrySettings(environ={"HOME": str(tmp_path), **settings.pop("environ", {})}, system_root=tmp_path, **settings)
+    )
+
+
+def test_a_registry_its_token_server_and_its_storage_are_trusted(authority, bundle, tmp_path):
+    with (
+        FakeRegistry(tls=True, auth="token", anonymous=True, redirect=True, authority=authority) as registry,
+        client(tmp_path, ca=bundle) as asks,
+    ):
+        reference = registry.add_image("org/app", image([b"layer"]), tag="v1")
+        document = asks.document(reference)
+        assert asks.blob_bytes(reference, document.config, 1000)
+        assert registry.elsewhere
+
+
+def test_a_proxy_is_trusted(authority, bundle, tmp_path):
+    with TlsProxy(authority) as proxy, FakeRegistry(tls=True, authority=authority) as registry:
+        with client(tmp_path, ca=bundle, environ={"HTTPS_PROXY": proxy.url}) as asks:
+            asks.ping(registry.host)
+        assert proxy.asked == [registry.host]
+
+
+def test_a_proxy_is_trusted_by_its_own_directory(authority, bundle, tmp_path):
+    with TlsProxy(authority) as proxy, FakeRegistry(tls=True) as registry:
+        folder = tmp_path / "etc/containers/certs.d" / proxy.url.removeprefix("https://")
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes(bundle.read_bytes())
+        with client(tmp_path, ca=registry.ca, environ={"HTTPS_PROXY": proxy.url}) as asks:
+            asks.ping(registry.host)
+
+
+def test_an_insecure_registry_is_reached_through_a_proxy_that_is_verified(authority, bundle, tmp_path):
+    with TlsProxy(authority) as proxy, FakeRegistry(tls=True) as registry:
+        insecure = frozenset({registry.host})
+        with client(tmp_path, insecure=insecure, ca=bundle, environ={"HTTPS_PROXY": proxy.url}) as asks:
+            asks.ping(registry.host)
+        environ = {"HTTPS_PROXY": proxy.url, "HTTP_PROXY": proxy.url}
+        with client(tmp_path, insecure=insecure, environ=environ) as asks, pytest.raises(RegistryUnreachableError):
+            asks.ping(registry.host)
+        assert proxy.asked == [registry.host] * len(proxy.asked)
+
+
+def test_a_proxy_of_an_unknown_authority_is_named(tmp_path):
+    with TlsProxy(PrivateAuthority()) as proxy, FakeRegistry(tls=True) as registry:
+        asks = client(tmp_path, ca=registry.ca, environ={"HTTPS_PROXY": proxy.url})
+        with asks, pytest.raises(RegistryUnreachableError, match="the certificate of the proxy is not trusted") as caught:
+            asks.ping(registry.host)
+        assert "--ca" in caught.value.hint
+        assert proxy.url.removeprefix("https://") in caught.value.hint
+        assert registry.host not in caught.value.hint
+
+
+def test_an_api_server_is_trusted(authority, tmp_path):
+    with FakeCluster(authority=authority) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
+        assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+
+
+def test_an_api_server_behind_a_proxy_is_trusted(authority, bundle, tmp_path, monkeypatch):
+    """The proxy's authority is named as for every other program (SSL_CERT_FILE): a kubeconfig has no field for it."""
+    with TlsProxy(authority) as proxy, FakeCluster() as cluster:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        with connect(cluster.kubeconfig(tmp_path), None) as asks:
+            assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+        assert len(proxy.asked) == 1
+        monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+        with connect(cluster.kubeconfig(tmp_path), None) as asks:
+            assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+        assert len(proxy.asked) == 1
+
+
+def test_object_storage_is_trusted(authority, bundle, monkeypatch):
+    with serving(authority) as host:
+        name_storage(monkeypatch, host, bundle)
+        assert storage().stat("bucket", "key").size == 5
+
+
+def test_object_storage_behind_a_proxy_is_trusted(authority, bundle, monkeypatch):
+    with TlsProxy(authority) as proxy, serving(authority) as host:
+        name_storage(monkeypatch, host, bundle)
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert storage().stat("bucket", "key").size == 5
+        assert proxy.asked == [host]
+
+
+@pytest.mark.parametrize("given", ["issuer", "server", "chain"])
+def test_every_certificate_that_is_given_is_an_anchor(given, tmp_path, monkeypatch):
+    """As in Go, where a certificate of the pool ends a chain, whether it signed itself or not (crypto/x509, Verify)."""
+    issuer = trustme.CA().create_child_ca()
+    leaf = issuer.issue_cert("localhost", "127.0.0.1")
+    pems = {"issuer": [issuer.cert_pem], "server": leaf.cert_chain_pems[:1], "chain": leaf.cert_chain_pems}[given]
+    bundle = tmp_path / "given.pem"
+    bundle.write_bytes(b"".join(pem.bytes() for pem in pems))
+    fixed = FixedAuthority(leaf, trustme.Blob(bundle.read_bytes()))
+    with FakeRegistry(tls=True, authority=fixed) as registry, client(tmp_path, ca=bundle) as asks:
+        asks.ping(registry.host)
+    with FakeCluster(authority=fixed) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
+        assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+    with serving(fixed) as host:
+        name_storage(monkeypatch, host, bundle)
+        assert storage().stat("bucket", "key").size == 5
+
+
+def test_what_was_not_given_is_refused(tmp_path, monkeypatch):
+    other = PrivateAuthority(key_usage=True, key_identifiers=True)
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    with FakeRegistry(tls=True) as registry:
+        asks = client(tmp_path, ca=tmp_path / "other.pem")
+        with asks, pytest.raises(RegistryUnreachableError, match="not trusted"):
+            asks.ping(registry.host)
+    with FakeCluster() as cluster:
+        asks = connect(cluster.kubeconfig(tmp_path, trust=False), None)
+        with asks, pytest.raises(ClusterError, match="not trusted"):
+            asks.get(OPERATOR_HUB, "cluster")
+    with serving(trustme.CA()) as host:
+        name_storage(monkeypatch, host, tmp_path / "other.pem")
+        with pytest.raises(StorageUnreachableError, match="certificate"):
+            storage().stat("bucket", "key")
+
+
+def test_strictness_of_a_newer_python_is_taken_back():
+    context = ssl.create_default_context()
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    for each in (trusting(context), client_context(), tls_context(Trust())):
+        assert not each.verify_flags & ssl.VERIFY_X509_STRICT
+        assert each.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+        assert each.verify_mode is ssl.CERT_REQUIRED
+        assert each.check_hostname
+
+
+class FixedAuthority:
+    """Gives one certificate, whatever it is asked for."""
+
+    def __init__(self, leaf, cert_pem):
+        self._leaf, self.cert_pem = leaf, cert_pem
+
+    def issue_cert(self, *_names, **_times):
+        return self._leaf
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.send_response_only(200)
+        self.send_header("Content-Length", "5")
+        self.send_header("ETag", '"5d41402abc4b2a76b9719d911017c592"')
+        self.end_headers()
+
+    def log_message(self, *_words):
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def finish_request(self, request, client_address):
+        with self.context.wrap_socket(request, server_side=True) as line:
+            super().finish_request(line, client_address)
+
+    def handle_error(self, request, client_address):
+        """A handshake that a client breaks off is no error of the test."""
+
+
+@contextmanager
+def serving(authority):
+    """Serve HEAD of an object of five bytes over TLS; gives host:port."""
+    server = Server(("127.0.0.1", 0), Answer)
+    server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server.context)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def name_storage(monkeypatch, host, bundle):
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"https://{host}",
+        "AWS_ACCESS_KEY_ID": STORAGE_KEY,
+        "AWS_SECRET_ACCESS_KEY": STORAGE_SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CA_BUNDLE": str(bundle),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def storage():
+    return Storage.connect(Patience(unknown_s=0.5, tries=2))
