@@ -6,24 +6,20 @@ directory is asked for is `catalog_image.py`'s. Every number and name comes from
 
 from __future__ import annotations
 
-import io
 import posixpath
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
+from exporter.catalog.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
 
-MAX_HEADER = 1024 * 1024
 MAX_NAME = 4096
 MAX_DEPTH = 128
 MAX_LINKS = 40
-_STEP = 1024 * 1024
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +45,6 @@ class _Link:
 Node: TypeAlias = "bytes | _Link | dict[str, Node]"
 
 
-class _Member(tarfile.TarInfo):
-    """A header that refuses to have a mebibyte of names behind it, which tarfile would read into memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _EXTENDED and not 0 <= member.size <= MAX_HEADER:
-            raise CatalogError(f"a layer of the catalog image has a tar header of {member.size} bytes")
-        return member
-
-
 class LayerTree:
     """The directory, and what lies above it, as the layers applied so far leave it."""
 
@@ -79,14 +64,13 @@ class LayerTree:
         chunks = iter(layer)
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
+        tar = TarReader(ChunkSource(chunks))
         try:
-            with tarfile.open(fileobj=_Chunks(chunks), mode="r|", tarinfo=_Member, bufsize=_STEP) as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # else tarfile keeps every header in memory
-                    self._take(tar, member, added, hidden)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-            raise CatalogError(f"a layer of the catalog image is no readable tar: {error}") from error
-        for _ in chunks:  # whoever verifies the layer does so at its last byte
+            for entry in tar:
+                self._take(tar, entry, added, hidden)
+        except TarFormatError as error:
+            raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
+        for _ in chunks:  # a layer is verified when its last byte was read
             pass
         # Whiteouts hide what lower layers have, never what their own layer adds.
         for path in hidden:
@@ -103,48 +87,44 @@ class LayerTree:
             raise CatalogError(f"/{'/'.join(self._directory)} of the catalog image is no directory")
         return {"/".join(path): self._content(path, node) for path, node in walk(root or {})}
 
-    def _take(
-        self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], hidden: list[tuple[str, ...]]
-    ) -> None:
+    def _take(self, tar: TarReader, entry: Entry, added: dict[str, Node], hidden: list[tuple[str, ...]]) -> None:
         self._entries += 1
         if self._entries > self._limits.entries:
             raise CatalogError(f"the catalog image has more than {self._limits.entries} files and directories")
-        path = parts(member.name)
+        path = parts(entry.name)
         if not path or not self._concerns(path):
             return
         name = path[-1]
         if name.startswith(WHITEOUT):
             hidden.append(path if name == OPAQUE else (*path[:-1], name.removeprefix(WHITEOUT)))
-        elif member.isdir():
+        elif entry.is_directory:
             _folder(added, path)
         else:
-            _folder(added, path[:-1])[name] = self._node(tar, member, added)
+            _folder(added, path[:-1])[name] = self._node(tar, entry, added)
 
     def _concerns(self, path: tuple[str, ...]) -> bool:
         """Say whether a path is in the directory, is it, lies above it, or hides something above it."""
         length = min(len(path) - path[-1].startswith(WHITEOUT), len(self._directory))
         return path[:length] == self._directory[:length]
 
-    def _node(self, tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node]) -> Node:
+    def _node(self, tar: TarReader, entry: Entry, added: dict[str, Node]) -> Node:
         """Return what an entry that is no directory puts at its path."""
-        if member.issym():
-            return _Link(member.linkname[:MAX_NAME])
-        if member.islnk():
-            target = parts(member.linkname)
+        if entry.is_symbolic_link:
+            return _Link(entry.link[:MAX_NAME])
+        if entry.is_hard_link:
+            target = parts(entry.link)
             node = found(added, target) or found(self._tree, target)
             if node is None or isinstance(node, dict):
-                raise CatalogError(f"/{member.name} of the catalog image is a hard link to something outside the catalog")
+                raise CatalogError(f"/{entry.name} of the catalog image is a hard link to something outside the catalog")
             return node
-        if not member.isreg():
-            raise CatalogError(f"/{member.name} of the catalog image is neither a file, a directory nor a link")
-        self._size += member.size
-        if member.size < 0 or self._size > self._limits.size:
+        if entry.sparse:
+            raise sparse_file(entry)
+        if not entry.is_file:
+            raise CatalogError(f"/{entry.name} of the catalog image is neither a file, a directory nor a link")
+        self._size += entry.size
+        if self._size > self._limits.size:
             raise CatalogError(f"the catalog has more than {size_text(self._limits.size)}")
-        source = tar.extractfile(member)
-        content = source.read() if source else b""
-        if len(content) != member.size:
-            raise CatalogError(f"/{member.name} of the catalog image ends after {len(content)} of {member.size} bytes")
-        return content
+        return tar.read()
 
     def _content(self, path: tuple[str, ...], node: Node) -> bytes:
         """Follow links that stay in the directory."""
@@ -217,30 +197,15 @@ def parts(name: str) -> tuple[str, ...]:
     return parts
 
 
+def sparse_file(entry: Entry) -> CatalogError:
+    """Return the error for a sparse file: a kilobyte of it stands for any size, and no builder of catalogs makes one."""
+    return CatalogError(
+        f"/{entry.name} of the catalog image is a sparse file",
+        hint="Its publisher has to build the image with a tar that stores files whole (GNU tar without --sparse).",
+    )
+
+
 def _followed(place: tuple[str, ...], target: str) -> tuple[str, ...]:
     """Return where a link leads; `..` above the root stays at the root, as in a kernel."""
     path = posixpath.normpath(posixpath.join("/", *place[:-1], target))
     return tuple(part for part in path.split("/") if part)
-
-
-class _Chunks(io.RawIOBase):
-    """A `read()` over chunks, for tarfile's stream mode."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._source = chunks
-        self._pending = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._pending:
-            chunk = next(self._source, None)
-            if chunk is None:
-                return 0
-            self._pending = memoryview(chunk)
-        size = min(len(buffer), len(self._pending))
-        buffer[:size] = self._pending[:size]
-        self._pending = self._pending[size:]
-        return size

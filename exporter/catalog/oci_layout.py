@@ -5,12 +5,16 @@ Nothing is unpacked, and no link is followed. Section: OCI image specification 1
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
-import tarfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 
@@ -20,11 +24,21 @@ from common.errors import ContentError, NotFoundError, UsageError
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
 from common.serialization import UNDECODABLE
+from exporter.catalog.tar_reader import Entry, FileSource, TarFormatError, TarReader
 
 PREFIXES = ("oci:", "oci-archive:")
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"
+MAX_ENTRIES = 100_000  # of an archive; an image has a few hundred
 Opener = Callable[[str], IO[bytes]]
+_MAX_NAME = 256  # of an entry; a layout has none that is longer
+_COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
+    b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
+    b"\xfd7zXZ\0": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115 - closed with its file
+}
+# What reading a damaged or truncated file of these formats raises.
+_NO_TAR = (OSError, EOFError, OverflowError, ValueError, TarFormatError, lzma.LZMAError, zlib.error)
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -101,14 +115,15 @@ def opened(path: Path) -> Iterator[OciLayout]:
     if path.is_dir():
         yield OciLayout(path, lambda name: _of_directory(path, name))
         return
-    try:
-        with tarfile.open(path) as tar:
-            names = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
-            yield OciLayout(path, lambda name: _of_tar(tar, names.get(name), name))
-    except (OSError, tarfile.TarError) as error:
-        raise UsageError(
-            f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
-        ) from error
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_uncompressed(path))
+            entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
+        except _NO_TAR as error:
+            raise UsageError(
+                f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
+            ) from error
+        yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
 
 
 def split(name: str) -> tuple[Path, str] | None:
@@ -123,10 +138,31 @@ def split(name: str) -> tuple[Path, str] | None:
 def is_archive(path: Path) -> bool:
     """Say whether a file is the tar of a layout."""
     try:
-        with tarfile.open(path) as tar:
-            return any(member.name.removeprefix("./") == "oci-layout" for member in tar)
-    except (OSError, tarfile.TarError):
+        with _uncompressed(path) as file:
+            return any(_plain(entry.name) == "oci-layout" for entry in _entries(file))
+    except _NO_TAR:
         return False
+
+
+@contextmanager
+def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
+    """Open a tar, which may be compressed as a whole: skopeo reads such archives too."""
+    with path.open("rb") as file:
+        head = file.read(max(map(len, _COMPRESSED)))
+        file.seek(0)
+        opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+        yield opener(file) if opener else file
+
+
+def _entries(file: IO[bytes]) -> Iterator[Entry]:
+    for number, entry in enumerate(TarReader(FileSource(file)), 1):
+        if number > MAX_ENTRIES:
+            raise TarFormatError(f"more than {MAX_ENTRIES} entries")
+        yield entry
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
 
 
 def _name(digest: Digest) -> str:
@@ -140,8 +176,35 @@ def _of_directory(path: Path, name: str) -> IO[bytes]:
         raise NotFoundError(f"{path}: {name}: {error.strerror}") from error
 
 
-def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo | None, name: str) -> IO[bytes]:
-    source = tar.extractfile(member) if member else None
-    if source is None:
-        raise NotFoundError(f"{tar.name!s}: has no {name}")
-    return source
+def _of_tar(path: Path, file: IO[bytes], entry: Entry | None, name: str) -> IO[bytes]:
+    if entry is None:
+        raise NotFoundError(f"{path}: has no {name}")
+    return io.BufferedReader(_Content(file, entry))
+
+
+class _Content(io.RawIOBase):
+    """The content of an entry as a file; the file of the archive is positioned before each read."""
+
+    def __init__(self, file: IO[bytes], entry: Entry) -> None:
+        super().__init__()
+        self._file = file
+        self._entry = entry
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._entry.offset + self._position)
+        content = self._file.read(min(len(buffer), max(self._entry.size - self._position, 0)))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

@@ -7,10 +7,8 @@ days, only the first document of a file counts and hidden files do not. Sources:
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from exporter.catalog.csv_images import KIND as CSV
 from exporter.catalog.csv_images import Origin, images_in_csv
 from exporter.catalog.requirements import apis_of_csv
 from exporter.catalog.sqlite import BundleRow, Database, EdgeRow
+from exporter.catalog.tar_reader import ChunkSource, TarFormatError, TarReader
 
 MAX_SIZE = 512 * 1024**2
 MAX_FILES = 100_000
@@ -80,16 +79,15 @@ def files_of_archive(content: bytes, name: str) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     size = 0
     try:
-        raw = io.BytesIO(b"".join(decompressed([content], MAX_SIZE)))
-        with tarfile.open(fileobj=raw, mode="r:") as tar:
-            for member in tar:
-                path = posixpath.normpath(f"/{member.name}").lstrip("/")
-                size += member.size
-                _require_within(len(files) + 1, size)
-                if member.isreg() and (source := tar.extractfile(member)) is not None:
-                    files[f"{name}/{path}"] = source.read()
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise CatalogError(f"{name}: the app registry's archive cannot be read: {error}") from error
+        tar = TarReader(ChunkSource(decompressed([content], MAX_SIZE)))
+        for number, entry in enumerate(tar, 1):
+            path = posixpath.normpath(f"/{entry.name}").lstrip("/")
+            size += entry.size
+            _require_within(number, size)
+            if entry.is_file and not entry.sparse:
+                files[f"{name}/{path}"] = tar.read()
+    except TarFormatError as error:
+        raise CatalogError(f"{name}: the app registry's archive cannot be read: {error.message}") from error
     return _flattened(next(iter(files.values())), name) if len(files) == 1 else files
 
 
