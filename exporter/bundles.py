@@ -119,11 +119,11 @@ class BundleReader:
         )
 
     def _attempt(self, image: ResolvedImage, *, inside: bool) -> _Found:
-        """Return what is in an image, or the problem; nothing for an image that cannot be had: that is known already.
+        """Return what is in an image, or the problem; nothing for an image that has a problem already.
 
         `inside`: its objects go into the catalog, where OLM takes them from. Then whatever cannot be read is lost: an error.
         """
-        if image.tree is None:
+        if image.tree is None or image.problem is not None:
             return _Found()
         try:
             objects, unread = self._read(image)

@@ -154,10 +154,22 @@ def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
         raise  # a setting that makes no sense hurts every image
     except HubError as error:
         return ResolvedImage(image, problem=problem_of(image, error))
+    if (problem := _not_an_image(resolved)) is not None:
+        return replace(resolved, problem=problem)
     if resolved.absent_platforms and not resolved.platforms:
         message = f"has none of the platforms {', '.join(resolved.absent_platforms)}{needed(image)}"
         return replace(resolved, problem=Problem("error", ProblemCode.PLATFORM_MISSING, image.source, message))
     return resolved
+
+
+def _not_an_image(image: ResolvedImage) -> Problem | None:
+    """Return the problem with a bundle that is no image, and with an index that lists none. Other artifacts may be wanted."""
+    tree, wanted = image.tree, image.wanted
+    assert tree is not None
+    if not tree.is_hollow and (wanted.kind is not ImageKind.BUNDLE or tree.images or tree.left_out):
+        return None
+    message = f"no image that runs: {tree.kinds}{needed(wanted)}"
+    return Problem("error", ProblemCode.IMAGE_UNSUPPORTED, wanted.source, message)
 
 
 def problem_of(image: WantedImage, error: HubError) -> Problem:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from common.digest import Digest
 from common.errors import ContentError
 from common.oci.descriptor import Descriptor
-from common.oci.manifest import Document, Index
+from common.oci.manifest import Document, Index, Manifest
 from common.oci.platform import Platform
 
 MAX_DEPTH = 8
 MAX_DOCUMENTS = 10_000
+_ATTESTATION = Platform("unknown", "unknown")
+_NAMED = 4  # how many media types a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,32 @@ class Tree:
         """Every blob of every document, each digest once."""
         found = {b.digest: b for d in self.documents if not isinstance(d, Index) for b in d.blobs}
         return tuple(found.values())
+
+    @property
+    def images(self) -> tuple[Manifest, ...]:
+        """The manifests of images that run, without the artifacts that an index may have beside them."""
+        return tuple(one for one in self.documents if isinstance(one, Manifest) and one.is_image)
+
+    @property
+    def is_hollow(self) -> bool:
+        """Whether this is an index that lists nothing but attestations (BuildKit's platform `unknown/unknown`), or nothing."""
+        listed = [child for one in self.documents if isinstance(one, Index) for child in one.manifests]
+        indexes = {one.digest for one in self.documents if isinstance(one, Index)}
+        content = (child for child in listed if child.digest not in indexes and child.platform != _ATTESTATION)
+        return isinstance(self.root, Index) and next(content, None) is None
+
+    @property
+    def kinds(self) -> str:
+        """What this consists of, by media types, for a message that says why it is no image."""
+        if self.is_hollow:
+            return "an index that lists no image"
+        manifests = [one for one in self.documents if isinstance(one, Manifest)]
+        found = {blob.media_type for one in manifests for blob in one.blobs}
+        return (
+            f"content of the media types {', '.join(sorted(found)[:_NAMED])}"
+            if found
+            else "an index without what was wanted of it"
+        )
 
 
 def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:

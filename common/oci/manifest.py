@@ -81,6 +81,12 @@ class Manifest:
         return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
 
     @property
+    def is_image(self) -> bool:
+        """Whether this is an image that runs: no Helm chart, attestation, signature or other artifact."""
+        layers_are_tars = all(".tar" in layer.media_type for layer in self.layers)
+        return layers_are_tars and self.config.media_type.partition(";")[0].strip() in media_types.IMAGE_CONFIGS
+
+    @property
     def descriptor(self) -> Descriptor:
         """What an index would say of this manifest."""
         return Descriptor(self.media_type, self.digest, len(self.raw))

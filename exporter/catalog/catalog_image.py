@@ -145,7 +145,7 @@ def database_layer(database: bytes, path: str) -> bytes:
 
 def is_platform_image(manifest: Manifest) -> bool:
     """Say whether a manifest is an image that runs, and no attestation or other artifact that an index has beside it."""
-    return all(".tar" in layer.media_type for layer in manifest.layers)
+    return manifest.is_image
 
 
 def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> LayeredImage:

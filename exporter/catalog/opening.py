@@ -14,7 +14,7 @@ from pathlib import Path
 from common.compression import decompressed
 from common.content import DirectoryStore, verified
 from common.digest import Digest
-from common.errors import CatalogError, NotACatalogError, UsageError
+from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
 from common.oci.descriptor import Descriptor
 from common.oci.graph import Tree, walk
 from common.oci.manifest import Index, Manifest, parse_config
@@ -104,10 +104,8 @@ class CatalogOpener:
     def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
         """Fetch the documents and configs of an image to build on, for the wanted platforms."""
         tree = fetch_tree(reference, self._client, platforms)
-        configs = {m.digest: self._config(reference, m.config) for m in _images(tree)}
-        if not configs:
-            wanted = ", ".join(str(p) for p in platforms)
-            raise UsageError(f"{reference}: has no image for {wanted or 'any platform'}", hint="Choose others with --platform.")
+        _require_images(str(reference), tree)
+        configs = {m.digest: self._config(reference, m.config) for m in tree.images}
         return CatalogBase(reference, tree, configs)
 
     def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
@@ -125,11 +123,8 @@ class CatalogOpener:
             tree = walk(layout.root(image), layout.document, platforms)
             for blob in tree.blobs:
                 self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
-        configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in _images(tree)}
-        if not configs:
-            raise UsageError(
-                f"{name}: has no image for the platforms that were asked for", hint="Leave --platform out, or name one it has."
-            )
+        _require_images(name, tree)
+        configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in tree.images}
         stem = _name(path.resolve().stem)
         return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None)
 
@@ -199,14 +194,25 @@ def _names_a_host(name: str) -> bool:
     return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))
 
 
-def _images(tree: Tree) -> list[Manifest]:
-    """Return the images of a tree, without what else an index may have beside them (attestations)."""
-    return [one for one in tree.documents if isinstance(one, Manifest) and catalog_image.is_platform_image(one)]
+def _require_images(name: str, tree: Tree) -> None:
+    """Raise UsageError where there is no image, NotACatalogError where there is none for any platform."""
+    if tree.images:
+        return
+    if tree.left_out:
+        raise UsageError(
+            f"{name}: has no image for the platforms that were asked for", hint="Leave --platform out, or name one it has."
+        )
+    raise NotACatalogError(
+        f"{name}: no image that runs: {tree.kinds}",
+        hint="Name a catalog image; to build a catalog on, the operator-registry image of your release.",
+    )
 
 
 def readable(tree: Tree) -> Manifest:
-    """Return the manifest whose files are read: every platform carries the same catalog."""
-    manifests = _images(tree)
+    """Return the manifest whose files are read: every platform carries the same. Raises ContentError where none is an image."""
+    manifests = list(tree.images)
+    if not manifests:
+        raise ContentError(f"no image that runs: {tree.kinds}")
     if isinstance(tree.root, Index):
         preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
         manifests.sort(key=lambda m: m.digest not in preferred)

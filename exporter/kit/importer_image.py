@@ -70,13 +70,15 @@ def bases(settings: ImageSettings, client: RegistryClient, platforms: Sequence[P
     Raises UsageError where the Python is not known or is none that a kit is made for, RegistryError, ContentError.
     """
     found: dict[Platform, Base] = {}
-    for document in fetch_tree(settings.base, client, platforms).documents:
-        if isinstance(document, Manifest) and all(".tar" in layer.media_type for layer in document.layers):
-            raw = client.blob_bytes(settings.base, document.config, _MAX_CONFIG)
-            config = parse_config(raw)
-            platform = next((one for one in platforms if one.accepts(Platform(config.os, config.architecture))), None)
-            if platform is not None and platform not in found:
-                found[platform] = Base(settings.base, platform, document, raw, _python_of(settings, config))
+    tree = fetch_tree(settings.base, client, platforms)
+    for document in tree.images:
+        raw = client.blob_bytes(settings.base, document.config, _MAX_CONFIG)
+        config = parse_config(raw)
+        platform = next((one for one in platforms if one.accepts(Platform(config.os, config.architecture))), None)
+        if platform is not None and platform not in found:
+            found[platform] = Base(settings.base, platform, document, raw, _python_of(settings, config))
+    if not tree.images and not tree.left_out:
+        raise UsageError(f"--image-base {settings.base}: no image that runs: {tree.kinds}", hint="Take another base.")
     if not found:
         raise UsageError(
             f"--image-base {settings.base}: has none of the platforms {', '.join(map(str, platforms))}",

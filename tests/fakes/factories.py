@@ -6,7 +6,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,26 @@ def index(manifests: Sequence[Parts], *, docker: bool = False, extra: Mapping[st
         children.append(entry)
     document = {"schemaVersion": 2, "mediaType": media_type, "manifests": children, **(extra or {})}
     return IndexParts(_json(document), media_type, tuple(manifests))
+
+
+def artifact(parts: ImageParts, *, layer_type: str, config_type: str = media_types.OCI_CONFIG) -> ImageParts:
+    """Return an image as another artifact: the same content under other media types."""
+    raw = parts.raw.replace(media_types.OCI_LAYER_GZIP.encode(), layer_type.encode())
+    return replace(parts, raw=raw.replace(media_types.OCI_CONFIG.encode(), config_type.encode()))
+
+
+def helm_chart() -> ImageParts:
+    """Return a Helm chart as `helm push` stores it (helm, pkg/registry/constants.go)."""
+    return artifact(
+        image(({"chart/Chart.yaml": b"name: chart\n"},)),
+        layer_type="application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        config_type="application/vnd.cncf.helm.config.v1+json",
+    )
+
+
+def attestation() -> ImageParts:
+    """Return what BuildKit lists beside an image (buildkit, docs/attestations/attestation-storage.md)."""
+    return replace(artifact(image([b"{}"]), layer_type="application/vnd.in-toto+json"), platform="unknown/unknown")
 
 
 def seed(
