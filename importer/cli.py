@@ -267,7 +267,7 @@ def undo(
     done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, ClusterOptions(yes=yes).agree_to_undo)
     document = cluster_listing.undo_document(done, dry_run=dry_run)
     output.emit(document, lambda: cluster_listing.undo_table(done, dry_run=dry_run))
-    return ExitCode.CLUSTER if any(one.outcome == "refused" for one in done) else ExitCode.DONE
+    return ExitCode.CLUSTER if any(one.fields for one in done) else ExitCode.DONE
 
 
 def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -> None:

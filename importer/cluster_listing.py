@@ -12,7 +12,7 @@ from importer.cluster.evidence import SourceEvidence
 from importer.cluster.finding import Finding
 from importer.cluster.pool_looks import how_far, is_rolled_out
 from importer.cluster.resources import Built
-from importer.cluster.undo import Outcome, Undone
+from importer.cluster.undo import Undone
 from importer.health import Health
 from importer.listing import Document, problem_lines, push_document, push_table
 from importer.push_result import PushResult
@@ -72,7 +72,7 @@ def changes_table(result: ApplyResult) -> str:
 
 
 def undo_document(done: Sequence[Undone], *, dry_run: bool) -> Document:
-    """Return the JSON of `undo`; `fields` are those that somebody else has changed."""
+    """Return the JSON of `undo`; `fields` are those that others have written."""
     objects = [
         {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
         for one in done
@@ -84,7 +84,7 @@ def undo_table(done: Sequence[Undone], *, dry_run: bool) -> str:
     """Return `undo` for people."""
     rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
     rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done]
-    refused = any(one.outcome is Outcome.REFUSED for one in done)
+    refused = any(one.fields for one in done)
     lines = [columns(rows), "Nothing was changed."] if dry_run else [columns(rows)]
     if refused:
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")

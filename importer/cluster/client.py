@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import stamina
 from lightkube import Client, KubeConfig, SingleConfig
-from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
@@ -82,15 +82,21 @@ class ClusterClient:
         for secret in (config.user.token, config.user.password):
             SECRETS.add(secret or "")
         self.server = config.cluster.server
-        self._client = Client(
-            config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=_transport(config, config.user)
-        )
+        self._user, self._transport = config.user, _transport(config, config.user)
+        self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=self._transport)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._client.close()
+        if "_plain" in self.__dict__:
+            self._plain.close()
+
+    @cached_property
+    def _plain(self) -> httpx.Client:
+        """The same connections and credentials, for requests that the library does not make."""
+        return httpx.Client(base_url=self.server, auth=user_auth(self._user), transport=self._transport, timeout=_TIMEOUT_S)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body | None:
         """Return an object; None when it, or its kind, does not exist. Raises ClusterError."""
@@ -130,11 +136,15 @@ class ClusterClient:
         """Apply on the server's side: `body` is all that we want to own. Raises ConflictError with the others' fields."""
         return self._patch(kind, body, body, PatchType.APPLY, force=force, dry_run=dry_run)
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
-        """Delete an object; one that is gone already is fine. Raises ClusterError."""
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, only: Mapping[str, str] | None = None) -> None:
+        """Delete an object; one that is gone already is fine. `only`: the preconditions of meta/v1 DeleteOptions.
 
-        def ask() -> None:
-            self._client.delete(_model(kind), name, namespace=namespace or None)
+        Raises ConflictError when a precondition is not met, ClusterError.
+        """
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", **({"preconditions": dict(only)} if only else {})}
+
+        def ask() -> None:  # the library's own `delete` has no preconditions
+            self._plain.request("DELETE", _path(kind, name, namespace), json=options).raise_for_status()
 
         self._absent_is_none("delete", kind, f"{kind.name} {name}", ask)
 
@@ -250,6 +260,16 @@ def _model(kind: Kind) -> Any:
     base = GenericNamespacedResource if kind.namespaced else GenericGlobalResource
     info = ApiInfo(resource=ResourceDef(kind.group, kind.version, kind.name), plural=kind.plural, verbs=_VERBS)
     return type(kind.name, (base,), {"_api_info": info})
+
+
+def unchanged(live: Body) -> dict[str, str]:
+    """Return the preconditions that let a write through only while an object is what was read."""
+    return {name: str(live["metadata"][name]) for name in ("uid", "resourceVersion")}
+
+
+def _path(kind: Kind, name: str, namespace: str) -> str:
+    place = f"namespaces/{namespace}/" if namespace else ""
+    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{place}{kind.plural}/{name}"
 
 
 def _attempts() -> Iterator[Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from common.serialization import dump_yaml
 from importer.cluster.kinds import SECRET
 
+# What tells the items of a list apart, in the built-in kinds (`listMapKey` in Kubernetes' api/core/v1/types.go).
+_MERGE_KEYS = (("name",), ("containerPort", "protocol"), ("port", "protocol"), ("mountPath",))
 # Written by the server, or by controllers, whenever they like: no change of ours.
 _SERVERS = frozenset(("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"))
 _MAX_DEPTH = 64
@@ -17,7 +19,8 @@ _MAX_DEPTH = 64
 def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return the JSON merge patch (RFC 7386) that gives `live` the fields of `wanted`; empty when it has them all.
 
-    A field that is wanted as None shall not be there.
+    A field that is wanted as None must not be there. Items of lists may have more fields than are wanted: API servers write
+    defaults into them. A merge patch replaces a list whole, so one that has to change keeps what else its items have.
     """
     patch: dict[str, Any] = {}
     for key, value in wanted.items():
@@ -25,9 +28,78 @@ def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int 
         if isinstance(value, Mapping) and isinstance(current, Mapping) and depth < _MAX_DEPTH:
             if inner := needed_patch(current, value, depth + 1):
                 patch[key] = inner
+        elif isinstance(value, list) and isinstance(current, list) and depth < _MAX_DEPTH:
+            merged = _merged_list(current, value, depth + 1)
+            if merged != current:
+                patch[key] = merged
         elif current != value or (key not in live and value is not None):
             patch[key] = value
     return patch
+
+
+def differing_values(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the paths of the deepest fields of `wanted` that `live` has not, or has with another value."""
+    return sorted(_deepest(live, needed_patch(live, wanted), ()))
+
+
+def _deepest(live: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, value in patch.items():
+        current = live.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            yield from _deepest(current, value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def item_named(items: Any, key: Mapping[str, Any]) -> Any:
+    """Return the item of a list that has the merge key `key`; None where there is none."""
+    found = (each for each in items if isinstance(each, Mapping) and key.items() <= each.items())
+    return next(found, None) if isinstance(items, list) else None
+
+
+def _merged_list(live: list[Any], wanted: list[Any], depth: int) -> list[Any]:
+    """Return `live` with what is wanted in its items, or `wanted` where the items cannot be told apart and differ."""
+    names = _merge_key(wanted)
+    if names is None:
+        same = len(live) == len(wanted) and all(_covers(*pair, depth) for pair in zip(live, wanted, strict=True))
+        return live if same else wanted
+    keys = [{name: item[name] for name in names} for item in wanted]
+    merged = [_merged_item(item, keys, wanted, depth) for item in live]
+    return [*merged, *(item for item, key in zip(wanted, keys, strict=True) if item_named(live, key) is None)]
+
+
+def _merged_item(item: Any, keys: list[dict[str, Any]], wanted: list[Any], depth: int) -> Any:
+    for key, each in zip(keys, wanted, strict=True):
+        if isinstance(item, Mapping) and key.items() <= item.items():
+            return _patched(item, needed_patch(item, each, depth))
+    return item
+
+
+def _merge_key(items: list[Any]) -> tuple[str, ...] | None:
+    for names in _MERGE_KEYS:
+        if items and all(isinstance(item, Mapping) and all(name in item for name in names) for item in items):
+            return names
+    return None
+
+
+def _covers(live: Any, wanted: Any, depth: int) -> bool:
+    if isinstance(live, Mapping) and isinstance(wanted, Mapping):
+        return not needed_patch(live, wanted, depth)
+    return bool(live == wanted)
+
+
+def _patched(live: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a JSON merge patch (RFC 7386)."""
+    result = dict(live)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            inside = result.get(key)
+            result[key] = _patched(inside if isinstance(inside, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

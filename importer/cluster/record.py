@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient
+from importer.cluster.client import Body, ClusterClient, unchanged
 from importer.cluster.differences import needed_patch
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, PLAIN_OLM, SECRET, Kind
 from importer.cluster.refusals import ConflictError
@@ -56,6 +56,14 @@ class Entry:
         """The key of the entry in the Secret."""
         return re.sub(r"[^A-Za-z0-9._-]", "-", f"{self.kind}.{self.namespace or 'cluster'}.{self.name}")[:250]
 
+    @property
+    def written(self) -> dict[str, Any]:
+        """All that we put into the object."""
+        found: Any = {}
+        for one in self.fields:
+            found = _with(found, one.path, one.after)
+        return dict(found)
+
     def merged(self, other: Entry) -> Entry:
         """Return this entry with what a later apply set: what was before stays, what is after is the newest."""
         known = {one.path: one for one in self.fields}
@@ -80,7 +88,8 @@ class Recorder:
     def note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
         """Write down a change before it is made: `live` gets the fields of `wanted`, None: it is made. Raises ClusterError."""
         entries = self._known()
-        fields = tuple(_fields(live or {}, needed_patch(live or {}, _content(wanted))))
+        content = _content(wanted)
+        fields = tuple(_fields(live or {}, needed_patch(live or {}, content), content))
         if not fields:
             return
         order = max((one.order for one in entries.values()), default=0) + 1
@@ -134,29 +143,38 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
 
 def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
     """Take entries out of the record, and the record itself when none is left."""
+    for _ in range(_TRIES):
+        try:
+            _forget(client, namespace, entries)
+        except ConflictError:  # another import has written into it meanwhile
+            continue
+        return
+
+
+def _forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
     live = client.get(SECRET, NAME, namespace)
     if live is None:
         return
     left = set(live.get("data") or {}) - set(entries)
     if all(key.startswith(EXPECTED) for key in left):
-        client.delete(SECRET, NAME, namespace)
-        return
-    for _ in range(_TRIES):
-        try:
-            client.merge_patch(SECRET, NAME, namespace, {"data": dict.fromkeys(entries)})
-        except ConflictError:
-            continue
-        return
+        client.delete(SECRET, NAME, namespace, only=unchanged(live))
+    else:
+        client.merge_patch(SECRET, NAME, namespace, {"data": dict.fromkeys(entries)})
 
 
-def _fields(live: Mapping[str, Any], patch: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[FieldChange]:
-    """Give each field that a patch sets: whole where nothing was there, else the deepest that differ."""
+def _fields(
+    live: Mapping[str, Any], patch: Mapping[str, Any], wanted: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[FieldChange]:
+    """Give each field that a patch sets: whole where nothing was there, else the deepest that differ.
+
+    `wanted` is what the patch was made for: its lists are ours alone, those of the patch have what others put into them.
+    """
     for key, value in patch.items():
         current = live.get(key)
         if isinstance(value, Mapping) and isinstance(current, Mapping) and len(path) < _MAX_DEPTH:
-            yield from _fields(current, value, (*path, key))
+            yield from _fields(current, value, wanted[key], (*path, key))
         else:
-            yield FieldChange((*path, key), key in live, current, value)
+            yield FieldChange((*path, key), key in live, current, wanted[key])
 
 
 def _with(value: Any, path: tuple[str, ...], new: Any) -> Any:

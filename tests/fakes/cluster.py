@@ -25,7 +25,7 @@ import yaml
 from common.archive.inventory import PackageRecord
 from tests.fakes.cluster_kinds import Minor, Served, kinds_of
 from tests.fakes.cluster_request import Request
-from tests.fakes.cluster_seed import seed, seed_catalogs
+from tests.fakes.cluster_seed import disabled_defaults, seed, seed_catalogs
 from tests.fakes.cluster_server import Server
 from tests.fakes.cluster_simulator import Simulator
 from tests.fakes.cluster_store import Body, Key, Store, Write
@@ -52,8 +52,9 @@ class FakeCluster:
     """A running cluster. `release` None: a Kubernetes with OLM alone.
 
     `ready_reads`, `mco_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a
-    connection, a rollout begins, it is over, the default sources are gone. `pruned`: fields that a schema did not know.
-    `play` makes something go wrong.
+    connection, a rollout begins, it is over, the default sources are gone. `package_reads`: how many lists of PackageManifests,
+    after that connection, until package-server has one of its own. `connected_s`: for how long a catalog that is READY has
+    been so. `pruned`: fields that a schema did not know. `play` makes something go wrong.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class FakeCluster:
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
         self.store = Store(self.kinds)
+        self.store.keeps_owners = self.kubernetes >= (1, 18)
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
         self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0
+        self.package_reads = self.connected_s = 0
         self.stories: list[Story] = []
         self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()
@@ -139,6 +142,8 @@ class FakeCluster:
         """Begin a story: what it shows is there from now on, until what it waits for has happened."""
         told = story(name)
         if told.source.get("of") == "defaults":
+            for body in told.plays.get("objects") or []:
+                self.put(body, "somebody")
             self.bring_defaults()
         ours = [source for source in self._sources() if told.concerns(source)]
         told.words = {**(words_of(ours[0]) if ours else {}), **words}
@@ -159,6 +164,10 @@ class FakeCluster:
     def bring_defaults(self) -> None:
         """Put the default catalogs back, as the marketplace does once they are no longer disabled."""
         seed_catalogs(self)
+
+    def disabled_defaults(self) -> set[str]:
+        """Return the default catalogs that are switched off."""
+        return disabled_defaults(self)
 
     def source_story(self, source: Body) -> Body:
         """Return what a story does to a CatalogSource; nothing where none does."""

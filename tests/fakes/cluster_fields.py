@@ -1,17 +1,27 @@
-"""Who owns which field: the managed fields of server-side apply, with every list taken as one field.
+"""Who owns which field: the managed fields of server-side apply.
 
-A path is a tuple of keys from the root; a manager owns leaves. That is the truth for all kinds used here, whose lists are atomic
-or sets that have one owner.
+A path is a tuple of keys from the root; a manager owns leaves. Items of lists with merge keys have a path of their own
+(`k:{"name":"web"}`, as structured-merge-diff writes it); every other list is one field: those of the custom kinds are atomic.
+The merge keys are those of Kubernetes' api/core/v1/types.go (`patchMergeKey`, `listMapKey`).
 """
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 Path = tuple[str, ...]
+_MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "containers": (("name",),),
+    "initContainers": (("name",),),
+    "env": (("name",),),
+    "volumes": (("name",),),
+    "volumeMounts": (("mountPath",),),
+    "ports": (("containerPort", "protocol"), ("port", "protocol")),
+}
 _NOBODYS = {"apiVersion", "kind", "status"}
 _OWNED_METADATA = {"labels", "annotations", "finalizers", "ownerReferences"}
 
@@ -83,41 +93,73 @@ def leaves(body: dict[str, Any]) -> set[Path]:
 
 
 def _leaves(value: Any, path: Path) -> Iterator[Path]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
+    inside = _keyed(path[-1], value) if isinstance(value, list) else value
+    if isinstance(inside, dict) and inside:
+        for key, inner in inside.items():
             yield from _leaves(inner, (*path, key))
     else:
         yield path
 
 
+def _keyed(name: str, value: Any) -> dict[str, Any] | None:
+    """Return a list's items by their merge keys; None for a list that is one field."""
+    for keys in _MERGE_KEYS.get(name, ()):
+        if value and all(isinstance(item, dict) and all(key in item for key in keys) for item in value):
+            return {_item_key(item, keys): item for item in value}
+    return None
+
+
+def _item_key(item: dict[str, Any], keys: tuple[str, ...]) -> str:
+    return "k:" + json.dumps({key: item[key] for key in keys}, sort_keys=True, separators=(",", ":"))
+
+
+def _item(items: Any, key: str) -> Any:
+    """Return the item of a list that a path names; None where there is none."""
+    wanted = json.loads(key.removeprefix("k:"))
+    found = (each for each in items if isinstance(each, dict) and wanted.items() <= each.items())
+    return next(found, None) if isinstance(items, list) else None
+
+
 def at(body: Any, path: Path) -> Any:
     """Return the value at a path; None where there is none."""
     for key in path:
-        if not isinstance(body, dict) or key not in body:
+        if key.startswith("k:"):
+            body = _item(body, key)
+        elif not isinstance(body, dict) or key not in body:
             return None
-        body = body[key]
+        else:
+            body = body[key]
     return body
 
 
-def _put(body: dict[str, Any], path: Path, value: Any) -> None:
+def _put(body: Any, path: Path, value: Any) -> None:
     *parents, last = path
-    for key in parents:
-        inner = body.get(key)
-        if not isinstance(inner, dict):
-            inner = body[key] = {}
-        body = inner
+    for key, after in zip(parents, path[1:], strict=True):
+        body = _inner(body, key, [] if after.startswith("k:") else {})
     if value == {} and isinstance(body.get(last), dict):
         return
     body[last] = copy.deepcopy(value)
 
 
-def _remove(body: dict[str, Any], path: Path) -> None:
-    *parents, last = path
-    for key in parents:
-        body = body.get(key, {})
-        if not isinstance(body, dict):
-            return
-    body.pop(last, None)
+def _inner(body: Any, key: str, empty: Any) -> Any:
+    """Return what stands under a key, made where it is not there."""
+    if key.startswith("k:"):
+        found = _item(body, key)
+        if found is None:
+            found = json.loads(key.removeprefix("k:"))
+            body.append(found)
+        return found
+    if not isinstance(body.get(key), type(empty)):
+        body[key] = empty
+    return body[key]
+
+
+def _remove(body: Any, path: Path) -> None:
+    parent = at(body, path[:-1])
+    if isinstance(parent, dict):
+        parent.pop(path[-1], None)
+    if parent is not None and len(path) > 1 and path[-2].startswith("k:") and path[-1] in json.loads(path[-2][2:]):
+        at(body, path[:-2]).remove(parent)  # an item without its key is none
 
 
 def _tree(paths: set[Path]) -> dict[str, Any]:
@@ -125,5 +167,5 @@ def _tree(paths: set[Path]) -> dict[str, Any]:
     for path in sorted(paths):
         place = tree
         for key in path:
-            place = place.setdefault(f"f:{key}", {})
+            place = place.setdefault(key if key.startswith("k:") else f"f:{key}", {})
     return tree

@@ -55,6 +55,7 @@ _CORE = (
     Served("", "v1", "Event", "events", namespaced=True, has_status=False, schema=None),
     Served("", "v1", "Service", "services", namespaced=True, has_status=True, schema=None),
     Served("apps", "v1", "Deployment", "deployments", namespaced=True, has_status=True, schema=None),
+    Served("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True, has_status=False, schema=None),
     Served("batch", "v1", "Job", "jobs", namespaced=True, has_status=True, schema=None),
     Served("", "v1", "Node", "nodes", namespaced=False, has_status=True, schema=None),
 )

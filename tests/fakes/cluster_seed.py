@@ -6,6 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING
 
+from tests.fakes import cluster_network
 from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE
 
 if TYPE_CHECKING:
@@ -19,11 +20,16 @@ _DEFAULTS = ("certified-operators", "community-operators", "redhat-operators")
 
 def seed(cluster: FakeCluster) -> None:
     """Put there what an installation puts there."""
-    for namespace in ("default", "olm"):
-        cluster.add("Namespace", namespace)
+    cluster.add("Namespace", "default")
+    # deploy/upstream/values.yaml of operator-lifecycle-manager: `namespace_psa`
+    _namespace(cluster, "olm", "restricted" if cluster.release is None else "")
     if cluster.release is None:
         return
-    for namespace in (MARKETPLACE, "openshift-config", "openshift-operator-lifecycle-manager"):
+    # manifests/01_namespace.yaml of operator-marketplace, since 4.12
+    _namespace(cluster, MARKETPLACE, "baseline" if cluster.release >= (4, 12) else "")
+    if cluster.release >= (4, 20):
+        cluster.put(cluster_network.default_deny(MARKETPLACE), "cluster-version-operator")
+    for namespace in ("openshift-config", "openshift-operator-lifecycle-manager"):
         cluster.add("Namespace", namespace)
     version = f"{cluster.release[0]}.{cluster.release[1]}.{cluster.patch}"
     history = [{"state": "Completed", "version": version}]
@@ -52,6 +58,11 @@ def seed(cluster: FakeCluster) -> None:
     seed_catalogs(cluster)
 
 
+def _namespace(cluster: FakeCluster, name: str, enforced: str) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": enforced} if enforced else {}
+    cluster.put({"kind": "Namespace", "metadata": {"name": name, "labels": labels}}, "cluster-version-operator")
+
+
 def _package_server(cluster: FakeCluster) -> None:
     metadata = {
         "name": "packageserver-7c5b",
@@ -61,9 +72,19 @@ def _package_server(cluster: FakeCluster) -> None:
     cluster.put({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "packageserver", "image": "olm"}]}})
 
 
+def disabled_defaults(cluster: FakeCluster) -> set[str]:
+    """Return the default catalogs that OperatorHub switches off: its `sources` win over `disableAllDefaultSources`.
+
+    README.md and pkg/operatorhub/config.go of operator-marketplace; a source without `disabled` is enabled.
+    """
+    spec = cluster.get("OperatorHub", "cluster").get("spec") or {} if "cluster" in cluster.names("OperatorHub") else {}
+    named = {each["name"]: bool(each.get("disabled")) for each in spec.get("sources") or []}
+    return {name for name in _DEFAULTS if named.get(name, bool(spec.get("disableAllDefaultSources")))}
+
+
 def seed_catalogs(cluster: FakeCluster) -> None:
-    """Put the default catalogs there, as the marketplace does."""
-    for name in _DEFAULTS:
+    """Put the default catalogs there that are not disabled, as the marketplace does."""
+    for name in sorted(set(_DEFAULTS) - disabled_defaults(cluster)):
         index = f"registry.redhat.io/redhat/{name.removesuffix('s')}-index:v{cluster.release[0]}.{cluster.release[1]}"  # type: ignore[index]
         metadata = {"name": name, "namespace": MARKETPLACE, "annotations": {MANAGED_BY: "marketplace-operator"}}
         spec = {"sourceType": "grpc", "image": index, "displayName": name}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.fakes import cluster_pod_security
 from tests.fakes.cluster_discovery import access_review, discovery
 from tests.fakes.cluster_request import Request, Target
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
@@ -72,6 +73,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     entry: Request
+    warning = ""  # of the answer that is being made
 
     def setup(self) -> None:
         super().setup()
@@ -90,6 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
 
     def _handle(self) -> None:
+        self.warning = ""
         path, _, query = self.path.partition("?")
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
         self.entry = Request(self.command, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query)), content_type)
@@ -166,12 +169,13 @@ class Handler(BaseHTTPRequestHandler):
         if verb == "get":
             return 200, store.get(key)
         if verb == "delete":
-            return 200, store.delete(key)
+            return 200, self._delete(key)
         query = self.entry.query
         manager = query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0]
         write = Write(manager, query.get("dryRun") == "All", query.get("fieldValidation") == "Strict")
         body = self._document()
         code, written, former = 200, {}, store.version
+        self._admit(target, body)
         if verb == "create":
             key = Key(target.kind, target.namespace, str((body.get("metadata") or {}).get("name")))
             self._require_namespace(target)
@@ -190,6 +194,12 @@ class Handler(BaseHTTPRequestHandler):
             self.cluster.simulator.wrote(target.kind.kind)
         return code, written
 
+    def _delete(self, key: Key) -> Body:
+        options = self._document() if self.entry.body else {}
+        deleted = self.cluster.store.delete(key, options.get("preconditions"))
+        self.cluster.simulator.deleted()
+        return deleted
+
     def _apply(self, key: Key, body: Body, write: Write, target: Target) -> Body:
         if not self.cluster.server_side_apply:
             raise RefusedError(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
@@ -199,6 +209,16 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(400, "BadRequest", "apiVersion and kind have to be those of the path")
         self._require_namespace(target)
         return self.cluster.store.apply(key, body, write, force=self.entry.query.get("force") == "true")
+
+    def _admit(self, target: Target, body: Body) -> None:
+        """Let Pod Security admission see pods and workloads, dry runs too: those are refused, of these it warns."""
+        namespace = self.cluster.store.find(Key(self.cluster.kind("Namespace"), "", target.namespace))
+        spec = (body.get("spec") or {}) if isinstance(body, dict) else {}
+        if namespace is None or target.kind.kind not in {"Pod", "Deployment", "Job"}:
+            return
+        if target.kind.kind == "Pod" and (said := cluster_pod_security.denial(namespace, spec)):
+            raise RefusedError(403, "Forbidden", f'pods "{target.name}" is forbidden: {said}')
+        self.warning = cluster_pod_security.warning(namespace, (spec.get("template") or {}).get("spec") or {})
 
     def _require_namespace(self, target: Target) -> None:
         if target.kind.namespaced and target.namespace not in self.cluster.namespaces():
@@ -274,6 +294,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if content_type:
             self.send_header("Content-Type", content_type)
+        if self.warning:  # RFC 9110 has dropped the header, Kubernetes uses it (KEP-1693)
+            escaped = self.warning.replace('"', '\\"')
+            self.send_header("Warning", f'299 - "{escaped}"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.fakes import cluster_defaults
 from tests.fakes.cluster_fields import Owners
 from tests.fakes.cluster_kinds import Served, Shape
 
@@ -70,6 +72,7 @@ class Store:
         self.changed = threading.Condition(self.lock)
         self.events: list[Event] = []
         self.pruned: list[str] = []
+        self.keeps_owners = True  # of fields; for all writes since Kubernetes 1.18 (KEP-555)
         self.version = 100
         self._objects: dict[Key, Body] = {}
         self._owners: dict[Key, Owners] = {}
@@ -129,9 +132,14 @@ class Store:
             body = owners.apply(write.manager, applied, start, force=force)
             return self._commit(key, self._shaped(key, body, write), owners, write)
 
-    def delete(self, key: Key) -> Body:
+    def delete(self, key: Key, preconditions: Mapping[str, str] | None = None) -> Body:
+        """Take an object away, if its uid and version are those of the preconditions (DeleteOptions, meta/v1)."""
         with self.lock:
             body = self.get(key)
+            for name, wanted in (preconditions or {}).items():
+                if body["metadata"].get(name) != wanted:
+                    message = f"the {name} in the precondition ({wanted}) does not match that of the record"
+                    raise RefusedError(409, "Conflict", f"Operation cannot be fulfilled on {key}: {message}")
             del self._objects[key]
             self._owners.pop(key, None)
             self.version += 1
@@ -182,12 +190,16 @@ class Store:
         given = {name: value for name, value in (body.get("metadata") or {}).items() if name not in _SERVERS}
         place = {"name": key.name, "namespace": key.namespace} if key.kind.namespaced else {"name": key.name}
         kept = {name: live["metadata"][name] for name in _SERVERS if name in live["metadata"]} if live else _new()
-        metadata = {**given, **place, **kept, "managedFields": owners.document(key.kind.api_version)}
+        metadata = {**given, **place, **kept}
+        if self.keeps_owners:
+            metadata["managedFields"] = owners.document(key.kind.api_version)
         return {**body, "apiVersion": key.kind.api_version, "kind": key.kind.kind, "metadata": metadata}
 
     def _shaped(self, key: Key, body: Body, write: Write, *, default: bool = True) -> Body:
         """Prune, default and check a body against the schema of its kind."""
         body = copy.deepcopy(body)
+        if default:
+            cluster_defaults.fill(key.kind.kind, key.name, body)
         shape = self._shapes.get(key.kind)
         if shape is None:
             return body

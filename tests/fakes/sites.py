@@ -128,7 +128,7 @@ class Site:
     def __post_init__(self) -> None:
         for catalog in self.inventory.catalogs:
             self.cluster.catalog_contents[catalog.image] = catalog.packages
-        self.cluster.ready_reads = self.cluster.mco_reads = self.cluster.pool_reads = 1
+        self.cluster.ready_reads = self.cluster.mco_reads = self.cluster.pool_reads = self.cluster.package_reads = 1
         self.kubeconfig = self.cluster.kubeconfig(self.folder)
         (self.folder / "ca.pem").write_text(NODE_CA)
         (self.folder / "auth.json").write_text(json.dumps({"auths": {self.mirror.host: {"auth": "cmVhZGVyOnJlYWRz"}}}))

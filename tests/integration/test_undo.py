@@ -104,7 +104,7 @@ def test_what_somebody_else_has_changed_is_refused_and_kept_in_the_record(tmp_pa
         refused = {(one.kind, one.name): one.fields for one in done if one.outcome is Outcome.REFUSED}
         assert refused == {
             ("OperatorHub", "cluster"): ("spec.disableAllDefaultSources",),
-            ("CatalogSource", "hub-redhat-operators"): ("spec",),
+            ("CatalogSource", "hub-redhat-operators"): ("spec.displayName",),
         }
         assert "refused OperatorHub cluster: changed by somebody else since: spec.disableAllDefaultSources" in lines
         assert cluster.names("ImageDigestMirrorSet") == []

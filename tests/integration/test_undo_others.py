@@ -1,0 +1,173 @@
+"""`undo` and what others wrote into objects of ours: it stays, it is named, and the entry stays in the record; exit 6."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from importer.cluster import record
+from importer.cluster.apply import apply
+from importer.cluster.client import connect, unchanged
+from importer.cluster.discovery import discover_release
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    IDMS,
+    OPERATOR_HUB,
+    SERVICE,
+)
+from importer.cluster.record import Recorder
+from importer.cluster.refusals import ConflictError
+from importer.cluster.serving import serving
+from importer.cluster.undo import Outcome, undo
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import run as command
+from tests.fakes.wanted import CA, HOST_KEY, IMAGE, MARKETPLACE, trust, wanted
+
+SPACE = "openshift-config"
+NAME = "hub-redhat-operators"
+SERVING = f"{NAME}-serving"
+SERVED = serving(NAME, MARKETPLACE, IMAGE)
+
+
+def bring(client, resources):
+    release = discover_release(client)
+    recorder = Recorder(client, SPACE)
+    return apply(client, resources, release=release, dry_run=False, tell=str, recorder=recorder)
+
+
+def undone(client):
+    return {(one.kind, one.name): one for one in undo(client, SPACE, dry_run=False, tell=str)}
+
+
+@pytest.mark.parametrize("release", ["4.3", "4.18"])
+def test_the_ca_of_another_registry_stays_and_is_trusted_still(tmp_path: Path, release):
+    with FakeCluster(release) as cluster:
+        config = cluster.kubeconfig(tmp_path)
+        with connect(config, None) as client:
+            bring(client, trust())
+        theirs = {
+            "kind": "ConfigMap",
+            "metadata": {"name": "hub-registry-ca", "namespace": SPACE},
+            "data": {"other.example": CA},
+        }
+        cluster.put(theirs)
+        dry = command("hub-import", "undo", "--kubeconfig", config, "--dry-run", "--format", "json")
+        assert dry.status == 6
+        done = command("hub-import", "undo", "--kubeconfig", config, "--yes", "--format", "json")
+        assert done.status == 6, done.stderr
+        assert dry.json["objects"] == done.json["objects"]
+        outcomes = {each["kind"]: (each["outcome"], each["fields"]) for each in done.json["objects"]}
+        assert outcomes == {
+            "ConfigMap": ("restored", ["data.other.example"]),
+            "Image": ("refused", ["spec.additionalTrustedCA"]),
+        }
+        assert cluster.get("ConfigMap", "hub-registry-ca", SPACE)["data"] == {"other.example": CA}
+        assert cluster.get("Image", "cluster")["spec"]["additionalTrustedCA"] == {"name": "hub-registry-ca"}
+        again = command("hub-import", "undo", "--kubeconfig", config, "--yes", "--format", "json")
+        assert (again.status, {each["outcome"] for each in again.json["objects"]}) == (6, {"refused"})
+        cluster.put({**theirs, "data": {"other.example": None}})
+        last = command("hub-import", "undo", "--kubeconfig", config, "--yes")
+        assert last.status == 0, last.stderr
+        assert cluster.names("ConfigMap") == []
+        assert "additionalTrustedCA" not in cluster.get("Image", "cluster")["spec"]
+
+
+def test_a_ca_that_others_joined_to_ours_stays_too(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, trust())
+        place = {"name": "hub-registry-ca", "namespace": SPACE}
+        cluster.put({"kind": "ConfigMap", "metadata": place, "data": {HOST_KEY: CA + CA}})
+        done = undone(client)
+        assert done["ConfigMap", "hub-registry-ca"].outcome is Outcome.REFUSED
+        assert done["Image", "cluster"].fields == ("spec.additionalTrustedCA",)
+        assert cluster.get("Image", "cluster")["spec"]["additionalTrustedCA"]
+
+
+THEIRS = [
+    (CATALOG_SOURCE, NAME, {"spec": {"priority": 5}}, "spec.priority"),
+    (
+        CATALOG_SOURCE,
+        NAME,
+        {"metadata": {"annotations": {"example.com/owner": "team"}}},
+        "metadata.annotations.example.com/owner",
+    ),
+    (CLUSTER_CATALOG, NAME, {"metadata": {"labels": {"team": "a"}}}, "metadata.labels.team"),
+    (IDMS, NAME, {"spec": {"imageDigestMirrors": [{"source": "a/b", "mirrors": ["c/d"]}]}}, "spec.imageDigestMirrors"),
+    (DEPLOYMENT, SERVING, {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}}, "spec.template.spec.nodeSelector.a"),
+    (SERVICE, SERVING, {"metadata": {"labels": {"team": "a"}}}, "metadata.labels.team"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "patch", "field"), THEIRS, ids=[f"{each[0].name}-{each[3]}" for each in THEIRS])
+def test_an_object_of_ours_with_a_field_of_others_stays_and_the_field_is_named(tmp_path: Path, kind, name, patch, field):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, [*wanted("4.18"), *SERVED])
+        place = {"name": name, **({"namespace": MARKETPLACE} if kind.namespaced else {})}
+        cluster.put({"kind": kind.name, **patch, "metadata": {**patch.get("metadata", {}), **place}})
+        done = undone(client)
+        refused = {key: one.fields for key, one in done.items() if one.outcome is Outcome.REFUSED}
+        assert refused == {(kind.name, name): (field,)}
+        assert name in cluster.names(kind.name)
+        assert [(one.kind, one.name) for one in record.load(client, SPACE)] == [(kind.name, name)]
+
+
+@pytest.mark.parametrize("release", ["4.3", "4.5", "4.12", "4.18", "4.20"])
+def test_what_the_api_server_and_controllers_add_is_nobody_elses(tmp_path: Path, release):
+    with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, [*wanted(release), *SERVED])
+        client.list(DEPLOYMENT, MARKETPLACE)  # its controller has seen it
+        live = cluster.get("Deployment", SERVING, MARKETPLACE)
+        assert live["metadata"]["annotations"] == {"deployment.kubernetes.io/revision": "1"}
+        versions = cluster.versions()
+        again = bring(client, [*wanted(release), *SERVED])
+        assert [str(each) for each in again.changed] == []
+        assert cluster.versions() == versions
+        assert {one.outcome for one in undone(client).values()} <= {Outcome.DELETED, Outcome.RESTORED}
+        assert cluster.names("Deployment") == cluster.names("Service") == []
+
+
+def test_without_server_side_apply_a_changed_container_keeps_what_others_gave_it(tmp_path: Path):
+    with FakeCluster("4.3") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, SERVED)
+        live = cluster.get("Deployment", SERVING, MARKETPLACE)
+        (container,) = live["spec"]["template"]["spec"]["containers"]
+        containers = [{**container, "env": [{"name": "A", "value": "b"}]}, {"name": "sidecar", "image": "x/y:1"}]
+        place = {"name": SERVING, "namespace": MARKETPLACE}
+        cluster.put({"kind": "Deployment", "metadata": place, "spec": {"template": {"spec": {"containers": containers}}}})
+        bring(client, serving(NAME, MARKETPLACE, "mirror.example:5000/other@sha256:" + "cd" * 32))
+        first, second = cluster.get("Deployment", SERVING, MARKETPLACE)["spec"]["template"]["spec"]["containers"]
+        assert (first["image"][-4:], first["env"], second["name"]) == ("cdcd", [{"name": "A", "value": "b"}], "sidecar")
+        done = undone(client)["Deployment", SERVING]
+        assert (done.outcome, done.fields) == (Outcome.REFUSED, ("spec.template.spec.containers",))
+
+
+def test_a_shared_object_keeps_what_others_added_where_nothing_was(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        key = cluster._key({"kind": "OperatorHub", "metadata": {"name": "cluster"}})
+        cluster.store.delete(key)
+        cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}})
+        bring(client, wanted("4.18"))
+        sources = [{"name": "redhat-operators", "disabled": True}]
+        client.merge_patch(OPERATOR_HUB, "cluster", "", {"spec": {"sources": sources}})
+        assert undone(client)["OperatorHub", "cluster"].outcome is Outcome.RESTORED
+        assert cluster.get("OperatorHub", "cluster")["spec"] == {"sources": sources}
+
+
+def test_a_delete_is_for_the_object_that_was_looked_at(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, trust())
+        seen = client.get(CONFIG_MAP, "hub-registry-ca", SPACE)
+        place = {"name": "hub-registry-ca", "namespace": SPACE}
+        cluster.put({"kind": "ConfigMap", "metadata": place, "data": {"other.example": CA}})
+        with pytest.raises(ConflictError):
+            client.delete(CONFIG_MAP, "hub-registry-ca", SPACE, only=unchanged(seen))
+        cluster.log.clear()
+        cluster.put({"kind": "ConfigMap", "metadata": place, "data": {"other.example": None}})
+        undone(client)
+        deletes = [each for each in cluster.log if each.method == "DELETE"]
+        assert len(deletes) == 2  # the ConfigMap, and the record
+        assert all(b"resourceVersion" in each.body and b"uid" in each.body for each in deletes)
