@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from common.errors import ClusterError
-from importer.cluster.client import ClusterClient
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, ITMS
+from importer.cluster.mirror_precedence import listed
+from importer.cluster.mirror_rules import MirrorRule
 from importer.cluster.release import Release
 from importer.cluster.serving import address
 
@@ -39,6 +41,23 @@ def running_version(client: ClusterClient) -> str | None:
 def has_icsp(client: ClusterClient) -> bool:
     """Whether an ImageContentSourcePolicy exists: 4.13 and 4.14 then refuse an ImageDigestMirrorSet beside it."""
     return bool(client.list(ICSP))
+
+
+def mirror_objects(client: ClusterClient, release: Release | None) -> list[Body]:
+    """Return all objects with mirror rules, each with its kind: items of a list may come without. Raises ClusterError."""
+    kinds = release.rule_kinds if release is not None else (ICSP, IDMS, ITMS)
+    return [{**each, "apiVersion": kind.api_version, "kind": kind.name} for kind in kinds for each in client.list(kind) or []]
+
+
+def mirror_rules(client: ClusterClient, release: Release | None) -> frozenset[MirrorRule]:
+    """Return the mirror rules that nodes follow now. Raises ClusterError."""
+    found = (each for body in mirror_objects(client, release) for each in listed(body))
+    return frozenset(
+        MirrorRule(each.rule.source, mirror, not each.by_tag)
+        for each in found
+        for mirror in each.rule.mirrors
+        if mirror != each.rule.source
+    )
 
 
 def served_by_us(client: ClusterClient, names: Iterable[str], namespace: str) -> list[str]:

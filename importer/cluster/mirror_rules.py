@@ -6,7 +6,7 @@ the source's, so that fewer rules, and fewer changes of the nodes, do for more i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,14 +42,14 @@ class RuledImage:
     rule: MirrorRule
 
 
-def rules_for(images: Sequence[MappedImage], scope: Scope) -> tuple[RuledImage, ...]:
+def rules_for(images: Sequence[MappedImage], scope: Scope, there: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:
     """Return the images that need a rule, each with one that leads to its mirror, in the order given.
 
     Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that a rule of
-    another would lead astray gets a rule for its own repository, whatever the scope.
+    another, or one that is `there` on the cluster, would lead astray gets a rule for its own repository, whatever the scope.
     """
     ruled = [RuledImage(image, _rule(image, scope)) for image in images if _needs_rule(image)]
-    while astray := _astray(ruled):
+    while astray := _astray(ruled, there):
         for position in astray:
             image = ruled[position].image
             ruled[position] = RuledImage(image, _rule(image, Scope.REPOSITORY))
@@ -73,14 +73,14 @@ def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
     return MirrorRule(source.removesuffix(f"/{last}"), mirror.removesuffix(f"/{last}"), by_digest)
 
 
-def _astray(ruled: Sequence[RuledImage]) -> list[int]:
+def _astray(ruled: Sequence[RuledImage], there: Collection[MirrorRule]) -> list[int]:
     """Return the positions of images whose most specific rules lead elsewhere.
 
     A rule for an image's own repository leads it right, so that there are ever fewer.
     """
     by_source: dict[str, set[MirrorRule]] = {}
-    for each in ruled:
-        by_source.setdefault(each.rule.source, set()).add(each.rule)
+    for rule in (*(each.rule for each in ruled), *there):
+        by_source.setdefault(rule.source, set()).add(rule)
     return [position for position, each in enumerate(ruled) if each.rule not in _most_specific(each.image, by_source)]
 
 

@@ -14,7 +14,7 @@ from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemC
 from common.errors import ExitCode, UsageError
 from importer.cluster.catalog_source import FILE_BASED, catalog_source, cluster_catalog, namespace_for, source_name
 from importer.cluster.kinds import CLUSTER_CATALOG, IMAGE_REGISTRY, OPERATOR_HUB, Kind
-from importer.cluster.mirror_merge import FIELD
+from importer.cluster.mirror_precedence import FIELD
 from importer.cluster.mirror_rules import MirrorRule, RuledImage, Scope, rules_for
 from importer.cluster.registries_conf import Pair
 from importer.cluster.registry_ca import trust
@@ -91,15 +91,19 @@ def build(
     options: ResourceOptions,
     *,
     existing_icsp: bool = False,
+    existing_rules: Collection[MirrorRule] = (),
 ) -> Built:
-    """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone."""
+    """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone.
+
+    `existing_rules`: the mirror rules that the cluster has, as far as that is known.
+    """
     _check_names(inventory, options)
     servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
     unservable = [_unservable(catalog, release) for catalog in inventory.catalogs if catalog not in servable]
     served = [each for catalog in servable for each in _served(catalog, map_catalog(catalog, images), release, options)]
     if release is None:
         return Built(tuple(served))
-    ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope)
+    ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
