@@ -15,16 +15,18 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.catalog_source import namespace_for
 from importer.cluster.client import ClusterClient, connect
 from importer.cluster.credential import pull_credential
-from importer.cluster.discovery import discover_release, has_icsp, served_by_us
+from importer.cluster.discovery import discover_release, has_icsp, mirror_rules, served_by_us
 from importer.cluster.doctor import diagnose
 from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.gathering import gather
-from importer.cluster.kinds import CATALOG_SOURCE
+from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
+from importer.cluster.mirror_rules import Scope
 from importer.cluster.preflight import Intent
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources import Built, build, name_of
+from importer.cluster.subscriptions import Offering, Terms
 from importer.cluster.trust import merge_pull_secret
 from importer.cluster.wait import wait_healthy
 from importer.cluster.watching import Display
@@ -191,7 +193,10 @@ def _plan(
     names = [name_of(catalog, cluster.resources) for catalog in archive.inventory.catalogs]
     kept = served_by_us(client, names, namespace_for(release))
     options = replace(cluster.resources, served=frozenset(kept))
-    built = build(archive.inventory, images, settings.mirror, release, options, existing_icsp=icsp)
+    # A rule for a repository is followed before all others; only broader ones could be led astray by what is there.
+    narrow = release is None or options.mirror_scope is Scope.REPOSITORY
+    existing = frozenset() if narrow else mirror_rules(client, release)
+    built = build(archive.inventory, images, settings.mirror, release, options, existing_icsp=icsp, existing_rules=existing)
     placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in archive.inventory.catalogs]
     intent = Intent(
         built.resources,
@@ -199,6 +204,7 @@ def _plan(
         settings.mirror.host,
         catalogs=[str(image.pinned) for _, image in placed],
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
+        terms=_terms(archive, built, cluster, release),
     )
     return _Job(
         client,
@@ -208,6 +214,19 @@ def _plan(
         _expected(archive, images, built, cluster, release),
         pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None,
     )
+
+
+def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Release | None) -> Terms:
+    """Return what the import means for Subscriptions: the catalogs that the cluster gets, and the default sources."""
+    namespace = namespace_for(release)
+    names = {resource.name for resource in built.resources if resource.kind == CATALOG_SOURCE.name}
+    offerings = [
+        Offering(catalog.name, (namespace, name), frozenset(package.name for package in catalog.packages))
+        for catalog in archive.inventory.catalogs
+        if (name := name_of(catalog, cluster.resources)) in names
+    ]
+    defaults_off = any(resource.kind == OPERATOR_HUB.name for resource in built.resources)
+    return Terms(offerings, namespace, defaults_off, cluster.allowed_orphans)
 
 
 def _in_place(images: Sequence[MappedImage], lacking: Lacking) -> list[Finding]:

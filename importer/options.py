@@ -153,6 +153,12 @@ class ClusterOptions:
     openshift_release: Annotated[
         str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
     ] = None
+    allow_orphaned: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-orphaned", metavar="PACKAGE", help="An operator whose Subscription may lose its catalog; repeatable."
+        ),
+    ] = field(default_factory=list)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
     timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
@@ -168,6 +174,7 @@ class ClusterOptions:
             authfile=self.cluster_authfile,
             resources=resources,
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
+            allowed_orphans=tuple(self.allow_orphaned),
             dry_run=self.dry_run,
             timeout_s=self.timeout * 60.0,
         )

@@ -40,5 +40,7 @@ class ClusterSettings:
     authfile: Path | None = None
     resources: ResourceOptions = field(default_factory=ResourceOptions)
     release: Release | None = None
+    allowed_orphans: tuple[str, ...] = ()
+    """Operators whose Subscriptions may lose their CatalogSource."""
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

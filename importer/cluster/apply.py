@@ -13,6 +13,8 @@ from typing import Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient
+from importer.cluster.default_sources import is_default
+from importer.cluster.discovery import mirror_objects
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -33,8 +35,6 @@ from importer.cluster.resource import Resource
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 
-_MANAGED_BY = "operatorframework.io/managed-by"
-_MARKETPLACE = "marketplace-operator"
 _LEAVING_TRIES = 60
 _LEAVING_PAUSE_S = 2.0
 
@@ -79,6 +79,9 @@ def apply(
     for resource in chosen.of(DEPLOYMENT.name, SERVICE.name):
         writer.own(resource)
     for resource in chosen.of(CATALOG_SOURCE.name):
+        if writer.dry_run and _is_default_there(writer, resource):
+            writer.promise(resource)  # by then the default of its name is gone
+            continue
         _await_default_gone(writer, resource, sleep)
         _without_image(writer, resource)
         writer.own(resource)
@@ -127,9 +130,7 @@ def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> N
     wanted = chosen.of(*(kind.name for kind in MIRROR_KINDS))
     if not wanted:
         return
-    served = release.rule_kinds if release is not None else MIRROR_KINDS
-    live = [_typed(each, kind.api_version, kind.name) for kind in served for each in writer.client.list(kind) or []]
-    merged = merge_rules(wanted, live)
+    merged = merge_rules(wanted, mirror_objects(writer.client, release))
     for resource in merged.satisfied:
         writer.leave(resource.kind, resource.name, "", "its rules are in force already")
     for resource in merged.write:
@@ -185,12 +186,12 @@ def _without_image(writer: Writer, resource: Resource) -> None:
 
 
 def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[float], None]) -> None:
-    """Let the marketplace delete its default of the same name first: what we applied before that, it would delete."""
-    kind = kind_of(resource.api_version, resource.kind)
+    """Let the marketplace delete its default of the same name first: what we applied before that, it would delete.
+
+    The default's own object is never changed: it keeps the annotation by which the marketplace takes it for its own.
+    """
     for _ in range(_LEAVING_TRIES):
-        live = writer.client.get(kind, resource.name, resource.namespace)
-        annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
-        if annotations.get(_MANAGED_BY) != _MARKETPLACE or writer.dry_run:
+        if not _is_default_there(writer, resource):
             return
         writer.tell(f"waiting for the marketplace to remove its default CatalogSource {resource.name}")
         sleep(_LEAVING_PAUSE_S)
@@ -201,6 +202,6 @@ def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[flo
     )
 
 
-def _typed(body: Mapping[str, Any], api_version: str, kind: str) -> Mapping[str, Any]:
-    """Return the body with its kind: items of a list may come without."""
-    return {**body, "apiVersion": api_version, "kind": kind}
+def _is_default_there(writer: Writer, resource: Resource) -> bool:
+    live = writer.client.get(kind_of(resource.api_version, resource.kind), resource.name, resource.namespace)
+    return live is not None and is_default(live)

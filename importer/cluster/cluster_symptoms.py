@@ -13,6 +13,7 @@ from importer.cluster.looks import condition, short, status_of
 from importer.cluster.pod_symptoms import PULLS, of_text
 from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
 from importer.cluster.release import Release
+from importer.cluster.subscription_symptoms import is_explained, orphaned
 
 _SHOWN = 5
 _ASK = "Look at the evidence; `oc describe` and the log of the component that says it tell more."
@@ -24,7 +25,7 @@ _UNSATISFIABLE = re.compile(r"constraints not satisfiable|requires? an operator|
 
 def findings(evidence: Evidence) -> Iterator[Finding]:
     """Give what is wrong, in the order in which it has to be mended."""
-    for look in (_pools, _defaults, _others, _stale, _empty, _cluster_catalogs, _unpacking, _resolution):
+    for look in (_pools, _defaults, _others, _stale, _empty, _cluster_catalogs, _unpacking, orphaned, _resolution):
         yield from look(evidence)
 
 
@@ -227,6 +228,8 @@ def _resolution(evidence: Evidence) -> Iterator[Finding]:
         match = _OTHER.search(said)
         if match and match[1] in known:
             continue  # that catalog has a finding of its own
+        if is_explained(said, evidence):
+            continue
         if _UNSATISFIABLE.search(said):
             yield Finding(
                 "dependency-missing",

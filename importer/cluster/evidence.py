@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from importer.cluster.client import Body
+from importer.cluster.default_sources import is_default
 from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.looks import Look, status_of
 from importer.cluster.registries_conf import Pair
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS
+from importer.cluster.subscriptions import Sources
 
-MANAGED_BY = "operatorframework.io/managed-by"
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
@@ -64,7 +65,7 @@ class SourceEvidence:
     @property
     def is_default(self) -> bool:
         """Whether OpenShift itself put it there."""
-        return MANAGED_BY in (self.body["metadata"].get("annotations") or {})
+        return is_default(self.body)
 
     @property
     def is_ours(self) -> bool:
@@ -98,7 +99,10 @@ class SourceEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A cluster at one moment. `unseen`: what could not be read, and why."""
+    """A cluster at one moment. `unseen`: what could not be read, and why.
+
+    `sources` are those of the catalogs' namespace, `all_sources` what else could be read; None: none could.
+    """
 
     release: Release | None
     sources: tuple[SourceEvidence, ...]
@@ -112,3 +116,4 @@ class Evidence:
     package_log: str
     rule_kinds: frozenset[str]
     unseen: tuple[str, ...] = ()
+    all_sources: Sources | None = None

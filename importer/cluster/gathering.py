@@ -13,7 +13,6 @@ from importer.cluster.client import Body, ClusterClient
 from importer.cluster.evidence import Evidence, PodEvidence, SourceEvidence
 from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.kinds import (
-    CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CONFIG_MAP,
     CONFIG_NAMESPACE,
@@ -33,6 +32,7 @@ from importer.cluster.looks import condition, short, status_of
 from importer.cluster.pool_looks import rules_lacking
 from importer.cluster.refusals import UnavailableError
 from importer.cluster.release import Release
+from importer.cluster.subscriptions import sources_of
 
 T = TypeVar("T")
 _LOG_LINES = 30
@@ -84,12 +84,12 @@ def gather(client: ClusterClient, namespace: str, expectations: Sequence[Expecte
     events = _events(reader.list(EVENT, namespace))
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
     rules = {rule for each in expectations for rule in each.rules}
+    found = reader.seen(lambda: sources_of(client, namespace), None)
+    catalogs = [body for place, body in sorted(found.bodies.items()) if place[0] == namespace] if found else []
     return Evidence(
         release=release,
-        sources=tuple(
-            _source(reader, body, expected.get(str(body["metadata"]["name"])), events)
-            for body in reader.list(CATALOG_SOURCE, namespace)
-        ),
+        sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events) for body in catalogs),
+        all_sources=found,
         pools=tuple(pools),
         lacking={each["metadata"]["name"]: reader.seen(partial(rules_lacking, client, each, rules), []) for each in pools},
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),

@@ -1,6 +1,6 @@
 """What the importer has to be allowed to do on a cluster: exactly the verbs that it uses (facts/openshift.md §5.6).
 
-`NEEDED` is without which it cannot work; `HELPFUL` lets it say why something does not.
+`needed` is without which it cannot work; `helpful` lets it say what would suffer, and why something does not work.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ def needed(release: Release | None) -> list[Permission]:
 
 
 def helpful(release: Release | None) -> list[Permission]:
-    """Return what `doctor` and the wait use besides, to say why something does not work, and to mend it."""
+    """Return what preflight, `doctor` and the wait use besides: what an import does to Subscriptions, and causes and fixes."""
     place = MARKETPLACE if release is not None else PLAIN_OLM
     found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], place)]
-    found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",))])]
+    found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",)), (CATALOG_SOURCE, ("list",))])]
     if release is not None:
         found += _each([(NAMESPACE, ("create",))])
         found += [*_each([(POD, ("list",))], OLM_NAMESPACE), Permission(POD, "get", OLM_NAMESPACE, LOG)]

@@ -32,6 +32,7 @@ from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.cluster.scopes import covers, in_no_proxy
+from importer.cluster.subscriptions import Terms, orphans
 from importer.cluster.writing import Change
 
 _OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # read only when they are written
@@ -44,13 +45,17 @@ _HOSTS = Path("/etc/hosts")
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is about to be brought to a cluster. `unsigned`: catalog images that no signature can be there for."""
+    """What is about to be brought to a cluster.
+
+    `unsigned`: catalog images that no signature can be there for. `terms`: what becomes of Subscriptions.
+    """
 
     resources: Sequence[Resource]
     release: Release | None
     mirror: str
     catalogs: Collection[str] = ()
     unsigned: Collection[str] = ()
+    terms: Terms | None = None
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -74,10 +79,9 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return what the cluster is like, as far as it matters for this import. Raises ClusterError."""
-    if intent.release is None:
-        return list(_unresolvable(intent.mirror))
-    looks: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_hosted, _blocked, _policies, _proxied)
-    return [*(finding for look in looks for finding in look(client, intent)), *_unresolvable(intent.mirror)]
+    anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable)
+    looks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, *anywhere)
+    return [finding for look in looks for finding in look(client, intent)]
 
 
 def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) -> list[Finding]:
@@ -148,12 +152,17 @@ def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         )
 
 
-def _unresolvable(mirror: str) -> Iterator[Finding]:
+def _orphans(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    if intent.terms is not None:
+        yield from orphans(client, intent.terms)
+
+
+def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     """Give a warning for a name that this machine knows and nodes may not."""
-    if why := why_nodes_may_not_resolve(mirror, _HOSTS):
+    if why := why_nodes_may_not_resolve(intent.mirror, _HOSTS):
         yield Finding(
             "mirror-unknown-to-nodes",
-            f"registry {mirror}",
+            f"registry {intent.mirror}",
             f"nodes may not find the mirror under this name: {why}",
             (),
             "Use a name in --registry that the cluster's DNS knows.",

@@ -76,7 +76,7 @@ class Writer:
         """Write an object of ours. Raises ClusterError when somebody else owns a field that we would change."""
         kind = kind_of(resource.api_version, resource.kind)
         if self.dry_run and resource.namespace in self.unmade:
-            self._record(kind, resource.name, resource.namespace, None, dict(resource.body))
+            self.promise(resource)
             return
         if not self._server_side:
             self.shared(kind, resource.name, resource.namespace, lambda _live: resource.body)
@@ -85,6 +85,11 @@ class Writer:
         self._note(kind, resource.name, resource.namespace, before, resource.body)
         after = _again(lambda: self._apply(kind, resource))
         self._record(kind, resource.name, resource.namespace, before, after)
+
+    def promise(self, resource: Resource) -> None:
+        """Tell of an object that will be made, where the server cannot try it yet. For dry runs."""
+        kind = kind_of(resource.api_version, resource.kind)
+        self._record(kind, resource.name, resource.namespace, None, dict(resource.body))
 
     def shared(self, kind: Kind, name: str, namespace: str, wish: Wish) -> None:
         """Give an object the fields that `wish` returns for it as it is now (None: not there), and leave all others alone.

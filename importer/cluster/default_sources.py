@@ -1,0 +1,26 @@
+"""The CatalogSources that OpenShift itself brings, and how to recognize them. Pure.
+
+The marketplace operator deletes them when OperatorHub disables them, and a person's CatalogSource of the same name may then
+take their place (operator-marketplace, pkg/defaults/catsrcHelpers.go).
+"""
+
+from __future__ import annotations
+
+from importer.cluster.client import Body
+
+MANAGED_BY = "operatorframework.io/managed-by"
+_MARKETPLACE_OPERATOR = "marketplace-operator"
+_OPERATOR_SOURCE = "opsrc-owner-name"  # label of a CatalogSource made for an OperatorSource, up to 4.5
+_NAMES = frozenset(("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators"))
+
+
+def is_default(source: Body) -> bool:
+    """Say whether the marketplace operator put a CatalogSource there by default, and deletes it when it is disabled.
+
+    Up to 4.5 a default is an OperatorSource, whose CatalogSource goes with it; people's own OperatorSources stay.
+    """
+    metadata = source["metadata"]
+    if (metadata.get("annotations") or {}).get(MANAGED_BY) == _MARKETPLACE_OPERATOR:
+        return True
+    owner = (metadata.get("labels") or {}).get(_OPERATOR_SOURCE)
+    return owner == metadata["name"] and owner in _NAMES

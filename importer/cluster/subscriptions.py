@@ -1,0 +1,172 @@
+"""Subscriptions and the CatalogSources that they name: which of them have none, or will have none after an import.
+
+Such a Subscription gets no update, and OLM resolves nothing in its namespace any more. Reads only; what is done about it is
+the preflight's and the doctor's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.default_sources import is_default
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB, SUBSCRIPTION
+from importer.cluster.looks import status_of
+from importer.cluster.refusals import ForbiddenError
+
+ORPHANED = "subscription-orphaned"
+Place = tuple[str, str]  # namespace and name of a CatalogSource
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """One Subscription: its operator (a package), the CatalogSource that it names, and the version installed, if any."""
+
+    namespace: str
+    name: str
+    package: str
+    source: Place
+    installed: str = ""
+
+    @classmethod
+    def of(cls, body: Body) -> Subscribed:
+        """Read a Subscription; fields that are missing are empty."""
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        namespace = str(metadata.get("namespace") or "")
+        source = (str(spec.get("sourceNamespace") or namespace), str(spec.get("source") or ""))
+        installed = str(status_of(body).get("installedCSV") or "")
+        return cls(namespace, str(metadata["name"]), str(spec.get("name") or ""), source, installed)
+
+    def __str__(self) -> str:
+        version = f", installed {self.installed}" if self.installed else ""
+        return f"Subscription {self.namespace}/{self.name}: operator {self.package}{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The CatalogSources of a cluster. `everywhere` False: only those of `namespace` could be read."""
+
+    bodies: Mapping[Place, Body]
+    namespace: str
+    everywhere: bool = True
+
+    def lack(self, place: Place) -> bool:
+        """Say whether a CatalogSource is known not to exist."""
+        seen = self.everywhere or place[0] == self.namespace
+        return bool(place[1]) and seen and place not in self.bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """A catalog of the archive: its name there, the CatalogSource that it gets, its packages."""
+
+    catalog: str
+    source: Place
+    packages: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an import brings, and which operators may lose their catalog. `defaults_off`: the default sources are disabled."""
+
+    offerings: Sequence[Offering]
+    namespace: str
+    defaults_off: bool
+    allowed: Collection[str] = ()
+
+
+def sources_of(client: ClusterClient, namespace: str) -> Sources:
+    """Return all CatalogSources; those of `namespace` alone where more may not be read. Raises ClusterError."""
+    try:
+        return Sources(_by_place(client.list(CATALOG_SOURCE)), namespace)
+    except ForbiddenError:
+        return Sources(_by_place(client.list(CATALOG_SOURCE, namespace)), namespace, everywhere=False)
+
+
+def _by_place(bodies: Iterable[Body] | None) -> dict[Place, Body]:
+    found = (each for each in bodies or () if not each["metadata"].get("deletionTimestamp"))
+    return {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in found}
+
+
+def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
+    """Give what an import does to Subscriptions: one error for each CatalogSource that is missing or goes away.
+
+    Operators that are allowed to lose theirs are a warning, and so are Subscriptions that may not be read.
+    Raises ClusterError.
+    """
+    try:
+        subscribed = [Subscribed.of(each) for each in client.list(SUBSCRIPTION) or []]
+    except ForbiddenError as error:
+        yield _unseen(error)
+        return
+    sources = sources_of(client, terms.namespace)
+    off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
+    going = {place for place, body in sources.bodies.items() if off and place[0] == terms.namespace and is_default(body)}
+    made = {each.source for each in terms.offerings}
+    lost: dict[Place, list[Subscribed]] = {}
+    for one in sorted(subscribed, key=lambda each: (each.source, each.namespace, each.name)):
+        if one.source not in made and (one.source in going or sources.lack(one.source)):
+            lost.setdefault(one.source, []).append(one)
+    fixes = _Fixes(terms)
+    for place, losing in sorted(lost.items(), key=lambda each: (-len(each[1]), each[0])):  # names go to where most are kept
+        yield from _orphaned(place, losing, terms, goes=place in going, fix=fixes.of(place, losing))
+
+
+def _unseen(error: ForbiddenError) -> Finding:
+    return Finding(
+        "subscriptions-unseen",
+        "Subscriptions",
+        "they may not be listed, so that it is not known whether one of them loses its catalog",
+        (error.message,),
+        "`hub-import render --rbac` writes the permission (list subscriptions); without it, ask which catalogs are in use.",
+        severity=Severity.WARNING,
+    )
+
+
+def _orphaned(place: Place, losing: Sequence[Subscribed], terms: Terms, *, goes: bool, fix: str) -> Iterator[Finding]:
+    subject = f"CatalogSource {'/'.join(place)}"
+    cause = "it is a default source and is removed when they are disabled" if goes else "it does not exist"
+    for allowed in (False, True):
+        chosen = [one for one in losing if (one.package in terms.allowed) is allowed]
+        if chosen:
+            named = " ".join(f"--allow-orphaned {package}" for package in sorted({one.package for one in chosen}))
+            accept = "Allowed by --allow-orphaned." if allowed else f"Or leave them without a catalog: {named}."
+            severity = Severity.WARNING if allowed else Severity.ERROR
+            told = f"{cause}, and Subscriptions name it: they would get no updates"
+            yield Finding(ORPHANED, subject, told, tuple(map(str, chosen)), f"{fix} {accept}", severity=severity)
+
+
+class _Fixes:
+    """Finds out what keeps the Subscriptions of a missing CatalogSource; a catalog can take one name only."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._named: dict[str, str] = {}  # catalog → the name that it is advised to take
+
+    def of(self, place: Place, losing: Sequence[Subscribed]) -> str:
+        """Return the advice, as one or more sentences."""
+        packages = {one.package for one in losing}
+        carrying = [each for each in self._terms.offerings if packages & each.packages]
+        if not carrying:
+            names = ", ".join(sorted(packages))
+            return f"No catalog of this archive carries {names}: export that too."
+        best = max(carrying, key=lambda each: (each.catalog not in self._named, len(packages & each.packages)))
+        if place[0] != self._terms.namespace or best.catalog in self._named:
+            return _repointed(losing, best, self._named.get(best.catalog, best.source[1]))
+        self._named[best.catalog] = place[1]
+        alone = len(self._terms.offerings) == 1
+        return f"Keep it: --catalog-name {place[1] if alone else f'{best.catalog}={place[1]}'}."
+
+
+def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> str:
+    """Return how the Subscriptions come to name the CatalogSource of an offering."""
+    first = next(one for one in losing if one.package in offering.packages)
+    return f"Let the Subscriptions name {name}: {repoint(first, (offering.source[0], name))}."
+
+
+def repoint(one: Subscribed, place: Place) -> str:
+    """Return the command that lets a Subscription name another CatalogSource."""
+    patch = f'{{"spec":{{"source":"{place[1]}","sourceNamespace":"{place[0]}"}}}}'
+    return f"oc patch subscription.operators.coreos.com {one.name} -n {one.namespace} --type merge -p '{patch}'"
