@@ -14,7 +14,7 @@ from importer.cluster import expectation, preflight
 from importer.cluster.apply import ApplyResult
 from importer.cluster.catalog_source import namespace_for
 from importer.cluster.client import ClusterClient, connect
-from importer.cluster.credential import pull_credential
+from importer.cluster.credential import pull_credential, pull_secret_key
 from importer.cluster.discovery import discover_release, has_icsp, mirror_rules, served_by_us
 from importer.cluster.doctor import diagnose
 from importer.cluster.expectation import ExpectedCatalog, offers
@@ -30,7 +30,7 @@ from importer.cluster.subscriptions import Offering, Terms
 from importer.cluster.trust import merge_pull_secret
 from importer.cluster.wait import wait_healthy
 from importer.cluster.watching import Display
-from importer.mapping import MappedImage
+from importer.mapping import MappedImage, Mirror
 from importer.settings import ClusterSettings, ImportSettings
 
 Tell = Callable[[str], None]
@@ -153,21 +153,25 @@ def _wait(client: ClusterClient, job: _Job, cluster: ClusterSettings, voice: Voi
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be brought to one cluster."""
+    """All that one cluster gets. `credential`: a key of the pull secret, and base64 of user:password."""
 
     client: ClusterClient
     recorder: Recorder
     built: Built
     intent: Intent
     expected: tuple[ExpectedCatalog, ...]
-    credential: str | None
+    credential: tuple[str, str] | None
+    replace_credential: bool = False
 
     def change(self, *, dry_run: bool, tell: Tell) -> ApplyResult:
         """Bring it there; or say what would change."""
         secret = []
         if self.credential:
-            host = self.intent.mirror
-            secret = [merge_pull_secret(self.client, host, self.credential, dry_run=dry_run, tell=tell, recorder=self.recorder)]
+            key, auth = self.credential
+            recorder, replaces = self.recorder, self.replace_credential
+            secret = [
+                merge_pull_secret(self.client, key, auth, replace=replaces, dry_run=dry_run, tell=tell, recorder=recorder)
+            ]
         applied = bringing.apply(
             self.client,
             self.built.resources,
@@ -193,7 +197,7 @@ def _plan(
     names = [name_of(catalog, cluster.resources) for catalog in archive.inventory.catalogs]
     kept = served_by_us(client, names, namespace_for(release))
     options = replace(cluster.resources, served=frozenset(kept))
-    # A rule for a repository is followed before all others; only broader ones could be led astray by what is there.
+    # A rule for a repository is followed before all others; only broader ones can be overridden by existing rules.
     narrow = release is None or options.mirror_scope is Scope.REPOSITORY
     existing = frozenset() if narrow else mirror_rules(client, release)
     built = build(archive.inventory, images, settings.mirror, release, options, existing_icsp=icsp, existing_rules=existing)
@@ -211,9 +215,17 @@ def _plan(
         Recorder(client, record_namespace(client)),
         built,
         intent,
-        _expected(archive, images, built, cluster, release),
-        pull_credential(cluster.authfile, settings.mirror.host) if cluster.authfile else None,
+        _expected(archive, images, built, replace(cluster, release=release), settings.mirror),
+        _credential(settings.mirror, release, cluster),
+        cluster.replace_credential,
     )
+
+
+def _credential(mirror: Mirror, release: Release | None, cluster: ClusterSettings) -> tuple[str, str] | None:
+    if cluster.authfile is None:
+        return None
+    key = pull_secret_key(mirror.host, mirror.prefix, release)
+    return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)
 
 
 def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Release | None) -> Terms:
@@ -251,17 +263,18 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _expected(
-    archive: Archive, images: Sequence[MappedImage], built: Built, cluster: ClusterSettings, release: Release | None
+    archive: Archive, images: Sequence[MappedImage], built: Built, cluster: ClusterSettings, mirror: Mirror
 ) -> tuple[ExpectedCatalog, ...]:
     """Return what OLM shall list, of every catalog that got a CatalogSource, and the mirror rules of the archive."""
     names = {resource.name for resource in built.resources if resource.kind == CATALOG_SOURCE.name}
     return tuple(
         ExpectedCatalog(
             name,
-            namespace_for(release),
+            namespace_for(cluster.release),
             str(mapping.map_catalog(catalog, images).pinned),
             offers(catalog.packages),
             built.rules,
+            str(mirror),
         )
         for catalog in archive.inventory.catalogs
         if (name := name_of(catalog, cluster.resources)) in names

@@ -13,7 +13,7 @@ from common.columns import counted
 from common.errors import ExitCode
 from common.login_command import add_login
 from common.man_command import add_man
-from importer.options import ArchiveOptions, ClusterOptions, Heal, MirrorOptions, PlaceOptions, ResourceFlags
+from importer.options import ArchiveOptions, ClusterOptions, Heal, MirrorOptions, PlaceOptions, ReplaceCredential, ResourceFlags
 from importer.serve_command import add_serve
 
 if TYPE_CHECKING:
@@ -239,13 +239,14 @@ def doctor(
     cluster_authfile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="For --fix: read-only credential of the mirror, for the nodes.")
     ] = None,
+    replace_credential: ReplaceCredential = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
 ) -> ExitCode:
     """Say what is wrong, by what the cluster shows of it, and how to mend it; what is not known is called unknown."""
     from importer import cluster_listing, health
 
     output.begin()
-    told = cluster.settings(cluster_authfile)
+    told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
     pem = read_text(ca, "--ca") if ca else None
     agree = ClusterOptions(yes=yes).agree_to_mend
     found = health.mend(told, pem, _tell, agree) if fix else health.examine(told, pem)

@@ -99,4 +99,5 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, means: Means) -> H
 
 
 def _means(cluster: ClusterSettings, registry_ca: str | None) -> Means:
-    return Means(registry_ca, partial(pull_credential, cluster.authfile) if cluster.authfile else None)
+    credential = partial(pull_credential, cluster.authfile) if cluster.authfile else None
+    return Means(registry_ca, credential, cluster.replace_credential)

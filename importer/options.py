@@ -141,6 +141,14 @@ class ResourceFlags:
         )
 
 
+ReplaceCredential = Annotated[
+    bool,
+    typer.Option(
+        "--replace-credential", help="Let --cluster-authfile replace the pull secret's credential of a whole registry."
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """Which cluster, and how far to go on it."""
@@ -150,6 +158,7 @@ class ClusterOptions:
     cluster_authfile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Read-only credential of the mirror, merged into the pull secret.")
     ] = None
+    replace_credential: ReplaceCredential = False
     openshift_release: Annotated[
         str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
     ] = None
@@ -172,6 +181,7 @@ class ClusterOptions:
             kubeconfig=self.kubeconfig,
             context=self.context,
             authfile=self.cluster_authfile,
+            replace_credential=self.replace_credential,
             resources=resources,
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
@@ -215,11 +225,19 @@ class PlaceOptions:
     kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
 
-    def settings(self, authfile: Path | None = None, *, dry_run: bool = False) -> ClusterSettings:
+    def settings(
+        self, authfile: Path | None = None, *, replace_credential: bool = False, dry_run: bool = False
+    ) -> ClusterSettings:
         """Return the settings of the cluster's part."""
         from importer.settings import ClusterSettings
 
-        return ClusterSettings(kubeconfig=self.kubeconfig, context=self.context, authfile=authfile, dry_run=dry_run)
+        return ClusterSettings(
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            authfile=authfile,
+            replace_credential=replace_credential,
+            dry_run=dry_run,
+        )
 
 
 def _confirmed(shown: str) -> bool:

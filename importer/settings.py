@@ -32,7 +32,8 @@ class ClusterSettings:
     """Which cluster, what it shall be told, and how far to go. `release` None: what the cluster says of itself.
 
     `authfile`: credentials for the nodes to pull from the mirror with, merged into the global pull secret; never those that
-    were used to push.
+    were used to push. `allowed_orphans`: operators whose Subscriptions may lose their CatalogSource.
+    `replace_credential`: the pull secret's credential for the whole registry may be replaced.
     """
 
     kubeconfig: Path | None = None
@@ -40,7 +41,7 @@ class ClusterSettings:
     authfile: Path | None = None
     resources: ResourceOptions = field(default_factory=ResourceOptions)
     release: Release | None = None
+    replace_credential: bool = False
     allowed_orphans: tuple[str, ...] = ()
-    """Operators whose Subscriptions may lose their CatalogSource."""
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

@@ -7,20 +7,32 @@ from pathlib import Path
 from common.errors import UsageError
 from common.registry.credentials import Credentials
 from common.registry.settings import RegistrySettings
+from importer.cluster.release import Release
 
 _NOWHERE = Path("/nonexistent")
 
 
-def pull_credential(authfile: Path, host: str) -> str:
-    """Return what a pull secret says of `host`: base64 of user:password. Raises UsageError when the file has nothing for it.
+def pull_secret_key(host: str, prefix: str, release: Release | None) -> str:
+    """Return the key that a pull secret has the credential of a mirror under: `HOST/PREFIX` where nodes understand that.
 
-    No other file is looked into: the credential that pushes may write, and never ends up on nodes by itself.
+    So the credential of a project stays apart from that of the registry, which the cluster itself may be pulled with.
     """
+    namespaced = prefix and release is not None and release.has_namespaced_credentials
+    return f"{host}/{prefix}" if namespaced else host
+
+
+def pull_credential(authfile: Path, host: str, prefix: str = "") -> str:
+    """Return what a pull secret says of `host/prefix`: base64 of user:password, of the most specific entry that fits.
+
+    Raises UsageError when the file has nothing for it. No other file is looked into: the credential that pushes may write, and
+    never gets to nodes.
+    """
+    place = f"{host}/{prefix}" if prefix else host
     settings = RegistrySettings(authfile=authfile, environ={}, system_root=_NOWHERE)
-    found = Credentials(settings).find(host)
+    found = Credentials(settings).find(host, prefix)
     if found is None or not found.password:
         raise UsageError(
-            f"{authfile} has no user and password for {host}",
-            hint=f"Make it with: hub-import login --authfile {authfile} {host}",
+            f"{authfile} has no user and password for {place}",
+            hint=f"Make it with: hub-import login --authfile {authfile} {place}",
         )
     return found.basic

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,15 +106,16 @@ def _patched(live: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return the fields that differ, as dotted paths; status and what the server keeps for itself do not count."""
-    return sorted(_paths(_ours(before), _ours(after), "", 0))
+    return sorted(_paths(_opened(before), _opened(after), "", 0))
 
 
 def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what differs as lines that begin with - or +, under the name of the object; nothing where nothing does.
 
-    The content of a Secret is not shown.
+    The content of a Secret is not shown; of registry credentials, the registries are.
     """
-    old, new = (dump_yaml(_shown(each)).splitlines() if each else [] for each in (before, after))
+    old = dump_yaml(_shown(before, after, "former")).splitlines() if before else []
+    new = dump_yaml(_shown(after, before, "new")).splitlines() if after else []
     if old == new:
         return ()
     metadata = after.get("metadata") or {}
@@ -120,18 +123,53 @@ def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
     return tuple(difflib.unified_diff(old, new, f"a/{name}", f"b/{name}", n=1, lineterm=""))
 
 
-def _shown(body: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(body: Mapping[str, Any], other: Mapping[str, Any], age: str) -> dict[str, Any]:
     ours = _ours(body)
     shown = {name: ours[name] for name in ("apiVersion", "kind", "metadata") if name in ours} | ours
     if body.get("kind") == SECRET.name:
-        hidden = {key: f"({len(str(value))} characters, not shown)" for key, value in (body.get("data") or {}).items()}
+        theirs = other.get("data") or {}
+        hidden = {key: _hidden(value, theirs.get(key), age) for key, value in (body.get("data") or {}).items()}
         shown = {**shown, "data": hidden}
     return shown
+
+
+def _hidden(value: Any, other: Any, age: str) -> Any:
+    """Return what may be shown of a Secret's value: its length, or the registries of credentials and which of them differ."""
+    auths, others = _auths(value), _auths(other) or {}
+    if auths is None:
+        return f"({len(str(value))} characters, not shown)"
+    shown = {
+        key: f"({age} credential, not shown)" if key in others and others[key] != entry else "(credential, not shown)"
+        for key, entry in auths.items()
+    }
+    return {"auths": shown}
+
+
+def _auths(value: Any) -> dict[str, Any] | None:
+    """Return the entries of a Docker configuration, as a Secret has it; None for anything else."""
+    try:
+        document = json.loads(base64.b64decode(value, validate=True))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    auths = document.get("auths") if isinstance(document, dict) else None
+    return auths if isinstance(auths, dict) else None
 
 
 def _ours(body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {key: value for key, value in (body.get("metadata") or {}).items() if key not in _SERVERS}
     return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}
+
+
+def _opened(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with the credentials of a Secret as entries, so that paths lead to each."""
+    settable = _ours(body)
+    if body.get("kind") != SECRET.name:
+        return settable
+    data = body.get("data") or {}
+    return {
+        **settable,
+        "data": {key: value if (auths := _auths(value)) is None else {"auths": auths} for key, value in data.items()},
+    }
 
 
 def _paths(before: Any, after: Any, path: str, depth: int) -> Iterator[str]:

@@ -29,7 +29,7 @@ class Offer(msgspec.Struct, frozen=True, rename="camel"):
 class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
     """A catalog that shall be served: its CatalogSource, the image, pinned, on the mirror, and what OLM shall list from it.
 
-    `rules`: the mirror rules that nodes need for its operators.
+    `rules`: the mirror rules that nodes need for its operators. `mirror`: `HOST[/PREFIX]`; empty in older records.
     """
 
     name: str
@@ -37,6 +37,7 @@ class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
     image: str
     packages: dict[str, Offer]
     rules: tuple[Pair, ...] = ()
+    mirror: str = ""
 
 
 _EXPECTED = msgspec.json.Decoder(ExpectedCatalog)

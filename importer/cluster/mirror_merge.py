@@ -1,8 +1,8 @@
 """Wanted mirror rules against those that the cluster has: only what is not in force is added, nothing is taken away. Pure.
 
 A rule is in force when any object of the cluster, ours or not, sends the same source to the same mirrors; every rule written
-again would cost a rollout of all nodes (design: cluster, *Mirror rules*). A rule of ours that is more specific than others has
-their mirrors behind its own: nodes follow the most specific one alone (`mirror_precedence.py`).
+again would cost a rollout of all nodes (docs/cluster.md, *Foreign mirror rules*). A rule that is more specific than existing
+ones lists their mirrors after its own: nodes follow the most specific rule alone (`mirror_precedence.py`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class MergedRules:
 def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules:
     """Return what has to be written so that every wanted rule is in force. `live`: all mirror objects of the cluster.
 
-    Objects of ours are extended up to MAX_OBJECT_SIZE, then a further one begins (`-2`, …). A rule has the policy that its
-    source has in any object, and the mirrors of a broader rule that it shadows.
+    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one begins (`-2`, …). A rule has the policy that
+    its source has in any object, and the mirrors of a broader rule that it shadows.
     Raises ClusterError for a policy that the kind cannot express, and for rules that do not fit.
     """
     precedence = Precedence(_listed(wanted, live))
@@ -68,7 +68,7 @@ def _is_of_series(name: str, first: str) -> bool:
 
 
 def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:
-    """Return the rules that are there, without what is wanted just now: a wanted rule takes nothing from another one."""
+    """Return the existing rules, without those that are wanted now: a wanted rule overrides no other wanted one."""
     names = {resource.name for resource in wanted}
     asked = {
         (_by_tag(resource.kind), rule.source, mirror)
@@ -185,7 +185,7 @@ class _Series:
     def changed(self, rule: Rule) -> bool:
         """Change the rule for a source that one of the objects has already; return whether there is one, with room for it.
 
-        New mirrors come before the old ones: they are what was just filled.
+        New mirrors come before the old ones: they were filled last.
         """
         name = self._holder.get(rule.source, "")
         if not name:

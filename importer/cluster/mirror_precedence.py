@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A rule that a cluster has. `owned`: in an object of ours."""
+    """A rule that a cluster has. `owned`: in an object of hub-import."""
 
     rule: Rule
     kind: str
@@ -65,7 +65,7 @@ def rules_of(body: Mapping[str, Any]) -> list[Rule]:
 
 
 class Precedence:
-    """The rules of a cluster, asked for what a further rule would take away. Rules without a real mirror have no effect."""
+    """The rules of a cluster, and what a further rule would override. Rules without a real mirror have no effect."""
 
     def __init__(self, listed: Sequence[Listed]) -> None:
         self._by_source: dict[str, list[Listed]] = {}
@@ -78,7 +78,7 @@ class Precedence:
     def shadowed(self, source: str, *, by_tag: bool) -> tuple[str, ...]:
         """Return the mirrors that pulls of `source` would lose to a rule of its own, with the path that makes them fit.
 
-        Nothing where a rule of others for just that source exists: then no broader one is followed now.
+        Nothing where a foreign rule for just that source exists: then nodes do not follow a broader one.
         """
         if any(not each.owned for each in self._by_source.get(source, ())):
             return ()
@@ -92,7 +92,7 @@ class Precedence:
     def policy(self, source: str) -> str:
         """Return the policy that a rule for `source` has to have: that of its rules, else that of the broader one.
 
-        The rules of others decide; without them a policy of ours is not loosened.
+        Foreign rules decide; without them an existing policy is not loosened.
         """
         here = self._by_source.get(source, [])
         theirs = [each for each in here if not each.owned]
@@ -102,7 +102,7 @@ class Precedence:
         return NEVER if any(each.rule.policy == NEVER for each in deciding) else ""
 
     def forbidding(self, source: str) -> str:
-        """Return the object of others that has NeverContactSource for just this source; empty when none has."""
+        """Return the foreign object that has NeverContactSource for just this source; empty when none has."""
         here = self._by_source.get(source, [])
         return next((f"{each.kind} {each.name}" for each in here if not each.owned and each.rule.policy == NEVER), "")
 

@@ -45,8 +45,8 @@ class RuledImage:
 def rules_for(images: Sequence[MappedImage], scope: Scope, there: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:
     """Return the images that need a rule, each with one that leads to its mirror, in the order given.
 
-    Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that a rule of
-    another, or one that is `there` on the cluster, would lead astray gets a rule for its own repository, whatever the scope.
+    Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that another
+    rule, wanted or `there` on the cluster, would lead elsewhere gets a rule for its own repository in every scope.
     """
     ruled = [RuledImage(image, _rule(image, scope)) for image in images if _needs_rule(image)]
     while astray := _astray(ruled, there):

@@ -45,7 +45,7 @@ _HOSTS = Path("/etc/hosts")
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is about to be brought to a cluster.
+    """All that a cluster is about to get.
 
     `unsigned`: catalog images that no signature can be there for. `terms`: what becomes of Subscriptions.
     """

@@ -84,6 +84,14 @@ class Release:
         return self >= Release(4, 5)
 
     @property
+    def has_namespaced_credentials(self) -> bool:
+        """Whether nodes find the credential of a pull that a pull secret has under `HOST/PATH` (openshift-docs#35639).
+
+        CRI-O 1.22 of 4.9 has containers/image 5.15, which looks for it; CRI-O 1.21 of 4.8 has 5.10.
+        """
+        return self >= Release(4, 9)
+
+    @property
     def has_image_policies(self) -> bool:
         """Whether ClusterImagePolicy is there for all."""
         return self >= Release(4, 20)

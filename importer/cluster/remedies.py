@@ -9,6 +9,7 @@ from typing import Any
 from importer.cluster import apply as applying
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.cluster_symptoms import is_failed_unpack
+from importer.cluster.credential import pull_secret_key
 from importer.cluster.evidence import Evidence, SourceEvidence
 from importer.cluster.finding import Finding
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, OPERATOR_HUB, POD
@@ -25,10 +26,15 @@ NEEDS_CA, NEEDS_CREDENTIAL = "registry-untrusted", "pull-unauthorized"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a person gave to mend with. `credential`: of a registry's host → base64 of user:password; None: not there."""
+    """The inputs of the remedies.
+
+    `credential`: of a registry's host and a prefix → base64 of user:password; None: not there. `replace_credential`: another
+    one that the pull secret has for the whole host may be replaced.
+    """
 
     registry_ca: str | None = None
-    credential: Callable[[str], str] | None = None
+    credential: Callable[[str, str], str] | None = None
+    replace_credential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,12 @@ def _trust(case: _Case, finding: Finding) -> None:
 
 def _credential(case: _Case, finding: Finding) -> None:
     assert case.means.credential is not None
-    host = _host(case.source(finding))
-    merge_pull_secret(case.client, host, case.means.credential(host), tell=case.tell, recorder=case.recorder)
+    source = case.source(finding)
+    host, _, prefix = (source.expected.mirror if source.expected else "").partition("/")
+    host = host or _host(source)
+    key = pull_secret_key(host, prefix, case.release)
+    auth, replace_it = case.means.credential(host, prefix), case.means.replace_credential
+    merge_pull_secret(case.client, key, auth, replace=replace_it, tell=case.tell, recorder=case.recorder)
 
 
 def _serve(case: _Case, finding: Finding) -> None:

@@ -1,7 +1,7 @@
 """Subscriptions and the CatalogSources that they name: which of them have none, or will have none after an import.
 
-Such a Subscription gets no update, and OLM resolves nothing in its namespace any more. Reads only; what is done about it is
-the preflight's and the doctor's business.
+Such a Subscription gets no update, and OLM resolves nothing in its namespace any more. Reads only; preflight and
+doctor decide what follows.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _orphaned(place: Place, losing: Sequence[Subscribed], terms: Terms, *, goes:
             named = " ".join(f"--allow-orphaned {package}" for package in sorted({one.package for one in chosen}))
             accept = "Allowed by --allow-orphaned." if allowed else f"Or leave them without a catalog: {named}."
             severity = Severity.WARNING if allowed else Severity.ERROR
-            told = f"{cause}, and Subscriptions name it: they would get no updates"
-            yield Finding(ORPHANED, subject, told, tuple(map(str, chosen)), f"{fix} {accept}", severity=severity)
+            said = f"{cause}, and Subscriptions name it: they would get no updates"
+            yield Finding(ORPHANED, subject, said, tuple(map(str, chosen)), f"{fix} {accept}", severity=severity)
 
 
 class _Fixes:

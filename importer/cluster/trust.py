@@ -97,16 +97,19 @@ def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
 
 def merge_pull_secret(
     client: ClusterClient,
-    host: str,
+    key: str,
     auth: str,
     *,
+    replace: bool = False,
     dry_run: bool = False,
     tell: Callable[[str], None] = lambda _line: None,
     recorder: Recorder | None = None,
 ) -> Change:
-    """Add a credential (`auth`: base64 of user:password) for `host` to the cluster's pull secret; all others stay.
+    """Add a credential (`auth`: base64 of user:password) under `key` to the cluster's pull secret; all others stay.
 
-    Raises ClusterError when the pull secret is not there or cannot be read.
+    `key` is a registry's host, or `HOST/PATH`. Nothing is written where nodes find the same credential for it already. Another
+    credential of a whole host is replaced only with `replace`: others may pull with it.
+    Raises ClusterError for that, and when the pull secret is not there or cannot be read.
     """
     SECRETS.add(auth)
     writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
@@ -119,13 +122,48 @@ def merge_pull_secret(
             )
         document = _docker_config(live)
         auths = document["auths"]
-        if (auths.get(host) or {}).get("auth") == auth:
+        found = _credential_for(auths, key)
+        if found == auth:
             return {}
-        merged = {**document, "auths": {**auths, host: {"auth": auth}}}
+        if found and "/" not in key and not replace:
+            raise _another(key)
+        merged = {**document, "auths": {**auths, key: {"auth": auth}}}
         return {"data": {_KEY: base64.b64encode(json.dumps(merged).encode()).decode()}}
 
     writer.shared(SECRET, _NAME, CONFIG_NAMESPACE, wish)
     return writer.changes[-1]
+
+
+def _credential_for(auths: Mapping[str, Any], key: str) -> str:
+    """Return the credential that nodes find for a key: the most specific entry's (containers-auth.json(5)); empty: none."""
+    entries = {_bare(each): entry for each, entry in auths.items()} | dict(auths)
+    while True:
+        entry = entries.get(key)
+        if isinstance(entry, dict) and (found := _basic(entry)):
+            return found
+        if "/" not in key:
+            return ""
+        key = key.rpartition("/")[0]
+
+
+def _bare(key: str) -> str:
+    """Return the host of a key in docker's old form, `https://HOST/v1/`; any other key as it is."""
+    scheme, mark, rest = key.partition("://")
+    return rest.partition("/")[0] if mark and scheme in ("http", "https") else key
+
+
+def _basic(entry: Mapping[str, Any]) -> str:
+    user, password = entry.get("username"), entry.get("password")
+    joined = base64.b64encode(f"{user}:{password}".encode()).decode() if user and password else ""
+    return str(entry.get("auth") or joined or entry.get("identitytoken") or "")
+
+
+def _another(host: str) -> ClusterError:
+    return ClusterError(
+        f"the pull secret has another credential for {host}, which the cluster may pull other images with",
+        hint="It was not replaced. From OpenShift 4.9 on a prefix, --registry HOST/PREFIX, keeps the two apart; "
+        "or let that account read the mirror and leave --cluster-authfile out; or say --replace-credential.",
+    )
 
 
 def _joined(existing: str, pem: str) -> str:

@@ -87,7 +87,7 @@ class Writer:
         self._record(kind, resource.name, resource.namespace, before, after)
 
     def promise(self, resource: Resource) -> None:
-        """Tell of an object that will be made, where the server cannot try it yet. For dry runs."""
+        """Record in a dry run that an object would be created, where the server cannot try it yet."""
         kind = kind_of(resource.api_version, resource.kind)
         self._record(kind, resource.name, resource.namespace, None, dict(resource.body))
 

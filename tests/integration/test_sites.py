@@ -100,7 +100,8 @@ def test_deploy_again_and_undo(site, release):
     registry = here.cluster.get("Config", "cluster")["spec"]
     assert registry["managementState"] == ("Managed" if minor < 5 else "Removed")
     assert here.cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True}
-    assert set(credentials(here.cluster)) == {"registry.redhat.io", "cloud.openshift.com", here.mirror.host}
+    key = here.mirror.host if minor < 9 else f"{here.mirror.host}/ocp"
+    assert set(credentials(here.cluster)) == {"registry.redhat.io", "cloud.openshift.com", key}
     assert here.cluster.pruned == []
 
     versions = here.cluster.versions()

@@ -39,7 +39,7 @@ def subscribe(here, package, source, *, namespace="team-a", place=MARKETPLACE, *
     here.cluster._ensure_namespace(namespace)
     spec = {"name": package, "channel": "stable", "source": source, "sourceNamespace": place}
     metadata = {"name": f"my-{package}", "namespace": namespace}
-    here.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": spec, "status": status}, "somebody")
+    here.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": spec, "status": status}, "another-manager")
 
 
 def findings(done, code="subscription-orphaned"):
@@ -108,11 +108,11 @@ def test_an_operator_that_is_named_may_lose_its_catalog_and_status_says_so(site)
     assert here.cluster.versions() == versions
     status = here.ask("status")
     assert (status.status, status.json["healthy"]) == (6, False)
-    told = {each["subject"]: each for each in findings(status)}
-    assert set(told) == {"Subscription team-a/my-alpha", "Subscription team-b/my-gamma"}
-    assert "--catalog-name redhat-operators" in told["Subscription team-a/my-alpha"]["fix"]
-    assert '"source":"index"' in told["Subscription team-a/my-alpha"]["fix"]
-    assert "Export gamma too" in told["Subscription team-b/my-gamma"]["fix"]
+    found = {each["subject"]: each for each in findings(status)}
+    assert set(found) == {"Subscription team-a/my-alpha", "Subscription team-b/my-gamma"}
+    assert "--catalog-name redhat-operators" in found["Subscription team-a/my-alpha"]["fix"]
+    assert '"source":"index"' in found["Subscription team-a/my-alpha"]["fix"]
+    assert "Export gamma too" in found["Subscription team-b/my-gamma"]["fix"]
     here.cluster.put(
         {"kind": "Subscription", "metadata": {"name": "my-alpha", "namespace": "team-a"}, "spec": {"source": "index"}}
     )
@@ -128,19 +128,21 @@ def test_an_operator_that_is_named_may_lose_its_catalog_and_status_says_so(site)
 
 def test_sources_that_stay_are_left_alone_and_missing_ones_of_other_namespaces_are_said(site):
     here = site("4.18")
-    for name, place in (("theirs", MARKETPLACE), ("private", "team-a")):
+    for name, place in (("foreign", MARKETPLACE), ("private", "team-a")):
         here.cluster._ensure_namespace(place)
         spec = {"sourceType": "grpc", "image": "old.example/index:v1"}
-        here.cluster.put({"kind": "CatalogSource", "metadata": {"name": name, "namespace": place}, "spec": spec}, "somebody")
-    subscribe(here, "alpha", "theirs")
+        here.cluster.put(
+            {"kind": "CatalogSource", "metadata": {"name": name, "namespace": place}, "spec": spec}, "another-manager"
+        )
+    subscribe(here, "alpha", "foreign")
     subscribe(here, "beta", "private", place="team-a")
     assert findings(here.run("apply", "--dry-run")) == []
     subscribe(here, "alpha", "redhat-operators", namespace="team-b", place="team-b")
     subscribe(here, "gamma", "lost", namespace="team-c")
-    told = {each["subject"]: each for each in findings(here.run("apply", "--dry-run"))}
-    assert set(told) == {"CatalogSource team-b/redhat-operators", f"CatalogSource {MARKETPLACE}/lost"}
-    assert '"sourceNamespace":"openshift-marketplace"' in told["CatalogSource team-b/redhat-operators"]["fix"]
-    assert all("it does not exist" in each["cause"] for each in told.values())
+    found = {each["subject"]: each for each in findings(here.run("apply", "--dry-run"))}
+    assert set(found) == {"CatalogSource team-b/redhat-operators", f"CatalogSource {MARKETPLACE}/lost"}
+    assert '"sourceNamespace":"openshift-marketplace"' in found["CatalogSource team-b/redhat-operators"]["fix"]
+    assert all("it does not exist" in each["cause"] for each in found.values())
     here.cluster.forbidden.add(("list", "subscriptions"))
     dry = here.run("apply", "--dry-run")
     assert [each["severity"] for each in findings(dry, "subscriptions-unseen")] == ["warning"]
@@ -152,10 +154,10 @@ def test_one_catalog_takes_one_name_and_the_other_subscriptions_are_to_name_it(s
     subscribe(here, "alpha", "redhat-operators")
     subscribe(here, "beta", "redhat-operators")
     subscribe(here, "alpha", "community-operators", namespace="team-b")
-    told = {each["subject"].rpartition("/")[2]: each["fix"] for each in findings(here.run("apply", "--dry-run"))}
-    assert "--catalog-name redhat-operators" in told["redhat-operators"]
-    assert "--catalog-name" not in told["community-operators"]
-    assert '"source":"redhat-operators"' in told["community-operators"]
+    found = {each["subject"].rpartition("/")[2]: each["fix"] for each in findings(here.run("apply", "--dry-run"))}
+    assert "--catalog-name redhat-operators" in found["redhat-operators"]
+    assert "--catalog-name" not in found["community-operators"]
+    assert '"source":"redhat-operators"' in found["community-operators"]
 
 
 def test_kubernetes_with_olm_has_no_defaults_and_missing_sources_are_said(site):

@@ -7,10 +7,12 @@ import json
 
 import pytest
 
-from common.errors import ClusterError
+from common.errors import ClusterError, UsageError
 from common.log import SECRETS
 from importer.cluster.apply import apply
+from importer.cluster.credential import pull_credential, pull_secret_key
 from importer.cluster.discovery import discover_release
+from importer.cluster.release import Release
 from importer.cluster.trust import merge_pull_secret
 from tests.fakes.cluster_seed import PULL_SECRET
 from tests.fakes.wanted import CA, HOST_KEY, trust
@@ -67,7 +69,8 @@ def test_a_credential_is_added_and_all_others_stay(start):
     cluster, client = start()
     lines: list[str] = []
     change = merge_pull_secret(client, "mirror.example:5000", AUTH, tell=lines.append)
-    assert str(change) == "changed Secret pull-secret in openshift-config: data..dockerconfigjson"
+    assert str(change) == ("changed Secret pull-secret in openshift-config: data..dockerconfigjson.auths.mirror.example:5000")
+    assert [line for line in change.diff if line.startswith("+ ")] == ["+      mirror.example:5000: (credential, not shown)"]
     assert secret(cluster) == {"auths": {**PULL_SECRET["auths"], "mirror.example:5000": {"auth": AUTH}}}
     assert AUTH not in "".join(lines)
     assert SECRETS.mask(AUTH) == "***"
@@ -107,3 +110,98 @@ def test_an_unreadable_pull_secret_is_not_replaced(start, content):
         merge_pull_secret(client, "mirror.example:5000", AUTH)
     assert caught.value.__suppress_context__
     assert cluster.get("Secret", "pull-secret", NAMESPACE)["data"] == data
+
+
+HOST = "mirror.example:5000"
+OTHER_AUTH = base64.b64encode(b"installer:another-secret").decode()
+
+
+def put_credentials(cluster, **auths) -> None:
+    document = {"auths": {**PULL_SECRET["auths"], **auths}}
+    data = {".dockerconfigjson": base64.b64encode(json.dumps(document).encode()).decode()}
+    cluster.put({"kind": "Secret", "metadata": {"name": "pull-secret", "namespace": NAMESPACE}, "data": data})
+
+
+@pytest.mark.parametrize("entry", [{"auth": OTHER_AUTH}, {"username": "installer", "password": "x"}, {"identitytoken": "x"}])
+@pytest.mark.parametrize("key", [HOST, f"https://{HOST}/v1/"])
+def test_another_credential_of_the_host_is_replaced_only_when_that_is_asked_for(start, key, entry):
+    cluster, client = start()
+    put_credentials(cluster, **{key: entry})
+    before = cluster.versions()
+    for dry_run in (True, False):
+        with pytest.raises(ClusterError, match=f"another credential for {HOST}") as caught:
+            merge_pull_secret(client, HOST, AUTH, dry_run=dry_run)
+        assert "--replace-credential" in caught.value.hint
+    assert cluster.versions() == before
+    change = merge_pull_secret(client, HOST, AUTH, replace=True)
+    assert secret(cluster)["auths"][HOST] == {"auth": AUTH}
+    assert ("-      mirror.example:5000: (former credential, not shown)" in change.diff) == (key == HOST)
+    assert OTHER_AUTH not in "".join(change.diff)
+
+
+def test_a_namespaced_credential_stands_beside_that_of_the_host(start):
+    cluster, client = start()
+    put_credentials(cluster, **{HOST: {"auth": OTHER_AUTH}})
+    change = merge_pull_secret(client, f"{HOST}/ocp", AUTH)
+    assert secret(cluster)["auths"][HOST] == {"auth": OTHER_AUTH}
+    assert secret(cluster)["auths"][f"{HOST}/ocp"] == {"auth": AUTH}
+    assert [line for line in change.diff if line[:2] in ("+ ", "- ")] == [
+        "+      mirror.example:5000/ocp: (credential, not shown)"
+    ]
+    renewed = merge_pull_secret(client, f"{HOST}/ocp", OTHER_AUTH)
+    assert [line for line in renewed.diff if line[:2] in ("+ ", "- ")] == [
+        "-      mirror.example:5000/ocp: (former credential, not shown)",
+        "+      mirror.example:5000/ocp: (new credential, not shown)",
+    ]
+
+
+@pytest.mark.parametrize("key", [HOST, f"{HOST}/ocp", f"https://{HOST}"])
+def test_what_nodes_find_already_is_not_written_again(start, key):
+    cluster, client = start()
+    put_credentials(cluster, **{key: {"auth": AUTH}})
+    before = cluster.versions()
+    assert merge_pull_secret(client, f"{HOST}/ocp/more", AUTH).action == "unchanged"
+    assert cluster.versions() == before
+
+
+def test_an_entry_without_a_credential_is_none(start):
+    cluster, client = start()
+    put_credentials(cluster, **{HOST: {}, f"{HOST}/ocp": None})
+    merge_pull_secret(client, HOST, AUTH)
+    assert secret(cluster)["auths"][HOST] == {"auth": AUTH}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "release", "key"),
+    [
+        ("ocp", "4.9", "HOST/ocp"),
+        ("a/b", "4.18", "HOST/a/b"),
+        ("ocp", "4.8", "HOST"),
+        ("", "4.18", "HOST"),
+        ("ocp", None, "HOST"),
+    ],
+)
+def test_nodes_know_keys_with_a_path_since_4_9(prefix, release, key):
+    assert pull_secret_key("HOST", prefix, Release.parse(release) if release else None) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix", "found"),
+    [
+        (f"{HOST}/ocp", "ocp", True),
+        (f"{HOST}/ocp", "ocp/deeper", True),
+        (HOST, "ocp", True),
+        (f"{HOST}/ocp/deeper", "ocp", False),
+        (f"{HOST}/oc", "ocp", False),
+        (f"{HOST}/ocp", "", False),
+    ],
+)
+def test_the_file_is_asked_for_the_place_on_the_registry(tmp_path, key, prefix, found):
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
+    if found:
+        assert pull_credential(authfile, HOST, prefix) == AUTH
+        return
+    with pytest.raises(UsageError, match=f"no user and password for {HOST}/?{prefix}") as caught:
+        pull_credential(authfile, HOST, prefix)
+    assert caught.value.hint.endswith(f"{HOST}/{prefix}".rstrip("/"))
