@@ -135,43 +135,73 @@ class Placed:
         return [child.plain() for child in self.value] if isinstance(self.value, list) else self.value
 
 
-def load_placed_yaml(text: str | bytes, where: str) -> Placed:
+def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] | None = None) -> Placed:
     """Read the one document of a YAML file for people, keeping lines. Raises DocumentError with `where` and line.
 
-    Aliases and keys that are not text are refused: configuration files need neither.
+    Aliases and keys that are not text are refused: configuration files need neither. With `faults`, errors of single keys and
+    values are put there, and the rest is read; what has no structure is raised.
     """
     _require_bounded(text, where)
     loader = Loader(text)
     try:
         node = loader.get_single_node()
-        return Placed(None, 1) if node is None else _placed(loader, node, where, 0, set())
+        return Placed(None, 1) if node is None else _Placing(loader, where, faults).value(node, 0)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise _unreadable(error, where, column=False) from error
     finally:
         loader.dispose()
 
 
-def _placed(loader: Loader, node: yaml.Node, where: str, depth: int, seen: set[int]) -> Placed:
-    line = node.start_mark.line + 1
-    if depth > _MAX_DEPTH:
-        raise DocumentError(f"{where}:{line}: {_TOO_DEEP}")
-    if id(node) in seen:
-        raise DocumentError(f"{where}:{line}: an alias; write the value out")
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        return Placed([_placed(loader, child, where, depth + 1, seen) for child in node.value], line)
-    if not isinstance(node, yaml.MappingNode):
-        return Placed(loader.construct_object(node, deep=True), line)
-    children: dict[str, Placed] = {}
-    for key_node, child in node.value:
-        at = f"{where}:{key_node.start_mark.line + 1}"
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise DocumentError(f"{at}: a key must be text, got {key!r}")
-        if key in children:
-            raise DocumentError(f"{at}: duplicate key {key!r}, first on line {children[key].line}")
-        children[key] = Placed(_placed(loader, child, where, depth + 1, seen).value, key_node.start_mark.line + 1)
-    return Placed(children, line)
+class _Placing:
+    """Walks the nodes of one document. Errors are raised, or collected where `faults` is given."""
+
+    def __init__(self, loader: Loader, where: str, faults: list[DocumentError] | None) -> None:
+        self._loader = loader
+        self._where = where
+        self._faults = faults
+        self._seen: set[int] = set()
+
+    def value(self, node: yaml.Node, depth: int) -> Placed:
+        line = node.start_mark.line + 1
+        if depth > _MAX_DEPTH:
+            raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
+        if id(node) in self._seen:
+            self._fault(line, "an alias; write the value out")
+        self._seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            return Placed([self.value(child, depth + 1) for child in node.value], line)
+        if isinstance(node, yaml.MappingNode):
+            return Placed(self._fields(node, depth), line)
+        return Placed(self._scalar(node), line)
+
+    def _fields(self, node: yaml.MappingNode, depth: int) -> dict[str, Placed]:
+        fields: dict[str, Placed] = {}
+        for key_node, child in node.value:
+            line = key_node.start_mark.line + 1
+            key = self._scalar(key_node)
+            value = Placed(self.value(child, depth + 1).value, line)
+            if not isinstance(key, str):
+                self._fault(line, f"a key must be text, got {key!r}")
+            elif key in fields:
+                self._fault(line, f"duplicate key {key!r}, first on line {fields[key].line}")
+            else:
+                fields[key] = value
+        return fields
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except yaml.YAMLError as error:
+            if self._faults is None:
+                raise
+            self._faults.append(_unreadable(error, self._where, column=False))
+            return None
+
+    def _fault(self, line: int, message: str) -> None:
+        error = DocumentError(f"{self._where}:{line}: {message}")
+        if self._faults is None:
+            raise error
+        self._faults.append(error)
 
 
 def dump_yaml(document: Any) -> str:

@@ -49,8 +49,9 @@ def list_(
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
     chosen = workflow.look(settings, output.begin(), dependencies=closed)
     target = settings.target if closed else None  # an offer is no selection, and leaves nobody behind
-    document = listing.list_document(chosen, target, explain=explain)
-    output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain))
+    asked = settings.image_set.problems
+    document = listing.list_document(chosen, target, explain=explain, asked=asked)
+    output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain, asked=asked))
     return workflow.outcome(document["problems"], strict=selection.strict)
 
 
@@ -130,7 +131,7 @@ def create(
         settings = replace(settings, kit=KitOptions().settings(directory / "kit", registry))
     if manifests_only:
         written, problems = workflow.write_mapping(settings, output.begin())
-        output.emit({"mapping": str(written), "problems": problems}, lambda: str(written))
+        output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
         return workflow.outcome(problems, strict=settings.strict)
     made = workflow.export(settings, output.begin())
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.archive.inventory import Problem
 from common.errors import UsageError
 from common.oci.platform import Platform
 from common.reference import Reference
@@ -91,6 +92,8 @@ class ImageSet:
     as_read: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a person should know of the file, such as fields that mean nothing here."""
+    problems: tuple[Problem, ...] = ()
+    """What the file asks for and hub-export does not carry."""
 
     @property
     def archive_size_bytes(self) -> int | None:
@@ -99,13 +102,10 @@ class ImageSet:
 
 
 def load(path: Path) -> ImageSet:
-    """Read an ImageSetConfiguration. Raises UsageError with file and line for whatever is wrong with it."""
+    """Read an ImageSetConfiguration. Raises UsageError with file and line for everything that is wrong with it."""
     from exporter.imageset_file import read  # noqa: PLC0415 - the reader stands above the types it makes
 
-    image_set = read(path)
-    if not image_set.operators and not image_set.additional_images:
-        raise UsageError(f"{path}: asks for nothing", hint="List mirror.operators or mirror.additionalImages.")
-    return image_set
+    return read(path)
 
 
 def of_document(document: dict[str, Any], where: str) -> ImageSet:
@@ -156,38 +156,51 @@ def package_of_flag(text: str) -> PackageRequest:
 
 def check(operator: OperatorRequest, where: str) -> None:
     """Raise UsageError, beginning with `where`, for a request that contradicts itself (facts/oc-mirror.md §1.3)."""
-    _require_unique((package.name for package in operator.packages), where, "package")
     for package in operator.packages:
-        _require_unique((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
-        asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
-        for one in asked:
-            _require_range(one, where)
-        ranged = [one for one in asked if one.min_version or one.max_version]
-        if ranged and operator.full:
-            raise UsageError(
+        for fault in package_faults(package, where):
+            raise fault
+    for fault in operator_faults(operator, where):
+        raise fault
+
+
+def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageError]:
+    """Give what is wrong with the packages of a request taken together."""
+    yield from _doubled((package.name for package in operator.packages), where, "package")
+    for package in operator.packages:
+        if operator.full and _ranged(package):
+            yield UsageError(
                 f"{where}: package {package.name}: full and a version range exclude each other",
                 hint="Take full out, or minVersion and maxVersion.",
             )
-        if package in ranged and len(ranged) > 1:
-            raise UsageError(
-                f"{where}: package {package.name}: its own range and one of channel {ranged[1].name} exclude each other",
-                hint="Give the range either to the package or to its channels.",
-            )
 
 
-def _require_range(one: PackageRequest | ChannelRequest, where: str) -> None:
-    try:
-        Bounds.of(one.min_version, one.max_version)
-    except ValueError as error:
-        raise UsageError(
-            f"{where}: {one.name}: {error}", hint="Versions are as the catalog has them; hub-export list --package shows them."
-        ) from None
+def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
+    """Give what is wrong with a package by itself."""
+    yield from _doubled((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
+    asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
+    for one in asked:
+        try:
+            Bounds.of(one.min_version, one.max_version)
+        except ValueError as error:
+            hint = "Versions are as the catalog has them; hub-export list --package shows them."
+            yield UsageError(f"{where}: {one.name}: {error}", hint=hint)
+    ranged = _ranged(package)
+    if package in ranged and len(ranged) > 1:
+        yield UsageError(
+            f"{where}: package {package.name}: its own range and one of channel {ranged[1].name} exclude each other",
+            hint="Give the range either to the package or to its channels.",
+        )
 
 
-def _require_unique(names: Iterable[str], where: str, what: str) -> None:
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise UsageError(f"{where}: {what} {doubled[0]} is there twice", hint="Take one of them out, or make one of both.")
+def _ranged(package: PackageRequest) -> list[PackageRequest | ChannelRequest]:
+    asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
+    return [one for one in asked if one.min_version or one.max_version]
+
+
+def _doubled(names: Iterable[str], where: str, what: str) -> Iterator[UsageError]:
+    for name, count in Counter(names).items():
+        if count > 1 and name:
+            yield UsageError(f"{where}: {what} {name} is there twice", hint="Take one of them out, or make one of both.")
 
 
 def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool) -> None:
@@ -205,7 +218,8 @@ def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Seq
             f"--catalog {catalogs[0]} alone means all its packages: thousands of images",
             hint="Choose with --package NAME, or say --heads (the head of every channel) or --full (everything).",
         )
-    _require_unique(catalogs, "--catalog", "catalog")
+    for fault in _doubled(catalogs, "--catalog", "catalog"):
+        raise fault
     if not all(catalogs):
         raise UsageError("--catalog is empty", hint="Name a catalog image; an empty variable of a script is a usual cause.")
 

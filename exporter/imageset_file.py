@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.archive.inventory import Problem, ProblemCode
 from common.errors import HubError, UsageError
 from common.files import read_limited
 from common.oci.platform import Platform
 from common.reference import Reference, is_repository, is_tag
-from common.serialization import Placed, load_placed_yaml
+from common.serialization import DocumentError, Placed, load_placed_yaml
 from exporter.imageset import (
     API_VERSION,
     KIND,
@@ -26,62 +27,136 @@ from exporter.imageset import (
     ImageSet,
     OperatorRequest,
     PackageRequest,
-    check,
+    operator_faults,
+    package_faults,
 )
 
 MAX_SIZE = 16 * 1024 * 1024
 API_VERSIONS = (API_VERSION, "mirror.openshift.io/v1alpha2")
-# Fields of the peer that mean something there and nothing here: refused unless empty, never silently dropped.
-_REFUSED = {
-    "platform": "hub-export carries operators and images; releases of OpenShift itself are not among them",
-    "helm": "hub-export carries operators and images; for charts list their images under additionalImages",
-    "samples": "hub-export carries operators and images; list the samples' images under additionalImages",
+# Sections of oc-mirror's files that hub-export does not carry: left out with a problem each, unless they are empty.
+_LEFT_OUT = {
+    "platform": "releases of OpenShift itself are not among them",
+    "helm": "for charts list their images under additionalImages",
+    "samples": "list the samples' images under additionalImages",
 }
+_FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
+_SHOWN = 100  # faults of one file
 T = TypeVar("T")
 
 
 def read(path: Path) -> ImageSet:
     """See `imageset.load`."""
-    return parse(read_limited(path, MAX_SIZE, "Wanted: an ImageSetConfiguration file."), str(path))
+    text = read_limited(path, MAX_SIZE, "Wanted: an ImageSetConfiguration file.")
+    return _parsed(text, str(path), asking=True)
 
 
 def parse(text: bytes, where: str) -> ImageSet:
-    """Read an image set, YAML or JSON; `where` names it in errors. Raises UsageError."""
-    return _Reader(where).image_set(load_placed_yaml(text, where))
+    """Read an image set, YAML or JSON; `where` names it in errors. Raises UsageError with all that is wrong with it."""
+    return _parsed(text, where, asking=False)
+
+
+def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
+    """`asking`: an image set that asks for nothing is an error."""
+    faults: list[UsageError] = []
+    reader = _Reader(where, faults)
+    image_set = ImageSet()
+    try:
+        root = load_placed_yaml(text, where, reader.unreadable)
+        image_set = reader.image_set(root)
+        if asking:
+            reader.require_content(root)
+    except UsageError as error:
+        faults.append(error)
+    faults += reader.unreadable
+    if faults:
+        raise _of_all(where, faults)
+    return image_set
+
+
+def _of_all(where: str, faults: list[UsageError]) -> UsageError:
+    """Return one error for all faults of a file, in the order of their lines."""
+    if len(faults) == 1:
+        return faults[0]
+    faults.sort(key=lambda fault: _line(where, fault))
+    lines = [f"\n  {fault.about('')}" for fault in faults[:_SHOWN]]
+    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return UsageError(f"{where}: {len(faults)} faults:{''.join(lines)}{more}", hint="Correct them, and run it again.")
+
+
+def _line(where: str, fault: UsageError) -> int:
+    number = fault.message.removeprefix(f"{where}:").partition(":")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 class _Reader:
-    """Walks the placed values; `where` of each complaint is `file:line`."""
+    """Walks the placed values; `where` of each complaint is `file:line`.
 
-    def __init__(self, file: str) -> None:
+    Faults are collected, so that one run names all of them. What is raised ends the item that is being read.
+    """
+
+    def __init__(self, file: str, faults: list[UsageError]) -> None:
         self._file = file
+        self._faults = faults
+        self._said: set[str] = set()  # some fields are looked at twice
+        self.unreadable: list[DocumentError] = []
         self._notes: list[str] = []
 
     def image_set(self, root: Placed) -> ImageSet:
-        fields = self._fields(root, "the file", "apiVersion kind metadata mirror archiveSize storageConfig")
-        self._require_kind(root, fields)
+        self._require_kind(root)
+        fields = self._fields(root, "the file", _FIELDS)
+        self._require_version(root, fields)
         self._note_storage(fields.get("storageConfig"))
-        mirror_at = fields.get("mirror", Placed({}, root.line))
-        mirror = self._fields(mirror_at, "mirror", "operators additionalImages blockedImages platform helm samples")
-        for name, why in _REFUSED.items():
-            if name in mirror and mirror[name].plain():
-                raise self._error(mirror[name], f"mirror.{name}: {why}", "Remove it from the file.")
-        operators = tuple(self._each(mirror.get("operators"), "operators", self._operator))
-        self._require_unique(mirror.get("operators"), operators)
+        mirror = self._mirror(root, fields)
+        operators = list(self._each(mirror.get("operators"), "operators", lambda at: (at, self._operator(at))))
+        self._require_unique(operators)
         return ImageSet(
-            operators,
+            tuple(operator for _, operator in operators),
             tuple(self._each(mirror.get("additionalImages"), "additionalImages", self._additional)),
             tuple(self._each(mirror.get("blockedImages"), "blockedImages", self._blocked)),
             self._archive_size(fields.get("archiveSize")),
             root.plain(),
             tuple(self._notes),
+            tuple(
+                Problem("error", ProblemCode.SECTION_NOT_CARRIED, f"mirror.{name}", f"{self._name}:{at.line}: left out: {why}")
+                for name, at, why in _left_out(mirror)
+            ),
         )
 
-    def _require_kind(self, root: Placed, fields: dict[str, Placed]) -> None:
-        for name, wanted in (("kind", (KIND,)), ("apiVersion", API_VERSIONS)):
-            got = self._text(fields, name)
-            if got not in wanted:
-                raise self._error(fields.get(name, root), f"{name} is {got!r}", f"Wanted: {' or '.join(wanted)}")
+    def require_content(self, root: Placed) -> None:
+        """Record a fault for a file that asks for nothing, or for nothing that is carried."""
+        mirror = self._mirror(root, root.value if isinstance(root.value, dict) else {})
+        if any(name in mirror and mirror[name].value not in (None, []) for name in ("operators", "additionalImages")):
+            return
+        hint = "List mirror.operators or mirror.additionalImages."
+        reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in _left_out(mirror)}
+        sections = [name for name in _LEFT_OUT if name in mirror]
+        for name in sections:
+            self._fault(mirror[name], f"mirror.{name}: {reasons.get(name, 'it is empty, and the file asks for nothing')}", hint)
+        if not sections:
+            self._faults.append(UsageError(f"{self._file}: asks for nothing", hint=hint))
+
+    @property
+    def _name(self) -> str:
+        """The file as the inventory names it: without the directories of this machine."""
+        return Path(self._file).name
+
+    def _mirror(self, root: Placed, fields: dict[str, Placed]) -> dict[str, Placed]:
+        at = fields.get("mirror", Placed({}, root.line))
+        if at.value is not None and not isinstance(at.value, dict):
+            self._fault(at, f"mirror: wanted fields, got {_kind(at.value)}")
+            return {}
+        return self._fields(at, "mirror", "operators additionalImages blockedImages platform helm samples")
+
+    def _require_kind(self, root: Placed) -> None:
+        """Raise for a file of another kind: what else is wrong with that is of no use to anyone."""
+        fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file", _FIELDS)
+        if (got := self._text(fields, "kind")) != KIND:
+            raise self._error(fields.get("kind", root), f"kind is {got!r}", f"Wanted: {KIND}")
+
+    def _require_version(self, root: Placed, fields: dict[str, Placed]) -> None:
+        if (got := self._text(fields, "apiVersion")) not in API_VERSIONS:
+            at = fields.get("apiVersion", root)
+            self._fault(at, f"apiVersion is {got!r}", f"Wanted: {' or '.join(API_VERSIONS)}")
 
     def _note_storage(self, at: Placed | None) -> None:
         if at is not None:
@@ -107,6 +182,7 @@ class _Reader:
         )
         self._require_path(fields, "targetCatalog")
         self._require_tag(fields, "targetTag")
+        self._faults += operator_faults(request, f"{self._file}:{at.line}")
         return replace(request, catalog=request.catalog.removeprefix("docker://"))
 
     def _package(self, at: Placed) -> PackageRequest:
@@ -118,7 +194,7 @@ class _Reader:
             self._text(fields, "maxVersion"),
             tuple(self._each(fields.get("channels"), "channels", self._channel)),
         )
-        check(OperatorRequest("", packages=(package,)), f"{self._file}:{at.line}")
+        self._faults += package_faults(package, f"{self._file}:{at.line}")
         return package
 
     def _channel(self, at: Placed) -> ChannelRequest:
@@ -132,12 +208,16 @@ class _Reader:
         name = self._needed(at, fields, "name")
         self._require_path(fields, "targetRepo")
         self._require_tag(fields, "targetTag")
-        return AdditionalImage(
-            self._placed(fields["name"], lambda: str(Reference.parse(name.removeprefix("docker://")))),
+        image = AdditionalImage(
+            name,
             self._text(fields, "targetRepo") or None,
             self._text(fields, "targetTag") or None,
             tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
         )
+        if not name:
+            return image  # a fault that is known
+        reference = self._placed(fields["name"], lambda: str(Reference.parse(name.removeprefix("docker://"))))
+        return replace(image, name=reference)
 
     def _blocked(self, at: Placed) -> str:
         fields = self._fields(at, "a blocked image", "name")
@@ -151,34 +231,36 @@ class _Reader:
     def _platform(self, at: Placed) -> Platform:
         fields = self._fields(at, "a platform", "os architecture variant")
         parts = [self._needed(at, fields, "os"), self._needed(at, fields, "architecture"), self._text(fields, "variant")]
+        if not all(parts[:2]):
+            return Platform("", "")  # a fault that is known
         return self._placed(at, lambda: Platform.parse("/".join(part for part in parts if part)))
 
     def _archive_size(self, at: Placed | None) -> int | None:
         if at is None or at.value is None:
             return None
         if not isinstance(at.value, int) or isinstance(at.value, bool) or not 0 < at.value <= MAX_ITEMS:
-            raise self._error(at, f"archiveSize is {at.plain()!r}, wanted a number of GiB")
+            self._fault(at, f"archiveSize is {at.plain()!r}, wanted a number of GiB")
+            return None
         return at.value
 
-    def _require_unique(self, at: Placed | None, operators: tuple[OperatorRequest, ...]) -> None:
-        """Refuse a catalog that is there twice, by source and by the name it would get, and contradictions with `full`."""
+    def _require_unique(self, operators: list[tuple[Placed, OperatorRequest]]) -> None:
+        """Refuse a catalog that is there twice, by source and by the name it would get."""
         seen: set[tuple[str, str | None, str | None]] = set()
-        for place, one in zip(at.value or () if at else (), operators, strict=True):
-            check(one, f"{self._file}:{place.line}")
+        for place, one in operators:
             key = (one.catalog, one.target_catalog, one.target_tag)
-            if key in seen:
-                raise self._error(place, f"catalog {one.catalog} is there twice", "Put all its packages under one entry.")
+            if key in seen and one.catalog:
+                self._fault(place, f"catalog {one.catalog} is there twice", "Put all its packages under one entry.")
             seen.add(key)
 
     def _require_path(self, fields: dict[str, Placed], name: str) -> None:
         text = self._text(fields, name)
         if text and not is_repository(text):
-            raise self._error(fields[name], f"{name}: {text!r} is no repository path")
+            self._fault(fields[name], f"{name}: {text!r} is no repository path")
 
     def _require_tag(self, fields: dict[str, Placed], name: str) -> None:
         text = self._text(fields, name)
         if text and not is_tag(text):
-            raise self._error(fields[name], f"{name}: {text!r} is no tag")
+            self._fault(fields[name], f"{name}: {text!r} is no tag")
 
     def _fields(self, at: Placed, what: str, known: str) -> dict[str, Placed]:
         names = known.split()
@@ -188,33 +270,39 @@ class _Reader:
             raise self._error(at, f"{what}: wanted fields ({', '.join(names)}), got {_kind(at.value)}")
         for name, child in at.value.items():
             if name not in names:
-                raise self._error(child, f"{what}: unknown field {name!r}", f"Known fields: {', '.join(names)}")
+                self._fault(child, f"{what}: unknown field {name!r}", f"Known fields: {', '.join(names)}")
         return at.value
 
     def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
+        """Give what is read of each element; a fault that ends one is recorded, and the next is read."""
         if at is None or at.value is None:
             return
         if not isinstance(at.value, list):
-            raise self._error(at, f"{what}: wanted a list, got {_kind(at.value)}")
+            self._fault(at, f"{what}: wanted a list, got {_kind(at.value)}")
+            return
         if len(at.value) > MAX_ITEMS:
-            raise self._error(at, f"{what}: {len(at.value)} entries; the limit is {MAX_ITEMS}")
+            self._fault(at, f"{what}: {len(at.value)} entries; the limit is {MAX_ITEMS}")
+            return
         for child in at.value:
-            yield read(child)
+            try:
+                yield read(child)
+            except UsageError as error:
+                self._faults.append(error)
 
     def _text(self, fields: dict[str, Placed], name: str) -> str:
         at = fields.get(name)
         if at is None or at.value is None:
             return ""
         if not isinstance(at.value, str):
-            raise self._error(
-                at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1."
-            )
+            self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1.")
+            return ""
         return at.value.strip()
 
     def _needed(self, at: Placed, fields: dict[str, Placed], name: str) -> str:
         text = self._text(fields, name)
-        if not text:
-            raise self._error(fields.get(name, at), f"{name} is missing or empty")
+        found = fields.get(name)
+        if not text and (found is None or found.value is None or isinstance(found.value, str)):
+            self._fault(found or at, f"{name} is missing or empty")
         return text
 
     def _flag(self, fields: dict[str, Placed], name: str) -> bool:
@@ -222,7 +310,8 @@ class _Reader:
         if at is None or at.value is None:
             return False
         if not isinstance(at.value, bool):
-            raise self._error(at, f"{name}: wanted true or false, got {_kind(at.value)}")
+            self._fault(at, f"{name}: wanted true or false, got {_kind(at.value)}")
+            return False
         return at.value
 
     def _placed(self, at: Placed, read: Callable[[], T]) -> T:
@@ -232,6 +321,11 @@ class _Reader:
         except HubError as error:
             raise self._error(at, error.message, error.hint) from None
 
+    def _fault(self, at: Placed, message: str, hint: str = "") -> None:
+        if (error := self._error(at, message, hint)).message not in self._said:
+            self._said.add(error.message)
+            self._faults.append(error)
+
     def _error(self, at: Placed, message: str, hint: str = "") -> UsageError:
         return UsageError(f"{self._file}:{at.line}: {message}", hint=hint)
 
@@ -239,3 +333,17 @@ class _Reader:
 def _kind(value: Any) -> str:
     names = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
     return names.get(type(value), "a number")
+
+
+def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
+    """Give name, place and reason of each section that is not carried and not empty."""
+    for name, why in _LEFT_OUT.items():
+        if name in mirror and not _is_blank(mirror[name].plain()):
+            yield name, mirror[name], f"hub-export carries operators and images; {why}"
+
+
+def _is_blank(value: Any) -> bool:
+    """Say whether a value asks for nothing: empty, or of empty values alone."""
+    if isinstance(value, dict | list):
+        return all(map(_is_blank, value.values() if isinstance(value, dict) else value))
+    return not value

@@ -26,8 +26,10 @@ from exporter.workflow import Exported
 Document = dict[str, Any]
 
 
-def list_document(chosen: Sequence[Chosen], target: TargetProfile | None, *, explain: bool) -> Document:
-    """Return the JSON of `list`; `target`: whose operators should not be left behind."""
+def list_document(
+    chosen: Sequence[Chosen], target: TargetProfile | None, *, explain: bool, asked: Sequence[Problem] = ()
+) -> Document:
+    """Return the JSON of `list`; `target`: whose operators should not be left behind; `asked`: problems of the image set."""
     catalogs = [
         {
             "catalog": item.opened.source,
@@ -36,11 +38,18 @@ def list_document(chosen: Sequence[Chosen], target: TargetProfile | None, *, exp
         }
         for item in chosen
     ]
-    document: Document = {"catalogs": catalogs, "problems": _problems(chosen, target)}
+    document: Document = {"catalogs": catalogs, "problems": [*asked, *_problems(chosen, target)]}
     return document | ({"reasons": _reasons(chosen)} if explain else {})
 
 
-def list_table(chosen: Sequence[Chosen], packages: Sequence[str], target: TargetProfile | None, *, explain: bool) -> str:
+def list_table(
+    chosen: Sequence[Chosen],
+    packages: Sequence[str],
+    target: TargetProfile | None,
+    *,
+    explain: bool,
+    asked: Sequence[Problem] = (),
+) -> str:
     """Return `list` for people: a line a channel; of named packages, a line a version with its update edges."""
     parts = []
     for item in chosen:
@@ -48,7 +57,12 @@ def list_table(chosen: Sequence[Chosen], packages: Sequence[str], target: Target
         parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
         parts.append(_explained(chosen))
-    return "\n\n".join([*parts, *_problem_lines(_problems(chosen, target))])
+    return "\n\n".join([*parts, *_problem_lines([*asked, *_problems(chosen, target)])])
+
+
+def mapping_table(written: Path, problems: Sequence[Problem]) -> str:
+    """Return `create --manifests-only` for people: the file, and what is not in it."""
+    return "\n\n".join([*_problem_lines(problems), str(written)])
 
 
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:

@@ -88,7 +88,13 @@ def make(settings: ExportSettings, media: Media) -> Planned:
     carried = [rebuilt(item, settings, media) for item in chosen]
     wanted, problems = _wanted(chosen, contents, settings)
     images = _resolved(wanted, contents, settings, media)
-    problems += [*contents.problems, *_sparse(images, settings), *_by_tag(images, settings)]
+    problems = [
+        *settings.image_set.problems,
+        *problems,
+        *contents.problems,
+        *_sparse(images, settings),
+        *_by_tag(images, settings),
+    ]
     problems += left_behind(chosen, settings.target)
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None

@@ -138,8 +138,13 @@ def finish_stored(work: StoredMaking, progress: Progress) -> Exported:
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
-    """Write `mapping.txt` into `settings.output`: what would be carried, to be edited. Fetches no layer of an image."""
+    """Write `mapping.txt` into `settings.output`: what would be carried, to be edited. Fetches no layer of an image.
+
+    Raises ProblemsError for any problem under `strict`, before it is written.
+    """
     planned = plan(settings, progress)
+    if settings.strict and planned.plan.problems:
+        raise strict_error(planned.plan.problems)
     path = settings.output / mapping_file.NAME
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
@@ -180,7 +185,8 @@ def _require_signed(problems: Sequence[Problem]) -> None:
 def _require_content(plan: ExportPlan) -> None:
     """Raise RegistryError when nothing of what was asked for can be had: an empty archive helps nobody."""
     if plan.images and not plan.documents:
-        first, many = plan.problems[0], len(plan.images)
+        sources, many = {image.source for image in plan.images}, len(plan.images)
+        first = next((problem for problem in plan.problems if problem.subject in sources), plan.problems[0])
         lead = f"none of the {many} images can be had; the first: " if many > 1 else ""
         hint = f"Nothing was written. What {first.code} means: docs/problems.md; hub-export plan lists all."
         raise RegistryError(f"{lead}{first.subject}: {first.message}", hint=hint)

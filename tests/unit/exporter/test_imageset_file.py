@@ -115,6 +115,94 @@ def test_every_complaint_names_file_and_line(tmp_path, text, place, word):
     assert word in f"{caught.value.message} {caught.value.hint}"
 
 
+SECTIONS = {
+    "platform": ("{graph: true, channels: [{name: stable-4.18}]}", "releases of OpenShift itself"),
+    "helm": ("{repositories: [{name: x, url: 'https://x', charts: [{name: y}]}]}", "charts"),
+    "samples": ("[{image: x}]", "samples"),
+}
+
+
+@pytest.mark.parametrize("version", ["v2alpha1", "v1alpha2"])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_of_another_tool_is_a_problem_where_more_is_asked_for(tmp_path, section, version):
+    """69 of 152 published files are operators or images with `platform` beside them."""
+    value, why = SECTIONS[section]
+    text = OPERATORS.replace("v2alpha1", version) + f"  {section}: {value}\n"
+    image_set = read(tmp_path, text)
+    assert [one.catalog for one in image_set.operators] == ["a.b/c:d"]
+    (problem,) = image_set.problems
+    assert (problem.severity, problem.code, problem.subject) == ("error", "section-not-carried", f"mirror.{section}")
+    assert problem.message.startswith("set.yaml:6: left out: hub-export carries operators and images; ")
+    assert why in problem.message
+
+
+def test_every_section_is_a_problem_of_its_own(tmp_path):
+    text = OPERATORS + "".join(f"  {name}: {value}\n" for name, (value, _) in SECTIONS.items())
+    assert [one.subject for one in read(tmp_path, text).problems] == ["mirror.platform", "mirror.helm", "mirror.samples"]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        *("platform: {}", "platform:", "platform: {channels: [], graph: false}", "platform: {release: ''}", "samples: []"),
+        *("helm: {repositories: []}", "helm: {repositories: [{charts: []}], local: []}"),
+    ],
+)
+def test_a_section_that_asks_for_nothing_is_no_problem(tmp_path, section):
+    assert read(tmp_path, f"{OPERATORS}  {section}\n").problems == ()
+
+
+def test_every_fault_of_a_file_is_named_at_once(tmp_path):
+    text = """\
+apiVersion: mirror.openshift.io/v2alpha2
+kind: ImageSetConfiguration
+archiveSize: big
+mirror:
+  platform: {graph: true}
+  operators:
+  - catalog: a.b/c:d
+    full: maybe
+    full: true
+    targetCatalog: 4.2
+    packages:
+    - name: x
+      minversion: 1.0.0
+    - name: y
+      minVersion: one
+    - name: y
+    - just text
+    - name: z
+      channels:
+      - name: stable
+      - name: stable
+  - packages: nothing
+  - catalog: a.b/e:f
+  - catalog: a.b/e:f
+  additionalImages:
+  - name: quay.io/A/b
+  - name: quay.io/a/b
+    targetTag: 'a b'
+  - {}
+  blockedImages:
+  - name: '['
+  - name: !!int ''
+"""
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    first, *lines = caught.value.message.splitlines()
+    assert first == f"{tmp_path}/set.yaml: {len(lines)} faults:"
+    words = [
+        *((1, "v2alpha2"), (3, "archiveSize"), (7, "package y is there twice"), (8, "wanted true or false")),
+        *((9, "duplicate key 'full'"), (10, "wanted text"), (13, "minversion"), (14, "one"), (17, "got text")),
+        *((18, "channel stable is there twice"), (22, "catalog is missing"), (22, "wanted a list"), (24, "is there twice")),
+        *((26, "upper-case"), (28, "'a b' is no tag"), (29, "name is missing"), (31, "regular expression"), (32, "!!int")),
+    ]
+    for line, word in words:
+        assert any(f"set.yaml:{line}: " in one and word in one for one in lines), (line, word, lines)
+    numbers = [int(one.split("set.yaml:")[1].partition(":")[0]) for one in lines]
+    assert numbers == sorted(numbers)
+
+
 @pytest.mark.parametrize(
     ("flag", "request_"),
     [
