@@ -55,6 +55,7 @@ class _Found:
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     packages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # file, document
     problems: list[Problem] = field(default_factory=list)
+    unread: list[tuple[str, str]] = field(default_factory=list)  # file, and why it cannot be read
 
 
 def is_directory(path: Path) -> bool:
@@ -107,6 +108,7 @@ def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
             continue
         bundles[name], csvs[name] = _bundle(name, csv, found.objects.get(folder, [])), csv
     channels, edges, defaults = _channels(found, csvs)
+    found.problems[:0] = _unread(found, edges)
     if not defaults:
         first = f": {found.problems[0].subject}: {found.problems[0].message}" if found.problems else ""
         raise NotACatalogError(f"{where}: no package manifests{first}", hint="Wanted: folders with a *.package.yaml.")
@@ -121,7 +123,7 @@ def _sorted(files: Mapping[str, bytes]) -> _Found:
         try:
             document = next(iter(load_yaml_documents(files[name], name, forgiving=True)), None)
         except DocumentError as error:
-            found.problems.append(_problem(name, f"{error.message}; left out"))
+            found.unread.append((name, error.message))
             continue
         if not isinstance(document, dict):
             continue
@@ -132,6 +134,30 @@ def _sorted(files: Mapping[str, bytes]) -> _Found:
         elif "kind" in document:
             found.objects.setdefault(posixpath.dirname(name), []).append(document)
     return found
+
+
+def _unread(found: _Found, edges: Mapping[tuple[str, str], list[EdgeRow]]) -> Iterator[Problem]:
+    """Give a problem for each file that cannot be read, about the bundle or package that lacks it now.
+
+    A bundle has the files of its folder, a package those in the folder of its manifest and below.
+    """
+    packages: dict[str, dict[str, None]] = {}
+    for (package, _), rows in edges.items():
+        for row in rows:
+            packages.setdefault(row.bundle, {})[package] = None
+    bundles: dict[str, list[str]] = {}
+    for folder, _, csv in found.csvs:
+        name = _text(csv, "metadata", "name")
+        bundles.setdefault(folder, []).extend(f"{package}/{name}" for package in packages.get(name, ()))
+    manifests = [(posixpath.dirname(file), _text(document, "packageName")) for file, document in found.packages]
+    for file, why in found.unread:
+        folder = posixpath.dirname(file)
+        around = [(len(base), name) for base, name in manifests if name and (not base or f"{folder}/".startswith(f"{base}/"))]
+        above = [name for depth, name in around if depth == max(around)[0]]
+        if file.partition("/")[0] in above:
+            above = [file]  # it begins with the package, as the subject of a problem has to, and says more
+        for subject in dict.fromkeys(bundles.get(folder) or above or [file]):
+            yield _problem(subject, f"{why}; left out")
 
 
 def _bundle(name: str, csv: dict[str, Any], others: Sequence[dict[str, Any]]) -> BundleRow:

@@ -130,3 +130,28 @@ def test_what_is_not_carried_is_refused_by_its_field(tmp_path, mirror, word):
     assert done.status == 2, done.stderr
     assert word in done.stderr
     assert "imageset.yaml:1" in done.stderr
+
+
+MANIFESTS = {
+    "foo/foo.package.yaml": "packageName: foo\nchannels: [{name: a, currentCSV: foo.v2}]\n",
+    "foo/1/csv.yaml": "kind: ClusterServiceVersion\nmetadata: {name: foo.v1}\nspec: {version: 1.0.0}\n",
+    "foo/2/csv.yaml": "kind: ClusterServiceVersion\nmetadata: {name: foo.v2}\nspec: {version: 2.0.0, replaces: foo.v1}\n",
+    "bar/bar.package.yaml": "packageName: bar\nchannels: [{name: a, currentCSV: bar.v1}]\n",
+    "bar/csv.yaml": "kind: ClusterServiceVersion\nmetadata: {name: bar.v1}\nspec: {version: 1.0.0}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "subject"), [("foo/2/crd.yaml", "foo/foo.v2"), ("foo/1/deep/crd.yml", "foo"), ("foo/0/csv.json", "foo")]
+)
+def test_a_lost_file_of_package_manifests_is_named_with_its_bundle(tmp_path, file, subject):
+    """Also where one package is asked for and its folder has another name."""
+    for name, text in (MANIFESTS | {file: "kind: [\n", "bar/other.yaml": "kind: [\n"}).items():
+        path = tmp_path / "all" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    done = run("hub-export", "list", "--catalog", tmp_path, "--package", "foo", "--format", "json")
+    assert done.status == 3, done.stderr
+    (problem,) = done.json["problems"]
+    assert problem["subject"] == subject
+    assert f"all/{file}:2:1: not YAML" in problem["message"]
