@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.archive import parity
 from common.archive.inventory import Inventory, Problem, ProblemCode
 from common.archive.output import CATALOGS, is_begun, require_free, tidy_finished
 from common.columns import counted
@@ -73,6 +74,8 @@ def export(settings: ExportSettings, progress: Progress) -> Exported:
     under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
     An image that cannot be had is a problem, not an error.
     """
+    if settings.parity:
+        parity.require_coder()  # before the lookups, which take minutes
     with _output(settings.output), _media(settings.registry, progress, settings.output) as media:
         planned = healing.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
         _check(planned.plan, strict=settings.strict)

@@ -20,6 +20,7 @@ from typing import Any
 from common.archive.disk import read_back, read_exactly, write_all
 from common.digest import Hasher, hex_of
 from common.errors import ContentError, UsageError
+from common.optional import how_to_install
 
 SUFFIX = ".parity"
 HASH = 32
@@ -161,7 +162,7 @@ def coder(kind: str, data: int, parity: int) -> Any:
     except ImportError as error:
         raise UsageError(
             "parity needs the package zfec, which is not installed",
-            hint="Install hub-airgap[parity], or the package python3-zfec of your distribution.",
+            hint=f"{how_to_install('zfec', 'python3-zfec')} Without a network: a kit made with hub-export kit --parity.",
         ) from error
     return getattr(zfec, kind)(data, data + parity)
 

@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from common.content import Chunk
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.log import logger
+from common.optional import how_to_install
 from common.storage import answers
 from common.storage.answers import StartedUpload, Stat, StoredPart
 from common.storage.patience import Patience, Trouble
@@ -53,7 +54,7 @@ class Storage:
         except ImportError as error:
             raise UsageError(
                 f"s3:// needs boto3, which is not installed ({error})",
-                hint="Install it beside this program: pip install 'hub-airgap[s3]'. The importer's kit is without it.",
+                hint=f"{how_to_install('boto3')} A kit of the importer has no boto3: there, copy the files to a disk first.",
             ) from error
         told = config.Config(
             retries={"mode": "standard", "total_max_attempts": 1},

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from common.errors import UsageError
 from common.files import read_limited
+from common.optional import how_to_install
 
 _MAX_FILE = 1024 * 1024
 _MAX_KNOWN = 1000
@@ -43,8 +44,9 @@ class Htpasswd:
             import bcrypt  # noqa: PLC0415 - not everywhere, and only for those who want it
         except ImportError as error:
             raise UsageError(
-                "--htpasswd needs the package bcrypt, which this platform does not have",
-                hint="Serve on 127.0.0.1 behind a web server that asks for passwords.",
+                "--htpasswd needs the package bcrypt, which is not installed",
+                hint=f"{how_to_install('bcrypt', 'python3-bcrypt')} "
+                "Where PyPI has no wheel for this platform: serve on 127.0.0.1 behind a web server that asks for passwords.",
             ) from error
         raw = read_limited(path, _MAX_FILE, _HINT)
         lines = [line.strip() for line in raw.decode("utf-8", "replace").splitlines()]

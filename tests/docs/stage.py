@@ -3,8 +3,9 @@
     unshare --user --map-root-user --net --mount python -m tests.docs.stage DOCUMENT FOLDER [--show]
 
 registry.redhat.io and quay.io are fake registries with the images of a real catalog; registry.example:5000 is docker-registry;
-~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The result is
-FOLDER/result.json: for each command what it printed.
+~/.kube/config leads to the fake cluster; the media are in memory, and nothing of this machine changes. The
+programs are installed as the README says, and as the document says besides. The result is FOLDER/result.json: for each command
+what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
@@ -35,10 +36,9 @@ from common.archive.inventory import PackageRecord
 from common.archive.reader import Archive
 from common.errors import HubError
 from tests.docs import events, goods
-from tests.docs.reading import Command, File, read
-from tests.fakes import wheelhouse
+from tests.docs.reading import ROOT, Command, File, read
+from tests.fakes import environments, wheelhouse
 from tests.fakes.cluster import FakeCluster
-from tests.fakes.commands import BIN
 from tests.fakes.object_store import object_store
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD, REAL_USER
@@ -102,7 +102,8 @@ def main(document: str, folder: str, *options: str) -> None:
     _isolate(Path(folder))
     with ExitStack() as stack:
         hall = stack.enter_context(_site(Path(folder), home, told.site))
-        shell = stack.enter_context(_shell(Path(folder), home, _wheels(Path(folder), told.site)))
+        programs = _installed(Path(folder), Path(document))
+        shell = stack.enter_context(_shell(Path(folder), home, programs, _wheels(Path(folder), told.site)))
         said = []
         for step in told.steps:
             if isinstance(step, Command):
@@ -180,6 +181,12 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
         yield hall
 
 
+def _installed(folder: Path, document: Path) -> Path:
+    """Return the programs as the README installs them, with the extras that a document names besides, and nothing else."""
+    asked = [environments.extras_of(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", document)]
+    return environments.make(folder, set().union(*asked))
+
+
 def _wheels(folder: Path, site: dict[str, Any]) -> dict[str, str]:
     """Return the environment in which pip has what is installed here, for a document that fetches wheels."""
     if "wheels" not in site:
@@ -204,12 +211,12 @@ def _prepare(home: Path, ca: Path) -> None:
 
 
 @contextmanager
-def _shell(folder: Path, home: Path, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _shell(folder: Path, home: Path, installed: Path, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the shell that gets the commands; what it left in the background ends with it."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     for name in ("hub-export", "hub-import"):
-        (programs / name).symlink_to(BIN / name)
+        (programs / name).symlink_to(installed / name)
     (programs / "oc").write_text(_OC)
     (programs / "oc").chmod(0o755)
     (home / "run").mkdir(mode=0o700)
