@@ -26,7 +26,9 @@ from common import shards as sharding
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.log import SECRETS, configure
 from common.progress import BesideBars, Progress, Style, progress_for
+from common.reference import require_host
 from common.registry.settings import RegistrySettings
+from common.transports import plain_argument, plain_path, refuse_transport
 from common.version import VERSION
 
 
@@ -80,7 +82,7 @@ class RegistryOptions:
         return RegistrySettings(
             authfile=self.authfile,
             registries_conf=self.registries_conf,
-            insecure=frozenset(self.insecure),
+            insecure=frozenset(require_host(host, "--insecure") for host in self.insecure),
             ca=self.ca,
             jobs=self.jobs,
             environ=dict(os.environ),
@@ -154,16 +156,28 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 
 def start(app: typer.Typer, program: str) -> None:
-    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
+    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment.
+
+    File URLs become paths before anything is parsed: a Path has only one of their slashes.
+    """
     interruption.listen()
-    named(app, program)(prog_name=program)
+    root = named(app, program)
+    prefix = _prefix(program)
+    for name in [name for name in os.environ if name.startswith(prefix)]:
+        os.environ[name] = plain_path(os.environ[name])
+    root(args=list(map(plain_argument, sys.argv[1:])), prog_name=program)
 
 
 def named(app: typer.Typer, program: str) -> Any:
     """Return a program's tree of commands, in which every option has its variables."""
     root = typer.main.get_command(app)
-    _name_variables(root, program.upper().replace("-", "_"))
+    _name_variables(root, _prefix(program))
     return root
+
+
+def _prefix(program: str) -> str:
+    """Return what the names of a program's variables begin with."""
+    return f"{program.upper().replace('-', '_')}_"
 
 
 def read_text(path: Path, option: str) -> str:
@@ -215,7 +229,7 @@ def _name_variables(node: Any, prefix: str) -> None:
     for parameter in node.params:
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
             names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
-            parameter.envvar = [f"{prefix}_{name.upper().replace('-', '_')}" for name in names]
+            parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
             parameter.show_envvar = False
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
@@ -245,14 +259,11 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
 
 
 def _require_local(values: Mapping[str, Any]) -> None:
-    """Raise UsageError for a place in object storage where only paths are understood: it would be a directory named `s3:`."""
+    """Raise UsageError for a place elsewhere where only paths are understood: it would be a directory named `s3:`."""
     for value in values.values():
         for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path) and path.parts[:1] == ("s3:",):
-                raise UsageError(
-                    f"{str(path).replace(':/', '://', 1)}: has to be a path of this machine",
-                    hint="Archives and plans may lie in object storage; copy other files here first.",
-                )
+            if isinstance(path, Path):
+                refuse_transport(str(path))
 
 
 def _default(parameter: inspect.Parameter) -> Any:

@@ -11,6 +11,7 @@ import typer
 from common.cli import command
 from common.errors import ExitCode, UsageError
 from common.log import configure
+from common.reference import split_registry
 
 _MAX_PASSWORD = 64 * 1024
 
@@ -42,7 +43,7 @@ def _login(
     configure("warning")
     user = username or _ask("Username")
     password = _from_stdin() if password_stdin else _ask("Password", hidden=True)
-    host = registry.partition("/")[0]
+    host, _namespace = split_registry(registry, "NAMESPACE", "registry.example:5000")
     settings = RegistrySettings(
         authfile=authfile, insecure=frozenset({host} if insecure else ()), ca=ca, environ=dict(os.environ)
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.digest import Digest, hex_of
 from common.errors import ArchiveDamagedError, UsageError
-from common.reference import Reference, is_host, is_repository, is_tag
+from common.reference import Reference, is_repository, is_tag, split_registry
 
 OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
 
@@ -28,12 +28,8 @@ class Mirror:
 
     @classmethod
     def parse(cls, text: str, *, max_path_components: int | None = None, keep_source_host: bool = False) -> Mirror:
-        """Read `HOST[:PORT][/PREFIX]`. Raises UsageError."""
-        host, slash, prefix = text.removesuffix("/").partition("/")
-        if not is_host(host) or (slash and not is_repository(prefix)):
-            raise UsageError(
-                f"not a registry: {text[:200]!r}", hint="Wanted: HOST[:PORT][/PREFIX], for example registry.example:5000/mirror"
-            )
+        """Read `HOST[:PORT][/PREFIX]`, also after `docker://`. Raises UsageError."""
+        host, prefix = split_registry(text, "PREFIX", "registry.example:5000/mirror")
         taken = len(prefix.split("/")) if prefix else 0
         if max_path_components is not None and max_path_components <= taken:
             raise UsageError(

@@ -12,6 +12,7 @@ from typing import Self
 
 from common.digest import Digest, parse_digest
 from common.errors import ContentError, UsageError
+from common.transports import scheme_of, without_docker
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -35,6 +36,8 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a reference. Raises UsageError that says which part is wrong."""
+        if (scheme := scheme_of(text)) is not None:
+            raise _refuse(text, f"{scheme[0]} is no host name", scheme[1])
         name, tag, digest_text = _split(text)
         registry, repository = _with_registry(name)
         if not is_host(registry):
@@ -76,6 +79,34 @@ def is_host(text: str) -> bool:
     return bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
 
 
+def require_host(text: str, option: str) -> str:
+    """Return `HOST[:PORT]` of an option, also from `docker://HOST`. Raises UsageError with the value that is wanted."""
+    host = without_docker(text)
+    if not is_host(host):
+        scheme = scheme_of(host)
+        example = (scheme[1] if scheme else host).partition("/")[0][:200]
+        raise UsageError(
+            f"{option}: not a host: {text[:200]!r}",
+            hint=f"Wanted: HOST[:PORT], for example {example if is_host(example) else 'registry.example:5000'}",
+        )
+    return host
+
+
+def split_registry(text: str, path: str, example: str) -> tuple[str, str]:
+    """Return host and path of `HOST[:PORT][/PATH]`, also after `docker://`; `path` and `example` are what an error shows.
+
+    Raises UsageError, with the value that is wanted where the text begins with another scheme.
+    """
+    plain = without_docker(text).removesuffix("/")
+    host, slash, rest = plain.partition("/")
+    if is_host(host) and (not slash or is_repository(rest)):
+        return host, rest
+    scheme = scheme_of(plain)
+    if scheme is not None and is_host(scheme[1].partition("/")[0]):
+        example = scheme[1][:200]
+    raise UsageError(f"not a registry: {text[:200]!r}", hint=f"Wanted: HOST[:PORT][/{path}], for example {example}")
+
+
 def is_repository(text: str) -> bool:
     """Say whether `text` is a repository path (`a/b/c`) by the OCI grammar."""
     return bool(_REPOSITORY.fullmatch(text)) and len(text) <= _MAX_REPOSITORY
@@ -109,8 +140,8 @@ def _with_registry(name: str) -> tuple[str, str]:
     return registry, repository
 
 
-def _refuse(text: str, why: str) -> UsageError:
+def _refuse(text: str, why: str, example: str = "") -> UsageError:
     return UsageError(
         f"not an image reference: {text[:200]!r}: {why}",
-        hint="Wanted: registry/repository[:tag][@sha256:digest], for example quay.io/org/image:v1",
+        hint=f"Wanted: registry/repository[:tag][@sha256:digest], for example {example[:200] or 'quay.io/org/image:v1'}",
     )

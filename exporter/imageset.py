@@ -18,6 +18,7 @@ from common.archive.inventory import Problem
 from common.errors import UsageError
 from common.oci.platform import Platform
 from common.reference import Reference
+from common.transports import without_docker
 from exporter.catalog.version import Bounds
 
 API_VERSION = "mirror.openshift.io/v2alpha1"
@@ -133,9 +134,10 @@ def from_flags(
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
     operators = tuple(
-        OperatorRequest(name, full, chosen, platforms=wanted, skip_dependencies=skip_dependencies) for name in catalogs
+        OperatorRequest(without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies)
+        for name in catalogs
     )
-    additional = tuple(AdditionalImage(str(Reference.parse(name)), platforms=wanted) for name in images)
+    additional = tuple(AdditionalImage(str(Reference.parse(without_docker(name))), platforms=wanted) for name in images)
     for operator in operators:
         check(operator, "--package")
     return ImageSet(operators, additional, as_read=_as_read(operators, additional))

@@ -18,6 +18,7 @@ from common.files import read_limited
 from common.oci.platform import Platform
 from common.reference import Reference, is_repository, is_tag
 from common.serialization import DocumentError, Placed, load_placed_yaml
+from common.transports import plain_path, without_docker
 from exporter.imageset import (
     API_VERSION,
     KIND,
@@ -183,7 +184,7 @@ class _Reader:
         self._require_path(fields, "targetCatalog")
         self._require_tag(fields, "targetTag")
         self._faults += operator_faults(request, f"{self._file}:{at.line}")
-        return replace(request, catalog=request.catalog.removeprefix("docker://"))
+        return replace(request, catalog=plain_path(without_docker(request.catalog)))
 
     def _package(self, at: Placed) -> PackageRequest:
         fields = self._fields(at, "a package", "name defaultChannel minVersion maxVersion channels")
@@ -216,7 +217,7 @@ class _Reader:
         )
         if not name:
             return image  # a fault that is known
-        reference = self._placed(fields["name"], lambda: str(Reference.parse(name.removeprefix("docker://"))))
+        reference = self._placed(fields["name"], lambda: str(Reference.parse(without_docker(name))))
         return replace(image, name=reference)
 
     def _blocked(self, at: Placed) -> str:

@@ -15,6 +15,7 @@ from common.cli import RegistryOptions, created_now
 from common.errors import UsageError
 from common.oci.platform import Platform
 from common.reference import Reference
+from common.transports import without_docker
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class SelectionOptions:
             created=created_now(),
             platforms=self._platforms or (_platforms_of(target) if target and not self.platform else ()),
             target=target,
-            catalog_base=Reference.parse(self.catalog_base) if self.catalog_base else None,
+            catalog_base=Reference.parse(without_docker(self.catalog_base)) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
             release=parse_release(self.openshift_release) if self.openshift_release else _release_of(target),
@@ -254,7 +255,7 @@ class BuildOptions:
                 "one of --manifest-dir and --appregistry-org",
                 hint="The manifests come from a directory or from an app registry.",
             )
-        base, target = Reference.parse(self.base), Reference.parse(self.target)
+        base, target = Reference.parse(without_docker(self.base)), Reference.parse(without_docker(self.target))
         hosts = [base.registry, target.registry, split_endpoint(self.appregistry_endpoint)[0]] if self.insecure else []
         registry = RegistryOptions(self.authfile, self.registries_conf, hosts, self.ca, self.jobs)
         return BuildSettings(

@@ -47,14 +47,17 @@ class PlaceOptions:
 
     def directory(self) -> Path:
         """Return the directory. Raises UsageError for object storage, and for options that only that has."""
-        if self.stored() is not None:
+        from common.archive.media import parse
+
+        place = parse(self.where)
+        if not isinstance(place, Path):
             raise UsageError(
                 f"{self.where}: an archive in object storage is made of a plan",
                 hint="hub-export plan … --output FILE, then create --plan FILE --output s3://… --scratch DIR.",
             )
         if self.scratch is not None:
             raise UsageError("--scratch and a directory", hint="Only s3://… needs a scratch disk.")
-        return Path(self.where)
+        return place
 
 
 def only_planned(path: str | None, *, said: bool, beyond: bool) -> Place:

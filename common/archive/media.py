@@ -13,13 +13,14 @@ from common.errors import ContentError, UsageError
 from common.files import write_atomic
 from common.storage.place import SCHEME, StoredPlace
 from common.storage.reading import StoredFile
+from common.transports import local_path
 
 Place = Path | StoredPlace
 
 
 def parse(text: str) -> Place:
-    """Return the place that a person named: `s3://BUCKET/PREFIX`, or a path. Raises UsageError."""
-    return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else Path(text)
+    """Return the place that a person named: `s3://BUCKET/PREFIX`, a path, or `file:///PATH`. Raises UsageError."""
+    return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else local_path(text)
 
 
 def require_place(text: str) -> Place:

@@ -17,7 +17,7 @@ import msgspec
 
 from common.errors import UsageError
 from common.files import write_atomic
-from common.reference import is_host, is_repository
+from common.reference import split_registry
 from common.registry.client import RegistryClient
 from common.registry.credentials import MAX_FILE, Credential, run_helper, runtime_file
 from common.registry.settings import RegistrySettings
@@ -30,9 +30,8 @@ def login(settings: RegistrySettings, place: str, credential: Credential) -> str
     Raises UsageError for a place or a file that makes no sense, AuthenticationError when the registry refuses, and
     RegistryUnreachableError; then nothing is written.
     """
-    host, slash, namespace = place.partition("/")
-    if not is_host(host) or (slash and not is_repository(namespace)):
-        raise UsageError(f"not a registry: {place[:200]!r}", hint="Wanted: HOST[:PORT] or HOST[:PORT]/NAMESPACE.")
+    host, namespace = split_registry(place, "NAMESPACE", "registry.example:5000")
+    place = f"{host}/{namespace}" if namespace else host
     path = login_file(settings)
     document = _read(path)  # before anybody is asked: a file that cannot be kept is no place for a login
     _check(settings, host, credential)

@@ -12,6 +12,7 @@ import typer
 from common.cli import RegistryOptions, source_epoch
 from common.errors import UsageError
 from common.reference import Reference
+from common.transports import without_docker
 from exporter.kit.settings import ImageSettings, KitSettings, checked_platforms, checked_pythons
 
 
@@ -51,4 +52,4 @@ class KitOptions:
         if self.image_base is None:
             return None
         python = checked_pythons([self.image_python], "--image-python")[0] if self.image_python else None
-        return ImageSettings(Reference.parse(self.image_base), registry.settings(), python, registry.jobs)
+        return ImageSettings(Reference.parse(without_docker(self.image_base)), registry.settings(), python, registry.jobs)

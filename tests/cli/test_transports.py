@@ -1,0 +1,115 @@
+"""`file://`, `docker://`, `https://`, `oci:` where a path or a reference is wanted: accepted, or refused with the wanted value.
+
+oc-mirror writes `file://DIR` and `docker://REGISTRY`, skopeo the rest (containers-transports(5)).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import UsageError
+from common.reference import Reference
+from common.transports import local_path, plain_argument
+from importer.mapping import Mirror
+from tests.fakes.archives import Content, write
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+
+@pytest.fixture(name="archive", scope="module")
+def _archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a stick") / "archive"
+    write(folder, Content({"quay.io/org/app:v1": [b"content"]}))
+    return folder
+
+
+@pytest.mark.parametrize("prefix", ["file://", "FILE://", "file://localhost", "file:"])
+def test_a_file_url_is_its_path_everywhere(archive, tmp_path, prefix):
+    escaped = str(archive).replace(" ", "%20")
+    assert run("hub-import", "verify", f"{prefix}{escaped}", cwd=tmp_path).status == 0
+    assert run("hub-export", "diff", f"{prefix}{escaped}", archive, cwd=tmp_path).status == 0
+    with FakeRegistry() as source:
+        source.add_image("org/app", image([b"content"]), tag="v1")
+        place = ["--image", f"docker://{source.host}/org/app:v1", "--insecure", source.host]
+        made = run(
+            *("hub-export", "create", *place, f"--output={prefix}{tmp_path}/out", "--log-file", f"{prefix}{tmp_path}/log"),
+            cwd=tmp_path,
+        )
+        assert made.status == 0, made.stderr
+        assert prefix not in made.stdout, "the next command is shown with the path"
+        plan = run("hub-export", "plan", *place, cwd=tmp_path, env={"HUB_EXPORT_OUTPUT": f"{prefix}{tmp_path}/plan.json"})
+        assert plan.status == 0, plan.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "log", "plan.json"}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("hub-export create --image {host}/org/app:v1 --output file://out", "Wanted: out, or file:///PATH."),
+        ("hub-export create --image {host}/org/app:v1 --output docker://{host}/x", "--registry {host}/x"),
+        ("hub-export create --image {host}/org/app:v1 --output oci:out", "Wanted: out."),
+        ("hub-export create --image {host}/org/app:v1 --output https://disk.example/x", "Download it first"),
+        ("hub-export create --image {host}/org/app:v1 --output webdav://disk/x", "Name a path"),
+        ("hub-export kit --output docker://{host}/kit", "--registry {host}/kit"),
+        ("hub-export keygen file://hub", "Wanted: hub, or file:///PATH."),
+        ("hub-export diff oci:one two", "Wanted: one."),
+        ("hub-export man --output file://pages", "Wanted: pages, or file:///PATH."),
+        ("hub-export plan file://set.yaml", "Wanted: set.yaml, or file:///PATH."),
+        ("hub-export create --catalog https://quay.io/org/index:v1 --full --output out", "for example quay.io/org/index:v1"),
+        ("hub-export create --image http://quay.io/org/app:v1 --output out", "for example quay.io/org/app:v1"),
+        ("hub-export build-catalog --from https://quay.io/a/b --to quay.io/c/d --manifest-dir .", "for example quay.io/a/b"),
+        ("hub-export build-catalog --from quay.io/a/b --to https://quay.io/c/d --manifest-dir .", "for example quay.io/c/d"),
+        ("hub-export kit --output kit --image-base https://quay.io/a/b", "for example quay.io/a/b"),
+        ("hub-export login https://quay.io/org --username me --password-stdin", "for example quay.io/org"),
+        ("hub-export list --catalog quay.io/a/b --insecure https://quay.io", "for example quay.io"),
+        ("hub-import push file://archive --registry {host}", "Wanted: archive, or file:///PATH."),
+        ("hub-import push docker://{host}/x --registry {host}", "--registry {host}/x"),
+        ("hub-import push {archive} --registry https://{host}/ocp/", "for example {host}/ocp"),
+        ("hub-import push {archive} --registry oci://{host}", "for example {host}"),
+        ("hub-import repair file://disc", "Wanted: disc, or file:///PATH."),
+        ("hub-import render {archive} --registry {host} --openshift-release 4.18 --output dir:gitops", "Wanted: gitops."),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_with_the_wanted_value(command, said, archive, tmp_path):
+    with FakeRegistry() as source:
+        arguments = [each.replace("{host}", source.host).replace("{archive}", str(archive)) for each in command.split()]
+        done = run(*arguments, cwd=tmp_path, stdin="secret")
+        assert done.status == 2, done.stderr
+        assert said.replace("{host}", source.host) in done.stderr
+        assert source.requests == []
+    assert list(tmp_path.iterdir()) == [], "nothing is written under a name that was not meant"
+
+
+def test_docker_is_taken_off_where_only_a_registry_can_be_meant():
+    assert str(Mirror.parse("docker://registry.example:5000/ocp")) == "registry.example:5000/ocp"
+    assert str(Mirror.parse("DOCKER://registry.example")) == "registry.example"
+
+
+@pytest.mark.parametrize("scheme", ["https://", "oci://", "docker-archive://", "docker://"])
+def test_references_in_catalogs_stay_without_transports(scheme):
+    with pytest.raises(UsageError, match=f"{scheme} is no host name"):
+        Reference.parse(f"{scheme}quay.io/org/app:v1")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("file:///a%20b/100%", "/a b/100%"),
+        ("--output=file:///x", "--output=/x"),
+        ("--output=s3://bucket/x", "--output=s3://bucket/x"),
+        ("file://relative", "file://relative"),
+        ("file:////x", "file:////x"),
+        ("name=file:///x", "name=file:///x"),
+        ("https://quay.io/cnr", "https://quay.io/cnr"),
+    ],
+)
+def test_only_file_urls_of_this_machine_are_rewritten(text, path):
+    assert plain_argument(text) == path
+
+
+@pytest.mark.parametrize("text", ["volume-0001.tar.zst", "/media/stick", "./oci:dir", "a:b", "C", "weeks:47"])
+def test_paths_stay_paths(text):
+    assert local_path(text) == Path(text)
