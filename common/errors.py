@@ -14,6 +14,8 @@
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
     │   ├── AuthenticationError   5
+    │   │   ├── CredentialsRefusedError 5 a token server does not know them
+    │   │   └── NotWritableError  5 a repository takes nothing from this account
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
@@ -166,6 +168,14 @@ class RegistryUnreachableError(RegistryError):
 
 class AuthenticationError(RegistryError):
     """The registry wants credentials, or others than it got."""
+
+
+class CredentialsRefusedError(AuthenticationError):
+    """The token server of a registry does not know the account, or knows it with another password."""
+
+
+class NotWritableError(AuthenticationError):
+    """A repository opens no upload for this account, which may not write to it, or may not create it."""
 
 
 class NotFoundError(RegistryError):

@@ -90,7 +90,7 @@ def _files(settings: BuildSettings, media: Media) -> tuple[dict[str, bytes], lis
             "create carries them; for manifests that were kept use --manifest-dir, for your own Quay --appregistry-endpoint.",
         )
     registry = media.client.app_registry(settings.endpoint, settings.token)
-    found = None if settings.token else Credentials(settings.registry).find(host)
+    found = None if settings.token else Credentials(settings.registry).find(host, settings.organization)
     if found is not None:
         registry.login(found.username, found.password)
     return _download(registry, settings.organization, media.progress)

@@ -161,7 +161,7 @@ def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
     """Make a catalog image of package manifests and push it. Raises the errors of `building.build`."""
     with (
         tempfile.TemporaryDirectory(prefix="hub-export-") as store,
-        RegistryClient(settings.registry, notify=progress.waiting) as client,
+        RegistryClient(settings.registry, notify=progress.waiting, pushes_to=frozenset({settings.target.name})) as client,
     ):
         return building.build(settings, Media(client, DirectoryStore(Path(store)), progress))
 

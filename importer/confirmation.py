@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.archive.needs import repository_of
 from common.archive.reader import Archive
 from common.columns import counted
 from common.digest import Digest
+from common.errors import AuthenticationError, CredentialsRefusedError
+from common.log import logger
 from common.progress import Progress
 from common.reference import Reference
 from common.registry.client import RegistryClient
@@ -17,6 +19,7 @@ from importer.contents import Contents
 from importer.mapping import MappedImage
 
 Asked = tuple[Reference, Digest]
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +33,26 @@ class Confirmation:
 def take(
     archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
 ) -> Confirmation:
-    """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError."""
+    """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError.
+
+    A repository that may not be read, or that does not exist, has nothing, and is in a warning.
+    """
     contents = Contents(archive.inventory)
     complete = [image for image in images if image.record.complete]
+    mirror = _Readable(client)
     asked: list[Asked] = sorted({(image.repository, digest) for image in complete for digest in contents.needs(image)})
 
     def has(one: Asked) -> bool:
-        found = client.has_blob(*one)
+        found = mirror.has_blob(*one)
         progress.advance(1)
         return found
 
     progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
     with workers(jobs, "receipt") as pool:
         there = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
-        tagged = all(pool.map(lambda image: _tagged(image, client), complete))
+        tagged = all(pool.map(mirror.has_tags, complete))
     progress.end()
+    mirror.warn()
     whole = tagged and len(there) == len(asked) and len(complete) == len(archive.inventory.images)
     repositories: dict[str, set[Digest]] = {}
     for image in complete:
@@ -60,9 +68,10 @@ def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int,
     Raises RegistryError.
     """
     complete = [image for image in images if image.record.complete]
+    mirror = _Readable(client)
 
     def has(image: MappedImage) -> bool:
-        found = client.head(image.pinned) is not None
+        found = mirror.has_image(image)
         progress.advance(1)
         return found
 
@@ -70,9 +79,54 @@ def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int,
     with workers(jobs, "in-place") as pool:
         missing = [image.name for image, found in zip(complete, pool.map(has, complete), strict=True) if not found]
     progress.end()
+    mirror.warn()
     return missing
 
 
-def _tagged(image: MappedImage, client: RegistryClient) -> bool:
-    heads = (client.head(image.tagged(tag)) for tag in image.tags)
-    return all(head is not None and head.digest == image.digest for head in heads)
+class _Readable:
+    """What may be read of the mirror. Shared by threads.
+
+    Only `pull` is asked for: a question that a token with `push` answers creates the repository on Quay. Quay says 401 for a
+    repository that does not exist (quay/quay, endpoints/v2/__init__.py, `require_repo_read`), so 401 and 403 are taken for no.
+    """
+
+    def __init__(self, client: RegistryClient) -> None:
+        self._client = client
+        self._refused: dict[Reference, AuthenticationError] = {}
+
+    def has_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Say whether a repository has a blob."""
+        return self._asked(repository, lambda: self._client.has_blob(repository, digest))
+
+    def has_image(self, image: MappedImage) -> bool:
+        """Say whether an image is there, tagged or not."""
+        return self._asked(image.repository, lambda: self._client.head(image.pinned) is not None)
+
+    def has_tags(self, image: MappedImage) -> bool:
+        """Say whether an image is there under all of its tags."""
+        return self._asked(image.repository, lambda: all(self._has_tag(image, tag) for tag in image.tags))
+
+    def warn(self) -> None:
+        """Say which repositories were refused."""
+        if self._refused:
+            first = min(self._refused)
+            _LOG.warning(
+                "%s counted as empty, for they do not exist or may not be read; the first: %s",
+                counted(len(self._refused), "repository", "repositories"),
+                self._refused[first],
+            )
+
+    def _has_tag(self, image: MappedImage, tag: str) -> bool:
+        head = self._client.head(image.tagged(tag))
+        return head is not None and head.digest == image.digest
+
+    def _asked(self, repository: Reference, question: Callable[[], bool]) -> bool:
+        if repository in self._refused:
+            return False
+        try:
+            return question()
+        except CredentialsRefusedError:
+            raise
+        except AuthenticationError as error:
+            self._refused[repository] = error
+            return False

@@ -44,8 +44,8 @@ def _registry(settings: ImportSettings, unseen: Unseen) -> TargetRegistry:
     mirror = settings.mirror
 
     def ask() -> registry_probe.Accepts:
-        with RegistryClient(settings.registry) as client:
-            client.ping(mirror.host)
+        with RegistryClient(settings.registry, pushes_to=frozenset({str(mirror)})) as client:
+            client.ping(str(mirror))
             return registry_probe.ask(client, mirror.at(registry_probe.REPOSITORY), unseen)
 
     found = unseen.seen("mirror", ask) or registry_probe.Accepts()

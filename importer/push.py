@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 
 from common.archive.inventory import ATTACHED, Inventory, Problem
 from common.archive.reader import Archive
 from common.columns import counted
 from common.content import BlobSource, Written
 from common.digest import Digest
-from common.errors import HubError, UsageError
+from common.errors import AuthenticationError, HubError, NotWritableError, RegistryError, UsageError
 from common.oci.descriptor import Descriptor
 from common.progress import Progress
 from common.reference import Reference
@@ -110,8 +111,7 @@ class _Run:
         lost = _copy_blobs(left, source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
         self._note_failures((blob.digest for blob in left), lost)
         self._look_for_others(tags)
-        for image, error in tags.results():
-            self.tally.fail_image(image, explained(image, error))
+        self._note_images(tags.results())
         return 0 if self.shard.whole else len(self.todo) - tags.count
 
     def _look_for_others(self, tags: _Tags) -> None:
@@ -126,10 +126,32 @@ class _Run:
     def _note_failures(self, copied: Iterable[Digest], lost: Mapping[Digest, HubError]) -> None:
         """Note the blobs that could not be brought, and the repositories that did not take one."""
         for digest in copied:
-            refused = [(None, lost[digest])] if digest in lost else list(self.sink.refused(digest).items())
-            for place, failure in refused:
+            error = lost.get(digest)
+            failures: Mapping[Reference | None, HubError] = {None: error} if error else {}
+            if error is None or isinstance(error, NotWritableError):
+                refused = self.sink.refused(digest)
+                failures = {place: refused[place] for place in refused if place not in self.sink.not_writable}
+            for place, failure in failures.items():
                 images = (image for image in self.todo if place in (None, image.repository))
                 self.tally.fail_blob(digest, failure, [image for image in images if digest in self.contents.needs(image)])
+
+    def _note_images(self, failed: Iterable[tuple[MappedImage, HubError]]) -> None:
+        """Note the images that were not tagged, and once for each namespace that this account may not write there."""
+        closed: dict[Reference, RegistryError] = {**self.sink.not_writable}
+        for image, error in failed:
+            if isinstance(error, AuthenticationError):
+                closed.setdefault(image.repository, error)
+            else:
+                self.tally.fail_image(image, explained(image, error))
+        for namespace, places in groupby(sorted(closed), key=_namespace):
+            repositories = list(places)
+            images = [image for image in self.todo if image.repository in repositories]
+            self.tally.fail_namespace(namespace, repositories, closed[repositories[0]], images)
+
+
+def _namespace(repository: Reference) -> str:
+    """Return the organization (Quay), project (Harbor) or group (GitLab) in which an account may create repositories."""
+    return f"{repository.registry}/{repository.repository.partition('/')[0]}"
 
 
 def _count_left_out(inventory: Inventory) -> int:

@@ -10,11 +10,12 @@ from common.archive.inventory import ATTACHED, Problem, ProblemCode
 from common.archive.reader import Archive
 from common.digest import Digest
 from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.reference import Reference
 from common.registry.source_sink import Counts
 from importer.mapping import MappedImage
 from importer.tagging import SparseIndexError
 
-_NAMED = 3  # how many of the images that need a blob its problem names
+_NAMED = 3  # how many images, or repositories, a problem names
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,16 @@ class Tally:
                 self.requires.add(holder)
             self.waiting_for.update(archive.missing_volumes(digest))
 
+    def fail_namespace(
+        self, namespace: str, repositories: Sequence[Reference], error: HubError, users: Sequence[MappedImage]
+    ) -> None:
+        """Note the repositories of a namespace that take nothing from this account, as one problem."""
+        if len(repositories) == 1:
+            self.fail(repositories[0].name, error, users, _needed_by(users))
+            return
+        names = _some([place.name for place in repositories])
+        self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
+
     def fail_image(self, image: MappedImage, error: HubError) -> None:
         """Note what became of an image."""
         self.fail(image.name, error, [image])
@@ -125,8 +136,16 @@ class Tally:
         """Note what became of a blob, and the images that need it."""
         if isinstance(error, ArchiveError):
             self.lacking.add(digest)
-        more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
-        self.fail(digest, error, users, f"; needed by {', '.join(image.name for image in users[:_NAMED])}{more}")
+        self.fail(digest, error, users, _needed_by(users))
+
+
+def _needed_by(users: Sequence[MappedImage]) -> str:
+    return f"; needed by {_some([image.name for image in users])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _code_of(error: HubError) -> ProblemCode:

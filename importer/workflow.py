@@ -61,8 +61,9 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
     tried = set(archive.present)
-    with RegistryClient(settings.registry, notify=progress.waiting) as client:
-        client.ping(settings.mirror.host)
+    mirror = str(settings.mirror)
+    with RegistryClient(settings.registry, notify=progress.waiting, pushes_to=frozenset({mirror})) as client:
+        client.ping(mirror)
         bring = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal, volumes=settings.volumes)
         result = bring(archive, images, client)
         while (wanted := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, wanted)):
@@ -85,7 +86,7 @@ def receipt(
     """Write into `file` what the mirror really has of the archive, and beside it the signature. Raises RegistryError."""
     images = mapping.map_images(archive.inventory, settings.mirror)
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
-        client.ping(settings.mirror.host)
+        client.ping(str(settings.mirror))
         found = confirmation.take(archive, images, client, jobs=settings.jobs, progress=progress)
     made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
     content = receipts.encode(made)
@@ -140,7 +141,7 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
 
     def lacking(images: Sequence[MappedImage]) -> Sequence[str]:
         with RegistryClient(settings.registry, notify=progress.waiting) as client:
-            client.ping(settings.mirror.host)
+            client.ping(str(settings.mirror))
             return confirmation.lacking(images, client, jobs=settings.jobs, progress=progress)
 
     return applying.apply(archive, settings, cluster, voice, lacking)

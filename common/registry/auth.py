@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 import msgspec
 
-from common.errors import AuthenticationError, RegistryRefusedError
+from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
 from common.log import SECRETS, logger
 from common.reference import is_host
 from common.registry.challenge import Challenge, parse_challenges
@@ -80,6 +80,12 @@ class Auth:
             challenge = self._challenges.get(access.registry)
         return self._answer(access, challenge, question) if challenge else None
 
+    def takes_scopes(self, registry: str) -> bool:
+        """Say whether a registry asks for tokens, which are for scopes."""
+        with self._lock:
+            challenge = self._challenges.get(registry)
+        return challenge is not None and challenge.scheme == "bearer"
+
     def renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
         """Return what to send after a 401: `challenges` are its headers, `used` what had been sent.
 
@@ -125,7 +131,7 @@ class Auth:
         asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
         response = self._send(request, asking)
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise wrong_credentials(question) if credential else no_credentials(question)
+            raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)
         if response.status_code != httpx.codes.OK:
             error = refused(asking, response, response.content)
             raise Trouble(error) if response.status_code in PASSING else _about_token(error, response.status_code)

@@ -17,7 +17,14 @@ import msgspec
 
 from common.content import Chunks, Written, verified
 from common.digest import Digest, digest_of, parse_digest
-from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
+from common.errors import (
+    AuthenticationError,
+    ContentError,
+    CredentialsRefusedError,
+    HubError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
@@ -60,16 +67,22 @@ class RegistryClient:
     """Asks registries. A context manager, shared by threads.
 
     `notify` hears why nothing moves ("quay.io asked to wait 30 s"), and an empty text when it moves again; any thread may
-    call it. Every method raises RegistryError, ContentError for content that is not what it should be, and UsageError for a
-    configuration file that cannot be read.
+    call it. `pushes_to`: `HOST[:PORT][/PATH]` below which repositories will be written to: they are asked for with `pull,push`,
+    as skopeo does, and may not exist yet. Every method raises RegistryError, ContentError for content that is not what it
+    should be, and UsageError for a configuration file that cannot be read.
     """
 
     def __init__(
-        self, settings: RegistrySettings, *, clock: Clock | None = None, notify: Callable[[str], None] = _nobody
+        self,
+        settings: RegistrySettings,
+        *,
+        clock: Clock | None = None,
+        notify: Callable[[str], None] = _nobody,
+        pushes_to: frozenset[str] = frozenset(),
     ) -> None:
         clock = clock or Clock()
         self._hosts = load_hosts(settings)
-        self._exchange = Exchange(settings, self._hosts, clock, notify)
+        self._exchange = Exchange(settings, self._hosts, clock, notify, pushes_to)
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, settings.timeouts.closing_put_s)
         self._referrers = Referrers(self._exchange, self.document, self._put)
@@ -84,17 +97,39 @@ class RegistryClient:
         """Close every connection."""
         self._exchange.close()
 
-    def ping(self, host: str) -> None:
-        """Ask `host` whether it is a registry and takes our credentials. Writes nothing."""
-        self._exchange.ask(Call("GET", Reference(host, ""), "/v2/", "/v2/", host))
+    def ping(self, place: str) -> None:
+        """Ask the host of `HOST[:PORT][/NAMESPACE]` whether it is a registry and takes our credentials. Writes nothing.
+
+        Credentials of a namespace may be refused where no repository is named: then this is left to the first repository.
+        Raises CredentialsRefusedError when a token server does not know them.
+        """
+        host, _, namespace = place.partition("/")
+        try:
+            self._exchange.ask(Call("GET", Reference(host, namespace), "/v2/", "/v2/", host, scoped=False))
+        except AuthenticationError as error:
+            if isinstance(error, CredentialsRefusedError) or not self._exchange.credentials.of_namespaces(host, namespace):
+                raise
+            _LOG.info("%s: left to its repositories, for there are credentials of namespaces: %s", place, error.message)
 
     def document(self, reference: Reference) -> Document:
         """Return the manifest or index that a digest or tag names; a digest wins over a tag. At most 16 MiB."""
         return self._read(reference, self._document)
 
     def head(self, reference: Reference) -> Descriptor | None:
-        """Return what the registry has under a digest or tag, without fetching it; None when there is nothing."""
+        """Return what the registry has under a digest or tag, without fetching it; None when there is nothing.
+
+        In a repository of `pushes_to` there is nothing either where it may not be read: see `Uploader.has`.
+        """
         self._hosts.check_allowed(reference)
+        try:
+            return self._head(reference)
+        except AuthenticationError as error:
+            if not self._exchange.pushes(reference):
+                raise
+            _LOG.info("%s: taken for not there: %s", reference, error.message)
+            return None
+
+    def _head(self, reference: Reference) -> Descriptor | None:
         try:
             call = replace(_manifest_call("HEAD", reference), accept=frozenset({403, 404, 405}))
             answer = self._exchange.ask(call)
@@ -108,7 +143,7 @@ class RegistryClient:
         return described or self._document_descriptor(reference)
 
     def has_blob(self, repository: Reference, digest: Digest) -> bool:
-        """Say whether the repository holds a blob."""
+        """Say whether the repository holds a blob; see `Uploader.has`."""
         self._hosts.check_allowed(repository)
         return self._uploader.has(repository, Descriptor("", digest, 0))
 

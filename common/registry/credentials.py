@@ -94,6 +94,18 @@ class Credentials:
                 return found
         return None
 
+    def of_namespaces(self, host: str, namespace: str = "") -> bool:
+        """Say whether there are credentials for `host/namespace`, for a namespace around it, or for one inside it.
+
+        Those of `host` as a whole do not count: they are for all of its namespaces.
+        """
+        wanted = f"{_normal(host)}/{namespace}".rstrip("/")
+        for _, file in self._files:
+            for key in (_normal(key) for key, entry in file.auths.items() if entry is not None):
+                if "/" in key and (f"{wanted}/".startswith(f"{key}/") or key.startswith(f"{wanted}/")):
+                    return True
+        return False
+
     def _in_file(self, path: Path, file: _File, host: str, repository: str) -> Credential | None:
         helpers = {_normal(key): (key, name) for key, name in file.cred_helpers.items()}
         if _normal(host) in helpers:

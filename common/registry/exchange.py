@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from common.content import CHUNK_SIZE, Chunks
-from common.errors import ContentError, RegistryRefusedError
+from common.errors import AuthenticationError, ContentError, RegistryRefusedError
 from common.log import SECRETS, logger
 from common.reference import Reference, is_host
 from common.registry.auth import Access, Auth
@@ -39,7 +39,7 @@ class Call:
 
     `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
     `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes;
-    `authorization`: just this one.
+    `authorization`: just this one. `scoped` False: the repository only chooses the credentials, nothing in it is asked for.
     """
 
     method: str
@@ -56,18 +56,20 @@ class Call:
     read_s: float | None = None
     anonymous: bool = False
     authorization: str = ""
+    scoped: bool = True
 
     @property
     def question(self) -> Question:
         """This call, for messages."""
         to = self.repository
-        return Question(to.registry, to.repository, f"{self.method} {self.what}", self.subject, self.writes)
+        return Question(
+            to.registry, to.repository if self.scoped else "", f"{self.method} {self.what}", self.subject, self.writes
+        )
 
-    @property
-    def access(self) -> Access:
+    def access(self, *, push: bool) -> Access:
         """What the registry has to allow."""
         name = self.repository.repository
-        scopes = [f"repository:{name}:{'pull,push' if self.writes else 'pull'}"] if name else []
+        scopes = [f"repository:{name}:{'pull,push' if push else 'pull'}"] if name and self.scoped else []
         if self.also_from:
             scopes.append(f"repository:{self.also_from}:pull")
         return Access(self.repository.registry, name, tuple(scopes))
@@ -86,15 +88,25 @@ class Answer:
 class Exchange:
     """Asks registries. Shared by threads."""
 
-    def __init__(self, settings: RegistrySettings, hosts: Hosts, clock: Clock, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        hosts: Hosts,
+        clock: Clock,
+        notify: Callable[[str], None],
+        pushes_to: frozenset[str] = frozenset(),
+    ) -> None:
         self._settings = settings
+        self._pushes_to = tuple(f"{place}/" for place in pushes_to)
+        self._without_push: set[Reference] = set()
         self._hosts = hosts
         self._clock = clock
         self._notify = notify
         times = settings.timeouts
         self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s)
         self._transport = Urllib3Transport(settings, hosts)
-        self._auth = Auth(Credentials(settings), hosts, self._send_small, clock)
+        self.credentials = Credentials(settings)
+        self._auth = Auth(self.credentials, hosts, self._send_small, clock)
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -103,6 +115,10 @@ class Exchange:
     def close(self) -> None:
         """Close every connection."""
         self._transport.close()
+
+    def pushes(self, repository: Reference) -> bool:
+        """Say whether a repository will be written to: then whatever is asked of it is asked with pull and push."""
+        return f"{repository.name}/".startswith(self._pushes_to)
 
     def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
         """Send a call, again where trouble may pass. Raises RegistryError; ContentError past `limit` bytes."""
@@ -143,16 +159,35 @@ class Exchange:
         """Send, and once more with what a 401 asks for."""
         if call.anonymous or call.authorization:
             return self._followed(call, call.authorization or None)
-        used = self._auth.header(call.access, call.question)
+        if not self._widened(call):
+            return self._with_access(call, call.access(push=call.writes))
+        try:
+            return self._with_access(call, call.access(push=True), last=False)
+        except AuthenticationError as error:
+            if not self._auth.takes_scopes(call.repository.registry):
+                raise
+            # An account that may only pull: some token servers refuse a scope with push, others grant nothing of it.
+            _LOG.info("%s: once more without push: %s", call.repository.name, error.message)
+            self._without_push.add(_repository(call.repository))
+            return self._with_access(call, call.access(push=False))
+
+    def _widened(self, call: Call) -> bool:
+        """Say whether a read asks for push as well: one token serves the writes that follow, and may create the repository."""
+        reads = call.scoped and not call.writes
+        return reads and self.pushes(call.repository) and _repository(call.repository) not in self._without_push
+
+    def _with_access(self, call: Call, access: Access, *, last: bool = True) -> httpx.Response:
+        """Send with what `access` gives, and once more with what a 401 asks for; a 401 to that is an error unless `last`."""
+        used = self._auth.header(access, call.question)
         response = self._followed(call, used)
         if response.status_code != httpx.codes.UNAUTHORIZED:
             return response
         challenges = response.headers.get_list("WWW-Authenticate")
         _bounded(response, MAX_ERROR_BODY)
         response.close()
-        renewed = self._auth.renewed(call.access, challenges, used, call.question)
+        renewed = self._auth.renewed(access, challenges, used, call.question)
         response = self._followed(call, renewed)
-        if response.status_code == httpx.codes.UNAUTHORIZED and renewed.startswith("Basic "):
+        if response.status_code == httpx.codes.UNAUTHORIZED and (renewed.startswith("Basic ") or not last):
             response.close()
             raise wrong_credentials(call.question)
         return response
@@ -262,6 +297,10 @@ class Exchange:
         """Ask for anything: any answer will do."""
         extensions = {"timeout": self._timeout.as_dict()}
         self._sent(httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)).close()
+
+
+def _repository(reference: Reference) -> Reference:
+    return Reference(reference.registry, reference.repository)
 
 
 def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:

@@ -85,7 +85,12 @@ def _auths(document: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _helper(document: dict[str, Any], place: str) -> str | None:
-    """Return the credential helper that the file names for `place`."""
+    """Return the credential helper that the file names for `place`; none for a namespace: helpers know hosts only.
+
+    See containers-auth.json(5): what a helper kept under a namespace would never be found again.
+    """
+    if "/" in place:
+        return None
     helpers, store = document.get("credHelpers"), document.get("credsStore")
     named = helpers.get(place) if isinstance(helpers, dict) else None
     found = named or store

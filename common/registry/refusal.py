@@ -102,8 +102,10 @@ def _hint(question: Question, status: int, code: str) -> str:
     if status == 404 and not question.repository:  # noqa: PLR2004 - the status
         return f"Is {question.registry} a registry? It does not speak the registry protocol, version 2."
     if status in (401, 403):
-        verb = "write to" if question.writes else "read"
-        return f"Repository {question.repository} does not exist or you may not {verb} it: {login}."
+        namespace = question.repository.partition("/")[0]
+        right = f"ask for the right to write to it, or to create repositories in {namespace}; or "
+        verb, how = ("write to", right) if question.writes else ("read", "")
+        return f"Repository {question.repository} does not exist or you may not {verb} it: {how}{login}."
     if status == 404:  # noqa: PLR2004 - the status
         what = "does not exist" if code == "NAME_UNKNOWN" else "does not have it"
         return f"Repository {question.repository} {what}, or you may not read it: check the name, or {login}."
@@ -121,9 +123,9 @@ def no_credentials(question: Question) -> AuthenticationError:
     )
 
 
-def wrong_credentials(question: Question) -> AuthenticationError:
+def wrong_credentials(question: Question, kind: type[AuthenticationError] = AuthenticationError) -> AuthenticationError:
     """Return the error for a registry that knows other credentials than ours."""
-    return AuthenticationError(
+    return kind(
         f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
         hint=f"Log in again with podman login {question.registry} or this program's own login, or pass --authfile.",
         status=401,

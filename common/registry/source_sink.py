@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from common.content import Chunks, Written
 from common.digest import Digest
-from common.errors import NotFoundError, RegistryError, RegistryUnreachableError
+from common.errors import NotFoundError, NotWritableError, RegistryError, RegistryUnreachableError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
@@ -63,6 +63,7 @@ class RegistrySink:
         self._lock = threading.Lock()
         self._done = dict.fromkeys(Written, 0)
         self._refused: dict[Digest, dict[Reference, RegistryError]] = {}
+        self._not_writable: dict[Reference, NotWritableError] = {}
 
     @property
     def counts(self) -> Counts:
@@ -74,16 +75,17 @@ class RegistrySink:
         """See `BlobSink.write`. COPIED when any repository needed the bytes. Raises NotFoundError for a blob without places.
 
         A repository that refuses does not keep the blob from the others: it is in `refused`, unless all of them do; then its
-        error is raised.
+        error is raised. One that opens no upload for this account is not asked again.
         """
         places = self._places.get(blob.digest, ())
         if not places:
             raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
-        held = [place for place in places if self._client.has_blob(place, blob.digest)]
+        closed = self._closed(blob.digest, places)
+        held = [place for place in places if place not in closed and self._client.has_blob(place, blob.digest)]
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
         others = tuple(self._holders.get(blob.digest, ()))
-        for place in (place for place in places if place not in tuple(held)):
+        for place in (place for place in places if place not in (*closed, *held)):
             try:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
             except RegistryUnreachableError:
@@ -98,14 +100,30 @@ class RegistrySink:
             raise next(iter(self.refused(blob.digest).values()))
         return next(kind for kind in (Written.COPIED, Written.MOUNTED, Written.PRESENT) if kind in outcomes)
 
+    @property
+    def not_writable(self) -> Mapping[Reference, NotWritableError]:
+        """The repositories that opened no upload for this account, with what they said."""
+        with self._lock:
+            return dict(self._not_writable)
+
     def refused(self, digest: Digest) -> Mapping[Reference, RegistryError]:
         """Return the repositories that refused a blob, with what they said."""
         with self._lock:
             return dict(self._refused.get(digest, {}))
 
+    def _closed(self, digest: Digest, places: Sequence[Reference]) -> list[Reference]:
+        """Return the places that have refused an upload: they are not asked for every further blob."""
+        not_writable = self.not_writable
+        closed = [place for place in places if place in not_writable]
+        for place in closed:
+            self._refuse(digest, place, not_writable[place])
+        return closed
+
     def _refuse(self, digest: Digest, place: Reference, error: RegistryError) -> None:
         with self._lock:
             self._refused.setdefault(digest, {})[place] = error
+            if isinstance(error, NotWritableError):
+                self._not_writable.setdefault(place, error)
 
     def _count(self, kind: Written, number: int) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import httpx
 
 from common.content import Chunks, Written
-from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError
+from common.errors import AuthenticationError, NotFoundError, NotWritableError, RegistryError, RegistryRefusedError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
@@ -38,11 +38,21 @@ class Uploader:
         self._chunked: set[str] = set()
 
     def has(self, repository: Reference, blob: Descriptor) -> bool:
-        """Say whether the registry has the blob in this repository."""
+        """Say whether the registry has the blob in this repository.
+
+        A repository that will be written to has not got it either where it may not be read, for it may not exist yet: Quay, for
+        one, creates it when a token to push is asked for (quay/quay, endpoints/v2/v2auth.py). The POST decides.
+        """
         call = Call(
             "HEAD", repository, _path(repository, blob.digest), "blob", _name(repository, blob), accept=frozenset({404})
         )
-        return self._exchange.ask(call).status == httpx.codes.OK
+        try:
+            return self._exchange.ask(call).status == httpx.codes.OK
+        except AuthenticationError as error:
+            if not self._exchange.pushes(repository):
+                raise
+            _LOG.info("%s: taken for not there: %s", _name(repository, blob), error.message)
+            return False
 
     def upload(self, repository: Reference, blob: Descriptor, read: Read, mount_from: Sequence[Reference]) -> Written:
         """Mount or send. After trouble the whole step begins again, unless the blob turns out to be there."""
@@ -98,7 +108,10 @@ class Uploader:
 
     def _begin(self, repository: Reference, blob: Descriptor) -> Answer:
         url = f"/v2/{repository.repository}/blobs/uploads/"
-        return self._exchange.ask_once(Call("POST", repository, url, "upload", _name(repository, blob), writes=True))
+        try:
+            return self._exchange.ask_once(Call("POST", repository, url, "upload", _name(repository, blob), writes=True))
+        except AuthenticationError as error:
+            raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
     def _send(self, session: Session, read: Read, *, in_chunks: bool) -> None:
         """Send the blob and close the session. What another way or another session may mend becomes Trouble."""

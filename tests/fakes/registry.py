@@ -44,6 +44,35 @@ class Repository:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Quay:
+    """What Quay's token server grants (quay/quay, endpoints/v2/v2auth.py, `_authorize_or_downscope_request`).
+
+    `pull` only of a repository that exists; `push` creates one in the namespaces in `creates`. `readers` may pull alone: they
+    get less than they ask for, or 403 with `refuses_push`, as servers do that grant all of a scope or nothing. `only_in`:
+    the namespace that an account is for, as robots are. `needs_repository`: `/v2/` alone is 401 to every account.
+    """
+
+    creates: set[str] = field(default_factory=set)
+    readers: set[str] = field(default_factory=set)
+    refuses_push: bool = False
+    only_in: dict[str, str] = field(default_factory=dict)
+    needs_repository: bool = False
+
+    def actions(self, user: str | None, name: str, actions: set[str], exists: bool) -> set[str]:
+        """Return which actions are granted; a repository is to be created where `push` is, and it does not exist."""
+        namespace = name.partition("/")[0]
+        if user is None or not self.allows(user, name):
+            return set()
+        pushes = user not in self.readers and (exists or namespace in self.creates)
+        granted = {"push"} & actions if pushes else set()
+        return granted | ({"pull"} & actions if exists or granted else set())
+
+    def allows(self, user: str, name: str) -> bool:
+        """Say whether an account is for a repository; empty for `/v2/`."""
+        return not self.needs_repository if not name else f"{name}/".startswith(f"{self.only_in.get(user, name)}/")
+
+
 class FakeRegistry:
     """See the module. Options are attributes too: change them while it runs."""
 
@@ -74,6 +103,7 @@ class FakeRegistry:
         self.page = page
         self.deletes = True
         self.max_depth: int | None = None  # components of a repository's name
+        self.quay: Quay | None = None
         self.passwords = {USER: PASSWORD}
         self.identity_tokens: set[str] = set()
         self.realm: str | None = None  # where tokens are; None: here

@@ -54,12 +54,14 @@ class RegistryHandler(Handler):
         if registry.auth is None:
             return True
         if registry.auth == "basic":
-            if self._user(given):
+            user = self._user(given)
+            if user and (registry.quay is None or registry.quay.allows(user, repository)):
                 return True
             challenge = 'Basic realm="fake, with a comma"'
         else:
             scopes, until = registry.tokens.get(given.removeprefix("Bearer "), (set(), 0.0))
-            if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes:
+            base = repository or registry.quay is None or not registry.quay.needs_repository
+            if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes and base:
                 return True
             realm = registry.realm or f"{registry.url}/token"
             scope = (
@@ -98,7 +100,11 @@ class RegistryHandler(Handler):
         granted = set()
         for scope in scopes:
             _, name, actions = scope.split(":")
-            granted |= {f"{name}:{action}" for action in actions.split(",") if user or action == "pull"}
+            asked = set(actions.split(","))
+            if registry.quay and registry.quay.refuses_push and user in registry.quay.readers and "push" in asked:
+                self.refuse(403, "DENIED", "requested access to the resource is denied")
+                return
+            granted |= {f"{name}:{action}" for action in self._granted(user, name, asked)}
         life = registry.token_life_s
         with registry.lock:
             registry.tokens[token] = (granted, time.monotonic() + (60 if life is None else life))
@@ -106,6 +112,16 @@ class RegistryHandler(Handler):
         if life is not None:
             answer["expires_in"] = life
         self.answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _granted(self, user: str | None, name: str, asked: set[str]) -> set[str]:
+        registry = self.registry
+        if registry.quay is None:
+            return {action for action in asked if user or action == "pull"}
+        with registry.lock:
+            granted = registry.quay.actions(user, name, asked, name in registry.repositories)
+            if "push" in granted:
+                _ = registry.repositories[name]  # a token to push creates it
+        return granted
 
     # Manifests.
 

@@ -30,6 +30,7 @@ class Request:
     headers: dict[str, str]
     body: bytes = b""
     status: int = 0
+    target: str = ""  # path and query as they came
 
 
 @dataclass
@@ -123,6 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         self.entry = Request(
             self.command, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query)), dict(self.headers.items())
         )
+        self.entry.target = self.path
         with self.registry.lock:
             self._log().append(self.entry)
         length = int(self.headers.get("Content-Length") or 0)

@@ -23,6 +23,8 @@ from typing import Any, Self
 import jwt
 import trustme
 
+from tests.fakes.registry import Quay
+
 LEEWAY_S = 60
 SERVICE = "real registry"
 
@@ -52,6 +54,8 @@ class TokenServer:
     ) -> None:
         self.passwords, self.identity_tokens = passwords, identity_tokens
         self.life_s, self.told_s, self.anonymous = life_s, told_s, anonymous
+        self.quay: Quay | None = None  # grants as Quay does
+        self.repositories: set[str] = set()  # that exist, for Quay
         self.grants: list[Grant] = []
         authority = trustme.CA(key_type=trustme.KeyType.RSA)
         self._leaf = authority.issue_cert("tokens.example", key_type=trustme.KeyType.RSA)
@@ -122,12 +126,19 @@ class TokenServer:
         user, _, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
         return user if self.passwords.get(user) == password else None
 
+    def _granted(self, user: str | None, name: str, actions: list[str]) -> list[str]:
+        if self.quay is None:
+            return [action for action in actions if user or action == "pull"]
+        granted = self.quay.actions(user, name, set(actions), name in self.repositories)
+        self.repositories |= {name} if "push" in granted else set()
+        return sorted(granted)
+
     def _token(self, user: str | None, scopes: tuple[str, ...]) -> str:
         now = time.time()
         access = []
         for scope in scopes:
             kind, name, actions = scope.split(":")
-            granted = [action for action in actions.split(",") if user or action == "pull"]
+            granted = self._granted(user, name, actions.split(","))
             access.append({"type": kind, "name": name, "actions": granted})
         claims = {
             "iss": "tests",

@@ -124,7 +124,7 @@ def test_no_secret_is_in_the_process_list(tmp_path):
         process.stdin.close()
         while not registry.log():
             time.sleep(0.02)
-        seen = subprocess.run(["ps", "-o", "args=", "-p", str(process.pid)], capture_output=True, check=False).stdout
+        seen = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(process.pid)], capture_output=True, check=False).stdout
         process.terminate()
         assert process.wait(30) == 130
     assert b"login" in seen

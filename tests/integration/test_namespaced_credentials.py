@@ -1,0 +1,143 @@
+"""Credentials that are for a namespace of a registry, as Quay's robots are for one organization: `auths: {"HOST/mirror": …}`.
+
+podman-container-tools/skopeo#1104; containers-auth.json(5) says which entry fits a repository.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import Result, run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry, Quay
+from tests.fakes.sites import Site, export_both
+
+pytestmark = pytest.mark.integration
+IMAGES = {"org/app": image([b"base", b"app"]), "other/tool": image([b"base", b"tool"])}
+
+
+@pytest.fixture(name="archive", scope="module")
+def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("namespaced") / "out"
+    with FakeRegistry() as source:
+        for name, parts in IMAGES.items():
+            source.add_image(name, parts, tag="v1")
+        names = [part for name in IMAGES for part in ("--image", f"{source.host}/{name}:v1")]
+        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", folder)
+        assert done.status == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(name="mirror", params=["basic", "token"])
+def _mirror(request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
+    """A registry whose accounts are for one namespace each."""
+    with FakeRegistry(auth=request.param) as registry:
+        registry.passwords = {f"{name}+robot": f"secret of {name}" for name in ("mirror", "org", "other")}
+        registry.quay = Quay({"mirror", "org", "other"}, only_in={f"{name}+robot": name for name in ("mirror", "org", "other")})
+        yield registry
+
+
+def entry(user: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def authfile(folder: Path, host: str, *namespaces: str, password: str = "") -> Path:
+    """Write credentials for namespaces `NAME` or `NAME/MORE`, none for the host."""
+    path = folder / "auth.json"
+    robots = {name: name.partition("/")[0] for name in namespaces}
+    auths = {f"{host}/{name}": entry(f"{robot}+robot", password or f"secret of {robot}") for name, robot in robots.items()}
+    path.write_text(json.dumps({"auths": auths}))
+    return path
+
+
+def ours(command: str, archive: Path, mirror: FakeRegistry, prefix: str, login: Path, *more: str | Path) -> Result:
+    place = ("--registry", f"{mirror.host}{prefix}", "--insecure", mirror.host, "--authfile", login)
+    return run("hub-import", command, archive, *place, "--format", "json", *more)
+
+
+@pytest.mark.parametrize("needs_repository", [False, True])
+@pytest.mark.parametrize("namespace", ["mirror", "mirror/ocp"])
+def test_push_and_receipt(archive: Path, mirror: FakeRegistry, tmp_path: Path, namespace: str, needs_repository: bool) -> None:
+    mirror.quay.needs_repository = needs_repository
+    login = authfile(tmp_path, mirror.host, namespace)
+    pushed = ours("push", archive, mirror, "/mirror/ocp", login)
+    assert pushed.status == 0, pushed.stdout + pushed.stderr
+    for name, parts in IMAGES.items():
+        assert mirror.repositories[f"mirror/ocp/{name}"].tags["v1"] == parts.digest
+    taken = ours("receipt", archive, mirror, "/mirror/ocp", login, "--output", tmp_path / "receipt.json")
+    assert taken.status == 0, taken.stderr
+    assert len(taken.json["inventories"]) == 1
+
+
+def test_a_robot_for_each_organization_and_none_for_the_host(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
+    mirror.quay.needs_repository = True
+    login = authfile(tmp_path, mirror.host, "org", "other")
+    pushed = ours("push", archive, mirror, "", login)
+    assert pushed.status == 0, pushed.stdout + pushed.stderr
+    assert {name for name, repository in mirror.repositories.items() if repository.tags} == set(IMAGES)
+
+
+def test_without_any_that_fits_the_host_is_told(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
+    pushed = ours("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "org", "mirrored"))
+    assert pushed.status == 5
+    assert "there are no credentials for it" in pushed.stderr
+    assert mirror.log("HEAD") == mirror.log("POST") == []
+
+
+def test_a_wrong_password_ends_in_one_error(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
+    pushed = ours("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "mirror", password="wrong"))
+    assert pushed.status == 5
+    problems = json.loads(pushed.stdout)["problems"] if pushed.stdout else []
+    assert len(problems) == (1 if mirror.auth == "basic" else 0)
+    assert "the credentials were refused" in pushed.stdout + pushed.stderr
+
+
+def test_probe(mirror: FakeRegistry, tmp_path: Path) -> None:
+    with FakeCluster("4.18") as cluster:
+        place = ("--kubeconfig", cluster.kubeconfig(tmp_path), "--registry", f"{mirror.host}/mirror", "--insecure", mirror.host)
+        done = run("hub-import", "probe", *place, "--authfile", authfile(tmp_path, mirror.host, "mirror"), "--format", "json")
+    assert done.status == 0, done.stderr
+    assert done.json["registry"]["nestedPaths"] is True, done.json["notes"]
+
+
+def test_login_and_what_it_keeps(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
+    login = tmp_path / "auth.json"
+    login.write_text(json.dumps({"credsStore": "absent"}))
+    kept = ("--authfile", login, "-u", "mirror+robot", "--password-stdin", "--insecure")
+    done = run("hub-import", "login", f"{mirror.host}/mirror", *kept, stdin="secret of mirror")
+    assert done.status == 0, done.stderr
+    assert list(json.loads(login.read_text())["auths"]) == [f"{mirror.host}/mirror"]
+    pushed = ours("push", archive, mirror, "/mirror", login)
+    assert pushed.status == 0, pushed.stdout + pushed.stderr
+
+
+def test_sources_below_a_namespace(mirror: FakeRegistry, tmp_path: Path) -> None:
+    for name in ("mirror/catalog", "org/app"):
+        mirror.add_image(name, image([b"of " + name.encode()]), tag="v1")
+    login = authfile(tmp_path, mirror.host, "mirror", "org/app")
+    names = [part for name in ("mirror/catalog", "org/app") for part in ("--image", f"{mirror.host}/{name}:v1")]
+    done = run(
+        *("hub-export", "create", *names, "--insecure", mirror.host, "--authfile", login, "--output", tmp_path / "out"),
+        *("--format", "json"),
+    )
+    assert done.status == 0, done.stdout + done.stderr
+
+
+def test_deploy_with_a_credential_of_a_namespace_for_the_nodes(tmp_path: Path) -> None:
+    archive = export_both(tmp_path)["file-based"]
+    with FakeCluster("4.18") as cluster, FakeRegistry(auth="token") as mirror:
+        mirror.passwords = {"ocp+robot": "secret of ocp"}
+        mirror.quay = Quay({"ocp"})
+        site = Site(cluster, mirror, archive, tmp_path)
+        login = authfile(tmp_path, mirror.host, "ocp")
+        done = site.run("deploy", "--authfile", login, "--ca", tmp_path / "ca.pem", "--cluster-authfile", login)
+        assert done.status == 0, done.stdout + done.stderr
+        secret = cluster.store.get(next(key for key in cluster.store.all_keys() if key.name == "pull-secret"))
+    auths = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
+    assert auths[f"{mirror.host}/ocp"] == entry("ocp+robot", "secret of ocp")

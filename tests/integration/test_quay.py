@@ -1,0 +1,239 @@
+"""A mirror such as Quay, where a repository exists from the moment in which a token to push into it was asked for.
+
+quay/quay, endpoints/v2/v2auth.py and endpoints/v2/__init__.py (`require_repo_read`); reported as helm/helm#31567 and
+ambient-code/platform#669. skopeo asks a destination for `pull,push` from its first question on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.fakes.archives import noise
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import Result, run
+from tests.fakes.factories import image, index
+from tests.fakes.registry import PASSWORD, USER, FakeRegistry, Quay
+from tests.fakes.servers import docker_registry
+from tests.fakes.token_server import TokenServer
+
+pytestmark = pytest.mark.integration
+BASE = noise("base", 5_000)
+APP, TOOL, ALONE = image([BASE, b"app"]), image([BASE, b"tool"]), image([b"alone"])
+SIGNATURE = image([b"signed"], subject=APP.descriptor, artifact_type="application/vnd.example.signature")
+MANY = index([image([b"amd"]), image([b"arm"], platform="linux/arm64")])
+IMAGES = {"org/app": APP, "org/tool": TOOL, "org/many": MANY, "other/alone": ALONE}
+READER = "reader"
+
+
+@dataclass(frozen=True)
+class Archives:
+    first: Path
+    increment: Path  # app's second tag shares the base, which lies in `first`
+
+
+NEXT = image([BASE, b"app, next"])
+
+
+@pytest.fixture(name="archives", scope="module")
+def _archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    folder = tmp_path_factory.mktemp("quay")
+    with FakeRegistry() as source:
+        for name, parts in IMAGES.items():
+            source.add_image(name, parts, tag="v1")
+        source.add_image("org/app", SIGNATURE)
+        names = [part for name in IMAGES for part in ("--image", f"{source.host}/{name}:v1")]
+        common = ("--insecure", source.host)
+        done = run("hub-export", "create", *names, *common, "--output", folder / "first")
+        assert done.status == 0, done.stderr
+        source.add_image("org/app", NEXT, tag="v2")
+        second = ("--image", f"{source.host}/org/app:v2", "--since", folder / "first", "--output", folder / "second")
+        done = run("hub-export", "create", *second, *common)
+        assert done.status == 0, done.stderr
+    return Archives(folder / "first", folder / "second")
+
+
+@pytest.fixture(name="quay")
+def _quay() -> Iterator[FakeRegistry]:
+    with FakeRegistry(auth="token") as registry:
+        registry.quay = Quay({"org", "other"})
+        registry.passwords[READER] = PASSWORD
+        yield registry
+
+
+def authfile(folder: Path, host: str, user: str = USER, password: str = PASSWORD) -> Path:
+    path = folder / f"{user}.json"
+    path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}}))
+    return path
+
+
+def ours(command: str, archive: Path, mirror: FakeRegistry, folder: Path, *more: str | Path, user: str = USER) -> Result:
+    place = ("--registry", mirror.host, "--insecure", mirror.host, "--authfile", authfile(folder, mirror.host, user))
+    return run("hub-import", command, archive, *place, "--format", "json", *more)
+
+
+def arrived(mirror: FakeRegistry, names: set[str]) -> None:
+    for name in names:
+        repository = mirror.repositories[name]
+        assert repository.tags["v1"] == IMAGES[name].digest
+        for parts in (IMAGES[name], *IMAGES[name].manifests):
+            assert set(parts.blobs) <= set(repository.blobs), name
+
+
+def scopes(mirror: FakeRegistry) -> list[str]:
+    """Return the scopes that tokens were asked for, each request's in one text."""
+    queries = [parse_qs(request.target.partition("?")[2]) for request in mirror.log("GET", "/token")]
+    return [" ".join(query.get("scope", ())) for query in queries]
+
+
+def test_a_push_creates_the_repositories_that_do_not_exist(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
+    pushed = ours("push", archives.first, quay, tmp_path)
+    assert pushed.status == 0, pushed.stdout + pushed.stderr
+    arrived(quay, set(IMAGES))
+    assert SIGNATURE.digest in quay.repositories["org/app"].manifests
+    assert all(":pull,push" in scope for scope in scopes(quay) if scope), "as skopeo asks"
+    quay.requests.clear()
+    again = ours("push", archives.first, quay, tmp_path)
+    assert again.status == 0, again.stdout
+    assert quay.log("POST", "/blobs/") == quay.log("PUT") == [], "everything is there"
+
+
+def test_healing_and_the_fallback_tag_of_referrers(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
+    quay.referrers = False
+    for _ in range(2):
+        healed = ours("push", archives.first, quay, tmp_path, "--heal")
+        assert healed.status == 0, healed.stdout + healed.stderr
+    arrived(quay, set(IMAGES))
+    assert f"sha256-{APP.digest.removeprefix('sha256:')}" in quay.repositories["org/app"].tags
+
+
+def test_an_increment_finds_what_came_earlier(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
+    early = ours("push", archives.increment, quay, tmp_path)
+    assert early.status == 3, early.stdout
+    assert len(early.json["requires"]) == 1, "what must come first is named"
+    assert ours("push", archives.first, quay, tmp_path).status == 0
+    late = ours("push", archives.increment, quay, tmp_path)
+    assert late.status == 0, late.stdout
+    assert quay.repositories["org/app"].tags["v2"] == NEXT.digest
+
+
+def test_an_account_that_may_not_create_gets_one_error_for_a_namespace(
+    archives: Archives, quay: FakeRegistry, tmp_path: Path
+) -> None:
+    quay.quay = Quay({"other"})
+    pushed = ours("push", archives.first, quay, tmp_path)
+    assert pushed.status == 5, pushed.stdout
+    (problem,) = [each for each in pushed.json["problems"] if each["severity"] == "error"]
+    assert problem["subject"] == f"{quay.host}/org"
+    assert "3 repositories" in problem["message"]
+    assert "create repositories in org" in problem["message"]
+    arrived(quay, {"other/alone"})
+    quay.requests.clear()
+    assert ours("push", archives.first, quay, tmp_path, "--heal").status == 5
+    asked = [request.path for request in quay.log("POST", "/org/app/blobs/uploads/") if "mount" not in request.query]
+    assert len(asked) <= 8, "not once for every blob"
+
+
+def test_one_repository_that_is_read_only_is_named(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
+    quay.quay = Quay({"other"})
+    for name in ("org/tool", "org/many"):
+        _ = quay.repositories[name]
+    pushed = ours("push", archives.first, quay, tmp_path)
+    assert pushed.status == 5, pushed.stdout
+    assert [each["subject"] for each in pushed.json["problems"] if each["severity"] == "error"] == [f"{quay.host}/org/app"]
+    arrived(quay, {"other/alone", "org/tool", "org/many"})
+
+
+# Accounts that may only pull.
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_reader_takes_a_receipt_and_creates_nothing(
+    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: bool
+) -> None:
+    empty = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "empty.json")
+    assert empty.status == 0, empty.stderr
+    assert empty.json["blobs"] == 0
+    assert "4 repositories counted as empty" in empty.stderr
+    assert dict(quay.repositories) == {}, "a question creates nothing"
+    assert ours("push", archives.first, quay, tmp_path).status == 0
+    quay.quay = Quay(readers={READER}, refuses_push=refuses)
+    taken = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "receipt.json", user=READER)
+    assert taken.status == 0, taken.stderr
+    assert len(taken.json["inventories"]) == 1
+    assert "counted as empty" not in taken.stderr
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_reader_pushes_nothing_where_everything_is_there(
+    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: bool
+) -> None:
+    assert ours("push", archives.first, quay, tmp_path).status == 0
+    quay.quay = Quay(readers={READER}, refuses_push=refuses)
+    again = ours("push", archives.first, quay, tmp_path, user=READER)
+    assert again.status == 0, again.stdout
+    missing = ours("push", archives.increment, quay, tmp_path, user=READER)
+    assert missing.status == 5
+    assert "may not write" in missing.stdout
+
+
+def test_a_wrong_password_is_said_once(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
+    quay.passwords[USER] = "another"
+    pushed = ours("push", archives.first, quay, tmp_path)
+    assert pushed.status == 5
+    assert "the credentials were refused" in pushed.stderr
+    assert len(quay.log("GET", "/token")) == 1
+
+
+# Other commands that write.
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_the_probe(quay: FakeRegistry, tmp_path: Path, refuses: bool) -> None:
+    with FakeCluster("4.18") as cluster:
+        place = ("--kubeconfig", cluster.kubeconfig(tmp_path), "--registry", f"{quay.host}/org", "--insecure", quay.host)
+        written = run("hub-import", "probe", *place, "--authfile", authfile(tmp_path, quay.host), "--format", "json")
+        assert written.status == 0, written.stderr
+        assert written.json["registry"]["nestedPaths"] is True
+        assert written.json["registry"]["referrers"] is True
+        quay.quay = Quay(readers={READER}, refuses_push=refuses)
+        read = run("hub-import", "probe", *place, "--authfile", authfile(tmp_path, quay.host, READER), "--format", "json")
+        assert read.status == 0, read.stderr
+        assert [note.partition(":")[0] for note in read.json["notes"] if "mirror" in note] == ["writing to the mirror"]
+
+
+def test_build_catalog_makes_its_repository(quay: FakeRegistry, tmp_path: Path) -> None:
+    package = tmp_path / "manifests" / "foo"
+    package.mkdir(parents=True)
+    (package / "package.yaml").write_text("packageName: foo\nchannels: [{name: stable, currentCSV: foo.v1}]\n")
+    (package / "foo.csv.yaml").write_text(
+        "apiVersion: operators.coreos.com/v1alpha1\nkind: ClusterServiceVersion\nmetadata: {name: foo.v1}\n"
+        "spec: {version: 1.0.0, install: {strategy: deployment, spec: {deployments: []}}}\n"
+    )
+    server = {"Entrypoint": ["/registry-server"], "Cmd": ["--database", "/bundles.db"]}
+    quay.add_image("other/base", image(({"registry-server": b"server"},), config=server), tag="v1")
+    command = ("build-catalog", "--manifest-dir", package.parent, "--from", f"{quay.host}/other/base:v1")
+    login = ("--insecure", "--authfile", authfile(tmp_path, quay.host))
+    built = run("hub-export", *command, "--to", f"{quay.host}/org/catalog:v1", *login)
+    assert built.status == 0, built.stderr
+    assert "v1" in quay.repositories["org/catalog"].tags
+    assert all("push" not in scope for scope in scopes(quay) if "other/base:" in scope and "org/catalog" not in scope)
+    refused = run("hub-export", *command, "--to", f"{quay.host}/nowhere/catalog:v1", *login)
+    assert refused.status == 5
+    assert "create repositories in nowhere" in refused.stderr
+
+
+def test_docker_registry_with_such_a_token_server(archives: Archives, tmp_path: Path) -> None:
+    """A real registry says 404 of what does not exist, but takes only tokens that grant what is asked."""
+    with TokenServer(tmp_path, {USER: PASSWORD}) as tokens, docker_registry(tmp_path, auth=tokens.config) as server:
+        tokens.quay = Quay({"org", "other"})
+        login = ("--authfile", authfile(tmp_path, server.host), "--insecure", server.host)
+        pushed = run("hub-import", "push", archives.first, "--registry", server.host, *login)
+        assert pushed.status == 0, pushed.stdout + pushed.stderr
+        assert tokens.repositories == set(IMAGES)
