@@ -32,6 +32,8 @@ _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
+_ALWAYS_ALLOWED_VALUES = 200_000
+_BYTES_PER_VALUE = 8  # compact inventories have 10 and more, indented ones 40
 # What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -238,6 +240,28 @@ def decode_json(raw: bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:
         return decoder.decode(raw)
     except UNDECODABLE as error:
         raise DocumentError(f"{where}: {error}") from error
+
+
+def decode_bounded(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Decode JSON from outside whose decoded form takes a small multiple of its bytes, at most.
+
+    Values of two or three bytes, such as `[],`, take dozens in memory: where there are more values than real documents have in
+    as many bytes, ValidationError is raised before any is made. Raises UNDECODABLE.
+    """
+    require_bounded_values(raw)
+    return decoder.decode(raw)
+
+
+def require_bounded_values(raw: bytes) -> None:
+    """Raise ValidationError for JSON that `decode_bounded` refuses."""
+    values = values_in(raw)
+    if values > _ALWAYS_ALLOWED_VALUES + len(raw) // _BYTES_PER_VALUE:
+        raise msgspec.ValidationError(f"about {values} values in {len(raw)} bytes, more than any real document has")
+
+
+def values_in(raw: bytes) -> int:
+    """Return at least how many values JSON has: its commas and opening brackets, those inside of texts included."""
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
 
 
 def pretty_json(document: Any) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 from common.errors import UsageError
 from common.files import read_limited
 from common.oci.platform import Platform
-from common.serialization import UNDECODABLE, pretty_json
+from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024
@@ -77,7 +77,7 @@ def load(path: Path) -> TargetProfile:
     raw = read_limited(path, MAX_SIZE, _WANTED)
     try:
         _require_known(_HEADER.decode(raw).media_type, path)
-        profile = _PROFILE.decode(raw)
+        profile = decode_bounded(raw, _PROFILE)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not a target profile: {error}", hint=_WANTED) from error
     _require_sound(profile, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from common.archive import media
+from common.archive import inventory_file, media
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
 from common.archive.media import Place
 from common.archive.opening import find
@@ -18,7 +18,13 @@ from common.files import size_text
 from common.serialization import UNDECODABLE
 
 Document = dict[str, Any]
-_INVENTORY = msgspec.json.Decoder(Inventory)
+
+
+class _Totals(msgspec.Struct):
+    totals: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_TOTALS = msgspec.json.Decoder(_Totals)
 _SHOWN = 40  # images named for people; JSON has all
 
 
@@ -34,15 +40,22 @@ def _planned(path: Place) -> Inventory | None:
         return None
     try:
         raw = media.read(path, MAX_SIZE)
-        document = msgspec.json.decode(raw)
-        if not isinstance(document, dict) or "totals" not in document:
+        if not _has_totals(raw):
             return None
-        inventory = _INVENTORY.decode(raw)
+        inventory = inventory_file.decode_unchecked(raw)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: no plan and no inventory: {error}", hint="hub-export plan --output makes one.") from error
     if inventory.media_type != MEDIA_TYPE:
         raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint="Make it again.")
     return inventory
+
+
+def _has_totals(raw: bytes) -> bool:
+    """Say whether JSON is what `plan` writes. Raises UNDECODABLE for what is no JSON."""
+    try:
+        return _TOTALS.decode(raw).totals is not msgspec.UNSET
+    except msgspec.ValidationError:
+        return False
 
 
 def between(old: Inventory, new: Inventory) -> Document:

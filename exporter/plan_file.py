@@ -66,7 +66,6 @@ class _Planned(msgspec.Struct, frozen=True):
     making: _Making
 
 
-_INVENTORY = msgspec.json.Decoder(Inventory)
 _PLANNED = msgspec.json.Decoder(_Planned)
 
 
@@ -111,7 +110,7 @@ def decode(raw: bytes, path: str) -> PlanFile:
     Raises UsageError for anything else, and for a plan that this version would not carry out to the byte.
     """
     try:
-        inventory, making = _INVENTORY.decode(raw), _PLANNED.decode(raw).making
+        inventory, making = inventory_file.decode_unchecked(raw), _PLANNED.decode(raw).making
         drawn = _blueprint(inventory, making) if inventory.media_type == MEDIA_TYPE else None
     except (*UNDECODABLE, HubError, ValueError) as error:
         why = error.message if isinstance(error, HubError) else error

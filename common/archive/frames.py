@@ -23,6 +23,8 @@ FOOTER_MAGIC = b"\x5b\x2a\x4d\x18"  # 0x184D2A5B: the footer of a volume
 SKIPPABLE_HEADER = 8
 MAX_SKIPPABLE = 0x7FFFFFF0  # payload; some tools read the length as a signed number
 _LEVEL = 3
+_MAX_RATIO = 128
+_FREE = 4 * 1024 * 1024  # bytes that any frame may hold
 _MAX_HEADER = 18
 _STEP = 256 * 1024
 _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
@@ -32,6 +34,11 @@ def compress(content: bytes) -> bytes:
     """Return one frame with content size and checksum; same bytes in, same bytes out."""
     frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(content)
     return bytes(memoryview(frame))  # what it gives holds on to the room of the content, however small it is
+
+
+def content_bound(stored: int) -> int:
+    """Return how much a frame of records may decompress to: real inventories take 5 to 60 times their compressed size."""
+    return _FREE + _MAX_RATIO * stored
 
 
 def compress_bound(size: int) -> int:

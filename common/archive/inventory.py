@@ -16,6 +16,10 @@ from common.digest import Digest
 MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
 MAX_SIZE = 512 * 1024 * 1024
 MAX_BLOBS = 2_000_000
+MAX_IMAGES = 500_000
+MAX_PROBLEMS = 500_000
+MAX_NEEDED_BY = 5_000_000  # of all images
+MAX_FREE_FORM = 500_000  # values of the image set and of the templates, which have no shape of ours
 
 
 class _OpenEnum(StrEnum):

@@ -9,15 +9,21 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from common.archive import frames, raw_blocks
 from common.archive.inventory import (
     MAX_BLOBS,
+    MAX_FREE_FORM,
+    MAX_IMAGES,
+    MAX_NEEDED_BY,
+    MAX_PROBLEMS,
     MAX_SIZE,
     MEDIA_TYPE,
     BlobRecord,
+    CatalogRecord,
     Encoding,
     Inventory,
     ManifestRecord,
@@ -30,8 +36,10 @@ from common.errors import ArchiveDamagedError, ArchiveError, ContentError, Usage
 from common.oci.descriptor import MAX_SIZE as MAX_BLOB_SIZE
 from common.oci.graph import MAX_DEPTH
 from common.oci.manifest import MAX_MANIFEST_SIZE
+from common.serialization import UNDECODABLE, decode_bounded, require_bounded_values, values_in
 
 NAME = "inventory.json"
+T = TypeVar("T")
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
 
@@ -42,8 +50,23 @@ class _Kind(msgspec.Struct, rename="camel"):
     media_type: str
 
 
+class WireCatalog(CatalogRecord, frozen=True):
+    """A catalog as it comes from outside: its template may have any shape, and is not decoded before it was measured."""
+
+    catalog_source_template: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]
+
+
+class _WireInventory(Inventory, frozen=True):
+    """An inventory as it comes from outside."""
+
+    image_set: msgspec.Raw  # type: ignore[assignment]
+    catalogs: tuple[WireCatalog, ...]
+
+
 _KIND = msgspec.json.Decoder(_Kind)
-_INVENTORY = msgspec.json.Decoder(Inventory)
+_INVENTORY = msgspec.json.Decoder(_WireInventory)
+_FREE_FORM = msgspec.json.Decoder(dict[str, Any])
+_TEMPLATE: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 def encode(inventory: Inventory) -> bytes:
@@ -54,6 +77,13 @@ def encode(inventory: Inventory) -> bytes:
     content = msgspec.json.format(msgspec.json.encode(inventory, order="sorted"), indent=2) + b"\n"
     if len(content) > MAX_SIZE:
         raise UsageError(f"the inventory has {len(content)} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
+    templates = [one.catalog_source_template for one in inventory.catalogs if one.catalog_source_template is not None]
+    try:
+        _check_counts(inventory)
+        _check_free_form([msgspec.json.encode(form) for form in (inventory.image_set, *templates)])
+        require_bounded_values(content)
+    except (ContentError, msgspec.ValidationError) as error:
+        raise UsageError(f"the inventory cannot be read back: {error}", hint="Make several archives.") from error
     return content
 
 
@@ -66,14 +96,44 @@ def decode(raw: bytes, where: str) -> Inventory:
         raise ArchiveDamagedError(f"{where}: {len(raw)} bytes; the limit is {MAX_SIZE}")
     try:
         _check_version(_KIND.decode(raw).media_type, where)
-        inventory = _INVENTORY.decode(raw)
+        inventory = decode_unchecked(raw)
         check(inventory)
-    except (msgspec.DecodeError, RecursionError, ContentError, UnicodeDecodeError) as error:
+    except (*UNDECODABLE, ContentError) as error:
         raise ArchiveDamagedError(
             f"{where}: not a usable inventory: {error}",
             hint="Copy it again from where the archive was made, or name the volume files alone: each has a copy of it.",
         ) from error
     return inventory
+
+
+def decode_unchecked(raw: bytes) -> Inventory:
+    """Read an inventory, or the part of a plan that is one, in bounded memory, without `check`. Raises UNDECODABLE."""
+    return with_free_form(decode_bounded(raw, _INVENTORY), Inventory)
+
+
+def with_free_form(wire: Any, kind: type[T]) -> T:
+    """Return the record `kind` that a wire record stands for: the same fields, image set and templates decoded.
+
+    Raises UNDECODABLE, also where these have more than MAX_FREE_FORM values.
+    """
+    templates = [one.catalog_source_template for one in wire.catalogs]
+    _check_free_form([bytes(form) for form in (wire.image_set, *templates)])
+    fields = {name: getattr(wire, name) for name in kind.__struct_fields__}  # type: ignore[attr-defined]
+    fields["image_set"] = _FREE_FORM.decode(wire.image_set)
+    fields["catalogs"] = tuple(map(_catalog, wire.catalogs))
+    return kind(**fields)
+
+
+def _catalog(wire: WireCatalog) -> CatalogRecord:
+    fields = {name: getattr(wire, name) for name in CatalogRecord.__struct_fields__}
+    fields["catalog_source_template"] = _TEMPLATE.decode(wire.catalog_source_template)
+    return CatalogRecord(**fields)
+
+
+def _check_free_form(forms: Iterable[bytes]) -> None:
+    values = sum(map(values_in, forms))
+    if values > MAX_FREE_FORM:
+        raise msgspec.ValidationError(f"about {values} values in its image set and templates; the limit is {MAX_FREE_FORM}")
 
 
 def _check_version(media_type: str, where: str) -> None:
@@ -89,13 +149,7 @@ def _check_version(media_type: str, where: str) -> None:
 
 def check(inventory: Inventory) -> None:
     """Raise ContentError for an inventory that cannot be right."""
-    for what, count, limit in (
-        ("blobs", len(inventory.blobs), MAX_BLOBS),
-        ("manifests", len(inventory.manifests), MAX_BLOBS),
-        ("volumes", len(inventory.volumes), MAX_VOLUMES),
-    ):
-        if count > limit:
-            raise ContentError(f"{count} {what}; the limit is {limit}")
+    _check_counts(inventory)
     for digest in _digests(inventory):
         parse_digest(digest)
     _check_volumes(inventory)
@@ -108,6 +162,19 @@ def check(inventory: Inventory) -> None:
     for image in inventory.images:
         if image.complete and image.digest not in inventory.manifests:
             raise ContentError(f"image {image.source[:200]!r} is complete, but its manifest {image.digest} is not listed")
+
+
+def _check_counts(inventory: Inventory) -> None:
+    for what, count, limit in (
+        ("blobs", len(inventory.blobs), MAX_BLOBS),
+        ("manifests", len(inventory.manifests), MAX_BLOBS),
+        ("volumes", len(inventory.volumes), MAX_VOLUMES),
+        ("images", len(inventory.images), MAX_IMAGES),
+        ("problems", len(inventory.problems), MAX_PROBLEMS),
+        ("entries of neededBy", sum(len(image.needed_by) for image in inventory.images), MAX_NEEDED_BY),
+    ):
+        if count > limit:
+            raise ContentError(f"{count} {what}; the limit is {limit}")
 
 
 def _digests(inventory: Inventory) -> Iterator[Digest]:

@@ -15,7 +15,7 @@ from common.archive.layout import Layout, PlacedBlob
 from common.errors import ContentError
 from common.files import write_atomic
 from common.log import logger
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 
 NAME = "hub-export.journal"
 MAX_SIZE = 1024 * 1024 * 1024
@@ -47,7 +47,7 @@ def read(path: Path) -> Layout | None:
     """Return the layout of an interrupted export; None where there is none that this version reads."""
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
-        journal = _JOURNAL.decode(raw)
+        journal = decode_bounded(raw, _JOURNAL)
     except (OSError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from common.archive import frames, inventory_file
+from common.archive import frames, inventory_file, raw_blocks
 from common.archive.inventory import ImageRecord, Inventory, ManifestRecord, Problem, ProblemCode
 from common.archive.ref_name import ref_name
 from common.archive.volume import TAR_BLOCK, entry_name, padded, padding, tar_header
@@ -47,6 +47,8 @@ def build(
     """Return the region: index, manifests in the given order, inventory, its signature. Same input, same bytes."""
     before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
     content = frames.compress(inventory_json)
+    if len(inventory_json) > frames.content_bound(len(content)):
+        content = raw_blocks.long_frame(inventory_json)  # as it is, since readers bound what so short a frame may hold
     rest = bytes(padding(len(inventory_json)))
     if signature is not None:
         rest += tar_header(SIGNATURE_NAME, len(signature)) + padded(signature)

@@ -67,22 +67,24 @@ class MetadataIndex:
         """Return the names of the entries found."""
         return frozenset(self._entries)
 
-    def manifest(self, file: File, digest: Digest) -> bytes:
-        """Return a manifest. Raises ContentError when it is not there or not what its digest says."""
-        raw = self._entry(file, entry_name(digest))
+    def manifest(self, file: File, digest: Digest, size: int | None = None) -> bytes:
+        """Return a manifest. Raises ContentError when it is not there, or not of this digest and `size` (None: any)."""
+        raw = self._entry(file, entry_name(digest), size)
         if digest_of(raw) != digest:
             raise ContentError(f"manifest {digest} has digest {digest_of(raw)}")
         return raw
 
-    def index_json(self, file: File) -> bytes:
-        """Return `index.json`, unverified. Raises ContentError when it is not there."""
-        return self._entry(file, INDEX_NAME)
+    def index_json(self, file: File, size: int | None = None) -> bytes:
+        """Return `index.json`, unverified. Raises ContentError when it is not there, or not of `size` bytes (None: any)."""
+        return self._entry(file, INDEX_NAME, size)
 
-    def _entry(self, file: File, name: str) -> bytes:
+    def _entry(self, file: File, name: str, wanted: int | None) -> bytes:
         place = self._entries.get(name)
         if place is None:
             raise ContentError(f"{name} is not in the metadata")
         start, size = place
+        if wanted is not None and size != wanted:  # before it is read: its header may claim anything
+            raise ContentError(f"its {name} is not that of the inventory: {size} bytes, the inventory says {wanted}")
         with self._lock:
             return b"".join(self._parts(file, start, start + size))
 

@@ -156,7 +156,7 @@ def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[
             return str(volume.path), carried
     first = volumes[0]
     raise ArchiveDamagedError(
-        f"{first.path}: no inventory can be read from it: {first.damage or 'its metadata is damaged'}",
+        f"{first.path}: no inventory can be read from it: {first.damage or _why_not_carried(first)}",
         hint="Copy the volume again, or put inventory.json or another volume beside it.",
     )
 
@@ -213,14 +213,30 @@ def _bounded(path: Place) -> bytes:
 
 def _carried(volume: FoundVolume) -> bytes | None:
     """Return the inventory that a volume carries; None when it cannot be read."""
-    footer = volume.footer
-    if footer is None or footer.inventory_stored > frames.compress_bound(MAX_SIZE):
-        return None
     try:
-        with media.opened(volume.path) as file:
-            return frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), MAX_SIZE)
+        return _read_carried(volume)
     except (ContentError, OSError):
         return None
+
+
+def _why_not_carried(volume: FoundVolume) -> str:
+    try:
+        _read_carried(volume)
+    except (ContentError, OSError) as error:
+        return f"its metadata is damaged: {error}"
+    return "its metadata is damaged: its copy of the inventory is not the one that its footer names"
+
+
+def _read_carried(volume: FoundVolume) -> bytes | None:
+    """Return the inventory that a volume carries. Raises ContentError, OSError."""
+    footer = volume.footer
+    if footer is None:
+        return None
+    if footer.inventory_stored > frames.compress_bound(MAX_SIZE):
+        raise ContentError(f"its inventory takes {footer.inventory_stored} bytes; the limit is {MAX_SIZE}")
+    with media.opened(volume.path) as file:
+        stored = read_exactly(file, footer.inventory_stored, footer.inventory_offset)
+    return frames.decompress(stored, min(frames.content_bound(len(stored)), MAX_SIZE))
 
 
 def _sorted(volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str) -> dict[int, FoundVolume]:

@@ -24,7 +24,7 @@ from common.digest import Digest, digest_of, parse_digest
 from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited, write_atomic
 from common.progress import Progress
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 
 NAME = output.PART
 MAX_SIZE = 256 * 1024 * 1024
@@ -139,7 +139,7 @@ def encode(part: Part) -> bytes:
 def decode(raw: bytes, path: str) -> Part:
     """Return the record in `raw`, which is from `path`. Raises UsageError for what is none."""
     try:
-        part = _PART.decode(raw)
+        part = decode_bounded(raw, _PART)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not the record of a part: {error}", hint=_DAMAGED) from error
     if part.media_type != _TYPE:

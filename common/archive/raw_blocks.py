@@ -57,6 +57,14 @@ def frame(content: bytes) -> bytes:
     return frame_header(len(content)) + block_header(len(content), last=True) + content
 
 
+def long_frame(content: bytes) -> bytes:
+    """Return the whole frame of content of any size."""
+    blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)] or [b""]
+    last = len(blocks) - 1
+    parts = (block_header(len(block), last=number == last) + block for number, block in enumerate(blocks))
+    return frame_header(len(content)) + b"".join(parts)
+
+
 class RawFrameWriter:
     """Writes one frame at its place, `offset`, while the content arrives in chunks of any size.
 

@@ -189,10 +189,7 @@ class Archive:
     def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
         index = self.scan(number)
         with opened(volume.path) as file:
-            raw = index.manifest(file, digest)
-        if len(raw) != size:
-            raise ContentError(f"manifest {digest} has {len(raw)} bytes, the inventory says {size}")
-        return raw
+            return index.manifest(file, digest, size)
 
     def _scan(self, volume: FoundVolume) -> MetadataIndex | str:
         footer = volume.footer

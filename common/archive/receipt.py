@@ -15,7 +15,7 @@ from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.digest import Digest, digest_of, parse_digest
 from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, UsageError
 from common.files import read_limited
-from common.serialization import UNDECODABLE, pretty_json
+from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"
 MAX_SIZE = 512 * 1024 * 1024
@@ -60,7 +60,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
     if key is not None:
         _require_signature(path, raw, key)
     try:
-        receipt = _DECODER.decode(raw)
+        receipt = decode_bounded(raw, _DECODER)
         _check(receipt, path)
     except (*UNDECODABLE, ContentError) as error:
         raise UsageError(f"{path}: not a receipt: {error}", hint="hub-import receipt makes one.") from error

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from common.archive import inventory_file
 from common.archive.inventory import CatalogRecord, ImageRecord, Inventory
 from common.archive.needs import blobs_of
 from common.digest import Digest, parse_digest
 from common.errors import ContentError, UsageError
-from common.serialization import UNDECODABLE, pretty_json
+from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"
 MAX_SIZE = 512 * 1024 * 1024
@@ -33,7 +34,14 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
     blobs: tuple[Digest, ...]
 
 
-_DECODER = msgspec.json.Decoder(ReRequest)
+class _WireReRequest(ReRequest, frozen=True):
+    """A re-request as it comes from outside."""
+
+    image_set: msgspec.Raw  # type: ignore[assignment]
+    catalogs: tuple[inventory_file.WireCatalog, ...]
+
+
+_DECODER = msgspec.json.Decoder(_WireReRequest)
 
 
 def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReRequest:
@@ -73,7 +81,7 @@ def load(path: Path) -> ReRequest:
 def _decoded(raw: bytes) -> ReRequest:
     if len(raw) > MAX_SIZE:
         raise ContentError(f"more than {MAX_SIZE} bytes")
-    wanted = _DECODER.decode(raw)
+    wanted = inventory_file.with_free_form(decode_bounded(raw, _DECODER), ReRequest)
     if wanted.media_type != MEDIA_TYPE:
         raise ContentError(f"its media type is {wanted.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
     for digest in (wanted.inventory, *wanted.blobs, *(image.digest for image in wanted.images if image.digest)):

@@ -146,14 +146,14 @@ class CheckedVolume:
         if index.names() != names:
             raise ContentError(f"its metadata has other entries than the inventory lists: {sorted(index.names() ^ names)[:3]}")
         for digest, record in inventory.manifests.items():
-            if len(index.manifest(file, digest)) != record.size:
-                raise ContentError(f"manifest {digest} has another size than the inventory says")
-        if index.index_json(file) != metadata.index_json(inventory.images, inventory.manifests):
+            index.manifest(file, digest, record.size)
+        index_json = metadata.index_json(inventory.images, inventory.manifests)
+        if index.index_json(file, len(index_json)) != index_json:
             raise ContentError("its index.json is not that of the inventory")
         self._check_inventory(file, footer, index.inventory_size)
 
     def _check_inventory(self, file: File, footer: Footer, size: int) -> None:
-        raw = frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), MAX_SIZE)
+        raw = frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), min(size, MAX_SIZE))
         if digest_of(raw) != self._archive.digest or len(raw) != size:
             raise ContentError("its copy of the inventory is damaged")
         end = size_of(file) - CLOSING_SIZE

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from common.archive import inventory_file
 from common.archive.inventory import MEDIA_TYPE
 from common.archive.raw_blocks import stored_size
 from common.digest import digest_of
-from common.errors import ArchiveDamagedError, ArchiveError, ExitCode
+from common.errors import ArchiveDamagedError, ArchiveError, ExitCode, UsageError
 from common.serialization import pretty_json
 from tests.fakes.archives import CONFIG, CUT
 
 D = "sha256:" + "ab" * 32
 LAYOUT = CUT.layout()
 RAW = inventory_file.encode(CUT.inventory(LAYOUT))
+CATALOG = {"source": "s", "digest": None, "image": D, "name": "n", "format": "sqlite", "filtered": False, "packages": []}
 SMALL = digest_of(CUT.images["registry.test/small:v1"][0])
 LARGE = digest_of(CUT.images["registry.test/large:v1"][0])
 MANIFEST = next(digest for digest, raw in CUT.manifests.items() if LARGE.encode() in raw)
@@ -268,3 +270,50 @@ def test_blobs_elsewhere_or_missing_are_fine():
     inventory = inventory_file.decode(changed(change), "x")
     assert inventory.blobs[D].in_ == D
     assert inventory.images[0].digest is None
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d.update(imageSet={"a": [[]] * 600_000, "b": "x" * 9_000_000}), "values in its image set and templates"),
+        (
+            lambda d: d.update(catalogs=[CATALOG | {"catalogSourceTemplate": {"a": ["text" * 5] * 300_000}}] * 2),
+            "values in its image set and templates",
+        ),
+        (lambda d: d.update(imageSet={"a": [[]] * 600_000}), "values in [0-9]+ bytes, more than any real document has"),
+        (lambda d: d.update(problems=[problem()] * 500_001), "500001 problems; the limit is 500000"),
+        (lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 5_000_001), "entries of neededBy; the limit"),
+        (lambda d: d.update(images=d["images"] * 250_001), "images; the limit is 500000"),
+    ],
+)
+def test_more_than_any_real_archive_has(change, match):
+    refused(change, match)
+
+
+def problem():
+    return {"severity": "error", "code": "image-not-found", "subject": "registry.test/small:v1", "message": "gone"}
+
+
+@pytest.mark.parametrize("template", [None, {"spec": {"grpcPodConfig": {"securityContextConfig": "restricted"}}}])
+def test_what_may_have_any_shape_is_read_as_it_is(template):
+    form = {"kind": "ImageSetConfiguration", "mirror": {"a": [1, 2.5, None, True, "ü", {}]}}
+
+    def change(document):
+        document["imageSet"] = form
+        document["catalogs"] = [CATALOG | {"catalogSourceTemplate": template}]
+
+    found = inventory_file.decode(changed(change), "x")
+    assert found.image_set == form
+    assert found.catalogs[0].catalog_source_template == template
+    assert inventory_file.decode(inventory_file.encode(found), "x") == found
+
+
+@pytest.mark.parametrize("form", [[], "text", 1, None])
+def test_an_image_set_is_an_object(form):
+    refused(lambda d: d.update(imageSet=form), "Expected `object`")
+
+
+def test_what_could_not_be_read_back_is_not_written():
+    inventory = msgspec.structs.replace(CUT.inventory(LAYOUT), image_set={"a": [[]] * 600_000})
+    with pytest.raises(UsageError, match=r"the inventory cannot be read back: about [0-9]+ values in its image set"):
+        inventory_file.encode(inventory)
