@@ -17,10 +17,12 @@ _NAMES = frozenset(("certified-operators", "community-operators", "redhat-market
 def is_default(source: Body) -> bool:
     """Say whether the marketplace operator put a CatalogSource there by default, and deletes it when it is disabled.
 
-    Up to 4.5 a default is an OperatorSource, whose CatalogSource goes with it; people's own OperatorSources stay.
+    Up to 4.5 a default is an OperatorSource, whose CatalogSource goes with it; other OperatorSources stay. The annotation came
+    during 4.6 (operator-marketplace#373); before it only the manager of the fields shows who wrote the object.
     """
     metadata = source["metadata"]
     if (metadata.get("annotations") or {}).get(MANAGED_BY) == _MARKETPLACE_OPERATOR:
         return True
     owner = (metadata.get("labels") or {}).get(_OPERATOR_SOURCE)
-    return owner == metadata["name"] and owner in _NAMES
+    managers = {each.get("manager") for each in metadata.get("managedFields") or ()}
+    return metadata["name"] in _NAMES and (owner == metadata["name"] or _MARKETPLACE_OPERATOR in managers)

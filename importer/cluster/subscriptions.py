@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.default_sources import is_default
 from importer.cluster.finding import Finding, Severity
-from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB, SUBSCRIPTION
+from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION
 from importer.cluster.looks import status_of
 from importer.cluster.refusals import ForbiddenError
 
@@ -96,11 +96,9 @@ def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
     Operators that are allowed to lose theirs are a warning, and so are Subscriptions that may not be read.
     Raises ClusterError.
     """
-    try:
-        subscribed = [Subscribed.of(each) for each in client.list(SUBSCRIPTION) or []]
-    except ForbiddenError as error:
-        yield _unseen(error)
-        return
+    bodies, unseen = _readable(client)
+    yield from unseen
+    subscribed = [Subscribed.of(each) for each in bodies]
     sources = sources_of(client, terms.namespace)
     off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
     going = {place for place, body in sources.bodies.items() if off and place[0] == terms.namespace and is_default(body)}
@@ -114,12 +112,34 @@ def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
         yield from _orphaned(place, losing, terms, goes=place in going, fix=fixes.of(place, losing))
 
 
-def _unseen(error: ForbiddenError) -> Finding:
+def _readable(client: ClusterClient) -> tuple[list[Body], list[Finding]]:
+    """Return the Subscriptions of all namespaces that may be read, and a warning when there are others."""
+    try:
+        return client.list(SUBSCRIPTION) or [], []
+    except ForbiddenError as error:
+        refused = error.message
+    try:
+        namespaces = [str(each["metadata"]["name"]) for each in client.list(NAMESPACE) or []]
+    except ForbiddenError:
+        namespaces = []
+    found: list[Body] = []
+    hidden = 0
+    for namespace in namespaces:
+        try:
+            found += client.list(SUBSCRIPTION, namespace) or []
+        except ForbiddenError:
+            hidden += 1
+    whole = namespaces and not hidden
+    return found, [] if whole else [_unseen(refused, f"{hidden} of {len(namespaces)} namespaces" if namespaces else "")]
+
+
+def _unseen(refused: str, where: str) -> Finding:
     return Finding(
         "subscriptions-unseen",
         "Subscriptions",
-        "they may not be listed, so that it is not known whether one of them loses its catalog",
-        (error.message,),
+        f"those {f'of {where}' if where else 'of the cluster'} may not be listed, "
+        "so that it is not known whether one of them loses its catalog",
+        (refused,),
         "`hub-import render --rbac` writes the permission (list subscriptions); without it, ask which catalogs are in use.",
         severity=Severity.WARNING,
     )

@@ -80,6 +80,7 @@ class FakeCluster:
         self.stories: list[Story] = []
         self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()
+        self.forbidden_everywhere: set[tuple[str, str]] = set()  # allowed by Roles of single namespaces, by no ClusterRole
         self.faults: list[Fault] = []
         self.writes_left: int | None = None  # after so many writes the API server is away, until this is None again
         self.log: list[Request] = []

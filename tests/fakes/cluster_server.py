@@ -129,7 +129,9 @@ class Handler(BaseHTTPRequestHandler):
         target = self._target()
         verb = self._verb(target)
         resource = target.kind.plural + (f"/{target.subresource}" if target.subresource else "")
-        if (verb, resource) in self.cluster.forbidden:
+        if (verb, resource) in self.cluster.forbidden or (
+            not target.namespace and (verb, resource) in self.cluster.forbidden_everywhere
+        ):
             place = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
             who = 'User "tester"'
             message = f'{target.kind.resource} is forbidden: {who} cannot {verb} resource "{resource}"{place}'

@@ -143,6 +143,10 @@ def test_sources_that_stay_are_left_alone_and_missing_ones_of_other_namespaces_a
     assert set(found) == {"CatalogSource team-b/redhat-operators", f"CatalogSource {MARKETPLACE}/lost"}
     assert '"sourceNamespace":"openshift-marketplace"' in found["CatalogSource team-b/redhat-operators"]["fix"]
     assert all("it does not exist" in each["cause"] for each in found.values())
+    here.cluster.forbidden_everywhere.add(("list", "subscriptions"))
+    dry = here.run("apply", "--dry-run")
+    assert {each["subject"] for each in findings(dry)} == set(found)
+    assert findings(dry, "subscriptions-unseen") == []
     here.cluster.forbidden.add(("list", "subscriptions"))
     dry = here.run("apply", "--dry-run")
     assert [each["severity"] for each in findings(dry, "subscriptions-unseen")] == ["warning"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from importer.cluster.cluster_symptoms import findings
+from importer.cluster.default_sources import is_default
 from importer.cluster.evidence import Evidence
 from importer.cluster.subscriptions import Sources
 
@@ -78,3 +79,20 @@ def test_a_source_of_a_namespace_that_may_not_be_read_is_not_called_missing():
         ("subscription-orphaned", "alpha")
     ]
     assert codes(subscription(CatalogSourcesUnhealthy=MISSING), present=None) == [("subscription-orphaned", "alpha")]
+
+
+@pytest.mark.parametrize(
+    ("default", "metadata"),
+    [
+        (True, {"annotations": {"operatorframework.io/managed-by": "marketplace-operator"}}),
+        (True, {"labels": {"opsrc-owner-name": "redhat-operators"}}),
+        (True, {"managedFields": [{"manager": "catalog"}, {"manager": "marketplace-operator"}]}),
+        (False, {"managedFields": [{"manager": "kubectl-create"}]}),
+        (False, {"annotations": {"operatorframework.io/managed-by": "a-team"}}),
+        (False, {"labels": {"opsrc-owner-name": "redhat-operators"}, "name": "mine"}),
+        (False, {"managedFields": [{"manager": "marketplace-operator"}], "name": "mine"}),
+        (False, {}),
+    ],
+)
+def test_the_default_sources_of_every_release_are_recognized(default, metadata):
+    assert is_default({"metadata": {"name": "redhat-operators", **metadata}}) is default
