@@ -42,6 +42,11 @@ def subscribe(here, package, source, *, namespace="team-a", place=MARKETPLACE, *
     here.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": spec, "status": status}, "another-manager")
 
 
+def settable(here):
+    """Return the version of every object but Subscriptions, into which OLM writes conditions."""
+    return {key: version for key, version in here.cluster.versions().items() if "subscriptions" not in key}
+
+
 def findings(done, code="subscription-orphaned"):
     found = done.json.get("apply", done.json)["findings"]
     return [each for each in found if each["code"] == code]
@@ -83,10 +88,10 @@ def test_the_catalog_name_that_is_named_keeps_them(site):
     assert source["spec"]["image"].startswith(here.mirror.host)
     assert "annotations" not in source["metadata"]
     assert here.ask("status").status == 0
-    versions = here.cluster.versions()
+    versions = settable(here)
     again = here.run("apply", "--catalog-name", "redhat-operators", yes=False)
     assert again.status == 0, again.stderr
-    assert here.cluster.versions() == versions
+    assert settable(here) == versions
     assert here.ask("undo", "--yes").status == 0
     assert here.state() == before
 
@@ -103,9 +108,9 @@ def test_an_operator_that_is_named_may_lose_its_catalog_and_status_says_so(site)
     done = here.run("deploy", *allowed)
     assert done.status == 0, done.stderr
     assert {each["severity"] for each in findings(done)} == {"warning"}
-    versions = here.cluster.versions()
+    versions = settable(here)
     assert here.run("apply", *allowed, yes=False).status == 0
-    assert here.cluster.versions() == versions
+    assert settable(here) == versions
     status = here.ask("status")
     assert (status.status, status.json["healthy"]) == (6, False)
     found = {each["subject"]: each for each in findings(status)}
