@@ -26,6 +26,7 @@ _TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
 _HARMLESS_BRACKETS = 5_000
 _MAX_ALIASED = 100_000  # values that one alias may stand for
+_MAX_FAULTS = 1_000  # that are collected of one document
 _MAX_NODES = 20_000_000  # values of a document, its aliases written out
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
@@ -141,7 +142,7 @@ def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] 
     """Read the one document of a YAML file for people, keeping lines. Raises DocumentError with `where` and line.
 
     Aliases and keys that are not text are refused: configuration files need neither. With `faults`, errors of single keys and
-    values are put there, and the rest is read; what has no structure is raised.
+    values are put there, and the rest is read; what has no structure, and the error after a thousand, is raised.
     """
     _require_bounded(text, where)
     loader = Loader(text)
@@ -169,6 +170,7 @@ class _Placing:
             raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
         if id(node) in self._seen:
             self._fault(line, "an alias; write the value out")
+            return Placed(None, line)  # written out, aliases can be more than memory holds
         self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             return Placed([self.value(child, depth + 1) for child in node.value], line)
@@ -194,14 +196,14 @@ class _Placing:
         try:
             return self._loader.construct_object(node, deep=True)
         except yaml.YAMLError as error:
-            if self._faults is None:
-                raise
-            self._faults.append(_unreadable(error, self._where, column=False))
+            self._collect(_unreadable(error, self._where, column=False))
             return None
 
     def _fault(self, line: int, message: str) -> None:
-        error = DocumentError(f"{self._where}:{line}: {message}")
-        if self._faults is None:
+        self._collect(DocumentError(f"{self._where}:{line}: {message}"))
+
+    def _collect(self, error: DocumentError) -> None:
+        if self._faults is None or len(self._faults) >= _MAX_FAULTS:
             raise error
         self._faults.append(error)
 

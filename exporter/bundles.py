@@ -175,6 +175,8 @@ def _objects(name: str, content: bytes, unread: list[DocumentError]) -> Iterator
         for document in load_yaml_documents(content, name, forgiving=True):
             if isinstance(document, dict):
                 yield document
+            elif name.lower().endswith(_EXTENSIONS):
+                unread.append(DocumentError(f"{name}: not a Kubernetes object"))
     except DocumentError as error:
         if CSV.encode() in content or CSV.lower() in name.lower():
             raise

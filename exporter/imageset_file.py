@@ -7,7 +7,7 @@ not carry is refused by name. Source: facts/oc-mirror.md §1.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ _LEFT_OUT = {
 }
 _FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
 _SHOWN = 100  # faults of one file
+_MAX_FAULTS = 1_000  # then the rest is not looked at
 T = TypeVar("T")
 
 
@@ -68,6 +69,8 @@ def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
             reader.require_content(root)
     except UsageError as error:
         faults.append(error)
+    except _TooManyFaultsError:
+        pass
     faults += reader.unreadable
     if faults:
         raise _of_all(where, faults)
@@ -81,12 +84,17 @@ def _of_all(where: str, faults: list[UsageError]) -> UsageError:
     faults.sort(key=lambda fault: _line(where, fault))
     lines = [f"\n  {fault.about('')}" for fault in faults[:_SHOWN]]
     more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    return UsageError(f"{where}: {len(faults)} faults:{''.join(lines)}{more}", hint="Correct them, and run it again.")
+    count = f"{len(faults)} faults{' at least' if len(faults) >= _MAX_FAULTS else ''}"
+    return UsageError(f"{where}: {count}:{''.join(lines)}{more}", hint="Correct them, and run it again.")
 
 
 def _line(where: str, fault: UsageError) -> int:
     number = fault.message.removeprefix(f"{where}:").partition(":")[0]
     return int(number) if number.isdecimal() else 0
+
+
+class _TooManyFaultsError(Exception):
+    """So many that the rest of the file is not looked at."""
 
 
 class _Reader:
@@ -183,7 +191,7 @@ class _Reader:
         )
         self._require_path(fields, "targetCatalog")
         self._require_tag(fields, "targetTag")
-        self._faults += operator_faults(request, f"{self._file}:{at.line}")
+        self._collect(operator_faults(request, f"{self._file}:{at.line}"))
         return replace(request, catalog=plain_path(without_docker(request.catalog)))
 
     def _package(self, at: Placed) -> PackageRequest:
@@ -195,7 +203,7 @@ class _Reader:
             self._text(fields, "maxVersion"),
             tuple(self._each(fields.get("channels"), "channels", self._channel)),
         )
-        self._faults += package_faults(package, f"{self._file}:{at.line}")
+        self._collect(package_faults(package, f"{self._file}:{at.line}"))
         return package
 
     def _channel(self, at: Placed) -> ChannelRequest:
@@ -288,7 +296,7 @@ class _Reader:
             try:
                 yield read(child)
             except UsageError as error:
-                self._faults.append(error)
+                self._collect([error])
 
     def _text(self, fields: dict[str, Placed], name: str) -> str:
         at = fields.get(name)
@@ -323,9 +331,15 @@ class _Reader:
             raise self._error(at, error.message, error.hint) from None
 
     def _fault(self, at: Placed, message: str, hint: str = "") -> None:
-        if (error := self._error(at, message, hint)).message not in self._said:
-            self._said.add(error.message)
-            self._faults.append(error)
+        self._collect([self._error(at, message, hint)])
+
+    def _collect(self, faults: Iterable[UsageError]) -> None:
+        for fault in faults:
+            if fault.message not in self._said:
+                self._said.add(fault.message)
+                self._faults.append(fault)
+            if len(self._faults) >= _MAX_FAULTS:
+                raise _TooManyFaultsError
 
     def _error(self, at: Placed, message: str, hint: str = "") -> UsageError:
         return UsageError(f"{self._file}:{at.line}: {message}", hint=hint)

@@ -190,6 +190,8 @@ def test_every_file_that_the_catalog_lacks_is_an_error_for_openshift_4_3(source,
         "manifests/broken.yaml": b"kind: CustomResourceDefinition\nspec: [\n",
         "manifests/tag": b"kind: ConfigMap\ndata: !!int ''\n",
         "manifests/two.yml": b"kind: Role\n---\nkind: [\n",
+        "manifests/list.json": b"[1]",
+        "manifests/empty.yaml": b"# nothing yet\n",
         "manifests/README": b"a: b: c\n",
     }
     source.add_image("example/foo", image((manifests,)), tag="1.0.0")
@@ -207,7 +209,13 @@ def test_every_file_that_the_catalog_lacks_is_an_error_for_openshift_4_3(source,
         ("error", f"{source.host}/example/foo:2.0.0"),
     }
     assert all(f"needed by lost/foo/foo.v{one['subject'][-5]}" in one["message"] for one in told)
-    files = ("broken.yaml:3:1", "tag:2:7", "two.yml:4:1", "foo.clusterserviceversion.yaml:3:1")
+    files = (
+        "broken.yaml:3:1",
+        "tag:2:7",
+        "two.yml:4:1",
+        "list.json: not a Kubernetes object",
+        "foo.clusterserviceversion.yaml:3:1",
+    )
     assert len(told) == len(files)
     for file in files:
         assert any(file in one["message"] for one in told), (file, told)

@@ -204,6 +204,23 @@ mirror:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "mirror:\n  operators:\n" + "  - {}\n" * 9_000,
+        HEAD + "mirror:\n  operators:\n  - &a [x]\n" + "  - *a\n" * 9_000,
+        HEAD + "mirror:\n  operators:\n" + "  - !!int x\n" * 9_000,
+    ],
+    ids=["empty", "aliases", "tags"],
+)
+def test_faults_without_number_are_bounded(tmp_path, text):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 102
+    assert lines[-1].startswith("  and ")
+
+
+@pytest.mark.parametrize(
     ("flag", "request_"),
     [
         ("x", PackageRequest("x")),
