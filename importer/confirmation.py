@@ -9,7 +9,7 @@ from common.archive.needs import repository_of
 from common.archive.reader import Archive
 from common.columns import counted
 from common.digest import Digest
-from common.errors import AuthenticationError, CredentialsRefusedError
+from common.errors import AuthenticationError
 from common.log import logger
 from common.progress import Progress
 from common.reference import Reference
@@ -125,8 +125,6 @@ class _Readable:
             return False
         try:
             return question()
-        except CredentialsRefusedError:
-            raise
         except AuthenticationError as error:
             self._refused[repository] = error
             return False

@@ -73,6 +73,7 @@ class Auth:
         self._challenges: dict[str, Challenge] = {}
         self._extra: dict[Access, tuple[str, ...]] = {}
         self._tokens: dict[Access, _Token] = {}
+        self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has taken
 
     def header(self, access: Access, question: Question) -> str | None:
         """Return what to send with the first try; None as long as the registry has not asked."""
@@ -130,11 +131,14 @@ class Auth:
             request = _ask(realm, challenge.service, scopes, credential)
         asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
         response = self._send(request, asking)
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+        known = credential is not None and (access.registry, credential) in self._known
+        if response.status_code == httpx.codes.UNAUTHORIZED and not known:
             raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)
         if response.status_code != httpx.codes.OK:
             error = refused(asking, response, response.content)
             raise Trouble(error) if response.status_code in PASSING else _about_token(error, response.status_code)
+        if credential:
+            self._known.add((access.registry, credential))  # a later 401 is about the scope, not about the account
         return _read(response, asked_s, asking)
 
     def _realm(self, registry: str, challenge: Challenge, credential: Credential | None, question: Question) -> httpx.URL:

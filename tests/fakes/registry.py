@@ -49,13 +49,13 @@ class Quay:
     """What Quay's token server grants (quay/quay, endpoints/v2/v2auth.py, `_authorize_or_downscope_request`).
 
     `pull` only of a repository that exists; `push` creates one in the namespaces in `creates`. `readers` may pull alone: they
-    get less than they ask for, or 403 with `refuses_push`, as servers do that grant all of a scope or nothing. `only_in`:
-    the namespace that an account is for, as robots are. `needs_repository`: `/v2/` alone is 401 to every account.
+    get less than they ask for. `refuses`: the status with which servers answer that grant all of a scope or nothing.
+    `only_in`: the namespace that an account is for, as robots are. `needs_repository`: `/v2/` alone is 401 to every account.
     """
 
     creates: set[str] = field(default_factory=set)
     readers: set[str] = field(default_factory=set)
-    refuses_push: bool = False
+    refuses: int = 0
     only_in: dict[str, str] = field(default_factory=dict)
     needs_repository: bool = False
 

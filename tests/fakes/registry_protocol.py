@@ -101,10 +101,11 @@ class RegistryHandler(Handler):
         for scope in scopes:
             _, name, actions = scope.split(":")
             asked = set(actions.split(","))
-            if registry.quay and registry.quay.refuses_push and user in registry.quay.readers and "push" in asked:
-                self.refuse(403, "DENIED", "requested access to the resource is denied")
+            given = self._granted(user, name, asked)
+            if registry.quay and registry.quay.refuses and given != asked:
+                self.refuse(registry.quay.refuses, "DENIED", "requested access to the resource is denied")
                 return
-            granted |= {f"{name}:{action}" for action in self._granted(user, name, asked)}
+            granted |= {f"{name}:{action}" for action in given}
         life = registry.token_life_s
         with registry.lock:
             registry.tokens[token] = (granted, time.monotonic() + (60 if life is None else life))

@@ -123,10 +123,11 @@ def test_an_increment_finds_what_came_earlier(archives: Archives, quay: FakeRegi
     assert quay.repositories["org/app"].tags["v2"] == NEXT.digest
 
 
+@pytest.mark.parametrize("refuses", [0, 401, 403])
 def test_an_account_that_may_not_create_gets_one_error_for_a_namespace(
-    archives: Archives, quay: FakeRegistry, tmp_path: Path
+    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
-    quay.quay = Quay({"other"})
+    quay.quay = Quay({"other"}, refuses=refuses)
     pushed = ours("push", archives.first, quay, tmp_path)
     assert pushed.status == 5, pushed.stdout
     (problem,) = [each for each in pushed.json["problems"] if each["severity"] == "error"]
@@ -150,32 +151,45 @@ def test_one_repository_that_is_read_only_is_named(archives: Archives, quay: Fak
     arrived(quay, {"other/alone", "org/tool", "org/many"})
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_registry_that_answers_no_question_but_takes_uploads(archives: Archives, tmp_path: Path, status: int) -> None:
+    """AWS and proxies say 403 to HEAD of what is not there (SgtSilvio/gradle-oci#154, goharbor/harbor#13973)."""
+    with FakeRegistry() as mirror:
+        for method in ("HEAD", "GET"):
+            for part in ("/manifests/", "/blobs/sha256"):
+                mirror.fault(method, part, status=status, times=999)
+        pushed = ours("push", archives.first, mirror, tmp_path)
+        assert pushed.status == 0, pushed.stdout + pushed.stderr
+        arrived(mirror, set(IMAGES))
+
+
 # Accounts that may only pull.
 
 
-@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("refuses", [0, 401, 403])
 def test_a_reader_takes_a_receipt_and_creates_nothing(
-    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: bool
+    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
+    quay.quay = Quay({"org", "other"}, refuses=refuses)
     empty = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "empty.json")
     assert empty.status == 0, empty.stderr
     assert empty.json["blobs"] == 0
     assert "4 repositories counted as empty" in empty.stderr
     assert dict(quay.repositories) == {}, "a question creates nothing"
     assert ours("push", archives.first, quay, tmp_path).status == 0
-    quay.quay = Quay(readers={READER}, refuses_push=refuses)
+    quay.quay = Quay(readers={READER}, refuses=refuses)
     taken = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "receipt.json", user=READER)
     assert taken.status == 0, taken.stderr
     assert len(taken.json["inventories"]) == 1
     assert "counted as empty" not in taken.stderr
 
 
-@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("refuses", [0, 401, 403])
 def test_a_reader_pushes_nothing_where_everything_is_there(
-    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: bool
+    archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
     assert ours("push", archives.first, quay, tmp_path).status == 0
-    quay.quay = Quay(readers={READER}, refuses_push=refuses)
+    quay.quay = Quay(readers={READER}, refuses=refuses)
     again = ours("push", archives.first, quay, tmp_path, user=READER)
     assert again.status == 0, again.stdout
     missing = ours("push", archives.increment, quay, tmp_path, user=READER)
@@ -194,15 +208,15 @@ def test_a_wrong_password_is_said_once(archives: Archives, quay: FakeRegistry, t
 # Other commands that write.
 
 
-@pytest.mark.parametrize("refuses", [False, True])
-def test_the_probe(quay: FakeRegistry, tmp_path: Path, refuses: bool) -> None:
+@pytest.mark.parametrize("refuses", [0, 401, 403])
+def test_the_probe(quay: FakeRegistry, tmp_path: Path, refuses: int) -> None:
     with FakeCluster("4.18") as cluster:
         place = ("--kubeconfig", cluster.kubeconfig(tmp_path), "--registry", f"{quay.host}/org", "--insecure", quay.host)
         written = run("hub-import", "probe", *place, "--authfile", authfile(tmp_path, quay.host), "--format", "json")
         assert written.status == 0, written.stderr
         assert written.json["registry"]["nestedPaths"] is True
         assert written.json["registry"]["referrers"] is True
-        quay.quay = Quay(readers={READER}, refuses_push=refuses)
+        quay.quay = Quay(readers={READER}, refuses=refuses)
         read = run("hub-import", "probe", *place, "--authfile", authfile(tmp_path, quay.host, READER), "--format", "json")
         assert read.status == 0, read.stderr
         assert [note.partition(":")[0] for note in read.json["notes"] if "mirror" in note] == ["writing to the mirror"]
