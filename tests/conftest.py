@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ hypothesis.settings.register_profile("here", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("here")
 
 _TRIES = 100  # more than any policy has: only the pauses are taken away
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -69,3 +72,15 @@ def no_pauses() -> Iterator[None]:
     """Tries happen as often as in life, without the waiting between them."""
     with stamina.set_testing(True, attempts=_TRIES, cap=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def same_process() -> Iterator[None]:
+    """Give the next test the process as this one found it: loggers as they were; working directory and signals unchanged."""
+    root = logging.getLogger("hub")
+    handlers, level, propagate = root.handlers[:], root.level, root.propagate
+    before = Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]
+    yield
+    root.handlers[:], root.propagate = handlers, propagate
+    root.setLevel(level)
+    assert (Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]) == before, "a test changed the process and left it so"
