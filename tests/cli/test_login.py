@@ -146,7 +146,7 @@ def test_a_person_is_asked_and_the_password_is_not_shown(tmp_path):
                 while question == b"Password" and termios.tcgetattr(outside)[3] & termios.ECHO:
                     time.sleep(0.01)  # what is typed before the echo is off is thrown away
                 os.write(outside, answers.pop(question).encode() + b"\n")
-        assert process.wait(20) == 0, shown
+        assert process.wait(120) == 0, shown
         os.close(outside)
         assert PASSWORD.encode() not in shown
         assert registry.host in json.loads(file.read_text())["auths"]

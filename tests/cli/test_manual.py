@@ -131,5 +131,5 @@ zpty -w -n inner $'\x15hub-import deploy --format t\t'
 zpty -r -m inner shown '*format table*'
 """
     env = {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
-    done = subprocess.run([require("zsh"), "-c", script], check=False, capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run([require("zsh"), "-c", script], check=False, capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         self._thread.start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        request.settimeout(30)
+        request.settimeout(120)
         if self._context:
             request = self._context.wrap_socket(request, server_side=True)
         self._open.add(request)
@@ -66,7 +66,7 @@ class Server(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self.server_close()
-        self._thread.join(10)
+        self._thread.join(120)
 
 
 class Handler(BaseHTTPRequestHandler):

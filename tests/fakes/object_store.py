@@ -126,7 +126,7 @@ def served(home: Path, bucket: str, account: tuple[str, str]) -> Iterator[tuple[
             yield root, port
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(120)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -164,7 +164,7 @@ def _wire(store: ObjectStore, port: int, address: tuple[str, int]) -> Iterator[O
             if status:
                 self._answer(status, {"Content-Type": "application/xml"}, b"<Error><Code>Told</Code></Error>")
                 return
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             try:
                 connection.request(self.command, self.path, body, dict(self.headers.items()))
                 with connection.getresponse() as answer:  # it holds the connection's socket, also where it breaks off
@@ -204,7 +204,7 @@ def _wire(store: ObjectStore, port: int, address: tuple[str, int]) -> Iterator[O
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(120)
 
 
 _HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")

@@ -72,7 +72,7 @@ class Server(ThreadingHTTPServer):
         self._thread.start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        request.settimeout(30)
+        request.settimeout(120)
         if self._context:
             with self.registry.lock:
                 self.registry.handshakes += 1
@@ -96,7 +96,7 @@ class Server(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         self.server_close()
-        self._thread.join(10)
+        self._thread.join(120)
 
 
 class Handler(BaseHTTPRequestHandler):

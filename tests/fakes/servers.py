@@ -75,7 +75,7 @@ def docker_registry(
                 return
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(120)
     raise RuntimeError(f"docker-registry does not start:\n{log.read_text()}")
 
 

@@ -51,7 +51,7 @@ def serving(log: Path, *arguments: str | Path, listen: str = "127.0.0.1:0", befo
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(120)
 
 
 def _told(process: subprocess.Popen[str], log: Path) -> tuple[str, list[str]]:

@@ -129,7 +129,7 @@ def kubectl(config: Path, *arguments: str, given: str | None = None) -> subproce
     """Run kubectl, with its caches beside the kubeconfig."""
     command = [require("kubectl"), "--kubeconfig", str(config), "--cache-dir", str(config.parent / "cache"), *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": str(config.parent)}
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120, env=environment)
 
 
 @pytest.mark.integration

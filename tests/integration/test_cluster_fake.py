@@ -25,7 +25,7 @@ def ask(cluster, path, method="GET", body=None, content_type="application/json")
     raw = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(cluster.url + path, raw, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -141,7 +141,7 @@ def test_a_watch_tells_what_happens(cluster):
     seen: list[tuple[str, str]] = []
 
     def read() -> None:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             for line in answer:
                 event = json.loads(line)
                 seen.append((event["type"], event["object"]["metadata"]["name"]))
@@ -155,7 +155,7 @@ def test_a_watch_tells_what_happens(cluster):
     cluster.put({**body, "metadata": {"name": "other", "namespace": MARKETPLACE}})
     cluster.put({**body, "spec": {**body["spec"], "priority": 1}})
     cluster.store.delete(cluster._key(body))
-    reader.join(20)
+    reader.join(120)
     assert seen == [("ADDED", NAME), ("MODIFIED", NAME), ("DELETED", NAME)]
 
 
@@ -173,7 +173,7 @@ def test_the_end_of_the_cluster_ends_a_watch():
         request = urllib.request.Request(
             f"{cluster.url}{SOURCES}?watch=1&timeoutSeconds=3600", headers={"Authorization": f"Bearer {TOKEN}"}
         )
-        answer = urllib.request.urlopen(request, timeout=60)
+        answer = urllib.request.urlopen(request, timeout=120)
     with answer:
         assert answer.read() == b""
 

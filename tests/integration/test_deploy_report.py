@@ -79,7 +79,7 @@ def test_an_interruption_leaves_what_was_seen_last(place, tmp_path):
             for line in deploy.stderr:
                 if "packages of" in line:
                     deploy.send_signal(signal.SIGINT)
-            assert deploy.wait(60) == 130
+            assert deploy.wait(120) == 130
     found = text_of(page)
     assert 'class="verdict bad">Interrupted.' in found
     assert "not yet" in found

@@ -322,12 +322,12 @@ def test_on_a_terminal_the_next_medium_is_asked_for(source, tmp_path):
         seen = until(terminal, seen, f"still wanted: {rest[-1].name}.")
         os.write(terminal, str(rest[-1]).encode() + b"\n")  # or says where it is
         seen = until(terminal, seen, "already there")
-        assert process.wait(20) == 0, seen
+        assert process.wait(120) == 0, seen
         os.close(terminal)
         assert set(mirror.repositories["org/app"].tags) >= {"v1", "v2", "v3"}
 
 
-def until(terminal, seen, word, timeout_s=30):
+def until(terminal, seen, word, timeout_s=120):
     """Read what the command shows until `word` appears once more than before."""
     count, ends = seen.count(word), time.monotonic() + timeout_s
     while seen.count(word) <= count and time.monotonic() < ends:

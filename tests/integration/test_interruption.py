@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_next_run_finishes(tmp_path, moment):
                 time.sleep(0.05)
                 process.send_signal(signal.SIGINT)
                 break
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=120)
         assert process.returncode == 130, "".join([*told, rest])
         assert "run the same command again" in rest
         assert "Traceback" not in rest

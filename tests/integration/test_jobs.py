@@ -86,7 +86,7 @@ def test_the_how_to_waits_for_the_end_of_each_job_whichever_it_is(ends, last, tm
     for name in ("oc", "sleep"):
         (tmp_path / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "root": str(FOLDERS[0].parents[1])}
-    subprocess.run(["sh", "-ec", script], cwd=tmp_path, env=env, check=False, timeout=20, stdout=sys.stderr)
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, env=env, check=False, timeout=120, stdout=sys.stderr)
     assert (tmp_path / "answers").read_text() == ""
     assert (tmp_path / "asked").read_text().split()[-1] == f"job/export-{last}"
 
@@ -165,7 +165,7 @@ def test_the_policy_of_a_pod_sees_how_its_command_ended(name, folder, programs):
     """But 3, which is done with problems: what FailJob is for would else be tried again."""
     statuses = (*ExitCode, 137)
     pods = [start(job(name, folder), None, {}, {"DO": f"exit {status:d}"}, programs) for status in statuses]
-    assert [pod.wait(20) for pod in pods] == [0 if status == ExitCode.PROBLEMS else status for status in statuses]
+    assert [pod.wait(120) for pod in pods] == [0 if status == ExitCode.PROBLEMS else status for status in statuses]
 
 
 @pytest.mark.parametrize("name", ["1-plan", "3-finish"])
@@ -176,7 +176,7 @@ def test_a_pod_that_is_told_to_stop_tells_its_command_and_waits_for_it(name, pro
     while not begun.exists():
         time.sleep(0.01)
     pod.send_signal(signal.SIGTERM)
-    assert (pod.wait(20), done.exists()) == (130, True)
+    assert (pod.wait(120), done.exists()) == (130, True)
 
 
 def test_what_no_further_try_can_mend_ends_the_job(tmp_path):

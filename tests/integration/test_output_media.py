@@ -128,12 +128,12 @@ def test_two_exporters_in_one_directory_do_not_meet(source, tmp_path):
             stderr=subprocess.PIPE,
             env=environment,
         )
-        assert slow.held.wait(60)
+        assert slow.held.wait(120)
         second = run("hub-export", *asked(source.host, output), env=EPOCH)
         slow.release()
         assert second.status == 1, "no mistake of the caller: later it may be free"
         assert "is in use by another process" in second.stderr
-        assert first.wait(60) == 0, first.stderr.read()
+        assert first.wait(120) == 0, first.stderr.read()
         first.stderr.close()
     assert run("hub-import", "verify", output).status == 0
 

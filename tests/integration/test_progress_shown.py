@@ -52,7 +52,7 @@ def test_on_a_terminal_of_80_columns(slow, tmp_path):
         except OSError:  # the last who had the terminal open has closed it
             break
     os.close(outside)
-    assert process.wait(60) == 0, shown
+    assert process.wait(120) == 0, shown
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown.decode())
     lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
     warned = [line for line in lines if "WARNING" in line]

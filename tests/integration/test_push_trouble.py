@@ -107,7 +107,7 @@ def test_a_long_pause_that_a_registry_asks_for_ends_with_the_signal(tmp_path, nu
             if "asked to wait" in line:
                 break
         process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=120)
     assert process.returncode == 130, rest
     assert "run the same command again" in rest
     assert "Traceback" not in rest
@@ -158,7 +158,7 @@ def test_a_tag_that_moves_after_the_plan_does_not_mix_two_versions(tmp_path):
             if "asked to wait" in line:
                 source.add_manifest("org/app", newer.raw, newer.media_type, "v1")
                 break
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=120)
         assert process.returncode == 0, rest
     with FakeRegistry() as mirror:
         assert push(tmp_path / "out", mirror.host).status == 0

@@ -39,7 +39,7 @@ def tinyproxy(folder, *, password=""):
     config.write_text("\n".join([*lines, *([f"BasicAuth {PROXY_USER} {password}"] if password else [])]) + "\n")
     process = subprocess.Popen([program, "-d", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(200):
+        for _ in range(2000):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break
@@ -48,7 +48,7 @@ def tinyproxy(folder, *, password=""):
         yield Proxy(f"127.0.0.1:{port}", log)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_it_ends_well_when_told_even_in_the_middle(tmp_path, number):
             line.sendall(f"GET /v2/org/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert line.recv(100)
             server.process.send_signal(number)
-            assert server.process.wait(30) == 0
+            assert server.process.wait(120) == 0
     assert "Traceback" not in server.log.read_text()
     assert "error:" not in server.log.read_text()
 
@@ -291,7 +291,7 @@ def test_a_signal_before_it_serves_is_not_lost(tmp_path):
     for _ in range(3):
         with serving(tmp_path / "log", tmp_path / "out") as server:
             server.process.send_signal(signal.SIGTERM)  # as soon as it has told that it is there
-            assert server.process.wait(30) == 0
+            assert server.process.wait(120) == 0
 
 
 def test_silent_connections_lock_nobody_out(tmp_path):

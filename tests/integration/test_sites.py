@@ -228,7 +228,7 @@ def test_permissions_that_are_missing_are_listed_before_the_first_change(site):
 def kubectl(here: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [require("kubectl"), "--kubeconfig", str(here.kubeconfig), "--cache-dir", str(here.folder / "cache"), *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": str(here.folder)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
 
 
 def test_kubectl_reads_the_log_of_a_catalogs_pod(site):
@@ -433,7 +433,7 @@ def test_on_a_terminal_the_wait_is_a_table_of_what_is_waited_for(site):
         if not asked and "Change the cluster?" in seen:
             os.write(terminal, b"y\n")
             asked = True
-    assert process.wait(60) == 0, seen
+    assert process.wait(120) == 0, seen
     os.close(terminal)
     assert asked, "a person is asked before the first change"
     for word in ("waiting for the cluster", "state", "since", "last seen", "next", "MachineConfigPool worker", "pod of index"):

@@ -160,7 +160,7 @@ def held(site: Site, wanted: Callable[[Request], bool], work: Callable[[], objec
     site.store.hold = hold
     thread = threading.Thread(target=target)
     thread.start()
-    assert reached.wait(60)
+    assert reached.wait(120)
     site.store.hold = lambda _request: None
     try:
         yield ended
