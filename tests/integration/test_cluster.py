@@ -21,9 +21,9 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.servers import require
 from tests.fakes.wanted import CA, DIGEST, HOST_KEY, IMAGE, catalog_source, mirror_rules, package, wanted
+from tests.samples import RELEASES
 
 NAME = "hub-redhat-operators"
-RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20")
 DEFAULT_CATALOGS = [f"openshift-{name}-operators" for name in ("certified", "community", "redhat")]
 
 

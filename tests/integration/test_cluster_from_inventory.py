@@ -20,12 +20,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.wanted import CA, mirror_rules, package
+from tests.samples import RELEASES
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 OPTIONS = ResourceOptions(registry_ca=CA, image_registry_emptydir=True)
 PACKAGES = (package("alpha"), package("beta"))
 INDEX = "registry.redhat.io/redhat/redhat-operator-index:v4.18"
-RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20", None)
 
 
 def digest(letter: str) -> Digest:
@@ -70,7 +70,7 @@ class Import:
         wait_healthy(self.client, [expected], release=self.release, **how)
 
 
-@pytest.fixture(params=RELEASES)
+@pytest.fixture(params=[*RELEASES, None])
 def imported(request, tmp_path: Path):
     with FakeCluster(request.param) as cluster:
         importing = Import(cluster, tmp_path)

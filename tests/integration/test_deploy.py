@@ -15,6 +15,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.servers import docker_registry
 from tests.fakes.sites import export_real
+from tests.samples import RELEASES
 
 pytestmark = pytest.mark.integration
 
@@ -124,7 +125,7 @@ def test_an_unreachable_cluster_is_exit_code_6(made, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("release", ["4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20"])
+@pytest.mark.parametrize("release", RELEASES)
 def test_render_writes_every_file_of_a_release_twice_the_same(made, tmp_path, release):
     archive, host = made
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")

@@ -16,6 +16,7 @@ from tests.fakes.archives import noise
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 SIZE = 24_000_000
@@ -77,7 +78,7 @@ def test_volume_and_parity_fit_the_size_together_and_are_listed(whole):
 
 
 @pytest.mark.parametrize("how", ["one burst", "at random"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *more(range(1, 5))])
 def test_three_percent_of_the_blocks_are_mended(whole, archive, how, seed):
     chance = random.Random(seed)
     for volume in sorted(archive.glob("volume-*.zst")):

@@ -19,8 +19,8 @@ from importer.cluster.undo import Outcome, undo
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run as command
 from tests.fakes.wanted import catalog_source, mirror_rules, wanted
+from tests.samples import RELEASES
 
-RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", "4.20", None)
 SPACE = "openshift-config"
 
 
@@ -54,7 +54,7 @@ def lived_in(cluster, client):
     client.merge_patch(OPERATOR_HUB, "cluster", "", {"spec": {"sources": [{"name": "community-operators", "disabled": True}]}})
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", [*RELEASES, None])
 def test_everything_is_as_it_was(tmp_path: Path, release):
     space = SPACE if release else "olm"
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
