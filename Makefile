@@ -1,4 +1,4 @@
-# `make dev | lint | test | test-pythons | bench | demo` is all there is.
+# `make dev | lint | test | test-all | test-pythons | bench | demo` is all there is.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +13,7 @@ NEEDED := curl:curl git:git docker-registry:docker-registry skopeo:skopeo bsdtar
 # The other Pythons that are supported: where the machine has one, it gets an environment, and tests run there too.
 OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 
-.PHONY: dev lint test test-pythons pythons bench demo tools
+.PHONY: dev lint test test-all test-pythons pythons bench demo tools
 dev: $(STAMP)
 
 $(STAMP): pyproject.toml | tools
@@ -39,10 +39,17 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Four at a time on two cores: much of the time the commands wait, as they would in life, before they try again. By files: what
-# one sets up for all of its tests (registries, archives) is made once.
-test: dev pythons
-	$(BIN)/pytest -n 4 --dist loadfile --cov --cov-report=
+# Four at a time on two cores: for much of the time commands wait, as they do in use, before they try again. By files, the slow
+# ones first (tests/slow_first.txt): what a file sets up for all of its tests (registries, archives) is made once.
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+test: dev
+	$(PYTEST)
+
+# Every seed, release and page, each fuzz target for a minute, and the coverage of `common`, commands included.
+test-all: export HUB_FUZZ_SECONDS ?= 60
+test-all: dev
+	$(PYTEST) -m '' --hypothesis-profile=all --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
 pythons: $(OTHERS:%=$(VENV)-%/.installed)
@@ -55,7 +62,7 @@ $(VENV)-%/.installed: pyproject.toml
 	    fi; \
 	done; echo "no Python $* on this machine: tests that need it are skipped"
 
-# All unit tests, on every other Python that the machine has. (`make test` runs there only what depends on the version.)
+# All unit tests on every other Python that the machine has. After `make pythons`, `make test` runs there what depends on the version.
 test-pythons: pythons
 	@for each in $(wildcard $(OTHERS:%=$(VENV)-%/bin/pytest)); do echo "$$each tests/unit"; $$each -n 4 --dist loadfile tests/unit || exit; done
 

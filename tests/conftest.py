@@ -15,13 +15,22 @@ import hypothesis
 import pytest
 import stamina
 
-# How long one example takes says how busy the machine is, and nothing of the code.
-hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# How long one example takes depends on how busy the machine is.
+_UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("here", **_UNTIMED)
+hypothesis.settings.register_profile("all", max_examples=500, **_UNTIMED)
 hypothesis.settings.load_profile("here")
 
 _TRIES = 100  # more than any policy has: only the pauses are taken away
+_SLOW_FIRST = Path(__file__).with_name("slow_first.txt")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first: a file runs on one worker, and one that starts last keeps the others waiting at the end."""
+    ranks = {name: rank for rank, name in enumerate(_SLOW_FIRST.read_text(encoding="ascii").split())}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))  # stable: all else stays in its order
 
 
 @pytest.fixture(autouse=True)
