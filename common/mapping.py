@@ -73,7 +73,7 @@ def _host_path(source: Reference) -> str:
 class MappedImage:
     """An image of the inventory and where it goes. `source` is None for a catalog that was a directory.
 
-    `rebuilt`: a filtered catalog, which nobody finds at its source.
+    `rebuilt`: a filtered catalog, which does not exist at its source.
     """
 
     record: ImageRecord

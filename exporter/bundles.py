@@ -121,7 +121,7 @@ class BundleReader:
     def _attempt(self, image: ResolvedImage, *, inside: bool) -> _Found:
         """Return what is in an image, or the problem; nothing for an image that has a problem already.
 
-        `inside`: its objects go into the catalog, where OLM takes them from. Then whatever cannot be read is lost: an error.
+        `inside`: its objects go into the catalog, where OLM takes them from. A file of it that cannot be read is an error.
         """
         if image.tree is None or image.problem is not None:
             return _Found()

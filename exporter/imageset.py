@@ -177,7 +177,7 @@ def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageErro
 
 
 def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
-    """Give what is wrong with a package by itself."""
+    """Give what is wrong with one package."""
     yield from _doubled((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
     asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
     for one in asked:

@@ -152,6 +152,6 @@ def test_an_object_that_cannot_be_read_is_an_error_where_the_bundle_has_no_image
             *("hub-export", "plan", "--catalog", f"{registry.host}/org/index:v1", "--package", "foo", "--package", "bar"),
             *("--insecure", registry.host, "--insecure", "router.example.com", "--signatures", "ignore", "--format", "json"),
         )
-    told = [(one["severity"], one["subject"]) for one in done.json["problems"] if one["code"] == "bundle-unreadable"]
-    assert told == [("error", "foo/foo.v1.0.0")]
+    found = [(one["severity"], one["subject"]) for one in done.json["problems"] if one["code"] == "bundle-unreadable"]
+    assert found == [("error", "foo/foo.v1.0.0")]
     assert done.status == 3

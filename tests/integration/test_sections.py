@@ -60,9 +60,9 @@ def test_every_command_carries_the_rest_and_names_each_section(source, tmp_path)
     for command, more in commands(tmp_path):
         done = export(source, command, file, *more, "--format", "json")
         assert done.status == 3, (command, done.stderr)
-        told = [one for one in done.json["problems"] if one["code"] == "section-not-carried"]
-        assert [(one["severity"], one["subject"]) for one in told] == [("error", name) for name in NAMES]
-        assert all(one["message"].startswith("imageset.yaml:") for one in told)
+        named = [one for one in done.json["problems"] if one["code"] == "section-not-carried"]
+        assert [(one["severity"], one["subject"]) for one in named] == [("error", name) for name in NAMES]
+        assert all(one["message"].startswith("imageset.yaml:") for one in named)
     assert "org/app:v1" in (tmp_path / "mapping/mapping.txt").read_text()
     inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
     assert [one["subject"] for one in inventory["problems"] if one["code"] == "section-not-carried"] == NAMES

@@ -203,12 +203,12 @@ def test_every_file_that_the_catalog_lacks_is_an_error_for_openshift_4_3(source,
         *("--skip-dependencies", "--format", "json"),
     )
     assert done.status == 3, done.stderr
-    told = unreadable(done)
-    assert {(one["severity"], one["subject"]) for one in told} == {
+    found = unreadable(done)
+    assert {(one["severity"], one["subject"]) for one in found} == {
         ("error", f"{source.host}/example/foo:1.0.0"),
         ("error", f"{source.host}/example/foo:2.0.0"),
     }
-    assert all(f"needed by lost/foo/foo.v{one['subject'][-5]}" in one["message"] for one in told)
+    assert all(f"needed by lost/foo/foo.v{one['subject'][-5]}" in one["message"] for one in found)
     files = (
         "broken.yaml:3:1",
         "tag:2:7",
@@ -216,9 +216,9 @@ def test_every_file_that_the_catalog_lacks_is_an_error_for_openshift_4_3(source,
         "list.json: not a Kubernetes object",
         "foo.clusterserviceversion.yaml:3:1",
     )
-    assert len(told) == len(files)
+    assert len(found) == len(files)
     for file in files:
-        assert any(file in one["message"] for one in told), (file, told)
+        assert any(file in one["message"] for one in found), (file, found)
     with FakeRegistry() as mirror:
         _, layers, _ = carried(mirror, tmp_path / "out")
     content = file_of(layers, "database/index.db")
