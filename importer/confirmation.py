@@ -17,6 +17,7 @@ from common.registry.client import RegistryClient
 from common.workers import workers
 from importer.contents import Contents
 from importer.mapping import MappedImage
+from importer.tagging import is_tagged
 
 Asked = tuple[Reference, Digest]
 _LOG = logger(__name__)
@@ -43,14 +44,16 @@ def take(
     asked: list[Asked] = sorted({(image.repository, digest) for image in complete for digest in contents.needs(image)})
 
     def has(one: Asked) -> bool:
-        found = mirror.has_blob(*one)
+        place, digest = one
+        found = mirror.has_blob(place, digest, archive.inventory.blobs[digest].size)
         progress.advance(1)
         return found
 
     progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
     with workers(jobs, "receipt") as pool:
         there = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
-        tagged = all(pool.map(mirror.has_tags, complete))
+        sizes = {image.digest: archive.inventory.manifests[image.digest].size for image in complete}
+        tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
     progress.end()
     mirror.warn()
     whole = tagged and len(there) == len(asked) and len(complete) == len(archive.inventory.images)
@@ -94,17 +97,17 @@ class _Readable:
         self._client = client
         self._refused: dict[Reference, AuthenticationError] = {}
 
-    def has_blob(self, repository: Reference, digest: Digest) -> bool:
-        """Say whether a repository has a blob."""
-        return self._asked(repository, lambda: self._client.has_blob(repository, digest))
+    def has_blob(self, repository: Reference, digest: Digest, size: int) -> bool:
+        """Say whether a repository has all bytes of a blob."""
+        return self._asked(repository, lambda: self._client.has_blob(repository, digest, size))
 
     def has_image(self, image: MappedImage) -> bool:
         """Say whether an image is there, tagged or not."""
         return self._asked(image.repository, lambda: self._client.head(image.pinned) is not None)
 
-    def has_tags(self, image: MappedImage) -> bool:
-        """Say whether an image is there under all of its tags."""
-        return self._asked(image.repository, lambda: all(self._has_tag(image, tag) for tag in image.tags))
+    def has_tags(self, image: MappedImage, size: int) -> bool:
+        """Say whether an image, whose manifest has `size` bytes, is there under all of its tags."""
+        return self._asked(image.repository, lambda: is_tagged(image, size, self._client))
 
     def warn(self) -> None:
         """Say which repositories were refused."""
@@ -115,10 +118,6 @@ class _Readable:
                 counted(len(self._refused), "repository", "repositories"),
                 self._refused[first],
             )
-
-    def _has_tag(self, image: MappedImage, tag: str) -> bool:
-        head = self._client.head(image.tagged(tag))
-        return head is not None and head.digest == image.digest
 
     def _asked(self, repository: Reference, question: Callable[[], bool]) -> bool:
         if repository in self._refused:

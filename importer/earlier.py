@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from common.archive.inventory import BlobRecord
 from common.archive.reader import Archive
 from common.content import Chunks
 from common.digest import Digest
@@ -32,18 +33,21 @@ def look(
     blobs: Sequence[Digest],
     wanted: Places,
     known: Places,
+    *,
+    records: Mapping[Digest, BlobRecord],
     client: RegistryClient,
     pool: ThreadPoolExecutor,
 ) -> Earlier:
     """Ask the mirror for blobs that are not at hand; a repository that does not say counts as one that has not got them.
 
-    `wanted`: the repositories that need each blob; `known`: all that may have it, these among them.
+    `wanted`: the repositories that need each blob; `known`: all that may have it, these among them; `records`: how large it is.
+    One that is there with another size is damaged: it counts as absent, and nothing is mounted from there.
     Raises RegistryUnreachableError when nobody is there.
     """
 
     def has(place: Reference, digest: Digest) -> bool:
         try:
-            return client.has_blob(place, digest)
+            return client.has_blob(place, digest, records[digest].size)
         except RegistryUnreachableError:
             raise
         except RegistryError as error:

@@ -30,7 +30,7 @@ from importer.earlier import ArchiveAndMirror, Earlier, look
 from importer.mapping import MappedImage
 from importer.push_result import PushResult, Tally
 from importer.shard import Shard
-from importer.tagging import Tagger, explained
+from importer.tagging import Tagger, explained, is_tagged
 
 
 def push(
@@ -52,7 +52,7 @@ def push(
     shard = Shard(archive.inventory, contents, volumes)
     complete = [image for image in images if image.record.complete and shard.takes(image)]
     with workers(jobs, "push") as pool:
-        todo, present = (complete, 0) if heal else _looked_up(complete, client, pool, tally)
+        todo, present = (complete, 0) if heal else _looked_up(complete, archive, client, pool, tally)
         earlier = _earlier(archive, shard, (todo, complete), client, pool)
         tally.wait_for(earlier.absent, archive)
         sink = RegistrySink(client, contents.places(todo), earlier.partly)
@@ -78,7 +78,7 @@ def _earlier(
     """Return what the mirror has of the blobs that are not at hand; `images`: those to be done, and all."""
     wanted, known = map(shard.contents.places, images)
     away = [digest for digest in wanted if shard.brings(digest) and not archive.at_hand(digest)]
-    return look(away, wanted, known, client, pool)
+    return look(away, wanted, known, records=archive.inventory.blobs, client=client, pool=pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class _Run:
     def _look_for_others(self, tags: _Tags) -> None:
         """Count what others have brought by now: after our own last blob, so that of all who look the last finds everything."""
         wanted = self.contents.places(self.todo)
-        found = look(self.shard.of_others(self.todo), wanted, wanted, self.client, self.pool)
+        blobs, records = self.shard.of_others(self.todo), self.archive.inventory.blobs
+        found = look(blobs, wanted, wanted, records=records, client=self.client, pool=self.pool)
         for digest in found.whole:
             tags.arrived(digest)
         for digest, places in found.partly.items():
@@ -165,14 +166,13 @@ def _left_out(inventory: Inventory) -> list[Problem]:
 
 
 def _looked_up(
-    images: Sequence[MappedImage], client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
+    images: Sequence[MappedImage], archive: Archive, client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
 ) -> tuple[list[MappedImage], int]:
     """Return the images that the mirror does not have under all of their tags, and how many it has."""
 
     def there(image: MappedImage) -> bool | HubError:
         try:
-            heads = (client.head(image.tagged(tag)) for tag in image.tags)
-            return all(head is not None and head.digest == image.digest for head in heads)
+            return is_tagged(image, archive.inventory.manifests[image.digest].size, client)
         except UsageError:
             raise  # a setting that makes no sense hurts every image
         except HubError as error:

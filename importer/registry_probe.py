@@ -85,7 +85,7 @@ class _Trial:
 
     def _push(self, repository: Reference, image: bytes) -> bool:
         blob = Descriptor(media_types.OCI_EMPTY, digest_of(_NOTHING), len(_NOTHING))
-        if not self.client.has_blob(repository, blob.digest):
+        if not self.client.has_blob(repository, blob.digest, blob.size):
             self.blobs.append(repository.pinned(blob.digest))
             self.client.upload(repository, blob, lambda start: iter([memoryview(_NOTHING)[start:]]))
         return self._put(repository, image, media_types.OCI_MANIFEST)

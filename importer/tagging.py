@@ -8,7 +8,7 @@ from __future__ import annotations
 from common.archive.inventory import ManifestRecord
 from common.archive.reader import Archive
 from common.digest import Digest
-from common.errors import HubError, RegistryError
+from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
@@ -19,6 +19,7 @@ from importer.mapping import MappedImage
 from importer.shard import Shard
 
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: a broken request, or nothing found
+_SERVER_ERROR = 500
 _BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
 _LOG = logger(__name__)
 
@@ -44,13 +45,42 @@ class Tagger:
                 self._client.put_referrer(image.repository, self._archive.document(root))
             for tag in image.tags:
                 self._put(image.tagged(tag), root)
+            for document in (*children, root):
+                self._require_whole(image.repository.pinned(document), self._record(document).size)
         except HubError as error:
             return error
         return None
 
     def _there(self, image: MappedImage) -> bool:
-        heads = [self._client.head(image.tagged(tag)) for tag in image.tags]
-        return all(head is not None and head.digest == image.digest for head in heads)
+        return is_tagged(image, self._record(image.digest).size, self._client)
+
+    def _require_whole(self, reference: Reference, size: int) -> None:
+        """Look at a document that was written. Raises RegistryRefusedError where the registry has lost some of it.
+
+        docker-registry (2.8.2) answers 201 to a document whose file it has already, damaged or not, and 500 to who asks for it.
+        Of what it does not show (yet, or to us) its 201 is believed.
+        """
+        why = ""
+        try:
+            found = self._client.head(reference)
+            if found is None or found.size == size:
+                return
+            why = f"has {found.size} of its {size} bytes"
+            self._client.document(reference)  # verified by its digest: what HEAD says of the length alone is no damage
+        except ContentError as error:
+            why = why or f"answers that {error.message}"
+        except RegistryError as error:
+            if error.status != _SERVER_ERROR:
+                _LOG.info("%s: not looked at after it was written: %s", reference, error.message)
+                return
+            why = f"gives HTTP {error.status} to who asks for it"
+        else:
+            return
+        raise RegistryRefusedError(
+            f"{reference}: the storage of {reference.registry} is damaged: it took the manifest in repository "
+            f"{reference.repository} and {why}",
+            hint="Restore the file in the registry's storage, or remove it there, then push again with --heal.",
+        )
 
     def _record(self, digest: Digest) -> ManifestRecord:
         return self._archive.inventory.manifests[digest]
@@ -76,6 +106,12 @@ class Tagger:
         for outcome in copy(blobs, self._archive, sink, jobs=1):
             if outcome.error is not None:
                 raise outcome.error
+
+
+def is_tagged(image: MappedImage, size: int, client: RegistryClient) -> bool:
+    """Say whether the mirror has the image, of so many bytes, under all of its tags. Raises RegistryError, ContentError."""
+    heads = (client.head(image.tagged(tag)) for tag in image.tags)
+    return all(head is not None and (head.digest, head.size) == (image.digest, size) for head in heads)
 
 
 class SparseIndexError(RegistryError):

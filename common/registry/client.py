@@ -142,10 +142,11 @@ class RegistryClient:
         described = _described(answer.headers, reference) if answer.status == httpx.codes.OK else None
         return described or self._document_descriptor(reference)
 
-    def has_blob(self, repository: Reference, digest: Digest) -> bool:
-        """Say whether the repository holds a blob; see `Uploader.has`."""
+    def has_blob(self, repository: Reference, digest: Digest, size: int | None = None) -> bool:
+        """Say whether the repository holds a blob; with `size`, whether it holds that many bytes of it, where it says."""
         self._hosts.check_allowed(repository)
-        return self._uploader.has(repository, Descriptor("", digest, 0))
+        stored = self._uploader.stored_size(repository, Descriptor("", digest, size or 0))
+        return stored is not None and size in (None, stored)
 
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte.
@@ -307,11 +308,13 @@ def _manifest_call(method: str, reference: Reference) -> Call:
 
 
 def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | None:
-    """Read a descriptor from the headers of a HEAD; None when one is missing."""
+    """Read a descriptor from the headers of a HEAD; None when one is missing or says nothing of the document."""
     digest, size = headers.get("Docker-Content-Digest") or reference.digest or "", headers.get("Content-Length", "")
     kind = headers.get("Content-Type", "").partition(";")[0].strip()
     if not digest or not kind or not (size.isascii() and size.isdigit()) or len(size) > 12:  # noqa: PLR2004 - far past 16 MiB
         return None
+    if not int(size) or headers.get("Content-Encoding", "identity") != "identity":
+        return None  # not the size of the document
     if reference.digest and digest != reference.digest:
         raise ContentError(f"{reference}: {reference.registry} says that it has {digest[:80]}")
     return Descriptor(kind, parse_digest(digest), int(size))

@@ -81,7 +81,7 @@ class RegistrySink:
         if not places:
             raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
         closed = self._closed(blob.digest, places)
-        held = [place for place in places if place not in closed and self._client.has_blob(place, blob.digest)]
+        held = [p for p in places if p not in closed and self._client.has_blob(p, blob.digest, blob.size)]
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
         others = tuple(self._holders.get(blob.digest, ()))

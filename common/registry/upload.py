@@ -23,6 +23,10 @@ from common.registry.upload_session import Session
 _OFFSET_WRONG = 416
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
 _BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+_DAMAGED = (
+    "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
+    "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
+)
 _LOG = logger(__name__)
 Read = Callable[[int], Chunks]
 
@@ -37,8 +41,8 @@ class Uploader:
         self._mountless: set[str] = set()
         self._chunked: set[str] = set()
 
-    def has(self, repository: Reference, blob: Descriptor) -> bool:
-        """Say whether the registry has the blob in this repository.
+    def stored_size(self, repository: Reference, blob: Descriptor) -> int | None:
+        """Return the bytes that the registry has of a blob, `blob.size` where it does not say; None when it has none.
 
         A repository that will be written to has not got it either where it may not be read, for it may not exist yet: Quay, for
         one, creates it when a token to push is asked for (quay/quay, endpoints/v2/v2auth.py). The POST decides.
@@ -47,12 +51,25 @@ class Uploader:
             "HEAD", repository, _path(repository, blob.digest), "blob", _name(repository, blob), accept=frozenset({404})
         )
         try:
-            return self._exchange.ask(call).status == httpx.codes.OK
+            answer = self._exchange.ask(call)
         except AuthenticationError as error:
             if not self._exchange.pushes(repository):
                 raise
             _LOG.info("%s: taken for not there: %s", _name(repository, blob), error.message)
-            return False
+            return None
+        if answer.status != httpx.codes.OK:
+            return None
+        size = answer.headers.get("Content-Length", "")
+        says = size.isascii() and size.isdigit() and answer.headers.get("Content-Encoding", "identity") == "identity"
+        return int(size[:19]) if says else blob.size
+
+    def has(self, repository: Reference, blob: Descriptor) -> bool:
+        """Say whether the registry has all of the blob in this repository.
+
+        After a power cut or on a full disk a registry may keep a file that is empty or short, and go on answering 200 with
+        the length of that file (distribution/distribution#2788, moby/moby#21290).
+        """
+        return self.stored_size(repository, blob) == blob.size
 
     def upload(self, repository: Reference, blob: Descriptor, read: Read, mount_from: Sequence[Reference]) -> Written:
         """Mount or send. After trouble the whole step begins again, unless the blob turns out to be there."""
@@ -74,7 +91,26 @@ class Uploader:
                 raise
 
         patiently(step)
+        self._require_whole(repository, blob)
         return Written.COPIED
+
+    def _require_whole(self, repository: Reference, blob: Descriptor) -> None:
+        """Look at what was sent. Raises RegistryRefusedError where the registry keeps another length than it was given.
+
+        docker-registry (2.8.2) answers 201 to the upload of a blob whose file it has already, and leaves that file as it is.
+        A registry that does not show the blob yet, or does not answer, is believed: its 201 was an answer.
+        """
+        try:
+            stored = self.stored_size(repository, blob)
+        except RegistryError as error:
+            _LOG.info("%s: not looked at after its upload: %s", _name(repository, blob), error.message)
+            return
+        if stored is not None and stored != blob.size:
+            raise RegistryRefusedError(
+                f"{_name(repository, blob)}: the storage of {repository.registry} is damaged: it took the blob in repository "
+                f"{repository.repository} and has {stored} of its {blob.size} bytes",
+                hint=_DAMAGED,
+            )
 
     def _mounted(self, repository: Reference, blob: Descriptor, mount_from: Sequence[Reference]) -> Answer | Written | None:
         """Try to mount: MOUNTED, or the session the registry opened instead, or None."""

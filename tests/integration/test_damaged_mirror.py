@@ -1,0 +1,161 @@
+"""A mirror whose storage lost bytes in a power cut or on a full disk: what is short there does not count as there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.commands import run
+from tests.fakes.factories import image, index
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.servers import docker_registry
+
+pytestmark = pytest.mark.integration
+SHARED, OWN = b"a layer that two images share" * 50, b"a layer of one image" * 50
+APP, TOOL = image([SHARED, OWN]), image([SHARED])
+MANY = index([image([b"of amd" * 50]), image([b"of arm" * 50], platform="linux/arm64")])
+
+
+@pytest.fixture(name="archive", scope="module")
+def _archive(tmp_path_factory):
+    home = tmp_path_factory.mktemp("damaged")
+    with FakeRegistry() as source:
+        for repository, parts in (("org/app", APP), ("org/tool", TOOL), ("org/many", MANY)):
+            source.add_image(repository, parts, tag="v1")
+        names = [part for name in ("app", "tool", "many") for part in ("--image", f"{source.host}/org/{name}:v1")]
+        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", home / "out")
+        assert done.status == 0, done.stderr
+    return home / "out"
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    with docker_registry(tmp_path, name="mirror") as started:
+        yield started
+
+
+def push(archive, mirror, *more, prefix=""):
+    place = ("--registry", f"{mirror.host}{prefix}", "--insecure", mirror.host)
+    return run("hub-import", "push", archive, *place, "--format", "json", *more)
+
+
+def file_of(mirror, digest):
+    hexadecimal = digest.removeprefix("sha256:")
+    return mirror.root / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data"
+
+
+def cut(mirror, digest, share):
+    """Leave a share of a file; return how many bytes stay, and how many there were."""
+    file = file_of(mirror, digest)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * share)])
+    return file.stat().st_size, len(whole)
+
+
+def untag(mirror):
+    for link in (mirror.root / "docker/registry/v2/repositories").glob("**/_manifests/tags/*/current/link"):
+        link.unlink()
+
+
+def blob(parts, content):
+    return next(digest for digest, here in parts.blobs.items() if here == content)
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize("which", ["layer", "config"])
+@pytest.mark.parametrize("how", ["untagged", "heal"])
+def test_a_short_blob_is_named_with_both_sizes(archive, mirror, share, which, how):
+    assert push(archive, mirror).status == 0
+    digest = blob(APP, OWN) if which == "layer" else next(d for d, c in APP.blobs.items() if c not in (OWN, SHARED))
+    there, wanted = cut(mirror, digest, share)
+    if how == "untagged":
+        untag(mirror)
+    done = push(archive, mirror, *(["--heal"] if how == "heal" else []))
+    assert done.status == 5, done.stderr
+    message = next(one["message"] for one in done.json["problems"] if digest in one["message"])
+    assert f"the storage of {mirror.host} is damaged" in message
+    assert "org/app" in message
+    assert f"{there} of its {wanted} bytes" in message
+    assert "--heal" in message
+    healthy = [one for one in done.json["problems"] if "org/tool" in one["subject"]]
+    assert healthy == []
+
+
+def test_a_short_blob_is_found_where_its_repository_is_new(archive, mirror):
+    """The registry keeps one file for all repositories, and leaves it as it is when the blob is sent to another."""
+    assert push(archive, mirror, prefix="/one").status == 0
+    cut(mirror, blob(APP, SHARED), 0.5)
+    done = push(archive, mirror, prefix="/two")
+    assert done.status == 5, done.stdout
+    messages = " ".join(one["message"] for one in done.json["problems"])
+    assert "repository two/org/app" in messages
+    assert "repository two/org/tool" in messages
+
+
+def test_a_short_blob_is_not_confirmed(archive, mirror, tmp_path):
+    assert push(archive, mirror).status == 0
+    place = ("--registry", mirror.host, "--insecure", mirror.host)
+    whole = run("hub-import", "receipt", archive, *place, "--output", tmp_path / "whole.json", "--format", "json").json
+    cut(mirror, blob(APP, OWN), 0.5)
+    short = run("hub-import", "receipt", archive, *place, "--output", tmp_path / "short.json", "--format", "json").json
+    assert short["inventories"] == []
+    assert short["blobs"] == whole["blobs"] - 1
+
+
+def test_what_was_repaired_is_pushed(archive, mirror):
+    assert push(archive, mirror).status == 0
+    cut(mirror, blob(APP, OWN), 0)
+    assert push(archive, mirror, "--heal").status == 5
+    file_of(mirror, blob(APP, OWN)).unlink()
+    assert push(archive, mirror, "--heal").status == 0
+    assert file_of(mirror, blob(APP, OWN)).read_bytes() == OWN
+
+
+@pytest.mark.parametrize("document", ["image", "child"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_short_manifest_is_named(archive, mirror, document, share):
+    assert push(archive, mirror).status == 0
+    digest = APP.digest if document == "image" else MANY.manifests[1].digest
+    cut(mirror, digest, share)
+    untag(mirror)
+    done = push(archive, mirror, "--heal")
+    assert done.status == 5, done.stdout
+    assert any(digest in one["message"] and "is damaged" in one["message"] for one in done.json["problems"])
+
+
+def test_a_mirror_that_replaces_what_is_short_is_healed(archive):
+    with FakeRegistry() as mirror:
+        assert push(archive, mirror).status == 0
+        digest = blob(APP, OWN)
+        mirror.repositories["org/app"].blobs[digest] = OWN[:7]
+        assert push(archive, mirror, "--heal").json["uploaded"] == 1
+        assert mirror.repositories["org/app"].blobs[digest] == OWN
+
+
+def test_a_short_blob_is_not_mounted(archive):
+    with FakeRegistry() as mirror:
+        assert push(archive, mirror).status == 0
+        digest = blob(APP, SHARED)
+        mirror.repositories["org/app"].blobs[digest] = b""
+        del mirror.repositories["org/tool"].blobs[digest]
+        assert push(archive, mirror, "--heal").status == 0
+        assert {mirror.repositories[name].blobs[digest] for name in ("org/app", "org/tool")} == {SHARED}
+
+
+def test_a_manifest_of_another_length_is_written_again(archive):
+    with FakeRegistry() as mirror:
+        assert push(archive, mirror).status == 0
+        digest = APP.digest
+        media_type, raw = mirror.repositories["org/app"].manifests[digest]
+        mirror.repositories["org/app"].manifests[digest] = (media_type, raw[:100])
+        done = push(archive, mirror)
+        assert done.status == 0, done.stderr
+        assert mirror.repositories["org/app"].manifests[digest] == (media_type, raw)
+
+
+def test_lengths_that_are_not_said_are_no_damage(archive):
+    """A proxy that compresses, or answers in chunks, leaves the length out or says another one (RFC 9110, 8.6)."""
+    with FakeRegistry() as mirror:
+        assert push(archive, mirror).status == 0
+        mirror.fault("HEAD", "/blobs/", times=100, status=200, headers={"Content-Encoding": "gzip", "Content-Length": "3"})
+        done = push(archive, mirror, "--heal")
+        assert (done.status, done.json["uploaded"]) == (0, 0)
