@@ -20,6 +20,13 @@ from common.oci.descriptor import Descriptor
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]
 CHUNK_SIZE = 256 * 1024
+REPEATS = 5  # how often one place is asked for content that arrives damaged
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
+
+
+def repeat_pause_s(tries: int) -> float:
+    """Return the pause before content is asked for again that arrived damaged so many times."""
+    return min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 30), _LONGEST_PAUSE_S)
 
 
 class Written(StrEnum):
@@ -79,9 +86,9 @@ def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, sta
         done += len(chunk)
         hasher.update(chunk)
         if done > blob.size:
-            raise _told(chunks, ContentError(f"{blob.digest}: longer than the {blob.size} bytes it should have"))
+            raise reported(chunks, ContentError(f"{blob.digest}: longer than the {blob.size} bytes it should have"))
         if done == blob.size and hasher.digest() != blob.digest:
-            raise _told(chunks, _wrong(hasher, blob))
+            raise reported(chunks, _wrong(hasher, blob))
         yield chunk
     if done < blob.size:
         raise ContentError(f"{blob.digest}: ended after {done} of {blob.size} bytes")
@@ -93,8 +100,8 @@ def _wrong(hasher: Hasher, blob: Descriptor) -> ContentError:
     return ContentError(f"content has digest {hasher.digest()}, wanted {blob.digest} ({blob.size} bytes)")
 
 
-def _told(chunks: Chunks, error: ContentError) -> ContentError:
-    """Throw `error` into a generator; return it when that does not raise."""
+def reported(chunks: Chunks, error: ContentError) -> ContentError:
+    """Throw `error` into the source of `chunks`, where that is a generator; return it when that does not raise another."""
     if isinstance(chunks, Generator):
         chunks.throw(error)
     return error

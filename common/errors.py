@@ -5,6 +5,7 @@
     │   └── NotACatalogError      2   what was named is an image or a folder, but no catalog
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
+    │   └── DamagedError          1   they arrived so from a registry, which may send them again
     ├── ProblemsError             1   --strict, and there were problems
     ├── InUseError                1   another process holds what this one needs: later it may be free
     ├── ArchiveError              4   archive damaged, incomplete or not trusted
@@ -113,6 +114,14 @@ class ContentError(HubError):
     """Bytes that are not what their digest, size or format promised."""
 
     usual_hint = "Something changed the bytes on their way: run it again, and look for a proxy or a cache in between."
+
+
+class DamagedError(ContentError):
+    """Content that arrived damaged from a registry. `more`: whether asking again, or elsewhere, still makes sense."""
+
+    def __init__(self, message: str, *, hint: str = "", more: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.more = more
 
 
 class ProblemsError(HubError):

@@ -21,6 +21,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 _MAX_REPOSITORY = 255
 _MAX_PORT = 65535
+_MAX_HOST = 253 + len(":65535")  # a longer name is no name of DNS (RFC 1035, 2.3.4)
 DOCKER_HUB = "docker.io"
 
 
@@ -76,7 +77,7 @@ class Reference:
 def is_host(text: str) -> bool:
     """Say whether `text` is `host[:port]` by the grammar of references."""
     port = text.rpartition(":")[2] if re.search(r":\d+$", text) else "0"
-    return bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
+    return len(text) <= _MAX_HOST and bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
 
 
 def require_host(text: str, option: str) -> str:

@@ -7,16 +7,18 @@ on by Range, an archive reads again. One blob that fails never stops the others.
 from __future__ import annotations
 
 import errno
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from common.content import BlobSink, BlobSource, Chunks, Written, verified
+from common.content import BlobSink, BlobSource, Chunks, Written, repeat_pause_s, verified
 from common.digest import Hasher
 from common.errors import (
     ContentError,
+    DamagedError,
     HubError,
     InterruptedByUserError,
     RegistryUnreachableError,
@@ -24,12 +26,14 @@ from common.errors import (
     StorageUnreachableError,
     UsageError,
 )
+from common.interruption import pause
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.progress import Progress, Silent
 
 _LOG = logger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
+_STEP_S = 0.25  # of a pause: how long it takes at most to hear that the loop stops
 _AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
 
@@ -49,8 +53,9 @@ def copy(
     *,
     jobs: int,
     progress: Progress | None = None,
+    wait: Callable[[float], None] = pause,
 ) -> Iterator[Outcome]:
-    """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known.
+    """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
     Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is
     gone costs a night, and the next run goes on. Raises SpaceError when the file system of the sink fills up, HubError when it
@@ -58,7 +63,7 @@ def copy(
     KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()
-    loop = _Loop(source, sink, progress or Silent(), stop)
+    loop = _Loop(source, sink, progress or Silent(), stop, wait)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="copy")
     try:
         yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD))
@@ -128,7 +133,10 @@ def _raise_fatal(error: OSError, what: str) -> None:
 class _Loop:
     """What one worker does with one blob."""
 
-    def __init__(self, source: BlobSource, sink: BlobSink, progress: Progress, stop: threading.Event) -> None:
+    def __init__(
+        self, source: BlobSource, sink: BlobSink, progress: Progress, stop: threading.Event, wait: Callable[[float], None]
+    ) -> None:
+        self._wait = wait
         self._source = source
         self._sink = sink
         self._progress = progress
@@ -154,12 +162,33 @@ class _Loop:
         return Outcome(blob, written)
 
     def _written(self, blob: Descriptor, content: _Content) -> Written:
-        """Write; once more where the bytes were wrong, for a cache on the way may have given a bad copy."""
-        try:
-            return self._sink.write(blob, content.read)
-        except ContentError as error:
-            _LOG.warning("%s: once more: %s", blob.digest, error.message)
-            return self._sink.write(blob, content.read)
+        """Write; again where the bytes were wrong.
+
+        A registry that sent them says how long that makes sense (DamagedError.more): the line, or a cache, may give a good copy
+        after a pause. Content of other media is read once more, at once.
+        """
+        tries = 1
+        while True:
+            try:
+                return self._sink.write(blob, content.read)
+            except DamagedError as error:
+                if not error.more:
+                    raise
+                wait = repeat_pause_s(tries)
+                _LOG.warning("%s: asked for again in %.1f s: %s", blob.digest, wait, error.message)
+                self._pause(wait)
+            except ContentError as error:
+                if tries > 1:
+                    raise
+                _LOG.warning("%s: once more: %s", blob.digest, error.message)
+            tries += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Wait. Raises InterruptedByUserError when the loop, or the process, is told to stop."""
+        for _ in range(math.ceil(seconds / _STEP_S)):
+            if self._stop.is_set():
+                raise InterruptedByUserError("stopped")
+            self._wait(_STEP_S)
 
     def _counting(self, name: str) -> Callable[[int], None]:
         return lambda size: self._progress.advance(size, name)

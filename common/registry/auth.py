@@ -21,6 +21,7 @@ from common.registry.credentials import Credential, Credentials
 from common.registry.hosts import Hosts
 from common.registry.refusal import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
 from common.registry.settings import Clock
+from common.registry.urls import parsed, with_parameter
 from common.serialization import UNDECODABLE
 
 DEFAULT_LIFE_S = 60.0
@@ -142,10 +143,7 @@ class Auth:
         return _read(response, asked_s, asking)
 
     def _realm(self, registry: str, challenge: Challenge, credential: Credential | None, question: Question) -> httpx.URL:
-        try:
-            realm = httpx.URL(challenge.realm)
-        except httpx.InvalidURL:
-            realm = httpx.URL("")
+        realm = parsed(challenge.realm)
         if realm.scheme not in ("http", "https") or not is_host(realm.netloc.decode()):
             raise RegistryRefusedError(
                 f"{question.subject}: {registry} asks for a token from {challenge.realm[:200]!r}, which is no URL",
@@ -167,9 +165,15 @@ def _best(challenges: list[Challenge]) -> Challenge | None:
 
 
 def _ask(realm: httpx.URL, service: str, scopes: tuple[str, ...], credential: Credential | None) -> httpx.Request:
-    url = realm.copy_merge_params({"service": service} if service else {})
+    url = with_parameter(realm.copy_remove_param("service"), "service", service) if service else realm
     for scope in scopes:
-        url = url.copy_add_param("scope", scope)
+        url = with_parameter(url, "scope", scope)
+    if not url.host:
+        raise RegistryRefusedError(
+            f"{realm.netloc.decode()}: realm, service and scope of a token are too long for a URL: "
+            f"{len(str(realm))}, {len(service)} and {sum(map(len, scopes))} characters",
+            hint="Correct the token realm in the registry's configuration.",
+        )
     headers = {"Authorization": f"Basic {credential.basic}"} if credential and credential.username else {}
     return httpx.Request("GET", url, headers=headers)
 

@@ -6,7 +6,6 @@ mirrors of registries.conf; the questions about what is already there, and all w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -15,12 +14,13 @@ from typing import Self, TypeVar
 import httpx
 import msgspec
 
-from common.content import Chunks, Written, verified
+from common.content import REPEATS, Chunks, Written, verified
 from common.digest import Digest, digest_of, parse_digest
 from common.errors import (
     AuthenticationError,
     ContentError,
     CredentialsRefusedError,
+    DamagedError,
     HubError,
     RegistryError,
     RegistryRefusedError,
@@ -31,6 +31,7 @@ from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
 from common.oci.media_types import ACCEPT
 from common.reference import Reference, is_tag
 from common.registry.app_registry import AppRegistry
+from common.registry.damage import FRESH, Damages, repeated
 from common.registry.download import Download
 from common.registry.exchange import Answer, Call, Exchange
 from common.registry.hosts import load_hosts
@@ -39,7 +40,7 @@ from common.registry.refusal import PASSING, QUICK_TRIES, Trouble
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import patiently
 from common.registry.upload import Uploader
-from common.registry.urls import joined
+from common.registry.urls import next_page
 from common.serialization import UNDECODABLE
 
 MAX_TAGS = 1_000_000
@@ -47,7 +48,6 @@ _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
 _HALF_WRITTEN = "DIGEST_INVALID"  # the digest of what we send is right
-_NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
 _LOG = logger(__name__)
 T = TypeVar("T")
 
@@ -83,6 +83,8 @@ class RegistryClient:
         clock = clock or Clock()
         self._hosts = load_hosts(settings)
         self._exchange = Exchange(settings, self._hosts, clock, notify, pushes_to)
+        self._clock = clock
+        self._damages = Damages()
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, settings.timeouts.closing_put_s)
         self._referrers = Referrers(self._exchange, self.document, self._put)
@@ -151,29 +153,41 @@ class RegistryClient:
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte.
 
-        Where no place has the blob, the `urls` of its descriptor are tried, without credentials.
+        A ContentError that is thrown in (`verified` does that) is counted and becomes a DamagedError: it says whether another
+        try makes sense. The next one passes caches, and after REPEATS damaged copies it takes the next place. Where no place
+        has the blob, the `urls` of its descriptor are tried, without credentials.
         """
-        places = [(place, "") for place in self._hosts.places(repository.pinned(blob.digest))]
-        places += [(repository, url) for url in blob.urls[:_MAX_URLS]]
+        places = {place.name: (place, "") for place in self._hosts.places(repository.pinned(blob.digest))}
+        places |= {url: (repository, url) for url in blob.urls[:_MAX_URLS]}
+        left = self._damages.left(blob.digest, list(places))
+        if not left:
+            raise self._damages.error(blob.digest, (), "no place is left")
         position, first = start, None
-        for place, url in places:
+        sent: list[str] = []
+        for name in left:
+            place, url = places[name]
             try:
-                for chunk in self._download.stream(place, blob, position, url):
+                for chunk in self._download.stream(place, blob, position, url, fresh=self._damages.is_known(blob.digest)):
                     position += len(chunk)
+                    if name not in sent:
+                        sent.append(name)
                     yield chunk
+            except ContentError as error:  # raised by the stream, or thrown in by who verifies it
+                raise self._damages.noted(blob.digest, sent, list(places), error) from error
             except RegistryError as error:
                 _LOG.info("%s: next place: %s", blob.digest, error.message)
                 first = error if first is None or not url else first
             else:
                 return
-        assert first is not None  # there is always a place
+        assert first is not None  # a place is left
         raise first
 
     def blob_bytes(self, repository: Reference, blob: Descriptor, limit: int) -> bytes:
         """Return a small blob, verified. Raises ContentError when it has more than `limit` bytes."""
         if blob.size > limit:
             raise ContentError(f"{repository.name}@{blob.digest}: {blob.size} bytes; the limit is {limit}")
-        return b"".join(bytes(chunk) for chunk in verified(self.blob(repository, blob), blob))
+        whole = lambda _tries: b"".join(bytes(chunk) for chunk in verified(self.blob(repository, blob), blob))  # noqa: E731
+        return repeated(whole, self._clock.sleep)
 
     def upload(
         self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks], mount_from: Sequence[Reference] = ()
@@ -181,6 +195,10 @@ class RegistryClient:
         """Write a blob that is not there: MOUNTED from one of `mount_from` where that works, else COPIED from `read(0)`."""
         self._hosts.check_allowed(repository)
         return self._uploader.upload(repository, blob, read, mount_from)
+
+    def require_whole(self, repository: Reference, blob: Descriptor) -> None:
+        """Look at a blob that was uploaded. Raises RegistryRefusedError where the registry keeps less, or more, than it got."""
+        self._uploader.require_whole(repository, blob)
 
     def put_manifest(self, reference: Reference, raw: bytes, media_type: str) -> None:
         """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest."""
@@ -251,10 +269,10 @@ class RegistryClient:
                 if count > MAX_TAGS:
                     raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
                 yield tag
-            following = _NEXT.match(answer.headers.get("Link", ""))
-            if not following:
+            following = next_page(answer.url, answer.headers, repository.name)
+            if following is None:
                 return
-            url = joined(answer.url, following[1]).raw_path.decode()
+            url = following
         raise ContentError(f"{repository.name}: more than {_MAX_PAGES} pages of tags")
 
     def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:
@@ -268,20 +286,18 @@ class RegistryClient:
         return action(last)
 
     def _document(self, reference: Reference) -> Document:
-        """Fetch a document; once more where the bytes were wrong, for a cache on the way may have given a bad copy."""
-        try:
-            return self._document_once(reference)
-        except ContentError as error:
-            _LOG.info("%s: once more: %s", reference, error.message)
-            return self._document_once(reference)
+        """Fetch a document; again, past caches, where the bytes were wrong."""
+        return repeated(lambda tries: self._document_once(reference, tries), self._clock.sleep)
 
-    def _document_once(self, reference: Reference) -> Document:
-        answer = self._exchange.ask(_manifest_call("GET", reference), MAX_MANIFEST_SIZE)
+    def _document_once(self, reference: Reference, tries: int) -> Document:
+        call = _manifest_call("GET", reference)
+        answer = self._exchange.ask(replace(call, headers={**call.headers, **(FRESH if tries > 1 else {})}), MAX_MANIFEST_SIZE)
         got = digest_of(answer.body)
         if reference.digest and got != reference.digest:
-            raise ContentError(
-                f"{reference}: {reference.registry} sent a manifest with digest {got}",
+            raise DamagedError(
+                f"{reference}: {reference.registry} sent a manifest with digest {got}{f', {tries} times' if tries > 1 else ''}",
                 hint="The registry, or a proxy, is broken.",
+                more=tries < REPEATS,
             )
         return parse(answer.body, answer.headers.get("Content-Type", ""))
 

@@ -12,6 +12,7 @@ from common.errors import ContentError, RegistryUnreachableError
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
+from common.registry.damage import FRESH
 from common.registry.exchange import Call, Exchange
 from common.registry.refusal import Trouble
 from common.registry.settings import Clock
@@ -33,6 +34,7 @@ class _Stream:
     ranges: bool = True
     failures: int = 0
     url: str = ""
+    fresh: bool = False
 
 
 class Download:
@@ -42,13 +44,15 @@ class Download:
         self._exchange = exchange
         self._clock = clock
 
-    def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "") -> Chunks:
+    def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "", *, fresh: bool = False) -> Chunks:
         """Give the bytes of `blob` from `start`; `url`: where a manifest says that it lies outside, which gets no credentials.
+
+        `fresh`: caches are told not to answer without asking the registry.
 
         Raises RegistryError when it breaks too often without going forward, and ContentError when more comes than the blob
         should have; whether the bytes are right is `verified`'s to say.
         """
-        state = _Stream(blob, start, url=url)
+        state = _Stream(blob, start, url=url, fresh=fresh)
         while True:
             began = state.position
             try:
@@ -103,7 +107,7 @@ def _call(repository: Reference, state: _Stream, asked: int) -> Call:
         state.url or f"/v2/{repository.repository}/blobs/{blob.digest}",
         "blob",
         f"{repository.name}@{blob.digest}",
-        headers={"Range": f"bytes={asked}-"} if asked else {},
+        headers={**({"Range": f"bytes={asked}-"} if asked else {}), **(FRESH if state.fresh else {})},
         accept=frozenset({_OUT_OF_RANGE}) if asked else frozenset(),
         anonymous=bool(state.url),
     )

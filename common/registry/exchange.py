@@ -25,7 +25,7 @@ from common.registry.refusal import MAX_ERROR_BODY, PASSING, Question, Trouble, 
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import Lane, patiently, retry_after_s
 from common.registry.transport import Urllib3Transport
-from common.registry.urls import joined, same_origin
+from common.registry.urls import NOWHERE, joined, same_origin, target
 
 MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -195,26 +195,31 @@ class Exchange:
     def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
         """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
         origin = self._origin(call)
-        url = origin.copy_with(raw_path=call.url.encode()) if call.url.startswith("/v2/") else origin.join(call.url)
+        url = target(origin, call.url)
+        if url == NOWHERE:
+            raise RegistryRefusedError(
+                f"{call.subject}: {call.question.request}: {call.url[:200]!r} is no URL",
+                hint="It comes from the registry, or from a manifest there: their publisher can correct it.",
+            )
         self._check_redirect(call, origin, url)
         for _ in range(MAX_REDIRECTS + 1):
             at_home = same_origin(url, origin)
             response = self._send(call, url, authorization if at_home else None)
             if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
                 return response if at_home else _from_elsewhere(call, response)
-            target = joined(url, response.headers.get("Location", ""))
+            following = joined(url, response.headers.get("Location", ""))
             _bounded(response, MAX_ERROR_BODY)  # unread, it would cost the connection
             response.close()
-            self._check_redirect(call, url, target)
-            url = target
+            self._check_redirect(call, url, following)
+            url = following
         raise RegistryRefusedError(f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects")
 
-    def _check_redirect(self, call: Call, url: httpx.URL, target: httpx.URL) -> None:
-        host = target.netloc.decode()
-        falls = url.scheme == "https" and target.scheme != "https" and not self._hosts.insecure(host)
-        if falls or target.scheme not in ("http", "https") or not is_host(target.netloc.decode()):
+    def _check_redirect(self, call: Call, url: httpx.URL, following: httpx.URL) -> None:
+        host = following.netloc.decode()
+        falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
+        if falls or following.scheme not in ("http", "https") or not is_host(following.netloc.decode()):
             raise RegistryRefusedError(
-                f"{call.subject}: {call.question.registry} redirects to {target.scheme}://{host}, which is not safe",
+                f"{call.subject}: {call.question.registry} redirects to {following.scheme}://{host}, which is not safe",
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
             )
 

@@ -5,7 +5,6 @@ Distribution specification 1.1, *Listing referrers* and *Pushing manifests with 
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,12 +21,11 @@ from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Document, Index
 from common.oci.referrer import described
 from common.reference import Reference
 from common.registry.exchange import Answer, Call, Exchange
-from common.registry.urls import joined
+from common.registry.urls import next_page
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image
 _MAX_PAGES = 100
-_NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
 _TRIES = 3
 _LOG = logger(__name__)
 
@@ -97,10 +95,10 @@ class Referrers:
             found += _page(answer, subject)
             if len(found) > MAX_CHILDREN:
                 raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
-            following = _NEXT.match(answer.headers.get("Link", ""))
-            if not following:
+            following = next_page(answer.url, answer.headers, str(subject))
+            if following is None:
                 return tuple(found)
-            url = joined(answer.url, following[1]).raw_path.decode()
+            url = following
         raise ContentError(f"{subject}: more than {_MAX_PAGES} pages of referrers")
 
     def _list_under(self, tag: Reference, document: Document) -> None:

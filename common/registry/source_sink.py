@@ -6,9 +6,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.content import Chunks, Written
+from common.content import Chunks, Written, reported
 from common.digest import Digest
-from common.errors import NotFoundError, NotWritableError, RegistryError, RegistryUnreachableError
+from common.errors import (
+    ContentError,
+    DamagedError,
+    HubError,
+    NotFoundError,
+    NotWritableError,
+    RegistryError,
+    RegistryUnreachableError,
+)
 from common.log import logger
 from common.oci.descriptor import Descriptor
 from common.reference import Reference
@@ -26,13 +34,23 @@ class RegistrySource:
         self._places = places
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
-        """See `BlobSource.read`. Raises the first place's error when no place has it."""
-        position, first = start, None
-        for place in self._places.get(blob.digest, ()):
+        """See `BlobSource.read`. Raises the first place's error when no place has it, DamagedError for what arrived damaged."""
+        position = start
+        first: HubError | None = None
+        places = self._places.get(blob.digest, ())
+        for number, place in enumerate(places, 1):
+            began, chunks = position, self._client.blob(place, blob, position)
             try:
-                for chunk in self._client.blob(place, blob, position):
+                for chunk in chunks:
                     position += len(chunk)
-                    yield chunk
+                    try:
+                        yield chunk
+                    except ContentError as error:
+                        raise reported(chunks, error) from error
+            except DamagedError as error:
+                if position > began:
+                    raise DamagedError(error.message, hint=error.hint, more=error.more or number < len(places)) from error
+                first = first or error
             except RegistryError as error:
                 _LOG.info("%s: next repository: %s", blob.digest, error.message)
                 first = first or error
@@ -88,6 +106,8 @@ class RegistrySink:
         for place in (place for place in places if place not in (*closed, *held)):
             try:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
+                if written is Written.COPIED:
+                    self._client.require_whole(place, blob)
             except RegistryUnreachableError:
                 raise
             except RegistryError as error:

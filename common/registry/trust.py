@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from urllib3.util import parse_url
+
 from common.errors import UsageError
 from common.registry.hosts import split_host
 from common.registry.settings import RegistrySettings
@@ -94,6 +96,7 @@ def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
 def proxy_parts(proxy: str) -> SplitResult:
     """Return the parts of a proxy's URL. Raises UsageError for one that is no URL of a proxy for HTTP."""
     with suppress(ValueError):  # a port that is no number, brackets that do not match
+        parse_url(proxy)
         parts = urlsplit(proxy)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts

@@ -22,6 +22,7 @@ from common.registry.upload_session import Session
 
 _OFFSET_WRONG = 416
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
+_DAMAGED_ON_THE_WAY = "DIGEST_INVALID"  # what was sent is verified as it is read
 _BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
@@ -91,10 +92,9 @@ class Uploader:
                 raise
 
         patiently(step)
-        self._require_whole(repository, blob)
         return Written.COPIED
 
-    def _require_whole(self, repository: Reference, blob: Descriptor) -> None:
+    def require_whole(self, repository: Reference, blob: Descriptor) -> None:
         """Look at what was sent. Raises RegistryRefusedError where the registry keeps another length than it was given.
 
         docker-registry (2.8.2) answers 201 to the upload of a blob whose file it has already, and leaves that file as it is.
@@ -165,6 +165,9 @@ class Uploader:
                 raise Trouble(error) from error
             if error.code in _BROKEN_SESSION or error.status == _OFFSET_WRONG:
                 raise Trouble(error, 3) from error
+            if error.code == _DAMAGED_ON_THE_WAY:
+                _LOG.warning("%s: sending it again: %s", session.name, error.message)
+                raise Trouble(error) from error
             raise
 
     def _whole(self, session: Session, read: Read) -> Call:

@@ -14,7 +14,7 @@ from common.errors import RegistryRefusedError
 from common.oci.descriptor import Descriptor
 from common.reference import Reference, is_host
 from common.registry.exchange import Answer
-from common.registry.urls import joined
+from common.registry.urls import joined, with_parameter
 
 MAX_LEAST = 1 << 30  # no sane registry wants larger chunks
 _RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
@@ -43,7 +43,7 @@ class Session:
     @property
     def closing_url(self) -> str:
         """Where the closing PUT goes."""
-        return str(self.url.copy_add_param("digest", self.blob.digest))
+        return str(with_parameter(self.url, "digest", self.blob.digest))
 
     @property
     def name(self) -> str:

@@ -1,16 +1,72 @@
-"""Where answers of a registry lead: joined URLs, and whether two have one origin (RFC 6454)."""
+"""URLs that answers and documents bring: where they lead, and whether two have one origin (RFC 6454).
+
+A registry or a manifest may hold what is no URL at all. All of it is parsed here, and an empty URL stands for what leads
+nowhere: callers check scheme and host, and say whose URL it was.
+"""
 
 from __future__ import annotations
 
+import re
+
 import httpx
+
+from common.errors import RegistryRefusedError
+
+NOWHERE = httpx.URL("")
+_NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
+# InvalidURL is no ValueError. urllib.parse.urljoin, beneath `join`, raises that for brackets and for names under NFKC.
+_INVALID = (httpx.InvalidURL, ValueError)
+
+
+def parsed(text: str) -> httpx.URL:
+    """Return a URL; NOWHERE for what is none."""
+    try:
+        return httpx.URL(text)
+    except _INVALID:
+        return NOWHERE
 
 
 def joined(url: httpx.URL, location: str) -> httpx.URL:
-    """Return where a Location leads; an empty URL where it leads nowhere."""
+    """Return where a Location leads; NOWHERE where it leads nowhere."""
     try:
         return url.join(location)
-    except httpx.InvalidURL:
-        return httpx.URL("")
+    except _INVALID:
+        return NOWHERE
+
+
+def target(origin: httpx.URL, url: str) -> httpx.URL:
+    """Return where a request goes: a path is asked of `origin` as it is written; NOWHERE for what is no URL."""
+    if not url.startswith("/"):
+        return joined(origin, url)
+    try:
+        return origin.copy_with(raw_path=url.encode())
+    except _INVALID:
+        return NOWHERE
+
+
+def with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
+    """Return `url` with a parameter more in its query; NOWHERE where it becomes too long."""
+    try:
+        return url.copy_add_param(name, value)
+    except _INVALID:
+        return NOWHERE
+
+
+def next_page(url: httpx.URL, headers: httpx.Headers, subject: str) -> str | None:
+    """Return the path of the page after the answer that came from `url` (RFC 8288); None after the last one.
+
+    Only path and query count: a list goes on where it began. Raises RegistryRefusedError for a link that is no URL.
+    """
+    match = _NEXT.match(headers.get("Link", ""))
+    if match is None:
+        return None
+    found = joined(url, match[1])
+    if found == NOWHERE:
+        raise RegistryRefusedError(
+            f"{subject}: {url.netloc.decode()} names {match[1][:200]!r} as the next page, which is no URL",
+            hint="Look at the registry's log; a proxy before it may change its answers.",
+        )
+    return found.raw_path.decode()
 
 
 def same_origin(url: httpx.URL, other: httpx.URL) -> bool:

@@ -58,7 +58,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
         chosen = config.get(context)
         assert chosen is not None
         return ClusterClient(chosen)
-    except (ConfigError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+    except (ConfigError, httpx.InvalidURL, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         where = kubeconfig or f"$KUBECONFIG or {DEFAULT_KUBECONFIG}"
         raise UsageError(
             f"no cluster to talk to from {where}: {_why(error)}",

@@ -86,9 +86,9 @@ def test_a_short_blob_is_found_where_its_repository_is_new(archive, mirror):
     cut(mirror, blob(APP, SHARED), 0.5)
     done = push(archive, mirror, prefix="/two")
     assert done.status == 5, done.stdout
-    messages = " ".join(one["message"] for one in done.json["problems"])
-    assert "repository two/org/app" in messages
-    assert "repository two/org/tool" in messages
+    assert "is damaged: it took the blob in repository two/org/" in done.json["problems"][0]["message"]
+    tagged = (mirror.root / "docker/registry/v2/repositories/two/org").glob("*/_manifests/tags")
+    assert {path.parents[1].name for path in tagged} == {"many"}
 
 
 def test_a_short_blob_is_not_confirmed(archive, mirror, tmp_path):

@@ -74,15 +74,20 @@ def test_head_with_another_digest_is_an_error(connect):
             connect(registry).head(Reference(registry.host, "a", digest=digest))
 
 
-def test_manifest_with_wrong_digest(connect):
+def test_manifest_with_wrong_digest(connect, clock):
     with FakeRegistry() as registry:
         client = connect(registry)
         parts = image()
         reference = registry.add_image("org/app", parts)
         registry.fault("GET", "/manifests/", flip=True)
         assert client.document(reference).raw == parts.raw, "a bad copy once is asked for again"
-        registry.fault("GET", "/manifests/", flip=True, times=2)
-        with pytest.raises(ContentError, match="sent a manifest with digest"):
+        registry.fault("GET", "/manifests/", flip=True, times=4)
+        assert client.document(reference).raw == parts.raw, "and again, several times"
+        asked = registry.log("GET", "/manifests/")
+        assert [each.headers.get("Cache-Control") for each in asked] == [None, "no-cache", None, *["no-cache"] * 4]
+        assert clock.slept == [0.5, 0.5, 1, 2, 4]
+        registry.fault("GET", "/manifests/", flip=True, times=99)
+        with pytest.raises(ContentError, match=r"sent a manifest with digest .*, 5 times"):
             client.document(reference)
 
 
@@ -188,8 +193,10 @@ def test_blob_bytes(connect):
         assert client.blob_bytes(where, blob, 10_000) == content
         with pytest.raises(ContentError, match="limit is 9999"):
             client.blob_bytes(where, blob, 9_999)
-        registry.fault("GET", "/blobs/", flip=True)
-        with pytest.raises(ContentError, match="content has digest"):
+        registry.fault("GET", "/blobs/", flip=True, times=4)
+        assert client.blob_bytes(where, blob, 10_000) == content
+        registry.fault("GET", "/blobs/", flip=True, times=99)
+        with pytest.raises(ContentError, match=r"damaged 5 times from .*: content has digest"):
             client.blob_bytes(where, blob, 10_000)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from common.digest import digest_of
-from common.errors import NotFoundError, RegistryRefusedError
+from common.errors import HubError, NotFoundError, RegistryRefusedError
 from common.oci.descriptor import Descriptor
+from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 
 CONTENT = b"a layer that may not be distributed"
@@ -43,3 +46,87 @@ def test_other_urls_are_not_followed(connect, url):
         client = connect(registry)
         with pytest.raises((NotFoundError, RegistryRefusedError)):
             b"".join(map(bytes, client.blob(registry.reference("org/app"), blob(url))))
+
+
+NO_URLS = [
+    "\u0000\n",
+    "http://☃.example/x",
+    "http://[::1",
+    "http://x:port/",
+    "http://x:99999999/",
+    "http://localhost:0/x",
+    "http://a\u2100b/",
+    "https://" + "a" * 70_000,
+    "http://a b/",
+    "\ud800",
+    "http://user@:80/",
+    "",
+]
+
+
+@pytest.mark.parametrize("url", NO_URLS, ids=range(len(NO_URLS)))
+def test_what_is_no_url_is_an_error_of_ours_and_the_next_one_is_tried(connect, url):
+    with FakeRegistry() as registry, FakeRegistry() as outside:
+        outside.add_blob("org/app", CONTENT)
+        client = connect(registry, insecure=frozenset({registry.host, outside.host}))
+        with pytest.raises(NotFoundError):
+            b"".join(map(bytes, client.blob(registry.reference("org/app"), blob(url))))
+        right = f"http://{outside.host}/v2/org/app/blobs/{digest_of(CONTENT)}"
+        chunks = client.blob(registry.reference("org/app"), blob(url, right))
+        assert b"".join(map(bytes, chunks)) == CONTENT
+
+
+HEADERS = [url.encode("utf-8", "replace").decode("latin-1") for url in NO_URLS if url.isprintable() and url]
+
+
+@pytest.mark.parametrize("location", HEADERS, ids=range(len(HEADERS)))
+@pytest.mark.parametrize("where", ["redirect", "manifest", "upload", "tags", "referrers", "realm"])
+def test_headers_that_hold_no_url_are_errors_of_ours(connect, location, where):
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        there = registry.add_image("org/app", image([CONTENT]), tag="v1")
+        absent = Descriptor("a/b", digest_of(b"absent"), 6)
+        location = location[:60_000]  # http.client takes no longer line
+        asks = {
+            "redirect": ("GET", "/blobs/", lambda: b"".join(map(bytes, client.blob(there, blob())))),
+            "manifest": ("GET", "/manifests/", lambda: client.document(there)),
+            "upload": ("POST", "/uploads/", lambda: client.upload(there, absent, lambda start: iter([b"absent"[start:]]))),
+            "tags": ("GET", "/tags/", lambda: list(client.tags(there))),
+            "referrers": ("GET", "/referrers/", lambda: client.referrers(there.pinned(digest_of(b"x")))),
+            "realm": ("GET", "/v2/", lambda: client.ping(registry.host)),
+        }
+        method, part, ask = asks[where]
+        status, headers, body = {
+            "upload": (202, {"Location": location}, b""),
+            "tags": (200, {"Link": f'<{location}>; rel="next"'}, b'{"tags": []}'),
+            "referrers": (200, {"Link": f'<{location}>; rel="next"'}, b'{"schemaVersion": 2, "manifests": []}'),
+            "realm": (401, {"WWW-Authenticate": f'Bearer realm="{location}",service="x"'}, b""),
+        }.get(where, (307, {"Location": location}, b""))
+        registry.fault(method, part, times=100, status=status, headers=headers, body=body)
+        if where == "referrers":  # a page that is not there ends the list: the fallback tag is asked instead
+            with suppress(HubError):
+                ask()
+        else:
+            with pytest.raises(HubError) as caught:
+                ask()
+            assert caught.value.advice
+
+
+def test_a_page_that_leads_to_another_host_goes_on_at_the_registry(connect):
+    with FakeRegistry(page=1) as registry:
+        for tag in ("a", "b"):
+            registry.add_image("org/app", image([CONTENT]), tag=tag)
+        link = '<http://other.example/v2/org/app/tags/list?last=a>; rel="next"'
+        registry.fault("GET", "/tags/", status=200, headers={"Link": link}, body=b'{"tags": ["a"]}')
+        assert list(connect(registry).tags(registry.reference("org/app"))) == ["a", "b"]
+        registry.fault("GET", "/tags/", status=200, headers={"Link": "<//other.example//x>; rel=next"}, body=b'{"tags": ["a"]}')
+        with pytest.raises(HubError):
+            list(connect(registry).tags(registry.reference("org/app")))
+
+
+def test_a_realm_too_long_for_a_url_is_an_error_of_ours(connect):
+    with FakeRegistry() as registry:
+        challenge = f'Bearer realm="http://{registry.host}/{"a" * 30_000}",service="{"b" * 30_000}",scope="{"é" * 2_000}"'
+        registry.fault("GET", "/v2/", times=9, status=401, headers={"WWW-Authenticate": challenge.encode().decode("latin-1")})
+        with pytest.raises(HubError):
+            connect(registry).ping(registry.host)

@@ -188,3 +188,26 @@ def test_a_cluster_that_wants_no_credentials_needs_none(tmp_path: Path):
         path.write_text(yaml.safe_dump(document))
         with connect(path, None) as client:
             assert hub(client) is not None
+
+
+@pytest.mark.parametrize(
+    "server", ["https://[::1", "https://☃.example", "https://x:port", "http://\u0000", "https://" + "a" * 70_000]
+)
+def test_a_server_that_is_no_url_is_said(tmp_path, server):
+    with FakeCluster(tls=False) as cluster:
+        path = cluster.kubeconfig(tmp_path)
+    document = yaml.safe_load(path.read_text())
+    document["clusters"][0]["cluster"]["server"] = server
+    path.write_text(yaml.safe_dump(document, allow_unicode=True))
+    with pytest.raises(UsageError, match="kubeconfig"):
+        connect(path, None)
+
+
+@pytest.mark.parametrize("proxy", ["http://a b:80", "http://x:99999", "socks5://x:1", "http://[::1", "http://user:secret@"])
+def test_a_proxy_that_is_no_url_is_said_and_not_shown(tmp_path, proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with FakeCluster(tls=False) as cluster:
+        path = cluster.kubeconfig(tmp_path)
+        with pytest.raises(UsageError, match="the proxy is not usable") as caught:
+            connect(path, None)
+    assert "secret" not in str(caught.value)
