@@ -329,10 +329,10 @@ def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | Non
     kind = headers.get("Content-Type", "").partition(";")[0].strip()
     if not digest or not kind or not (size.isascii() and size.isdigit()) or len(size) > 12:  # noqa: PLR2004 - far past 16 MiB
         return None
-    if not int(size) or headers.get("Content-Encoding", "identity") != "identity":
-        return None  # not the size of the document
     if reference.digest and digest != reference.digest:
         raise ContentError(f"{reference}: {reference.registry} says that it has {digest[:80]}")
+    if not int(size) or headers.get("Content-Encoding", "identity") != "identity":
+        return None  # not the size of the document
     return Descriptor(kind, parse_digest(digest), int(size))
 
 
