@@ -107,7 +107,8 @@ def _credential(case: _Case, finding: Finding) -> None:
     host, _, prefix = (source.expected.mirror if source.expected else "").partition("/")
     host = host or _host(source)
     key = pull_secret_key(host, prefix, case.release)
-    auth, replace_it = case.means.credential(host, prefix), case.means.replace_credential
+    repository = source.image.partition("/")[2].partition("@")[0]  # where an older record does not have the prefix
+    auth, replace_it = case.means.credential(host, prefix or repository), case.means.replace_credential
     merge_pull_secret(case.client, key, auth, replace=replace_it, tell=case.tell, recorder=case.recorder)
 
 

@@ -125,3 +125,19 @@ def test_a_narrower_foreign_rule_does_not_hide_the_images_of_the_archive(site):
     versions = here.cluster.versions()
     assert here.run("deploy", "--mirror-scope", "registry", yes=False).status == 0
     assert here.cluster.versions() == versions
+
+
+def test_doctor_writes_the_credential_where_apply_does(site):
+    here = site("4.18")
+    give(here, **{here.mirror.host: {"auth": INSTALLER}})
+    assert here.run("deploy").status == 0
+    story = here.cluster.play("pull-unauthorized")
+    story.plays = {**story.plays, "until": {**story.plays["until"], "says": f"{here.mirror.host}/ocp"}}
+    for _ in range(3):
+        found = here.ask("doctor")
+    assert [each["code"] for each in found.json["findings"]] == ["pull-unauthorized"]
+    fixed = here.ask("doctor", "--fix", "--yes", "--cluster-authfile", here.folder / "auth.json")
+    assert fixed.status == 0, fixed.stderr
+    assert credentials(here) == {here.mirror.host: {"auth": INSTALLER}, f"{here.mirror.host}/ocp": {"auth": ROBOT}}
+    assert here.ask("undo", "--yes").status == 0
+    assert credentials(here) == {here.mirror.host: {"auth": INSTALLER}}
