@@ -20,7 +20,7 @@ from importer.cluster.evidence import Evidence
 from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.gathering import gather
-from importer.cluster.pool_looks import is_rolled_out
+from importer.cluster.pool_looks import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.remedies import Means
 from importer.settings import ClusterSettings
@@ -54,8 +54,12 @@ class Health:
 
     @property
     def rolling(self) -> list[str]:
-        """The pools of nodes that are under way to their configuration."""
-        return [pool["metadata"]["name"] for pool in self.evidence.pools if not is_rolled_out(pool)]
+        """The pools of nodes that are under way to their configuration; a paused one with all mirror rules is not."""
+        return [
+            pool["metadata"]["name"]
+            for pool in self.evidence.pools
+            if not is_rolled_out(pool) and (self.pool_lacks(pool) or not is_paused(pool))
+        ]
 
     @property
     def exit_code(self) -> ExitCode:

@@ -16,6 +16,7 @@ from importer.cluster.kinds import (
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
     ITMS,
+    NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
 )
@@ -41,6 +42,7 @@ _BY_NAME = {
     CATALOG_SOURCE.name: "catalogsource",
     CLUSTER_CATALOG.name: "clustercatalog",
     DEPLOYMENT.name: "catalog",
+    NETWORK_POLICY.name: "catalog",
     SERVICE.name: "catalog",
 }
 

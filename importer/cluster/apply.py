@@ -13,7 +13,7 @@ from typing import Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient
-from importer.cluster.default_sources import is_default
+from importer.cluster.default_sources import is_default, switched_off
 from importer.cluster.discovery import mirror_objects
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -24,6 +24,7 @@ from importer.cluster.kinds import (
     IMAGE_REGISTRY,
     MARKETPLACE,
     NAMESPACE,
+    NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
     kind_of,
@@ -76,7 +77,7 @@ def apply(
     _default_sources_off(writer, chosen)
     _mirror_rules(writer, chosen, release)
     _namespace(writer, release)
-    for resource in chosen.of(DEPLOYMENT.name, SERVICE.name):
+    for resource in chosen.of(NETWORK_POLICY.name, DEPLOYMENT.name, SERVICE.name):
         writer.own(resource)
     for resource in chosen.of(CATALOG_SOURCE.name):
         if writer.dry_run and _is_default_there(writer, resource):
@@ -123,7 +124,7 @@ def _trust(writer: Writer, chosen: _Chosen, registries: Sequence[str]) -> None:
 def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
     """Switch the default sources off; a cluster without the marketplace has none, and no OperatorHub either."""
     for resource in chosen.of(OPERATOR_HUB.name):
-        writer.shared(OPERATOR_HUB, resource.name, "", _if_there({"spec": resource.body["spec"]}))
+        writer.shared(OPERATOR_HUB, resource.name, "", switched_off)
 
 
 def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> None:

@@ -11,8 +11,9 @@ from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS
 from importer.cluster.looks import condition, short, status_of
 from importer.cluster.pod_symptoms import PULLS, of_text
-from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
+from importer.cluster.pool_looks import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
+from importer.cluster.serving import service_name
 from importer.cluster.subscription_symptoms import is_explained, orphaned
 
 _SHOWN = 5
@@ -25,7 +26,8 @@ _UNSATISFIABLE = re.compile(r"constraints not satisfiable|requires? an operator|
 
 def findings(evidence: Evidence) -> Iterator[Finding]:
     """Give what is wrong, in the order in which it has to be mended."""
-    for look in (_pools, _defaults, _others, _stale, _empty, _cluster_catalogs, _unpacking, orphaned, _resolution):
+    looks = (_pools, _defaults, _others, _stale, _empty, _unreached, _cluster_catalogs, _unpacking, orphaned, _resolution)
+    for look in looks:
         yield from look(evidence)
 
 
@@ -42,14 +44,8 @@ def _pool(pool: Body, evidence: Evidence) -> Finding | None:
     if said:
         return _degraded(subject, said, evidence)
     rolled = is_rolled_out(pool)
-    if (pool.get("spec") or {}).get("paused") and (lacking or not rolled):
-        return Finding(
-            "pool-paused",
-            subject,
-            "the pool is paused: its nodes get no mirror rules",
-            (how_far(pool), "spec.paused: true"),
-            f'When whoever paused it agrees: oc patch mcp {name} --type merge -p \'{{"spec":{{"paused":false}}}}\'',
-        )
+    if is_paused(pool) and (lacking or not rolled):
+        return _paused(pool, len(lacking), evidence.held_back.get(name) or "what cannot be read")
     if rolled and lacking:
         return Finding(
             "mirror-rules-missing",
@@ -59,6 +55,18 @@ def _pool(pool: Body, evidence: Evidence) -> Finding | None:
             "Wait a minute or two after an apply; if they were taken away, run hub-import apply again.",
         )
     return None
+
+
+def _paused(pool: Body, lacking: int, held_back: str) -> Finding:
+    """Return the finding about a paused pool: a note while its nodes have the rules, as during a Control Plane Only update."""
+    name, shown = pool["metadata"]["name"], (how_far(pool), "spec.paused: true", f"held back: {held_back}")
+    subject = f"MachineConfigPool {name}"
+    if not lacking:
+        cause = "the pool is paused, and none of the known mirror rules is missing on its nodes"
+        fix = "Nothing for the catalogs: it may stay paused for as long as it was meant to."
+        return Finding("pool-paused", subject, cause, shown, fix, severity=Severity.WARNING)
+    cause = f"the pool is paused, and its nodes lack {lacking} of the mirror rules"
+    return Finding("pool-paused", subject, cause, shown, unpause(name, held_back))
 
 
 def _degraded(subject: str, said: str, evidence: Evidence) -> Finding:
@@ -97,7 +105,8 @@ def _defaults(evidence: Evidence) -> Iterator[Finding]:
             "OperatorHub cluster",
             "default sources are on, and cannot be reached: they keep every Subscription of the cluster from being resolved",
             tuple(said[:_SHOWN]),
-            "hub-import doctor --fix, or: set spec.disableAllDefaultSources of OperatorHub cluster to true.",
+            "hub-import doctor --fix, or: set spec.disableAllDefaultSources of OperatorHub cluster to true, and `disabled` of "
+            "each of its `sources`, which win over it.",
             fixable=True,
         )
 
@@ -156,7 +165,12 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
                 (look.told, *elided[:_SHOWN]),
                 "Report the package to whoever publishes the catalog; export another version of it meanwhile.",
             )
-        elif not source.listed and source.pods and all(pod.ready and pod.runs_image for pod in source.pods):
+        elif (
+            not source.listed
+            and not source.connected_lately
+            and source.pods
+            and all(pod.ready and pod.runs_image for pod in source.pods)
+        ):
             logs = [line for pod in source.pods for line in pod.log.splitlines()[-_SHOWN:]]
             yield Finding(
                 "catalog-empty",
@@ -165,6 +179,21 @@ def _empty(evidence: Evidence) -> Iterator[Finding]:
                 (look.told, *logs),
                 "Verify the archive (hub-import verify) and push it again; if it is whole, the catalog was exported empty.",
             )
+
+
+def _unreached(evidence: Evidence) -> Iterator[Finding]:
+    """Give the catalogs in Deployments of ours that no NetworkPolicy lets OLM reach, where the namespace denies by default."""
+    for source in evidence.sources:
+        if source.state == "READY" or not source.lacks_policy or not any(pod.ready for pod in source.pods):
+            continue
+        yield Finding(
+            "catalog-network-denied",
+            f"CatalogSource {source.name}",
+            "the namespace denies traffic by default, and no NetworkPolicy lets OLM reach the catalog's pod",
+            (f"state: {source.state}", f"NetworkPolicy {service_name(source.name)}: there is none"),
+            "hub-import doctor --fix, or apply the archive again: either writes it.",
+            fixable=True,
+        )
 
 
 def _names(line: str, source: SourceEvidence) -> bool:

@@ -38,6 +38,8 @@ def _unexplained(source: SourceEvidence) -> Iterator[Finding]:
         return
     if unready and all(pod.is_starting for pod in unready):
         yield _starting(source, unready)
+    elif source.connected_lately and source.pods and not unready and not source.stale_pods:
+        yield _asking(source)
     else:
         yield _unknown(source, unready)
 
@@ -53,9 +55,21 @@ def _starting(source: SourceEvidence, pods: list[PodEvidence]) -> Finding:
     )
 
 
+def _asking(source: SourceEvidence) -> Finding:
+    """Return the finding about a catalog that answers, while package-server's own connection to it is still to come."""
+    return Finding(
+        "catalog-starting",
+        f"CatalogSource {source.name}",
+        "the catalog answers, and package-server has not asked it again yet",
+        (f"state: READY, for {source.connected_s:.0f} s", *([source.packages.told] if source.packages else [])),
+        "Wait some minutes: package-server asks again by itself.",
+        severity=Severity.WARNING,
+    )
+
+
 def _unknown(source: SourceEvidence, unready: list[PodEvidence]) -> Finding:
     said = str((source.body.get("status") or {}).get("message") or "")
-    shown = [f"state: {source.state}", *([said] if said else [])]
+    shown = [f"state: {source.state}", *([said] if said else []), *source.refusals[:_LOG_SHOWN]]
     for pod in unready:
         log = [f"log: {line}" for line in pod.log.splitlines()[-_LOG_SHOWN:]]
         shown += [f"pod {pod.name}: {'; '.join(pod.states)}", *pod.events[:_LOG_SHOWN], *log]

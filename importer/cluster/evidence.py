@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from importer.cluster.client import Body
 from importer.cluster.default_sources import is_default
@@ -12,8 +12,10 @@ from importer.cluster.looks import Look, status_of
 from importer.cluster.registries_conf import Pair
 from importer.cluster.release import Release
 from importer.cluster.resource import OWN_LABELS
+from importer.cluster.serving import address
 from importer.cluster.subscriptions import Sources
 
+_ASKS_AGAIN_S = 300.0
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
@@ -42,7 +44,9 @@ class PodEvidence:
 class SourceEvidence:
     """A CatalogSource. `expected` None: not one of ours, or nothing is known of what it shall serve.
 
-    `listed`: how many packages OLM lists from it; None: it could not be asked.
+    `listed`: how many packages OLM lists from it; None: it could not be asked. `refusals`: what keeps its pods from being made;
+    `restricted`: those of our Deployment have a restricted security context; `lacks_policy`: OLM may not reach them.
+    `connected_s`: for how many seconds the connection has been as it is, and its pods ready; None where nothing says so.
     """
 
     body: Body
@@ -51,6 +55,10 @@ class SourceEvidence:
     packages: Look | None = None
     listed: int | None = None
     missing: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    restricted: bool = False
+    lacks_policy: bool = False
+    connected_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +87,20 @@ class SourceEvidence:
         return str((status_of(self.body).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
 
     @property
+    def serves_itself(self) -> bool:
+        """Whether the catalog runs in a Deployment of ours."""
+        spec = self.body.get("spec") or {}
+        return not spec.get("image") and spec.get("address") == address(self.name, self.namespace)
+
+    @property
+    def connected_lately(self) -> bool:
+        """Whether package-server may not have asked the catalog again yet, though OLM has a connection.
+
+        gRPC tries again after up to two minutes, and some (grpc/doc/connection-backoff.md); then it reads all packages.
+        """
+        return self.state == "READY" and self.connected_s is not None and self.connected_s < _ASKS_AGAIN_S
+
+    @property
     def stale_pods(self) -> list[PodEvidence]:
         """The pods that answer, and run another image than the one expected."""
         if self.expected is None:
@@ -99,7 +121,7 @@ class SourceEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A cluster at one moment. `unseen`: what could not be read, and why.
+    """A cluster at one moment. `unseen`: what could not be read, and why; `held_back`: what paused pools would roll out.
 
     `sources` are those of the catalogs' namespace, `all_sources` what else could be read; None: none could.
     """
@@ -117,3 +139,4 @@ class Evidence:
     rule_kinds: frozenset[str]
     unseen: tuple[str, ...] = ()
     all_sources: Sources | None = None
+    held_back: Mapping[str, str] = field(default_factory=dict)

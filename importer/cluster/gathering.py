@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from importer.cluster.kinds import (
     CLUSTER_CATALOG,
     CONFIG_MAP,
     CONFIG_NAMESPACE,
+    DEPLOYMENT,
     EVENT,
     ICSP,
     IDMS,
@@ -23,15 +25,17 @@ from importer.cluster.kinds import (
     IMAGE_REGISTRY,
     JOB,
     MACHINE_CONFIG_POOL,
+    NETWORK_POLICY,
     OLM_NAMESPACE,
     POD,
     SUBSCRIPTION,
     Kind,
 )
 from importer.cluster.looks import condition, short, status_of
-from importer.cluster.pool_looks import rules_lacking
+from importer.cluster.pool_looks import held_back, is_paused, rules_lacking
 from importer.cluster.refusals import UnavailableError
 from importer.cluster.release import Release
+from importer.cluster.serving import service_name
 from importer.cluster.subscriptions import sources_of
 
 T = TypeVar("T")
@@ -88,9 +92,12 @@ def gather(client: ClusterClient, namespace: str, expectations: Sequence[Expecte
     catalogs = [body for place, body in sorted(found.bodies.items()) if place[0] == namespace] if found else []
     return Evidence(
         release=release,
-        sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events) for body in catalogs),
+        sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
         all_sources=found,
         pools=tuple(pools),
+        held_back={
+            each["metadata"]["name"]: reader.seen(partial(held_back, client, each), "") for each in pools if is_paused(each)
+        },
         lacking={each["metadata"]["name"]: reader.seen(partial(rules_lacking, client, each, rules), []) for each in pools},
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),
         registry_state=_registry_state(reader, release),
@@ -106,7 +113,11 @@ def gather(client: ClusterClient, namespace: str, expectations: Sequence[Expecte
 
 
 def _source(
-    reader: _Reader, body: Body, expected: ExpectedCatalog | None, events: Mapping[str, Sequence[str]]
+    reader: _Reader,
+    body: Body,
+    expected: ExpectedCatalog | None,
+    events: Mapping[str, Sequence[str]],
+    release: Release | None,
 ) -> SourceEvidence:
     metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
     name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
@@ -114,10 +125,53 @@ def _source(
     found = reader.list(POD, namespace, looks.pod_labels(body))
     pods = tuple(_pod(reader, pod, wanted, events) for pod in found)
     listed = reader.seen(lambda: looks.listed_packages(reader.client, name, namespace), None)
+    source = replace(
+        _served(reader, SourceEvidence(body, pods, expected), events, release), connected_s=_connected_s(body, found)
+    )
     if listed is None or expected is None:
-        return SourceEvidence(body, pods, expected, listed=None if listed is None else len(listed))
+        return replace(source, listed=None if listed is None else len(listed))
     missing = tuple(sorted(expected.packages.keys() - listed.keys()))
-    return SourceEvidence(body, pods, expected, looks.compared(expected, listed), len(listed), missing)
+    return replace(source, packages=looks.compared(expected, listed), listed=len(listed), missing=missing)
+
+
+def _served(
+    reader: _Reader, source: SourceEvidence, events: Mapping[str, Sequence[str]], release: Release | None
+) -> SourceEvidence:
+    """Add what is known of a catalog in a Deployment of ours: its replicas, and the NetworkPolicy that lets OLM in."""
+    if not source.serves_itself:
+        return source
+    name = service_name(source.name)
+    deployment = reader.get(DEPLOYMENT, name, source.namespace)
+    failure = condition(deployment, "ReplicaFailure")
+    said = [f"{failure.get('reason')}: {short(failure.get('message'), _LONGEST)}"] if failure.get("status") == "True" else []
+    failed = [line for about, lines in events.items() if about.startswith(f"{name}-") for line in lines]
+    said += [line for line in failed if line.startswith("FailedCreate")] if not source.pods else []
+    pod = ((deployment.get("spec") or {}).get("template") or {}).get("spec") or {}
+    unseen: Body | None = {"metadata": {}}  # what may not be read is not called missing
+    denies = release is not None and release.denies_network
+    policy = reader.seen(lambda: reader.client.get(NETWORK_POLICY, name, source.namespace), unseen) if denies else unseen
+    return replace(
+        source,
+        refusals=tuple(dict.fromkeys(said)),
+        restricted="seccompProfile" in (pod.get("securityContext") or {}),
+        lacks_policy=policy is None,
+    )
+
+
+def _connected_s(source: Body, pods: Sequence[Body]) -> float | None:
+    """Return for how long OLM's connection has been as it is, and pods ready: the youngest of these counts."""
+    texts = [str((status_of(source).get("connectionState") or {}).get("lastConnect") or "")]
+    texts += [str(condition(pod, "Ready").get("lastTransitionTime") or "") for pod in pods]
+    times = [moment for moment in map(_moment, texts) if moment is not None]
+    return (datetime.now(UTC) - max(times)).total_seconds() if times else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodEvidence:

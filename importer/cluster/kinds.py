@@ -40,6 +40,7 @@ POD = Kind("", "v1", "Pod", "pods", namespaced=True)
 EVENT = Kind("", "v1", "Event", "events", namespaced=True)
 SERVICE = Kind("", "v1", "Service", "services", namespaced=True)
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", namespaced=True)
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", namespaced=True)
 JOB = Kind("batch", "v1", "Job", "jobs", namespaced=True)
 ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False)
 CLUSTER_VERSION = Kind("config.openshift.io", "v1", "ClusterVersion", "clusterversions", namespaced=False)
@@ -71,6 +72,7 @@ _WRITTEN = (
     SECRET,
     SERVICE,
     DEPLOYMENT,
+    NETWORK_POLICY,
     OPERATOR_HUB,
     IMAGE_CONFIG,
     IMAGE_REGISTRY,

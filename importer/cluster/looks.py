@@ -11,8 +11,8 @@ from typing import Any
 
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.expectation import ExpectedCatalog, Offer
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, PACKAGE_MANIFEST, POD
-from importer.cluster.serving import serving_labels
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, DEPLOYMENT, PACKAGE_MANIFEST, POD
+from importer.cluster.serving import service_name, serving_labels
 
 _SHOWN = 5
 _LONGEST = 200
@@ -46,6 +46,8 @@ def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
     if found is None:
         return [Look(f"CatalogSource {expected.name}", ok=False, state="does not exist")]
     pods = client.list(POD, expected.namespace, pod_labels(found)) or []
+    if not pods and (refused := _refused(client, found, expected)):
+        return [_connection(found, expected), refused]
     return [_connection(found, expected), _pod(pods, expected)]
 
 
@@ -58,6 +60,18 @@ def _connection(found: Body, expected: ExpectedCatalog) -> Look:
     if state == "READY":
         return Look(thing, ok=True, state=state)
     return Look(thing, ok=False, state=state, evidence=short(status.get("message")), then="OLM tries again by itself")
+
+
+def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Look | None:
+    """Return what keeps the pods of a Deployment of ours from being made; None where nothing does, or OLM makes them."""
+    if not (source.get("spec") or {}).get("address"):
+        return None
+    deployment = client.get(DEPLOYMENT, service_name(expected.name), expected.namespace) or {}
+    failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    state, said = f"not created: {failure.get('reason')}", short(failure.get("message"))
+    return Look(f"pod of {expected.name}", ok=False, state=state, evidence=said, then="its ReplicaSet tries again by itself")
 
 
 def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Look:

@@ -28,6 +28,7 @@ from importer.cluster.kinds import (
     MACHINE_CONFIG_POOL,
     MARKETPLACE,
     NAMESPACE,
+    NETWORK_POLICY,
     OLM_NAMESPACE,
     OPERATOR_HUB,
     PACKAGE_MANIFEST,
@@ -78,6 +79,8 @@ def needed(release: Release | None) -> list[Permission]:
         (SERVICE, ("create", "delete", "get", "patch")),
         (DEPLOYMENT, ("create", "delete", "get", "patch")),
     ]
+    if release is None or release.denies_network:
+        catalogs.append((NETWORK_POLICY, ("create", "delete", "get", "patch")))
     if release is None:
         catalogs.append((SECRET, ("create", "delete", "get", "patch")))
     else:

@@ -38,7 +38,9 @@ def _may_be_legacy(source: SourceEvidence, evidence: Evidence) -> bool:
     return known and bool(source.image) and _pod_config(source).get("securityContextConfig") != "legacy"
 
 
-def _may_be_restricted(source: SourceEvidence, _evidence: Evidence) -> bool:
+def _may_be_restricted(source: SourceEvidence, evidence: Evidence) -> bool:
+    if source.serves_itself:
+        return bool(source.image) and not source.restricted and (evidence.release is None or evidence.release.restricts_pods)
     return _pod_config(source).get("securityContextConfig") != "restricted"
 
 
@@ -161,7 +163,8 @@ _POD_SECURITY = _is(
     "pod-security",
     r'violates (?:PodSecurity )?"?restricted',
     "the namespace allows restricted pods alone, and the catalog's pod is not one",
-    "Set grpcPodConfig.securityContextConfig to restricted, also in the image set's targetCatalogSourceTemplate.",
+    "Set grpcPodConfig.securityContextConfig to restricted, also in the image set's targetCatalogSourceTemplate; "
+    "a catalog by address: apply the archive again.",
     _may_be_restricted,
 )
 
@@ -178,7 +181,8 @@ def of_text(symptoms: tuple[Symptom, ...], texts: tuple[str, ...]) -> tuple[Symp
 def pod_findings(source: SourceEvidence, evidence: Evidence) -> Iterator[Finding]:
     """Give what is wrong with the pods of a CatalogSource, and with what keeps them from being made."""
     subject = f"CatalogSource {source.name}"
-    refused = of_text((_POD_SECURITY,), (str((source.body.get("status") or {}).get("message") or ""),))
+    said = str((source.body.get("status") or {}).get("message") or "")
+    refused = of_text((_POD_SECURITY,), (said, *source.refusals))
     if refused:
         yield _finding(refused[0], subject, (refused[1],), source, evidence)
     for pod in source.pods:

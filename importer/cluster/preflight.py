@@ -22,20 +22,23 @@ from importer.cluster.kinds import (
     INFRASTRUCTURE,
     ITMS,
     MACHINE_CONFIG_POOL,
+    NETWORK_POLICY,
     PROXY,
     SECRET,
     SERVICE,
 )
 from importer.cluster.looks import status_of
 from importer.cluster.permissions import Permission, missing, needed
-from importer.cluster.pool_looks import complaint, how_far, is_rolled_out
+from importer.cluster.pool_looks import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resource import Resource
 from importer.cluster.scopes import covers, in_no_proxy
 from importer.cluster.subscriptions import Terms, orphans
 from importer.cluster.writing import Change
 
-_OPTIONAL = frozenset((DEPLOYMENT.name, SERVICE.name, IMAGE_REGISTRY.name))  # read only when they are written
+_OPTIONAL = frozenset(
+    (DEPLOYMENT.name, SERVICE.name, NETWORK_POLICY.name, IMAGE_REGISTRY.name)
+)  # read only when they are written
 _READS = frozenset(("get", "list"))
 _RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
 _REGISTRIES = "spec.registrySources"  # of image.config `cluster`
@@ -91,7 +94,7 @@ def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) ->
         return []
     pools = client.list(MACHINE_CONFIG_POOL) or []
     rolls = bool(changed & _ROLLING)
-    return [*_announced(intent.release, changed), *(found for pool in pools for found in _pool(pool, rolls=rolls))]
+    return [*_announced(intent.release, changed), *(found for pool in pools for found in _pool(client, pool, rolls=rolls))]
 
 
 def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
@@ -214,16 +217,16 @@ def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def _pool(pool: Body, *, rolls: bool) -> Iterator[Finding]:
+def _pool(client: ClusterClient, pool: Body, *, rolls: bool) -> Iterator[Finding]:
     """Give what keeps a pool from a rollout; without one, only what is worth knowing."""
     subject, severity = f"MachineConfigPool {pool['metadata']['name']}", Severity.ERROR if rolls else Severity.WARNING
     if said := complaint(pool):
         cause = "the pool is degraded: it would not get the mirror rules"
         fix = "Mend it first: oc describe machineconfigpool."
         yield Finding("pool-degraded", subject, cause, (said,), fix, severity=severity)
-    elif (pool.get("spec") or {}).get("paused"):
-        cause = "the pool is paused: it would not get the mirror rules"
-        fix = "When whoever paused it agrees, set spec.paused to false."
+    elif is_paused(pool):
+        cause = f"the pool is paused: its nodes would not get the {'mirror rules' if rolls else 'changed pull secret'}"
+        fix = unpause(pool["metadata"]["name"], held_back(client, pool))
         yield Finding("pool-paused", subject, cause, (how_far(pool), "spec.paused: true"), fix, severity=severity)
     elif not is_rolled_out(pool):
         cause = "the pool is being rolled already; the rollout for this import comes after that"

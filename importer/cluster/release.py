@@ -102,6 +102,19 @@ class Release:
         return self >= Release(4, 11)
 
     @property
+    def restricts_pods(self) -> bool:
+        """Whether pods may have a restricted security context: its seccomp profile was refused before."""
+        return self >= Release(4, 11)
+
+    @property
+    def denies_network(self) -> bool:
+        """Whether the namespace of catalogs denies all traffic that no NetworkPolicy allows.
+
+        operator-framework/operator-marketplace#644; the branch of 4.19 has no such policy, that of 4.20 has.
+        """
+        return self >= Release(4, 20)
+
+    @property
     def rule_kinds(self) -> tuple[Kind, ...]:
         """The kinds of mirror rules that it serves."""
         return (ICSP, IDMS, ITMS) if self >= Release(4, 13) else (ICSP,)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from importer.cluster import apply as applying
-from importer.cluster.client import Body, ClusterClient
+from importer.cluster.client import ClusterClient
 from importer.cluster.cluster_symptoms import is_failed_unpack
 from importer.cluster.credential import pull_secret_key
+from importer.cluster.default_sources import switched_off
 from importer.cluster.evidence import Evidence, SourceEvidence
 from importer.cluster.finding import Finding
-from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, OPERATOR_HUB, POD
+from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, NETWORK_POLICY, OPERATOR_HUB, POD
 from importer.cluster.record import Recorder
 from importer.cluster.registry_ca import trust
 from importer.cluster.release import Release
@@ -90,10 +91,7 @@ def mend(
 
 
 def _default_sources(case: _Case, _finding: Finding) -> None:
-    def wish(live: Body | None) -> Mapping[str, Any] | None:
-        return None if live is None else {"spec": {"disableAllDefaultSources": True}}
-
-    case.writer().shared(OPERATOR_HUB, "cluster", "", wish)
+    case.writer().shared(OPERATOR_HUB, "cluster", "", switched_off)
 
 
 def _trust(case: _Case, finding: Finding) -> None:
@@ -123,9 +121,25 @@ def _serve(case: _Case, finding: Finding) -> None:
         "metadata": metadata,
         "spec": {**spec, "address": address(source.name, source.namespace)},
     }
-    case.apply([*serving(source.name, source.namespace, source.image), Resource.of(body)])
+    case.apply([*serving(source.name, source.namespace, source.image, case.release), Resource.of(body)])
     for pod in source.pods:  # OLM makes no pod for an address, and may leave the one that it made before
         case.client.delete(POD, pod.name, source.namespace)
+
+
+def _pod_security(case: _Case, finding: Finding) -> None:
+    """Give the pods a restricted security context: OLM's by the CatalogSource, those of our Deployment by writing it anew."""
+    source = case.source(finding)
+    if source.serves_itself:
+        case.apply(serving(source.name, source.namespace, source.image, case.release))
+    else:
+        _pod_config({"securityContextConfig": "restricted"})(case, finding)
+
+
+def _reachable(case: _Case, finding: Finding) -> None:
+    """Write the NetworkPolicy that lets OLM reach the pods of our Deployment."""
+    source = case.source(finding)
+    served = serving(source.name, source.namespace, source.image, case.release)
+    case.apply([resource for resource in served if resource.kind == NETWORK_POLICY.name])
 
 
 def _pod_config(value: Mapping[str, Any]) -> Callable[[_Case, Finding], None]:
@@ -151,7 +165,7 @@ def _unpack_again(case: _Case, _finding: Finding) -> None:
     for job in case.evidence.jobs:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
         if is_failed_unpack(job):
-            case.client.delete(JOB, name, namespace)
+            case.client.delete(JOB, name, namespace, only={"uid": str(job["metadata"]["uid"])})
             case.client.delete(CONFIG_MAP, name, namespace)
             case.tell(f"deleted Job and ConfigMap {name} in {namespace}")
 
@@ -168,7 +182,8 @@ _REMEDIES: dict[str, Callable[[_Case, Finding], None]] = {
     "catalog-slow-start": _serve,
     "catalog-cache": _pod_config({"extractContent": None}),
     "catalog-permissions": _pod_config({"securityContextConfig": "legacy"}),
-    "pod-security": _pod_config({"securityContextConfig": "restricted"}),
+    "pod-security": _pod_security,
+    "catalog-network-denied": _reachable,
     "catalog-stale": _restart,
     "bundle-unpack-failed": _unpack_again,
 }

@@ -152,7 +152,7 @@ def _served(
     limited = release is not None and release.limits_catalog_memory
     by_address = options.serve_catalog or limited or name in options.served
     if by_address:
-        yield from serving(name, namespace_for(release), str(image.pinned))
+        yield from serving(name, namespace_for(release), str(image.pinned), release)
     yield catalog_source(catalog, image, name, release, served=by_address)
     if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)

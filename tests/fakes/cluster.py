@@ -73,7 +73,6 @@ class FakeCluster:
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
         self.store = Store(self.kinds)
-        self.store.keeps_owners = self.kubernetes >= (1, 18)
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
         self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0
         self.package_reads = self.connected_s = 0

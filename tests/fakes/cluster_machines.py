@@ -31,6 +31,7 @@ class Machines:
         self._cluster = cluster
         self._waits = self._rolls = 0  # reads of pools until the rollout begins, and until it is over
         self._number = 1
+        self._current: dict[str, str] = {}  # by pool: the configuration that all its nodes had last
 
     def rules_changed(self) -> None:
         """Take notice of changed mirror rules."""
@@ -59,10 +60,16 @@ class Machines:
         for key in self._keys("MachineConfigPool"):
             told = self._cluster.pool_story(key.name)
             body = self._cluster.store.get(key)
-            rolling = self._rolls > 0 and not self._waits
-            if told.get("frozen") or body["spec"].get("paused"):
+            rolling, current = self._rolls > 0 and not self._waits, ""
+            wanted = body["spec"]["configuration"]["name"]
+            if told.get("frozen"):
                 rolling = rolling or self._number > 1
-            status = pool_status(body, rolling=rolling, number=self._number)
+            elif body["spec"].get("paused"):  # its nodes stay on what they have; a new configuration is rendered all the same
+                current = self._current.setdefault(key.name, wanted)
+                rolling = current != wanted
+            elif not rolling:
+                self._current[key.name] = wanted
+            status = pool_status(body, rolling=rolling, number=self._number, current=current)
             for each in told.get("conditions") or ():
                 status["conditions"] = [one for one in status["conditions"] if one["type"] != each["type"]] + [each]
             self._cluster.store.set_status(key, {**status, **(told.get("status") or {})})
@@ -121,12 +128,13 @@ class Machines:
         return self._cluster.store.keys(found[0]) if found else []
 
 
-def pool_status(pool: Body, *, rolling: bool, number: int = 1) -> Body:
+def pool_status(pool: Body, *, rolling: bool, number: int = 1, current: str = "") -> Body:
     """Return the status of a pool of three nodes."""
     name = pool["metadata"]["name"]
+    former = current or f"rendered-{name}-{number - 1}"
     return {
         "observedGeneration": pool["metadata"]["generation"],
-        "configuration": {"name": f"rendered-{name}-{number - 1}" if rolling else pool["spec"]["configuration"]["name"]},
+        "configuration": {"name": former if rolling else pool["spec"]["configuration"]["name"]},
         "machineCount": 3,
         "updatedMachineCount": 1 if rolling else 3,
         "readyMachineCount": 3,

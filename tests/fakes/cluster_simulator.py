@@ -44,7 +44,7 @@ class Simulator:
         self._resolver = Resolver(cluster)
         self._reads: dict[tuple[str, str], int] = {}  # of a CatalogSource with what it serves
         self._listed: dict[tuple[str, str], int] = {}  # lists of PackageManifests since it is READY
-        self._states: dict[Key, tuple[str, str]] = {}  # the state, and since when
+        self._states: dict[Key, tuple[str, int, str]] = {}  # the state, how old it was when it was seen first, and since when
         self._leaving: int | None = None  # reads of CatalogSources until the defaults are gone
 
     def wrote(self, kind: str) -> None:
@@ -196,12 +196,12 @@ class Simulator:
         state = str(told.get("connection", "READY" if ready or told.get("packages") else going))
         if not state:
             return {}
-        if self._states.get(key, ("", ""))[0] != state:
-            ago = _LONG_S if told.get("packages") == "none" else self._cluster.connected_s
+        ago = _LONG_S if told.get("packages") == "none" else self._cluster.connected_s
+        if self._states.get(key, ())[:2] != (state, ago):
             seen = datetime.now(UTC) - timedelta(seconds=ago)
-            self._states[key] = (state, seen.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self._states[key] = (state, ago, seen.strftime("%Y-%m-%dT%H:%M:%SZ"))
         address = str(source["spec"].get("address") or f"{key.name}.{key.namespace}.svc:50051")
-        since = self._states[key][1]
+        since = self._states[key][2]
         return {"connectionState": {"lastObservedState": state, "lastConnect": since, "address": address}}
 
     def _pod(self, source: Key, image: str, told: Mapping[str, Any], *, ready: bool) -> None:

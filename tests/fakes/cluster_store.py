@@ -72,7 +72,7 @@ class Store:
         self.changed = threading.Condition(self.lock)
         self.events: list[Event] = []
         self.pruned: list[str] = []
-        self.keeps_owners = True  # of fields; for all writes since Kubernetes 1.18 (KEP-555)
+        self.keeps_owners = True  # False: as Kubernetes before 1.18, which says nothing of who wrote a field (KEP-555)
         self.version = 100
         self._objects: dict[Key, Body] = {}
         self._owners: dict[Key, Owners] = {}

@@ -48,7 +48,7 @@ def cluster():
 
 
 def served(namespace=MARKETPLACE):
-    deployment, service = [each.body for each in serving("hub-redhat-operators", namespace, IMAGE)][:2]
+    deployment, service = [each.body for each in serving("hub-redhat-operators", namespace, IMAGE, None)][:2]
     return bare(dict(deployment)), dict(service)
 
 

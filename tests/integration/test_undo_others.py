@@ -21,6 +21,7 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.record import Recorder
 from importer.cluster.refusals import ConflictError
+from importer.cluster.release import Release
 from importer.cluster.serving import serving
 from importer.cluster.undo import Outcome, undo
 from tests.fakes.cluster import FakeCluster
@@ -30,7 +31,7 @@ from tests.fakes.wanted import CA, HOST_KEY, IMAGE, MARKETPLACE, trust, wanted
 SPACE = "openshift-config"
 NAME = "hub-redhat-operators"
 SERVING = f"{NAME}-serving"
-SERVED = serving(NAME, MARKETPLACE, IMAGE)
+SERVED = serving(NAME, MARKETPLACE, IMAGE, Release(4, 18))
 
 
 def bring(client, resources):
@@ -46,6 +47,7 @@ def undone(client):
 @pytest.mark.parametrize("release", ["4.3", "4.18"])
 def test_the_ca_of_another_registry_stays_and_is_trusted_still(tmp_path: Path, release):
     with FakeCluster(release) as cluster:
+        cluster.store.keeps_owners = release != "4.3"
         config = cluster.kubeconfig(tmp_path)
         with connect(config, None) as client:
             bring(client, trust())
@@ -118,27 +120,31 @@ def test_an_object_of_ours_with_a_field_of_others_stays_and_the_field_is_named(t
 @pytest.mark.parametrize("release", ["4.3", "4.5", "4.12", "4.18", "4.20"])
 def test_what_the_api_server_and_controllers_add_is_nobody_elses(tmp_path: Path, release):
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
-        bring(client, [*wanted(release), *SERVED])
+        cluster.store.keeps_owners = release != "4.3"
+        served = serving(NAME, MARKETPLACE, IMAGE, Release.parse(release))
+        bring(client, [*wanted(release), *served])
         client.list(DEPLOYMENT, MARKETPLACE)  # its controller has seen it
         live = cluster.get("Deployment", SERVING, MARKETPLACE)
         assert live["metadata"]["annotations"] == {"deployment.kubernetes.io/revision": "1"}
         versions = cluster.versions()
-        again = bring(client, [*wanted(release), *SERVED])
+        again = bring(client, [*wanted(release), *served])
         assert [str(each) for each in again.changed] == []
         assert cluster.versions() == versions
         assert {one.outcome for one in undone(client).values()} <= {Outcome.DELETED, Outcome.RESTORED}
         assert cluster.names("Deployment") == cluster.names("Service") == []
+        assert set(cluster.names("NetworkPolicy")) <= {"default-deny-all"}
 
 
 def test_without_server_side_apply_a_changed_container_keeps_what_others_gave_it(tmp_path: Path):
     with FakeCluster("4.3") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
-        bring(client, SERVED)
+        cluster.store.keeps_owners = False
+        bring(client, serving(NAME, MARKETPLACE, IMAGE, Release(4, 3)))
         live = cluster.get("Deployment", SERVING, MARKETPLACE)
         (container,) = live["spec"]["template"]["spec"]["containers"]
         containers = [{**container, "env": [{"name": "A", "value": "b"}]}, {"name": "sidecar", "image": "x/y:1"}]
         place = {"name": SERVING, "namespace": MARKETPLACE}
         cluster.put({"kind": "Deployment", "metadata": place, "spec": {"template": {"spec": {"containers": containers}}}})
-        bring(client, serving(NAME, MARKETPLACE, "mirror.example:5000/other@sha256:" + "cd" * 32))
+        bring(client, serving(NAME, MARKETPLACE, "mirror.example:5000/other@sha256:" + "cd" * 32, Release(4, 3)))
         first, second = cluster.get("Deployment", SERVING, MARKETPLACE)["spec"]["template"]["spec"]["containers"]
         assert (first["image"][-4:], first["env"], second["name"]) == ("cdcd", [{"name": "A", "value": "b"}], "sidecar")
         done = undone(client)["Deployment", SERVING]

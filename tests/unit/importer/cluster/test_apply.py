@@ -70,12 +70,13 @@ def test_a_dry_run_on_4_3_says_the_same_and_writes_nothing(start):
     assert outcome(dry) == outcome(run(client, wanted("4.3")))
 
 
-def test_sources_of_the_user_stay_in_the_operator_hub(start):
+def test_sources_of_the_user_stay_in_the_operator_hub_and_enable_nothing(start):
     cluster, client = start()
-    sources = [{"name": "community-operators", "disabled": False}]
+    sources = [{"name": "redhat-operators", "disabled": True}, {"name": "community-operators", "disabled": False}]
     cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": {"sources": sources}})
     run(client, [operator_hub()])
-    assert cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True, "sources": sources}
+    off = [{**each, "disabled": True} for each in sources]  # an entry that enables wins over the flag
+    assert cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True, "sources": off}
 
 
 def test_without_a_marketplace_there_is_no_operator_hub_to_make(start):
