@@ -1,4 +1,4 @@
-"""Image manifests and indexes, parsed once; the raw bytes stay beside the parsed form and are the truth.
+"""Image manifests and indexes, parsed once; the raw bytes stay with the parsed form and are the truth.
 
 Leaves fetching to the registry client and walking to `graph.py`. Sources: OCI image specification 1.1 (manifest, image
 index), Docker image manifest v2 schema 2.
@@ -117,7 +117,7 @@ def parse(raw: bytes, media_type: str = "") -> Document:
 
     The media type is the document's own `mediaType`. A document without one is an OCI document, an index when it has
     `manifests`, else a manifest: the field is optional in the OCI image specification, and required in Docker schema 2.
-    `media_type`, the Content-Type of the answer or the descriptor's word, only tells the two apart where a document without
+    `media_type`, the Content-Type of the answer or of the descriptor, only decides between the two where a document without
     `mediaType` has the fields of both, and names Docker schema 1. Many servers give `application/json` or `text/plain`.
 
     Raises ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.

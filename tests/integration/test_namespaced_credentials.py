@@ -56,7 +56,7 @@ def authfile(folder: Path, host: str, *namespaces: str, password: str = "") -> P
     return path
 
 
-def ours(command: str, archive: Path, mirror: FakeRegistry, prefix: str, login: Path, *more: str | Path) -> Result:
+def imported(command: str, archive: Path, mirror: FakeRegistry, prefix: str, login: Path, *more: str | Path) -> Result:
     place = ("--registry", f"{mirror.host}{prefix}", "--insecure", mirror.host, "--authfile", login)
     return run("hub-import", command, archive, *place, "--format", "json", *more)
 
@@ -66,11 +66,11 @@ def ours(command: str, archive: Path, mirror: FakeRegistry, prefix: str, login: 
 def test_push_and_receipt(archive: Path, mirror: FakeRegistry, tmp_path: Path, namespace: str, needs_repository: bool) -> None:
     mirror.quay.needs_repository = needs_repository
     login = authfile(tmp_path, mirror.host, namespace)
-    pushed = ours("push", archive, mirror, "/mirror/ocp", login)
+    pushed = imported("push", archive, mirror, "/mirror/ocp", login)
     assert pushed.status == 0, pushed.stdout + pushed.stderr
     for name, parts in IMAGES.items():
         assert mirror.repositories[f"mirror/ocp/{name}"].tags["v1"] == parts.digest
-    taken = ours("receipt", archive, mirror, "/mirror/ocp", login, "--output", tmp_path / "receipt.json")
+    taken = imported("receipt", archive, mirror, "/mirror/ocp", login, "--output", tmp_path / "receipt.json")
     assert taken.status == 0, taken.stderr
     assert len(taken.json["inventories"]) == 1
 
@@ -78,20 +78,20 @@ def test_push_and_receipt(archive: Path, mirror: FakeRegistry, tmp_path: Path, n
 def test_a_robot_for_each_organization_and_none_for_the_host(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
     mirror.quay.needs_repository = True
     login = authfile(tmp_path, mirror.host, "org", "other")
-    pushed = ours("push", archive, mirror, "", login)
+    pushed = imported("push", archive, mirror, "", login)
     assert pushed.status == 0, pushed.stdout + pushed.stderr
     assert {name for name, repository in mirror.repositories.items() if repository.tags} == set(IMAGES)
 
 
 def test_without_any_that_fits_the_host_is_told(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
-    pushed = ours("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "org", "mirrored"))
+    pushed = imported("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "org", "mirrored"))
     assert pushed.status == 5
     assert "there are no credentials for it" in pushed.stderr
     assert mirror.log("HEAD") == mirror.log("POST") == []
 
 
 def test_a_wrong_password_ends_in_one_error(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
-    pushed = ours("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "mirror", password="wrong"))
+    pushed = imported("push", archive, mirror, "/mirror", authfile(tmp_path, mirror.host, "mirror", password="wrong"))
     assert pushed.status == 5
     problems = json.loads(pushed.stdout)["problems"] if pushed.stdout else []
     assert len(problems) == (1 if mirror.auth == "basic" else 0)
@@ -113,7 +113,7 @@ def test_login_and_what_it_keeps(archive: Path, mirror: FakeRegistry, tmp_path: 
     done = run("hub-import", "login", f"{mirror.host}/mirror", *kept, stdin="secret of mirror")
     assert done.status == 0, done.stderr
     assert list(json.loads(login.read_text())["auths"]) == [f"{mirror.host}/mirror"]
-    pushed = ours("push", archive, mirror, "/mirror", login)
+    pushed = imported("push", archive, mirror, "/mirror", login)
     assert pushed.status == 0, pushed.stdout + pushed.stderr
 
 

@@ -35,7 +35,7 @@ READER = "reader"
 @dataclass(frozen=True)
 class Archives:
     first: Path
-    increment: Path  # app's second tag shares the base, which lies in `first`
+    increment: Path  # app's second tag shares the base, which is in `first`
 
 
 NEXT = image([BASE, b"app, next"])
@@ -73,7 +73,7 @@ def authfile(folder: Path, host: str, user: str = USER, password: str = PASSWORD
     return path
 
 
-def ours(command: str, archive: Path, mirror: FakeRegistry, folder: Path, *more: str | Path, user: str = USER) -> Result:
+def imported(command: str, archive: Path, mirror: FakeRegistry, folder: Path, *more: str | Path, user: str = USER) -> Result:
     place = ("--registry", mirror.host, "--insecure", mirror.host, "--authfile", authfile(folder, mirror.host, user))
     return run("hub-import", command, archive, *place, "--format", "json", *more)
 
@@ -93,13 +93,13 @@ def scopes(mirror: FakeRegistry) -> list[str]:
 
 
 def test_a_push_creates_the_repositories_that_do_not_exist(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
-    pushed = ours("push", archives.first, quay, tmp_path)
+    pushed = imported("push", archives.first, quay, tmp_path)
     assert pushed.status == 0, pushed.stdout + pushed.stderr
     arrived(quay, set(IMAGES))
     assert SIGNATURE.digest in quay.repositories["org/app"].manifests
     assert all(":pull,push" in scope for scope in scopes(quay) if scope), "as skopeo asks"
     quay.requests.clear()
-    again = ours("push", archives.first, quay, tmp_path)
+    again = imported("push", archives.first, quay, tmp_path)
     assert again.status == 0, again.stdout
     assert quay.log("POST", "/blobs/") == quay.log("PUT") == [], "everything is there"
 
@@ -107,18 +107,18 @@ def test_a_push_creates_the_repositories_that_do_not_exist(archives: Archives, q
 def test_healing_and_the_fallback_tag_of_referrers(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
     quay.referrers = False
     for _ in range(2):
-        healed = ours("push", archives.first, quay, tmp_path, "--heal")
+        healed = imported("push", archives.first, quay, tmp_path, "--heal")
         assert healed.status == 0, healed.stdout + healed.stderr
     arrived(quay, set(IMAGES))
     assert f"sha256-{APP.digest.removeprefix('sha256:')}" in quay.repositories["org/app"].tags
 
 
 def test_an_increment_finds_what_came_earlier(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
-    early = ours("push", archives.increment, quay, tmp_path)
+    early = imported("push", archives.increment, quay, tmp_path)
     assert early.status == 3, early.stdout
     assert len(early.json["requires"]) == 1, "what must come first is named"
-    assert ours("push", archives.first, quay, tmp_path).status == 0
-    late = ours("push", archives.increment, quay, tmp_path)
+    assert imported("push", archives.first, quay, tmp_path).status == 0
+    late = imported("push", archives.increment, quay, tmp_path)
     assert late.status == 0, late.stdout
     assert quay.repositories["org/app"].tags["v2"] == NEXT.digest
 
@@ -128,7 +128,7 @@ def test_an_account_that_may_not_create_gets_one_error_for_a_namespace(
     archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
     quay.quay = Quay({"other"}, refuses=refuses)
-    pushed = ours("push", archives.first, quay, tmp_path)
+    pushed = imported("push", archives.first, quay, tmp_path)
     assert pushed.status == 5, pushed.stdout
     (problem,) = [each for each in pushed.json["problems"] if each["severity"] == "error"]
     assert problem["subject"] == f"{quay.host}/org"
@@ -136,7 +136,7 @@ def test_an_account_that_may_not_create_gets_one_error_for_a_namespace(
     assert "create repositories in org" in problem["message"]
     arrived(quay, {"other/alone"})
     quay.requests.clear()
-    assert ours("push", archives.first, quay, tmp_path, "--heal").status == 5
+    assert imported("push", archives.first, quay, tmp_path, "--heal").status == 5
     asked = [request.path for request in quay.log("POST", "/org/app/blobs/uploads/") if "mount" not in request.query]
     assert len(asked) <= 8, "not once for every blob"
 
@@ -145,7 +145,7 @@ def test_one_repository_that_is_read_only_is_named(archives: Archives, quay: Fak
     quay.quay = Quay({"other"})
     for name in ("org/tool", "org/many"):
         _ = quay.repositories[name]
-    pushed = ours("push", archives.first, quay, tmp_path)
+    pushed = imported("push", archives.first, quay, tmp_path)
     assert pushed.status == 5, pushed.stdout
     assert [each["subject"] for each in pushed.json["problems"] if each["severity"] == "error"] == [f"{quay.host}/org/app"]
     arrived(quay, {"other/alone", "org/tool", "org/many"})
@@ -158,7 +158,7 @@ def test_a_registry_that_answers_no_question_but_takes_uploads(archives: Archive
         for method in ("HEAD", "GET"):
             for part in ("/manifests/", "/blobs/sha256"):
                 mirror.fault(method, part, status=status, times=999)
-        pushed = ours("push", archives.first, mirror, tmp_path)
+        pushed = imported("push", archives.first, mirror, tmp_path)
         assert pushed.status == 0, pushed.stdout + pushed.stderr
         arrived(mirror, set(IMAGES))
 
@@ -171,14 +171,14 @@ def test_a_reader_takes_a_receipt_and_creates_nothing(
     archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
     quay.quay = Quay({"org", "other"}, refuses=refuses)
-    empty = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "empty.json")
+    empty = imported("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "empty.json")
     assert empty.status == 0, empty.stderr
     assert empty.json["blobs"] == 0
     assert "4 repositories counted as empty" in empty.stderr
     assert dict(quay.repositories) == {}, "a question creates nothing"
-    assert ours("push", archives.first, quay, tmp_path).status == 0
+    assert imported("push", archives.first, quay, tmp_path).status == 0
     quay.quay = Quay(readers={READER}, refuses=refuses)
-    taken = ours("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "receipt.json", user=READER)
+    taken = imported("receipt", archives.first, quay, tmp_path, "--output", tmp_path / "receipt.json", user=READER)
     assert taken.status == 0, taken.stderr
     assert len(taken.json["inventories"]) == 1
     assert "counted as empty" not in taken.stderr
@@ -188,18 +188,18 @@ def test_a_reader_takes_a_receipt_and_creates_nothing(
 def test_a_reader_pushes_nothing_where_everything_is_there(
     archives: Archives, quay: FakeRegistry, tmp_path: Path, refuses: int
 ) -> None:
-    assert ours("push", archives.first, quay, tmp_path).status == 0
+    assert imported("push", archives.first, quay, tmp_path).status == 0
     quay.quay = Quay(readers={READER}, refuses=refuses)
-    again = ours("push", archives.first, quay, tmp_path, user=READER)
+    again = imported("push", archives.first, quay, tmp_path, user=READER)
     assert again.status == 0, again.stdout
-    missing = ours("push", archives.increment, quay, tmp_path, user=READER)
+    missing = imported("push", archives.increment, quay, tmp_path, user=READER)
     assert missing.status == 5
     assert "may not write" in missing.stdout
 
 
 def test_a_wrong_password_is_said_once(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
     quay.passwords[USER] = "another"
-    pushed = ours("push", archives.first, quay, tmp_path)
+    pushed = imported("push", archives.first, quay, tmp_path)
     assert pushed.status == 5
     assert "the credentials were refused" in pushed.stderr
     assert len(quay.log("GET", "/token")) == 1
