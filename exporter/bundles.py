@@ -40,7 +40,7 @@ _DIRECTORY = "manifests"
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _OBJECT = re.compile(rb"""^\s*["']?kind["']?\s*:""", re.MULTILINE)  # what a file of another name has, if it is an object
 MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
-_LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000)
+_LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000, extended=16 * 1024**2)
 Resources = tuple[Any, ...]
 _LOG = logger(__name__)
 

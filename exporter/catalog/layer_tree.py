@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
-from exporter.catalog.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
+from exporter.catalog.tar_reader import MAX_ALL_EXTENDED, ChunkSource, Entry, TarFormatError, TarReader
 
 MAX_NAME = 4096
 MAX_DEPTH = 128
@@ -30,6 +30,8 @@ class TreeLimits:
     """Bytes of all files that the directory has, in any layer."""
     entries: int = 5_000_000
     """Tar entries of all layers."""
+    extended: int = MAX_ALL_EXTENDED
+    """Bytes of the extended tar headers of all layers."""
 
 
 DEFAULT_LIMITS = TreeLimits()
@@ -55,6 +57,7 @@ class LayerTree:
         self._tree: dict[str, Node] = {}
         self._size = 0
         self._entries = 0
+        self._extended = 0
 
     def apply(self, layer: Iterable[bytes]) -> None:
         """Apply the next layer, lowest first: the chunks of its uncompressed tar, read to their end.
@@ -64,12 +67,13 @@ class LayerTree:
         chunks = iter(layer)
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
-        tar = TarReader(ChunkSource(chunks))
+        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended)
         try:
             for entry in tar:
                 self._take(tar, entry, added, hidden)
         except TarFormatError as error:
             raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
+        self._extended += tar.extended
         for _ in chunks:  # a layer is verified when its last byte was read
             pass
         # Whiteouts hide what lower layers have, never what their own layer adds.

@@ -16,6 +16,7 @@ from typing import IO, Protocol
 from common.errors import ContentError
 
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
+MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst
 MAX_RUN = 16  # extended headers before one entry; writers make one of each type at most
 _MAX_SIZE = 1 << 62
 _MAX_DIGITS = 20
@@ -136,10 +137,15 @@ class Entry:
 
 
 class TarReader:
-    """The entries of an uncompressed tar, in order: iterate once. Raises TarFormatError, and what the source raises."""
+    """The entries of an uncompressed tar, in order: iterate once. Raises TarFormatError, and what the source raises.
 
-    def __init__(self, source: Source) -> None:
+    `limit` bounds the bytes of all extended headers; `extended` counts them.
+    """
+
+    def __init__(self, source: Source, limit: int = MAX_ALL_EXTENDED) -> None:
+        self.extended = 0
         self._source = source
+        self._limit = limit
         self._position = 0
         self._left = 0  # bytes of the current entry that were not read
         self._padding = 0
@@ -176,6 +182,9 @@ class TarReader:
         """Return the content of an extended header."""
         if not 0 <= header.size <= MAX_EXTENDED:
             raise TarFormatError(f"an extended header of {header.size} bytes; the limit is {MAX_EXTENDED}")
+        self.extended += header.size
+        if self.extended > self._limit:
+            raise TarFormatError("more extended headers than any real image has")
         content = self._bytes(header.size)
         self._skip_padding(_padding(header.size))
         return content

@@ -31,6 +31,7 @@ from exporter import oci_archive
 from exporter.fetch import Media
 from exporter.images import fetch_tree
 from exporter.kit.settings import PYTHONS, ImageSettings
+from exporter.kit.wheel_file import NO_ZIP, read_member
 from exporter.layered_image import (
     PROGRAM,
     Change,
@@ -48,6 +49,7 @@ ROOT = "opt/hub-airgap"
 PROGRAM_PATH = f"/{ROOT}/bin/hub-import"
 USER = "1001"
 _MAX_CONFIG = 8 * 1024 * 1024
+_MAX_WHEEL = 1024 * 1024 * 1024  # its files together; the largest of ours has 20 MiB
 _PLACED = ("purelib/", "platlib/")  # of a wheel's .data directory; scripts and manual pages are for people
 _ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - as in the Containerfile
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -136,7 +138,8 @@ def _program(python: str) -> bytes:
 
 def _unpacked(path: Path) -> dict[str, bytes]:
     """Return the files of a wheel by where they are installed. Raises ContentError."""
-    found = {}
+    found: dict[str, bytes] = {}
+    left = _MAX_WHEEL
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
@@ -144,8 +147,9 @@ def _unpacked(path: Path) -> dict[str, bytes]:
                 if ".." in name.split("/") or name.startswith("/"):
                     raise ContentError(f"{path.name}: has a file {name[:100]!r}")
                 if place:
-                    found[place] = archive.read(name)
-    except (OSError, zipfile.BadZipFile) as error:
+                    found[place] = read_member(archive, name, left)
+                    left -= len(found[place])
+    except NO_ZIP as error:
         raise ContentError(f"{path.name}: not a wheel: {error}") from error
     return found
 

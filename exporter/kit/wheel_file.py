@@ -12,13 +12,14 @@ import hashlib
 import io
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
 
 from packaging.tags import parse_tag
 
-from common.errors import HubError
+from common.errors import ContentError, HubError
 
 OWN = "hub-airgap"
 _OWN_PACKAGES = ("common", "exporter", "importer")
@@ -26,6 +27,16 @@ _OF_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _EARLIEST = 315_532_800  # 1980: what zip can tell
 _LATEST = 4_354_819_198  # 2107
 _COMPILED = ".pyc"
+# What zipfile raises for what it cannot read: RuntimeError for encrypted files, NotImplementedError for unknown methods.
+NO_ZIP = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """Return a file of a wheel. Raises ContentError for one of more than `limit` bytes, and one of NO_ZIP."""
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise ContentError(f"{name[:100]} takes {size} bytes; the limit is {limit}")
+    return archive.read(name)
 
 
 def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, bytes]:

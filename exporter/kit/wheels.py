@@ -20,11 +20,12 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from common.errors import ContentError, HubError
 from exporter.kit.pip import CONFIGURATION, NoWheelError, Pip
 from exporter.kit.settings import Runtime
-from exporter.kit.wheel_file import OWN
+from exporter.kit.wheel_file import NO_ZIP, OWN, read_member
 
 PARITY = "parity"
 _INSTALLER = "pip"  # behind the gap nobody can be asked for one
 _ROUNDS = 10
+_MAX_METADATA = 4 * 1024 * 1024
 Need = tuple[str, frozenset[str]]  # a package by its normal name, with extras
 
 
@@ -205,8 +206,8 @@ def _metadata(path: Path) -> Distribution:
     try:
         with zipfile.ZipFile(path) as archive:
             folder = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA")).rpartition("/")[0]
-            text = archive.read(f"{folder}/METADATA").decode("utf-8")
-    except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
+            text = read_member(archive, f"{folder}/METADATA", _MAX_METADATA).decode("utf-8")
+    except (*NO_ZIP, StopIteration, UnicodeDecodeError) as error:
         raise ContentError(f"{path.name}: not a wheel: {error}") from error
     return _Held(text)
 

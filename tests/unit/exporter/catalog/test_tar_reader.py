@@ -14,6 +14,7 @@ import pytest
 from common.errors import CatalogError, UsageError
 from exporter.catalog import oci_layout, package_manifests
 from exporter.catalog.catalog_image import read_configs, read_database
+from exporter.catalog.layer_tree import TreeLimits
 from exporter.catalog.tar_reader import MAX_EXTENDED, MAX_RUN, ChunkSource, FileSource, TarFormatError, TarReader
 
 END = bytes(1024)
@@ -140,6 +141,15 @@ def test_as_many_extended_headers_as_any_writer_makes_are_read_and_one_more_is_r
     assert entries(one * MAX_RUN + PLAIN + END) == [(FILE[0], b"0", FILE[1])]
     with pytest.raises(TarFormatError, match="extended headers before one entry"):
         entries(one * (MAX_RUN + 1) + PLAIN + END)
+
+
+def test_extended_headers_are_counted_over_all_layers_of_an_image():
+    layer = entry(b"x", b"5 a=\n" * 1000) + PLAIN
+    limits = TreeLimits(extended=5000 * 7)
+    assert read_configs([[layer * 7 + END]], "/configs", limits) == {"a.json": FILE[1]}
+    for layers in ([layer * 8 + END], [layer * 4 + END] * 2):
+        with pytest.raises(CatalogError, match="more extended headers than any real image has"):
+            read_configs([[each] for each in layers], "/configs", limits)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -73,6 +73,39 @@ def test_a_broken_wheel_is_no_wheel(tmp_path):
         fetch(tmp_path / own[0], AMD_313, tmp_path / "to", Index(own, wheel("pip")), parity=False)
 
 
+def changed(content, **fields):
+    """Return a zip whose entry says something else of itself, in its header and in the directory."""
+    raw = bytearray(content)
+    for magic, flags, method in ((b"PK\3\4", 6, 8), (b"PK\1\2", 8, 10)):
+        at = raw.index(magic)
+        raw[at + flags] |= fields.get("flags", 0)
+        raw[at + method] = fields.get("method", raw[at + method])
+    return bytes(raw)
+
+
+def large(name):
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", bytes(64 << 20))
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (changed(wheel("pip")[1], flags=1), "encrypted"),
+        (changed(wheel("pip")[1], method=99), "compression"),
+        (changed(large("pip"), method=8)[:-60], "not a zip"),
+        (changed(wheel("pip")[1], method=8), "not a wheel"),
+        (large("pip"), "METADATA takes 67108864 bytes; the limit is 4194304"),
+    ],
+)
+def test_a_wheel_that_cannot_be_unpacked_is_none(tmp_path, content, why):
+    own = ("hub_airgap-1.0-py3-none-any.whl", content)
+    with pytest.raises(ContentError, match=why):
+        fetch(tmp_path / own[0], AMD_313, tmp_path / "to", Index(own, wheel("pip")), parity=False)
+
+
 def test_runtimes_say_what_wheels_run_there():
     assert ARM_311.wheel_platforms[0] == "manylinux_2_28_aarch64"
     assert "manylinux2014_aarch64" in ARM_311.wheel_platforms
