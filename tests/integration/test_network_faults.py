@@ -272,3 +272,22 @@ def test_a_mirror_that_goes_away_for_good_gets_no_tag_and_the_next_push_brings_a
         gone.times = 0
         assert push(mirror, tmp_path).status == 0
         arrived(mirror)
+
+
+def test_a_layer_whose_urls_are_none_is_a_problem_and_the_others_are_carried(tmp_path):
+    """The registry does not have the layer, and its descriptor names no place that could."""
+    parts, good = image([b"one layer", b"another layer"]), image([b"a third layer"])
+    document = json.loads(parts.raw)
+    document["layers"][0]["urls"] = ["\u0000\n", "http://\u2603.example/x"]
+    with FakeRegistry() as registry:
+        registry.add_image("org/good", good, tag="v1")
+        registry.add_image("org/app", parts)
+        registry.add_manifest("org/app", json.dumps(document).encode(), parts.media_type, "v1")
+        del registry.repositories["org/app"].blobs[document["layers"][0]["digest"]]
+        names = [part for name in ("app", "good") for part in ("--image", f"{registry.host}/org/{name}:v1")]
+        done = run(
+            *("hub-export", "create", *names, "--insecure", registry.host, "--output", tmp_path / "out", "--format", "json")
+        )
+    assert done.status == 3, done.stderr
+    (problem,) = done.json["problems"]
+    assert (problem["code"], problem["subject"]) == ("blob-unavailable", f"{registry.host}/org/app:v1")
