@@ -10,7 +10,7 @@ from importer.applying import Applied
 from importer.cluster.apply import ApplyResult
 from importer.cluster.evidence import SourceEvidence
 from importer.cluster.finding import Finding
-from importer.cluster.pool_looks import how_far, is_rolled_out
+from importer.cluster.pool_looks import how_far, is_paused, is_rolled_out
 from importer.cluster.resources import Built
 from importer.cluster.undo import Undone
 from importer.health import Health
@@ -163,7 +163,8 @@ def status_table(health: Health) -> str:
     for pool in health.evidence.pools:
         lacks = health.pool_lacks(pool)
         more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
-        rows.append((f"MachineConfigPool {pool['metadata']['name']}", how_far(pool), more))
+        paused = ", paused" if is_paused(pool) else ""
+        rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
     return "\n".join([columns(rows), _verdict(health)])
 
 

@@ -138,10 +138,17 @@ def test_plain_kubernetes(site):
 
 
 @pytest.mark.parametrize(
-    ("release", "patch", "flags"), [("4.3", 5, []), ("4.6", 40, ["--serve-catalog"]), ("4.18", 7, ["--serve-catalog"])]
+    ("release", "patch", "flags"),
+    [
+        ("4.3", 5, []),
+        ("4.6", 40, ["--serve-catalog"]),
+        ("4.18", 7, ["--serve-catalog"]),
+        ("4.20", 1, ["--serve-catalog"]),  # where the namespace denies all traffic by default
+    ],
 )
 def test_a_catalog_that_we_serve_ourselves(site, release, patch, flags):
     here = site(release, patch=patch)
+    policies = here.cluster.names("NetworkPolicy")
     done = here.run("deploy", *flags)
     assert done.status == 0, done.stderr
     spec = here.cluster.get("CatalogSource", "index", MARKETPLACE)["spec"]
@@ -157,6 +164,7 @@ def test_a_catalog_that_we_serve_ourselves(site, release, patch, flags):
     assert here.ask("status").status == 0
     assert here.ask("undo", "--yes").status == 0
     assert here.cluster.names("Deployment") == here.cluster.names("Service") == []
+    assert here.cluster.names("NetworkPolicy") == policies
 
 
 @pytest.mark.parametrize("release", ["4.6", "4.15"])

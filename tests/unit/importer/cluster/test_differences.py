@@ -1,0 +1,80 @@
+"""What has to be patched, with the defaults and the additions of others inside lists; and what others wrote."""
+
+from __future__ import annotations
+
+import pytest
+
+from importer.cluster.differences import differing_values, needed_patch
+from importer.cluster.foreign import foreign_fields, shown
+
+PORT = {"containerPort": 50051, "protocol": "TCP"}
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "patch"),
+    [
+        ([{"name": "a", "image": "x", "imagePullPolicy": "Always"}], [{"name": "a", "image": "x"}], {}),
+        ([{"name": "b"}, {"name": "a", "image": "x"}], [{"name": "a", "image": "x"}], {}),
+        ([{"name": "a", "image": "x", "k": 1}], [{"name": "a", "image": "y"}], {"l": [{"name": "a", "image": "y", "k": 1}]}),
+        ([{"name": "b"}], [{"name": "a"}], {"l": [{"name": "b"}, {"name": "a"}]}),
+        ([{"name": "a", "ports": [{**PORT, "hostPort": 1}]}], [{"name": "a", "ports": [PORT]}], {}),
+        ([{"name": "a", "old": 1}], [{"name": "a", "old": None}], {"l": [{"name": "a"}]}),
+        ([{"source": "a", "mirrors": ["b"]}], [{"source": "a", "mirrors": ["b"]}], {}),
+        ([{"source": "a", "x": 1}], [{"source": "b"}], {"l": [{"source": "b"}]}),
+        ([{"source": "a"}, {"source": "b"}], [{"source": "a"}], {"l": [{"source": "a"}]}),
+        (["a"], ["a"], {}),
+        (["a", "b"], ["a"], {"l": ["a"]}),
+        ([], [{"name": "a"}], {"l": [{"name": "a"}]}),
+        ([{"name": "a"}], [], {"l": []}),
+    ],
+)
+def test_lists_are_compared_by_what_is_wanted_in_them(live, wanted, patch):
+    assert needed_patch({"l": live}, {"l": wanted}) == patch
+
+
+def test_the_deepest_fields_that_differ_are_named():
+    live, wanted = {"spec": {"a": {"b": 1, "c": 2}, "d": [1]}}, {"spec": {"a": {"b": 1, "c": 3}, "d": [1], "e": 1}}
+    assert differing_values(live, wanted) == [("spec", "a", "c"), ("spec", "e")]
+
+
+def owned(manager, fields, **more):
+    return {"manager": manager, "operation": "Update", "fieldsV1": fields, **more}
+
+
+def body(*entries, **content):
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"managedFields": list(entries)}, **content}
+
+
+OURS = owned("hub-import", {"f:spec": {"f:replicas": {}}})
+SIDECAR = {"f:spec": {"f:containers": {".": {}, 'k:{"name":"sidecar"}': {".": {}, "f:name": {}, "f:image": {}}}}}
+
+
+def test_what_another_manager_owns_with_another_value_is_theirs():
+    containers = [{"name": "web"}, {"name": "sidecar", "image": "x"}]
+    live = body(OURS, owned("kubectl-edit", SIDECAR), spec={"replicas": 1, "containers": containers, "default": True})
+    found = foreign_fields(live, {"spec": {"replicas": 1, "containers": [{"name": "web"}]}})
+    assert [shown(path) for path in found] == ["spec.containers[sidecar].image", "spec.containers[sidecar].name"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        owned("kube-controller-manager", {"f:metadata": {"f:annotations": {"f:deployment.kubernetes.io/revision": {}}}}),
+        owned("anything", {"f:metadata": {"f:annotations": {"f:x": {}}}}, subresource="status"),
+        owned("anything", {"f:metadata": {"f:finalizers": {".": {}, 'v:"x"': {}}}}),
+        owned("argocd", {"f:spec": {"f:replicas": {}}}),  # the same value as ours
+        owned("gone", {"f:spec": {"f:paused": {}}}),  # and nothing stands there any more
+        owned("odd", {"f:status": {"f:x": {}}}),
+    ],
+)
+def test_what_does_not_count_as_theirs(entry):
+    live = body(OURS, entry, spec={"replicas": 1}, status={"x": 1})
+    live["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1", "x": "y"}
+    assert foreign_fields(live, {"spec": {"replicas": 1}}) == []
+
+
+@pytest.mark.parametrize("managers", [(), (OURS, owned("before-first-apply", {"f:spec": {"f:default": {}}}))])
+def test_without_owners_keys_of_data_and_labels_count_and_defaults_do_not(managers):
+    live = body(*managers, spec={"default": True}, data={"mine": "a", "theirs": "b"})
+    live["metadata"]["labels"] = {"team": "c"}
+    assert foreign_fields(live, {"spec": {}, "data": {"mine": "a"}}) == [("data", "theirs"), ("metadata", "labels", "team")]
