@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
 
 from common.errors import InUseError, SpaceError, UsageError
+
+_MAX_NAMES = 10_000
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -27,6 +30,29 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_new(path: Path, content: bytes) -> Path:
+    """Write a file that does not exist yet; return it. Nothing is replaced, and no link is followed.
+
+    Where `path` exists, the file gets the next free name: `page.html`, `page-2.html`, `page-3.html`. Raises OSError.
+    """
+    file = _reserved(path)
+    try:
+        write_atomic(file, content)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def _reserved(path: Path) -> Path:
+    for number in range(1, _MAX_NAMES):
+        name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
+            return name
+    raise FileExistsError(errno.EEXIST, "all names for it are taken", str(path))
 
 
 def require_place(path: Path) -> None:

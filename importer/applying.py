@@ -15,11 +15,12 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.catalog_source import namespace_for
 from importer.cluster.client import ClusterClient, connect
 from importer.cluster.credential import pull_credential, pull_secret_key
-from importer.cluster.discovery import discover_release, has_icsp, mirror_rules, served_by_us
+from importer.cluster.discovery import has_icsp, mirror_rules, served_by_us
 from importer.cluster.doctor import diagnose
 from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.gathering import gather
+from importer.cluster.identity import ClusterIdentity, identify
 from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
 from importer.cluster.mirror_rules import Scope
 from importer.cluster.preflight import Intent
@@ -43,18 +44,25 @@ _SHOWN = 5
 class Applied:
     """What became of the cluster's objects, or would become of them unless `done`.
 
-    `findings`: what was seen before the first change; `problems`: what cannot be made.
+    `findings`: what was seen before the first change; `problems`: what cannot be made; `cluster`: which one it is.
     """
 
     result: ApplyResult
     problems: tuple[Problem, ...]
     done: bool
+    cluster: ClusterIdentity
     findings: tuple[Finding, ...] = ()
+    drain: str = ""
+    """What the change of configuration does to nodes, in words; empty where it is not known."""
 
     @property
     def exit_code(self) -> ExitCode:
         """3 when a catalog could not be given to the cluster."""
         return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+
+
+class NotAgreedError(HubError):
+    """A person was asked whether the cluster may be changed, and did not agree."""
 
 
 Agree = Callable[[Applied], bool]
@@ -70,14 +78,22 @@ class Voice:
     changed: Callable[[ApplyResult], None] = lambda _result: None
 
 
-def foresee(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, voice: Voice) -> Applied:
+def foresee(
+    archive: Archive,
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+    voice: Voice,
+    seen: Callable[[Applied], None] = lambda _planned: None,
+) -> Applied:
     """Look at everything that speaks against an import, and ask for agreement, before anything is pushed. Changes nothing.
 
-    Raises ClusterError for what would make it fail, HubError without agreement, UsageError.
+    `seen` gets what was found before anything is refused. Raises ClusterError for what would make it fail, HubError without
+    agreement, UsageError.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
     with connect(cluster.kubeconfig, cluster.context) as client:
         planned = _foreseen(client, _plan(client, archive, images, settings, cluster))
+    seen(planned)
     if not cluster.dry_run:
         _warn(planned, voice.tell)
         _require(planned, voice)
@@ -112,7 +128,7 @@ def apply(
         voice.changed(result)
         expectation.keep(job.recorder, job.expected)
         _wait(client, job, cluster, voice)
-    return Applied(result, job.built.problems, done=True, findings=planned.findings)
+    return replace(planned, result=result, done=True)
 
 
 def _foreseen(client: ClusterClient, job: _Job) -> Applied:
@@ -122,7 +138,8 @@ def _foreseen(client: ClusterClient, job: _Job) -> Applied:
     findings += preflight.circumstances(client, job.intent)
     would = job.change(dry_run=True, tell=_silently)
     findings += preflight.rollout(client, job.intent, would.changed)
-    return Applied(would, job.built.problems, done=False, findings=tuple(findings))
+    drain = preflight.drain(job.intent, would.changed)
+    return Applied(would, job.built.problems, done=False, cluster=job.cluster, findings=tuple(findings), drain=drain)
 
 
 def _warn(planned: Applied, tell: Tell) -> None:
@@ -136,7 +153,9 @@ def _require(planned: Applied, voice: Voice) -> None:
     """Raise what speaks against changing the cluster, the person included."""
     _refuse(planned.findings)
     if planned.result.changed and not voice.agree(planned):
-        raise HubError("the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows.")
+        raise NotAgreedError(
+            "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
+        )
 
 
 def _wait(client: ClusterClient, job: _Job, cluster: ClusterSettings, voice: Voice) -> None:
@@ -156,6 +175,7 @@ class _Job:
     """All that one cluster gets. `credential`: a key of the pull secret, and base64 of user:password."""
 
     client: ClusterClient
+    cluster: ClusterIdentity
     recorder: Recorder
     built: Built
     intent: Intent
@@ -192,7 +212,8 @@ def _plan(
     cluster: ClusterSettings,
 ) -> _Job:
     """Find out what the cluster is, and build what it needs. A catalog that is served by address already stays so."""
-    release = cluster.release or discover_release(client)
+    identity = identify(client, cluster.release)
+    release = cluster.release or identity.release
     icsp = release is not None and has_icsp(client)
     names = [name_of(catalog, cluster.resources) for catalog in archive.inventory.catalogs]
     kept = served_by_us(client, names, namespace_for(release))
@@ -212,6 +233,7 @@ def _plan(
     )
     return _Job(
         client,
+        identity,
         Recorder(client, record_namespace(client)),
         built,
         intent,

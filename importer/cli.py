@@ -13,7 +13,17 @@ from common.columns import counted
 from common.errors import ExitCode
 from common.login_command import add_login
 from common.man_command import add_man
-from importer.options import ArchiveOptions, ClusterOptions, Heal, MirrorOptions, PlaceOptions, ReplaceCredential, ResourceFlags
+from importer.options import (
+    ArchiveOptions,
+    ClusterOptions,
+    Heal,
+    MirrorOptions,
+    PlaceOptions,
+    ReplaceCredential,
+    ResourceFlags,
+    agreed,
+    author,
+)
 from importer.serve_command import add_serve
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 
     from common.archive.reader import Archive
     from common.digest import Digest
+    from importer.health import Health
 
 app = typer.Typer(
     help="Bring an archive of hub-export into a disconnected cluster: mirror registry, OperatorHub, and the wait for it.",
@@ -201,8 +212,13 @@ def deploy(
     cluster: ClusterOptions,
     output: OutputOptions,
     page: Annotated[
-        Path, typer.Option("--report", metavar="FILE", help="Where the page goes that tells what was done.")
-    ] = Path("hub-deploy.html"),
+        Path,
+        typer.Option(
+            "--report",
+            metavar="FILE|DIR",
+            help="The page of what was done; a directory: named by time and archive. Never replaced.",
+        ),
+    ] = Path(),
     heal: Heal = False,
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
@@ -213,9 +229,11 @@ def deploy(
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
     opened, voice = archive.open(), cluster.voice(output, _tell)
-    with DeployReport(opened, settings, None if told.dry_run else page, _tell) as report:
+    with DeployReport(opened, settings, None if told.dry_run else page, _tell, author=author()) as report:
         pushed, applied = workflow.deploy(opened, settings, told, progress, report, voice=voice, following=archive.following())
-    output.emit(cluster_listing.deploy_document(pushed, applied), lambda: cluster_listing.deploy_table(pushed, applied))
+    output.emit(
+        cluster_listing.deploy_document(pushed, applied, report.cluster), lambda: cluster_listing.deploy_table(pushed, applied)
+    )
     return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 
 
@@ -248,7 +266,10 @@ def doctor(
     output.begin()
     told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
     pem = read_text(ca, "--ca") if ca else None
-    agree = ClusterOptions(yes=yes).agree_to_mend
+
+    def agree(health: Health) -> bool:
+        return agreed(cluster_listing.remedies_table(health), cluster_listing.would_mend(health), yes=yes)
+
     found = health.mend(told, pem, _tell, agree) if fix else health.examine(told, pem)
     output.emit(cluster_listing.health_document(found), lambda: cluster_listing.doctor_table(found))
     return found.exit_code
@@ -265,10 +286,14 @@ def undo(
     from importer import cluster_listing, workflow
 
     output.begin()
-    done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, ClusterOptions(yes=yes).agree_to_undo)
+
+    def agree(would: workflow.UndoResult) -> bool:
+        return agreed(cluster_listing.undone_rows(would), cluster_listing.would_undo(would), yes=yes)
+
+    done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, agree)
     document = cluster_listing.undo_document(done, dry_run=dry_run)
     output.emit(document, lambda: cluster_listing.undo_table(done, dry_run=dry_run))
-    return ExitCode.CLUSTER if any(one.fields for one in done) else ExitCode.DONE
+    return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
 
 
 def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -> None:

@@ -10,12 +10,14 @@ from importer.applying import Applied
 from importer.cluster.apply import ApplyResult
 from importer.cluster.evidence import SourceEvidence
 from importer.cluster.finding import Finding
+from importer.cluster.identity import ClusterIdentity
 from importer.cluster.pool_looks import how_far, is_paused, is_rolled_out
 from importer.cluster.resources import Built
-from importer.cluster.undo import Undone
+from importer.cluster.undo import Outcome
 from importer.health import Health
 from importer.listing import Document, problem_lines, push_document, push_table
 from importer.push_result import PushResult
+from importer.workflow import UndoResult
 
 _DIFF_SHOWN = 60
 
@@ -30,6 +32,11 @@ def render_table(paths: Sequence[Path], built: Built) -> str:
     return "\n".join([*problem_lines(built.problems), *map(str, paths)])
 
 
+def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
+    """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null what is not known."""
+    return {"server": cluster.server, "context": cluster.context, "release": cluster.version} if cluster else None
+
+
 def apply_document(applied: Applied) -> Document:
     """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
     changes = [
@@ -37,25 +44,32 @@ def apply_document(applied: Applied) -> Document:
         for c in applied.result.changes
     ]
     findings = [finding_document(each) for each in applied.findings]
-    return {"healthy": applied.done, "changes": changes, "findings": findings, "problems": applied.problems}
+    where = cluster_document(applied.cluster)
+    return {"healthy": applied.done, "cluster": where, "changes": changes, "findings": findings, "problems": applied.problems}
 
 
 def apply_table(applied: Applied) -> str:
     """Return `apply` for people."""
     if not applied.done:
-        return f"{planned_table(applied)}\nNothing was changed."
+        return f"{planned_table(applied)}\n{would_change(applied)}\nNothing was changed."
     verdict = "OLM lists what the archive carries."
-    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), verdict])
+    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), f"{applied.cluster}.", verdict])
 
 
 def planned_table(would: Applied) -> str:
     """Return what `apply` would do, for people: what was found before, each object, and how it would differ."""
-    return "\n".join([*findings_lines(would.findings), question_table(would)])
+    return "\n".join([*findings_lines(would.findings), question_table(would, diff=True)])
 
 
-def question_table(would: Applied) -> str:
-    """Return what a person is asked to agree to: each object, and how it would differ."""
-    diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if change.diff]
+def would_change(would: Applied) -> str:
+    """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
+    count = len(list(would.result.changed))
+    return f"{would.cluster}: {', '.join([counted(count, 'change'), *([would.drain] if would.drain else [])])}."
+
+
+def question_table(would: Applied, *, diff: bool) -> str:
+    """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
+    diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if diff and change.diff]
     return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
 
 
@@ -71,29 +85,53 @@ def changes_table(result: ApplyResult) -> str:
     return columns(rows)
 
 
-def undo_document(done: Sequence[Undone], *, dry_run: bool) -> Document:
+def undo_document(done: UndoResult, *, dry_run: bool) -> Document:
     """Return the JSON of `undo`; `fields` are those that others have written."""
     objects = [
         {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
-        for one in done
+        for one in done.objects
     ]
-    return {"done": not dry_run, "objects": objects}
+    return {"done": not dry_run, "cluster": cluster_document(done.cluster), "objects": objects}
 
 
-def undo_table(done: Sequence[Undone], *, dry_run: bool) -> str:
+def undo_table(done: UndoResult, *, dry_run: bool) -> str:
     """Return `undo` for people."""
-    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
-    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done]
-    refused = any(one.fields for one in done)
-    lines = [columns(rows), "Nothing was changed."] if dry_run else [columns(rows)]
+    refused = any(one.fields for one in done.objects)
+    lines = [f"{done.cluster}.", undone_rows(done)]
+    if dry_run:
+        lines.append("Nothing was changed.")
     if refused:
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
     return "\n".join(lines)
 
 
-def deploy_document(pushed: PushResult | None, applied: Applied | None) -> Document:
+def undone_rows(done: UndoResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
+    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done.objects]
+    return columns(rows)
+
+
+def would_undo(would: UndoResult) -> str:
+    """Return which cluster would be changed back, and how much: one line."""
+    changed = [one for one in would.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
+    return f"{would.cluster}: {counted(len(changed), 'change')}."
+
+
+def remedies_table(health: Health) -> str:
+    """Return what `doctor --fix` would do."""
+    return "\n".join(f"would mend {each.subject}: {each.cause}" for each in health.fixable)
+
+
+def would_mend(health: Health) -> str:
+    """Return which cluster would be changed, and how much: one line."""
+    return f"{health.cluster}: {counted(len(health.fixable), 'change')}."
+
+
+def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster: ClusterIdentity | None) -> Document:
     """Return the JSON of `deploy`: that of `push` unless it was a dry run, of `apply` unless the cluster was left alone."""
     return {
+        "cluster": cluster_document(cluster),
         "push": push_document(pushed) if pushed else None,
         "apply": apply_document(applied) if applied else None,
     }
@@ -130,6 +168,7 @@ def health_document(health: Health) -> Document:
     return {
         "healthy": health.healthy,
         "release": str(health.evidence.release) if health.evidence.release else None,
+        "cluster": cluster_document(health.cluster),
         "catalogs": [
             *(_catalog_document(source) for source in health.evidence.sources if source.is_ours),
             *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
@@ -165,7 +204,7 @@ def status_table(health: Health) -> str:
         more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
-    return "\n".join([columns(rows), _verdict(health)])
+    return "\n".join([f"{health.cluster}.", columns(rows), _verdict(health)])
 
 
 def _verdict(health: Health) -> str:
@@ -179,7 +218,7 @@ def _verdict(health: Health) -> str:
 def doctor_table(health: Health) -> str:
     """Return `doctor` for people."""
     left = [finding for finding in health.findings if finding not in health.mended]
-    lines = [*findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.mended)]
+    lines = [f"{health.cluster}.", *findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.mended)]
     lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
     lines += [f"not seen: {each}" for each in health.evidence.unseen]
     if not health.findings and not health.absent:

@@ -5,8 +5,8 @@ Neither needs the archive: what is expected was written into the cluster's recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from common.errors import ExitCode
@@ -14,12 +14,12 @@ from importer.cluster import expectation, remedies
 from importer.cluster.catalog_source import namespace_for
 from importer.cluster.client import Body, ClusterClient, connect
 from importer.cluster.credential import pull_credential
-from importer.cluster.discovery import discover_release
 from importer.cluster.doctor import diagnose
 from importer.cluster.evidence import Evidence
 from importer.cluster.expectation import ExpectedCatalog
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.gathering import gather
+from importer.cluster.identity import ClusterIdentity, identify
 from importer.cluster.pool_looks import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.remedies import Means
@@ -35,6 +35,7 @@ class Health:
     evidence: Evidence
     expected: tuple[ExpectedCatalog, ...]
     findings: tuple[Finding, ...]
+    cluster: ClusterIdentity
     mended: tuple[Finding, ...] = ()
 
     @property
@@ -45,6 +46,11 @@ class Health:
         cured = {finding.subject for finding in self.mended}
         served = all(source.lists_all or f"CatalogSource {source.name}" in cured for source in self.evidence.sources)
         return served and not (wrong or self.absent or self.rolling)
+
+    @property
+    def fixable(self) -> list[Finding]:
+        """What `doctor --fix` would change."""
+        return [finding for finding in self.findings if finding.fixable]
 
     @property
     def absent(self) -> list[ExpectedCatalog]:
@@ -81,25 +87,25 @@ def mend(
     cluster: ClusterSettings,
     registry_ca: str | None,
     tell: Tell,
-    agree: Callable[[Sequence[Finding]], bool],
+    agree: Callable[[Health], bool],
 ) -> Health:
     """Look at the cluster, and mend what can be mended safely when `agree` says so. Raises ClusterError, UsageError."""
     means = _means(cluster, registry_ca)
     with connect(cluster.kubeconfig, cluster.context) as client:
         health = _examine(client, cluster, means)
-        fixable = [finding for finding in health.findings if finding.fixable]
-        if not fixable or not agree(fixable):
+        if not health.fixable or not agree(health):
             return health
         recorder = Recorder(client, record_namespace(client))
-        done = remedies.mend(recorder, health.evidence, fixable, means, tell)
-        return Health(health.evidence, health.expected, health.findings, tuple(done))
+        done = remedies.mend(recorder, health.evidence, health.fixable, means, tell)
+        return replace(health, mended=tuple(done))
 
 
 def _examine(client: ClusterClient, cluster: ClusterSettings, means: Means) -> Health:
-    release = cluster.release or discover_release(client)
+    identity = identify(client, cluster.release)
+    release = cluster.release or identity.release
     expected = expectation.load(client, record_namespace(client))
     evidence = gather(client, namespace_for(release), expected, release)
-    return Health(evidence, tuple(expected), tuple(remedies.possible(diagnose(evidence), means)))
+    return Health(evidence, tuple(expected), tuple(remedies.possible(diagnose(evidence), means)), identity)
 
 
 def _means(cluster: ClusterSettings, registry_ca: str | None) -> Means:

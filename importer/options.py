@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ import typer
 from common.cli import OutputOptions, RegistryOptions, read_text
 from common.errors import HubError, UsageError
 
+_LONGEST = 64  # characters of an account's name
+
 if TYPE_CHECKING:
     from common.archive.reader import Archive
     from importer.applying import Applied, Voice
-    from importer.cluster.finding import Finding
     from importer.cluster.resources import ResourceOptions
-    from importer.cluster.undo import Undone
+    from importer.report.page import Author
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
 
@@ -169,6 +171,9 @@ class ClusterOptions:
         ),
     ] = field(default_factory=list)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show how each object would differ, before the question; --dry-run always does.")
+    ] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
     timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
 
@@ -204,18 +209,8 @@ class ClusterOptions:
         """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
         from importer import cluster_listing
 
-        return self.yes or _confirmed(cluster_listing.question_table(would))
-
-    def agree_to_mend(self, fixable: Sequence[Finding]) -> bool:
-        """Ask whether what was found may be mended. Raises UsageError where nobody can answer."""
-        shown = "\n".join(f"would mend {each.subject}: {each.cause}" for each in fixable)
-        return self.yes or _confirmed(shown)
-
-    def agree_to_undo(self, would: Sequence[Undone]) -> bool:
-        """Ask whether what was done may be undone. Raises UsageError where nobody can answer."""
-        from importer import cluster_listing
-
-        return self.yes or _confirmed(cluster_listing.undo_table(would, dry_run=True))
+        shown = "" if self.yes and not self.diff else cluster_listing.question_table(would, diff=self.diff)
+        return agreed(shown, cluster_listing.would_change(would), yes=self.yes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +235,31 @@ class PlaceOptions:
         )
 
 
-def _confirmed(shown: str) -> bool:
-    print(shown, file=sys.stderr)
+def author() -> Author:
+    """Return who runs this, where: the account, with sudo also the one before it, and the host."""
+    import pwd
+    import socket
+
+    from importer.report.page import Author
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container with a user that no file names
+        user = f"uid {os.getuid()}"
+    former = os.environ.get("SUDO_USER", "")
+    return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
+
+
+def agreed(shown: str, where: str, *, yes: bool) -> bool:
+    """Show what would be changed, in the last line on which cluster, and ask, unless the answer was given as `yes`.
+
+    Raises UsageError where standard input is no terminal.
+    """
+    print("\n".join(filter(None, (shown, where))), file=sys.stderr, flush=True)
+    if yes:
+        return True
     if not sys.stdin.isatty():
-        raise UsageError("the cluster would be changed as above, and nobody is here to agree", hint="Say --yes.")
+        raise UsageError(
+            f"the cluster was not changed: standard input is no terminal, so nobody can agree. {where}", hint="Say --yes."
+        )
     return typer.confirm("Change the cluster?", err=True)

@@ -8,6 +8,7 @@ Nothing of the archive is believed that its inventory does not vouch for, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from common.archive.receipt import Receipt
 from common.archive.signature import Signer
 from common.archive.verification import VerifyResult, verify
 from common.digest import Digest
-from common.errors import ArchiveDamagedError, ExitCode, HubError, UsageError, first_of
+from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
@@ -28,9 +29,10 @@ from importer import applying, confirmation, mapping
 from importer import probe as probing
 from importer import push as pushing
 from importer import render as rendering
-from importer.applying import Applied, Tell, Voice
+from importer.applying import Applied, NotAgreedError, Tell, Voice
 from importer.cluster import undo as undoing
 from importer.cluster.client import connect
+from importer.cluster.identity import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
 from importer.cluster.release import Release
 from importer.cluster.resources import Built, ResourceOptions, build
@@ -147,25 +149,35 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
     return applying.apply(archive, settings, cluster, voice, lacking)
 
 
-def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[Sequence[Undone]], bool]) -> list[Undone]:
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """What became of each object that an import had changed, or would become of it; and on which cluster."""
+
+    cluster: ClusterIdentity
+    objects: list[Undone]
+
+
+def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[UndoResult], bool]) -> UndoResult:
     """Bring the cluster back to how it was before the first apply; return what became of each object.
 
-    `agree` is shown what would be done first. Raises ClusterError, UsageError when nothing was recorded.
+    `agree` gets what would be done first. Raises ClusterError, UsageError when nothing was recorded.
     """
     with connect(cluster.kubeconfig, cluster.context) as client:
         namespace = record_namespace(client)
-        would = undoing.undo(client, namespace, dry_run=True, tell=_silently)
-        if not would:
+        identity = identify(client)
+        would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=_silently))
+        if not would.objects:
             raise UsageError(
-                f"nothing to undo: there is no record in {namespace}", hint="Is it the right cluster? See --context."
+                f"nothing to undo: there is no record in {namespace}. {identity}",
+                hint="Is it the right cluster? See --context.",
             )
         if cluster.dry_run:
             return would
         if not agree(would):
-            raise HubError(
+            raise NotAgreedError(
                 "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
             )
-        return undoing.undo(client, namespace, dry_run=False, tell=tell)
+        return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell))
 
 
 def _silently(_line: str) -> None:
@@ -198,7 +210,7 @@ def deploy(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
-    foreseen = applying.foresee(archive, settings, cluster, voice)
+    foreseen = applying.foresee(archive, settings, cluster, voice, seen=report.looked)
     if cluster.dry_run:
         return None, foreseen
     report.pushed = push(archive, settings, progress, following)

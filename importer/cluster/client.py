@@ -81,7 +81,9 @@ class ClusterClient:
         assert config.user is not None
         for secret in (config.user.token, config.user.password):
             SECRETS.add(secret or "")
-        self.server = config.cluster.server
+        self.server, self._base = _shown(config.cluster.server), config.cluster.server
+        # What --context takes; None for the service account of a pod, which the library gives a name that nobody chose.
+        self.context = config.context_name if config.fname is not None else None
         self._user, self._transport = config.user, _transport(config, config.user)
         self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=self._transport)
 
@@ -96,7 +98,7 @@ class ClusterClient:
     @cached_property
     def _plain(self) -> httpx.Client:
         """The same connections and credentials, for requests that the library does not make."""
-        return httpx.Client(base_url=self.server, auth=user_auth(self._user), transport=self._transport, timeout=_TIMEOUT_S)
+        return httpx.Client(base_url=self._base, auth=user_auth(self._user), transport=self._transport, timeout=_TIMEOUT_S)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body | None:
         """Return an object; None when it, or its kind, does not exist. Raises ClusterError."""
@@ -274,6 +276,13 @@ def _path(kind: Kind, name: str, namespace: str) -> str:
 
 def _attempts() -> Iterator[Any]:
     return iter(stamina.retry_context(on=UnavailableError, attempts=_TRIES, timeout=60.0, wait_initial=0.5, wait_max=8.0))
+
+
+def _shown(server: str) -> str:
+    """Return the address of a server as it may be shown: without a user and a password in it."""
+    scheme, mark, rest = server.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}" if mark else server.rpartition("@")[2]
 
 
 def _namespace(body: Mapping[str, Any]) -> str | None:

@@ -15,12 +15,18 @@ from importer.cluster.release import Release
 from importer.cluster.serving import address
 
 _LONGEST = 80
+_MINOR = re.compile(r"\d{1,3}\.\d{1,3}")
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 
 def discover_release(client: ClusterClient) -> Release | None:
     """Return the OpenShift release that runs; None for a Kubernetes without ClusterVersion. Raises ClusterError."""
-    known = _VERSION.match(running_version(client) or "")
+    return release_of(running_version(client))
+
+
+def release_of(version: str | None) -> Release | None:
+    """Return the release of a whole version, such as 4.18.7; None without one."""
+    known = _VERSION.match(version or "") or _MINOR.fullmatch(version or "")
     return Release.parse(known[0]) if known else None
 
 

@@ -43,6 +43,7 @@ _READS = frozenset(("get", "list"))
 _RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
 _REGISTRIES = "spec.registrySources"  # of image.config `cluster`
 _ROLLING = _RULES | {_REGISTRIES}
+_EVERY = "every node is drained"
 _HOSTS = Path("/etc/hosts")
 
 
@@ -89,12 +90,24 @@ def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
 
 def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) -> list[Finding]:
     """Return what changes will do to the nodes, and what would keep the nodes from them. Raises ClusterError."""
-    changed = frozenset(_REGISTRIES if _REGISTRIES in change.detail else change.kind for change in changes)
+    changed = _changed(changes)
     if intent.release is None or not changed & (_ROLLING | {SECRET.name}):
         return []
     pools = client.list(MACHINE_CONFIG_POOL) or []
     rolls = bool(changed & _ROLLING)
     return [*_announced(intent.release, changed), *(found for pool in pools for found in _pool(client, pool, rolls=rolls))]
+
+
+def drain(intent: Intent, changes: Iterable[Change]) -> str:
+    """Return the most that changes do to the nodes, in words: `no drain`, or that every node is drained. Empty if not known."""
+    if intent.release is None:
+        return ""
+    effects = [effect for _, effect in _effects(intent.release, _changed(changes)) if effect.startswith(_EVERY)]
+    return max(effects, key=len, default="no drain")
+
+
+def _changed(changes: Iterable[Change]) -> frozenset[str]:
+    return frozenset(_REGISTRIES if _REGISTRIES in change.detail else change.kind for change in changes)
 
 
 def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
@@ -195,17 +208,21 @@ def _names_in(hosts: Path) -> set[str]:
     return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
+def _effects(release: Release, changed: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Give what makes nodes take over a new configuration, and what happens to the nodes then."""
+    if {ICSP.name, IDMS.name}.intersection(changed):
+        yield "mirror rules for pulls by digest", release.rollout
+    if ITMS.name in changed:
+        yield "mirror rules for pulls by tag", f"{_EVERY}, one after another"
+    if _REGISTRIES in changed:
+        yield "registries that nodes may pull from", f"{_EVERY}, one after another"
+    if SECRET.name in changed and release <= Release(4, 6):
+        yield "pull secret", f"{_EVERY} and rebooted, one after another"
+
+
 def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
     """Give what the nodes will go through, for a person who chooses the hour."""
-    effects = []
-    if {ICSP.name, IDMS.name}.intersection(changed):
-        effects.append(f"mirror rules for pulls by digest: {release.rollout}")
-    if ITMS.name in changed:
-        effects.append("mirror rules for pulls by tag: every node is drained, one after another")
-    if _REGISTRIES in changed:
-        effects.append("registries that nodes may pull from: every node is drained, one after another")
-    if SECRET.name in changed and release <= Release(4, 6):
-        effects.append("pull secret: every node is drained and rebooted, one after another")
+    effects = [f"{cause}: {effect}" for cause, effect in _effects(release, changed)]
     if effects:
         yield Finding(
             "nodes-roll",

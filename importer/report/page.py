@@ -1,6 +1,7 @@
-"""Follows a deploy and leaves a page of it, however it ends: for the file of the change, and for whoever has the next shift.
+"""Follows a deploy and leaves a page of it, however it ends: a record of the change, and a handover to the next shift.
 
-The page says what the commands said, and nothing of credentials. It is no proof: `hub-import status` asks the cluster itself.
+The page says what the commands said, who ran them where, on which cluster, and nothing of credentials. It is no proof:
+`hub-import status` asks the cluster itself. A page is never replaced: each deploy has its own file.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from types import TracebackType
 from typing import Self
 
 from common.archive.reader import Archive
-from common.errors import ExitCode, HubError
-from common.files import write_atomic
+from common.digest import hex_of
+from common.errors import ExitCode, HubError, UsageError
+from common.files import write_new
 from common.pages.page import render
 from common.version import TOOL
-from importer.applying import Applied, Tell, Voice
+from importer.applying import Applied, NotAgreedError, Tell, Voice
 from importer.cluster.apply import ApplyResult
 from importer.cluster.finding import Finding
+from importer.cluster.identity import ClusterIdentity
 from importer.cluster.watching import Display, Row, clock_text
 from importer.push_result import PushResult
 from importer.settings import ImportSettings
 
 _TEMPLATE = "deploy.html.jinja"
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +40,69 @@ class Ending:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who ran a deploy: the name of the account on this machine, and the name of the machine."""
+
+    user: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.host}"
+
+
 class DeployReport:
     """A context manager around one deploy; leaving it writes the page, also when an error passes through.
 
-    A page that cannot be written is told, and is no reason to call a deploy failed. `file` None: no page.
+    A deploy that was refused before it did anything (a wrong option, no agreement) leaves none. A page that cannot be written
+    is reported, and is no reason to call a deploy failed. `where`: a directory, in which the page is named by time and archive,
+    or a file; a file that exists is kept, and the page gets the next free name. None: no page.
     """
 
     def __init__(
         self,
         archive: Archive,
         settings: ImportSettings,
-        file: Path | None,
+        where: Path | None,
         tell: Tell,
+        *,
+        author: Author,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._archive = archive
         self._settings = settings
-        self._file = file
+        self._where = where
         self._tell = tell
+        self._author = author
         self._now = now or (lambda: datetime.now(UTC))
         self._seen = _Seen()
         self.pushed: PushResult | None = None
         self.applied: Applied | None = None
+        self.cluster: ClusterIdentity | None = None
+        self._planned: Applied | None = None
 
     def __enter__(self) -> Self:
         self._began = self._now()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is None:
+        if self._where is None or (self.pushed is None and isinstance(error, (UsageError, NotAgreedError))):
             return
+        wanted = self._where / self._name() if self._where.is_dir() else self._where
         try:
-            write_atomic(self._file, self._render(self._ending(error)))
+            file = write_new(wanted, self._render(self._ending(error)))
         except OSError as problem:
-            self._tell(f"{self._file}: the page of this deploy could not be written: {problem.strerror}")
+            self._tell(f"{wanted}: the page of this deploy could not be written: {problem.strerror}")
         else:
-            self._tell(f"{self._file}: what was done, as a page")
+            self._tell(f"{file}: what was done, as a page")
+
+    def _name(self) -> str:
+        """Return the name of a page: when the deploy began, UTC, and the first digits of the archive's digest."""
+        return f"hub-deploy-{self._began.strftime('%Y%m%dT%H%M%SZ')}-{hex_of(self._archive.digest)[:_DIGITS]}.html"
+
+    def looked(self, planned: Applied) -> None:
+        """Take what was found out about the cluster before the first change."""
+        self.cluster, self._planned = planned.cluster, planned
 
     def heard(self, voice: Voice) -> Voice:
         """Return a voice that speaks as the given one, and is listened to."""
@@ -91,7 +122,7 @@ class DeployReport:
         return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
 
     def _render(self, ending: Ending) -> bytes:
-        ended = self._now()
+        ended, planned = self._now(), self.applied or self._planned
         return render(
             Path(__file__).parent,
             _TEMPLATE,
@@ -103,11 +134,13 @@ class DeployReport:
             inventory=self._archive.inventory,
             identity=self._archive.digest,
             mirror=str(self._settings.mirror),
+            author=self._author,
+            cluster=self.cluster,
             pushed=self.pushed,
             applied=self.applied,
             result=self._seen.result,
             rows=self._seen.last,
-            findings=tuple(dict.fromkeys((*(self.applied.findings if self.applied else ()), *self._seen.findings))),
+            findings=tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._seen.findings))),
         )
 
 

@@ -427,7 +427,7 @@ def test_on_a_terminal_the_wait_is_a_table_of_what_is_waited_for(site):
     place = ["--registry", f"{here.mirror.host}/ocp", "--insecure", here.mirror.host, "--kubeconfig", str(here.kubeconfig)]
     command = [str(BIN / "hub-import"), "deploy", str(here.archive), *place]
     environment = {"PATH": os.environ["PATH"], "HOME": str(here.folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, close_fds=True, env=environment)
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, close_fds=True, env=environment, cwd=here.folder)
     os.close(side)
     seen, asked = "", False
     while True:

@@ -1,0 +1,297 @@
+"""Which cluster is changed: named in every question, result and page; and the page of each deploy is kept."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import getpass
+import os
+import pty
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import termios
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from common.archive.reader import Archive
+from common.errors import UsageError
+from importer.cluster.client import connect
+from importer.cluster.identity import ClusterIdentity
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.commands import BIN, run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.secrets import leaked
+from tests.fakes.sites import Site, export_both
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(name="archives", scope="module")
+def _archives(tmp_path_factory):
+    return export_both(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(name="here")
+def _here(archives, tmp_path):
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        yield Site(cluster, mirror, archives["file-based"], tmp_path)
+
+
+def version_of(here):
+    return here.cluster.get("ClusterVersion", "version")["status"]["history"][0]["version"]
+
+
+def named(here, context="fake"):
+    return f"Cluster {here.cluster.url} (context {context}, OpenShift {version_of(here)})"
+
+
+def place(here):
+    mirror = ["--registry", f"{here.mirror.host}/ocp", "--insecure", here.mirror.host]
+    return list(map(str, [here.archive, *mirror, "--kubeconfig", here.kubeconfig]))
+
+
+def on_terminal(here, arguments, answer, until="[y/N]"):
+    """Run a command on a terminal, and answer its question; return the exit status and the lines that were shown."""
+    terminal, side = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
+    env = {"PATH": os.environ["PATH"], "HOME": str(here.folder), "TERM": "dumb", "LANG": "C.UTF-8"}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", str(BIN / "hub-import"), *arguments],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env=env,
+        cwd=here.folder,
+    )
+    os.close(side)
+    seen, asked = "", False
+    while True:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+        seen += data.decode(errors="replace")
+        if not data:
+            break
+        if not asked and until in seen:
+            os.write(terminal, answer)
+            asked = True
+    os.close(terminal)
+    assert asked, seen
+    assert not leaked(seen)
+    return process.wait(60), seen.replace("\r", "").splitlines()
+
+
+def pages(folder):
+    return sorted(path for path in folder.iterdir() if path.suffix == ".html")
+
+
+def question(lines):
+    """Return the line before the question."""
+    return lines[next(number for number, line in enumerate(lines) if "[y/N]" in line) - 1]
+
+
+def test_the_question_of_a_deploy_names_the_cluster_and_how_much_changes(here):
+    status, lines = on_terminal(here, ["deploy", *place(here)], b"n\n")
+    assert status == 1
+    assert re.fullmatch(re.escape(named(here)) + r": \d+ changes, no drain\.", question(lines)), question(lines)
+    assert not [line for line in lines if line.startswith(("+++", "@@"))], "no diff unless it is asked for"
+    assert pages(here.folder) == [], "nothing was done, so there is nothing to record"
+    assert here.mirror.log("PUT", "/manifests/") == []
+
+
+def test_the_diff_is_shown_where_it_is_asked_for(here):
+    _, lines = on_terminal(here, ["deploy", *place(here), "--diff"], b"n\n")
+    assert [line for line in lines if line.startswith("+") and "sourceType" in line]
+    assert question(lines).startswith(named(here))
+    dry = here.run("apply", "--dry-run", yes=False)
+    assert any(change["diff"] for change in dry.json["changes"])
+
+
+def test_ctrl_c_at_the_question_is_an_interruption(here):
+    push(here)
+    status, lines = on_terminal(here, ["apply", *place(here)], b"\x03")
+    assert status == 130
+    assert "error: interrupted" in "\n".join(lines)
+    assert "Traceback" not in "\n".join(lines)
+
+
+def push(here):
+    mirror = ["--registry", f"{here.mirror.host}/ocp", "--insecure", here.mirror.host]
+    done = run("hub-import", "push", here.archive, *mirror)
+    assert done.status == 0, done.stderr
+
+
+def test_without_a_terminal_the_refusal_names_the_cluster_and_leaves_no_page(here):
+    kept = here.folder / "hub-deploy.html"
+    kept.write_text("the page of last week")
+    done = run("hub-import", "deploy", *place(here), cwd=here.folder)
+    assert done.status == 2
+    last = done.stderr.rpartition("error: ")[2]
+    assert named(here) in last
+    assert "Say --yes." in last
+    assert "as above" not in done.stderr
+    assert pages(here.folder) == [kept]
+    assert kept.read_text() == "the page of last week"
+
+
+def test_every_result_names_the_cluster(here):
+    whole = {"server": here.cluster.url, "context": "fake", "release": version_of(here)}
+    deployed = here.run("deploy")
+    assert deployed.status == 0, deployed.stderr
+    assert deployed.json["cluster"] == deployed.json["apply"]["cluster"] == whole
+    assert f"{named(here)}: " in deployed.stderr, "also where nobody is asked"
+    applied = here.run("apply")
+    assert applied.json["cluster"] == whole
+    for command in ("status", "doctor"):
+        assert here.ask(command).json["cluster"] == whole
+        shown = run("hub-import", command, "--kubeconfig", here.kubeconfig)
+        assert shown.stdout.splitlines()[0] == f"{named(here)}."
+    dry = here.ask("undo", "--dry-run")
+    assert dry.json["cluster"] == whole
+    assert f"{named(here)}." in run("hub-import", "undo", "--dry-run", "--kubeconfig", here.kubeconfig).stdout
+    status, lines = on_terminal(here, ["undo", "--kubeconfig", str(here.kubeconfig)], b"n\n")
+    assert status == 1
+    assert re.fullmatch(re.escape(named(here)) + r": \d+ changes\.", question(lines)), question(lines)
+    assert here.ask("undo", "--yes").json["cluster"] == whole
+    nothing = here.ask("undo", "--yes")
+    assert nothing.status == 2
+    assert named(here) in nothing.stderr
+
+
+def test_the_question_of_doctor_names_the_cluster(here):
+    assert here.run("deploy").status == 0
+    drift(here)
+    done = run("hub-import", "doctor", "--fix", "--kubeconfig", here.kubeconfig)
+    assert done.status == 2, done.stdout + done.stderr
+    assert f"{named(here)}: 1 change." in done.stderr
+
+
+def drift(here):
+    """Let somebody switch the default sources on again, which `doctor --fix` mends."""
+    spec = {"disableAllDefaultSources": False}
+    here.cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": spec}, "somebody")
+    here.cluster.bring_defaults()
+
+
+def test_of_several_contexts_the_chosen_one_is_named(here):
+    with FakeCluster("4.16") as other:
+        document = yaml.safe_load(here.kubeconfig.read_text())
+        second = yaml.safe_load(other.kubeconfig(Path(here.folder)).read_text())
+        document["clusters"].append({"name": "second", "cluster": second["clusters"][0]["cluster"]})
+        document["users"].append({"name": "somebody-else", "user": second["users"][0]["user"]})
+        document["contexts"].append({"name": "production", "context": {"cluster": "second", "user": "somebody-else"}})
+        config = here.folder / "several"
+        config.write_text(yaml.safe_dump(document))
+        done = run("hub-import", "status", "--kubeconfig", config, "--context", "production", "--format", "json")
+        assert done.json["cluster"]["server"] == other.url
+        assert done.json["cluster"]["context"] == "production"
+        assert done.json["cluster"]["release"].startswith("4.16.")
+        here.kubeconfig = config
+        assert here.ask("status").json["cluster"]["context"] == "fake"
+        assert "somebody-else" not in done.stdout + done.stderr
+
+
+def test_a_user_in_the_address_is_not_shown(tmp_path):
+    config = {
+        "clusters": [{"name": "one", "cluster": {"server": "https://admin:secret@api.example:6443/path?token=secret"}}],
+        "contexts": [{"name": "one", "context": {"cluster": "one"}}],
+        "current-context": "one",
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    with connect(tmp_path / "config", None) as client:
+        assert client.server == "https://api.example:6443/path"
+        assert client.context == "one"
+
+
+def test_in_a_pod_there_is_no_context():
+    assert str(ClusterIdentity("https://172.30.0.1:443", None, "4.18.7")) == (
+        "Cluster https://172.30.0.1:443 (service account of this pod, OpenShift 4.18.7)"
+    )
+
+
+def test_a_pod_s_service_account_is_told_from_a_kubeconfig(here):
+    apart = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no namespaces")
+    document = yaml.safe_load(here.kubeconfig.read_text())
+    account = here.folder / "account"
+    account.mkdir()
+    (account / "token").write_text(document["users"][0]["user"]["token"])
+    (account / "namespace").write_text("hub-airgap")
+    (account / "ca.crt").write_bytes(base64.b64decode(document["clusters"][0]["cluster"]["certificate-authority-data"]))
+    script = (
+        f"mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount && "
+        f'cp {account}/* /run/secrets/kubernetes.io/serviceaccount/ && exec "$@"'
+    )
+    address = urlsplit(here.cluster.url)
+    done = subprocess.run(
+        [*apart, "sh", "-c", script, "sh", str(BIN / "hub-import"), "status"],
+        capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(here.folder), "KUBERNETES_SERVICE_HOST": address.hostname, "KUBERNETES_SERVICE_PORT": str(address.port)},
+    )  # fmt: skip
+    assert done.stdout.startswith(
+        f"Cluster {here.cluster.url} (service account of this pod, OpenShift {version_of(here)}).\n"
+    ), done.stderr
+    assert not leaked(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [("4.3", "every node is drained and rebooted, one after another"), ("4.12", "no drain"), ("4.18", "no drain")],
+)
+def test_what_happens_to_nodes_is_said_with_the_number_of_changes(archives, tmp_path, release, said):
+    with FakeCluster(release) as cluster, FakeRegistry() as mirror:
+        here = Site(cluster, mirror, archives["sqlite"], tmp_path)
+        done = run("hub-import", "deploy", *place(here), "--dry-run")
+        assert done.status == 0, done.stderr
+        assert re.search(rf"^{re.escape(named(here))}: \d+ changes, {said}\.$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_each_deploy_has_a_page_of_its_own_that_says_who_and_where(here):
+    first = run("hub-import", "deploy", *place(here), "--yes", cwd=here.folder)
+    assert first.status == 0, first.stderr
+    (page,) = pages(here.folder)
+    assert re.fullmatch(r"hub-deploy-\d{8}T\d{6}Z-[0-9a-f]{12}\.html", page.name)
+    digest = Archive.open([here.archive]).digest
+    assert page.name.endswith(f"-{digest.partition(':')[2][:12]}.html")
+    assert f"{page.name}: what was done, as a page" in first.stderr
+    text = page.read_text()
+    assert f"Run by {getpass.getuser()} on {socket.gethostname()}" in text
+    assert named(here) in text
+    again = run("hub-import", "deploy", *place(here), "--yes", cwd=here.folder)
+    assert again.status == 0, again.stderr
+    assert len(pages(here.folder)) == 2, "two runs in one second have two names"
+    assert page.read_text() == text
+
+
+def test_a_page_that_is_named_is_not_replaced_either(here):
+    for number in (1, 2, 3):
+        done = run("hub-import", "deploy", *place(here), "--yes", "--report", "page.html", cwd=here.folder)
+        assert done.status == 0, done.stderr
+        name = "page.html" if number == 1 else f"page-{number}.html"
+        assert f"{name}: what was done, as a page" in done.stderr
+    assert [page.name for page in pages(here.folder)] == ["page-2.html", "page-3.html", "page.html"]
+    (here.folder / "pages").mkdir()
+    done = run("hub-import", "deploy", *place(here), "--yes", "--report", "pages", cwd=here.folder)
+    assert [page.name[:11] for page in pages(here.folder / "pages")] == ["hub-deploy-"]
+
+
+def test_a_deploy_that_the_cluster_refuses_has_a_page_with_the_cluster(here):
+    here.cluster.put({"kind": "MachineConfigPool", "metadata": {"name": "worker"}, "spec": {"paused": True}}, "somebody")
+    done = run("hub-import", "deploy", *place(here), "--yes", cwd=here.folder)
+    assert done.status == 6, done.stderr
+    (page,) = pages(here.folder)
+    assert named(here) in page.read_text()
+    assert "paused" in page.read_text()
+
+
+def test_wrong_contexts_are_named(here):
+    with pytest.raises(UsageError, match="nowhere"):
+        connect(here.kubeconfig, "nowhere")
