@@ -177,3 +177,20 @@ def test_a_delete_is_for_the_object_that_was_looked_at(tmp_path: Path):
         deletes = [each for each in cluster.log if each.method == "DELETE"]
         assert len(deletes) == 2  # the ConfigMap, and the record
         assert all(b"resourceVersion" in each.body and b"uid" in each.body for each in deletes)
+
+
+def test_a_write_between_the_look_and_the_delete_is_seen(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, trust())
+        delete, place = cluster.store.delete, {"name": "hub-registry-ca", "namespace": SPACE}
+
+        def late(key, preconditions=None):
+            """Write into the ConfigMap when the request to delete it has arrived already."""
+            if key.name == "hub-registry-ca":
+                cluster.put({"kind": "ConfigMap", "metadata": place, "data": {"other.example": CA}})
+            return delete(key, preconditions)
+
+        cluster.store.delete = late
+        done = undone(client)["ConfigMap", "hub-registry-ca"]
+        assert (done.outcome, done.fields) == (Outcome.RESTORED, ("data.other.example",))
+        assert cluster.get("ConfigMap", "hub-registry-ca", SPACE)["data"] == {"other.example": CA}
