@@ -38,7 +38,7 @@ from exporter.images import ResolvedImage, WantedImage, needed, resolve
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
 _DIRECTORY = "manifests"
 _EXTENSIONS = (".yaml", ".yml", ".json")
-_OBJECT = re.compile(rb"""^\s*["']?kind["']?\s*:""", re.MULTILINE)  # what a file of another name has, if it is an object
+_OBJECT = re.compile(rb"""^[ \t]*["']?kind["']?[ \t]*:""", re.MULTILINE)  # what a file of another name has, if it is an object
 MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
 _LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000, extended=16 * 1024**2)
 Resources = tuple[Any, ...]

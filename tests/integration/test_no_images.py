@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
 from tests.fakes.commands import run
 from tests.fakes.factories import artifact, attestation, helm_chart, image, index
+from tests.fakes.hostile import measured
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sources import LABEL
 
@@ -37,6 +38,9 @@ UNREADABLE = {
     "digits": image([extended(b"x", b"1" * (1 << 20), 4)]),
     "global": image([extended(b"g", b"13 comment=x\n", 3000)]),
 }
+# A file of any name is searched for `kind:` when it is no YAML.
+BLANK = "\n" * 1_000_000 + "a: ["
+BLANK_LINES = image(({"manifests/csv.yaml": CSV, "manifests/notes": BLANK.encode()},))
 OTHER_PLATFORM = index([image([b"arm"], platform="linux/arm64")])
 
 
@@ -49,10 +53,14 @@ def source():
             blob = bundle_blob(f"{name}.v1.0.0", "1.0.0", name)
             blobs += [package_blob(name), channel_blob("stable", [entry(f"{name}.v1.0.0")], name)]
             blobs.append(blob | {"image": f"{registry.host}/org/{name}:v1", "relatedImages": []})
-        layers = ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs)})
-        config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
-        registry.add_image("org/index", image(layers, labels={LABEL: "/configs"}, config=config), tag="v1")
+        add_index(registry, blobs)
         yield registry
+
+
+def add_index(registry, blobs):
+    layers = ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs)})
+    config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+    registry.add_image("org/index", image(layers, labels={LABEL: "/configs"}, config=config), tag="v1")
 
 
 def export(source, *arguments):
@@ -83,6 +91,18 @@ def test_bundles_and_images_that_are_none_are_problems_and_the_rest_arrives(sour
         pushed = run("hub-import", "push", tmp_path / "out", "--registry", mirror.host, "--insecure", mirror.host)
         assert pushed.status in (0, 3), pushed.stderr
         assert mirror.repositories["org/good"].manifests[GOOD.digest]
+
+
+def test_a_megabyte_of_blank_lines_in_a_bundle_takes_no_more_time_than_its_bytes(tmp_path):
+    with FakeRegistry() as registry:
+        registry.add_image("org/foo", BLANK_LINES, tag="v1")
+        blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/foo:v1", "relatedImages": []}
+        add_index(registry, [package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob])
+        catalog = ("--catalog", f"{registry.host}/org/index:v1", "--full", "--signatures", "ignore")
+        options = ("--insecure", registry.host, "--output", tmp_path / "out")
+        done = measured(tmp_path, "hub-export", "create", *catalog, *options)
+    assert done.status == 0, done.stderr
+    assert done.cpu < 10, "with time that grew with the square of the lines, it took hours"
 
 
 @pytest.mark.parametrize("name", ["hollow", "attestations", "nested"])
