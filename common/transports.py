@@ -30,10 +30,11 @@ def local_path(text: str) -> Path:
 def plain_path(text: str) -> str:
     """Return the path of a file URL on this host, `file:///path` or `file://localhost/path`, without its %-escapes.
 
-    Everything else is returned as it is.
+    Everything else is returned as it is, also a URL with `%00`: neither `os.environ` nor `open` takes a NUL.
     """
     found = _FILE.match(text)
-    return unquote(text[found.end() :]) if found else text
+    path = unquote(text[found.end() :], errors="surrogateescape") if found else text
+    return text if "\0" in path else path
 
 
 def plain_argument(text: str) -> str:

@@ -5,6 +5,7 @@ oc-mirror writes `file://DIR` and `docker://REGISTRY`, skopeo the rest (containe
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_what_cannot_be_taken_is_refused_with_the_wanted_value(command, said, ar
     assert list(tmp_path.iterdir()) == [], "nothing is written under a name that was not meant"
 
 
+def test_a_nul_in_a_file_url_is_refused_also_in_the_environment(archive, tmp_path):
+    url, output = f"file://{tmp_path}/a%00b", f"file://{tmp_path}/%00"
+    for arguments, environment in (
+        (["hub-import", "verify", url], {}),
+        (["hub-import", "verify", archive, f"--key={url}"], {}),
+        (["hub-import", "verify", archive], {"HUB_IMPORT_KEY": url}),
+        (["hub-export", "create", "--image", "localhost:1/org/app:v1", "--output", output], {}),
+        (["hub-export", "create", "--image", "localhost:1/org/app:v1"], {"HUB_EXPORT_OUTPUT": output}),
+    ):
+        done = run(*arguments, cwd=tmp_path, env=environment)
+        assert done.status == 2, done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_docker_is_taken_off_where_only_a_registry_can_be_meant():
     assert str(Mirror.parse("docker://registry.example:5000/ocp")) == "registry.example:5000/ocp"
     assert str(Mirror.parse("DOCKER://registry.example")) == "registry.example"
@@ -102,6 +118,8 @@ def test_references_in_catalogs_stay_without_transports(scheme):
         ("--output=s3://bucket/x", "--output=s3://bucket/x"),
         ("file://relative", "file://relative"),
         ("file:////x", "file:////x"),
+        ("file:///a%00b", "file:///a%00b"),
+        ("file:///a%FFb", os.fsdecode(b"/a\xffb")),
         ("name=file:///x", "name=file:///x"),
         ("https://quay.io/cnr", "https://quay.io/cnr"),
     ],
