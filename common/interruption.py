@@ -10,6 +10,7 @@ anything else, and imports little.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -32,6 +33,13 @@ def listen() -> None:
     """
     for number in heard():
         signal.signal(number, _stop)
+    atexit.register(_ignore)  # before all others, so that it runs after them
+
+
+def _ignore() -> None:
+    """Ignore the signals until the process is gone: of those that are handled, the interpreter restores the default action."""
+    for number in heard():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def heard() -> list[signal.Signals]:

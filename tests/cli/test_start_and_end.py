@@ -58,6 +58,22 @@ def test_a_signal_after_the_command_keeps_its_exit_status(tmp_path):
     assert {(moment.status, moment.stderr) for moment in found} == {(2, "")}
 
 
+@SIGNALS
+@pytest.mark.parametrize("command", [["hub-import", "--version"], ["hub-import", "inspect", "/nowhere"]])
+def test_a_signal_while_the_interpreter_ends_keeps_the_exit_status(tmp_path, command, number):
+    """CPython 3.11 restores the default action of handled signals (`_PySignal_Fini`) before it frees the modules."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "class Last:\n"
+        f"    def __del__(self, kill=os.kill, own=os.getpid()): kill(own, {int(number)})\n"
+        "last = Last()\n"
+    )
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([str(BIN / command[0]), *command[1:]], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if command[-1] == "--version" else 2)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("program", ["exporter", "importer"])
 def test_signals_are_handled_before_anything_large_is_loaded(program):
     ask = f"import sys; import {program}.__main__; print(*sys.modules)"
