@@ -68,6 +68,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
 
 def _why(error: BaseException) -> str:
     """Say what is wrong with a kubeconfig: where the library stumbles over its shape, its words help nobody."""
+    if isinstance(error, httpx.InvalidURL):  # its text has parts of the URL
+        return "the address of its server, or of the proxy, is no URL (it may hold a password and is not shown)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "it is no kubeconfig" if isinstance(error, (AttributeError, KeyError, TypeError)) else _first_line(error)
@@ -279,10 +281,11 @@ def _attempts() -> Iterator[Any]:
 
 
 def _shown(server: str) -> str:
-    """Return the address of a server as it may be shown: without a user and a password in it."""
-    scheme, mark, rest = server.partition("://")
+    """Return the address of a server as it may be shown: without user, password, query and fragment."""
+    plain = server.partition("#")[0].partition("?")[0]
+    scheme, mark, rest = plain.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}" if mark else server.rpartition("@")[2]
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else plain.rpartition("@")[2]
 
 
 def _namespace(body: Mapping[str, Any]) -> str | None:
