@@ -4,8 +4,8 @@ The machine config operator makes one entry of registries.conf for each source, 
 nodes follow the entry with the longest prefix alone, of equally long ones the first in the order of their bytes
 (containers/image, pkg/sysregistriesv2). So a rule for a repository takes it away from a rule for its registry, for pulls by
 digest and by tag. Two policies for one source stop the operator (openshift
-machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes); no policy counts as
-AllowContactingSource, and an ImageContentSourcePolicy has none.
+machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes), also of rules without mirrors; no
+policy counts as AllowContactingSource, and an ImageContentSourcePolicy has none.
 """
 
 from __future__ import annotations
@@ -65,12 +65,15 @@ def rules_of(body: Mapping[str, Any]) -> list[Rule]:
 
 
 class Precedence:
-    """The rules of a cluster, and what a further rule would override. Rules without a real mirror have no effect."""
+    """The rules of a cluster, and what a further rule would override. Rules without a real mirror send no pull elsewhere."""
 
     def __init__(self, listed: Sequence[Listed]) -> None:
         self._by_source: dict[str, list[Listed]] = {}
+        self._foreign: dict[str, list[Listed]] = {}  # also without a mirror: the operator compares their policies all the same
         self._owned_never = {each.rule.source for each in listed if each.owned and each.rule.policy == NEVER}
         for each in listed:
+            if not each.owned:
+                self._foreign.setdefault(each.rule.source, []).append(each)
             if set(each.rule.mirrors) - {each.rule.source}:
                 self._by_source.setdefault(each.rule.source, []).append(each)
         self._wildcards = sorted((each for each in self._by_source if each.startswith(_WILDCARD)), key=len, reverse=True)
@@ -94,17 +97,15 @@ class Precedence:
 
         Foreign rules decide; without them an existing policy is not loosened.
         """
-        here = self._by_source.get(source, [])
-        theirs = [each for each in here if not each.owned]
+        theirs = self._foreign.get(source)
         if not theirs and source in self._owned_never:
             return NEVER
-        deciding = theirs or here or self._by_source.get(self._broader(source), [])
+        deciding = theirs or self._by_source.get(source) or self._by_source.get(self._broader(source), [])
         return NEVER if any(each.rule.policy == NEVER for each in deciding) else ""
 
     def forbidding(self, source: str) -> str:
         """Return the foreign object that has NeverContactSource for just this source; empty when none has."""
-        here = self._by_source.get(source, [])
-        return next((f"{each.kind} {each.name}" for each in here if not each.owned and each.rule.policy == NEVER), "")
+        return next((f"{each.kind} {each.name}" for each in self._foreign.get(source, ()) if each.rule.policy == NEVER), "")
 
     def _broader(self, source: str) -> str:
         """Return the source of the rules that are followed for `source` without one of its own; empty when there are none."""

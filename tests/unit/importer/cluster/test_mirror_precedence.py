@@ -147,6 +147,15 @@ def test_one_policy_for_a_source_over_all_kinds(where, own):
     assert written([mirror_rules(own, ubi="ubi")], live)[own, SOURCE] == ([MIRROR], NEVER)
 
 
+@pytest.mark.parametrize("where", [IDMS, ITMS])
+@pytest.mark.parametrize("policy", [NEVER, ""])
+def test_a_foreign_rule_without_mirrors_has_a_policy_too(where, policy):
+    bare = foreign(SOURCE, kind=where, policy=policy)
+    broad = foreign("registry.redhat.io", "cache.example", name="broad", policy=NEVER)
+    assert written([mirror_rules(ubi="ubi")], bare)[IDMS, SOURCE] == ([MIRROR], policy)
+    assert written([mirror_rules(ubi="ubi")], bare, broad)[IDMS, SOURCE][1] == policy
+
+
 def test_a_cluster_gets_one_policy_and_the_second_apply_writes_nothing(start):
     cluster, client = start("4.18")
     cluster.put(foreign(SOURCE, "other.example/ubi", policy=NEVER), "another-manager")
@@ -187,6 +196,8 @@ def test_a_policy_that_an_icsp_cannot_have_is_refused_by_the_name_of_the_object(
     with pytest.raises(ClusterError, match=f"ImageDigestMirrorSet foreign has NeverContactSource for {SOURCE}") as caught:
         merge_rules([mirror_rules(ICSP, ubi="ubi")], [live])
     assert "oc adm migrate icsp" in caught.value.hint
+    with pytest.raises(ClusterError, match="ImageDigestMirrorSet foreign"):
+        merge_rules([mirror_rules(ICSP, ubi="ubi")], [foreign(SOURCE, policy=NEVER)])
     broad = foreign("registry.redhat.io", "cache.example", policy=NEVER)
     assert written([mirror_rules(ICSP, ubi="ubi")], broad) == {(ICSP, SOURCE): ([MIRROR, "cache.example/ubi"], "")}
 
