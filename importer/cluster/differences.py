@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.serialization import dump_yaml
 from importer.cluster.kinds import SECRET
+from importer.cluster.rebase import docker_config
 
 # What tells the items of a list apart, in the built-in kinds (`listMapKey` in Kubernetes' api/core/v1/types.go).
 _MERGE_KEYS = (("name",), ("containerPort", "protocol"), ("port", "protocol"), ("mountPath",))
@@ -146,13 +145,9 @@ def _hidden(value: Any, other: Any, age: str) -> Any:
 
 
 def _auths(value: Any) -> dict[str, Any] | None:
-    """Return the entries of a Docker configuration, as a Secret has it; None for anything else."""
-    try:
-        document = json.loads(base64.b64decode(value, validate=True))
-    except (ValueError, TypeError, RecursionError):
-        return None
-    auths = document.get("auths") if isinstance(document, dict) else None
-    return auths if isinstance(auths, dict) else None
+    """Return the entries of a Docker configuration, as a Secret has it; None for any other value."""
+    document = docker_config(value)
+    return None if document is None else document["auths"]
 
 
 def _ours(body: Mapping[str, Any]) -> dict[str, Any]:

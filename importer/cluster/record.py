@@ -2,7 +2,8 @@
 
 The record is a Secret, for former values may be one (the pull secret). One entry for each object: whether we made it, and for
 each field that we set what stood there before and what we put there. What was there before the first apply is never
-overwritten by a later one. Design: cluster, *Undo*; ADR 0014.
+overwritten by a later one; what others have added since to a list, or to registry credentials, is added to it.
+Design: cluster, *Undo*; ADR 0014.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, unchanged
 from importer.cluster.differences import needed_patch
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, PLAIN_OLM, SECRET, Kind
+from importer.cluster.rebase import rebased
 from importer.cluster.refusals import ConflictError
 from importer.cluster.resource import OWN_LABELS
 
@@ -65,7 +67,10 @@ class Entry:
         return dict(found)
 
     def merged(self, other: Entry) -> Entry:
-        """Return this entry with what a later apply set: what was before stays, what is after is the newest."""
+        """Return this entry with what a later apply set: what was before stays, what is after is the newest.
+
+        In lists and registry credentials, what others have changed in between counts as before.
+        """
         known = {one.path: one for one in self.fields}
         for one in other.fields:
             above = next((one.path[:end] for end in range(1, len(one.path) + 1) if one.path[:end] in known), None)
@@ -73,7 +78,8 @@ class Entry:
                 known[one.path] = one
             else:
                 old = known[above]
-                known[above] = replace(old, after=_with(old.after, one.path[len(above) :], one.after))
+                before = rebased(old.before, old.after, one.before) if above == one.path else old.before
+                known[above] = replace(old, before=before, after=_with(old.after, one.path[len(above) :], one.after))
         return replace(self, fields=tuple(known.values()))
 
 
@@ -99,6 +105,13 @@ class Recorder:
         if entry != old:
             self._write({entry.key: _encoded(entry)})
             entries[entry.key] = entry
+
+    def change(self, kind: Kind, name: str, namespace: str, path: tuple[str, ...]) -> FieldChange | None:
+        """Return what is recorded of a field; None where nothing is. Raises ClusterError."""
+        for entry in self._known().values():
+            if (entry.kind, entry.name, entry.namespace) == (kind.name, name, namespace):
+                return next((one for one in entry.fields if one.path == path), None)
+        return None
 
     def _known(self) -> dict[str, Entry]:
         if self._entries is None:

@@ -15,6 +15,7 @@ from common.errors import ClusterError
 from common.log import SECRETS
 from importer.cluster.client import Body, ClusterClient
 from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET
+from importer.cluster.rebase import docker_config, encoded
 from importer.cluster.record import Recorder
 from importer.cluster.resource import Resource
 from importer.cluster.writing import Change, Writer
@@ -108,11 +109,13 @@ def merge_pull_secret(
     """Add a credential (`auth`: base64 of user:password) under `key` to the cluster's pull secret; all others stay.
 
     `key` is a registry's host, or `HOST/PATH`. Nothing is written where nodes find the same credential for it already. Another
-    credential of a whole host is replaced only with `replace`: others may pull with it.
+    credential of a whole host is replaced only with `replace`, or where `recorder` shows that hub-import wrote it: others may
+    pull with it.
     Raises ClusterError for that, and when the pull secret is not there or cannot be read.
     """
     SECRETS.add(auth)
     writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
+    own: list[Any] = []  # entries that were ours before the record got the new one: after a conflict they are looked at again
 
     def wish(live: Body | None) -> Mapping[str, Any]:
         if live is None:
@@ -125,13 +128,24 @@ def merge_pull_secret(
         found = _credential_for(auths, key)
         if found == auth:
             return {}
-        if found and "/" not in key and not replace:
+        if _is_recorded(recorder, key, auths.get(key)):
+            own.append(auths[key])
+        if found and "/" not in key and not replace and auths.get(key) not in own:
             raise _another(key)
         merged = {**document, "auths": {**auths, key: {"auth": auth}}}
-        return {"data": {_KEY: base64.b64encode(json.dumps(merged).encode()).decode()}}
+        return {"data": {_KEY: encoded(merged)}}
 
     writer.shared(SECRET, _NAME, CONFIG_NAMESPACE, wish)
     return writer.changes[-1]
+
+
+def _is_recorded(recorder: Recorder | None, key: str, entry: Any) -> bool:
+    """Say whether an entry of the pull secret is one that hub-import put there, by its record."""
+    change = recorder.change(SECRET, _NAME, CONFIG_NAMESPACE, ("data", _KEY)) if recorder is not None else None
+    if change is None or entry is None:
+        return False
+    before, after = ((docker_config(value) or {}).get("auths", {}) for value in (change.before, change.after))
+    return bool(after.get(key) == entry != before.get(key))
 
 
 def _credential_for(auths: Mapping[str, Any], key: str) -> str:

@@ -12,8 +12,12 @@ from common.log import SECRETS
 from importer.cluster.apply import apply
 from importer.cluster.credential import pull_credential, pull_secret_key
 from importer.cluster.discovery import discover_release
+from importer.cluster.record import Recorder
 from importer.cluster.release import Release
-from importer.cluster.trust import merge_pull_secret
+from importer.cluster.trust import allow, merge_pull_secret
+from importer.cluster.undo import undo
+from importer.cluster.writing import Writer
+from tests.fakes.cluster import Fault
 from tests.fakes.cluster_seed import PULL_SECRET
 from tests.fakes.wanted import CA, HOST_KEY, trust
 
@@ -169,6 +173,77 @@ def test_an_entry_without_a_credential_is_none(start):
     put_credentials(cluster, **{HOST: {}, f"{HOST}/ocp": None})
     merge_pull_secret(client, HOST, AUTH)
     assert secret(cluster)["auths"][HOST] == {"auth": AUTH}
+
+
+def encoded(password: str) -> str:
+    return base64.b64encode(f"robot:{password}".encode()).decode()
+
+
+def give(client, key: str, password: str, **options):
+    return merge_pull_secret(client, key, encoded(password), recorder=Recorder(client, NAMESPACE), **options)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["added", "replaced"])
+def test_a_credential_that_the_record_has_is_renewed_without_being_asked_for(start, replaced):
+    cluster, client = start("4.8")
+    if replaced:
+        put_credentials(cluster, **{HOST: {"auth": OTHER_AUTH}})
+    before = secret(cluster)
+    give(client, HOST, "one", replace=replaced)
+    assert give(client, HOST, "two", dry_run=True).action == "changed"
+    conflict = json.dumps({"kind": "Status", "reason": "Conflict", "code": 409, "message": "changed"}).encode()
+    cluster.faults.append(Fault("PATCH", "/secrets/pull-secret", 409, 1, conflict, "application/json"))
+    give(client, HOST, "two")
+    assert secret(cluster)["auths"][HOST] == {"auth": encoded("two")}
+    (done,) = undo(client, NAMESPACE, dry_run=False, tell=str)
+    assert (done.outcome, secret(cluster)) == ("restored", before)
+
+
+def test_a_credential_that_others_put_there_is_not_ours_by_the_record(start):
+    cluster, client = start()
+    give(client, f"{HOST}/ocp", "one")
+    there = secret(cluster)["auths"]
+    put_credentials(cluster, **{**there, HOST: {"auth": OTHER_AUTH}})
+    give(client, f"{HOST}/ocp", "two")
+    with pytest.raises(ClusterError, match="another credential"):
+        give(client, HOST, "two-of-the-host")
+    put_credentials(cluster, **{**there, HOST: {"auth": OTHER_AUTH}, f"{HOST}/ocp": {"auth": OTHER_AUTH}})
+    give(client, f"{HOST}/ocp", "three")
+    assert secret(cluster)["auths"][HOST] == {"auth": OTHER_AUTH}
+
+
+def test_undo_keeps_the_credentials_that_others_added_between_two_applies(start):
+    cluster, client = start()
+    give(client, f"{HOST}/ocp", "one")
+    added = {**secret(cluster)["auths"], "team.example": {"auth": OTHER_AUTH}}
+    del added["cloud.openshift.com"]
+    data = {".dockerconfigjson": base64.b64encode(json.dumps({"auths": added, "credHelpers": {}}).encode()).decode()}
+    cluster.put({"kind": "Secret", "metadata": {"name": "pull-secret", "namespace": NAMESPACE}, "data": data})
+    give(client, f"{HOST}/ocp", "two")
+    undo(client, NAMESPACE, dry_run=False, tell=str)
+    left = {key: entry for key, entry in PULL_SECRET["auths"].items() if key != "cloud.openshift.com"}
+    assert secret(cluster) == {"auths": {**left, "team.example": {"auth": OTHER_AUTH}}, "credHelpers": {}}
+
+
+def test_undo_keeps_the_registries_that_others_allowed_between_two_applies(start):
+    cluster, client = start()
+    recorder = Recorder(client, NAMESPACE)
+
+    def allow_registries(*names):
+        cluster.put(
+            {"kind": "Image", "metadata": {"name": "cluster"}, "spec": {"registrySources": {"allowedRegistries": list(names)}}}
+        )
+
+    def bring(*registries):
+        writer = Writer(client, server_side=False, dry_run=False, tell=str, recorder=recorder)
+        allow(writer, registries)
+
+    allow_registries("quay.io", "old.example")
+    bring(HOST)
+    allow_registries("quay.io", HOST, "team.example")
+    bring(HOST, "source.example")
+    undo(client, NAMESPACE, dry_run=False, tell=str)
+    assert cluster.get("Image", "cluster")["spec"]["registrySources"]["allowedRegistries"] == ["quay.io", "team.example"]
 
 
 @pytest.mark.parametrize(
