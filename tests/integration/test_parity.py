@@ -34,7 +34,8 @@ def whole(tmp_path_factory):
         asked = [*names, "--insecure", source.host, "--output", folder / "out", "--parity", "5%", "--volume-size", "16MiB"]
         done = run("hub-export", "create", *asked, env={"SOURCE_DATE_EPOCH": "1767225600"})
         assert done.status == 0, done.stderr
-        again = run("hub-export", "create", *asked[:-5], folder / "again", *asked[-4:], env={"SOURCE_DATE_EPOCH": "1767225600"})
+        twice = [*asked[:-5], folder / "again", *asked[-4:]]
+        again = run("hub-export", "create", *twice, env={"SOURCE_DATE_EPOCH": "1767225600"}, fresh=True)
         assert again.status == 0, again.stderr
     for path in (folder / "out").iterdir():
         assert path.read_bytes() == (folder / "again" / path.name).read_bytes(), f"{path.name}: same content, same bytes"
