@@ -262,6 +262,7 @@ def test_the_jobs_make_and_push_the_archive_of_one_process(world, by_one, tmp_pa
     push(made, {"/archive": made}, {}, FOLDERS[0], tmp_path)
 
 
+@pytest.mark.more
 def test_the_jobs_make_and_push_the_archive_of_one_process_in_object_storage(world, by_one, tmp_path):
     with object_store(tmp_path, bucket="operators") as store:
         env = world.env | store.environment

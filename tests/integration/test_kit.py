@@ -175,6 +175,7 @@ def summed(kit):
     (kit / "SHA256SUMS").write_text("".join(lines))
 
 
+@pytest.mark.more
 def test_an_upgrade_that_fails_leaves_what_was_there(copy, tmp_path):
     assert install(copy, tmp_path).returncode == 0
     before = (tmp_path / "opt/current").resolve()
@@ -386,6 +387,7 @@ def test_the_image_is_its_base_and_the_importer(base, wheels, tmp_path):
     assert (again / "SHA256SUMS").read_bytes() == (path / "SHA256SUMS").read_bytes()
 
 
+@pytest.mark.more
 def test_a_base_has_to_be_one(base, wheels, tmp_path):
     silent = factories.image(platform=f"linux/{ARCHITECTURE}")
     factories.seed(f"http://{base}", "library/silent", silent, tag="1")
@@ -404,6 +406,7 @@ def test_a_base_has_to_be_one(base, wheels, tmp_path):
         assert path.exists() == (status == 0)
 
 
+@pytest.mark.more
 def test_the_kit_beside_an_archive_disturbs_nothing(tmp_path):
     output = tmp_path / "out"
     with FakeRegistry() as source:

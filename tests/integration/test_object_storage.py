@@ -170,6 +170,7 @@ def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
     assert not [path for path in (tmp_path / "s").rglob("*") if path.is_file()]
 
 
+@pytest.mark.more
 def test_what_was_lost_is_asked_for_again(world, store, tmp_path):
     place = f"s3://{BUCKET}/again"
     with world.without_the_largest_blob():
@@ -236,6 +237,7 @@ def test_no_secret_is_logged(finished, store, tmp_path):
     assert STORAGE_KEY not in text
 
 
+@pytest.mark.more
 def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, tmp_path):
     same = world.hub("diff", finished, world.home / "whole", "--format", "json", env=store.environment)
     assert same.json["packages"] == {"added": [], "removed": [], "changed": []}
@@ -251,6 +253,7 @@ def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, t
     assert ("Make the bucket first" in nowhere.stderr, "looking up" in nowhere.stderr) == (True, False)
 
 
+@pytest.mark.more
 def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):
     """Killed between a volume and its record, which then says nothing of what the volume is."""
     place, scratch = f"s3://{BUCKET}/cut", tmp_path / "s"
@@ -267,6 +270,7 @@ def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):
     assert contents(store.root / BUCKET / "cut") == contents(tmp_path / "local")
 
 
+@pytest.mark.more
 def test_what_an_interrupted_run_left_on_the_scratch_disk_goes(world, store, tmp_path):
     place, scratch = f"s3://{BUCKET}/left", tmp_path / "s"
     store.fault = lambda request: 403 if request.method == "PUT" and request.path.endswith("part-0001") else 0
