@@ -22,7 +22,8 @@ hypothesis.settings.register_profile("all", max_examples=500, **_UNTIMED)
 hypothesis.settings.load_profile("here")
 
 _TRIES = 100  # more than any policy has: only the pauses are taken away
-_SLOW_FIRST = Path(__file__).with_name("slow_first.txt")
+_TESTS = Path(__file__).parent
+_SLOW_FIRST = _TESTS / "slow_first.txt"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -30,7 +31,9 @@ _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow files first: a file runs on one worker, and one that starts last keeps the others waiting at the end."""
     ranks = {name: rank for rank, name in enumerate(_SLOW_FIRST.read_text(encoding="ascii").split())}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))  # stable: all else stays in its order
+    items.sort(
+        key=lambda item: ranks.get(str(item.path.relative_to(_TESTS)), len(ranks))
+    )  # stable: all else stays in its order
 
 
 @pytest.fixture(autouse=True)
