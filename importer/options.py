@@ -260,6 +260,7 @@ def agreed(shown: str, where: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError(
-            f"the cluster was not changed: standard input is no terminal, so nobody can agree. {where}", hint="Say --yes."
+            f"the cluster was not changed: confirmation needs a terminal. {where}",
+            hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
         )
     return typer.confirm("Change the cluster?", err=True)

@@ -237,13 +237,6 @@ def test_registries_that_are_busy_or_broken_for_ever_cost_their_own_images_alone
             "The registry has no space left: make room there, then run again; what is done is kept.",
             id="no space",
         ),
-        pytest.param(
-            {},
-            {"status": 403, "body": DENIED},
-            "POST upload at {host}: HTTP 403 DENIED (requested access to the resource is denied)",
-            f"Repository org/app does not exist or you may not write to it: {LOGIN}",
-            id="may not write",
-        ),
     ],
 )
 def test_a_mirror_that_refuses(archive, options, fault, why, hint):
@@ -257,3 +250,20 @@ def test_a_mirror_that_refuses(archive, options, fault, why, hint):
     text = f"{why}; needed by {needed}. {hint}".format(host=host)
     told = {line for line in done.stdout.splitlines() if line.startswith("error: ")}
     assert told == {f"error: {digest}: {host}/org/app@{digest}: {text} [push-failed]" for digest in APP.blobs}
+
+
+def test_a_mirror_where_the_account_may_not_write(archive):
+    """One problem for the namespace, not one for each blob."""
+    needed = json.loads((archive / "inventory.json").read_bytes())["images"][0]["source"]
+    with FakeRegistry(tls=True) as empty:
+        empty.fault("POST", "/blobs/uploads/", times=99, status=403, body=DENIED)
+        done = run("hub-import", "push", archive, "--registry", empty.host, "--ca", empty.ca, "--progress", "none")
+        host = empty.host
+    assert (done.status, done.stderr) == (5, "")
+    (told,) = (line for line in done.stdout.splitlines() if line.startswith("error: "))
+    first = next(digest for digest in APP.blobs if digest in told)
+    assert told == (
+        f"error: {host}/org/app: {host}/org/app@{first}: POST upload at {host}: HTTP 403 DENIED (requested access to the resource "
+        f"is denied); needed by {needed}. Repository org/app does not exist or you may not write to it: ask for the right to "
+        f"write to it, or to create repositories in org; or {LOGIN.format(host=host)} [push-failed]"
+    )

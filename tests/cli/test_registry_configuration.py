@@ -181,7 +181,7 @@ REFERENCES = [
     pytest.param("a.invalid/org/my app:v1", "'org/my app' is no repository path", id="space in the repository"),
     pytest.param("a.invalid/org/app:v 1", "'v 1' is no tag", id="space in the tag"),
     pytest.param("a.invalid/Org/App:v1", "a repository has no upper-case letters", id="upper case"),
-    pytest.param("https://a.invalid/org/app:v1", "'https:' is no host name", id="a URL"),
+    pytest.param("https://a.invalid/org/app:v1", "https:// is no host name", id="a URL"),
     pytest.param("a.invalid/org/app:", "'' is no tag", id="colon without a tag"),
     pytest.param("a.invalid/org/app@sha256:12", "not a digest: 'sha256:12'", id="short digest"),
 ]

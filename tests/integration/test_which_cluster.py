@@ -135,7 +135,7 @@ def test_without_a_terminal_the_refusal_names_the_cluster_and_leaves_no_page(her
     assert done.status == 2
     last = done.stderr.rpartition("error: ")[2]
     assert named(here) in last
-    assert "Say --yes." in last
+    assert "Pass --yes" in last
     assert "as above" not in done.stderr
     assert pages(here.folder) == [kept]
     assert kept.read_text() == "the page of last week"
