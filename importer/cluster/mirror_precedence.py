@@ -69,7 +69,7 @@ class Precedence:
 
     def __init__(self, listed: Sequence[Listed]) -> None:
         self._by_source: dict[str, list[Listed]] = {}
-        self._foreign: dict[str, list[Listed]] = {}  # also without a mirror: the operator compares their policies all the same
+        self._foreign: dict[str, list[Listed]] = {}  # also those without mirrors: their policies count
         self._owned_never = {each.rule.source for each in listed if each.owned and each.rule.policy == NEVER}
         for each in listed:
             if not each.owned:

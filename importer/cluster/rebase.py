@@ -38,14 +38,14 @@ def rebased(before: Any, after: Any, now: Any) -> Any:
     if isinstance(before, list) and isinstance(after, list) and isinstance(now, list):
         kept = [item for item in before if item in now or item not in after]
         return kept + [item for item in now if item not in before and item not in after]
-    former, ours, present = map(docker_config, (before, after, now))
-    if former is None or ours is None or present is None:
+    former, written, present = map(docker_config, (before, after, now))
+    if former is None or written is None or present is None:
         return before
-    document = {**present, _AUTHS: _rebased_keys(former[_AUTHS], ours[_AUTHS], present[_AUTHS])}
+    document = {**present, _AUTHS: _rebased_keys(former[_AUTHS], written[_AUTHS], present[_AUTHS])}
     return before if document == former else encoded(document)
 
 
 def _rebased_keys(before: Mapping[str, Any], after: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    ours = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    kept = {key: value if key in ours else now[key] for key, value in before.items() if key in ours or key in now}
-    return {**kept, **{key: value for key, value in now.items() if key not in before and key not in ours}}
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    kept = {key: value if key in changed else now[key] for key, value in before.items() if key in changed or key in now}
+    return {**kept, **{key: value for key, value in now.items() if key not in before and key not in changed}}

@@ -115,22 +115,17 @@ def merge_pull_secret(
     """
     SECRETS.add(auth)
     writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
-    own: list[Any] = []  # entries that were ours before the record got the new one: after a conflict they are looked at again
+    recorded: list[Any] = []  # entries that hub-import wrote; after a conflict the record has the new one already
 
     def wish(live: Body | None) -> Mapping[str, Any]:
-        if live is None:
-            raise ClusterError(
-                f"the cluster has no pull secret: Secret {_NAME} in {CONFIG_NAMESPACE}",
-                hint=f"Create it (type {_TYPE}), or leave --cluster-authfile out.",
-            )
         document = _docker_config(live)
         auths = document["auths"]
         found = _credential_for(auths, key)
         if found == auth:
             return {}
         if _is_recorded(recorder, key, auths.get(key)):
-            own.append(auths[key])
-        if found and "/" not in key and not replace and auths.get(key) not in own:
+            recorded.append(auths[key])
+        if found and "/" not in key and not replace and auths.get(key) not in recorded:
             raise _another(key)
         merged = {**document, "auths": {**auths, key: {"auth": auth}}}
         return {"data": {_KEY: encoded(merged)}}
@@ -187,7 +182,12 @@ def _joined(existing: str, pem: str) -> str:
     return f"{existing.rstrip()}\n{pem.lstrip()}" if existing.strip() else pem
 
 
-def _docker_config(secret: Body) -> dict[str, Any]:
+def _docker_config(secret: Body | None) -> dict[str, Any]:
+    if secret is None:
+        raise ClusterError(
+            f"the cluster has no pull secret: Secret {_NAME} in {CONFIG_NAMESPACE}",
+            hint=f"Create it (type {_TYPE}), or leave --cluster-authfile out.",
+        )
     try:
         document = json.loads(base64.b64decode((secret.get("data") or {})[_KEY], validate=True))
     except (KeyError, ValueError, TypeError, RecursionError, binascii.Error):
