@@ -49,7 +49,7 @@ def held_back(client: ClusterClient, pool: Body) -> str:
     """Say what would be rolled out to the nodes of a paused pool if it were not paused. Raises ClusterError."""
     current, wanted = _current(pool), _wanted(pool)
     if current == wanted and is_rolled_out(pool):
-        return "nothing for now: its nodes are on the configuration that is wanted for them"
+        return "nothing that is pending, and the mirror rules that are written later"
     before, after = (client.get(MACHINE_CONFIG, name) if name else None for name in (current, wanted))
     what = ", ".join(_config_changes(before, after)) if before and after else "what differs cannot be read"
     return f"{current or 'an unknown configuration'} → {wanted or 'an unknown one'}: {what}"
