@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
+from common.serialization import UNDECODABLE
 from exporter.catalog.model import (
     BUNDLE,
     CHANNEL,
@@ -103,7 +104,7 @@ class Assembly:
         parts = self._packages[self._one(blob.package)]
         try:
             self._place(parts, blob, fields)
-        except (BlobError, msgspec.DecodeError, RecursionError) as error:
+        except (BlobError, *UNDECODABLE) as error:
             self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
 
     def catalog(self) -> Catalog:

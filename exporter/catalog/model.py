@@ -72,6 +72,14 @@ class Channel:
     blob: Blob
 
 
+def _decoded(raw: msgspec.Raw) -> Any:
+    """Return a JSON value; text that is not UTF-8 has U+FFFD in it, as Go's encoding/json reads it."""
+    try:
+        return msgspec.json.decode(raw)
+    except UnicodeDecodeError:
+        return msgspec.json.decode(bytes(raw).decode(errors="replace"))
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """One version of a package. `version` is None where `version_text`, what the catalog says, is no SemVer version."""
@@ -87,7 +95,7 @@ class Bundle:
 
     def values(self, kind: str) -> Iterator[Any]:
         """Give the decoded values of every property of a type, in order."""
-        return (msgspec.json.decode(one.value) for one in self.properties if one.type == kind)
+        return (_decoded(one.value) for one in self.properties if one.type == kind)
 
     def has(self, *kinds: str) -> bool:
         """Say whether a property of one of the types is there."""

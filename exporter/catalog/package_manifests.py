@@ -20,7 +20,7 @@ from common.archive.inventory import Problem, ProblemCode
 from common.compression import decompressed
 from common.errors import CatalogError, NotACatalogError
 from common.files import size_text
-from common.serialization import DocumentError, load_yaml_documents
+from common.serialization import UNDECODABLE, DocumentError, load_yaml_documents
 from exporter.catalog.csv_images import KIND as CSV
 from exporter.catalog.csv_images import Origin, images_in_csv
 from exporter.catalog.requirements import apis_of_csv
@@ -195,7 +195,7 @@ def _properties(csv: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the properties that an annotation lists."""
     try:
         listed = msgspec.json.decode(_text(csv, "metadata", "annotations", _PROPERTIES) or "[]")
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, dict) and isinstance(one.get("type"), str):

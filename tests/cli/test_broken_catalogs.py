@@ -71,6 +71,23 @@ def test_broken_json_in_the_middle_of_a_stream_is_told_with_its_place(tmp_path):
     assert f"catalog.json:{line}:" in done.stderr, done.stderr
 
 
+NOT_UTF_8 = {
+    "entry": [channel_blob("stable", [entry("foo.v1.0.0", "@@")]), ONE],
+    "type": [CHAIN, ONE | {"properties": [*ONE["properties"], {"type": "@@", "value": 1}]}],
+    "version": [CHAIN, bundle_blob("foo.v1.0.0", "@@")],
+    "image": [CHAIN, ONE | {"relatedImages": [{"name": "@@", "image": "registry.example/org/manager:v1"}]}],
+}
+
+
+@pytest.mark.parametrize("name", NOT_UTF_8)
+def test_text_that_is_not_utf_8_costs_its_blob_alone(tmp_path, name):
+    raw = stream(package_blob(), *NOT_UTF_8[name], TWO, *GOOD).replace(b"@@", b"\xff")
+    done = listed(tmp_path, raw=raw)
+    assert done.status == 3, done.stderr
+    assert any("cannot be read and is left out" in each["message"] for each in done.json["problems"])
+    assert "good" in done.stdout
+
+
 def test_yaml_that_is_none_is_told_with_its_place(tmp_path):
     done = listed(tmp_path, raw=b"schema: olm.package\nname: foo\ndefaultChannel: [\n")
     assert done.status == 1, done.stderr

@@ -58,7 +58,10 @@ def source():
 
 
 def add_index(registry, blobs):
-    layers = ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs)})
+    add_layers(registry, ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs)}))
+
+
+def add_layers(registry, layers):
     config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
     registry.add_image("org/index", image(layers, labels={LABEL: "/configs"}, config=config), tag="v1")
 
@@ -103,6 +106,20 @@ def test_a_megabyte_of_blank_lines_in_a_bundle_takes_no_more_time_than_its_bytes
         done = measured(tmp_path, "hub-export", "create", *catalog, *options)
     assert done.status == 0, done.stderr
     assert done.cpu < 10, "with time that grew with the square of the lines, it took hours"
+
+
+@pytest.mark.parametrize("kind", ["olm.gvk", "olm.package.required", "olm.constraint", "olm.bundle.object"])
+def test_a_property_that_is_not_utf_8_ends_no_run(tmp_path, kind):
+    with FakeRegistry() as registry:
+        registry.add_image("org/foo", GOOD, tag="v1")
+        blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/foo:v1", "relatedImages": []}
+        blob["properties"] = [*blob["properties"], {"type": kind, "value": {"group": "gamma", "data": "gamma"}}]
+        blobs = [package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob]
+        layers = ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs).replace(b"gamma", b"\xff")})
+        add_layers(registry, layers)
+        catalog = ("--catalog", f"{registry.host}/org/index:v1", "--package", "foo", "--signatures", "ignore")
+        done = export(registry, "create", *catalog, "--output", tmp_path / "out")
+    assert done.status in (0, 3), done.stderr
 
 
 @pytest.mark.parametrize("name", ["hollow", "attestations", "nested"])
