@@ -39,7 +39,7 @@ from common.registry.referrers import Referrers
 from common.registry.refusal import PASSING, QUICK_TRIES, Trouble
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.traffic import patiently
-from common.registry.upload import Uploader
+from common.registry.upload import DAMAGED, Uploader
 from common.registry.urls import next_page
 from common.serialization import UNDECODABLE
 
@@ -145,10 +145,19 @@ class RegistryClient:
         return described or self._document_descriptor(reference)
 
     def has_blob(self, repository: Reference, digest: Digest, size: int | None = None) -> bool:
-        """Say whether the repository holds a blob; with `size`, whether it holds that many bytes of it, where it says."""
+        """Say whether the repository holds a blob; with `size`, whether it holds that many bytes of it, where it says.
+
+        A blob of another size is logged as a warning: it does not count as there, and pushing what has it does not replace it.
+        """
         self._hosts.check_allowed(repository)
         stored = self._uploader.stored_size(repository, Descriptor("", digest, size or 0))
-        return stored is not None and size in (None, stored)
+        if stored is None or size in (None, stored):
+            return stored is not None
+        place = f"{repository}@{digest}"
+        _LOG.warning(
+            "%s: the storage of %s is damaged: it has %d of %d bytes\n  %s", place, repository.registry, stored, size, DAMAGED
+        )
+        return False
 
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte.

@@ -24,7 +24,7 @@ _OFFSET_WRONG = 416
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
 _DAMAGED_ON_THE_WAY = "DIGEST_INVALID"  # what was sent is verified as it is read
 _BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
-_DAMAGED = (
+DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
     "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
 )
@@ -109,7 +109,7 @@ class Uploader:
             raise RegistryRefusedError(
                 f"{_name(repository, blob)}: the storage of {repository.registry} is damaged: it took the blob in repository "
                 f"{repository.repository} and has {stored} of its {blob.size} bytes",
-                hint=_DAMAGED,
+                hint=DAMAGED,
             )
 
     def _mounted(self, repository: Reference, blob: Descriptor, mount_from: Sequence[Reference]) -> Answer | Written | None:

@@ -101,6 +101,25 @@ def test_a_short_blob_is_not_confirmed(archive, mirror, tmp_path):
     assert short["blobs"] == whole["blobs"] - 1
 
 
+def test_a_short_blob_of_an_earlier_archive_is_named(mirror, tmp_path):
+    """The earlier archive is asked for, and its tags are right: without a warning its push would find nothing to do."""
+    with FakeRegistry() as source:
+        source.add_image("org/app", APP, tag="v1")
+        source.add_image("org/app", image([SHARED, b"the next version" * 50]), tag="v2")
+        for tag, more in (("v1", ()), ("v2", ("--since", tmp_path / "v1"))):
+            wanted = ("--image", f"{source.host}/org/app:{tag}", "--insecure", source.host)
+            made = run("hub-export", "create", *wanted, *more, "--output", tmp_path / tag)
+            assert made.status == 0, made.stderr
+    push(tmp_path / "v1", mirror)
+    stays, size = cut(mirror, blob(APP, SHARED), 0.5)
+    pushed = push(tmp_path / "v2", mirror)
+    assert pushed.status == 3
+    (warning,) = [line for line in pushed.stderr.splitlines() if "is damaged" in line]
+    for part in ("WARNING", "org/app@", blob(APP, SHARED), f"{stays} of {size} bytes"):
+        assert part in warning
+    assert "Then push again with --heal" in pushed.stderr
+
+
 def test_what_was_repaired_is_pushed(archive, mirror):
     assert push(archive, mirror).status == 0
     cut(mirror, blob(APP, OWN), 0)
