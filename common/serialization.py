@@ -34,7 +34,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 _ALWAYS_ALLOWED_VALUES = 200_000
-_BYTES_PER_VALUE = 8  # compact inventories have 10 and more, indented ones 40
+COMPACT, INDENTED = 8, 20  # bytes for each value, at least; documents as they are written have 10 and more, and 40
 # What msgspec raises for JSON that is none: text that is not UTF-8 is a ValueError of its own.
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -244,20 +244,20 @@ def decode_json(raw: bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:
         raise DocumentError(f"{where}: {error}") from error
 
 
-def decode_bounded(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode_bounded(raw: bytes, decoder: msgspec.json.Decoder[T], bytes_per_value: int = COMPACT) -> T:
     """Decode JSON from outside whose decoded form takes a small multiple of its bytes, at most.
 
     Values of two or three bytes, such as `[],`, take dozens in memory: where there are more values than real documents have in
     as many bytes, ValidationError is raised before any is made. Raises UNDECODABLE.
     """
-    require_bounded_values(raw)
+    require_bounded_values(raw, bytes_per_value)
     return decoder.decode(raw)
 
 
-def require_bounded_values(raw: bytes) -> None:
+def require_bounded_values(raw: bytes, bytes_per_value: int = COMPACT) -> None:
     """Raise ValidationError for JSON that `decode_bounded` refuses."""
     values = values_in(raw)
-    if values > _ALWAYS_ALLOWED_VALUES + len(raw) // _BYTES_PER_VALUE:
+    if values > _ALWAYS_ALLOWED_VALUES + len(raw) // bytes_per_value:
         raise msgspec.ValidationError(f"about {values} values in {len(raw)} bytes, more than any real document has")
 
 

@@ -7,7 +7,7 @@ version is refused with the version it would need. Nothing in a volume is believ
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -20,6 +20,10 @@ MAX_IMAGES = 500_000
 MAX_PROBLEMS = 500_000
 MAX_NEEDED_BY = 5_000_000  # of all images
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, which have no shape of ours
+
+
+# The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
+_ListedDigest = Annotated[Digest, msgspec.Meta(min_length=71)]
 
 
 class _OpenEnum(StrEnum):
@@ -143,8 +147,8 @@ class ManifestRecord(_Record, frozen=True):
 
     media_type: str
     size: int
-    manifests: tuple[Digest, ...] = ()
-    blobs: tuple[Digest, ...] = ()
+    manifests: tuple[_ListedDigest, ...] = ()
+    blobs: tuple[_ListedDigest, ...] = ()
     subject: Digest | None = None
 
 
@@ -198,7 +202,7 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     created: str
     tool: str
     image_set: dict[str, Any]
-    requires: tuple[Digest, ...]
+    requires: tuple[_ListedDigest, ...]
     catalogs: tuple[CatalogRecord, ...]
     images: tuple[ImageRecord, ...]
     manifests: dict[Digest, ManifestRecord]

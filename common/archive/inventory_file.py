@@ -36,7 +36,7 @@ from common.errors import ArchiveDamagedError, ArchiveError, ContentError, Usage
 from common.oci.descriptor import MAX_SIZE as MAX_BLOB_SIZE
 from common.oci.graph import MAX_DEPTH
 from common.oci.manifest import MAX_MANIFEST_SIZE
-from common.serialization import UNDECODABLE, decode_bounded, require_bounded_values, values_in
+from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
 
 NAME = "inventory.json"
 T = TypeVar("T")
@@ -81,7 +81,7 @@ def encode(inventory: Inventory) -> bytes:
     try:
         _check_counts(inventory)
         _check_free_form([msgspec.json.encode(form) for form in (inventory.image_set, *templates)])
-        require_bounded_values(content)
+        require_bounded_values(content, INDENTED)
     except (ContentError, msgspec.ValidationError) as error:
         raise UsageError(f"the inventory cannot be read back: {error}", hint="Make several archives.") from error
     return content
@@ -108,7 +108,7 @@ def decode(raw: bytes, where: str) -> Inventory:
 
 def decode_unchecked(raw: bytes) -> Inventory:
     """Read an inventory, or the part of a plan that is one, in bounded memory, without `check`. Raises UNDECODABLE."""
-    return with_free_form(decode_bounded(raw, _INVENTORY), Inventory)
+    return with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory)
 
 
 def with_free_form(wire: Any, kind: type[T]) -> T:

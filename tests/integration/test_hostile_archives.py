@@ -123,7 +123,7 @@ def test_an_inventory_file_takes_a_small_multiple_of_its_size(tmp_path):
 
 def test_a_second_image_set_does_not_hide_the_first(tmp_path):
     """Of two fields of one name the last counts; what the first one holds is not decoded either."""
-    loose = b"[" + b",".join([b'{"abc":["defghijklmnop"]}'] * 300_000) + b"]"
+    loose = b"[" + b",".join([b'{"abc":["' + b"defghijklmnop" * 5 + b'"]}'] * 300_000) + b"]"
     path = tmp_path / "inventory.json"
     path.write_bytes(filled(loose, imageSet={"a": "@"})[:-1] + b',"imageSet":{}}')
     done = measured(tmp_path, "hub-import", "inspect", path)

@@ -139,7 +139,7 @@ def test_digests_are_well_formed(digest, field):
             case "catalog":
                 d["catalogs"] = [catalog]
 
-    refused(change, "not a digest|is not supported")
+    refused(change, r"not a digest|is not supported|`str` of length >= 71 - at `\$\.requires")
 
 
 @pytest.mark.parametrize(
@@ -275,12 +275,14 @@ def test_blobs_elsewhere_or_missing_are_fine():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda d: d.update(imageSet={"a": [[]] * 600_000, "b": "x" * 9_000_000}), "values in its image set and templates"),
+        (lambda d: d.update(imageSet={"a": [[]] * 600_000, "b": "x" * 30_000_000}), "values in its image set and templates"),
         (
             lambda d: d.update(catalogs=[CATALOG | {"catalogSourceTemplate": {"a": ["text" * 5] * 300_000}}] * 2),
             "values in its image set and templates",
         ),
         (lambda d: d.update(imageSet={"a": [[]] * 600_000}), "values in [0-9]+ bytes, more than any real document has"),
+        (lambda d: d.update(imageSet={"a": ["text"] * 600_000}), "values in [0-9]+ bytes, more than any real document has"),
+        (lambda d: d["manifests"][MANIFEST].update(blobs=["short"]), "of length >= 71"),
         (lambda d: d.update(problems=[problem()] * 500_001), "500001 problems; the limit is 500000"),
         (lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 5_000_001), "entries of neededBy; the limit"),
         (lambda d: d.update(images=d["images"] * 250_001), "images; the limit is 500000"),
