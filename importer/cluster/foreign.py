@@ -31,12 +31,29 @@ _MAX_DEPTH = 64
 
 def foreign_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
     """Return the paths of what others put into an object, `written` being all that we put there."""
-    entries = (live.get("metadata") or {}).get("managedFields") or []
+    entries = _entries(live)
     known = any(each.get("manager") == FIELD_MANAGER for each in entries)
     known = known and not any(each.get("manager") == _UPGRADED for each in entries)
     paths = _managed(entries) if known else _beside(live, written)
     found = (path for path in paths if _is_data(path) and not _is_written(live, written, path))
     return sorted(set(found))
+
+
+def recreated_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
+    """Return the fields of an object that another manager created again with content that we had written; none of any other.
+
+    The API server knows the managers of such an object, and hub-import is not one of them.
+    """
+    entries = [each for each in _entries(live) if each.get("subresource") != "status"]
+    if not entries or {each.get("manager") for each in entries} & {FIELD_MANAGER, _UPGRADED}:
+        return []
+    owned = sorted({path for path in _managed(entries) if _is_data(path) and value_at(live, path)[0]})
+    # What undo has emptied of our keys has no field of ours either; nothing in it is as we wrote it.
+    return owned if any(value_at(live, path) == value_at(written, path) for path in owned) else []
+
+
+def _entries(live: Body) -> list[Mapping[str, Any]]:
+    return (live.get("metadata") or {}).get("managedFields") or []
 
 
 def shown(path: Path) -> str:

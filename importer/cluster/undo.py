@@ -10,7 +10,7 @@ from typing import Any
 from importer.cluster import record
 from importer.cluster.client import Body, ClusterClient, unchanged
 from importer.cluster.differences import differing_values, needed_patch
-from importer.cluster.foreign import Path, foreign_fields, shown, value_at
+from importer.cluster.foreign import Path, foreign_fields, recreated_fields, shown, value_at
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
 from importer.cluster.record import Entry, FieldChange
 from importer.cluster.refusals import ConflictError
@@ -144,6 +144,8 @@ def _planned(entry: Entry, live: Body | None) -> _Plan:
 def _created(entry: Entry, live: Body) -> _Plan:
     """Decide about an object of ours: deleted, unless others have written into it."""
     written = entry.written
+    if recreated := recreated_fields(live, written):  # for example after a move from apply to render and GitOps
+        return _Plan(Outcome.REFUSED, tuple(recreated))
     theirs = (*_overwritten(live, written), *foreign_fields(live, written))
     if not theirs:
         return _Plan(Outcome.DELETED)

@@ -117,6 +117,27 @@ def test_an_object_of_ours_with_a_field_of_others_stays_and_the_field_is_named(t
         assert [(one.kind, one.name) for one in record.load(client, SPACE)] == [(kind.name, name)]
 
 
+@pytest.mark.parametrize("kind", [CATALOG_SOURCE, CLUSTER_CATALOG, IDMS, DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.name)
+def test_an_object_that_another_manager_created_again_stays(tmp_path: Path, kind):
+    """The same content: from `apply` to `render` and GitOps."""
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, [*wanted("4.18"), *SERVED, *trust()])
+        name = {DEPLOYMENT: SERVING, CONFIG_MAP: "hub-registry-ca"}.get(kind, NAME)
+        space = {CATALOG_SOURCE: MARKETPLACE, DEPLOYMENT: MARKETPLACE, CONFIG_MAP: SPACE}.get(kind, "")
+        body = cluster.get(kind.name, name, space)
+        client.delete(kind, name, space)
+        metadata = {
+            key: body["metadata"][key] for key in ("name", "namespace", "labels", "annotations") if key in body["metadata"]
+        }
+        made = {key: value for key, value in body.items() if key != "status"} | {"metadata": metadata}
+        cluster.put(made, manager="argocd")
+        done = undone(client)
+        refused = {key: one for key, one in done.items() if one.outcome is Outcome.REFUSED and key[0] == kind.name}
+        assert set(refused) == {(kind.name, name)}
+        assert refused[kind.name, name].fields
+        assert name in cluster.names(kind.name)
+
+
 @pytest.mark.parametrize("release", ["4.3", "4.5", "4.12", "4.18", "4.20"])
 def test_what_the_api_server_and_controllers_add_is_nobody_elses(tmp_path: Path, release):
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
