@@ -19,6 +19,8 @@ from common.oci.platform import Platform
 from common.reference import Reference, is_repository, is_tag
 from common.serialization import DocumentError, Placed, load_placed_yaml
 from common.transports import plain_path, without_docker
+from exporter import catalog_source_template
+from exporter.catalog import source_name
 from exporter.imageset import (
     API_VERSION,
     KIND,
@@ -34,15 +36,21 @@ from exporter.imageset import (
 
 MAX_SIZE = 16 * 1024 * 1024
 API_VERSIONS = (API_VERSION, "mirror.openshift.io/v1alpha2")
-# Sections of oc-mirror's files that hub-export does not carry: left out with a problem each, unless they are empty.
+# Sections of oc-mirror's files that hub-export does not carry: left out with a problem each, unless they ask for nothing.
 _LEFT_OUT = {
     "platform": "releases of OpenShift itself are not among them",
     "helm": "for charts list their images under additionalImages",
     "samples": "list the samples' images under additionalImages",
 }
+_SECTION_TYPES: dict[str, type] = {"platform": dict, "helm": dict, "samples": list}
+_SECTION_LISTS = {"platform": ("channels", "architectures", "platforms"), "helm": ("repositories", "local"), "samples": ()}
+# What makes oc-mirror mirror a release; `architectures`, `platforms` and `kubeVirtContainer` say which images of it (oc-mirror,
+# v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
+_ASKS_FOR_RELEASES = ("channels", "graph", "release")
 _FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
 _SHOWN = 100  # faults of one file
 _MAX_FAULTS = 1_000  # then the rest is not looked at
+_KINDS: dict[type, str] = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
 T = TypeVar("T")
 
 
@@ -58,9 +66,9 @@ def parse(text: bytes, where: str) -> ImageSet:
 
 
 def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
-    """`asking`: an image set that asks for nothing is an error."""
+    """`asking`: it is to be carried out now, here; so what it names on this machine is looked for, and nothing is an error."""
     faults: list[UsageError] = []
-    reader = _Reader(where, faults)
+    reader = _Reader(where, faults, asking=asking)
     image_set = ImageSet()
     try:
         root = load_placed_yaml(text, where, reader.unreadable)
@@ -103,8 +111,9 @@ class _Reader:
     Faults are collected, so that one run names all of them. What is raised ends the item that is being read.
     """
 
-    def __init__(self, file: str, faults: list[UsageError]) -> None:
+    def __init__(self, file: str, faults: list[UsageError], *, asking: bool) -> None:
         self._file = file
+        self._asking = asking
         self._faults = faults
         self._said: set[str] = set()  # some fields are looked at twice
         self.unreadable: list[DocumentError] = []
@@ -140,7 +149,9 @@ class _Reader:
         reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in _left_out(mirror)}
         sections = [name for name in _LEFT_OUT if name in mirror]
         for name in sections:
-            self._fault(mirror[name], f"mirror.{name}: {reasons.get(name, 'it is empty, and the file asks for nothing')}", hint)
+            self._fault(
+                mirror[name], f"mirror.{name}: {reasons.get(name, 'it asks for nothing, nor does the rest of the file')}", hint
+            )
         if not sections:
             self._faults.append(UsageError(f"{self._file}: asks for nothing", hint=hint))
 
@@ -154,7 +165,23 @@ class _Reader:
         if at.value is not None and not isinstance(at.value, dict):
             self._fault(at, f"mirror: wanted fields, got {_kind(at.value)}")
             return {}
-        return self._fields(at, "mirror", "operators additionalImages blockedImages platform helm samples")
+        fields = self._fields(at, "mirror", "operators additionalImages blockedImages platform helm samples")
+        return {name: child for name, child in fields.items() if name not in _LEFT_OUT or self._is_section(name, child)}
+
+    def _is_section(self, name: str, at: Placed) -> bool:
+        """Say whether a section that is not carried has its type, also in an image set from before that was looked at."""
+        well_formed = self._has_type(at, f"mirror.{name}", _SECTION_TYPES[name])
+        for field in _SECTION_LISTS[name] if well_formed and at.value else ():
+            if field in at.value:
+                self._has_type(at.value[field], f"mirror.{name}.{field}", list)
+        return well_formed
+
+    def _has_type(self, at: Placed, what: str, wanted: type) -> bool:
+        if at.value is None or isinstance(at.value, wanted):
+            return True
+        if self._asking:
+            self._fault(at, f"{what}: wanted {_KINDS[wanted]}, got {_kind(at.value)}", "Correct it, or take it out.")
+        return False
 
     def _require_kind(self, root: Placed) -> None:
         """Raise for a file of another kind: what else is wrong with that is of no use to anyone."""
@@ -192,7 +219,12 @@ class _Reader:
         self._require_path(fields, "targetCatalog")
         self._require_tag(fields, "targetTag")
         self._collect(operator_faults(request, f"{self._file}:{at.line}"))
-        return replace(request, catalog=plain_path(without_docker(request.catalog)))
+        request = replace(request, catalog=plain_path(without_docker(request.catalog)))
+        if self._asking:
+            self._require(fields, "catalog", request.catalog, source_name.require_source)
+            template = request.target_catalog_source_template
+            self._require(fields, "targetCatalogSourceTemplate", template, catalog_source_template.load)
+        return request
 
     def _package(self, at: Placed) -> PackageRequest:
         fields = self._fields(at, "a package", "name defaultChannel minVersion maxVersion channels")
@@ -271,6 +303,15 @@ class _Reader:
         if text and not is_tag(text):
             self._fault(fields[name], f"{name}: {text!r} is no tag")
 
+    def _require(self, fields: dict[str, Placed], name: str, text: str | None, check: Callable[[str], object]) -> None:
+        """Record what `check` raises for the text of a field, if there is any."""
+        if not text:
+            return
+        try:
+            check(text)
+        except UsageError as error:
+            self._fault(fields[name], f"{name}: {error.message.removeprefix(f'{name} ')}", error.hint)
+
     def _fields(self, at: Placed, what: str, known: str) -> dict[str, Placed]:
         names = known.split()
         if at.value is None:
@@ -346,15 +387,20 @@ class _Reader:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
-    return names.get(type(value), "a number")
+    return _KINDS.get(type(value), "a number")
 
 
 def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
-    """Give name, place and reason of each section that is not carried and not empty."""
+    """Give name, place and reason of each section that is not carried and asks for something."""
     for name, why in _LEFT_OUT.items():
-        if name in mirror and not _is_blank(mirror[name].plain()):
+        if name in mirror and _asks_for_something(name, mirror[name].plain()):
             yield name, mirror[name], f"hub-export carries operators and images; {why}"
+
+
+def _asks_for_something(name: str, value: Any) -> bool:
+    if name == "platform":  # a channel without fields is a channel
+        return any((value or {}).get(field) for field in _ASKS_FOR_RELEASES)
+    return not _is_blank(value)
 
 
 def _is_blank(value: Any) -> bool:

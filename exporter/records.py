@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
-from common.errors import UsageError
-from common.serialization import load_yaml_documents
+from exporter import catalog_source_template
 from exporter.catalog.model import Catalog, Channel, Package
 from exporter.catalog.opening import OpenedCatalog
 from exporter.catalog.selection import Selection
@@ -36,7 +33,8 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
 def catalog_record(
     name: str, opened: OpenedCatalog, request: OperatorRequest, selection: Selection, carried: CarriedCatalog
 ) -> CatalogRecord:
-    """Return what the inventory says of a carried catalog."""
+    """Return what the inventory says of a carried catalog: with the content of its template, for the file stays here."""
+    template = request.target_catalog_source_template
     return CatalogRecord(
         source=carried.resolved.wanted.source,
         digest=opened.digest,
@@ -47,28 +45,10 @@ def catalog_record(
         packages=package_records(carried.catalog),
         target_repository=request.target_catalog,
         target_tag=request.target_tag,
-        catalog_source_template=_template(request.target_catalog_source_template),
+        catalog_source_template=catalog_source_template.load(template) if template else None,
     )
 
 
 def _bundle(package: Package, name: str) -> BundleRecord:
     bundle = package.bundles.get(name)
     return BundleRecord(name, bundle.version_text if bundle else None)
-
-
-def _template(path: str | None) -> dict[str, object] | None:
-    """Return the content of a CatalogSource template: it travels in the inventory, the file does not."""
-    if path is None:
-        return None
-    try:
-        template = next(load_yaml_documents(Path(path).read_bytes(), path), None)
-    except OSError as error:
-        raise UsageError(
-            f"targetCatalogSourceTemplate {path}: cannot be read: {error.strerror}",
-            hint="It is looked for from where the command runs: write the whole path.",
-        ) from error
-    if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
-        raise UsageError(
-            f"targetCatalogSourceTemplate {path}: not a CatalogSource", hint="Wanted: one YAML document, `kind: CatalogSource`."
-        )
-    return template

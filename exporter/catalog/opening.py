@@ -26,6 +26,7 @@ from exporter.catalog import (
     file_based,
     oci_layout,
     package_manifests,
+    source_name,
     sqlite,
     sqlite_blobs,
     sqlite_writer,
@@ -83,6 +84,8 @@ class CatalogOpener:
         """
         if (layout := oci_layout.split(name)) is not None:
             return self._open_layout(name, *layout, platforms)
+        if not source_name.exists(name):
+            return self._open_image(source_name.reference_of(name), platforms)
         path = Path(name)
         if path.is_file() and not _is_database(path) and oci_layout.is_archive(path):
             return self._open_layout(name, path, "", platforms)
@@ -93,13 +96,7 @@ class CatalogOpener:
             return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
         if path.is_file() and _is_database(path):
             return _open_database(path)
-        if path.exists() or not _names_a_host(name):
-            what = "a file" if path.exists() else "no such directory"
-            raise NotACatalogError(
-                f"{name[:200]}: {what}, and no image reference with a registry",
-                hint="Name a catalog image (registry/repository:tag), a directory of catalog files, or an SQLite file.",
-            )
-        return self._open_image(Reference.parse(name), platforms)
+        raise source_name.not_named(name, "a file")
 
     def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
         """Fetch the documents and configs of an image to build on, for the wanted platforms."""
@@ -186,12 +183,6 @@ def _open_database(path: Path) -> OpenedCatalog:
     catalog = sqlite_blobs.catalog_of(sqlite.read(content, str(path)))
     place = Place("sqlite", catalog_image.USUAL_DATABASES[0])
     return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, place=place, database=content)
-
-
-def _names_a_host(name: str) -> bool:
-    """Say whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
-    host, slash, _ = name.partition("/")
-    return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))
 
 
 def _require_images(name: str, tree: Tree) -> None:

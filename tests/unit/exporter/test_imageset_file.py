@@ -4,7 +4,7 @@ import pytest
 
 from common.errors import UsageError
 from common.oci.platform import Platform
-from exporter.imageset import AdditionalImage, ChannelRequest, OperatorRequest, PackageRequest, from_flags, load
+from exporter.imageset import AdditionalImage, ChannelRequest, OperatorRequest, PackageRequest, from_flags, load, of_document
 
 HEAD = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n"
 FULL = (
@@ -146,10 +146,106 @@ def test_every_section_is_a_problem_of_its_own(tmp_path):
     [
         *("platform: {}", "platform:", "platform: {channels: [], graph: false}", "platform: {release: ''}", "samples: []"),
         *("helm: {repositories: []}", "helm: {repositories: [{charts: []}], local: []}"),
+        *("platform: {architectures: [amd64]}", "platform: {platforms: [{os: linux, architecture: arm64}]}"),
+        *("platform: {kubeVirtContainer: true}", "platform: {architectures: [amd64], channels: [], graph: false}"),
     ],
 )
 def test_a_section_that_asks_for_nothing_is_no_problem(tmp_path, section):
     assert read(tmp_path, f"{OPERATORS}  {section}\n").problems == ()
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["channels: [{}]", "channels: [{name: ''}]", "graph: true", "release: quay.io/a/b:v1", "channels: [{}], graph: false"],
+)
+def test_channels_the_graph_and_a_release_are_what_platform_asks_for(tmp_path, section):
+    """A channel without fields is a channel to oc-mirror too (v2/internal/pkg/release/cincinnati.go counts them)."""
+    (problem,) = read(tmp_path, f"{OPERATORS}  platform: {{{section}, architectures: [amd64]}}\n").problems
+    assert (problem.code, problem.subject) == ("section-not-carried", "mirror.platform")
+
+
+def test_a_platform_without_releases_asks_for_nothing(tmp_path):
+    with pytest.raises(UsageError, match=r"mirror\.platform: it asks for nothing"):
+        read(tmp_path, HEAD + "mirror:\n  platform: {architectures: [amd64]}\n")
+
+
+MALFORMED = {
+    "platform: true": "mirror.platform: wanted fields, got true or false",
+    "platform: [a]": "mirror.platform: wanted fields, got a list",
+    "platform: []": "mirror.platform: wanted fields, got a list",
+    "platform: stable-4.18": "mirror.platform: wanted fields, got text",
+    "platform: {channels: stable-4.18}": "mirror.platform.channels: wanted a list, got text",
+    "platform: {architectures: amd64}": "mirror.platform.architectures: wanted a list, got text",
+    'helm: "x"': "mirror.helm: wanted fields, got text",
+    "helm: 0": "mirror.helm: wanted fields, got a number",
+    "helm: {repositories: {name: x}}": "mirror.helm.repositories: wanted a list, got fields",
+    "samples: {name: x}": "mirror.samples: wanted a list, got fields",
+    "samples: false": "mirror.samples: wanted a list, got true or false",
+}
+
+
+@pytest.mark.parametrize("section", MALFORMED)
+def test_a_malformed_section_is_a_fault_among_the_others(tmp_path, section):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, f"{OPERATORS}    full: maybe\n  {section}\n")
+    assert "set.yaml: 2 faults:" in caught.value.message
+    assert f"set.yaml:7: {MALFORMED[section]}" in caught.value.message
+
+
+def test_an_image_set_of_an_earlier_inventory_is_still_read():
+    mirror = {"operators": [{"catalog": "./not-here-any-more", "targetCatalogSourceTemplate": "gone.yaml"}], "platform": True}
+    document = {"apiVersion": "mirror.openshift.io/v2alpha1", "kind": "ImageSetConfiguration", "mirror": mirror}
+    assert [one.catalog for one in of_document(document, "inventory").operators] == ["./not-here-any-more"]
+
+
+def test_every_catalog_reference_is_checked_with_the_rest_of_the_file(tmp_path):
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "pod.yaml").write_text("kind: Pod\n")
+    text = f"""\
+{HEAD}mirror:
+  operators:
+  - catalog: https://registry.example/org/index
+  - catalog: Bad/Ref//x
+  - catalog: registry.example/Org/index:v1
+  - catalog: registry.example/org/index:not a tag
+  - catalog: registry.example/org/index@sha256:abc
+  - catalog: ./no/such/directory
+  - catalog: oci:{tmp_path}/no-layout:v1
+  - catalog: registry.example/{"x" * 5000}
+  - catalog: "registry.example/a\\0b"
+  - catalog: registry.example/org/index
+    full: maybe
+    targetCatalog: Mine
+    targetTag: 'a b'
+    targetCatalogSourceTemplate: {tmp_path}/no-such-file.yaml
+  - catalog: docker://registry.example/org/other
+    targetCatalogSourceTemplate: {tmp_path}/pod.yaml
+  - catalog: file://{tmp_path}/catalog
+  - catalog: {tmp_path}/catalog/../catalog
+  - catalog: oci:{tmp_path}/catalog:v1
+    targetCatalogSourceTemplate: "a\\0b"
+  additionalImages:
+  - name: quay.io/A/b
+"""
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    _, *lines = caught.value.message.splitlines()
+    words = [
+        *((5, "catalog: not an image reference"), (6, "no such directory"), (7, "upper-case"), (8, "is no tag")),
+        *(
+            (9, "sha256"),
+            (10, "no such directory"),
+            (11, "no such file"),
+            (12, "is no repository path"),
+            (13, "no repository path"),
+        ),
+        *((15, "full"), (16, "targetCatalog"), (17, "is no tag"), (18, "cannot be read"), (20, "not a CatalogSource")),
+        *((24, "cannot be read"), (26, "upper-case")),
+    ]
+    assert len(lines) == len(words), lines
+    for (number, word), line in zip(words, lines, strict=True):
+        assert f"set.yaml:{number}: " in line, (number, line)
+        assert word in line, (word, line)
 
 
 def test_every_fault_of_a_file_is_named_at_once(tmp_path):
