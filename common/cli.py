@@ -28,7 +28,7 @@ from common.log import SECRETS, configure
 from common.progress import BesideBars, Progress, Style, progress_for
 from common.reference import require_host
 from common.registry.settings import RegistrySettings
-from common.transports import plain_argument, plain_path, refuse_transport
+from common.transports import local_path, plain_path, rejoined
 from common.version import VERSION
 
 
@@ -47,6 +47,9 @@ def _exit_codes() -> str:
             "When several apply: 130, 4, 7, 5, 6, 3.",
         ]
     )
+
+
+_TYPED = f"{__name__}.typed"
 
 
 class Format(StrEnum):
@@ -156,28 +159,16 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 
 def start(app: typer.Typer, program: str) -> None:
-    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment.
-
-    File URLs become paths before anything is parsed: a Path has only one of their slashes.
-    """
+    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
     interruption.listen()
-    root = named(app, program)
-    prefix = _prefix(program)
-    for name in [name for name in os.environ if name.startswith(prefix)]:
-        os.environ[name] = plain_path(os.environ[name])
-    root(args=list(map(plain_argument, sys.argv[1:])), prog_name=program)
+    named(app, program)(prog_name=program)
 
 
 def named(app: typer.Typer, program: str) -> Any:
-    """Return a program's tree of commands, in which every option has its variables."""
+    """Return a program's tree of commands, in which every option has its variables, and takes file URLs for paths."""
     root = typer.main.get_command(app)
-    _name_variables(root, _prefix(program))
+    _name_variables(root, f"{program.upper().replace('-', '_')}_")
     return root
-
-
-def _prefix(program: str) -> str:
-    """Return what the names of a program's variables begin with."""
-    return f"{program.upper().replace('-', '_')}_"
 
 
 def read_text(path: Path, option: str) -> str:
@@ -227,6 +218,7 @@ def _first_line(function: Callable[..., ExitCode]) -> str:
 def _name_variables(node: Any, prefix: str) -> None:
     """Give every option of a command, and of those below it, the variables of its names; typer does not say their class."""
     for parameter in node.params:
+        _take_file_urls(parameter)
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
             names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
             parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
@@ -235,35 +227,62 @@ def _name_variables(node: Any, prefix: str) -> None:
         _name_variables(child, prefix)
 
 
+def _take_file_urls(parameter: Any) -> None:
+    """Let a parameter take file URLs for paths, after its values are split and before a Path loses one of their slashes.
+
+    What was typed is kept in `Context.meta`, for messages.
+    """
+    process, from_variable = parameter.process_value, parameter.value_from_envvar
+
+    def decoded(context: Any, value: Any) -> Any:
+        context.meta.setdefault(_TYPED, {})[parameter.name] = value
+        return process(context, _each(plain_path, value))
+
+    def split(context: Any) -> Any:
+        value = from_variable(context)
+        # click splits a variable of several paths at os.pathsep, the colon, which file URLs have too.
+        at_colons = isinstance(value, list) and value == parameter.resolve_envvar_value(context).split(os.pathsep)
+        return rejoined(value) if at_colons else value
+
+    parameter.process_value, parameter.value_from_envvar = decoded, split
+
+
+def _each(convert: Callable[[str], Any], value: Any) -> Any:
+    """Return a value of the command line, or a list of values, with its texts converted."""
+    if isinstance(value, list | tuple):
+        return [_each(convert, item) for item in value]
+    return convert(value) if isinstance(value, str) else value
+
+
 def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     groups: dict[str, Any] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
     fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
 
-    def call(**values: Any) -> None:
-        raise typer.Exit(_status(lambda: run(values)))
+    def call(invocation: typer.Context, **values: Any) -> None:
+        raise typer.Exit(_status(lambda: run(values, invocation.meta.get(_TYPED, {}))))
 
-    def run(values: dict[str, Any]) -> ExitCode:
-        _require_local(values)
+    def run(values: dict[str, Any], typed: Mapping[str, Any]) -> ExitCode:
+        _require_local(values, typed)
         made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
         return function(**values, **made)
 
     spread = [p for p in parameters if p.name not in groups]
     spread += [p for group in fields.values() for p in group]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=_default(p)) for p in spread]
+    keyword.append(inspect.Parameter("invocation", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     call.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in keyword}
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
 
 
-def _require_local(values: Mapping[str, Any]) -> None:
+def _require_local(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
     """Raise UsageError for a place elsewhere where only paths are understood: it would be a directory named `s3:`."""
-    for value in values.values():
-        for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path):
-                refuse_transport(str(path))
+    for name, value in values.items():
+        if any(isinstance(path, Path) for path in (value if isinstance(value, list) else [value])):
+            _each(local_path, typed[name])
 
 
 def _default(parameter: inspect.Parameter) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ _MAX_NAMES = 10_000
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
@@ -30,6 +31,11 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """Return the name under which a file is written before it is whole."""
+    return path.with_name(f".{path.name}.new")
 
 
 def write_new(path: Path, content: bytes) -> Path:
@@ -57,12 +63,36 @@ def _reserved(path: Path) -> Path:
 
 def require_place(path: Path) -> None:
     """Refuse a file that could not be written in the end, before the long work for it begins. Raises UsageError."""
+    try:
+        _temporary(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that the file system does not take, a directory that may not be entered
+        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Name a file elsewhere.") from error
     if path.is_dir():
         raise UsageError(f"{path} is a directory", hint="Name the file that is to be written.")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no directory {path.parent}", hint="Make it first, or name another file.")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{path}: {path.parent} cannot be written", hint="Name a file elsewhere.")
+    require_writable(path.parent, f"{path}: ")
+
+
+def names_directory(text: str) -> bool:
+    """Say whether a path, as it was typed, can only be a directory: it ends with a slash, `.` or `..`. A Path loses them."""
+    return text.rpartition("/")[2] in ("", ".", "..")
+
+
+def require_writable(directory: Path, what: str = "") -> None:
+    """Refuse a directory in which no file can be made; nothing is left in it. Raises UsageError, whose text begins with `what`.
+
+    A file is made, because the permission bits are no answer: root passes them, and ACLs and NFS decide for themselves.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"{what}there is no directory {directory}", hint="Make it first, or name another place.")
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{what}directory {directory} cannot be written: {error.strerror}", hint="Name a place elsewhere."
+        ) from error
 
 
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:

@@ -7,6 +7,7 @@ is wanted: taken as a path it would be a directory named `docker:`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,7 +17,6 @@ DOCKER = "docker://"
 _FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?(?=/(?!/))", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}(?P<rest>.*)", re.DOTALL)
 _LAYOUT = re.compile(r"(file|oci|oci-archive|docker-archive|dir|containers-storage|docker-daemon):(?P<rest>.*)", re.DOTALL)
-_OPTION = re.compile(r"(--[a-z][a-z-]*=)(.*)", re.DOTALL)
 _SHOWN = 200
 
 
@@ -37,14 +37,19 @@ def plain_path(text: str) -> str:
     return text if "\0" in path else path
 
 
-def plain_argument(text: str) -> str:
-    """Return an argument of a command line, `VALUE` or `--option=VALUE`, with the path of a file URL in place of it."""
-    option = _OPTION.fullmatch(text)
-    return option[1] + plain_path(option[2]) if option else plain_path(text)
+def rejoined(parts: Sequence[str]) -> list[str]:
+    """Return the paths of a variable that was split at each colon, with file URLs whole again."""
+    whole: list[str] = []
+    for part in parts:
+        if whole and whole[-1].lower() == "file" and part.startswith("/"):
+            whole[-1] += f":{part}"
+        else:
+            whole.append(part)
+    return whole
 
 
 def refuse_transport(text: str) -> None:
-    """Raise UsageError for a path that begins with a transport; `text` may have lost a slash, as in a Path."""
+    """Raise UsageError for a path that begins with a transport; `text` is as it was typed, for a Path loses slashes."""
     found = _SCHEME.fullmatch(text) or _LAYOUT.fullmatch(text)
     if found is None:
         return
@@ -66,7 +71,7 @@ def refuse_transport(text: str) -> None:
             )
         case "s3":
             raise UsageError(
-                f"{_stored(text)}: has to be a path of this machine",
+                f"{shown}: has to be a path of this machine",
                 hint="Archives and plans may lie in object storage; copy other files here first.",
             )
         case "oci" | "oci-archive" | "docker-archive" | "dir":
@@ -90,8 +95,3 @@ def scheme_of(text: str) -> tuple[str, str] | None:
     """Return the `scheme://` that a reference wrongly begins with, and the rest of it; None where it has none."""
     head, mark, rest = text.partition("://")
     return (f"{head}://", rest.rstrip("/")) if mark and head.replace("-", "").isalnum() else None
-
-
-def _stored(text: str) -> str:
-    """Return an address in object storage that may have lost a slash."""
-    return re.sub(r"^(s3:)/{1,2}", r"\1//", text, flags=re.IGNORECASE)[:_SHOWN]

@@ -212,24 +212,25 @@ def deploy(
     cluster: ClusterOptions,
     output: OutputOptions,
     page: Annotated[
-        Path,
+        str | None,
         typer.Option(
             "--report",
             metavar="FILE|DIR",
             help="The page of what was done; a directory: named by time and archive. Never replaced.",
         ),
-    ] = Path(),
+    ] = None,
     heal: Heal = False,
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
     from importer import cluster_listing, workflow
-    from importer.report.page import DeployReport
+    from importer.report.page import DeployReport, place_of
 
     progress = output.begin()
+    wanted = place_of(page, _tell)
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
     opened, voice = archive.open(), cluster.voice(output, _tell)
-    with DeployReport(opened, settings, None if told.dry_run else page, _tell, author=author()) as report:
+    with DeployReport(opened, settings, None if told.dry_run else wanted, _tell, author=author()) as report:
         pushed, applied = workflow.deploy(opened, settings, told, progress, report, voice=voice, following=archive.following())
     output.emit(
         cluster_listing.deploy_document(pushed, applied, report.cluster), lambda: cluster_listing.deploy_table(pushed, applied)

@@ -30,6 +30,8 @@ def require_place(text: str) -> Place:
         if not place.key:
             raise UsageError(f"{text} is a bucket", hint="Name the object that is to be written: s3://BUCKET/NAME.")
         next(iter(place.parent.children()), None)  # a bucket that is not there is said now
+    elif files.names_directory(text):
+        raise UsageError(f"{text} is a directory", hint="Name the file that is to be written.")
     else:
         files.require_place(place)
     return place

@@ -98,7 +98,7 @@ class Uploader:
         """Look at what was sent. Raises RegistryRefusedError where the registry keeps another length than it was given.
 
         docker-registry (2.8.2) answers 201 to the upload of a blob whose file it has already, and leaves that file as it is.
-        A registry that does not show the blob yet, or does not answer, is believed: its 201 was an answer.
+        Where the registry does not show the blob yet, or does not answer, its 201 to the upload counts.
         """
         try:
             stored = self.stored_size(repository, blob)

@@ -16,8 +16,9 @@ from typing import Self
 from common.archive.reader import Archive
 from common.digest import hex_of
 from common.errors import ExitCode, HubError, UsageError
-from common.files import write_new
+from common.files import names_directory, require_place, require_writable, write_new
 from common.pages.page import render
+from common.transports import local_path
 from common.version import TOOL
 from importer.applying import Applied, NotAgreedError, Tell, Voice
 from importer.cluster.apply import ApplyResult
@@ -49,6 +50,39 @@ class Author:
 
     def __str__(self) -> str:
         return f"{self.user} on {self.host}"
+
+
+def place_of(text: str | None, tell: Tell) -> Path | None:
+    """Return where the page of a deploy goes, `--report FILE|DIR`; without it, the current directory.
+
+    It is looked at before the deploy begins. A text that ends with a slash names a directory. Raises UsageError for a place
+    that cannot be written; where none was named, that is a warning, and None: no page.
+    """
+    if text is None:
+        return _current(tell)
+    place = local_path(text)
+    if names_directory(text) or _is_directory(place):
+        require_writable(place, f"--report {text}: ")
+    else:
+        require_place(place)
+    return place
+
+
+def _is_directory(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:  # a name that is too long, a directory that may not be entered
+        return False
+
+
+def _current(tell: Tell) -> Path | None:
+    here = Path()
+    try:
+        require_writable(here)
+    except UsageError as error:
+        tell(f"warning: this deploy will leave no page: {error.message}. --report names another place")
+        return None
+    return here
 
 
 class DeployReport:

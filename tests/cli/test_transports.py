@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import UsageError
 from common.reference import Reference
-from common.transports import local_path, plain_argument
+from common.transports import local_path, plain_path, rejoined
 from importer.mapping import Mirror
 from tests.fakes.archives import Content, write
 from tests.fakes.commands import run
@@ -55,6 +55,18 @@ def test_a_file_url_is_its_path_everywhere(archive, tmp_path, prefix):
         ("hub-export create --image {host}/org/app:v1 --output https://disk.example/x", "Download it first"),
         ("hub-export create --image {host}/org/app:v1 --output webdav://disk/x", "Name a path"),
         ("hub-export kit --output docker://{host}/kit", "--registry {host}/kit"),
+        ("hub-export list --catalog {host}/a/b -adocker://{host}/a.yaml", "error: docker://{host}/a.yaml: names an image"),
+        ("hub-export list --catalog {host}/a/b -afile://a.json", "Wanted: a.json, or file:///PATH."),
+        ("hub-export plan https://disk.example/a.yaml", "error: https://disk.example/a.yaml: an address"),
+        ("hub-export plan https://disk.example/a//b/", "error: https://disk.example/a//b/: an address"),
+        ("hub-export plan --image {host}/a/b --ca file:////srv/ca.pem", "error: file:////srv/ca.pem: a file URL"),
+        (
+            "hub-export create --image {host}/a/b --output o --receipt S3://bucket/r.json",
+            "error: S3://bucket/r.json: has to be",
+        ),
+        ("hub-import inspect {archive} --key https://disk.example/hub.pub", "error: https://disk.example/hub.pub: an address"),
+        ("hub-import repair /nowhere oci:/srv/disc", "error: oci:/srv/disc: a transport"),
+        ("hub-import deploy {archive} --registry {host} --report https://disk.example/x", "error: https://disk.example/x: an"),
         ("hub-export keygen file://hub", "Wanted: hub, or file:///PATH."),
         ("hub-export diff oci:one two", "Wanted: one."),
         ("hub-export man --output file://pages", "Wanted: pages, or file:///PATH."),
@@ -99,6 +111,50 @@ def test_a_nul_in_a_file_url_is_refused_also_in_the_environment(archive, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_values_of_a_variable_are_split_before_file_urls_are_decoded(archive, tmp_path):
+    """click splits the variable of a repeatable option: at blanks, and of paths at `os.pathsep`."""
+    escaped = str(archive).replace(" ", "%20")
+    with FakeRegistry() as source:
+        source.add_image("org/app", image([b"content"]), tag="v1")
+        place = ["plan", "--image", f"{source.host}/org/app:v1", "--insecure", source.host]
+        since = {"HUB_EXPORT_SINCE": f"file://{escaped}  FILE://localhost{escaped}/inventory.json"}
+        done = run("hub-export", *place, "--format", "json", cwd=tmp_path, env=since)
+        assert done.status == 0, done.stderr
+        first, second = tmp_path / "one receipt", tmp_path / "a:b"
+        for value, missing in (
+            (f"file://{tmp_path}/one%20receipt", first),
+            (f"file://{tmp_path}/a%3Ab:/nowhere", second),
+            (f"{archive}/inventory.json:file:{tmp_path}/one%20receipt", archive / "inventory.json"),
+        ):
+            done = run("hub-export", *place, cwd=tmp_path, env={"HUB_EXPORT_RECEIPT": value})
+            assert done.status == 2, done.stderr
+            assert f"error: {missing}: " in done.stderr
+    catalog = tmp_path / "a catalog"
+    catalog.mkdir()
+    named = f"file://{str(catalog).replace(' ', '%20')}"
+    done = run("hub-export", "list", cwd=tmp_path, env={"HUB_EXPORT_CATALOG": named})
+    assert f"{catalog}" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("option", [["-afile://{}"], ["-a", "file://{}"], ["--authfile", "file:{}"], ["-afile://localhost{}"]])
+def test_an_option_takes_a_file_url_however_its_value_is_attached(tmp_path, option):
+    missing = [each.format(f"{tmp_path}/nope%20x.json") for each in option]
+    with FakeRegistry() as source:
+        done = run("hub-export", "list", "--catalog", f"{source.host}/a/b", *missing, cwd=tmp_path)
+    assert done.status == 2, done.stderr
+    assert f"{tmp_path}/nope x.json" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["new/", "new/.", "/proc/plan.json", "y" * 254])
+def test_a_plan_that_could_not_be_written_is_refused_before_the_source_is_asked(tmp_path, place):
+    with FakeRegistry() as source:
+        done = run("hub-export", "plan", "--image", f"{source.host}/a/b:v1", "--output", place, cwd=tmp_path)
+        assert done.status == 2, done.stderr
+        assert f"error: {place}" in done.stderr
+        assert source.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_docker_is_taken_off_where_only_a_registry_can_be_meant():
     assert str(Mirror.parse("docker://registry.example:5000/ocp")) == "registry.example:5000/ocp"
     assert str(Mirror.parse("DOCKER://registry.example")) == "registry.example"
@@ -114,7 +170,6 @@ def test_references_in_catalogs_stay_without_transports(scheme):
     ("text", "path"),
     [
         ("file:///a%20b/100%", "/a b/100%"),
-        ("--output=file:///x", "--output=/x"),
         ("--output=s3://bucket/x", "--output=s3://bucket/x"),
         ("file://relative", "file://relative"),
         ("file:////x", "file:////x"),
@@ -125,9 +180,20 @@ def test_references_in_catalogs_stay_without_transports(scheme):
     ],
 )
 def test_only_file_urls_of_this_machine_are_rewritten(text, path):
-    assert plain_argument(text) == path
+    assert plain_path(text) == path
 
 
 @pytest.mark.parametrize("text", ["volume-0001.tar.zst", "/media/stick", "./oci:dir", "a:b", "C", "weeks:47"])
 def test_paths_stay_paths(text):
     assert local_path(text) == Path(text)
+
+
+def test_a_variable_split_at_colons_has_its_file_urls_again():
+    assert rejoined(["a", "file", "///b", "FILE", "/c", "file", "d", "file"]) == [
+        "a",
+        "file:///b",
+        "FILE:/c",
+        "file",
+        "d",
+        "file",
+    ]

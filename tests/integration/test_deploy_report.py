@@ -98,14 +98,62 @@ def test_an_unreachable_registry_leaves_a_page_too(place, tmp_path):
     assert "<p>Nothing.</p>" in found
 
 
-def test_a_page_that_cannot_be_written_is_told_and_no_failure(place, tmp_path):
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("missing/deploy.html", "there is no directory {home}/missing"),
+        ("new/", "there is no directory {home}/new"),
+        ("new/.", "there is no directory {home}/new"),
+        ("file/", "there is no directory {home}/file"),
+        ("file/deploy.html", "there is no directory {home}/file"),
+        ("loop/deploy.html", "{home}/loop/deploy.html: "),
+        ("x" * 253, "cannot be written: File name too long"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("/proc/deploy.html", "directory /proc cannot be written: "),
+        ("/proc", "directory /proc cannot be written: "),
+    ],
+)
+@pytest.mark.parametrize("given", ["option", "variable", "dry run"])
+def test_a_page_that_could_not_be_written_is_refused_before_anything_else(home, where, said, given):
+    """In /proc not even root can make a file."""
+    place = where if where.startswith("/") else f"{home}/{where}"
+    more = {"option": ["--yes", "--report", place], "variable": ["--yes"], "dry run": ["--dry-run", f"--report=file://{place}"]}
+    env = {"HUB_IMPORT_REPORT": place} if given == "variable" else {}
+    before = sorted(home.iterdir())
+    nothing = ["no-archive", "--registry", "127.0.0.1:9", "--kubeconfig", "no-kubeconfig"]
+    result = run("hub-import", "deploy", *nothing, *more[given], cwd=home, env=env)
+    assert result.status == 2, result.stderr
+    assert said.replace("{home}", str(home)) in result.stderr
+    assert "no-archive" not in result.stderr, "nothing was looked at"
+    assert sorted(home.iterdir()) == before
+
+
+@pytest.fixture(name="home")
+def _home(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+def test_a_directory_that_ends_with_a_slash_takes_the_page(place, tmp_path):
+    archive, _host = place
+    (tmp_path / "pages").mkdir()
+    with FakeCluster("4.18") as cluster:
+        goal = [*to(cluster, tmp_path, "127.0.0.1:9"), "--yes", "--report", f"{tmp_path}/pages/"]
+        assert run("hub-import", "deploy", archive, *goal).status == 5
+    assert [page.name[:11] for page in (tmp_path / "pages").iterdir()] == ["hub-deploy-"]
+
+
+def test_a_current_directory_that_takes_no_page_is_a_warning_before_the_deploy(place, tmp_path):
     archive, host = place
     with FakeCluster("4.18") as cluster:
         serving(cluster, archive)
-        missing = tmp_path / "missing" / "deploy.html"
-        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes", "--report", missing)
+        result = run("hub-import", "deploy", archive, *to(cluster, tmp_path, host), "--yes", cwd=Path("/proc"))
     assert result.status == 0, result.stderr
-    assert f"{missing}: the page of this deploy could not be written: No such file or directory" in result.stderr
+    first, *others = result.stderr.splitlines()
+    assert first.startswith("warning: this deploy will leave no page: directory . cannot be written: ")
+    assert "--report" in first
+    assert not [line for line in others if "page" in line]
 
 
 def test_a_dry_run_leaves_no_page(place, tmp_path):
