@@ -2,6 +2,7 @@
 
     HubError                      1   failed
     ├── UsageError                2   flags, configuration files, image sets: the caller can mend it
+    │   ├── FaultsError           2   several of these in one input, all named at once
     │   └── NotACatalogError      2   what was named is an image or a folder, but no catalog
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
@@ -32,7 +33,7 @@ Exit codes: the table in `docs/cli.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import ClassVar
 
@@ -62,6 +63,9 @@ MEANINGS = {
     ExitCode.SPACE: "not enough space",
     ExitCode.INTERRUPTED: "interrupted; run again to go on",
 }
+
+
+_SHOWN_FAULTS = 100  # of one FaultsError
 
 
 class HubError(Exception):
@@ -94,6 +98,30 @@ class UsageError(HubError):
 
     exit_code = ExitCode.USAGE
     usual_hint = "See --help of the command."
+
+
+class FaultsError(UsageError):
+    """Several faults of one input, named at once. `cut`: the rest of the input was not looked at."""
+
+    def __init__(self, subject: str, faults: Sequence[UsageError], *, cut: bool = False) -> None:
+        lines = [f"\n  {fault.about(subject)}" for fault in faults[:_SHOWN_FAULTS]]
+        more = f"\n  and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
+        count = f"{len(faults)} faults{' at least' if cut else ''}"
+        super().__init__(f"{subject}: {count}:{''.join(lines)}{more}", hint="Correct them, and run it again.")
+        self.faults = tuple(faults)
+        self.cut = cut
+
+
+def each_fault(errors: Iterable[UsageError]) -> list[UsageError]:
+    """Return single faults: those of each FaultsError, and the other errors as they are."""
+    return [fault for error in errors for fault in (error.faults if isinstance(error, FaultsError) else (error,))]
+
+
+def one_error(subject: str, errors: Sequence[UsageError], *, cut: bool = False) -> UsageError:
+    """Return one error for all, of which there is at least one; a single fault stays as it is."""
+    faults = each_fault(errors)
+    cut = cut or any(isinstance(error, FaultsError) and error.cut for error in errors)
+    return faults[0] if len(faults) == 1 else FaultsError(subject, faults, cut=cut)
 
 
 class NotACatalogError(UsageError):

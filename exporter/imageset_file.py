@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import HubError, UsageError
+from common.errors import HubError, UsageError, one_error
 from common.files import read_limited
 from common.oci.platform import Platform
 from common.reference import Reference, is_repository, is_tag
@@ -48,7 +48,6 @@ _SECTION_LISTS = {"platform": ("channels", "architectures", "platforms"), "helm"
 # v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
 _ASKS_FOR_RELEASES = ("channels", "graph", "release")
 _FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
-_SHOWN = 100  # faults of one file
 _MAX_FAULTS = 1_000  # then the rest is not looked at
 _KINDS: dict[type, str] = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
 T = TypeVar("T")
@@ -87,13 +86,8 @@ def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
 
 def _of_all(where: str, faults: list[UsageError]) -> UsageError:
     """Return one error for all faults of a file, in the order of their lines."""
-    if len(faults) == 1:
-        return faults[0]
     faults.sort(key=lambda fault: _line(where, fault))
-    lines = [f"\n  {fault.about('')}" for fault in faults[:_SHOWN]]
-    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    count = f"{len(faults)} faults{' at least' if len(faults) >= _MAX_FAULTS else ''}"
-    return UsageError(f"{where}: {count}:{''.join(lines)}{more}", hint="Correct them, and run it again.")
+    return one_error(where, faults, cut=len(faults) >= _MAX_FAULTS)
 
 
 def _line(where: str, fault: UsageError) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from common.archive import receipt
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.columns import counted
-from common.errors import UsageError
+from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
 from common.log import logger
 from common.oci.platform import Platform
 from common.reference import Reference
@@ -62,7 +62,7 @@ def choose(settings: ExportSettings, media: Media, *, dependencies: bool = True)
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
     opened = [opener.open(request.catalog, _platforms(request, settings)) for request in requests]
-    selections = [select(catalog.catalog, request) for request, catalog in zip(requests, opened, strict=True)]
+    selections = _selected(opened, requests)
     if dependencies:
         closed = [not request.skip_dependencies for request in requests]
         selections = close(
@@ -72,6 +72,35 @@ def choose(settings: ExportSettings, media: Media, *, dependencies: bool = True)
     for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
         _LOG.warning("%s", note)
     return chosen
+
+
+def _selected(opened: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[Selection]:
+    """Return what is kept of each catalog. Raises UsageError with the faults of all requests, then CatalogError."""
+    selections: list[Selection] = []
+    faults: list[UsageError] = []
+    broken: list[CatalogError] = []
+    for catalog, request in zip(opened, requests, strict=True):
+        try:
+            selections.append(select(catalog.catalog, request))
+        except UsageError as error:
+            faults.append(error if len(requests) == 1 else _with_catalog(error, request))
+        except CatalogError as error:
+            broken.append(error)
+    if faults:
+        raise faults[0] if len(requests) == 1 else one_error("the image set", faults)
+    if broken:
+        raise broken[0]
+    return selections
+
+
+def _with_catalog(error: UsageError, request: OperatorRequest) -> UsageError:
+    """Return the error with the catalog's name in each fault."""
+    where = f"catalog {request.catalog}"
+    faults = [
+        fault if fault.message.startswith(f"{where} ") else UsageError(f"{where}: {fault.message}", hint=fault.hint)
+        for fault in each_fault([error])
+    ]
+    return one_error(where, faults, cut=isinstance(error, FaultsError) and error.cut)
 
 
 def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Platform, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import CatalogError, UsageError
+from common.errors import CatalogError, UsageError, each_fault, one_error
 from exporter.catalog import trim
 from exporter.catalog.channel_selection import STRANDED, Kept, everything, head_only, in_range, one_version
 from exporter.catalog.model import Catalog, Channel, Package
@@ -23,6 +23,7 @@ from exporter.imageset import OperatorRequest, PackageRequest
 
 _NEAR = 3
 _SHOWN = 20
+_MAX_FAULTS = 100  # of one catalog, then the rest is not looked at: near names are searched for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,13 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
     """Return what `request` keeps of `catalog`.
 
     Raises UsageError for an unknown package, channel or version, naming near ones, and for a default channel that would be lost
-    with several others left; CatalogError when nothing that was asked for could be served.
+    with several others left, all of them at once; CatalogError when nothing that was asked for could be served.
     """
     whole = request.full and not request.packages
     wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages)
     found = _Found(problems=_problems_of(catalog, None if not request.packages else {one.name for one in wanted}))
-    for one in sorted(wanted, key=lambda one: one.name):
-        package = catalog.packages.get(one.name)
-        if package is None:
-            raise _unknown("package", one.name, f"catalog {request.catalog}", catalog.packages)
-        _add(found, package, one, request.full, whole)
+    if faults := _add_all(found, catalog, replace(request, packages=wanted), whole):
+        raise one_error(f"catalog {request.catalog}", faults, cut=len(each_fault(faults)) >= _MAX_FAULTS)
     if wanted and not found.packages:
         raise _nothing_left(request, found)
     kept = Catalog(found.packages, catalog.others)
@@ -115,6 +113,23 @@ def extended(
     catalog = replace(selection.catalog, packages=packages)
     reasons = tuple(sorted(known, key=lambda one: (one.package, one.bundle)))
     return replace(selection, catalog=catalog, reasons=reasons), added
+
+
+def _add_all(found: _Found, catalog: Catalog, request: OperatorRequest, whole: bool) -> list[UsageError]:
+    """Select from each package of the request; return the faults."""
+    faults: list[UsageError] = []
+    for one in sorted(request.packages, key=lambda one: one.name):
+        if len(faults) >= _MAX_FAULTS:
+            break
+        package = catalog.packages.get(one.name)
+        if package is None:
+            faults.append(_unknown("package", one.name, f"catalog {request.catalog}", catalog.packages))
+            continue
+        try:
+            _add(found, package, one, request.full, whole)
+        except UsageError as error:
+            faults.append(error)
+    return faults
 
 
 def _add(found: _Found, package: Package, request: PackageRequest, full: bool, whole: bool) -> None:
@@ -160,23 +175,27 @@ def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator
     versions = {name: bundle.version for name, bundle in package.bundles.items() if bundle.version is not None}
     if not package.channels:
         raise CatalogError(f"package {package.name} has no channels")
-    for name, bounds in _wanted_channels(package, request):
+    faults: list[UsageError] = []
+    for name, bounds in _wanted_channels(package, request, faults):
         channel = package.channels[name]
         graph = UpdateGraph.of(channel.entries, f"package {package.name}, channel {name}")
         kept = _of_channel(graph, versions, bounds, name, full)
         if not kept.kept and bounds.exact and request.channels:
-            raise _unknown_version(package, name, bounds.exact, graph, versions)
+            faults.append(_unknown_version(package, name, bounds.exact, graph, versions))
         yield channel, kept
+    if faults:
+        raise one_error(f"package {package.name}", faults)
 
 
-def _wanted_channels(package: Package, request: PackageRequest) -> Iterator[tuple[str, Bounds]]:
-    """Give the channels to look at, each with its range: its own, or the package's."""
+def _wanted_channels(package: Package, request: PackageRequest, faults: list[UsageError]) -> Iterator[tuple[str, Bounds]]:
+    """Give the channels to look at, each with its range: its own, or the package's. Unknown ones are put into `faults`."""
     if not request.channels:
         yield from ((name, request.bounds) for name in package.channels)
     for one in sorted(request.channels, key=lambda one: one.name):
-        if one.name not in package.channels:
-            raise _unknown("channel", one.name, f"package {package.name}", package.channels)
-        yield one.name, request.bounds if one.bounds.open else one.bounds
+        if one.name in package.channels:
+            yield one.name, request.bounds if one.bounds.open else one.bounds
+        elif len(faults) < _MAX_FAULTS:
+            faults.append(_unknown("channel", one.name, f"package {package.name}", package.channels))
 
 
 def _of_channel(graph: UpdateGraph, versions: Mapping[str, Version], bounds: Bounds, name: str, full: bool) -> Kept:

@@ -104,6 +104,34 @@ def test_unknown_version_lists_those_there_are(side):
     refused(side.create("--catalog", sources.CATALOG, "--package", f"{PACKAGE}@9.9.9"), 2, "9.9.9", "1.20.0")
 
 
+def test_all_faults_of_a_selection_are_named_at_once(side, tmp_path):
+    first = [{"name": "cert-manager-operator"}, {"name": PACKAGE, "channels": [{"name": "stable"}, {"name": "beta"}]}]
+    second = [{"name": PACKAGE, "minVersion": "9.9.9"}, {"name": "nothing-like-it"}]
+    operators = [
+        {"catalog": sources.CATALOG, "packages": first},
+        {"catalog": sources.CATALOG, "packages": second, "targetTag": "other"},
+    ]
+    document = {
+        "apiVersion": "mirror.openshift.io/v2alpha1",
+        "kind": "ImageSetConfiguration",
+        "mirror": {"operators": operators},
+    }
+    (tmp_path / "set.yaml").write_text(json.dumps(document))
+    words = (
+        "the image set: 5 faults",
+        f"catalog {sources.CATALOG}: package {PACKAGE}",
+        "'cert-manager-operator'",
+        "'stable'",
+        "'beta'",
+        "9.9.9",
+        "'nothing-like-it'",
+        "Correct them",
+    )
+    refused(side.create(tmp_path / "set.yaml"), 2, *words)
+    for command in ("list", "plan"):
+        refused(run("hub-export", command, tmp_path / "set.yaml", env=side.env), 2, *words)
+
+
 def test_missing_credentials(side):
     result = side.create("--catalog", f"{side.closed.host}/a/b:v1", "--full", "--ca", side.closed.ca)
     refused(result, 5, "401", f"podman login {side.closed.host}", "--authfile")

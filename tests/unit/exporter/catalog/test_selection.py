@@ -253,6 +253,54 @@ def test_unknown_names_are_errors_with_near_ones() -> None:
     assert caught.value.hint == "It has: foo"
 
 
+def packages(*names: str) -> Catalog:
+    blobs = []
+    for name in names:
+        bundles = [f"{name}.v1.0.0", f"{name}.v1.1.0"]
+        blobs += [package_blob(name)]
+        blobs += [
+            channel_blob(one, [entry(bundles[0]), entry(bundles[1], bundles[0])], package=name) for one in ("stable", "beta")
+        ]
+        blobs += [bundle_blob(bundle, bundle.partition(".v")[2], package=name) for bundle in bundles]
+    return catalog_of(*blobs)
+
+
+def test_all_faults_of_a_selection_are_named_at_once() -> None:
+    wanted = (
+        PackageRequest("a", channels=(ChannelRequest("stabel"), ChannelRequest("stable"), ChannelRequest("betta"))),
+        PackageRequest("b", min_version="7.0.0"),
+        PackageRequest("bb"),
+        PackageRequest("c", min_version="7.7.7", max_version="7.7.7"),
+        PackageRequest("d", channels=tuple(ChannelRequest(name, "7.7.7", "7.7.7") for name in ("beta", "stable", "x"))),
+        PackageRequest("e", "alpha"),
+        PackageRequest("f"),
+    )
+    with pytest.raises(UsageError) as caught:
+        select(packages(*"abcdef"), OperatorRequest("test", packages=wanted))
+    first, *lines = caught.value.message.splitlines()
+    assert first == "catalog test: 9 faults:"
+    words = [
+        *("package a has no channel 'betta'. Near it: beta", "package a has no channel 'stabel'. Near it: stable"),
+        *("package b: nothing is in the range", "catalog test has no package 'bb'", "package c has no version '7.7.7'"),
+        *("package d has no channel 'x'", "package d, channel beta has no version", "package d, channel stable has no version"),
+        "package e: defaultChannel 'alpha' is not among",
+    ]
+    assert len(lines) == len(words)
+    assert all(any(line.startswith(f"  {word}") for line in lines) for word in words), lines
+
+
+def test_faults_of_a_selection_are_bounded() -> None:
+    wanted = tuple(PackageRequest(f"x{number}") for number in range(5_000))
+    with pytest.raises(UsageError) as caught:
+        select(packages("a"), OperatorRequest("test", packages=wanted))
+    assert caught.value.message.startswith("catalog test: 100 faults at least:")
+    channels = tuple(ChannelRequest(f"x{number}") for number in range(5_000))
+    with pytest.raises(UsageError) as caught:
+        select(packages("a"), OperatorRequest("test", packages=(PackageRequest("a", channels=channels),)))
+    assert caught.value.message.startswith("catalog test: 100 faults at least:")
+    assert len(caught.value.message.splitlines()) == 101
+
+
 def deprecated() -> Catalog:
     """A package with deprecations of everything, and a blob without a package (facts/oc-mirror.md §2.6 c, last rows)."""
     references = [
