@@ -103,11 +103,10 @@ class UsageError(HubError):
 class FaultsError(UsageError):
     """Several faults of one input, named at once. `cut`: the rest of the input was not looked at."""
 
-    def __init__(self, subject: str, faults: Sequence[UsageError], *, cut: bool = False) -> None:
-        lines = [f"\n  {fault.about(subject)}" for fault in faults[:_SHOWN_FAULTS]]
-        more = f"\n  and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
-        count = f"{len(faults)} faults{' at least' if cut else ''}"
-        super().__init__(f"{subject}: {count}:{''.join(lines)}{more}", hint="Correct them, and run it again.")
+    usual_hint = "Correct them, and run it again."
+
+    def __init__(self, message: str, *, hint: str = "", faults: Sequence[UsageError] = (), cut: bool = False) -> None:
+        super().__init__(message, hint=hint)
         self.faults = tuple(faults)
         self.cut = cut
 
@@ -120,8 +119,13 @@ def each_fault(errors: Iterable[UsageError]) -> list[UsageError]:
 def one_error(subject: str, errors: Sequence[UsageError], *, cut: bool = False) -> UsageError:
     """Return one error for all, of which there is at least one; a single fault stays as it is."""
     faults = each_fault(errors)
+    if len(faults) == 1:
+        return faults[0]
     cut = cut or any(isinstance(error, FaultsError) and error.cut for error in errors)
-    return faults[0] if len(faults) == 1 else FaultsError(subject, faults, cut=cut)
+    lines = [f"\n  {fault.about(subject)}" for fault in faults[:_SHOWN_FAULTS]]
+    more = f"\n  and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
+    message = f"{subject}: {len(faults)} faults{' at least' if cut else ''}:{''.join(lines)}{more}"
+    return FaultsError(message, hint=FaultsError.usual_hint, faults=faults, cut=cut)
 
 
 class NotACatalogError(UsageError):
