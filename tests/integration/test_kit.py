@@ -190,6 +190,7 @@ def test_an_upgrade_that_fails_leaves_what_was_there(copy, tmp_path):
     assert offline(f"{tmp_path}/bin/hub-import --version").returncode == 0
 
 
+@pytest.mark.more
 def test_the_installer_says_what_is_in_its_way(copy, tmp_path):
     old = tmp_path / "old-python"
     old.write_text("#!/bin/sh\necho x86_64 3.6\n")
@@ -235,6 +236,7 @@ def test_a_folder_that_allows_no_programs_is_told(copy, tmp_path):
     assert done.stdout == "status 1\n"
 
 
+@pytest.mark.more
 def test_what_has_no_wheels_is_left_out_and_said(wheels, tmp_path):
     path = tmp_path / "kit"
     done = run(*("hub-export", "kit", "--output", path, *HERE, "--platform", ELSEWHERE, "--format", "json"), env=offer(wheels))

@@ -153,6 +153,7 @@ def test_damage_is_found(world, finished, store):
     assert [bad["volume"] for bad in done.json["blobs"]["bad"]] == ["volume-0002.tar.zst"]
 
 
+@pytest.mark.more
 def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
     """Closed volumes cannot be changed where they are: those are brought to the scratch disk, and back."""
     place = f"s3://{BUCKET}/lossy"

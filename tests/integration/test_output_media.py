@@ -209,6 +209,7 @@ def taken(folder: Path) -> int:
     return sizes
 
 
+@pytest.mark.more
 def test_memory_and_disk_do_not_grow_with_the_archive(tmp_path):
     """The bars: 200 MiB of memory, 64 MiB of disk beside an archive of at most 1.01 times its blobs."""
     peaks = {}

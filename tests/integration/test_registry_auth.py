@@ -93,6 +93,7 @@ def test_a_download_that_breaks_after_its_token_died_goes_on_by_range_with_a_new
     assert len(tokens.grants) > before, "the token of the first part was dead"
 
 
+@pytest.mark.more
 def test_many_blobs_over_many_lives_of_a_token(token_registry):
     tokens, repository, client = token_registry(life_s=1, told_s=300)
     contents = {digest_of(content): content for content in (b"%d" % number * 999 for number in range(400))}

@@ -22,6 +22,7 @@ from exporter.stored_volume import StoredMaking
 from tests.fakes.commands import run
 from tests.fakes.object_store import BUCKET, ObjectStore, Request, object_store
 from tests.fakes.planned import PACKAGE, World, contents, planned_world
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 
@@ -175,6 +176,7 @@ def last_look(request):
     return request.method == "HEAD" and request.path.endswith("SHA256SUMS")
 
 
+@pytest.mark.more
 def test_who_comes_late_and_lost_something_gives_way(site, tmp_path):
     """A process that its scheduler lost sight of, cut off from the source."""
     first, *_ = volumes_of_the_lost(site.world)
@@ -201,6 +203,7 @@ def test_who_comes_late_leaves_a_finished_archive_alone(site, tmp_path):
     assert site.contents == site.world.whole
 
 
+@pytest.mark.more
 def test_a_part_that_somebody_signed_otherwise_is_closed_again(site, tmp_path):
     site.create(1, site.world.count)
     late = Site(site.world, site.store, site.name, tmp_path / "late", "other")
@@ -226,7 +229,7 @@ def test_a_volume_without_its_record_is_made_again(site):
     assert site.contents == site.world.whole
 
 
-@pytest.mark.parametrize("name", ["volume-0001.tar.zst", "volume-0002.tar.zst.parity"])
+@pytest.mark.parametrize("name", ["volume-0001.tar.zst", *more(["volume-0002.tar.zst.parity"])])
 def test_what_somebody_changed_is_not_signed(name, site):
     site.create(1, site.world.count)
     path = site.store.root / BUCKET / site.name / name
@@ -242,6 +245,7 @@ def test_what_somebody_changed_is_not_signed(name, site):
     assert site.contents == site.world.whole
 
 
+@pytest.mark.more
 def test_archives_share_a_scratch_disk(site):
     """The same plan at two places, at the same moment."""
     twin = Site(site.world, site.store, f"{site.name}-twin", site.scratch)
@@ -255,6 +259,7 @@ def test_archives_share_a_scratch_disk(site):
     assert list(site.scratch.iterdir()) == []
 
 
+@pytest.mark.more
 def test_a_signature_of_an_interrupted_run_does_not_stay(site):
     site.create(1, site.world.count)
     site.refuse("SHA256SUMS")

@@ -129,7 +129,7 @@ def with_a_child_of_many_parents(d):
         (lambda d: stored(d, None), "cannot be stored in None"),
         (lambda d: first(d).update(stored=5), "cannot be stored in 5"),
         (lambda d: left_to(d, "sha256:x"), "not a digest"),
-        (lambda d: d.update(requires=["x"]), "not a digest"),
+        (lambda d: d.update(requires=["x"]), "of length >= 71 - at `$.requires[0]`"),
         (lambda d: d["images"][0].update(digest=DIGEST), "has no such manifest"),
         (lambda d: d["images"][0].update(digest=None), "is complete, but its manifest"),
         (lambda d: d["catalogs"][0].update(image=DIGEST), "has no such manifest"),
