@@ -39,9 +39,9 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Four at a time on two cores: for much of the time commands wait, as they do in use, before they try again. By files, the slow
+# Five at a time on two cores: for much of the time commands wait, as they do in use, before they try again. By files, the slow
 # ones first (tests/slow_first.txt): what a file sets up for all of its tests (registries, archives) is made once.
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 test: dev
 	$(PYTEST)

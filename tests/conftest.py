@@ -18,7 +18,7 @@ import stamina
 
 # How long one example takes depends on how busy the machine is.
 _UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("here", **_UNTIMED)
+hypothesis.settings.register_profile("here", max_examples=50, **_UNTIMED)
 hypothesis.settings.register_profile("all", max_examples=500, **_UNTIMED)
 hypothesis.settings.load_profile("here")
 

@@ -13,9 +13,10 @@ import pytest
 from tests.docs.reading import ROOT
 from tests.fakes.commands import BIN
 from tests.fakes.moments import struck
+from tests.samples import more
 
 COMPLETING = {"COMP_CWORD": "1"}
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, *more([signal.SIGTERM, signal.SIGHUP])])
 
 
 @SIGNALS

@@ -30,8 +30,8 @@ def apart():
     return APART
 
 
-# The first commands that a person types, and the disconnected site with its cluster; the other pages run in `make test-all`.
-FIRST = [path for path in PLAYED if path.name in ("README.md", "openshift-4.18.md")]
+# The first commands that a person types, export and deploy; the other pages run in `make test-all`.
+FIRST = [path for path in PLAYED if path.name == "README.md"]
 
 
 @pytest.mark.parametrize(

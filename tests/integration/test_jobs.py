@@ -255,6 +255,7 @@ def push(archive, places, env, folder, home):
         assert (last["ok"], last["uploaded"], last["mounted"]) == (True, 0, 0)
 
 
+@pytest.mark.more
 def test_the_jobs_make_and_push_the_archive_of_one_process(world, by_one, tmp_path):
     made = world.home / "work" / "archive"
     make(world, world.places, world.env, FOLDERS[0])

@@ -115,6 +115,7 @@ def test_a_kit_installs_without_a_network_works_is_upgraded_and_goes_away_again(
     assert list((tmp_path / "bin").iterdir()) == []
 
 
+@pytest.mark.more
 def test_the_kit_checks_itself_and_what_it_installs_is_what_was_built(kit, tmp_path):
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=kit, check=False).returncode == 0
     listed = {line.split("  ", 1)[1] for line in (kit / "SHA256SUMS").read_text().splitlines()}
@@ -337,6 +338,7 @@ def make_image(base, wheels, path, *more, reference="library/python:3"):
     return run("hub-export", "kit", "--output", path, *HERE, *asked, "--format", "json", env=offer(wheels))
 
 
+@pytest.mark.more
 def test_the_image_is_its_base_and_the_importer(base, wheels, tmp_path):
     skopeo, path = require("skopeo"), tmp_path / "kit"
     done = make_image(base, wheels, path)

@@ -134,6 +134,7 @@ def test_a_check_reads_every_byte_about_once(world, finished, store):
     assert size <= store.given <= 1.25 * size
 
 
+@pytest.mark.more
 def test_single_volumes_are_read_too(world, finished, store):
     names = [f"{finished}/volume-0001.tar.zst", f"{finished}/inventory.json"]
     shown = run("hub-import", "verify", *names, "--format", "json", env=store.environment)
@@ -141,6 +142,7 @@ def test_single_volumes_are_read_too(world, finished, store):
     assert [volume["status"] for volume in shown.json["volumes"]] == ["ok"] + ["missing"] * (world.count - 1)
 
 
+@pytest.mark.more
 def test_damage_is_found(world, finished, store):
     path = store.root / BUCKET / "finished" / "volume-0002.tar.zst"
     whole = path.read_bytes()
@@ -184,6 +186,7 @@ def test_what_was_lost_is_asked_for_again(world, store, tmp_path):
     assert contents(store.root / BUCKET / "again") == world.whole
 
 
+@pytest.mark.more
 def test_a_place_with_anything_else_is_left_alone(world, finished, store, tmp_path):
     create = world.create(finished, "--scratch", tmp_path)
     assert "holds a finished archive" in world.hub(*create, env=store.environment, status=2).stderr

@@ -205,7 +205,7 @@ def test_clients_that_take_nothing_hold_little(tmp_path):
             line.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *more([signal.SIGINT, signal.SIGHUP])])
 def test_it_ends_well_when_told_even_in_the_middle(tmp_path, number):
     write(tmp_path / "out", Content({"quay.io/org/app:v1": [noise("large", 64_000_000)]}))
     digest = digest_of(noise("large", 64_000_000))
