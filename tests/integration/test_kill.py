@@ -168,6 +168,7 @@ def needs(inventory, digest):
         yield from needs(inventory, child)
 
 
+@pytest.mark.more
 def test_another_image_set_takes_over_what_is_there(world, tmp_path):
     home, source, _ = world
     output = tmp_path / "out"

@@ -55,6 +55,7 @@ def finished(world, stores, tmp_path_factory):
     return place
 
 
+@pytest.mark.more
 def test_what_one_process_makes_is_the_archive_of_a_directory(world, finished, store):
     assert contents(store.root / BUCKET / "finished") == world.whole
     again = world.hub(*world.finish(finished), env=store.environment)
@@ -62,6 +63,7 @@ def test_what_one_process_makes_is_the_archive_of_a_directory(world, finished, s
     assert contents(store.root / BUCKET / "finished") == world.whole
 
 
+@pytest.mark.more
 def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(world, store, tmp_path):
     """The part that was being sent is sent again, those before it are not."""
     place, count = f"s3://{BUCKET}/three/of them", world.count
@@ -128,6 +130,7 @@ def test_an_archive_is_read_where_it_lies(world, finished, store, tmp_path):
     assert again.json["uploaded"] == 0, "the registry has all of it, whole"
 
 
+@pytest.mark.more
 def test_a_check_reads_every_byte_about_once(world, finished, store):
     run("hub-import", "verify", finished, env=store.environment)
     size = sum(path.stat().st_size for path in (store.root / BUCKET / "finished").glob("*"))
@@ -204,6 +207,7 @@ def test_a_place_with_anything_else_is_left_alone(world, finished, store, tmp_pa
     assert store.names("strange") == {"volume-0001.tar.zst"}
 
 
+@pytest.mark.more
 def test_parity_mends_files(finished, store):
     done = run("hub-import", "repair", finished, env=store.environment)
     assert (done.status, "has to be a path of this machine" in done.stderr) == (2, True)
