@@ -13,6 +13,9 @@ NEEDED := curl:curl git:git docker-registry:docker-registry skopeo:skopeo bsdtar
 # The other Pythons that are supported: where the machine has one, it gets an environment, and tests run there too.
 OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 
+# Bytecode is kept: the tests start the programs hundreds of times, and compiling every module each time takes most of a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: dev lint test test-all test-pythons pythons bench demo tools
 dev: $(STAMP)
 
