@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ _BASE = {
 }
 _TIMEOUT_S = 240
 _STARTING = threading.Lock()
+_COUNTED: set[tuple[str, ...]] = set()  # the kinds of commands that coverage has counted
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ def run(
     environ = {**_BASE, **(env or {})}
     where = str(cwd or os.environ["HOME"])  # a test's own home, so that files a command leaves meet no other test
     source = None if stdin is None else stdin.encode()
-    if fresh or _is_measured() or _needs_interpreter(env or {}):
+    measured = _measured(program, [str(each) for each in arguments])
+    if fresh or measured or _needs_interpreter(env or {}):
         done = subprocess.run(
             command,
             capture_output=True,
-            env={**_measured(), **environ},
+            env={**measured, **environ},
             cwd=where,
             timeout=_TIMEOUT_S,
             **({"stdin": subprocess.DEVNULL} if source is None else {"input": source}),
@@ -107,10 +109,18 @@ def _needs_interpreter(env: Mapping[str, str]) -> bool:
     return any(name.startswith(("PYTHON", "LD_", "LC_")) or name == "LANG" for name in env)
 
 
-def _measured() -> dict[str, str]:
-    """Return what makes coverage count a command, in `make test-all`."""
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+def _measured(program: str, arguments: Sequence[str]) -> dict[str, str]:
+    """Return what makes coverage count a command, in `make test-all`: once for each set of options in this test process.
 
-
-def _is_measured() -> bool:
-    return bool(_measured())
+    Coverage starts with the interpreter, so it takes a process that is not forked, and that takes ten times the CPU of one that is.
+    There are thousands of commands, and the options tell what runs in `common`, nearly always.
+    """
+    told = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    if not told:
+        return {}
+    kind = (program, *arguments[:1], *sorted({each.partition("=")[0] for each in arguments[1:] if each.startswith("-")}))
+    with _STARTING:
+        if kind in _COUNTED:
+            return {}
+        _COUNTED.add(kind)
+    return told
