@@ -13,9 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from common.digest import Hasher, hex_of
 from common.errors import ContentError, NotFoundError, SpaceError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Hasher, hex_of
 
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]

@@ -14,7 +14,9 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -98,3 +100,18 @@ def _end(status: int, message: str) -> NoReturn:
         pass  # no standard error, nobody to read it
     finally:
         os._exit(status)
+
+
+# A pool of threads that ends at once when the work is given up.
+
+
+@contextmanager
+def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of `jobs` threads. On an exception, Ctrl-C among them, what was not begun is never begun."""
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix=name)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown(wait=True)

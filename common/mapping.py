@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
-from common.digest import Digest, hex_of
 from common.errors import ArchiveDamagedError, UsageError
-from common.reference import Reference, is_repository, is_tag, split_registry
+from common.oci.image import Digest, hex_of
+from common.oci.reference import Reference, is_repository, is_tag, split_registry
 
 OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
 

@@ -12,7 +12,7 @@ import msgspec
 
 from common.errors import UsageError
 from common.files import read_limited
-from common.oci.platform import Platform
+from common.oci.image import Platform
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from common.content import BlobSink, BlobSource, Chunks, Written, repeat_pause_s, verified
-from common.digest import Hasher
 from common.errors import (
     ContentError,
     DamagedError,
@@ -28,7 +27,7 @@ from common.errors import (
 )
 from common.interruption import pause
 from common.log import logger
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Hasher
 from common.progress import Progress, Silent
 
 _LOG = logger(__name__)

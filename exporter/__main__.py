@@ -3,6 +3,8 @@
 Signals are handled from the first line: loading the commands takes a second on a busy machine, and Ctrl-C is heard then too.
 """
 
+from __future__ import annotations
+
 import os
 
 from common import interruption
@@ -12,9 +14,9 @@ def main() -> None:
     """Run hub-export."""
     interruption.loading(quiet="_HUB_EXPORT_COMPLETE" in os.environ)  # a shell asks, and shows what is on stderr
     interruption.listen()
-    from exporter import cli  # noqa: PLC0415 - after the signals
+    from exporter.cli import app  # noqa: PLC0415 - after the signals
 
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -9,18 +9,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from common.oci.platform import Platform
-from common.reference import Reference
+from common.distribution import TOOL
+from common.oci.image import Platform
+from common.oci.reference import Reference
 from common.registry.settings import RegistrySettings
 from common.target_profile import TargetProfile
-from common.version import TOOL
-from exporter.imageset import ImageSet
+from exporter.imageset.model import ImageSet
 
 if TYPE_CHECKING:
-    from common.archive.media import Place
+    from common.archive.location import Place
     from common.archive.rerequest import ReRequest
     from common.archive.signature import Signer, Verifier
     from exporter.kit.settings import KitSettings
+
 
 FAT32_BYTES = 4 * 1024**3 - 1
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}

@@ -19,28 +19,30 @@ from pathlib import Path
 
 from common.archive import parity
 from common.archive.inventory import Inventory, Problem, ProblemCode
-from common.archive.output import CATALOGS, is_begun, require_free, tidy_finished
-from common.columns import counted
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError, first_of
 from common.files import write_atomic
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from exporter import building, collisions, healing, mapping_file, parts, plan_file, planning, stored
-from exporter.blueprint import Blueprint
-from exporter.building import BuildSettings, BuiltCatalog
-from exporter.fetch import Media, fetch
+from common.text import counted
+from exporter import catalog_builder
+from exporter.archive.archive_spec import Blueprint
+from exporter.archive.fetch import Media, fetch
+from exporter.archive.output import CATALOGS, is_begun, require_free, tidy_finished
+from exporter.catalog_builder import BuildSettings, BuiltCatalog
+from exporter.distributed import part_directory, plan_file, s3
+from exporter.distributed.part_directory import MadePart
+from exporter.distributed.plan_file import PlanFile
+from exporter.distributed.s3 import StoredMaking
 from exporter.kit import making
 from exporter.kit.making import Kit
-from exporter.parts import MadePart
-from exporter.plan import ExportPlan
-from exporter.plan_file import PlanFile
-from exporter.planning import Chosen, Planned
+from exporter.plan import mapping, planning, rerequest_plan
+from exporter.plan.plan import ExportPlan
+from exporter.plan.planning import Chosen, Planned
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings, Making
-from exporter.stored_volume import StoredMaking
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
@@ -77,7 +79,7 @@ def export(settings: ExportSettings, progress: Progress) -> Exported:
     if settings.parity:
         parity.require_coder()  # before the lookups, which take minutes
     with _output(settings.output), _media(settings.registry, progress, settings.output) as media:
-        planned = healing.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
+        planned = rerequest_plan.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
         _check(planned.plan, strict=settings.strict)
         kit = making.make(settings.kit, progress) if settings.kit else None  # before the first layer: failure costs nothing
         report = Report(facts_of(planned, settings), settings.making)
@@ -100,8 +102,8 @@ def export_part(
     """
     _check(found.drawn.plan, strict=strict)
     _make_directory(work.output, "--output")
-    with _media(registry, progress, parts.directory_of(work.output, numbers)) as media:
-        return parts.make(found, work, numbers, media)
+    with _media(registry, progress, part_directory.directory_of(work.output, numbers)) as media:
+        return part_directory.make(found, work, numbers, media)
 
 
 def finish(directories: Sequence[Path], work: Making, progress: Progress) -> Exported:
@@ -109,7 +111,7 @@ def finish(directories: Sequence[Path], work: Making, progress: Progress) -> Exp
 
     Raises UsageError for what is no part, ArchiveIncompleteError when volumes are in none of them. Done again it does nothing.
     """
-    return Exported(parts.join(directories, work, progress))
+    return Exported(part_directory.join(directories, work, progress))
 
 
 def export_stored(
@@ -131,13 +133,13 @@ def export_stored(
     _check(found.drawn.plan, strict=strict)
     _make_directory(work.scratch, "--scratch")
     with _media(registry, progress, None) as media:
-        made = stored.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
-    return Exported(stored.finish(work, progress)) if numbers is None and not made.record.lost else made
+        made = s3.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
+    return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
 def finish_stored(work: StoredMaking, progress: Progress) -> Exported:
     """Make the archive in object storage whole, whose volumes are there. Raises what `stored.finish` raises."""
-    return Exported(stored.finish(work, progress))
+    return Exported(s3.finish(work, progress))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:
@@ -148,10 +150,10 @@ def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, t
     planned = plan(settings, progress)
     if settings.strict and planned.plan.problems:
         raise strict_error(planned.plan.problems)
-    path = settings.output / mapping_file.NAME
+    path = settings.output / mapping.NAME
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, mapping_file.render(planned.plan.images))
+        write_atomic(path, mapping.render(planned.plan.images))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
     return path, planned.plan.problems
@@ -163,12 +165,12 @@ def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
         tempfile.TemporaryDirectory(prefix="hub-export-") as store,
         RegistryClient(settings.registry, notify=progress.waiting, pushes_to=frozenset({settings.target.name})) as client,
     ):
-        return building.build(settings, Media(client, DirectoryStore(Path(store)), progress))
+        return catalog_builder.build(settings, Media(client, DirectoryStore(Path(store)), progress))
 
 
 def _check(plan: ExportPlan, *, strict: bool) -> None:
     """Raise ProblemsError, UsageError or RegistryError for a plan that must not, or cannot, be carried out."""
-    collisions.find(plan)  # of a file too, that an earlier version wrote
+    mapping.find(plan)  # of a file too, that an earlier version wrote
     if strict and plan.problems:
         raise strict_error(plan.problems)
     _require_signed(plan.problems)

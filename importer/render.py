@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from common.serialization import dump_yaml
-from importer.cluster.installed import READS
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -19,12 +18,13 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
+    Resource,
 )
-from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
-from importer.cluster.permissions import helpful, needed, roles
 from importer.cluster.release import Release
-from importer.cluster.resource import Resource
+from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
+from importer.cluster.resources.permissions import helpful, needed, roles
 from importer.mapping import MappedImage, mapping_lines
+from importer.probe import READS
 
 MAPPING = "mapping.txt"
 KUSTOMIZATION = "kustomization.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.registry.settings import RegistrySettings
 from importer.cluster.release import Release
-from importer.cluster.resources import ResourceOptions
+from importer.cluster.resources.build import ResourceOptions
 from importer.mapping import Mirror
 
 TIMEOUT_S = 45 * 60.0

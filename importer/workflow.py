@@ -15,30 +15,31 @@ from pathlib import Path
 from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as asking
-from common.archive.reader import Archive
 from common.archive.receipt import Receipt
 from common.archive.signature import Signer
-from common.archive.verification import VerifyResult, verify
-from common.digest import Digest
 from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
 from common.files import write_atomic
+from common.oci.image import Digest
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.target_profile import TargetProfile
-from importer import applying, confirmation, mapping
+from importer import apply_steps, mapping
 from importer import probe as probing
-from importer import push as pushing
 from importer import render as rendering
-from importer.applying import Applied, NotAgreedError, Tell, Voice
+from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
+from importer.archive.reader import Archive
+from importer.archive.verify import VerifyResult, verify
 from importer.cluster import undo as undoing
 from importer.cluster.client import connect
-from importer.cluster.identity import ClusterIdentity, identify
+from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
 from importer.cluster.release import Release
-from importer.cluster.resources import Built, ResourceOptions, build
+from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.undo import Undone
 from importer.mapping import MappedImage, Mirror
-from importer.push_result import PushResult
+from importer.push import confirmation
+from importer.push import push as pushing
+from importer.push.result import PushResult
 from importer.report.page import DeployReport
 from importer.settings import ClusterSettings, ImportSettings
 
@@ -146,7 +147,7 @@ def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, 
             client.ping(str(settings.mirror))
             return confirmation.lacking(images, client, jobs=settings.jobs, progress=progress)
 
-    return applying.apply(archive, settings, cluster, voice, lacking)
+    return apply_steps.apply(archive, settings, cluster, voice, lacking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +211,12 @@ def deploy(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
         )
-    foreseen = applying.foresee(archive, settings, cluster, voice, seen=report.looked)
+    foreseen = apply_steps.foresee(archive, settings, cluster, voice, seen=report.looked)
     if cluster.dry_run:
         return None, foreseen
     report.pushed = push(archive, settings, progress, following)
     if report.pushed.exit_code in (ExitCode.DONE, ExitCode.PROBLEMS) and not cluster_must_wait(report.pushed, settings):
-        report.applied = applying.apply(archive, settings, cluster, report.heard(voice))
+        report.applied = apply_steps.apply(archive, settings, cluster, report.heard(voice))
     return report.pushed, report.applied
 
 

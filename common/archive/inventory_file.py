@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from common.archive import frames, raw_blocks
+from common.archive import frames
 from common.archive.inventory import (
     MAX_BLOBS,
     MAX_FREE_FORM,
@@ -31,11 +31,9 @@ from common.archive.inventory import (
 )
 from common.archive.layout import extent
 from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name
-from common.digest import Digest, parse_digest
 from common.errors import ArchiveDamagedError, ArchiveError, ContentError, UsageError
-from common.oci.descriptor import MAX_SIZE as MAX_BLOB_SIZE
-from common.oci.graph import MAX_DEPTH
-from common.oci.manifest import MAX_MANIFEST_SIZE
+from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
+from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
 
 NAME = "inventory.json"
@@ -214,13 +212,13 @@ def _check_blob(digest: Digest, blob: BlobRecord) -> None:
         raise ContentError(f"{digest}: its pieces do not add up to {blob.size} bytes")
     if any(not _stored_fits(blob.encoding, piece) for piece in blob.pieces):
         raise ContentError(f"{digest}: the stored length of a piece does not fit its size and encoding")
-    if len(blob.pieces) > 1 and (blob.encoding is not Encoding.RAW or any(p.size % raw_blocks.BLOCK for p in blob.pieces[:-1])):
+    if len(blob.pieces) > 1 and (blob.encoding is not Encoding.RAW or any(p.size % frames.BLOCK for p in blob.pieces[:-1])):
         raise ContentError(f"{digest}: cut where no blob is cut")
 
 
 def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
     if encoding is Encoding.RAW:
-        return piece.stored == raw_blocks.stored_size(piece.size)
+        return piece.stored == frames.raw_frame_size(piece.size)
     return encoding is Encoding.ZSTD and 0 < piece.stored <= frames.compress_bound(piece.size)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from common.archive import raw_blocks
+from common.archive import frames
 from common.archive.inventory import MAX_BLOBS, BlobRecord, Encoding, Piece, VolumeRecord
 from common.archive.volume import (
     CLOSING_SIZE,
@@ -23,9 +23,8 @@ from common.archive.volume import (
     padding_frame_size,
     volume_name,
 )
-from common.digest import Digest
 from common.errors import UsageError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Digest
 
 # What one more volume may add to the inventory: its own record, and that of one more piece of a cut blob.
 VOLUME_ROOM = 512
@@ -144,7 +143,7 @@ class _Packer:
         if blob.descriptor.digest in self.placed:
             raise ValueError(f"{blob.descriptor.digest} is planned twice")
         if blob.stored is None or encoding is Encoding.RAW:
-            encoding, stored = Encoding.RAW, raw_blocks.stored_size(size)
+            encoding, stored = Encoding.RAW, frames.raw_frame_size(size)
         else:
             stored = blob.stored
         pieces: tuple[Piece, ...]
@@ -170,23 +169,23 @@ class _Packer:
     def _cut(self, size: int) -> tuple[Piece, ...]:
         """Fill this volume, then as many as it takes; nothing when a volume is too small for a block or pieces too many."""
         pieces: list[Piece] = []
-        while not self._fits(size, raw_blocks.stored_size(size)):
+        while not self._fits(size, frames.raw_frame_size(size)):
             part = _most(self.limit - self._ends[-1], size)
             if part:
-                pieces.append(self._take(part, raw_blocks.stored_size(part)))
+                pieces.append(self._take(part, frames.raw_frame_size(part)))
                 size -= part
             elif self._ends[-1] == len(OPENING):
                 return ()
             self._ends.append(len(OPENING))
             if len(pieces) >= MAX_PIECES:
                 return ()
-        pieces.append(self._take(size, raw_blocks.stored_size(size)))
+        pieces.append(self._take(size, frames.raw_frame_size(size)))
         return tuple(pieces)
 
 
 def _most(room: int, size: int) -> int:
     """Return the largest piece, in whole blocks and less than `size`, whose entry fits into `room` bytes."""
-    part = min(_whole_blocks(room - header_frame_size(0)), (size - 1) // raw_blocks.BLOCK * raw_blocks.BLOCK)
+    part = min(_whole_blocks(room - header_frame_size(0)), (size - 1) // frames.BLOCK * frames.BLOCK)
     if part >= PAX_SIZE:
         part = min(_whole_blocks(room - header_frame_size(PAX_SIZE)), part)
     return max(part, 0)
@@ -194,5 +193,5 @@ def _most(room: int, size: int) -> int:
 
 def _whole_blocks(room: int) -> int:
     """Return how much content a frame of at most `room` bytes takes, in whole blocks."""
-    blocks = (room - raw_blocks.HEADER_SIZE) // (raw_blocks.BLOCK_HEADER_SIZE + raw_blocks.BLOCK)
-    return blocks * raw_blocks.BLOCK
+    blocks = (room - frames.HEADER_SIZE) // (frames.BLOCK_HEADER_SIZE + frames.BLOCK)
+    return blocks * frames.BLOCK

@@ -5,18 +5,30 @@ Owns what is in it and its bytes; `metadata_index.py` reads it. Section: docs/ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from common.archive import frames, inventory_file, raw_blocks
+from common.archive import frames, inventory_file
+from common.archive import frames as raw_blocks
 from common.archive.inventory import ImageRecord, Inventory, ManifestRecord, Problem, ProblemCode
-from common.archive.ref_name import ref_name
 from common.archive.volume import TAR_BLOCK, entry_name, padded, padding, tar_header
-from common.digest import Digest
 from common.oci import media_types
-from common.oci.manifest import encode
+from common.oci.image import Digest, encode
+
+# Names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
+
+_ALPHANUM = "[A-Za-z0-9]+"
+_COMPONENT = rf"{_ALPHANUM}(?:(?:[-._:@+]|--){_ALPHANUM})*"
+_REF_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+
+
+def ref_name(source: str, digest: Digest) -> str:
+    """Return the name of an image: its source reference, or its digest where that is no name by the OCI grammar."""
+    return source if _REF_NAME.fullmatch(source) else digest
+
 
 INDEX_NAME = "index.json"
 SIGNATURE_NAME = "inventory.json.sig"
@@ -48,7 +60,7 @@ def build(
     before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
     content = frames.compress(inventory_json)
     if len(inventory_json) > frames.content_bound(len(content)):
-        content = raw_blocks.long_frame(inventory_json)  # as it is, since readers bound what so short a frame may hold
+        content = raw_blocks.long_raw_frame(inventory_json)  # as it is, since readers bound what so short a frame may hold
     rest = bytes(padding(len(inventory_json)))
     if signature is not None:
         rest += tar_header(SIGNATURE_NAME, len(signature)) + padded(signature)

@@ -17,10 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from common.archive.disk import read_back, read_exactly, write_all
-from common.digest import Hasher, hex_of
+from common.archive.direct_io import read_back, read_exactly, write_all
+from common.distribution import how_to_install
 from common.errors import ContentError, UsageError
-from common.optional import how_to_install
+from common.oci.image import Hasher, hex_of
 
 SUFFIX = ".parity"
 HASH = 32

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from common.archive.signature import MAX_SIGNATURE, Verifier
-from common.digest import Digest, digest_of, parse_digest
 from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, UsageError
 from common.files import read_limited
+from common.oci.image import Digest, digest_of, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"

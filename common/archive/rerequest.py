@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 
 from common.archive import inventory_file
-from common.archive.inventory import CatalogRecord, ImageRecord, Inventory
-from common.archive.needs import blobs_of
-from common.digest import Digest, parse_digest
+from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of
 from common.errors import ContentError, UsageError
+from common.oci.image import Digest, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"

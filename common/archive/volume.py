@@ -11,10 +11,10 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from common.archive import raw_blocks
+from common.archive import frames
 from common.archive.frames import FOOTER_MAGIC, SKIPPABLE_HEADER
-from common.digest import PREFIX, Digest, hex_of
 from common.errors import ArchiveError, ContentError
+from common.oci.image import PREFIX, Digest, hex_of
 
 MAX_VOLUMES = 100_000
 MAX_PIECES = 999  # of one blob: three digits in its names
@@ -77,27 +77,27 @@ def padded(content: bytes) -> bytes:
 
 def header_frame(name: str, size: int) -> bytes:
     """Return the frame in front of the content frame of an entry."""
-    return raw_blocks.frame(entry_header(name, size))
+    return frames.raw_frame(entry_header(name, size))
 
 
 def header_frame_size(size: int) -> int:
     """Return the length of `header_frame` for an entry of `size` bytes."""
-    return raw_blocks.stored_size(TAR_BLOCK if size < PAX_SIZE else 3 * TAR_BLOCK)
+    return frames.raw_frame_size(TAR_BLOCK if size < PAX_SIZE else 3 * TAR_BLOCK)
 
 
 def padding_frame(size: int) -> bytes:
     """Return the frame behind the content frame of an entry; nothing when no padding is wanted."""
-    return raw_blocks.frame(bytes(padding(size))) if padding(size) else b""
+    return frames.raw_frame(bytes(padding(size))) if padding(size) else b""
 
 
 def padding_frame_size(size: int) -> int:
     """Return the length of `padding_frame`."""
-    return raw_blocks.stored_size(padding(size)) if padding(size) else 0
+    return frames.raw_frame_size(padding(size)) if padding(size) else 0
 
 
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-OPENING = raw_blocks.frame(tar_header("oci-layout", len(_OCI_LAYOUT)) + padded(_OCI_LAYOUT))
-END_MARK = raw_blocks.frame(bytes(2 * TAR_BLOCK))
+OPENING = frames.raw_frame(tar_header("oci-layout", len(_OCI_LAYOUT)) + padded(_OCI_LAYOUT))
+END_MARK = frames.raw_frame(bytes(2 * TAR_BLOCK))
 FOOTER_SIZE = SKIPPABLE_HEADER + 72
 CLOSING_SIZE = len(END_MARK) + FOOTER_SIZE
 

@@ -1,5 +1,7 @@
 """Media types that mean something to us (OCI image specification 1.1, Docker image manifest v2 schema 2)."""
 
+from __future__ import annotations
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"

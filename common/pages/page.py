@@ -15,9 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from common.columns import counted
 from common.files import size_text
-from common.plain import is_seen
+from common.text import counted, is_seen
 
 _HERE = Path(__file__).parent
 

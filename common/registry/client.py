@@ -15,7 +15,6 @@ import httpx
 import msgspec
 
 from common.content import REPEATS, Chunks, Written, verified
-from common.digest import Digest, digest_of, parse_digest
 from common.errors import (
     AuthenticationError,
     ContentError,
@@ -26,21 +25,19 @@ from common.errors import (
     RegistryRefusedError,
 )
 from common.log import logger
-from common.oci.descriptor import Descriptor
-from common.oci.manifest import MAX_MANIFEST_SIZE, Document, parse
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse, parse_digest
 from common.oci.media_types import ACCEPT
-from common.reference import Reference, is_tag
-from common.registry.app_registry import AppRegistry
-from common.registry.damage import FRESH, Damages, repeated
-from common.registry.download import Download
-from common.registry.exchange import Answer, Call, Exchange
-from common.registry.hosts import load_hosts
+from common.oci.reference import Reference, is_tag
+from common.registry.cnr import AppRegistry
+from common.registry.download import FRESH, Damages, Download, repeated
+from common.registry.http.errors import PASSING, QUICK_TRIES, Trouble
+from common.registry.http.exchange import Answer, Call, Exchange
+from common.registry.http.host_limiter import patiently
+from common.registry.http.urls import next_page
 from common.registry.referrers import Referrers
-from common.registry.refusal import PASSING, QUICK_TRIES, Trouble
+from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
-from common.registry.traffic import patiently
 from common.registry.upload import DAMAGED, Uploader
-from common.registry.urls import next_page
 from common.serialization import UNDECODABLE
 
 MAX_TAGS = 1_000_000

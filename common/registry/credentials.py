@@ -21,7 +21,7 @@ import msgspec
 
 from common.errors import HubError, UsageError
 from common.log import SECRETS, logger
-from common.reference import DOCKER_HUB
+from common.oci.reference import DOCKER_HUB
 from common.registry.settings import RegistrySettings
 from common.serialization import decode_json
 

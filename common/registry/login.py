@@ -17,7 +17,7 @@ import msgspec
 
 from common.errors import UsageError
 from common.files import write_atomic
-from common.reference import split_registry
+from common.oci.reference import split_registry
 from common.registry.client import RegistryClient
 from common.registry.credentials import MAX_FILE, Credential, run_helper, runtime_file
 from common.registry.settings import RegistrySettings

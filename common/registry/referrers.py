@@ -12,16 +12,13 @@ from typing import Any
 
 import msgspec
 
-from common.digest import Digest, hex_of
 from common.errors import ContentError, NotFoundError, RegistryError
 from common.log import logger
 from common.oci import media_types
-from common.oci.descriptor import Descriptor
-from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Document, Index, parse
-from common.oci.referrer import described
-from common.reference import Reference
-from common.registry.exchange import Answer, Call, Exchange
-from common.registry.urls import next_page
+from common.oci.image import MAX_CHILDREN, MAX_MANIFEST_SIZE, Descriptor, Digest, Document, Index, described, hex_of, parse
+from common.oci.reference import Reference
+from common.registry.http.exchange import Answer, Call, Exchange
+from common.registry.http.urls import next_page
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image

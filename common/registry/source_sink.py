@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from common.content import Chunks, Written, reported
-from common.digest import Digest
 from common.errors import (
     ContentError,
     DamagedError,
@@ -18,8 +17,8 @@ from common.errors import (
     RegistryUnreachableError,
 )
 from common.log import logger
-from common.oci.descriptor import Descriptor
-from common.reference import Reference
+from common.oci.image import Descriptor, Digest
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 
 _LOG = logger(__name__)

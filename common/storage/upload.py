@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from common.errors import InterruptedByUserError, StorageError
-from common.storage.answers import StoredPart
-from common.storage.place import StoredPlace
-from common.workers import workers
+from common.interruption import workers
+from common.storage.client import StoredPart
+from common.storage.location import StoredPlace
 
 PART = 16 * 1024 * 1024
 MAX_PARTS = 10_000

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError
-from exporter.catalog.channel_selection import head_only, in_range
 from exporter.catalog.model import Bundle, Catalog, Channel, Package
 from exporter.catalog.requirements import (
     Api,
@@ -26,8 +25,8 @@ from exporter.catalog.requirements import (
     required,
 )
 from exporter.catalog.selection import Selection, extended
-from exporter.catalog.update_graph import UpdateGraph
-from exporter.catalog.version import Bounds
+from exporter.catalog.update_graph import UpdateGraph, head_only, in_range
+from exporter.version import Bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from common.archive.inventory import Problem
-from exporter.catalog.version import Version
+from exporter.version import Version
 
 PACKAGE = "olm.package"
 CHANNEL = "olm.channel"

@@ -11,7 +11,7 @@ from typing import Any
 
 from exporter.catalog.model import Bundle
 from exporter.catalog.related_images import inline_csvs
-from exporter.catalog.version import OlmRange
+from exporter.version import OlmRange
 
 MAX_DEPTH = 32
 _KINDS = ("gvk", "package", "all", "any", "not", "cel")

@@ -6,20 +6,105 @@ anything is fetched; what is wrong with a package of the catalog is a problem, a
 
 from __future__ import annotations
 
+import base64
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, UsageError, each_fault, one_error
-from exporter.catalog import trim
-from exporter.catalog.channel_selection import STRANDED, Kept, everything, head_only, in_range, one_version
-from exporter.catalog.model import Catalog, Channel, Package
-from exporter.catalog.update_graph import UpdateGraph
+from exporter.catalog.model import (
+    BUNDLE,
+    BUNDLE_OBJECT,
+    CHANNEL,
+    CSV_METADATA,
+    Blob,
+    Bundle,
+    Catalog,
+    Channel,
+    Deprecation,
+    Deprecations,
+    Package,
+    Property,
+)
+from exporter.catalog.update_graph import STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
 from exporter.catalog.validation import validate_package
-from exporter.catalog.version import Bounds, Version
-from exporter.imageset import OperatorRequest, PackageRequest
+from exporter.imageset.model import OperatorRequest, PackageRequest
+from exporter.version import Bounds, Version
+
+# Blobs made smaller: a channel with fewer entries, a package with another default, deprecations of what remains.
+#
+# Only the list or the field concerned is written anew; every other value of the blob keeps its bytes.
+
+
+def with_entries(channel: Channel, kept: Collection[str]) -> Channel:
+    """Return the channel with just the entries named `kept`, each as it was written."""
+    stay = [entry.name in kept for entry in channel.entries]
+    if all(stay):
+        return channel
+    entries = tuple(entry for entry in channel.entries if entry.name in kept)
+    return replace(channel, entries=entries, blob=_with_list(channel.blob, "entries", stay))
+
+
+def with_default(package: Package, channel: str) -> Package:
+    """Return the package with another default channel."""
+    if package.default_channel == channel:
+        return package
+    blob = _with_field(package.blob, "defaultChannel", lambda _: msgspec.Raw(msgspec.json.encode(channel)))
+    return replace(package, default_channel=channel, blob=blob)
+
+
+def with_deprecations(
+    deprecations: Deprecations | None, channels: Collection[str], bundles: Collection[str]
+) -> Deprecations | None:
+    """Return the deprecations without those of channels and bundles that are gone; None when nothing is left."""
+    if deprecations is None:
+        return None
+
+    def stays(one: Deprecation) -> bool:
+        of = {CHANNEL: channels, BUNDLE: bundles}.get(one.reference.schema)
+        return of is None or one.reference.name in of
+
+    stay = [stays(one) for one in deprecations.entries]
+    if all(stay):
+        return deprecations
+    entries = tuple(one for one, here in zip(deprecations.entries, stay, strict=True) if here)
+    return Deprecations(entries, _with_list(deprecations.blob, "entries", stay)) if entries else None
+
+
+def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
+    """Return the bundle with Kubernetes objects (JSON values) inside, as `olm.bundle.object`."""
+    encoded = [base64.b64encode(msgspec.json.encode(one)).decode() for one in resources]
+    added = [Property(BUNDLE_OBJECT, msgspec.Raw(msgspec.json.encode({"data": data}))) for data in encoded]
+
+    def longer(raw: msgspec.Raw) -> msgspec.Raw:
+        elements = msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
+        return msgspec.Raw(msgspec.json.encode([*elements, *added]))
+
+    blob = _with_field(bundle.blob, "properties", longer)
+    return replace(bundle, properties=(*bundle.properties, *added), blob=blob)
+
+
+def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:
+    """Drop elements of a list in a blob; `stay` says of each whether it remains."""
+
+    def shortened(raw: msgspec.Raw) -> msgspec.Raw:
+        elements = msgspec.json.decode(raw, type=list[msgspec.Raw])
+        return msgspec.Raw(msgspec.json.encode([one for one, here in zip(elements, stay, strict=True) if here]))
+
+    return _with_field(blob, key, shortened)
+
+
+def _with_field(blob: Blob, key: str, change: Callable[[msgspec.Raw], msgspec.Raw]) -> Blob:
+    """Change one field of a blob, found in any case and written in its place; the rest keeps its bytes."""
+    fields = msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw])
+    written = next((name for name in fields if name.lower() == key.lower()), key)
+    fields[written] = change(fields.get(written, msgspec.Raw(b"null")))
+    return replace(blob, view=memoryview(msgspec.json.encode(fields)))
+
 
 _NEAR = 3
 _SHOWN = 20
@@ -94,13 +179,13 @@ def extended(
     kept = {name: {entry.name for entry in one.entries} for name, one in old.channels.items()} if old else {}
     kept[channel] = kept.get(channel, set()) | set(entries)
     default = old.default_channel if old else package.default_channel if package.default_channel in kept else channel
-    channels = {name: trim.with_entries(package.channels[name], kept[name]) for name in sorted(kept)}
+    channels = {name: with_entries(package.channels[name], kept[name]) for name in sorted(kept)}
     bundles = {entry.name for one in channels.values() for entry in one.entries}
     chosen = replace(
-        trim.with_default(package, default),
+        with_default(package, default),
         channels=channels,
         bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
-        deprecations=trim.with_deprecations(package.deprecations, channels, bundles),
+        deprecations=with_deprecations(package.deprecations, channels, bundles),
     )
     if fatal := [finding for finding in validate_package(chosen) if finding.fatal]:
         raise CatalogError(f"{package.name}: {fatal[0].message}")
@@ -154,7 +239,7 @@ def _add(found: _Found, package: Package, request: PackageRequest, full: bool, w
 def _select_package(package: Package, request: PackageRequest, full: bool) -> tuple[Package, Mapping[str, Kept], list[str]]:
     """Return the smaller package, what happened to each of its wanted channels, and notes."""
     outcomes = {channel.name: kept for channel, kept in _channels(package, request, full)}
-    channels = {name: trim.with_entries(package.channels[name], kept.kept) for name, kept in outcomes.items() if kept.kept}
+    channels = {name: with_entries(package.channels[name], kept.kept) for name, kept in outcomes.items() if kept.kept}
     notes = [
         f"{package.name}: channel {name} is left out: nothing in it is in range" for name in outcomes if name not in channels
     ]
@@ -163,10 +248,10 @@ def _select_package(package: Package, request: PackageRequest, full: bool) -> tu
     default, why = _default_channel(package, request, tuple(channels))
     bundles = {entry.name for channel in channels.values() for entry in channel.entries}
     chosen = replace(
-        trim.with_default(package, default),
+        with_default(package, default),
         channels=channels,
         bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
-        deprecations=trim.with_deprecations(package.deprecations, channels, bundles),
+        deprecations=with_deprecations(package.deprecations, channels, bundles),
     )
     return chosen, outcomes, [*notes, *why]
 
@@ -309,3 +394,54 @@ def _nothing_left(request: OperatorRequest, found: _Found) -> CatalogError:
         f"nothing of catalog {request.catalog} could be served{why}",
         hint="hub-export list --explain shows what OLM would refuse of it.",
     )
+
+
+# Bundles whose resources have to be inside the catalog, and are not: put there from what their images hold. Pure.
+#
+# OLM lists a channel only when its head tells what it is; a head that was none before may have lost that, for SQLite indexes
+# keep it for heads alone. And OpenShift 4.3 cannot look into bundle images at all (facts/openshift.md §0.4).
+
+Resources = tuple[Any, ...]
+
+
+def filled(selection: Selection, resources: Callable[[Bundle], Resources], *, every: bool) -> Selection:
+    """Return the selection with resources inside every bundle that needs them: heads, or with `every` all.
+
+    A selection that leaves nothing out stays as it is: its catalog goes along untouched.
+    """
+    if selection.unmodified:
+        return selection
+    catalog, healed = selection.catalog, set[str]()
+    packages = {}
+    for name, package in catalog.packages.items():
+        changes = {one.name: made for one in _wanting(package, every=every) if (made := _filled(one, resources(one)))}
+        healed |= {f"its head {bundle} has neither" for bundle in changes}
+        packages[name] = replace(package, bundles={**package.bundles, **changes}) if changes else package
+    problems = tuple(one for one in selection.problems if not any(mark in one.message for mark in healed))
+    return replace(selection, catalog=replace(catalog, packages=packages), problems=problems)
+
+
+def lacking(selection: Selection, *, every: bool) -> Iterator[Bundle]:
+    """Give the bundles that `filled` would fill."""
+    for package in () if selection.unmodified else selection.catalog.packages.values():
+        yield from _wanting(package, every=every)
+
+
+def _filled(bundle: Bundle, resources: Resources) -> Bundle | None:
+    return with_objects(bundle, resources) if resources else None
+
+
+def _wanting(package: Package, *, every: bool) -> Iterator[Bundle]:
+    """Give the bundles whose resources are wanted in the catalog and are not there."""
+    heads = set(_heads(package))
+    for bundle in package.bundles.values():
+        if (every and not bundle.has(BUNDLE_OBJECT)) or (bundle.name in heads and not bundle.has(BUNDLE_OBJECT, CSV_METADATA)):
+            yield bundle
+
+
+def _heads(package: Package) -> Iterator[str]:
+    for channel in package.channels.values():
+        try:
+            yield UpdateGraph.of(channel.entries, "").head
+        except CatalogError:
+            continue

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from common.errors import CatalogError
 from exporter.catalog.model import ChannelEntry
+from exporter.version import Bounds, Version
 
 MAX_ENTRIES = 100_000
 MAX_NAMES = 5  # named in an error message
@@ -133,3 +134,150 @@ def _skipped(listed: tuple[ChannelEntry, ...], nodes: Mapping[str, ChannelEntry]
             if name in nodes:
                 skipped.setdefault(name, entry.name)
     return skipped
+
+
+# What a version range keeps of one channel, with the reason for every entry. Pure, and linear in entries and edges.
+#
+# The range algorithm is that of facts/oc-mirror.md §2.3 with the differences of design/selection.md, *Rules*.
+
+STRANDED = "stranded: no update leads over it, and OLM refuses a channel with such an entry"
+Versions = Mapping[str, Version]
+"""Name of a bundle → its version; an entry without a bundle, or with no version that SemVer knows, is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays of a channel and why, and why the rest goes. Every entry is in one of the two."""
+
+    kept: Mapping[str, str]
+    dropped: Mapping[str, str]
+
+
+def everything(graph: UpdateGraph, channel: str) -> Kept:
+    """Keep all entries."""
+    return _result(graph, dict.fromkeys(graph.order(), f"all of {channel}"), {})
+
+
+def head_only(graph: UpdateGraph, channel: str) -> Kept:
+    """Keep the head."""
+    dropped = {
+        name: f"skipped by {graph.skipped_by[name]}" if name in graph.skipped_by else f"older than the head of {channel}"
+        for name in graph.entries
+    }
+    return _result(graph, {graph.head: f"head of {channel}"}, dropped)
+
+
+def one_version(graph: UpdateGraph, versions: Versions, wanted: Version) -> Kept:
+    """Keep the one bundle of a version; nothing is kept when the channel does not have it.
+
+    Several bundles may differ in build metadata alone: then that of `wanted` must match, and without any the one nearest the
+    head is kept.
+    """
+    equal = [name for name in graph.order() if name in versions and versions[name].key == wanted.key]
+    if len(equal) > 1 and wanted.build:
+        equal = [name for name in equal if versions[name].build == wanted.build]
+    kept = {name: f"version {versions[name]}" for name in equal[:1]}
+    return _result(graph, kept, dict.fromkeys(graph.entries, f"not version {wanted}"))
+
+
+def in_range(graph: UpdateGraph, versions: Versions, bounds: Bounds, channel: str) -> Kept:
+    """Keep what lies within bounds, and what connects it; the head stays when there is no maximum."""
+    dropped = {name: _outside(bounds, versions.get(name)) for name in graph.entries}
+    inside = {name for name, version in versions.items() if name in graph.entries and bounds.contains(version)}
+    counts = _counts(graph, inside)
+    if not counts[0]:
+        return Kept({}, dropped)
+    top = 0 if bounds.maximum is None else max(place for place, count in enumerate(counts) if count == counts[0])
+    bottom = next((place for place, count in enumerate(counts) if not count), len(counts))
+    chain = graph.chain[top:bottom]
+    kept = dict(_chain_reasons(graph, versions, chain, inside, bounds=bounds, channel=channel))
+    for name in _skipped_inside(graph, chain, inside):
+        kept.setdefault(name, f"in range {bounds.text}, skipped by {graph.skipped_by[name]}")
+    return _result(graph, kept, dropped)
+
+
+def _result(graph: UpdateGraph, kept: Mapping[str, str], dropped: Mapping[str, str]) -> Kept:
+    """Take stranded entries out of what is kept: OLM refuses a channel that has one."""
+    stranded = set(graph.stranded)
+    lost = dict.fromkeys(stranded, STRANDED)
+    stay = {name: why for name, why in kept.items() if name not in stranded}
+    return Kept(stay, {name: lost.get(name) or dropped[name] for name in graph.entries if name not in stay})
+
+
+def _counts(graph: UpdateGraph, inside: set[str]) -> list[int]:
+    """Return for each node of the chain how many entries within the range are it, skipped by it, or below it."""
+    seen: set[str] = set()
+    counts = [0] * len(graph.chain)
+    for place in range(len(graph.chain) - 1, -1, -1):
+        node = graph.chain[place]
+        seen.update(name for name in (node, *_skipped_inside(graph, (node,), inside, seen)) if name in inside)
+        counts[place] = len(seen)
+    return counts
+
+
+def _skipped_inside(graph: UpdateGraph, nodes: Iterable[str], inside: set[str], seen: Iterable[str] = ()) -> Iterator[str]:
+    """Give what `nodes` skip within the range, and what that skips in turn, each once and none of `seen`."""
+    known = seen if isinstance(seen, set) else set(seen)
+    found: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        for name in graph.skips(waiting.pop()):
+            if name in inside and name not in known and name not in found:
+                found.add(name)
+                waiting.append(name)
+                yield name
+
+
+def _chain_reasons(
+    graph: UpdateGraph, versions: Versions, chain: tuple[str, ...], inside: set[str], *, bounds: Bounds, channel: str
+) -> Iterator[tuple[str, str]]:
+    """Give the reason for each node of the kept part of the chain, which may be out of range and needed all the same."""
+    newer = ""
+    following = _next_inside(chain, inside)
+    for place, name in enumerate(chain):
+        if name in inside:
+            newer = name
+            yield name, f"in range {bounds.text}"
+        elif not newer:
+            yield name, _head_reason(graph, versions, name, bounds, channel)
+        elif following[place]:
+            yield name, f"needed to connect {_label(versions, newer)} with {_label(versions, following[place])}"
+        else:
+            yield name, f"needed to connect {_label(versions, newer)} with what {_label(versions, name)} skips"
+
+
+def _head_reason(graph: UpdateGraph, versions: Versions, name: str, bounds: Bounds, channel: str) -> str:
+    why = _outside(bounds, versions.get(name))
+    if name == graph.head and bounds.maximum is None:
+        return f"head of {channel} ({why})"
+    if name == graph.head:
+        return f"head of {channel} ({why}, but what it skips cannot become head)"
+    if bounds.maximum is None:
+        return f"needed to connect the head of {channel} with the range {bounds.text} ({why})"
+    return f"new head of {channel} ({why}, but what it skips cannot become head)"
+
+
+def _next_inside(chain: tuple[str, ...], inside: set[str]) -> list[str]:
+    """Return for each node the nearest one below it that is in range; empty where none is."""
+    below = ""
+    found = [""] * len(chain)
+    for place in range(len(chain) - 1, -1, -1):
+        found[place] = below
+        if chain[place] in inside:
+            below = chain[place]
+    return found
+
+
+def _label(versions: Versions, name: str) -> str:
+    return str(versions[name]) if name in versions else name
+
+
+def _outside(bounds: Bounds, version: Version | None) -> str:
+    """Say why a version is not in range; that a prerelease is older than its release surprises people."""
+    if version is None:
+        return "has no version"
+    for bound, beyond in ((bounds.minimum, bounds.below(version)), (bounds.maximum, bounds.above(version))):
+        if bound and beyond and bound.release == version.release and bool(bound.prerelease) != bool(version.prerelease):
+            older, newer = (version, bound) if version.key < bound.key else (bound, version)
+            return f"out of range {bounds.text}: {older} is a prerelease, older than {newer}"
+    return f"out of range {bounds.text}" if not bounds.contains(version) else "cut off from the head by entries out of range"

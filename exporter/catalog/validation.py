@@ -14,21 +14,11 @@ from dataclasses import dataclass
 import msgspec
 
 from common.errors import CatalogError, UsageError
-from common.reference import Reference
+from common.oci.reference import Reference
 from common.serialization import UNDECODABLE
-from exporter.catalog.model import (
-    BUNDLE,
-    BUNDLE_OBJECT,
-    CHANNEL,
-    CSV_METADATA,
-    PACKAGE,
-    Bundle,
-    Catalog,
-    Channel,
-    Package,
-)
+from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, CSV_METADATA, PACKAGE, Bundle, Catalog, Channel, Package
 from exporter.catalog.update_graph import UpdateGraph, names
-from exporter.catalog.version import OlmRange
+from exporter.version import OlmRange
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 

@@ -16,23 +16,17 @@ from pathlib import Path
 import msgspec
 
 from common.content import BlobSource, Chunks, DirectoryStore
-from common.digest import Digest
+from common.distribution import VERSION
 from common.errors import ContentError, UsageError
 from common.files import require_space
-from common.oci.descriptor import Descriptor
-from common.oci.manifest import ImageConfig, Manifest, parse_config
-from common.oci.platform import Platform
-from common.reference import Reference
+from common.oci.image import Descriptor, Digest, ImageConfig, Manifest, Platform, parse_config
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySource
 from common.transfer import copy
-from common.version import VERSION
-from exporter import oci_archive
-from exporter.fetch import Media
-from exporter.images import fetch_tree
-from exporter.kit.settings import PYTHONS, ImageSettings
-from exporter.kit.wheel_file import NO_ZIP, read_member
-from exporter.layered_image import (
+from exporter.archive.fetch import Media
+from exporter.images import layered_image
+from exporter.images.layered_image import (
     PROGRAM,
     Change,
     Fields,
@@ -44,6 +38,9 @@ from exporter.layered_image import (
     labels_of,
     parents,
 )
+from exporter.images.resolve import fetch_tree
+from exporter.kit.settings import PYTHONS, ImageSettings
+from exporter.kit.wheel_file import NO_ZIP, read_member
 
 ROOT = "opt/hub-airgap"
 PROGRAM_PATH = f"/{ROOT}/bin/hub-import"
@@ -207,9 +204,9 @@ def write(base: Base, wheels: Iterable[Path], path: Path, media: Media, jobs: in
     require_space(path.parent, 2 * sum(layer.size for layer in base.manifest.layers), f"the image for {base.platform}")
     image = image_of(base, layer_of(wheels, base.python))
     _fetch(base, media, jobs)
-    manifest = oci_archive.as_oci(image.manifest)
+    manifest = layered_image.as_oci(image.manifest)
     blobs: BlobSource = _Blobs(image.blobs, media.store)
-    oci_archive.write(path, manifest, base.platform, f"hub-import:{VERSION}", blobs)
+    layered_image.write(path, manifest, base.platform, f"hub-import:{VERSION}", blobs)
 
 
 def _fetch(base: Base, media: Media, jobs: int) -> None:

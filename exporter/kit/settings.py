@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UsageError
-from common.oci.platform import Platform
-from common.reference import Reference
+from common.oci.image import Platform
+from common.oci.reference import Reference
 from common.registry.settings import RegistrySettings
 
 # What Python calls the machines that we call by the name of an image's platform.

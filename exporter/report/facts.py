@@ -8,11 +8,9 @@ from typing import Any
 import msgspec
 
 from common.archive.inventory import Inventory
-from exporter import differences
-from exporter.planning import Planned
-from exporter.report.contents import Background, changes_of
-from exporter.report.presentation import Presentation, presentation_of
-from exporter.report.weights import Purpose
+from exporter.plan import diff
+from exporter.plan.planning import Planned
+from exporter.report.contents import Background, Presentation, Purpose, changes_of, presentation_of
 from exporter.settings import ExportSettings
 
 _ROOM_OF_ALL = 256 * 1024
@@ -57,7 +55,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
 
 def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
     """Return the facts of a plan. Raises what opening an earlier archive raises."""
-    earlier = [differences.load(path) for path in settings.since]
+    earlier = [diff.load(path) for path in settings.since]
     presented = tuple(_presented(planned))
     bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
     icons = sum(len(one.presentation.icon) for one in presented)

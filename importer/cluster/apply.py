@@ -13,8 +13,7 @@ from typing import Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient
-from importer.cluster.default_sources import is_default, switched_off
-from importer.cluster.discovery import mirror_objects
+from importer.cluster.discovery import is_default, mirror_objects, switched_off
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -27,12 +26,12 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
+    Resource,
     kind_of,
 )
-from importer.cluster.mirror_merge import MIRROR_KINDS, merge_rules
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
-from importer.cluster.resource import Resource
+from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 

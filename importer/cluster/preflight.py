@@ -26,15 +26,38 @@ from importer.cluster.kinds import (
     PROXY,
     SECRET,
     SERVICE,
+    Resource,
 )
-from importer.cluster.looks import status_of
-from importer.cluster.permissions import Permission, missing, needed
-from importer.cluster.pool_looks import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
+from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, status_of, unpause
 from importer.cluster.release import Release
-from importer.cluster.resource import Resource
-from importer.cluster.scopes import covers, in_no_proxy
+from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.subscriptions import Terms, orphans
 from importer.cluster.writing import Change
+
+# Which images a scope covers, and which hosts a noProxy: the ways in which a cluster names registries. Pure.
+
+
+def covers(scope: str, name: str) -> bool:
+    """Say whether a scope (`*.host`, `host[:port]`, a path, an image) covers an image, or a registry's host."""
+    if scope.startswith("*."):
+        return name.partition("/")[0].partition(":")[0].endswith(scope[1:])
+    return name == scope or name.startswith((f"{scope}/", f"{scope}@"))
+
+
+def in_no_proxy(host: str, no_proxy: str) -> bool:
+    """Say whether a host, with or without a port, is asked directly: names, `.domain`, `*`, addresses and networks."""
+    name = host.rpartition(":")[0] or host
+    return any(_matches(name.strip("[]"), host, entry.strip()) for entry in no_proxy.split(",") if entry.strip())
+
+
+def _matches(name: str, host: str, entry: str) -> bool:
+    if entry == "*" or entry in {name, host}:
+        return True
+    try:
+        return ipaddress.ip_address(name) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return name.endswith(f".{entry.removeprefix('*').removeprefix('.')}")
+
 
 _OPTIONAL = frozenset(
     (DEPLOYMENT.name, SERVICE.name, NETWORK_POLICY.name, IMAGE_REGISTRY.name)

@@ -17,12 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, unchanged
-from importer.cluster.differences import needed_patch
-from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, PLAIN_OLM, SECRET, Kind
-from importer.cluster.rebase import rebased
-from importer.cluster.refusals import ConflictError
-from importer.cluster.resource import OWN_LABELS
+from importer.cluster.client import Body, ClusterClient, ConflictError, unchanged
+from importer.cluster.differences import needed_patch, rebased
+from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
 
 NAME = "hub-import-record"
 EXPECTED = "expected."  # what begins the keys of `expectation.py`'s; all others are entries

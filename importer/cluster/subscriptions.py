@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from importer.cluster.client import Body, ClusterClient
-from importer.cluster.default_sources import is_default
+from importer.cluster.client import Body, ClusterClient, ForbiddenError
+from importer.cluster.discovery import is_default
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION
-from importer.cluster.looks import status_of
-from importer.cluster.refusals import ForbiddenError
+from importer.cluster.readiness.readiness import status_of
 
 ORPHANED = "subscription-orphaned"
 Place = tuple[str, str]  # namespace and name of a CatalogSource

@@ -9,15 +9,18 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from common.errors import ClusterError
+from common.errors import ClusterError, UsageError
 from common.log import SECRETS
+from common.registry.credentials import Credentials
+from common.registry.settings import RegistrySettings
 from importer.cluster.client import Body, ClusterClient
-from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET
-from importer.cluster.rebase import docker_config, encoded
+from importer.cluster.differences import docker_config, encoded
+from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET, Resource
 from importer.cluster.record import Recorder
-from importer.cluster.resource import Resource
+from importer.cluster.release import Release
 from importer.cluster.writing import Change, Writer
 
 _KEY = ".dockerconfigjson"
@@ -198,3 +201,34 @@ def _docker_config(secret: Body | None) -> dict[str, Any]:
             hint="Mend it before anything is added: nodes cannot pull with it either.",
         ) from None  # the cause could show its content
     return document
+
+
+# The credential that the nodes pull from the mirror with: from a file that was given for just that.
+
+_NOWHERE = Path("/nonexistent")
+
+
+def pull_secret_key(host: str, prefix: str, release: Release | None) -> str:
+    """Return the key that a pull secret has the credential of a mirror under: `HOST/PREFIX` where nodes understand that.
+
+    So the credential of a project stays apart from that of the registry, which the cluster itself may be pulled with.
+    """
+    namespaced = prefix and release is not None and release.has_namespaced_credentials
+    return f"{host}/{prefix}" if namespaced else host
+
+
+def pull_credential(authfile: Path, host: str, prefix: str = "") -> str:
+    """Return what a pull secret says of `host/prefix`: base64 of user:password, of the most specific entry that fits.
+
+    Raises UsageError when the file has nothing for it. No other file is looked into: the credential that pushes may write, and
+    never gets to nodes.
+    """
+    place = f"{host}/{prefix}" if prefix else host
+    settings = RegistrySettings(authfile=authfile, environ={}, system_root=_NOWHERE)
+    found = Credentials(settings).find(host, prefix)
+    if found is None or not found.password:
+        raise UsageError(
+            f"{authfile} has no user and password for {place}",
+            hint=f"Make it with: hub-import login --authfile {authfile} {place}",
+        )
+    return found.basic

@@ -11,12 +11,10 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from common.errors import ClusterError
-from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient
+from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient, ConflictError
 from importer.cluster.differences import diff_lines, differing, needed_patch
-from importer.cluster.kinds import Kind, kind_of
+from importer.cluster.kinds import Kind, Resource, kind_of
 from importer.cluster.record import Recorder
-from importer.cluster.refusals import ConflictError
-from importer.cluster.resource import Resource
 
 T = TypeVar("T")
 _TRIES = 5

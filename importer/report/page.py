@@ -13,19 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from common.archive.reader import Archive
-from common.digest import hex_of
+from common.distribution import TOOL
 from common.errors import ExitCode, HubError, UsageError
 from common.files import names_directory, require_place, require_writable, write_new
+from common.oci.image import hex_of
+from common.oci.reference import local_path
 from common.pages.page import render
-from common.transports import local_path
-from common.version import TOOL
-from importer.applying import Applied, NotAgreedError, Tell, Voice
+from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
+from importer.archive.reader import Archive
 from importer.cluster.apply import ApplyResult
+from importer.cluster.discovery import ClusterIdentity
 from importer.cluster.finding import Finding
-from importer.cluster.identity import ClusterIdentity
-from importer.cluster.watching import Display, Row, clock_text
-from importer.push_result import PushResult
+from importer.cluster.readiness.wait import Display, Row, clock_text
+from importer.push.result import PushResult
 from importer.settings import ImportSettings
 
 _TEMPLATE = "deploy.html.jinja"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -22,17 +24,164 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from common.archive.reader import Archive
+from common.archive.inventory import Inventory
 from common.content import Chunks
-from common.digest import Digest
 from common.errors import HubError
 from common.log import logger
 from common.oci import media_types
-from common.oci.manifest import Document, parse
-from common.oci.referrer import artifact_type, described
+from common.oci.image import Digest, Document, artifact_type, described, parse
+from importer.archive.reader import Archive
+from importer.mapping import Contents, MappedImage, Mirror, map_images
 from importer.serving.htpasswd import Htpasswd
-from importer.serving.offer import Offer, Repository
-from importer.serving.request import Asked, UnsatisfiableError, What, asked, page_of, part_of
+
+# What a request asks for: paths, ranges and pages of the distribution specification. Pure.
+#
+# No path of a request ever becomes a path of the file system: names are looked up in what is offered.
+
+# Greedy, so that names may contain words like `blobs`: what counts is at the end.
+_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<what>manifests|blobs|referrers)/(?P<which>[^/]+)")
+_TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
+
+
+class What(StrEnum):
+    """The resources of a registry."""
+
+    BASE = "base"
+    CATALOG = "_catalog"
+    TAGS = "tags"
+    MANIFESTS = "manifests"
+    BLOBS = "blobs"
+    REFERRERS = "referrers"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A resource; `which` is a tag or a digest as written."""
+
+    what: What
+    name: str = ""
+    which: str = ""
+
+
+def asked(path: str) -> Asked | None:
+    """Return what a path (percent-decoded) asks for; None for what no registry has."""
+    if path in ("/v2", "/v2/"):
+        return Asked(What.BASE)
+    if path in ("/v2/_catalog", "/v2/_catalog/"):
+        return Asked(What.CATALOG)
+    if match := _PATH.fullmatch(path):
+        return Asked(What(match["what"]), match["name"], match["which"])
+    if match := _TAGS.fullmatch(path):
+        return Asked(What.TAGS, match["name"])
+    return None
+
+
+class UnsatisfiableError(Exception):
+    """A range that lies outside of what there is."""
+
+
+def part_of(header: str, size: int) -> tuple[int, int] | None:
+    """Return the first byte that is asked for and the one behind the last; None for all of `size` bytes.
+
+    What is no range of bytes, or several at once, is answered by everything, as RFC 9110 allows. Raises UnsatisfiableError.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        length = int(match[2])
+        if not length or not size:
+            raise UnsatisfiableError
+        return max(size - length, 0), size
+    first, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
+    if first >= size or end <= first:
+        raise UnsatisfiableError
+    return first, end
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a list; `last` is what the next page comes after, None where there is no next one."""
+
+    entries: tuple[str, ...]
+    last: str | None = None
+
+
+def page_of(entries: Sequence[str], number: str | None, last: str | None, most: int) -> Page:
+    """Return the page after `last` (which need not exist) of at most `number` entries. Raises ValueError for a bad number.
+
+    `entries` in ASCII order; `most` is the limit of a page for those who name none, or a larger one.
+    """
+    count = most if number is None else int(number)
+    if count < 0:
+        raise ValueError(f"a page of {count} entries")
+    count = min(count, most)
+    rest = [entry for entry in entries if last is None or entry > last]
+    more = 0 < count < len(rest)
+    return Page(tuple(rest[:count]), rest[count - 1] if more else None)
+
+
+# What is served: repositories, tags, manifests and blobs just as push would make them on a mirror. Pure.
+#
+# A blob belongs to the repositories whose manifests list it, and to no other.
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository; `tags` and `referrers` are sorted, these by the manifest that they refer to."""
+
+    tags: Mapping[str, Digest]
+    manifests: frozenset[Digest]
+    blobs: frozenset[Digest]
+    referrers: Mapping[Digest, tuple[Digest, ...]]
+
+
+Offer = Mapping[str, Repository]  # by name, sorted
+
+
+def offer_of(inventory: Inventory, mirror: Mirror) -> Offer:
+    """Return what an archive offers. Raises what mapping its images raises."""
+    by_name: defaultdict[str, list[MappedImage]] = defaultdict(list)
+    for image in map_images(inventory, mirror):
+        if image.digest not in inventory.manifests:
+            continue  # one that was never found whole, and of which nothing is here
+        by_name[image.repository.repository].append(image)
+    contents = Contents(inventory)
+    return {name: _repository(inventory, contents, by_name[name]) for name in sorted(by_name)}
+
+
+def count_whole(inventory: Inventory, mirror: Mirror, at_hand: Callable[[Digest], bool]) -> tuple[int, int]:
+    """Return how many images can be pulled with all of their blobs, and how many there are. Raises as `offer_of` does."""
+    contents = Contents(inventory)
+
+    def is_here(blob: Digest) -> bool:
+        return inventory.blobs[blob].missing is None and at_hand(blob)
+
+    images = map_images(inventory, mirror)
+    return sum(all(is_here(blob) for blob in contents.needs(image)) for image in images), len(images)
+
+
+def _repository(inventory: Inventory, contents: Contents, images: Iterable[MappedImage]) -> Repository:
+    tags: dict[str, Digest] = {}
+    manifests: set[Digest] = set()
+    blobs: set[Digest] = set()
+    for image in images:
+        tags |= dict.fromkeys(image.tags, image.digest)
+        manifests.update(contents.documents(image.digest))
+        blobs |= contents.needs(image)
+    referrers: defaultdict[Digest, list[Digest]] = defaultdict(list)
+    for digest in sorted(manifests):
+        subject = inventory.manifests[digest].subject
+        if subject is not None:
+            referrers[subject].append(digest)
+    return Repository(
+        {tag: tags[tag] for tag in sorted(tags)},
+        frozenset(manifests),
+        frozenset(blobs),
+        {subject: tuple(found) for subject, found in referrers.items()},
+    )
+
 
 MOST_LISTED = 1000  # entries of a page, for those who name no number or a larger one
 _REFERRERS = 100  # of a page: far below 4 MiB of index

@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 from typing import Protocol, cast
 
+from common.distribution import how_to_install
 from common.errors import UsageError
 from common.files import read_limited
-from common.optional import how_to_install
 
 _MAX_FILE = 1024 * 1024
 _MAX_KNOWN = 1000

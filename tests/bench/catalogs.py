@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from exporter.catalog import file_based
 from exporter.catalog.dependencies import Selected, close
+from exporter.catalog.readers import file_based
 from exporter.catalog.selection import select
-from exporter.imageset import OperatorRequest, PackageRequest
+from exporter.imageset.model import OperatorRequest, PackageRequest
 from tests.bench.goods import largest
 from tests.bench.meter import BIN, peak_of
 from tests.bench.rows import Row

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from common.digest import Digest, digest_of
 from common.oci import media_types
-from common.reference import Reference
-from exporter.catalog import file_based
+from common.oci.image import Digest, digest_of
+from common.oci.reference import Reference
 from exporter.catalog.model import Catalog, Package
+from exporter.catalog.readers import file_based
 from tests.fakes import factories, sources
 from tests.fakes.catalogs import real
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.storage.client import Storage
-from common.storage.place import StoredPlace
-from common.storage.reading import StoredFile
+from common.storage.location import StoredFile, StoredPlace
 from common.storage.upload import upload
 from tests.fakes.object_store import environment_of, served
 from tests.fakes.servers import require

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from exporter.catalog import file_based
+from exporter.catalog.readers import file_based
 from tests.fakes import reports
 from tests.fakes.browser import DESK, Visit, browser
 from tests.fakes.catalogs import real

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from common.digest import Digest, digest_of
+from common.oci.image import Digest, digest_of
 from tests.fakes.archives import Content, write
 from tests.fakes.servers import free_port, require
 from tests.fakes.serving import serving

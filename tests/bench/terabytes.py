@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from common import shards
+from common.cli import options
 
 GB = 1e9
 VOLUME = 50 * GB
@@ -227,7 +227,7 @@ def _slowest(limits: Mapping[str, float]) -> str:
 def _parts(site: Site, size: float) -> list[float]:
     """Return the bytes of each shard."""
     count = -(-int(size) // int(VOLUME))
-    return [len(shards.shard(index, site.machines, count)) * size / count for index in range(site.machines)]
+    return [len(options.volumes_of_shard(index, site.machines, count)) * size / count for index in range(site.machines)]
 
 
 def _run(site: Site, size: float, alone: dict[str, float], together: dict[str, float]) -> Took:

@@ -19,8 +19,7 @@ import pytest
 
 from common.archive.inventory import BlobRecord, Encoding
 from common.archive.layout import PlannedBlob, plan_layout
-from common.digest import Digest
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Digest
 from common.oci.media_types import OCI_LAYER_GZIP
 from tests.bench.goods import made
 from tests.fakes.factories import image, seed
@@ -89,9 +88,9 @@ def _job(tmp_path_factory):
             repository = f"org/app{number}"
             seed(f"http://{source.host}", repository, image([made("base", MIB), made(f"own {number}", LAYER)]), tag="v1")
             names += ["--image", f"{source.host}/{repository}:v1"]
-        created = counted(home, "exporter.cli", "create", *names, "--insecure", source.host, "--output", home / "out")
+        created = counted(home, "exporter.__main__", "create", *names, "--insecure", source.host, "--output", home / "out")
         place = ["--registry", mirror.host, "--insecure", mirror.host]
-        pushed = counted(home, "importer.cli", "push", home / "out", *place)
+        pushed = counted(home, "importer.__main__", "push", home / "out", *place)
     size = sum(path.stat().st_size for path in (home / "out").glob("volume-*"))
     assert size > IMAGES * LAYER
     return Job(created, pushed, size)

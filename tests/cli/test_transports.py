@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from common.reference import Reference
-from common.transports import local_path, plain_path, rejoined
+from common.oci.reference import Reference, local_path, plain_path, rejoined
 from importer.mapping import Mirror
 from tests.fakes.archives import Content, write
 from tests.fakes.commands import run

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from common.content import BlobSink, BlobSource, DirectoryStore, Written, verified
-from common.digest import digest_of
 from common.errors import ContentError, HubError, NotFoundError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, digest_of
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.registry.source_sink import RegistrySink, RegistrySource

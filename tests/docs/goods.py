@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from common.reference import Reference
+from common.oci.reference import Reference
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster

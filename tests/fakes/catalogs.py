@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from exporter.catalog import file_based
 from exporter.catalog.model import Catalog, ChannelEntry
+from exporter.catalog.readers import file_based
 
 CATALOGS = Path(__file__).parents[1] / "data" / "catalogs"
 

@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 import urllib3
 
-from common.digest import Digest, digest_of
 from common.oci import media_types
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Digest, digest_of
 
 
 @dataclass(frozen=True)

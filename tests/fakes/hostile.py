@@ -15,7 +15,7 @@ from common.archive import frames, inventory_file
 from common.archive.inventory import MEDIA_TYPE
 from common.archive.metadata import INDEX_NAME
 from common.archive.volume import END_MARK, OPENING, Footer, padded, padding, tar_header, volume_name
-from common.digest import digest_of
+from common.oci.image import digest_of
 from tests.fakes.secrets import leaked
 
 _MEASURED = """

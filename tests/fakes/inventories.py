@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
-from common.digest import Digest
+from common.oci.image import Digest
 
 A, B, C = (Digest("sha256:" + letter * 64) for letter in "abc")
 INDEX = "registry.redhat.io/redhat/redhat-operator-index:v4.18"

@@ -23,10 +23,9 @@ from typing import Any, Literal, Self
 
 import trustme
 
-from common.digest import Digest, digest_of
 from common.oci import media_types
-from common.oci.descriptor import Descriptor
-from common.reference import Reference
+from common.oci.image import Descriptor, Digest, digest_of
+from common.oci.reference import Reference
 from tests.fakes.factories import Parts
 from tests.fakes.registry_protocol import RegistryHandler
 from tests.fakes.registry_server import ElsewhereHandler, Fault, Request, Server

@@ -10,8 +10,8 @@ import urllib.parse
 import uuid
 from typing import Any
 
-from common.digest import digest_of
 from common.oci import media_types
+from common.oci.image import digest_of
 from tests.fakes.registry_server import Handler, Request
 
 _ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)")

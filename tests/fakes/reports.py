@@ -11,23 +11,20 @@ from pathlib import Path
 import msgspec
 
 from common.archive.inventory import CatalogRecord, ImageKind, Inventory, Problem, ProblemCode
-from common.digest import digest_of
 from common.oci import media_types
-from common.oci.graph import Tree
-from common.oci.manifest import parse
-from common.reference import Reference
+from common.oci.image import Tree, digest_of, parse
+from common.oci.reference import Reference
 from common.registry.settings import RegistrySettings
-from exporter.blueprint import Blueprint
+from exporter.archive.archive_spec import Blueprint
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Catalog
-from exporter.catalog.opening import OpenedCatalog
+from exporter.catalog.readers.opening import OpenedCatalog
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import select
-from exporter.images import ResolvedImage, WantedImage, merged
-from exporter.imageset import ImageSet, OperatorRequest, PackageRequest
-from exporter.plan import make_plan
-from exporter.planning import Chosen, Planned
-from exporter.records import package_records
+from exporter.images.resolve import ResolvedImage, WantedImage, merged
+from exporter.imageset.model import ImageSet, OperatorRequest, PackageRequest
+from exporter.plan.plan import make_plan
+from exporter.plan.planning import Chosen, Planned, package_records
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings

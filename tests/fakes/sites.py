@@ -11,7 +11,7 @@ from typing import Any
 import trustme
 
 from common.archive.inventory import Inventory
-from common.archive.reader import Archive
+from importer.archive.reader import Archive
 from tests.fakes import databases, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.reference import Reference
+from common.oci.reference import Reference
 from tests.fakes import factories
 from tests.fakes.factories import IndexParts, Parts
 

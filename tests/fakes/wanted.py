@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
-from importer.cluster.resource import Resource
+from importer.cluster.kinds import Resource
 
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"mirror.example:5000/redhat/redhat-operator-index@{DIGEST}"

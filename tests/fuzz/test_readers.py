@@ -16,16 +16,17 @@ from fractions import Fraction
 
 import pytest
 
-from common.archive import checksums, frames, inventory_file, journal, parity, receipt, rerequest
-from common.archive.reader import Archive
-from common.archive.repair import Repair
-from common.archive.verification import verify
-from common.digest import digest_of
+from common.archive import checksums, frames, inventory_file, parity, receipt, rerequest
 from common.errors import HubError
-from exporter.catalog import file_based
+from common.oci.image import digest_of
+from exporter.archive import output
+from exporter.catalog.readers import file_based
 from exporter.catalog.selection import select
 from exporter.catalog.validation import validate
-from exporter.imageset import OperatorRequest
+from exporter.imageset.model import OperatorRequest
+from importer.archive.reader import Archive
+from importer.archive.repair import Repair
+from importer.archive.verify import verify
 from tests.fakes.archives import CUT, Content, noise, write
 from tests.fakes.catalogs import CATALOGS
 from tests.fuzz.mutation import mutated, mutated_json
@@ -118,7 +119,7 @@ def test_frames_and_lists(tmp_path):
     made = receipt.encode(receipt.make((digest_of(b"x"),), {"registry.test/one": frozenset(some)}, "mirror.test"))
     wanted = rerequest.encode(rerequest.make(inventory, digest_of(b"x"), some))
     path = tmp_path / "file.json"
-    journal.write(tmp_path / "journal", CUT.layout())
+    output.write(tmp_path / "journal", CUT.layout())
     begun = (tmp_path / "journal").read_bytes()
 
     def check(chance):
@@ -129,7 +130,7 @@ def test_frames_and_lists(tmp_path):
             checksums.parse(mutated(checksums.render({"inventory.json": "0" * 64, "volume-0001.tar.zst": "1" * 64}), chance))
         elif kind == 4:
             path.write_bytes((mutated_json if chance.random() < 0.8 else mutated)(begun, chance))
-            journal.read(path)
+            output.read(path)
         else:
             raw, load = ((made, receipt.load), (wanted, rerequest.load))[kind - 2]
             path.write_bytes((mutated_json if chance.random() < 0.8 else mutated)(raw, chance))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from common.archive.reader import Archive
-from common.archive.verification import verify
-from common.digest import Digest, digest_of
+from common.oci.image import Digest, digest_of
+from importer.archive.reader import Archive
+from importer.archive.verify import verify
 from tests.fakes.archives import Content, noise, write
 
 KEPT = Path(__file__).with_name("archive-v1.tar.xz")

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.archive.volume import entry_header
-from common.digest import digest_of
-from common.oci.manifest import encode
+from common.oci.image import digest_of, encode
 from tests.fakes.archives import CUT, Content, noise, write
 
 pytestmark = pytest.mark.integration

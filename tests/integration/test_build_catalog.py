@@ -10,15 +10,15 @@ import shutil
 import tarfile
 
 import pytest
+from tests.unit.exporter.catalog.test_sqlite import properties, shape
 
-from exporter.catalog import file_based, package_manifests, sqlite, sqlite_blobs, sqlite_writer
+from exporter.catalog.readers import file_based, package_manifests, sqlite
 from tests.fakes.app_registry import TOKEN, AppRegistry, flattened, nested
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import run
 from tests.fakes.databases import rows
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
-from tests.unit.exporter.catalog.test_sqlite import properties, shape
 
 pytestmark = pytest.mark.integration
 SERVER = {"Entrypoint": ["/registry-server"], "Cmd": ["--database", "/bundles.db"]}
@@ -80,16 +80,16 @@ def test_the_rows_are_those_of_the_reference_loader(manifests):
     )
     found = package_manifests.read(package_manifests.files_of_directory(manifests), "x")
     assert found.problems == ()
-    ours = sqlite_blobs.catalog_of(found.database)
+    ours = sqlite.catalog_of(found.database)
     assert shape(ours) == shape(theirs)
     for package in theirs.packages.values():
         for bundle in package.bundles.values():
             mine = ours.packages[package.name].bundles[bundle.name]
             assert properties(mine) == properties(bundle)
             assert sorted(one.image for one in mine.related_images) == sorted(one.image for one in bundle.related_images)
-    written = sqlite_writer.database(found.database)
-    assert written == sqlite_writer.database(found.database)
-    assert shape(sqlite_blobs.catalog_of(sqlite.read(written, "x"))) == shape(theirs)
+    written = package_manifests.sqlite_database(found.database)
+    assert written == package_manifests.sqlite_database(found.database)
+    assert shape(sqlite.catalog_of(sqlite.read(written, "x"))) == shape(theirs)
 
 
 @pytest.mark.parametrize("options", [[], ["--filter-by-os", "linux/amd64"]])

@@ -13,9 +13,8 @@ import yaml
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release
-from importer.cluster.expectation import ExpectedCatalog, offers
-from importer.cluster.wait import wait_healthy
-from importer.cluster.watching import Lines
+from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from importer.cluster.serving import serving
+from importer.cluster.resources.catalog_source import serving
 from tests.fakes.cluster import TOKEN, FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.wanted import DIGEST, IMAGE, catalog_source, package

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
-from common.digest import Digest
+from common.oci.image import Digest
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release, has_icsp
-from importer.cluster.expectation import ExpectedCatalog, offers
-from importer.cluster.resources import ResourceOptions, build, name_of
-from importer.cluster.wait import wait_healthy
-from importer.cluster.watching import Lines
+from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.wait import Lines, wait_healthy
+from importer.cluster.resources.build import ResourceOptions, build, name_of
 from importer.mapping import Mirror, map_catalog, map_images
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster

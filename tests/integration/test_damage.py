@@ -7,15 +7,16 @@ import shutil
 
 import pytest
 
-from common.archive.reader import Archive
-from common.archive.verification import verify
-from common.digest import digest_of
 from common.errors import HubError, UsageError
+from common.oci.image import digest_of
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from importer import mapping, push
+from importer import mapping
+from importer.archive.reader import Archive
+from importer.archive.verify import verify
 from importer.mapping import Mirror
+from importer.push import push
 from tests.fakes.archives import Content, noise, write
 from tests.fakes.registry import FakeRegistry
 from tests.samples import more

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from importer import health
 from importer.cluster import record
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.undo import Outcome, undo
+from importer.diagnose import health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.wanted import operator_hub

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from importer import health
-from importer.cluster import expectation
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release
-from importer.cluster.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness import expectation
+from importer.cluster.readiness.expectation import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.undo import undo
+from importer.diagnose import health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE

@@ -8,7 +8,7 @@ import pytest
 
 from common.archive import frames, rerequest
 from common.archive.volume import padded, tar_header, volume_name
-from common.digest import digest_of
+from common.oci.image import digest_of
 from tests.fakes.commands import run
 from tests.fakes.hostile import compact, inventory, measured, volume
 

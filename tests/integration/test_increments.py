@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from common.digest import digest_of
+from common.oci.image import digest_of
 from tests.fakes import sources
 from tests.fakes.archives import noise
 from tests.fakes.catalogs import CATALOGS

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
-from common.archive import journal
-from common.reference import Reference
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
+from exporter.archive import output as journal
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run

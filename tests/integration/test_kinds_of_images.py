@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from common.digest import digest_of
 from common.oci import media_types
+from common.oci.image import digest_of
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from common.reference import Reference
+from common.oci.reference import Reference
 from tests.fakes import image_readers, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import Result, run

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from common.digest import digest_of
+from common.oci.image import digest_of
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from common.errors import ClusterError
-from importer import health
-from importer.cluster import expectation, preflight
+from importer.cluster import preflight
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.expectation import ExpectedCatalog, offers
 from importer.cluster.preflight import Intent
+from importer.cluster.readiness import expectation
+from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
-from importer.cluster.wait import wait_healthy
-from importer.cluster.watching import Lines
+from importer.diagnose import health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE

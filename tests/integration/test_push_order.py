@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.digest import digest_of
+from common.oci.image import digest_of
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry

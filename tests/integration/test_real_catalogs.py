@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from common.reference import Reference
+from common.oci.reference import Reference
 from common.serialization import load_yaml_documents
-from exporter.catalog import file_based
-from exporter.catalog.csv_images import images_in_csv
-from exporter.catalog.related_images import csvs_of, images_of
+from exporter.catalog.readers import file_based
+from exporter.catalog.related_images import csvs_of, images_in_csv, images_of
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS, bundle_blob, catalog_of, channel_blob, entry, expected, package_blob
 from tests.fakes.commands import run

@@ -13,10 +13,9 @@ import pytest
 import trustme
 
 from common.content import Written
-from common.digest import digest_of
 from common.errors import AuthenticationError, RegistryUnreachableError, UsageError
-from common.oci.descriptor import Descriptor
-from common.reference import Reference
+from common.oci.image import Descriptor, digest_of
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.registry.source_sink import RegistrySink, RegistrySource

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.digest import digest_of
 from common.errors import AuthenticationError, NotFoundError, RegistryRefusedError, RegistryUnreachableError
-from common.oci.descriptor import Descriptor
-from common.oci.graph import walk
-from common.oci.manifest import Index
-from common.reference import Reference
+from common.oci.image import Descriptor, Index, digest_of, walk
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.registry.source_sink import Counts, RegistrySink, RegistrySource

@@ -11,7 +11,7 @@ import yaml
 
 from importer.cluster.differences import needed_patch
 from importer.cluster.release import Release
-from importer.cluster.resources import ResourceOptions, build
+from importer.cluster.resources.build import ResourceOptions, build
 from importer.mapping import Mirror, map_images
 from importer.render import render
 from tests.fakes.cluster import FakeCluster

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common.digest import digest_of
 from common.oci import media_types
+from common.oci.image import digest_of
 from tests.fakes.archives import noise
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index

@@ -7,9 +7,8 @@ import subprocess
 
 import pytest
 
-from common.digest import hex_of
-from common.oci.manifest import parse
-from common.reference import Reference
+from common.oci.image import hex_of, parse
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.referrers import fallback_tag
 from common.registry.settings import RegistrySettings

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from exporter.catalog import sqlite, sqlite_blobs
+from exporter.catalog.readers import sqlite
 from tests.fakes import databases
 from tests.fakes.commands import run
 from tests.fakes.factories import image
@@ -90,7 +90,7 @@ def test_a_database_is_found_filtered_and_carried_as_one(source, tmp_path, name,
         assert set(mirror.repositories) == {"example/foo", "example/operand", f"example/{name}"}
         assert {"1.0.0", "3.0.0"}.isdisjoint(mirror.repositories["example/foo"].tags)
     assert (catalog["format"], catalog["filtered"]) == ("sqlite", True)
-    found = sqlite_blobs.catalog_of(sqlite.read(file_of(layers, path), "carried"))
+    found = sqlite.catalog_of(sqlite.read(file_of(layers, path), "carried"))
     assert list(found.packages["foo"].bundles) == ["foo.v2"]
     assert config["config"]["Cmd"] == (SERVER if name == "old" else SERVE)["Cmd"], "it goes on being served as it was"
     listed = catalog["packages"][0]["channels"][0]

@@ -20,14 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
-from common.archive import media
-from common.archive.disk import read_exactly
+from common.archive import location
+from common.archive.direct_io import read_exactly
 from common.errors import ContentError, StorageError, StorageUnreachableError
-from common.storage.answers import StoredPart
-from common.storage.client import Storage
-from common.storage.patience import Patience
-from common.storage.place import StoredPlace
-from common.storage.reading import StoredFile
+from common.storage.client import Patience, Storage, StoredPart
+from common.storage.location import StoredFile, StoredPlace
 from common.storage.upload import MAX_PARTS, PART, part_size, upload
 from tests.fakes.object_store import BUCKET, object_store
 from tests.fakes.servers import free_port
@@ -290,7 +287,7 @@ UPLOADING = """
 import sys
 from pathlib import Path
 from common.interruption import listen
-from common.storage.place import StoredPlace
+from common.storage.location import StoredPlace
 from common.storage.upload import upload
 listen()
 place = StoredPlace.parse(sys.argv[1])
@@ -387,15 +384,15 @@ def test_places_are_walked_like_paths(store, place):
     (place / "b").write(b"2")
     (place / "a").write(b"1")
     (place / "below/c").write(b"3")
-    assert media.files_in(place) == [place / "a", place / "b"]
+    assert location.files_in(place) == [place / "a", place / "b"]
     assert [size for _, size in place.children()] == [1, 1]
-    assert media.read(place / "a", 1) == b"1"
+    assert location.read(place / "a", 1) == b"1"
     with pytest.raises(StorageError, match="the limit is 0"):
-        media.read(place / "a", 0)
+        location.read(place / "a", 0)
     (place / "a").delete()
     (place / "a").delete()
-    assert not media.is_file(place / "a")
-    assert media.files_in(place / "nothing") is None
+    assert not location.is_file(place / "a")
+    assert location.files_in(place / "nothing") is None
     assert str((place / "b").with_name("c")) == f"{place}/c"
     assert ((place / "x.tar.zst").suffix, (place / "x").suffix) == (".zst", "")
 

@@ -16,9 +16,10 @@ from common.errors import ArchiveDamagedError, ArchiveIncompleteError, HubError,
 from common.progress import Silent
 from common.registry.settings import RegistrySettings
 from common.storage.client import Storage
-from common.storage.place import StoredPlace
-from exporter import plan_file, workflow
-from exporter.stored_volume import StoredMaking
+from common.storage.location import StoredPlace
+from exporter import workflow
+from exporter.distributed import plan_file
+from exporter.distributed.s3 import StoredMaking
 from tests.fakes.commands import run
 from tests.fakes.object_store import BUCKET, ObjectStore, Request, object_store
 from tests.fakes.planned import PACKAGE, World, contents, planned_world

@@ -8,21 +8,12 @@ import pytest
 
 from importer.cluster import record
 from importer.cluster.apply import apply
-from importer.cluster.client import connect, unchanged
+from importer.cluster.client import ConflictError, connect, unchanged
 from importer.cluster.discovery import discover_release
-from importer.cluster.kinds import (
-    CATALOG_SOURCE,
-    CLUSTER_CATALOG,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    IDMS,
-    OPERATOR_HUB,
-    SERVICE,
-)
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, CONFIG_MAP, DEPLOYMENT, IDMS, OPERATOR_HUB, SERVICE
 from importer.cluster.record import Recorder
-from importer.cluster.refusals import ConflictError
 from importer.cluster.release import Release
-from importer.cluster.serving import serving
+from importer.cluster.resources.catalog_source import serving
 from importer.cluster.undo import Outcome, undo
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run as command

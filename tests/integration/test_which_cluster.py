@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from common.archive.reader import Archive
 from common.errors import UsageError
+from importer.archive.reader import Archive
 from importer.cluster.client import connect
-from importer.cluster.identity import ClusterIdentity
+from importer.cluster.discovery import ClusterIdentity
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import BIN, run
 from tests.fakes.registry import FakeRegistry

@@ -5,13 +5,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.archive.frames import BLOCK, position, raw_frame_size
 from common.archive.inventory import Encoding
 from common.archive.layout import PlannedBlob, extent, plan_layout
-from common.archive.raw_blocks import BLOCK, position, stored_size
 from common.archive.volume import OPENING, header_frame_size, padding_frame_size
-from common.digest import Digest
 from common.errors import UsageError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Digest
 
 GIB = 1024**3
 SIZES = st.one_of(
@@ -71,12 +70,12 @@ def test_every_place_keeps_the_rules(plan):
             last = piece.volume
         assert all(p.size % BLOCK == 0 and p.size for p in placed.pieces[:-1])
         if placed.encoding is Encoding.RAW:
-            assert all(p.stored == stored_size(p.size) for p in placed.pieces)
+            assert all(p.stored == raw_frame_size(p.size) for p in placed.pieces)
         else:
             assert [p.stored for p in placed.pieces] == [blob.stored]
         limit = volume_size - layout.reserve
         if len(placed.pieces) > 1:  # only what fits in no empty volume is cut
-            whole = blob.stored if blob.encoding is Encoding.ZSTD else stored_size(blob.descriptor.size)
+            whole = blob.stored if blob.encoding is Encoding.ZSTD else raw_frame_size(blob.descriptor.size)
             size = blob.descriptor.size
             assert len(OPENING) + header_frame_size(size) + whole + padding_frame_size(size) > limit
     assert [volume.data_size for volume in layout.volumes] == ends
@@ -88,6 +87,6 @@ def test_every_place_keeps_the_rules(plan):
 def test_position_is_within_the_frame_and_grows(size, data):
     if size:
         index = data.draw(st.integers(0, size - 1))
-        assert 17 <= position(index) < stored_size(size)
+        assert 17 <= position(index) < raw_frame_size(size)
         assert position(index + 1) - position(index) in (1, 4)
-        assert position(size - 1) == stored_size(size) - 1
+        assert position(size - 1) == raw_frame_size(size) - 1

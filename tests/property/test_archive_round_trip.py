@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.archive import checksums, frames, inventory_file
+from common.archive.direct_io import PlainRun
+from common.archive.frames import RawFrameWriter, raw_frame_size, read_raw
 from common.archive.metadata import index_json
-from common.archive.raw_blocks import RawFrameWriter, read_raw, stored_size
-from common.archive.reader import Archive
-from common.archive.staging import PlainRun
-from common.archive.verification import verify
 from common.archive.volume import Footer
-from common.digest import Digest, digest_of
 from common.errors import ArchiveError, ContentError
+from common.oci.image import Digest, digest_of
+from importer.archive.reader import Archive
+from importer.archive.verify import verify
 from tests.fakes.archives import CUT, Content, described, noise, write
 
 SIZES = st.one_of(
@@ -39,7 +39,7 @@ def test_raw_frames_round_trip(size, steps, start):
                 writer.write(content[done : done + step])
                 done = min(done + step, size)
         writer.close()
-        assert os.fstat(file.fileno()).st_size == 7 + stored_size(size)
+        assert os.fstat(file.fileno()).st_size == 7 + raw_frame_size(size)
         start = min(start, size)
         assert b"".join(bytes(c) for c in read_raw(file.fileno(), 7, size, start)) == content[start:]
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.archive.inventory import ImageKind, ImageRecord, Inventory
-from common.digest import Digest
 from common.errors import UsageError
-from common.reference import Reference
+from common.oci.image import Digest
+from common.oci.reference import Reference
 from importer.mapping import Mirror, map_images, mapping_lines
 
 path = st.lists(st.sampled_from(["a", "b", "a-b", "c"]), min_size=1, max_size=3).map("/".join)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from importer.cluster.mirror_rules import Scope, rules_for
+from importer.cluster.resources.mirror_rules import Scope, rules_for
 from importer.mapping import Mirror, map_images
 from tests.fakes.inventories import A, B, image, inventory
 

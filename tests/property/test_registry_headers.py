@@ -6,9 +6,9 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.registry.challenge import Challenge, parse_challenges
+from common.registry.http.auth import Challenge, parse_challenges
+from common.registry.http.host_limiter import retry_after_s
 from common.registry.settings import MAX_RETRY_AFTER_S
-from common.registry.traffic import retry_after_s
 
 _VALUE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
 

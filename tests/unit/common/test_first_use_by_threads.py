@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 MEETING = """
 import sys, threading
 sys.setswitchinterval(1e-6)
-from common.oci.manifest import parse
+from common.oci.image import parse
 raw = b'{"schemaVersion": 2, "config": {"mediaType": "a", "digest": "sha256:%s", "size": 2}, "layers": []}' % (b"a" * 64)
 start = threading.Barrier(8)
 def meet():

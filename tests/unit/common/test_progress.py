@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from common.progress import Bars, Silent, Style, progress_for
-from common.progress_lines import JsonLines, Plain, duration
+from common.progress import Bars, JsonLines, Plain, Silent, Style, duration, progress_for
 
 MIB = 1024 * 1024
 

@@ -12,10 +12,9 @@ import trustme
 
 from common.errors import ClusterError, RegistryUnreachableError, StorageUnreachableError
 from common.registry.client import RegistryClient
+from common.registry.http.tls import Trust, tls_context
 from common.registry.settings import RegistrySettings
-from common.registry.trust import Trust, tls_context
-from common.storage.client import Storage
-from common.storage.patience import Patience
+from common.storage.client import Patience, Storage
 from common.tls import client_context, trusting
 from importer.cluster.client import connect
 from importer.cluster.kinds import OPERATOR_HUB

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 from common.content import DirectoryStore, Written, verified
-from common.digest import digest_of
 from common.errors import (
     ContentError,
     HubError,
@@ -15,7 +14,7 @@ from common.errors import (
     StorageError,
     StorageUnreachableError,
 )
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, digest_of
 from common.transfer import GIVE_UP, copy
 
 

@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from common.archive.inventory import ImageKind
-from common.archive.part import Lost, Part
-from common.digest import Digest
 from common.errors import ExitCode, ProblemsError
+from common.oci.image import Digest
 from exporter import workflow
-from exporter.blueprint import Blueprint
-from exporter.catalog import file_based
-from exporter.parts import MadePart
+from exporter.archive.archive_spec import Blueprint
+from exporter.catalog.readers import file_based
+from exporter.distributed.part import Lost, Part
+from exporter.distributed.part_directory import MadePart
 from tests.fakes import reports
 from tests.fakes.catalogs import CATALOGS
 

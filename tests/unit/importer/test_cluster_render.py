@@ -6,9 +6,9 @@ import random
 import pytest
 import yaml
 
-from importer.cluster.mirror_merge import MAX_OBJECT_SIZE
 from importer.cluster.release import Release
-from importer.cluster.resources import ResourceOptions, build
+from importer.cluster.resources.build import ResourceOptions, build
+from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
 from importer.mapping import Mirror, map_images
 from importer.render import render
 from tests.fakes.inventories import A, catalog, image, inventory

@@ -3,9 +3,9 @@ import contextlib
 import pytest
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
-from common.digest import Digest
 from common.errors import ArchiveDamagedError, UsageError
-from common.reference import Reference
+from common.oci.image import Digest
+from common.oci.reference import Reference
 from importer.mapping import Mirror, map_catalog, map_images, mapping_lines, stable_tag
 
 A, B = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.archive import disk
-from common.digest import Hasher, digest_of
+from common.archive import direct_io
 from common.errors import ContentError, InterruptedByUserError
+from common.oci.image import Hasher, digest_of
 from tests.fakes.archives import noise
 
 
@@ -29,28 +29,28 @@ def file(path):
 
 
 def test_write_all_puts_parts_side_by_side(file):
-    disk.write_all(file, [b"ab", memoryview(b"cde"), b"", b"f"], 10)
+    direct_io.write_all(file, [b"ab", memoryview(b"cde"), b"", b"f"], 10)
     assert os.pread(file, 100, 0) == bytes(10) + b"abcdef"
 
 
 def test_short_writes_and_reads_go_on_where_they_stopped():
     content = noise("pipe", 100)
-    assert b"".join(disk._after([content[:30], content[30:]], 40)) == content[40:]
-    assert b"".join(disk._after([content[:30], content[30:]], 30)) == content[30:]
-    assert disk._after([content], 100) == []
+    assert b"".join(direct_io._after([content[:30], content[30:]], 40)) == content[40:]
+    assert b"".join(direct_io._after([content[:30], content[30:]], 30)) == content[30:]
+    assert direct_io._after([content], 100) == []
 
 
 def test_reads_beyond_the_end_say_so(file):
-    disk.write_all(file, [b"abc"], 0)
-    assert disk.read_exactly(file, 3, 0) == b"abc"
+    direct_io.write_all(file, [b"abc"], 0)
+    assert direct_io.read_exactly(file, 3, 0) == b"abc"
     with pytest.raises(ContentError, match="ends at byte 3, wanted 4"):
-        disk.read_exactly(file, 3, 1)
+        direct_io.read_exactly(file, 3, 1)
     with pytest.raises(ContentError, match="ends at byte 3, wanted 5"):
-        disk.read_into(file, [memoryview(bytearray(2)), memoryview(bytearray(3))], 0)
+        direct_io.read_into(file, [memoryview(bytearray(2)), memoryview(bytearray(3))], 0)
 
 
 def test_preallocated_bytes_read_as_zeros(file):
-    if not disk.preallocate(file, 100_000):
+    if not direct_io.preallocate(file, 100_000):
         pytest.skip("this file system cannot reserve")
     assert os.pread(file, 200_000, 0) == bytes(100_000)
     assert os.fstat(file).st_blocks * 512 >= 100_000
@@ -58,7 +58,7 @@ def test_preallocated_bytes_read_as_zeros(file):
 
 def test_reserving_more_than_there_is_raises(file):
     with pytest.raises(OSError) as raised:
-        if not disk.preallocate(file, 1 << 60):
+        if not direct_io.preallocate(file, 1 << 60):
             pytest.skip("this file system cannot reserve")
     assert raised.value.errno in (errno.ENOSPC, errno.EFBIG)
 
@@ -67,7 +67,7 @@ def test_reserving_more_than_there_is_raises(file):
 def test_zero_clears_a_range_and_nothing_else(file, offset, length):
     content = noise("zero", 100_000)
     os.pwrite(file, content, 0)
-    disk.zero(file, offset, length)
+    direct_io.zero(file, offset, length)
     wanted = bytearray(content) + bytes(max(offset + length - len(content), 0))
     wanted[offset : offset + length] = bytes(length)
     assert os.pread(file, 200_000, 0) == wanted
@@ -76,7 +76,7 @@ def test_zero_clears_a_range_and_nothing_else(file, offset, length):
 @pytest.mark.parametrize(("offset", "length"), [(0, 0), (5, 1), (1000, 2_500_000)])
 def test_zeros_are_written_where_there_are_no_holes(file, offset, length):
     os.pwrite(file, noise("zero", 3_000_000), 0)
-    disk.write_zeros(file, offset, length)
+    direct_io.write_zeros(file, offset, length)
     wanted = noise("zero", 3_000_000)
     assert os.pread(file, 4_000_000, 0) == wanted[:offset] + bytes(length) + wanted[offset + length :]
 
@@ -85,14 +85,14 @@ def test_a_file_that_takes_no_room_is_no_error():
     sealed = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
     try:
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-        assert disk.preallocate(sealed, 1000) is False
+        assert direct_io.preallocate(sealed, 1000) is False
     finally:
         os.close(sealed)
 
 
 def test_a_write_that_the_kernel_cuts_short_goes_on_until_it_fails(file, small_files):
     with small_files(5000), pytest.raises(OSError) as raised:
-        disk.write_all(file, [bytes(3000), b"x" * 3000], 0)
+        direct_io.write_all(file, [bytes(3000), b"x" * 3000], 0)
     assert raised.value.errno == errno.EFBIG
     assert os.pread(file, 10_000, 0) == bytes(3000) + b"x" * 2000
 
@@ -102,7 +102,7 @@ def test_read_back_where_direct_access_is_refused():
     content, hasher = path.read_bytes(), Hasher()
     with pytest.raises(OSError, match="Invalid argument"):
         os.open(path, os.O_RDONLY | os.O_DIRECT)
-    disk.read_back(path, 3, len(content), hasher, lambda _: None)
+    direct_io.read_back(path, 3, len(content), hasher, lambda _: None)
     assert hasher.digest() == digest_of(content[3:])
 
 
@@ -112,7 +112,7 @@ def test_read_back_hashes_a_range(path, file, start, end):
     os.pwrite(file, content, 0)
     os.fsync(file)
     hasher, told = Hasher(), []
-    disk.read_back(path, start, end, hasher, told.append)
+    direct_io.read_back(path, start, end, hasher, told.append)
     assert hasher.digest() == digest_of(content[start:end])
     assert sum(told) == end - start
 
@@ -121,15 +121,15 @@ def test_read_back_goes_on_with_a_hash(path, file):
     os.pwrite(file, b"abcdef", 0)
     os.fsync(file)
     hasher = Hasher()
-    disk.read_back(path, 0, 2, hasher, lambda _: None)
-    disk.read_back(path, 2, 6, hasher, lambda _: None)
+    direct_io.read_back(path, 0, 2, hasher, lambda _: None)
+    direct_io.read_back(path, 2, 6, hasher, lambda _: None)
     assert hasher.digest() == "sha256:" + hashlib.sha256(b"abcdef").hexdigest()
 
 
 def test_read_back_of_a_short_file_says_so(path, file):
     os.pwrite(file, bytes(5000), 0)
     with pytest.raises(ContentError, match="file: ends at byte 5000 when read back, wanted 5001"):
-        disk.read_back(path, 0, 5001, Hasher(), lambda _: None)
+        direct_io.read_back(path, 0, 5001, Hasher(), lambda _: None)
 
 
 def test_read_back_stops_when_told(path, file):
@@ -139,12 +139,12 @@ def test_read_back_stops_when_told(path, file):
         raise InterruptedByUserError("stopped")
 
     with pytest.raises(InterruptedByUserError):
-        disk.read_back(path, 0, 5000, Hasher(), stop)
+        direct_io.read_back(path, 0, 5000, Hasher(), stop)
 
 
 def test_read_back_follows_no_link(path, file, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(path)
     with pytest.raises(OSError) as raised:
-        disk.read_back(link, 0, 0, Hasher(), lambda _: None)
+        direct_io.read_back(link, 0, 0, Hasher(), lambda _: None)
     assert raised.value.errno == errno.ELOOP

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from common.archive import frames, raw_blocks
+from common.archive import frames
 from common.errors import ContentError
 from tests.fakes.archives import noise
 
@@ -79,7 +79,7 @@ def test_frame_end_steps_over_compressed_raw_and_repeated_blocks(opened):
     parts = [
         frames.compress(noise("a", 300_000)),
         frames.compress(bytes(300_000)),
-        raw_blocks.frame(b"raw"),
+        frames.raw_frame(b"raw"),
         frames.compress(b""),
     ]
     file = opened(b"".join(parts))
@@ -106,7 +106,7 @@ def test_frame_end_refuses_dictionaries_and_unknown_blocks(opened):
     frame[4] |= 1
     with pytest.raises(ContentError, match="dictionary"):
         frames.frame_end(opened(bytes(frame)), 0, len(frame))
-    raw = bytearray(raw_blocks.frame(b"abc"))
+    raw = bytearray(frames.raw_frame(b"abc"))
     raw[14] |= 0b110
     with pytest.raises(ContentError, match="unknown kind of block"):
         frames.frame_end(opened(bytes(raw)), 0, len(raw))

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from common.archive import inventory_file
+from common.archive.frames import raw_frame_size
 from common.archive.inventory import MEDIA_TYPE
-from common.archive.raw_blocks import stored_size
-from common.digest import digest_of
 from common.errors import ArchiveDamagedError, ArchiveError, ExitCode, UsageError
+from common.oci.image import digest_of
 from common.serialization import pretty_json
 from tests.fakes.archives import CONFIG, CUT
 
@@ -227,7 +227,7 @@ def test_two_blobs_in_one_place():
 
 def test_too_many_pieces():
     def change(d):
-        one = {"volume": 1, "offset": 5000, "stored": stored_size(0), "size": 0}
+        one = {"volume": 1, "offset": 5000, "stored": raw_frame_size(0), "size": 0}
         d["blobs"][D] = {"size": 0, "mediaType": "x", "encoding": "raw", "pieces": [one] * 1000}
 
     refused(change, "1000 pieces; the limit is 999")

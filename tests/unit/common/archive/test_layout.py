@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from common.archive import layout as module
+from common.archive.frames import BLOCK, raw_frame_size
 from common.archive.inventory import Encoding, Piece
 from common.archive.layout import PlannedBlob, extent, plan_layout
-from common.archive.raw_blocks import BLOCK, stored_size
 from common.archive.volume import CLOSING_SIZE, MAX_PIECES, OPENING, header_frame_size
-from common.digest import Digest
 from common.errors import UsageError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, Digest
 
 GIB = 1024**3
 
@@ -34,7 +33,7 @@ def test_blobs_lie_side_by_side_in_the_given_order():
         (piece,) = pieces(planned, layout)
         header, padding = 14 + 3 + 512, -planned.descriptor.size % 512
         assert piece.offset == end + header
-        assert piece.stored == (planned.stored or stored_size(planned.descriptor.size))
+        assert piece.stored == (planned.stored or raw_frame_size(planned.descriptor.size))
         end = piece.offset + piece.stored + (padding and 14 + 3 + padding)
         assert extent(piece) == (piece.offset - header, end)
     assert [(v.name, v.data_size) for v in layout.volumes] == [("volume-0001.tar.zst", end)]
@@ -60,7 +59,7 @@ def test_what_fits_in_no_empty_volume_is_cut_and_fills_the_current_one():
     found = pieces(large, layout)
     assert [p.volume for p in found] == [1, 2, 3]
     assert sum(p.size for p in found) == 2_000_000
-    assert all(p.size % BLOCK == 0 and p.stored == stored_size(p.size) for p in found[:-1])
+    assert all(p.size % BLOCK == 0 and p.stored == raw_frame_size(p.size) for p in found[:-1])
     limit = 1_000_000 - layout.reserve
     for piece in found[:-1]:
         assert limit - (BLOCK + 3) < extent(piece)[1] <= limit
@@ -94,13 +93,13 @@ def test_pieces_around_8_gib_fill_their_volume():
     fixed = len(OPENING) + CLOSING_SIZE + 5000 + 5 * module.VOLUME_ROOM
     sizes = set()
     for room in range(0, 4096, 128):
-        volume_size = fixed + 529 + stored_size(8 * GIB) + room
+        volume_size = fixed + 529 + raw_frame_size(8 * GIB) + room
         layout = plan_layout([blob(1, 30 * GIB)], 5000, volume_size)
         (first, *_) = pieces(blob(1, 30 * GIB), layout)
         limit = volume_size - layout.reserve
         assert extent(first)[1] <= limit
         more = first.size + BLOCK
-        assert len(OPENING) + header_frame_size(more) + stored_size(more) > limit
+        assert len(OPENING) + header_frame_size(more) + raw_frame_size(more) > limit
         sizes.add(first.size)
     assert sizes == {8 * GIB - BLOCK, 8 * GIB}
 
@@ -125,7 +124,7 @@ def test_even_nothing_needs_room_for_metadata(volume_size):
 
 
 def test_a_blob_has_a_limited_number_of_pieces():
-    one_block = len(OPENING) + CLOSING_SIZE + 5000 + 529 + stored_size(BLOCK)
+    one_block = len(OPENING) + CLOSING_SIZE + 5000 + 529 + raw_frame_size(BLOCK)
     size = 1100 * BLOCK
     with pytest.raises(UsageError, match="too small"):
         plan_layout([blob(1, size)], 5000, one_block + 1100 * module.VOLUME_ROOM + 5000 - BLOCK)

@@ -13,11 +13,11 @@ import zstandard
 
 from common.archive import frames, inventory_file, metadata
 from common.archive.inventory import Problem, ProblemCode
-from common.archive.metadata_index import MetadataIndex
-from common.archive.ref_name import ref_name
+from common.archive.metadata import ref_name
 from common.archive.volume import padded, tar_header
-from common.digest import Digest, digest_of
 from common.errors import ContentError
+from common.oci.image import Digest, digest_of
+from importer.archive.reader import MetadataIndex
 from tests.fakes.archives import CUT, Content, noise
 
 D = Digest("sha256:" + "0" * 64)

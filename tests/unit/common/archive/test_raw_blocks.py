@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import zstandard
 
-from common.archive import raw_blocks
-from common.archive.raw_blocks import BLOCK, RawFrameWriter, read_raw
-from common.archive.staging import PlainRun
+from common.archive import frames
+from common.archive.direct_io import PlainRun
+from common.archive.frames import BLOCK, RawFrameWriter, read_raw
 from common.errors import ContentError
 from tests.fakes.archives import noise
 
@@ -29,7 +29,7 @@ def _written(file: int, content: bytes, step: int, offset: int = 100) -> bytes:
     for at in range(0, len(content), step):
         writer.write(content[at : at + step])
     writer.close()
-    size = raw_blocks.stored_size(len(content))
+    size = frames.raw_frame_size(len(content))
     assert os.fstat(file).st_size == offset + size + 5
     assert os.pread(file, 6, offset - 6) == b"before"
     assert os.pread(file, 5, offset + size) == b"after"
@@ -49,8 +49,8 @@ def test_any_chunks_make_the_same_frame_that_zstd_reads(file, size, step):
 def test_position_is_the_place_of_a_byte(file, index):
     content = noise("raw", 5 * BLOCK + 17)
     frame = _written(file, content, 100_000)
-    assert raw_blocks.position(index) == 14 + (index // 131072) * 131075 + 3 + index % 131072
-    assert frame[raw_blocks.position(index)] == content[index]
+    assert frames.position(index) == 14 + (index // 131072) * 131075 + 3 + index % 131072
+    assert frame[frames.position(index)] == content[index]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -79,7 +79,7 @@ def test_a_damaged_empty_block_is_found(file):
 
 def test_a_file_that_ends_early_is_found(file):
     _written(file, noise("raw", BLOCK * 3), 100_000)
-    os.ftruncate(file, 100 + raw_blocks.position(BLOCK * 2 + 10))
+    os.ftruncate(file, 100 + frames.position(BLOCK * 2 + 10))
     taken = 0
     with pytest.raises(ContentError, match=r"the file ends at byte \d+, wanted \d+"):
         for chunk in read_raw(file, 100, BLOCK * 3):
@@ -98,7 +98,7 @@ def test_too_much_and_too_little_content_are_refused(file):
 
 
 def test_a_small_frame_at_once():
-    assert zstandard.ZstdDecompressor().decompress(raw_blocks.frame(b"abc")) == b"abc"
-    assert raw_blocks.frame(b"") == raw_blocks.frame_header(0) + b"\x01\0\0"
+    assert zstandard.ZstdDecompressor().decompress(frames.raw_frame(b"abc")) == b"abc"
+    assert frames.raw_frame(b"") == frames.raw_frame_header(0) + b"\x01\0\0"
     with pytest.raises(ValueError, match="no small content"):
-        raw_blocks.frame(bytes(BLOCK + 1))
+        frames.raw_frame(bytes(BLOCK + 1))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.archive.disk import ALIGNMENT
-from common.archive.staging import STEP, Buffers, PlainRun, StagedRun, open_direct
+from common.archive.direct_io import ALIGNMENT, STEP, Buffers, PlainRun, StagedRun, open_direct
 from tests.fakes.archives import noise
 
 LENGTHS = (1, ALIGNMENT - 1, ALIGNMENT, ALIGNMENT + 1, 3 * ALIGNMENT, STEP - 1, STEP, STEP + 1, 2 * STEP + 5000)

@@ -10,8 +10,8 @@ import zstandard
 
 from common.archive import volume
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, Footer
-from common.digest import Digest, digest_of
 from common.errors import ArchiveError, ContentError
+from common.oci.image import Digest, digest_of
 
 HEX = "ab" * 32
 FILE_SIZE = 10_000

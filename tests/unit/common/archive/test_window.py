@@ -7,23 +7,21 @@ from functools import partial
 
 import pytest
 
-from common.archive import disk
-from common.archive.disk import ALIGNMENT
-from common.archive.inventory import Piece
-from common.archive.raw_blocks import (
+from common.archive import direct_io
+from common.archive.direct_io import ALIGNMENT, PlainRun, Window, cached, opened_direct
+from common.archive.frames import (
     BLOCK,
     HEADER_SIZE,
     LARGE,
     RawFrameWriter,
     opened_large,
     position,
+    raw_frame_size,
     read_begun,
     read_large,
     read_raw,
-    stored_size,
 )
-from common.archive.staging import PlainRun
-from common.archive.window import Window, cached, opened_direct
+from common.archive.inventory import Piece
 from common.errors import ContentError
 from tests.fakes.archives import noise
 
@@ -66,7 +64,7 @@ def joined(chunks):
 def test_large_content_is_that_of_small_steps(path, file, size, start):
     content = written(file, size)
     forget(file)
-    with opened_direct(path, OFFSET, OFFSET + stored_size(size)) as direct:
+    with opened_direct(path, OFFSET, OFFSET + raw_frame_size(size)) as direct:
         assert joined(read_large(file, direct, OFFSET, size, start)) == content[start:]
     assert joined(read_large(file, None, OFFSET, size, start)) == content[start:]
     assert joined(read_raw(file, OFFSET, size, start)) == content[start:]
@@ -110,7 +108,7 @@ def test_only_what_has_another_block_behind_it_counts(path, file, whole, room):
     writer = RawFrameWriter(partial(PlainRun, file), OFFSET, size)
     writer.write(content[: whole * BLOCK + 98])
     forget(file)
-    with opened_large(path, Piece(1, OFFSET, stored_size(size), size)) as direct:
+    with opened_large(path, Piece(1, OFFSET, raw_frame_size(size), size)) as direct:
         assert joined(read_begun(file, direct, OFFSET, size)) == content[: whole * BLOCK]
 
 
@@ -132,7 +130,7 @@ def test_a_window_takes_what_the_direct_way_leaves(path, file):
 
 def test_what_is_in_the_page_cache_is_not_read_past_it(path, file):
     written(file, LARGE)
-    end = OFFSET + stored_size(LARGE)
+    end = OFFSET + raw_frame_size(LARGE)
     assert cached(file, OFFSET, end)
     with opened_direct(path, OFFSET, end) as direct:
         assert direct is None
@@ -146,7 +144,7 @@ def test_what_is_in_the_page_cache_is_not_read_past_it(path, file):
 def test_small_content_is_read_as_ever(path, file):
     written(file, BLOCK)
     forget(file)
-    with opened_large(path, Piece(1, OFFSET, stored_size(BLOCK), BLOCK)) as direct:
+    with opened_large(path, Piece(1, OFFSET, raw_frame_size(BLOCK), BLOCK)) as direct:
         assert direct is None
 
 
@@ -159,7 +157,7 @@ def test_ranges_beyond_the_file_are_not_cached(file):
 def test_the_head_of_a_frame_is_read_first(file):
     size = SIZES[-1]
     written(file, size)
-    disk.write_all(file, [bytes(HEADER_SIZE)], OFFSET)
+    direct_io.write_all(file, [bytes(HEADER_SIZE)], OFFSET)
     with pytest.raises(ContentError, match="the header of the content frame"):
         joined(read_large(file, None, OFFSET, size))
     assert list(read_begun(file, None, OFFSET, size)) == []

@@ -3,13 +3,22 @@ import json
 
 import pytest
 
-from common.digest import digest_of
 from common.errors import ContentError, UsageError
 from common.oci import media_types
-from common.oci.descriptor import Descriptor
-from common.oci.graph import MAX_DEPTH, walk
-from common.oci.manifest import MAX_CHILDREN, MAX_MANIFEST_SIZE, Index, Manifest, encode, parse, parse_config
-from common.oci.platform import Platform
+from common.oci.image import (
+    MAX_CHILDREN,
+    MAX_DEPTH,
+    MAX_MANIFEST_SIZE,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    digest_of,
+    encode,
+    parse,
+    parse_config,
+    walk,
+)
 from tests.fakes import factories
 
 BLOB = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(b"x"), "size": 1}

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from common.pages.page import render
-from common.plain import plain
+from common.text import plain
 
 
 def page(directory: Path, body: str, **context: object) -> str:

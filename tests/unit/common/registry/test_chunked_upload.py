@@ -7,10 +7,9 @@ import random
 import pytest
 
 from common.content import Written
-from common.digest import digest_of
 from common.errors import RegistryRefusedError
-from common.oci.descriptor import Descriptor
-from common.registry.chunked_upload import LEAST_CHUNK
+from common.oci.image import Descriptor, digest_of
+from common.registry.upload import LEAST_CHUNK
 from tests.fakes.registry import FakeRegistry
 
 MIB = 1024 * 1024

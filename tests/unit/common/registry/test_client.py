@@ -4,12 +4,10 @@ import json
 
 import pytest
 
-from common.digest import digest_of
 from common.errors import ContentError, NotFoundError, RegistryRefusedError
 from common.oci import media_types
-from common.oci.descriptor import Descriptor
-from common.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
-from common.reference import Reference
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Index, Manifest, digest_of
+from common.oci.reference import Reference
 from tests.fakes.factories import image, index, seed
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 

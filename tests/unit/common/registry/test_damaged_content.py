@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from common.content import DirectoryStore, Written
-from common.digest import digest_of
 from common.errors import DamagedError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, digest_of
 from common.registry.source_sink import RegistrySink, RegistrySource
 from common.transfer import copy
 from tests.fakes.clock import FakeClock
@@ -118,8 +117,8 @@ import sys
 from pathlib import Path
 from common.content import DirectoryStore
 from common.interruption import listen
-from common.oci.descriptor import Descriptor
-from common.reference import Reference
+from common.oci.image import Descriptor
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.registry.source_sink import RegistrySource

@@ -6,9 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from common.digest import digest_of
 from common.errors import HubError, NotFoundError, RegistryRefusedError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, digest_of
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 

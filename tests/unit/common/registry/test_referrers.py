@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.errors import AuthenticationError, ContentError
-from common.oci.manifest import parse
-from common.reference import Reference
+from common.oci.image import parse
+from common.oci.reference import Reference
 from common.registry.referrers import fallback_tag
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry

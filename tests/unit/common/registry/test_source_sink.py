@@ -5,9 +5,8 @@ import os
 import pytest
 
 from common.content import Written
-from common.digest import digest_of
 from common.errors import AuthenticationError, NotFoundError
-from common.oci.descriptor import Descriptor
+from common.oci.image import Descriptor, digest_of
 from common.registry.source_sink import Counts, RegistrySink, RegistrySource
 from common.transfer import copy
 from tests.fakes.registry import FakeRegistry

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common.digest import digest_of
 from common.errors import ContentError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
-from common.oci.descriptor import Descriptor
-from common.reference import Reference
+from common.oci.image import Descriptor, digest_of
+from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import MAX_RETRY_AFTER_S, RegistrySettings, Timeouts
 from tests.fakes.factories import image

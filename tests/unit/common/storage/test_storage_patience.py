@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from common.errors import InterruptedByUserError, StorageError
-from common.storage.patience import Patience, Trouble
+from common.storage.client import Patience, Trouble
 
 
 @dataclass

@@ -9,13 +9,13 @@ import pytest
 
 from common.archive.inventory import ProblemCode
 from common.errors import UsageError
-from exporter.catalog import sqlite, sqlite_blobs
 from exporter.catalog.dependencies import Selected, close
+from exporter.catalog.readers import sqlite
 from exporter.catalog.requirements import NeedsApi, NeedsPackage, provided, required
 from exporter.catalog.selection import select
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.catalog.validation import validate
-from exporter.imageset import ChannelRequest, OperatorRequest, PackageRequest
+from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 from tests.fakes import databases
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, expected, package_blob, real
 
@@ -152,19 +152,17 @@ def test_constraints():
 
 
 def test_a_csv_says_what_it_requires_where_there_are_no_properties():
-    catalog = sqlite_blobs.catalog_of(sqlite.read(databases.database(3), "x"))
+    catalog = sqlite.catalog_of(sqlite.read(databases.database(3), "x"))
     needs = [one for one in required(catalog.packages["foo"].bundles["foo.v1"]) if isinstance(one, NeedsApi)]
     assert [str(one) for one in needs] == ["API example.com/v1 Bar"]
-    old = sqlite_blobs.catalog_of(sqlite.read(databases.real("schema-05"), "x"))
+    old = sqlite.catalog_of(sqlite.read(databases.real("schema-05"), "x"))
     wanted = {str(one) for bundle in old.bundles for one in required(bundle)}
     assert "API etcd.database.coreos.com/v1beta2 EtcdCluster" in wanted
 
 
 @pytest.mark.parametrize("name", sorted(expected("dependencies.json")))
 def test_real_catalogs_require_what_was_worked_out_for_them(name):
-    catalog = (
-        sqlite_blobs.catalog_of(sqlite.read(databases.real("community"), "x")) if name.startswith("sqlite") else real(name)
-    )
+    catalog = sqlite.catalog_of(sqlite.read(databases.real("community"), "x")) if name.startswith("sqlite") else real(name)
     for one in expected("dependencies.json")[name]:
         found = 0
         for bundle in catalog.packages[one["package"]].bundles.values():
@@ -192,9 +190,7 @@ def random_request(catalog, chance):
 
 @pytest.mark.parametrize("name", ["fbc/community-v4.20", "fbc/redhat", "fbc/malformed", "sqlite/community"])
 def test_for_random_selections_the_closure_holds(name):
-    catalog = (
-        sqlite_blobs.catalog_of(sqlite.read(databases.real("community"), "x")) if name.startswith("sqlite") else real(name)
-    )
+    catalog = sqlite.catalog_of(sqlite.read(databases.real("community"), "x")) if name.startswith("sqlite") else real(name)
     done = 0
     for seed in range(30):
         try:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from common.errors import HubError
-from exporter.catalog import file_based
 from exporter.catalog.model import Catalog, Package
-from exporter.catalog.render import catalog_files
+from exporter.catalog.readers import file_based
+from exporter.catalog.rebuild import catalog_files
 from exporter.catalog.selection import select
-from exporter.imageset import ChannelRequest, OperatorRequest, PackageRequest
+from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 from tests.fakes.catalogs import expected, real
 
 CASES = {case["id"]: case for case in expected("filter-cases.json")}

@@ -6,9 +6,9 @@ import pytest
 
 from common.errors import CatalogError, UsageError
 from exporter.catalog.model import Catalog, ChannelEntry
-from exporter.catalog.render import catalog_files
+from exporter.catalog.rebuild import catalog_files
 from exporter.catalog.selection import Selection, select
-from exporter.imageset import ChannelRequest, OperatorRequest, PackageRequest
+from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, package_of, real
 
 BELOW_2 = ("1.0.0", "1.999")  # ≥1.0.0 and <2.0.0: a maximum of `1.999` is every 1.999.x

@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import CatalogError
-from exporter.catalog.render import catalog_files
+from exporter.catalog.rebuild import catalog_files
 from exporter.catalog.validation import validate
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, expected, package_blob, real
 

@@ -7,8 +7,8 @@ from importlib.metadata import Distribution, distribution
 import pytest
 
 from common.errors import ContentError, HubError, SpaceError, UsageError
-from common.oci.platform import Platform
-from exporter.kit import pip
+from common.oci.image import Platform
+from exporter.kit import wheels
 from exporter.kit.settings import PLATFORMS, PYTHONS, Runtime, checked_platforms, checked_pythons
 from exporter.kit.wheel_file import rebuilt
 from exporter.kit.wheels import fetch
@@ -39,7 +39,7 @@ class Index:
             name = requirement.rpartition("/")[2].partition("[")[0].partition("-1.0")[0].partition("=")[0].partition(">")[0]
             file = next((file for file in self.offered if file.startswith(f"{name}-")), None)
             if file is None:
-                raise pip.NoWheelError(name)
+                raise wheels.NoWheelError(name)
             (directory / file).write_bytes(self.offered[file])
 
 
@@ -130,7 +130,7 @@ def test_our_own_wheel_is_the_same_every_time_and_whole():
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = set(archive.namelist())
         record = archive.read(f"hub_airgap-{own.version}.dist-info/RECORD").decode().splitlines()
-    assert {"importer/cli.py", "exporter/kit/install.sh", "common/errors.py"} < names
+    assert {"importer/cli/app.py", "exporter/kit/install.sh", "common/errors.py"} < names
     assert {line.partition(",")[0] for line in record} == names
     assert not any(name.endswith((".pyc", ".pth", "INSTALLER", "direct_url.json")) for name in names)
 
@@ -159,8 +159,8 @@ def test_a_changed_installation_is_no_source_of_wheels(tmp_path):
 @pytest.mark.parametrize(
     ("said", "kind", "shown"),
     [
-        ("WARNING: x\nERROR: No matching distribution found for msgspec<0.23,>=0.20", pip.NoWheelError, "msgspec"),
-        ("ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/", pip.NoWheelError, ""),
+        ("WARNING: x\nERROR: No matching distribution found for msgspec<0.23,>=0.20", wheels.NoWheelError, "msgspec"),
+        ("ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/", wheels.NoWheelError, ""),
         (
             "WARNING: Retrying after connection broken by 'x': /simple/\nERROR: No matching distribution found for a",
             HubError,
@@ -176,7 +176,7 @@ def test_a_changed_installation_is_no_source_of_wheels(tmp_path):
     ],
 )
 def test_what_pip_says_becomes_an_error_without_addresses(said, kind, shown):
-    error = pip._error(said, ARM_311)
+    error = wheels._error(said, ARM_311)
     assert type(error) is kind
     assert shown in error.message
     assert "secret" not in str(error)

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from common.archive.inventory import BundleRecord, ChannelRecord, ImageKind, Inventory, PackageRecord
-from exporter import differences
-from exporter.planning import Planned
+from exporter.plan import diff
+from exporter.plan.planning import Planned
 from exporter.report import contents
-from exporter.report.contents import Background
-from exporter.report.weights import Purpose, weigh
+from exporter.report.contents import Background, Purpose, weigh
 from tests.fakes import inventories, reports
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
@@ -135,7 +134,7 @@ def test_a_change_without_a_new_head_is_called_what_it_is(default: str, second: 
         records = tuple(ChannelRecord(n, "x", tuple(BundleRecord(b, b) for b in has)) for n, has in channels.items())
         return inventories.inventory(catalogs=(inventories.catalog(packages=(PackageRecord("p", default, records),)),))
 
-    found = contents.changes_of(differences.between(one("a", ("x",)), one(default, second)))
+    found = contents.changes_of(diff.between(one("a", ("x",)), one(default, second)))
     assert found == {Purpose("redhat-operators", "p"): said}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.report.treemap import MOST, Weight, framed, treemap
+from exporter.report.page import MOST, Weight, framed, treemap
 
 WIDTH, HEIGHT = 960, 420
 

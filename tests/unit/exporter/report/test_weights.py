@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.report.weights import CATALOGS, SHARED, Purpose, weigh
+from exporter.report.contents import CATALOGS, SHARED, Purpose, weigh
 from tests.fakes import reports
 from tests.fakes.catalogs import real
 

@@ -7,7 +7,7 @@ import pytest
 from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import discover_release, has_icsp
-from importer.cluster.resource import Resource
+from importer.cluster.kinds import Resource
 from importer.cluster.writing import Action
 from tests.fakes.wanted import (
     IMAGE,

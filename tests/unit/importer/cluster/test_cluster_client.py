@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from common.errors import ClusterError, UsageError
-from importer.cluster.client import ClusterClient, connect
+from importer.cluster.client import ClusterClient, ConflictError, UnavailableError, connect
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, IDMS, OPERATOR_HUB, PACKAGE_MANIFEST
-from importer.cluster.refusals import ConflictError, UnavailableError
 from tests.fakes.cluster import TOKEN, FakeCluster, Fault
 from tests.fakes.servers import free_port
 from tests.fakes.wanted import catalog_source

@@ -10,11 +10,10 @@ import pytest
 from common.errors import ClusterError, UsageError
 from common.log import SECRETS
 from importer.cluster.apply import apply
-from importer.cluster.credential import pull_credential, pull_secret_key
 from importer.cluster.discovery import discover_release
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
-from importer.cluster.trust import allow, merge_pull_secret
+from importer.cluster.trust import allow, merge_pull_secret, pull_credential, pull_secret_key
 from importer.cluster.undo import undo
 from importer.cluster.writing import Writer
 from tests.fakes.cluster import Fault

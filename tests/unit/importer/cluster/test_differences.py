@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from importer.cluster.differences import differing_values, needed_patch
-from importer.cluster.foreign import foreign_fields, shown
+from importer.cluster.undo import foreign_fields, shown
 
 PORT = {"containerPort": 50051, "protocol": "TCP"}
 

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from common.oci import media_types
 from importer.mapping import Mirror
-from importer.serving.app import RegistryApp
-from importer.serving.offer import offer_of
+from importer.serving.app import RegistryApp, offer_of
 from tests.fakes.archives import CUT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from importer.mapping import Mirror
-from importer.serving.offer import offer_of
+from importer.serving.app import offer_of
 from tests.fakes.archives import CUT
 from tests.fakes.inventories import A
 

@@ -1,0 +1,287 @@
+"""Finding the parts of an archive and making sure that they are parts of the same one.
+
+A directory, several (one medium each), single volume files: whatever is at hand. The inventory comes from its file or from any
+volume; every other part must agree with it. A volume that is damaged is kept: what is whole in it can still be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from common.archive import checksums, frames, inventory_file, location
+from common.archive.direct_io import read_exactly, size_of
+from common.archive.inventory import MAX_SIZE, Inventory
+from common.archive.location import Place
+from common.archive.metadata import SIGNATURE_NAME
+from common.archive.signature import MAX_SIGNATURE, Verifier
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, TAR_BLOCK, VOLUME_NAME, Footer
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
+from common.oci.image import Digest, digest_of
+from exporter.archive.output import JOURNAL
+
+_WITHOUT = "Name the volume files alone: each has a copy of the inventory."
+_LOOKED_AT = 16  # volumes that are asked for a signature where no file has it
+_TAIL = 8 * TAR_BLOCK  # what may stand behind the inventory: padding, and the entry of the signature
+_AGAIN = "Copy it again from where the archive was made."
+
+
+class SignatureState(StrEnum):
+    """What is known of the signature over an inventory."""
+
+    VALID = "valid"
+    ABSENT = "absent"
+    INVALID = "invalid"
+    UNCHECKED = "unchecked"  # there is one, and no key was given
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVolume:
+    """A volume at hand. Without a usable footer, `damage` says why."""
+
+    path: Place
+    footer: Footer | None
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArchive:
+    """The parts at hand: `volumes` by number; `signature`: what is known of that of the inventory."""
+
+    inventory: Inventory
+    digest: Digest
+    volumes: Mapping[int, FoundVolume]
+    checksums: tuple[Place, ...]
+    signature: SignatureState
+    trusted: bool = True  # no key was given, or the signature is its own
+    key: Verifier | None = None
+
+
+@dataclass(slots=True)
+class _Files:
+    """The files at hand, by what they are called; explicitly named files are volumes whatever they are called."""
+
+    volumes: list[Place] = field(default_factory=list)
+    inventories: list[Place] = field(default_factory=list)
+    checksums: list[Place] = field(default_factory=list)
+    signatures: list[Place] = field(default_factory=list)
+
+
+def find(places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> FoundArchive:
+    """Find the archive in directories and volume files, wherever they lie.
+
+    With `key` the inventory is believed only under its signature: ArchiveUntrustedError is raised before anything in it is
+    looked at, unless `trusted` is False, which only notes it.
+
+    Raises UsageError when there is nothing, ArchiveIncompleteError for an export that never finished, ArchiveDamagedError when
+    no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+    """
+    files = _Files()
+    for path in places:
+        _look(path, files)
+    if not files.volumes and not files.inventories:
+        raise UsageError(
+            f"no archive in {', '.join(map(str, places)) or 'nothing'}",
+            hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves.",
+        )
+    volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
+    where, raw = _inventory(files.inventories, volumes)
+    signature = _judged(raw, files.signatures, volumes, key)
+    if key is not None and trusted and signature is not SignatureState.VALID:
+        raise _untrusted(where, signature, key)
+    digest, inventory = digest_of(raw), inventory_file.decode(raw, where)
+    return FoundArchive(
+        inventory,
+        digest,
+        _sorted(volumes, inventory, digest, where),
+        tuple(files.checksums),
+        signature,
+        trusted=key is None or signature is SignatureState.VALID,
+        key=key,
+    )
+
+
+def _look(place: Place, files: _Files) -> None:
+    here = location.files_in(place)
+    if here is not None:
+        _look_into(place, here, files)
+    elif not location.is_file(place):
+        hint = "Is the medium mounted?" if isinstance(place, Path) else "Look at what else lies there, and at AWS_ENDPOINT_URL."
+        raise UsageError(f"{place}: no such file or directory", hint=hint)
+    elif place.suffix == ".json":  # whatever a kept copy is called
+        files.inventories.append(place)
+    else:
+        files.volumes.append(place)
+
+
+def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
+    names = {path.name for path in here}
+    if JOURNAL in names and checksums.NAME not in names:
+        raise ArchiveIncompleteError(
+            f"{directory}: the export into it never finished", hint="Run hub-export create again with the same image set."
+        )
+    files.volumes += [path for path in here if VOLUME_NAME.fullmatch(path.name)]
+    files.inventories += [path for path in here if path.name == inventory_file.NAME]
+    files.checksums += [path for path in here if path.name == checksums.NAME]
+    files.signatures += [path for path in here if path.name == SIGNATURE_NAME]
+
+
+def _volume(path: Place) -> FoundVolume:
+    try:
+        with location.opened(path) as file:
+            size = size_of(file)
+            raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
+        return FoundVolume(path, Footer.unpack(raw, size))
+    except (ContentError, OSError) as error:
+        return FoundVolume(path, None, str(error))
+
+
+def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
+    """Return the inventory's bytes and where they are from: the file, or the first volume that still has them."""
+    found: tuple[str, bytes] | None = None
+    for path in files:
+        raw = _bounded(path)
+        if found is not None and found[1] != raw:
+            raise ArchiveDamagedError(
+                f"{path} and {found[0]} are inventories of different archives", hint="Name the parts of one archive."
+            )
+        found = str(path), raw
+    if found is not None:
+        return found
+    for volume in volumes:
+        carried = _carried(volume)
+        if carried is not None and volume.footer is not None and digest_of(carried) == volume.footer.inventory:
+            return str(volume.path), carried
+    first = volumes[0]
+    raise ArchiveDamagedError(
+        f"{first.path}: no inventory can be read from it: {first.damage or _why_not_carried(first)}",
+        hint="Copy the volume again, or put inventory.json or another volume beside it.",
+    )
+
+
+def _judged(raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None) -> SignatureState:
+    """Say what is known of the inventory's signature: that beside it, or the one that a volume carries."""
+    found = [location.read(path, MAX_SIGNATURE) for path in files if location.size_of(path) <= MAX_SIGNATURE]
+    found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
+    if not found:
+        return SignatureState.INVALID if files else SignatureState.ABSENT
+    if key is None:
+        return SignatureState.UNCHECKED
+    return SignatureState.VALID if any(key.accepts(raw, each) for each in found) else SignatureState.INVALID
+
+
+def _untrusted(where: str, signature: SignatureState, key: Verifier) -> ArchiveUntrustedError:
+    why = (
+        "it is not signed" if signature is SignatureState.ABSENT else f"its signature is not that of the key {key.fingerprint}"
+    )
+    return ArchiveUntrustedError(
+        f"{where}: not trusted: {why}",
+        hint="Ask who made the archive for the right public key, or for a signed archive. Do not use it before.",
+    )
+
+
+def _carried_signature(volume: FoundVolume) -> bytes | None:
+    """Return the signature that a volume carries behind its inventory; None where there is none that can be read."""
+    footer = volume.footer
+    if footer is None:
+        return None
+    start = footer.inventory_offset + footer.inventory_stored
+    try:
+        with location.opened(volume.path) as file:
+            end = size_of(file) - CLOSING_SIZE
+            tail = frames.decompress(read_exactly(file, end - start, start), _TAIL) if 0 < end - start <= _TAIL else b""
+    except (ContentError, OSError):
+        return None
+    at = tail.find(SIGNATURE_NAME.encode() + b"\0")
+    header = tail[at : at + TAR_BLOCK] if at >= 0 else b""
+    size = int(header[124:135], 8) if header[124:135].isdigit() else 0
+    return tail[at + TAR_BLOCK : at + TAR_BLOCK + size] if 0 < size <= MAX_SIGNATURE else None
+
+
+def _bounded(path: Place) -> bytes:
+    try:
+        size = location.size_of(path)
+        raw = location.read(path, size) if size <= MAX_SIZE else None
+    except (OSError, ContentError) as error:
+        raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
+    if raw is None:
+        raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_WITHOUT)
+    return raw
+
+
+def _carried(volume: FoundVolume) -> bytes | None:
+    """Return the inventory that a volume carries; None when it cannot be read."""
+    try:
+        return _read_carried(volume)
+    except (ContentError, OSError):
+        return None
+
+
+def _why_not_carried(volume: FoundVolume) -> str:
+    try:
+        _read_carried(volume)
+    except (ContentError, OSError) as error:
+        return f"its metadata is damaged: {error}"
+    return "its metadata is damaged: its copy of the inventory is not the one that its footer names"
+
+
+def _read_carried(volume: FoundVolume) -> bytes | None:
+    """Return the inventory that a volume carries. Raises ContentError, OSError."""
+    footer = volume.footer
+    if footer is None:
+        return None
+    if footer.inventory_stored > frames.compress_bound(MAX_SIZE):
+        raise ContentError(f"its inventory takes {footer.inventory_stored} bytes; the limit is {MAX_SIZE}")
+    with location.opened(volume.path) as file:
+        stored = read_exactly(file, footer.inventory_stored, footer.inventory_offset)
+    return frames.decompress(stored, min(frames.content_bound(len(stored)), MAX_SIZE))
+
+
+def _sorted(volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str) -> dict[int, FoundVolume]:
+    """Return volumes by number; of two copies the first that is whole."""
+    found: dict[int, FoundVolume] = {}
+    for number, volume in _numbered(volumes, inventory, digest, where):
+        if number not in found or (found[number].footer is None and volume.footer is not None):
+            found[number] = volume
+    return dict(sorted(found.items()))
+
+
+def _numbered(
+    volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str
+) -> Iterator[tuple[int, FoundVolume]]:
+    for volume in volumes:
+        footer = volume.footer
+        if footer is not None and footer.inventory == digest:
+            fits = footer.count == len(inventory.volumes)
+            if fits and footer.metadata_offset == inventory.volumes[footer.number - 1].data_size:
+                yield footer.number, volume
+                continue
+            damaged = FoundVolume(volume.path, None, "its footer is damaged: it does not fit the inventory")
+        elif footer is not None:
+            damaged = FoundVolume(volume.path, None, _explain(volume, footer, digest, where))
+        else:
+            damaged = volume
+        yield _number_by_name(damaged, inventory), damaged
+
+
+def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) -> str:
+    """Return why a footer names another inventory. Raises ArchiveDamagedError when it is right: the volume is another's."""
+    carried = _carried(volume)
+    if carried is not None and digest_of(carried) == footer.inventory:
+        raise ArchiveDamagedError(
+            f"{volume.path} is a volume of another archive: it belongs to inventory {footer.inventory}, {where} is {digest}",
+            hint="Put the right volume in its place, or name only the parts of one archive. If inventory.json itself is "
+            "damaged, name the volume files alone: each has a copy of it.",
+        )
+    return "its footer is damaged: it names another inventory than it carries"
+
+
+def _number_by_name(volume: FoundVolume, inventory: Inventory) -> int:
+    """Return the number in the name of a volume whose footer is of no use."""
+    match = VOLUME_NAME.fullmatch(volume.path.name)
+    number = int(match[1]) if match else 0
+    if not 1 <= number <= len(inventory.volumes):
+        raise ArchiveDamagedError(f"{volume.path} is no volume of this archive: {volume.damage}", hint=_AGAIN)
+    return number

@@ -1,0 +1,88 @@
+"""Where the files of an archive lie, in a file system or in object storage: found, opened and written the same in both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import files
+from common.archive.direct_io import File
+from common.errors import ContentError, UsageError
+from common.files import write_atomic
+from common.oci.reference import local_path
+from common.storage.location import SCHEME, StoredFile, StoredPlace
+
+Place = Path | StoredPlace
+
+
+def parse(text: str) -> Place:
+    """Return the place that a person named: `s3://BUCKET/PREFIX`, a path, or `file:///PATH`. Raises UsageError."""
+    return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else local_path(text)
+
+
+def require_place(text: str) -> Place:
+    """Return the place of a file that is to be written in the end; refuse one that could not be. Raises UsageError."""
+    place = parse(text)
+    if isinstance(place, StoredPlace):
+        if not place.key:
+            raise UsageError(f"{text} is a bucket", hint="Name the object that is to be written: s3://BUCKET/NAME.")
+        next(iter(place.parent.children()), None)  # a bucket that is not there is said now
+    elif files.names_directory(text):
+        raise UsageError(f"{text} is a directory", hint="Name the file that is to be written.")
+    else:
+        files.require_place(place)
+    return place
+
+
+def files_in(place: Place) -> list[Place] | None:
+    """Return the files directly in a place, by name; None where it is no directory. Raises OSError, StorageError."""
+    if isinstance(place, StoredPlace):
+        return [child for child, _ in place.children()] or None
+    return [*sorted(path for path in place.iterdir() if path.is_file())] if place.is_dir() else None
+
+
+def is_file(place: Place) -> bool:
+    """Say whether there is a file. Raises StorageError."""
+    return place.stat() is not None if isinstance(place, StoredPlace) else place.is_file()
+
+
+def size_of(place: Place) -> int:
+    """Return the size of a file in bytes. Raises OSError, StorageError."""
+    if not isinstance(place, StoredPlace):
+        return place.stat().st_size
+    stat = place.stat()
+    return 0 if stat is None else stat.size
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[File]:
+    """Open a file for reading by position, for one thread. Raises OSError, StorageError."""
+    if isinstance(place, StoredPlace):
+        yield StoredFile(place)
+        return
+    file = os.open(place, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def read(place: Place, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes. Raises ContentError for more, OSError, StorageError."""
+    if isinstance(place, StoredPlace):
+        return place.read(limit)
+    with place.open("rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise ContentError(f"{place}: more than {limit} bytes")
+    return raw
+
+
+def write(place: Place, content: bytes) -> None:
+    """Make or replace a file, whole or not at all; durable when this returns. Raises OSError, StorageError."""
+    if isinstance(place, StoredPlace):
+        place.write(content)
+    else:
+        write_atomic(place, content)

@@ -1,0 +1,66 @@
+"""The command `login`, the same in both programs: a site behind the gap may have no podman."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli.options import command
+from common.errors import ExitCode, UsageError
+from common.log import configure
+from common.oci.reference import split_registry
+
+_MAX_PASSWORD = 64 * 1024
+
+
+def add_login(app: typer.Typer) -> None:
+    """Register the command with a program."""
+    command(app, "login")(_login)
+
+
+def _login(
+    registry: Annotated[str, typer.Argument(metavar="HOST[:PORT][/NAMESPACE]", help="The registry to log in to.")],
+    username: Annotated[str | None, typer.Option("--username", "-u", help="Asked for when left out.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password or token from standard input.")
+    ] = False,
+    authfile: Annotated[
+        Path | None, typer.Option("--authfile", "-a", help="Where to keep it, instead of where podman login does.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP or unverified TLS for this registry.")] = False,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None,
+) -> ExitCode:
+    """Check credentials with a registry, and keep them where podman, skopeo and oc find them too."""
+    import os
+
+    from common.registry.credentials import Credential
+    from common.registry.login import login
+    from common.registry.settings import RegistrySettings
+
+    configure("warning")
+    user = username or _ask("Username")
+    password = _from_stdin() if password_stdin else _ask("Password", hidden=True)
+    host, _namespace = split_registry(registry, "NAMESPACE", "registry.example:5000")
+    settings = RegistrySettings(
+        authfile=authfile, insecure=frozenset({host} if insecure else ()), ca=ca, environ=dict(os.environ)
+    )
+    where = login(settings, registry, Credential(user, password))
+    print(f"{registry} takes the credentials; kept in {where}")
+    return ExitCode.DONE
+
+
+def _ask(what: str, *, hidden: bool = False) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError(f"no {what.lower()} given, and nobody is here to ask", hint="Say --username, and --password-stdin.")
+    answer: str = typer.prompt(what, hide_input=hidden, err=True)
+    return answer
+
+
+def _from_stdin() -> str:
+    password = sys.stdin.readline(_MAX_PASSWORD).rstrip("\r\n")
+    if not password:
+        raise UsageError("--password-stdin: standard input is empty", hint="Pipe the password or token into the command.")
+    return password

@@ -1,0 +1,376 @@
+"""What both programs share on the command line: groups of options, error → exit code, logging, results.
+
+Only this module and the two `cli.py` print, exit, read the environment or know typer. A command returns an ExitCode or raises
+a HubError; `command` turns both into the exit status of docs/cli.md and the error into advice on stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from common import interruption
+from common.distribution import VERSION
+from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.log import SECRETS, configure
+from common.oci.reference import local_path, plain_path, rejoined, require_host
+from common.progress import BesideBars, Progress, Style, progress_for
+from common.registry.settings import RegistrySettings
+
+# Which volumes are whose, where several processes share one archive: a range that a person names, or a shard of N.
+
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
+_RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6})?)?", re.ASCII)
+
+
+def volume_range(text: str, count: int) -> range:
+    """Return the volumes of `3`, `3-5` or `3-` among `count`, which are counted from 1. Raises UsageError."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"not a range of volumes: {text[:40]!r}", hint="Wanted: --volumes 3-5, or one number.")
+    first = int(match[1])
+    last = first if "-" not in text else int(match[2] or count)
+    if not 1 <= first <= last <= count:
+        raise UsageError(f"--volumes {text.strip()}: the archive has volumes 1 to {count}", hint="Name a range of these.")
+    return range(first, last + 1)
+
+
+def shard_index(text: str) -> int:
+    """Return the index of a shard from JOB_COMPLETION_INDEX, which may be empty. Raises UsageError."""
+    if _INDEX.fullmatch(text) is None:
+        raise UsageError(
+            f"JOB_COMPLETION_INDEX is not the number of a shard: {text[:40]!r}"
+            if text
+            else "--shards without JOB_COMPLETION_INDEX",
+            hint="An indexed Job sets it; elsewhere set it yourself, or name the volumes with --volumes.",
+        )
+    return int(text)
+
+
+def volumes_of_shard(index: int, shards: int, count: int) -> range:
+    """Return the volumes of shard `index` (from 0) of `shards`: all of `count`, each once, as even as can be; none is possible.
+
+    Raises UsageError for an index that is none of the shards'.
+    """
+    if not 0 <= index < shards:
+        raise UsageError(
+            f"shard {index} of {shards}: shards are counted from 0 to {shards - 1}",
+            hint="Give --shards the number of completions of the Job.",
+        )
+    return range(index * count // shards + 1, (index + 1) * count // shards + 1)
+
+
+def _exit_codes() -> str:
+    """Return the exit codes as `--help` shows them: in two columns, and the last by itself."""
+    rows = [f"{int(code):3}  {meaning}" for code, meaning in MEANINGS.items()]
+    table = [f"{left:31}  {right.strip()}" for left, right in zip(rows[:4], rows[4:8], strict=True)]
+    return "\n".join(
+        [
+            "Every option can also be set in the environment: --ca as HUB_EXPORT_CA or HUB_IMPORT_CA.",
+            "",
+            "\b",
+            "Exit status:",
+            *table,
+            rows[8],
+            "When several apply: 130, 4, 7, 5, 6, 3.",
+        ]
+    )
+
+
+_TYPED = f"{__name__}.typed"
+
+
+class Format(StrEnum):
+    """How results are printed: for people, or for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Level(StrEnum):
+    """How much is logged on stderr."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """How registries are found and spoken to."""
+
+    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
+    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
+    insecure: Annotated[
+        list[str], typer.Option(metavar="HOST", help="Allow plain HTTP or unverified TLS for this host alone; repeatable.")
+    ] = dataclasses.field(default_factory=list)
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+
+    def settings(self) -> RegistrySettings:
+        """Return the settings of the registry client, with this process's environment."""
+        return RegistrySettings(
+            authfile=self.authfile,
+            registries_conf=self.registries_conf,
+            insecure=frozenset(require_host(host, "--insecure") for host in self.insecure),
+            ca=self.ca,
+            jobs=self.jobs,
+            environ=dict(os.environ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What a person or a program gets to see."""
+
+    format: Annotated[Format, typer.Option("--format", help="Result on stdout.")] = Format.TABLE
+    progress: Annotated[Style, typer.Option(help="Progress on stderr; auto is bars on a terminal.")] = Style.AUTO
+    log_level: Annotated[Level, typer.Option(help="What is logged on stderr.")] = Level.WARNING
+    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log everything into this file too.")] = None
+
+    def begin(self) -> Progress:
+        """Set logging up and return the progress to report to."""
+        configure(self.log_level, self.log_file, BesideBars(sys.stderr) if self.is_live else None)
+        return progress_for(self.progress)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person watches on a terminal, where what is shown may be drawn over."""
+        return self.progress in {Style.AUTO, Style.BAR} and sys.stderr.isatty()
+
+    def emit(self, document: Any, table: Callable[[], str]) -> None:
+        """Print a result: `document` as JSON, or what `table` makes of it."""
+        if self.format is Format.JSON:
+            print(msgspec.json.format(msgspec.json.encode(document)).decode())
+        else:
+            print(table())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardOptions:
+    """Which volumes this process is for, where several share the work."""
+
+    volumes: Annotated[
+        str | None, typer.Option(metavar="N-M", help="Only these volumes, counted from 1; other processes bring the others.")
+    ] = None
+    shards: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The same by shards: of N, the one in JOB_COMPLETION_INDEX (from 0).")
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the work is shared at all."""
+        return self.volumes is not None or self.shards is not None
+
+    def of(self, count: int) -> range | None:
+        """Return the volumes of this process among `count`, perhaps none; None when all of them are its. Raises UsageError."""
+        if self.volumes is not None and self.shards is not None:
+            raise UsageError("--volumes and --shards at once", hint="Either names the volumes of this process.")
+        if self.volumes is not None:
+            return volume_range(self.volumes, count)
+        return volumes_of_shard(_job_index(), self.shards, count) if self.shards is not None else None
+
+
+def _job_index() -> int:
+    """Return which pod of an indexed Job this is (Kubernetes, *Job*, completion mode). Raises UsageError."""
+    return shard_index(os.environ.get("JOB_COMPLETION_INDEX", ""))
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:
+    """Register a command; parameters that are option groups become their options, HubErrors become exit codes."""
+
+    def register(function: Callable[..., ExitCode]) -> None:
+        app.command(name, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
+
+    return register
+
+
+def start(app: typer.Typer, program: str) -> None:
+    """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
+    interruption.listen()
+    named(app, program)(prog_name=program)
+
+
+def named(app: typer.Typer, program: str) -> Any:
+    """Return a program's tree of commands, in which every option has its variables, and takes file URLs for paths."""
+    root = typer.main.get_command(app)
+    _name_variables(root, f"{program.upper().replace('-', '_')}_")
+    return root
+
+
+def read_text(path: Path, option: str) -> str:
+    """Return the text of a file that an option names. Raises UsageError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"{option} {path}: cannot be read: {why}", hint=f"Name another file with {option}.") from error
+
+
+def created_now() -> str:
+    """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
+    epoch = source_epoch()
+    moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(epoch, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def source_epoch() -> int | None:
+    """Return SOURCE_DATE_EPOCH, in seconds since 1970; None where it is not set. Raises UsageError."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and not epoch.isdecimal():
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}", hint="Unset it, or give seconds since 1970."
+        )
+    return int(epoch) if epoch else None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(VERSION)
+        raise typer.Exit
+
+
+def version_option(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself; `version` ends it before any command."""
+
+
+def _first_line(function: Callable[..., ExitCode]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _name_variables(node: Any, prefix: str) -> None:
+    """Give every option of a command, and of those below it, the variables of its names; typer does not say their class."""
+    for parameter in node.params:
+        _take_file_urls(parameter)
+        if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
+            names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
+            parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
+            parameter.show_envvar = False
+    for child in getattr(node, "commands", {}).values():
+        _name_variables(child, prefix)
+
+
+def _take_file_urls(parameter: Any) -> None:
+    """Let a parameter take file URLs for paths, after its values are split and before a Path loses one of their slashes.
+
+    What was typed is kept in `Context.meta`, for messages.
+    """
+    process, from_variable = parameter.process_value, parameter.value_from_envvar
+
+    def decoded(context: Any, value: Any) -> Any:
+        context.meta.setdefault(_TYPED, {})[parameter.name] = value
+        return process(context, _each(plain_path, value))
+
+    def split(context: Any) -> Any:
+        value = from_variable(context)
+        # click splits a variable of several paths at os.pathsep, the colon, which file URLs have too.
+        at_colons = isinstance(value, list) and value == parameter.resolve_envvar_value(context).split(os.pathsep)
+        return rejoined(value) if at_colons else value
+
+    parameter.process_value, parameter.value_from_envvar = decoded, split
+
+
+def _each(convert: Callable[[str], Any], value: Any) -> Any:
+    """Return a value of the command line, or a list of values, with its texts converted."""
+    if isinstance(value, list | tuple):
+        return [_each(convert, item) for item in value]
+    return convert(value) if isinstance(value, str) else value
+
+
+def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
+    """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
+    fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
+
+    def call(invocation: typer.Context, **values: Any) -> None:
+        raise typer.Exit(_status(lambda: run(values, invocation.meta.get(_TYPED, {}))))
+
+    def run(values: dict[str, Any], typed: Mapping[str, Any]) -> ExitCode:
+        _require_local(values, typed)
+        made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
+        return function(**values, **made)
+
+    spread = [p for p in parameters if p.name not in groups]
+    spread += [p for group in fields.values() for p in group]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=_default(p)) for p in spread]
+    keyword.append(inspect.Parameter("invocation", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    call.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in keyword}
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    return call
+
+
+def _require_local(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raise UsageError for a place elsewhere where only paths are understood: it would be a directory named `s3:`."""
+    for name, value in values.items():
+        if any(isinstance(path, Path) for path in (value if isinstance(value, list) else [value])):
+            _each(local_path, typed[name])
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    """Return a default that typer understands: a list for the repeatable options."""
+    return [] if type(parameter.default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" else parameter.default
+
+
+def _status(run: Callable[[], ExitCode]) -> int:
+    """Run a command and return its exit status. Errors are shown; what was printed is flushed, so that nothing fails later."""
+    try:
+        interruption.working()
+        status = int(run())
+        _flush()
+    except HubError as error:
+        status = _tell(error)
+    except (KeyboardInterrupt, typer.Abort):  # the latter: at a question
+        interruption.finished(ExitCode.INTERRUPTED)
+        status = _tell(InterruptedByUserError("interrupted"))
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads any more; nothing to say, and no second error while closing
+        status = int(ExitCode.FAILED)
+    except OSError as error:
+        status = _tell(_from_system(error))
+    except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
+        print(SECRETS.mask(traceback.format_exc()), file=sys.stderr)
+        status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
+    interruption.finished(status)
+    return status
+
+
+def _flush() -> None:
+    """Write what is still buffered of standard output. Raises OSError that names it; it is then not tried again at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None
+        error.filename = "standard output"
+        raise
+
+
+def _from_system(error: OSError) -> HubError:
+    where = f"{error.filename}: " if error.filename else ""
+    kind = SpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else HubError
+    return kind(f"{where}{error.strerror or error}")
+
+
+def _tell(error: HubError) -> int:
+    print(SECRETS.mask(f"error: {error.message}\n  {error.advice}"), file=sys.stderr)
+    return int(error.exit_code)

@@ -1,0 +1,428 @@
+"""Content addresses: `sha256:<64 hex digits>`. Only SHA-256 exists here; the archive format knows no other (ADR 0004)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NewType, Self
+
+import msgspec
+
+from common.errors import ContentError, UsageError
+from common.oci import media_types
+from common.serialization import UNDECODABLE
+
+Digest = NewType("Digest", str)
+
+_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+PREFIX = "sha256:"
+
+
+def parse_digest(text: str) -> Digest:
+    """Return `text` as a digest. Raises ContentError for any other algorithm or spelling."""
+    if _PATTERN.fullmatch(text):
+        return Digest(text)
+    algorithm = text.partition(":")[0]
+    if algorithm != "sha256" and re.fullmatch(r"[a-z0-9]+", algorithm) and ":" in text:
+        raise ContentError(f"digest algorithm {algorithm!r} is not supported, only sha256 is: {text[:80]!r}")
+    raise ContentError(f"not a digest: {text[:80]!r}, wanted sha256: and 64 lower-case hex digits")
+
+
+def digest_of(content: bytes | memoryview) -> Digest:
+    """Return the digest of bytes."""
+    return Digest(PREFIX + hashlib.sha256(content).hexdigest())
+
+
+def hex_of(digest: Digest) -> str:
+    """Return the 64 hex digits of a digest."""
+    return digest.removeprefix(PREFIX)
+
+
+class Hasher:
+    """A digest in the making."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Take in the next bytes."""
+        self._hash.update(chunk)
+
+    def digest(self) -> Digest:
+        """Return the digest of everything so far."""
+        return Digest(PREFIX + self._hash.hexdigest())
+
+
+# Platforms: operating system, architecture, variant (OCI image index, property `platform`).
+
+_PLATFORM_PATTERN = re.compile(r"([a-z0-9]+)/([a-z0-9_]+)(?:/([a-z0-9.]+))?")
+
+
+class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+    """One platform of an index; `linux/arm64/v8` as text."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `os/architecture[/variant]`. Raises UsageError."""
+        match = _PLATFORM_PATTERN.fullmatch(text)
+        if not match:
+            raise UsageError(f"not a platform: {text[:80]!r}", hint="Wanted: os/architecture, for example linux/amd64")
+        return cls(match[1], match[2], match[3] or "")
+
+    def accepts(self, other: Platform) -> bool:
+        """Say whether `other` is what was asked for by `self`; without a variant any will do."""
+        same = (self.os, self.architecture) == (other.os, other.architecture)
+        return same and self.variant in ("", other.variant)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+# Descriptors: media type, digest, size (OCI content descriptors).
+
+# Larger than any layer, small enough that sums of two million of them stay exact and far from 2^63.
+MAX_SIZE = 1 << 42
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a manifest says of other content. Unknown fields are left out; the raw manifest keeps them."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    artifact_type: str = ""
+    urls: tuple[str, ...] = ()
+
+
+# Image manifests and indexes, parsed once; the raw bytes stay with the parsed form and are the truth.
+#
+# Leaves fetching to the registry client and walking to `graph.py`. Sources: OCI image specification 1.1 (manifest, image
+# index), Docker image manifest v2 schema 2.
+
+MAX_MANIFEST_SIZE = 16 * 1024 * 1024
+MAX_CHILDREN = 10_000
+_SCHEMA_2 = 2
+
+
+class _WireDescriptor(msgspec.Struct, rename="camel"):
+    """A descriptor as written. Publishers leave `mediaType` out, or write null; Go reads both as the empty string."""
+
+    digest: Digest
+    size: int
+    media_type: str | None = None
+    platform: Platform | None = None
+    annotations: dict[str, str] | None = None
+    artifact_type: str | None = None
+    urls: tuple[str, ...] | None = None
+
+    def read(self) -> Descriptor:
+        """Return the descriptor, with its empty fields empty."""
+        return Descriptor(
+            self.media_type or "",
+            self.digest,
+            self.size,
+            self.platform,
+            self.annotations or {},
+            self.artifact_type or "",
+            self.urls or (),
+        )
+
+
+class _Wire(msgspec.Struct, rename="camel"):
+    """The fields of both documents that we act on."""
+
+    schema_version: int = 0
+    media_type: str | None = None
+    config: _WireDescriptor | None = None
+    layers: tuple[_WireDescriptor, ...] | None = None
+    manifests: tuple[_WireDescriptor, ...] | None = None
+    subject: _WireDescriptor | None = None
+    artifact_type: str | None = None
+    annotations: dict[str, str] | None = None
+
+
+_WIRE = msgspec.json.Decoder(_Wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest: one config, some layers. `blobs` is config and layers, each digest once."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers, each digest once, in order."""
+        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this is an image that runs: no Helm chart, attestation, signature or other artifact."""
+        layers_are_tars = all(".tar" in layer.media_type for layer in self.layers)
+        return layers_are_tars and self.config.media_type.partition(";")[0].strip() in media_types.IMAGE_CONFIGS
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an index would say of this manifest."""
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An image index: descriptors of manifests, or of further indexes."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an outer index would say of this one."""
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
+Document = Manifest | Index
+
+
+def parse(raw: bytes, media_type: str = "") -> Document:
+    """Read a manifest or index from the bytes received.
+
+    The media type is the document's own `mediaType`. A document without one is an OCI document, an index when it has
+    `manifests`, else a manifest: the field is optional in the OCI image specification, and required in Docker schema 2.
+    `media_type`, the Content-Type of the answer or of the descriptor, only decides between the two where a document without
+    `mediaType` has the fields of both, and names Docker schema 1. Many servers give `application/json` or `text/plain`.
+
+    Raises ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.
+    """
+    if len(raw) > MAX_MANIFEST_SIZE:
+        raise ContentError(f"manifest of {len(raw)} bytes; the limit is {MAX_MANIFEST_SIZE}")
+    digest = digest_of(raw)
+    wire = _decode(raw, digest)
+    given = media_type.partition(";")[0].strip().lower()
+    _refuse_schema_1(wire, given, digest)
+    kind = wire.media_type or _oci_type(wire, given)
+    if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
+        return _index(raw, digest, kind, wire)
+    if wire.config is None:
+        raise ContentError(f"{digest}: neither an image manifest nor an index (media type {(wire.media_type or given)[:80]!r})")
+    return _manifest(raw, digest, kind, wire)
+
+
+def _refuse_schema_1(wire: _Wire, given: str, digest: Digest) -> None:
+    """Raise ContentError for Docker schema 1, which never has a `mediaType`."""
+    named = wire.media_type or (given if wire.schema_version != _SCHEMA_2 else "")
+    if wire.schema_version == 1 or named in media_types.SCHEMA_1:
+        raise ContentError(
+            f"{digest}: Docker schema 1 manifests are not supported",
+            hint="Ask the publisher for an image that was pushed after 2016, or leave it out with blockedImages.",
+        )
+
+
+def _oci_type(wire: _Wire, given: str) -> str:
+    """Return the type of a document that does not name its own."""
+    if wire.manifests is None or (wire.config is not None and given not in media_types.INDEXES):
+        return media_types.OCI_MANIFEST
+    return media_types.OCI_INDEX
+
+
+def _decode(raw: bytes, digest: Digest) -> _Wire:
+    try:
+        return _WIRE.decode(raw)
+    except UNDECODABLE as error:
+        raise ContentError(f"{digest}: not a manifest: {error}") from error
+
+
+def _index(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Index:
+    children = tuple(child.read() for child in wire.manifests or ())
+    _check(digest, children)
+    return Index(raw, kind, digest, children, _subject(wire), wire.artifact_type or "")
+
+
+def _manifest(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Manifest:
+    assert wire.config is not None
+    config, layers = wire.config.read(), tuple(layer.read() for layer in wire.layers or ())
+    _check(digest, (config, *layers))
+    return Manifest(raw, kind, digest, config, layers, _subject(wire), wire.artifact_type or "")
+
+
+def _subject(wire: _Wire) -> Descriptor | None:
+    return wire.subject.read() if wire.subject is not None else None
+
+
+def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
+    if len(descriptors) > MAX_CHILDREN:
+        raise ContentError(f"{digest}: {len(descriptors)} descriptors; the limit is {MAX_CHILDREN}")
+    for descriptor in descriptors:
+        parse_digest(descriptor.digest)
+        if not 0 <= descriptor.size <= MAX_SIZE:
+            raise ContentError(f"{digest}: impossible size {descriptor.size} of {descriptor.digest}")
+
+
+class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
+    """The part `config` of an image config that we read."""
+
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class ImageConfig(msgspec.Struct):
+    """An image config (OCI image configuration) as far as we read it."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    config: RuntimeConfig | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's labels; empty when it has none."""
+        return (self.config and self.config.labels) or {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The image's environment variables; empty when it has none."""
+        return dict(line.split("=", 1) for line in (self.config and self.config.env) or [] if "=" in line)
+
+
+_CONFIG = msgspec.json.Decoder(ImageConfig)
+
+
+def parse_config(raw: bytes) -> ImageConfig:
+    """Read an image config. Raises ContentError."""
+    try:
+        return _CONFIG.decode(raw)
+    except UNDECODABLE as error:
+        raise ContentError(f"{digest_of(raw)}: not an image config: {error}") from error
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return the bytes of a manifest, index or config of our own making: compact JSON, keys in the given order."""
+    return msgspec.json.encode(document)
+
+
+# How an index lists a manifest that refers to another (OCI distribution specification 1.1, *Listing Referrers*). No I/O.
+
+
+def artifact_type(document: Document) -> str:
+    """Return what kind of artifact a document is: what it says itself, else its config's media type; empty for neither."""
+    return document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else "")
+
+
+def described(document: Document) -> dict[str, Any]:
+    """Return the descriptor that lists a referrer: with its artifact type and its annotations."""
+    kind = artifact_type(document)
+    notes = msgspec.json.decode(document.raw).get("annotations")
+    plain = {"mediaType": document.media_type, "digest": digest_of(document.raw), "size": len(document.raw)}
+    return plain | ({"artifactType": kind} if kind else {}) | ({"annotations": notes} if notes else {})
+
+
+# What hangs together: an index, its manifests, their blobs. No I/O: the caller gives a way to get a document.
+
+MAX_DEPTH = 8
+MAX_DOCUMENTS = 10_000
+_ATTESTATION = Platform("unknown", "unknown")
+_NAMED = 4  # how many media types a message names
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A top-level document and every document below it that was wanted. `left_out`: children of unwanted platforms."""
+
+    root: Document
+    documents: tuple[Document, ...]
+    left_out: tuple[Descriptor, ...]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Every blob of every document, each digest once."""
+        found = {b.digest: b for d in self.documents if not isinstance(d, Index) for b in d.blobs}
+        return tuple(found.values())
+
+    @property
+    def images(self) -> tuple[Manifest, ...]:
+        """The manifests of images that run, without the artifacts that an index may have beside them."""
+        return tuple(one for one in self.documents if isinstance(one, Manifest) and one.is_image)
+
+    @property
+    def is_hollow(self) -> bool:
+        """Whether this is an index that lists nothing but attestations (BuildKit's platform `unknown/unknown`), or nothing."""
+        listed = [child for one in self.documents if isinstance(one, Index) for child in one.manifests]
+        indexes = {one.digest for one in self.documents if isinstance(one, Index)}
+        content = (child for child in listed if child.digest not in indexes and child.platform != _ATTESTATION)
+        return isinstance(self.root, Index) and next(content, None) is None
+
+    @property
+    def kinds(self) -> str:
+        """What this consists of, by media types, for a message that says why it is no image."""
+        if self.is_hollow:
+            return "an index that lists no image"
+        manifests = [one for one in self.documents if isinstance(one, Manifest)]
+        found = {blob.media_type for one in manifests for blob in one.blobs}
+        return (
+            f"content of the media types {', '.join(sorted(found)[:_NAMED])}"
+            if found
+            else "an index without what was wanted of it"
+        )
+
+
+def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:
+    """Collect `root` and all below it, children before parents; `platforms` (none means all) chooses among children.
+
+    Raises ContentError past MAX_DEPTH and MAX_DOCUMENTS; whatever `fetch` raises passes through.
+    """
+    seen: dict[Digest, Document] = {}
+    left_out: list[Descriptor] = []
+
+    def visit(document: Document, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise ContentError(f"{root.digest}: indexes nested deeper than {MAX_DEPTH}")
+        if document.digest in seen:
+            return
+        if len(seen) >= MAX_DOCUMENTS:
+            raise ContentError(f"{root.digest}: more than {MAX_DOCUMENTS} manifests below one index")
+        if isinstance(document, Index):
+            wanted, unwanted = choose(document.manifests, platforms)
+            left_out.extend(unwanted)
+            for child in wanted:
+                if child.digest not in seen:
+                    visit(fetch(child), depth + 1)
+        seen[document.digest] = document
+
+    visit(root, 0)
+    return Tree(root, tuple(seen.values()), tuple(left_out))
+
+
+def choose(children: Iterable[Descriptor], platforms: Sequence[Platform]) -> tuple[list[Descriptor], list[Descriptor]]:
+    """Part children into wanted and unwanted. A child that names no platform is always wanted."""
+    wanted: list[Descriptor] = []
+    unwanted: list[Descriptor] = []
+    for child in children:
+        fits = not platforms or child.platform is None or any(p.accepts(child.platform) for p in platforms)
+        (wanted if fits else unwanted).append(child)
+    return wanted, unwanted
+
+
+def platforms_of(documents: Iterable[Document]) -> Iterator[Platform]:
+    """Give the platforms that indexes name, in order, with repeats."""
+    for document in documents:
+        if isinstance(document, Index):
+            yield from (child.platform for child in document.manifests if child.platform is not None)

@@ -1,0 +1,240 @@
+"""Image references: `registry/repository[:tag][@digest]`, as podman, oc and CRI-O read them.
+
+Grammar: OCI distribution specification (repository, tag) and the reference grammar of distribution; short names are Docker
+Hub's, as the container tools do. Parsing is the only way in: a `Reference` is always well formed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote
+
+from common.errors import ContentError, UsageError
+from common.oci.image import Digest, parse_digest
+
+# Prefixes that name a transport, as the container tools write them: `file://`, `docker://`, `oci:` (containers-transports(5)).
+#
+# A path may be written as a file URL (RFC 8089), a reference with `docker://`. Every other prefix is refused with the
+# value that
+# is wanted: taken as a path it would be a directory named `docker:`.
+
+DOCKER = "docker://"
+_FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?(?=/(?!/))", re.IGNORECASE)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}(?P<rest>.*)", re.DOTALL)
+_LAYOUT = re.compile(r"(file|oci|oci-archive|docker-archive|dir|containers-storage|docker-daemon):(?P<rest>.*)", re.DOTALL)
+_SHOWN = 200
+
+
+def local_path(text: str) -> Path:
+    """Return the path of a text, which may be a file URL. Raises UsageError for another transport or another host."""
+    plain = plain_path(text)
+    refuse_transport(plain)
+    return Path(plain)
+
+
+def plain_path(text: str) -> str:
+    """Return the path of a file URL on this host, `file:///path` or `file://localhost/path`, without its %-escapes.
+
+    Everything else is returned as it is, also a URL with `%00`: neither `os.environ` nor `open` takes a NUL.
+    """
+    found = _FILE.match(text)
+    path = unquote(text[found.end() :], errors="surrogateescape") if found else text
+    return text if "\0" in path else path
+
+
+def rejoined(parts: Sequence[str]) -> list[str]:
+    """Return the paths of a variable that was split at each colon, with file URLs whole again."""
+    whole: list[str] = []
+    for part in parts:
+        if whole and whole[-1].lower() == "file" and part.startswith("/"):
+            whole[-1] += f":{part}"
+        else:
+            whole.append(part)
+    return whole
+
+
+def refuse_transport(text: str) -> None:
+    """Raise UsageError for a path that begins with a transport; `text` is as it was typed, for a Path loses slashes."""
+    found = _SCHEME.fullmatch(text) or _LAYOUT.fullmatch(text)
+    if found is None:
+        return
+    shown, rest = text[:_SHOWN], found["rest"].lstrip("/")[:_SHOWN]
+    match found[1].lower():
+        case "file":
+            raise UsageError(
+                f"{shown}: a file URL names a path of this machine from its root: file:///PATH",
+                hint=f"Wanted: {rest or 'PATH'}, or file:///PATH.",
+            )
+        case "docker" | "docker-daemon" | "containers-storage":
+            raise UsageError(
+                f"{shown}: names an image, where a path of this machine is wanted",
+                hint=f"Name a directory or a file. A registry to push to is named with --registry {rest or 'HOST'}.",
+            )
+        case "http" | "https" | "ftp":
+            raise UsageError(
+                f"{shown}: an address, where a path of this machine is wanted", hint="Download it first, and name the file."
+            )
+        case "s3":
+            raise UsageError(
+                f"{shown}: has to be a path of this machine",
+                hint="Archives and plans may lie in object storage; copy other files here first.",
+            )
+        case "oci" | "oci-archive" | "docker-archive" | "dir":
+            raise UsageError(
+                f"{shown}: a transport of skopeo, where a path is wanted",
+                hint=f"Wanted: {found['rest'][:_SHOWN] or 'PATH'}. Only --catalog takes oci: and oci-archive:.",
+            )
+        case _:
+            raise UsageError(
+                f"{shown}: an unknown kind of address, where a path of this machine is wanted",
+                hint="Name a path; for one that really has a colon in it, an absolute one.",
+            )
+
+
+def without_docker(text: str) -> str:
+    """Return a reference or a registry as it was typed, without `docker://`."""
+    return text[len(DOCKER) :] if text[: len(DOCKER)].lower() == DOCKER else text
+
+
+def scheme_of(text: str) -> tuple[str, str] | None:
+    """Return the `scheme://` that a reference wrongly begins with, and the rest of it; None where it has none."""
+    head, mark, rest = text.partition("://")
+    return (f"{head}://", rest.rstrip("/")) if mark and head.replace("-", "").isalnum() else None
+
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+_MAX_REPOSITORY = 255
+_MAX_PORT = 65535
+_MAX_HOST = 253 + len(":65535")  # a longer name is no name of DNS (RFC 1035, 2.3.4)
+DOCKER_HUB = "docker.io"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """A parsed reference. Without tag and digest it names a repository."""
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a reference. Raises UsageError that says which part is wrong."""
+        if (scheme := scheme_of(text)) is not None:
+            raise _refuse(text, f"{scheme[0]} is no host name", scheme[1])
+        name, tag, digest_text = _split(text)
+        registry, repository = _with_registry(name)
+        if not is_host(registry):
+            raise _refuse(text, f"{registry!r} is no host name")
+        if repository != repository.lower():
+            raise _refuse(text, "a repository has no upper-case letters")
+        if not is_repository(repository):
+            raise _refuse(text, f"{repository!r} is no repository path")
+        if tag is not None and not is_tag(tag):
+            raise _refuse(text, f"{tag!r} is no tag")
+        try:
+            digest = parse_digest(digest_text) if digest_text is not None else None
+        except ContentError as error:
+            raise _refuse(text, error.message) from error
+        return cls(registry, repository, tag, digest)
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        return f"{self.registry}/{self.repository}"
+
+    def with_digest(self, digest: Digest) -> Reference:
+        """Return the same reference pinned to a digest."""
+        return replace(self, digest=digest)
+
+    def pinned(self, digest: Digest) -> Reference:
+        """Return `registry/repository@digest`, the form that mirror rules act on."""
+        return replace(self, tag=None, digest=digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.name}{tag}{digest}"
+
+
+def is_host(text: str) -> bool:
+    """Say whether `text` is `host[:port]` by the grammar of references."""
+    port = text.rpartition(":")[2] if re.search(r":\d+$", text) else "0"
+    return len(text) <= _MAX_HOST and bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
+
+
+def require_host(text: str, option: str) -> str:
+    """Return `HOST[:PORT]` of an option, also from `docker://HOST`. Raises UsageError with the value that is wanted."""
+    host = without_docker(text)
+    if not is_host(host):
+        scheme = scheme_of(host)
+        example = (scheme[1] if scheme else host).partition("/")[0][:200]
+        raise UsageError(
+            f"{option}: not a host: {text[:200]!r}",
+            hint=f"Wanted: HOST[:PORT], for example {example if is_host(example) else 'registry.example:5000'}",
+        )
+    return host
+
+
+def split_registry(text: str, path: str, example: str) -> tuple[str, str]:
+    """Return host and path of `HOST[:PORT][/PATH]`, also after `docker://`; `path` and `example` are what an error shows.
+
+    Raises UsageError, with the value that is wanted where the text begins with another scheme.
+    """
+    plain = without_docker(text).removesuffix("/")
+    host, slash, rest = plain.partition("/")
+    if is_host(host) and (not slash or is_repository(rest)):
+        return host, rest
+    scheme = scheme_of(plain)
+    if scheme is not None and is_host(scheme[1].partition("/")[0]):
+        example = scheme[1][:200]
+    raise UsageError(f"not a registry: {text[:200]!r}", hint=f"Wanted: HOST[:PORT][/{path}], for example {example}")
+
+
+def is_repository(text: str) -> bool:
+    """Say whether `text` is a repository path (`a/b/c`) by the OCI grammar."""
+    return bool(_REPOSITORY.fullmatch(text)) and len(text) <= _MAX_REPOSITORY
+
+
+def is_tag(text: str) -> bool:
+    """Say whether `text` is a tag by the OCI grammar."""
+    return bool(_TAG.fullmatch(text))
+
+
+def _split(text: str) -> tuple[str, str | None, str | None]:
+    """Return name, tag and digest as written."""
+    rest, at, digest = text.partition("@")
+    head, colon, tag = rest.rpartition(":")
+    if colon and "/" not in tag:
+        return head, tag, digest if at else None
+    return rest, None, digest if at else None
+
+
+def _with_registry(name: str) -> tuple[str, str]:
+    """Return registry and repository; a name without a host is Docker Hub's."""
+    host, slash, path = name.partition("/")
+    if slash and ("." in host or ":" in host or host == "localhost"):
+        registry, repository = host, path
+    else:
+        registry, repository = DOCKER_HUB, name
+    if registry in ("index.docker.io", "registry-1.docker.io"):
+        registry = DOCKER_HUB
+    if registry == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    return registry, repository
+
+
+def _refuse(text: str, why: str, example: str = "") -> UsageError:
+    return UsageError(
+        f"not an image reference: {text[:200]!r}: {why}",
+        hint=f"Wanted: registry/repository[:tag][@sha256:digest], for example {example[:200] or 'quay.io/org/image:v1'}",
+    )

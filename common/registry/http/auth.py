@@ -1,0 +1,249 @@
+"""Who we are, as registries ask it: Basic, and Bearer tokens with their cache (token authentication of distribution).
+
+Owns challenges learnt, tokens and their times; `credentials.py` finds the secrets, `exchange.py` sends and tries again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import httpx
+import msgspec
+
+from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
+from common.log import SECRETS, logger
+from common.oci.reference import is_host
+from common.registry.credentials import Credential, Credentials
+from common.registry.http.errors import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
+from common.registry.http.urls import parsed, with_parameter
+from common.registry.registries_conf import Hosts
+from common.registry.settings import Clock
+from common.serialization import UNDECODABLE
+
+# Challenges: what a registry asks for when it answers 401 (RFC 9110, section 11; token authentication of distribution).
+
+MAX_HEADER = 16 * 1024
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf'\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
+_SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+|\s*(?:,|$))(?!=)")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge. `scheme` in lower case; the rest is empty where it was not given."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+
+
+def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
+    """Read `WWW-Authenticate` headers; each may hold several challenges. What cannot be read is left out."""
+    return [challenge for header in headers for challenge in _parse(header[:MAX_HEADER])]
+
+
+def _parse(text: str) -> Iterator[Challenge]:
+    position = 0
+    while match := _SCHEME.match(text, position):
+        parameters, position = _parameters(text, match.end())
+        yield Challenge(
+            match[1].lower(), parameters.get("realm", ""), parameters.get("service", ""), parameters.get("scope", "")
+        )
+
+
+def _parameters(text: str, position: int) -> tuple[dict[str, str], int]:
+    found: dict[str, str] = {}
+    while match := _PARAMETER.match(text, position):
+        quoted = match[2]
+        found[match[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
+        position = match.end()
+    return found, position
+
+
+DEFAULT_LIFE_S = 60.0
+MAX_LIFE_S = 24 * 3600.0
+_USED_LIFE = 0.75  # of a token's life, so that it does not end under way
+_CLIENT = "hub-airgap"
+_LOG = logger(__name__)
+
+
+class _Answer(msgspec.Struct):
+    """A token server's answer. Clocks differ, so `issued_at` is not read."""
+
+    token: str = ""
+    access_token: str = ""
+    expires_in: float | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is to be allowed: scopes (`repository:org/image:pull`) at a registry; `repository` chooses the credentials."""
+
+    registry: str
+    repository: str = ""
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str
+    fresh_until_s: float
+
+
+# Sends a request with a bounded answer: status, headers and body, one try; raises Trouble.
+Send = Callable[[httpx.Request, Question], httpx.Response]
+
+
+class Auth:
+    """Gives the `Authorization` of each request. Shared by threads."""
+
+    def __init__(self, credentials: Credentials, hosts: Hosts, send: Send, clock: Clock) -> None:
+        self._credentials = credentials
+        self._hosts = hosts
+        self._send = send
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._fetching: defaultdict[Access, threading.Lock] = defaultdict(threading.Lock)
+        self._challenges: dict[str, Challenge] = {}
+        self._extra: dict[Access, tuple[str, ...]] = {}
+        self._tokens: dict[Access, _Token] = {}
+        self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has taken
+
+    def header(self, access: Access, question: Question) -> str | None:
+        """Return what to send with the first try; None as long as the registry has not asked."""
+        with self._lock:
+            challenge = self._challenges.get(access.registry)
+        return self._answer(access, challenge, question) if challenge else None
+
+    def takes_scopes(self, registry: str) -> bool:
+        """Say whether a registry asks for tokens, which are for scopes."""
+        with self._lock:
+            challenge = self._challenges.get(registry)
+        return challenge is not None and challenge.scheme == "bearer"
+
+    def renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
+        """Return what to send after a 401: `challenges` are its headers, `used` what had been sent.
+
+        Raises AuthenticationError when there is nothing else to say than what was refused.
+        """
+        asked = _best(parse_challenges(challenges))
+        with self._lock:  # a 401 that asks for nothing asks for what was asked before
+            challenge = asked or self._challenges.get(access.registry) or Challenge("basic")
+            self._challenges[access.registry] = challenge
+            if challenge.scope and challenge.scope not in access.scopes:
+                self._extra[access] = tuple(challenge.scope.split()[:16])
+            token = self._tokens.get(access)
+            if token and token.header == used:
+                del self._tokens[access]
+        header = self._answer(access, challenge, question)
+        if header is None or header == used:
+            raise no_credentials(question) if header is None else wrong_credentials(question)
+        return header
+
+    def _answer(self, access: Access, challenge: Challenge, question: Question) -> str | None:
+        credential = self._credentials.find(access.registry, access.repository)
+        if credential and credential.registry_token:
+            return f"Bearer {credential.registry_token}"
+        if challenge.scheme == "basic":
+            return f"Basic {credential.basic}" if credential and credential.username else None
+        with self._lock:
+            mine = self._fetching[access]
+        with mine:  # one thread fetches, the others wait for what it brings
+            token = self._tokens.get(access)
+            if token is None or token.fresh_until_s <= self._clock.monotonic_s():
+                token = self._fetch(access, challenge, credential, question)
+                self._tokens[access] = token
+        return token.header
+
+    def _fetch(self, access: Access, challenge: Challenge, credential: Credential | None, question: Question) -> _Token:
+        realm = self._realm(access.registry, challenge, credential, question)
+        scopes = tuple(dict.fromkeys((*self._extra.get(access, ()), *access.scopes)))
+        asked_s = self._clock.monotonic_s()
+        if credential and credential.identity_token:
+            request = _refresh(realm, challenge.service, scopes, credential.identity_token)
+        else:
+            request = _ask(realm, challenge.service, scopes, credential)
+        asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
+        response = self._send(request, asking)
+        known = credential is not None and (access.registry, credential) in self._known
+        if response.status_code == httpx.codes.UNAUTHORIZED and not known:
+            raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)
+        if response.status_code != httpx.codes.OK:
+            error = refused(asking, response, response.content)
+            raise Trouble(error) if response.status_code in PASSING else _about_token(error, response.status_code)
+        if credential:
+            self._known.add((access.registry, credential))  # a later 401 is about the scope, not about the account
+        return _read(response, asked_s, asking)
+
+    def _realm(self, registry: str, challenge: Challenge, credential: Credential | None, question: Question) -> httpx.URL:
+        realm = parsed(challenge.realm)
+        if realm.scheme not in ("http", "https") or not is_host(realm.netloc.decode()):
+            raise RegistryRefusedError(
+                f"{question.subject}: {registry} asks for a token from {challenge.realm[:200]!r}, which is no URL",
+                hint="Mend the token realm in the registry's configuration.",
+            )
+        secret = credential is not None and realm.scheme == "http"
+        if secret and not (self._hosts.insecure(registry) or self._hosts.insecure(realm.netloc.decode())):
+            raise AuthenticationError(
+                f"{question.subject}: {registry} wants the password sent in the clear to http://{realm.netloc.decode()}",
+                hint=f"If that is meant so, say --insecure {registry}.",
+            )
+        return realm
+
+
+def _best(challenges: list[Challenge]) -> Challenge | None:
+    """Prefer Bearer: where a registry offers both, tokens are what it wants."""
+    known = [challenge for challenge in challenges if challenge.scheme in ("bearer", "basic")]
+    return min(known, key=lambda challenge: challenge.scheme != "bearer", default=None)
+
+
+def _ask(realm: httpx.URL, service: str, scopes: tuple[str, ...], credential: Credential | None) -> httpx.Request:
+    url = with_parameter(realm.copy_remove_param("service"), "service", service) if service else realm
+    for scope in scopes:
+        url = with_parameter(url, "scope", scope)
+    if not url.host:
+        raise RegistryRefusedError(
+            f"{realm.netloc.decode()}: realm, service and scope of a token are too long for a URL: "
+            f"{len(str(realm))}, {len(service)} and {sum(map(len, scopes))} characters",
+            hint="Correct the token realm in the registry's configuration.",
+        )
+    headers = {"Authorization": f"Basic {credential.basic}"} if credential and credential.username else {}
+    return httpx.Request("GET", url, headers=headers)
+
+
+def _refresh(realm: httpx.URL, service: str, scopes: tuple[str, ...], identity_token: str) -> httpx.Request:
+    """Trade an identity token for an access token (OAuth 2, refresh grant)."""
+    form = {"grant_type": "refresh_token", "refresh_token": identity_token, "client_id": _CLIENT, "service": service}
+    return httpx.Request("POST", realm, data=form | {"scope": " ".join(scopes)})
+
+
+def _read(response: httpx.Response, asked_s: float, question: Question) -> _Token:
+    try:
+        answer = _ANSWER.decode(response.content)
+    except UNDECODABLE:
+        answer = _Answer()
+    token = answer.token or answer.access_token
+    if not token or not token.isascii() or not token.isprintable():
+        raise RegistryRefusedError(
+            f"{question.subject}: {question.request} for {question.registry}: an answer without a token",
+            hint="Look at the log of the token server.",
+        )
+    SECRETS.add(token)
+    life_s = DEFAULT_LIFE_S if answer.expires_in is None or answer.expires_in <= 0 else min(answer.expires_in, MAX_LIFE_S)
+    _LOG.debug("%s: token for %s, %.0f s", question.registry, question.repository, life_s)
+    return _Token(f"Bearer {token}", asked_s + life_s * _USED_LIFE)
+
+
+def _about_token(error: Exception, status: int) -> Exception:
+    """A token server that says 400 to credentials means the same as one that says 401."""
+    if status == httpx.codes.BAD_REQUEST and isinstance(error, RegistryRefusedError):
+        return AuthenticationError(error.message, hint=error.hint, status=status, code=error.code)
+    return error

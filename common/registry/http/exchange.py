@@ -1,0 +1,332 @@
+"""One question to a registry and its answer: authorization, redirects, scheme, and the error when the answer is bad.
+
+Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast). Knows no manifests and no blobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from common.content import CHUNK_SIZE, Chunks
+from common.errors import AuthenticationError, ContentError, RegistryRefusedError
+from common.log import SECRETS, logger
+from common.oci.reference import Reference, is_host
+from common.registry.credentials import Credentials
+from common.registry.http.auth import Access, Auth
+from common.registry.http.errors import MAX_ERROR_BODY, PASSING, Question, Trouble, refused, unreachable, wrong_credentials
+from common.registry.http.host_limiter import Lane, patiently, retry_after_s
+from common.registry.http.transport import Urllib3Transport
+from common.registry.http.urls import NOWHERE, joined, same_origin, target
+from common.registry.registries_conf import Hosts
+from common.registry.settings import Clock, RegistrySettings
+
+MAX_REDIRECTS = 10
+_HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOG = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: `url` is a path (`/v2/…`) or what a registry gave as Location; `subject` is for messages.
+
+    `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
+    `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes;
+    `authorization`: just this one. `scoped` False: the repository only chooses the credentials, nothing in it is asked for.
+    """
+
+    method: str
+    repository: Reference
+    url: str
+    what: str
+    subject: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accept: frozenset[int] = frozenset()
+    body: Callable[[], Chunks] | None = None
+    length: int = 0
+    writes: bool = False
+    also_from: str = ""
+    read_s: float | None = None
+    anonymous: bool = False
+    authorization: str = ""
+    scoped: bool = True
+
+    @property
+    def question(self) -> Question:
+        """This call, for messages."""
+        to = self.repository
+        return Question(
+            to.registry, to.repository if self.scoped else "", f"{self.method} {self.what}", self.subject, self.writes
+        )
+
+    def access(self, *, push: bool) -> Access:
+        """What the registry has to allow."""
+        name = self.repository.repository
+        scopes = [f"repository:{name}:{'pull,push' if push else 'pull'}"] if name and self.scoped else []
+        if self.also_from:
+            scopes.append(f"repository:{self.also_from}:pull")
+        return Access(self.repository.registry, name, tuple(scopes))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that was read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: httpx.URL
+
+
+class Exchange:
+    """Asks registries. Shared by threads."""
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        hosts: Hosts,
+        clock: Clock,
+        notify: Callable[[str], None],
+        pushes_to: frozenset[str] = frozenset(),
+    ) -> None:
+        self._settings = settings
+        self._pushes_to = tuple(f"{place}/" for place in pushes_to)
+        self._without_push: set[Reference] = set()
+        self._hosts = hosts
+        self._clock = clock
+        self._notify = notify
+        times = settings.timeouts
+        self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s)
+        self._transport = Urllib3Transport(settings, hosts)
+        self.credentials = Credentials(settings)
+        self._auth = Auth(self.credentials, hosts, self._send_small, clock)
+        self._lock = threading.Lock()
+        self._origins: dict[str, httpx.URL] = {}
+        self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._lanes: dict[str, Lane] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def pushes(self, repository: Reference) -> bool:
+        """Say whether a repository will be written to: then whatever is asked of it is asked with pull and push."""
+        return f"{repository.name}/".startswith(self._pushes_to)
+
+    def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
+        """Send a call, again where trouble may pass. Raises RegistryError; ContentError past `limit` bytes."""
+        return patiently(lambda: self.ask_once(call, limit))
+
+    def ask_once(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
+        """Send a call a single time; raises Trouble where another try may help."""
+        with self.open(call) as response:
+            body = _bounded(response, limit)
+            if body is None:
+                raise ContentError(f"{call.subject}: {call.question.registry} sends more than {limit} bytes")
+            return Answer(response.status_code, response.headers, body, response.url)
+
+    @contextmanager
+    def open(self, call: Call) -> Iterator[httpx.Response]:
+        """Send a call a single time and give the response unread. A break while reading becomes Trouble, too."""
+        lane = self.lane(call.repository.registry)
+        with lane.turn():
+            try:
+                response = self._authorized(call)
+                try:
+                    self._judge(call, response, lane)
+                    yield response
+                finally:
+                    response.close()
+            except httpx.TransportError as error:
+                raise unreachable(call.question, error) from error
+        lane.went_well()
+
+    def lane(self, registry: str) -> Lane:
+        """Return the lane to a registry."""
+        with self._lock:
+            if registry not in self._lanes:
+                self._lanes[registry] = Lane(registry, self._settings.jobs, self._clock, self._notify)
+            return self._lanes[registry]
+
+    def _authorized(self, call: Call) -> httpx.Response:
+        """Send, and once more with what a 401 asks for."""
+        if call.anonymous or call.authorization:
+            return self._followed(call, call.authorization or None)
+        if not self._widened(call):
+            return self._with_access(call, call.access(push=call.writes))
+        try:
+            return self._with_access(call, call.access(push=True), last=False)
+        except AuthenticationError as error:
+            if not self._auth.takes_scopes(call.repository.registry):
+                raise
+            # An account that may only pull: some token servers refuse a scope with push, others grant nothing of it.
+            _LOG.info("%s: once more without push: %s", call.repository.name, error.message)
+            self._without_push.add(_repository(call.repository))
+            return self._with_access(call, call.access(push=False))
+
+    def _widened(self, call: Call) -> bool:
+        """Say whether a read asks for push as well: one token serves the writes that follow, and may create the repository."""
+        reads = call.scoped and not call.writes
+        return reads and self.pushes(call.repository) and _repository(call.repository) not in self._without_push
+
+    def _with_access(self, call: Call, access: Access, *, last: bool = True) -> httpx.Response:
+        """Send with what `access` gives, and once more with what a 401 asks for; a 401 to that is an error unless `last`."""
+        used = self._auth.header(access, call.question)
+        response = self._followed(call, used)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return response
+        challenges = response.headers.get_list("WWW-Authenticate")
+        _bounded(response, MAX_ERROR_BODY)
+        response.close()
+        renewed = self._auth.renewed(access, challenges, used, call.question)
+        response = self._followed(call, renewed)
+        if response.status_code == httpx.codes.UNAUTHORIZED and (renewed.startswith("Basic ") or not last):
+            response.close()
+            raise wrong_credentials(call.question)
+        return response
+
+    def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
+        """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
+        origin = self._origin(call)
+        url = target(origin, call.url)
+        if url == NOWHERE:
+            raise RegistryRefusedError(
+                f"{call.subject}: {call.question.request}: {call.url[:200]!r} is no URL",
+                hint="It comes from the registry, or from a manifest there: their publisher can correct it.",
+            )
+        self._check_redirect(call, origin, url)
+        for _ in range(MAX_REDIRECTS + 1):
+            at_home = same_origin(url, origin)
+            response = self._send(call, url, authorization if at_home else None)
+            if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
+                return response if at_home else _from_elsewhere(call, response)
+            following = joined(url, response.headers.get("Location", ""))
+            _bounded(response, MAX_ERROR_BODY)  # unread, it would cost the connection
+            response.close()
+            self._check_redirect(call, url, following)
+            url = following
+        raise RegistryRefusedError(f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects")
+
+    def _check_redirect(self, call: Call, url: httpx.URL, following: httpx.URL) -> None:
+        host = following.netloc.decode()
+        falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
+        if falls or following.scheme not in ("http", "https") or not is_host(following.netloc.decode()):
+            raise RegistryRefusedError(
+                f"{call.subject}: {call.question.registry} redirects to {following.scheme}://{host}, which is not safe",
+                hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
+            )
+
+    def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
+        headers = {**_HEADERS, **call.headers}
+        if authorization:
+            headers["Authorization"] = authorization
+        if call.method in ("PUT", "POST", "PATCH"):
+            headers["Content-Length"] = str(call.length)
+        timeout = self._timeout if call.read_s is None else httpx.Timeout(call.read_s, connect=self._timeout.connect)
+        content = call.body() if call.body else None
+        request = httpx.Request(call.method, url, headers=headers, content=content, extensions={"timeout": timeout.as_dict()})  # type: ignore[arg-type]
+        try:
+            response = self._sent(request)
+        finally:
+            # A body left half read would keep its source's place in a lane while this thread waits for the next try.
+            if isinstance(content, Generator):
+                content.close()
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
+        return response
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as it is. What httpx's client would add, redirects, cookies and accounts, is ours or not wanted."""
+        response = self._transport.handle_request(request)
+        response.request = request
+        return response
+
+    def _judge(self, call: Call, response: httpx.Response, lane: Lane) -> None:
+        status = response.status_code
+        if status < httpx.codes.BAD_REQUEST and status not in _REDIRECTS:
+            return
+        if status in call.accept:
+            return
+        error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"")
+        if status in PASSING:
+            lane.slow_down(retry_after_s(response, self._clock.now_s()))
+            raise Trouble(error)
+        raise error
+
+    def _send_small(self, request: httpx.Request, question: Question) -> httpx.Response:
+        """Send a request of `auth.py`; its answer is small."""
+        request.extensions = {"timeout": self._timeout.as_dict()}
+        request.headers["Accept-Encoding"] = "identity"
+        try:
+            response = self._sent(request)
+            try:
+                body = _bounded(response, MAX_ERROR_BODY) or b""
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            at = Question(request.url.netloc.decode(), question.repository, question.request, question.subject)
+            raise unreachable(at, error) from error
+        return httpx.Response(response.status_code, headers=response.headers, content=body)
+
+    def _origin(self, call: Call) -> httpx.URL:
+        """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""
+        registry = call.repository.registry
+        with self._lock:
+            probing = self._probing[registry]
+        with probing:  # one thread finds out, and tells what there is to tell, once
+            if registry not in self._origins:
+                host = self._hosts.contact(registry)
+                known = httpx.URL(f"https://{host}")
+                self._origins[registry] = self._probed(known) if any(map(self._hosts.insecure, (registry, host))) else known
+        return self._origins[registry]
+
+    def _probed(self, secure: httpx.URL) -> httpx.URL:
+        _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", secure.netloc.decode())
+        try:
+            self._touch(secure)
+        except httpx.TransportError as error:
+            _LOG.debug("%s: %s", secure, error)
+            plain = secure.copy_with(scheme="http")
+            self._touch(plain)
+            return plain
+        return secure
+
+    def _touch(self, origin: httpx.URL) -> None:
+        """Ask for anything: any answer will do."""
+        extensions = {"timeout": self._timeout.as_dict()}
+        self._sent(httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)).close()
+
+
+def _repository(reference: Reference) -> Reference:
+    return Reference(reference.registry, reference.repository)
+
+
+def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
+    """A signed URL that has run out is mended by asking the registry again; a 401 there is no question to us."""
+    if response.status_code in (400, 401, 403, 404, 410):
+        body = _bounded(response, MAX_ERROR_BODY) or b""
+        response.close()
+        error = refused(call.question, response, body)
+        raise Trouble(RegistryRefusedError(f"{error.message} (after a redirect)", hint="Run again.", status=error.status), 3)
+    return response
+
+
+def _bounded(response: httpx.Response, limit: int) -> bytes | None:
+    """Read a body of at most `limit` bytes; None when there is more."""
+    if response.request.method == "HEAD":
+        return b""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in response.iter_raw(CHUNK_SIZE):
+        size += len(chunk)
+        if size > limit:
+            return None
+        parts.append(bytes(chunk))
+    return b"".join(parts)

@@ -1,0 +1,120 @@
+"""What an archive will be, to the byte: a plan and its terms; where everything lies, what the inventory says, what closes it.
+
+A blob that could not be had is missing, an image that needs it is not complete, and a problem says what that hurts. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from msgspec.structs import replace as replaced
+
+from common.archive import metadata, parity
+from common.archive.inventory import (
+    ATTACHED,
+    MEDIA_TYPE,
+    BlobRecord,
+    ImageRecord,
+    Inventory,
+    Problem,
+    ProblemCode,
+    VolumeRecord,
+)
+from common.archive.layout import Layout, plan_layout
+from common.archive.metadata import index_json
+from common.errors import HubError
+from common.oci.image import Digest
+from common.text import counted
+from exporter.archive.volume_writer import Closing, Sign
+from exporter.plan.plan import ExportPlan
+from exporter.settings import Terms
+
+MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
+_NAMED = 3  # how many of the bundles that it hurts a problem names
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that makes the bytes of an archive but the content of its blobs: the same for whoever makes a part of it."""
+
+    plan: ExportPlan
+    terms: Terms
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where everything lies; a volume and its parity fit the size. Raises UsageError when that is too small."""
+        planned = self._inventory(self.plan.blob_records(), (), {})
+        bound = metadata.bound(planned, index_json(planned.images, planned.manifests))
+        return plan_layout(self.plan.blobs, bound, parity.room(self.terms.volume_size, self.terms.parity))
+
+    @property
+    def planned_inventory(self) -> Inventory:
+        """The inventory as it would be if everything could be fetched; blobs have no pieces."""
+        return self._inventory(self.plan.blob_records(), self.layout.volumes, {})
+
+    def problems(self, lost: Mapping[Digest, HubError]) -> tuple[Problem, ...]:
+        """Return what it means that the blobs `lost` could not be had: a problem for each image that they hurt."""
+        return metadata.within_room(_problems(_damaged(self.plan, lost), lost))
+
+    def inventory(self, lost: Mapping[Digest, HubError]) -> Inventory:
+        """Return the inventory of an archive for which the blobs `lost` could not be had."""
+        blobs = self.layout.blob_records() | dict(self.plan.elsewhere)
+        return self._inventory(blobs | {digest: _missing(blobs[digest]) for digest in lost}, self.layout.volumes, lost)
+
+    def closing(self, lost: Mapping[Digest, HubError], sign: Sign | None) -> Closing:
+        """Return what closes the archive."""
+        inventory = self.inventory(lost)
+        manifests = {digest: document.raw for digest, document in self.plan.documents.items()}
+        return Closing(inventory, manifests, index_json(inventory.images, inventory.manifests), sign)
+
+    def _inventory(
+        self, blobs: dict[Digest, BlobRecord], volumes: tuple[VolumeRecord, ...], lost: Mapping[Digest, HubError]
+    ) -> Inventory:
+        damaged = _damaged(self.plan, lost)
+        return Inventory(
+            media_type=MEDIA_TYPE,
+            created=self.terms.created,
+            tool=self.terms.tool,
+            image_set=self.terms.image_set,
+            requires=self.plan.requires,
+            catalogs=self.plan.catalogs,
+            images=tuple(_settled(image, damaged) for image in self.plan.images),
+            manifests=self.plan.manifest_records(),
+            blobs=blobs,
+            volumes=volumes,
+            problems=(*self.plan.problems, *metadata.within_room(_problems(damaged, lost))),
+        )
+
+
+def _missing(record: BlobRecord) -> BlobRecord:
+    return BlobRecord(record.size, record.media_type, missing=ProblemCode.BLOB_UNAVAILABLE)
+
+
+def _damaged(plan: ExportPlan, lost: Mapping[Digest, HubError]) -> dict[str, tuple[ImageRecord, list[Digest]]]:
+    """Return the images that need a lost blob, by source, with these blobs."""
+    found = {}
+    for image in plan.images if lost else ():
+        if image.digest is not None and image.digest in plan.documents:
+            gone = [digest for digest in plan.needs(image.digest) if digest in lost]
+            if gone:
+                found[image.source] = (image, gone)
+    return found
+
+
+def _settled(image: ImageRecord, damaged: Container[str]) -> ImageRecord:
+    return replaced(image, complete=False) if image.source in damaged else image
+
+
+def _problems(damaged: Mapping[str, tuple[ImageRecord, Sequence[Digest]]], lost: Mapping[Digest, HubError]) -> list[Problem]:
+    """Return a problem for each image that lost a blob, naming the bundles that it hurts."""
+    found = []
+    for source, (image, gone) in damaged.items():
+        hurt = f"; needed by {', '.join(image.needed_by[:_NAMED])}" if image.needed_by else ""
+        note = f"; {counted(len(gone), 'blob')} of it missing{hurt}"
+        text = lost[gone[0]].about(source, note)[:MAX_PROBLEM_TEXT]
+        severity: Literal["error", "warning"] = "warning" if image.kind in ATTACHED else "error"
+        found.append(Problem(severity, ProblemCode.BLOB_UNAVAILABLE, source, text))
+    return found

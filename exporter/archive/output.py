@@ -1,0 +1,278 @@
+"""The directory that an archive is being made in: whose it is, and what an interrupted export left in it.
+
+A lock keeps a second exporter out. The journal lies beside the volumes from before the first of them until after SHA256SUMS:
+while it is there without SHA256SUMS, everything named like an archive's file is ours and unfinished. The next export goes on
+with it when its layout is the same; otherwise it sets the old volumes aside and takes from them what it still needs. Parts, and
+volumes that came from parts, are made by others: only who makes or joins them goes on with these (`admit`).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from common.archive import checksums, inventory_file, parity
+from common.archive.inventory import VolumeRecord
+from common.archive.layout import Layout, PlacedBlob
+from common.archive.volume import VOLUME_NAME
+from common.errors import ContentError, InUseError, UsageError
+from common.files import locked, sync_directory, write_atomic
+from common.log import logger
+from common.serialization import UNDECODABLE, decode_bounded
+
+# The journal of an export: the layout that its volumes are being filled by, so that a later run knows where things lie.
+#
+# It is written before the first volume and goes after SHA256SUMS. What has been filled is not in it: the places tell that
+# themselves (`resume.py`), and need no order of writing.
+
+NAME = "hub-export.journal"
+MAX_SIZE = 1024 * 1024 * 1024
+_TYPE = "application/vnd.hub-airgap.journal.v1+json"
+_LOG = logger(__name__)
+
+
+class _Journal(msgspec.Struct, rename="camel"):
+    media_type: str
+    volumes: tuple[VolumeRecord, ...]
+    reserve: int
+    blobs: list[PlacedBlob]
+
+
+_JOURNAL = msgspec.json.Decoder(_Journal)
+
+
+def write(path: Path, layout: Layout) -> None:
+    """Write the journal of a layout; durable when this returns. Raises OSError."""
+    write_atomic(path, encode(layout))
+
+
+def encode(layout: Layout) -> bytes:
+    """Return the bytes of a journal. Same layout, same bytes."""
+    return msgspec.json.encode(_Journal(_TYPE, layout.volumes, layout.reserve, list(layout.blobs.values()))) + b"\n"
+
+
+def read(path: Path) -> Layout | None:
+    """Return the layout of an interrupted export; None where there is none that this version reads."""
+    try:
+        raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
+        journal = decode_bounded(raw, _JOURNAL)
+    except (OSError, *UNDECODABLE, ContentError) as error:
+        _LOG.info("%s: %s", path, error)
+        return None
+    if journal.media_type != _TYPE:
+        return None
+    return Layout({blob.descriptor.digest: blob for blob in journal.blobs}, journal.volumes, journal.reserve)
+
+
+WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
+LOCK = "hub-export.lock"
+JOURNAL = NAME
+CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
+REPORT = "report.html"
+PART = "hub-export.part"  # the volumes here are a part, which is whole
+JOINING = "hub-export.joining"  # the volumes here come from parts
+PROBE = "hub-export.probe"  # an empty file that was moved here, to see whether files can be
+EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
+_MAX_EARLIER = 100
+# Compared without case: on FAT and NTFS a twin that differs only in case is the same file.
+_OURS = re.compile(
+    r"volume-\d+\.tar\.zst(\.parity)?|inventory\.json(\.sig)?|sha256sums(\.sig)?|report\.html", re.ASCII | re.IGNORECASE
+)
+_SHOWN = 3  # names in a message
+
+
+class OutputDirectory:
+    """Holds a directory for one export, from `with` to its end. Nothing finished, and nothing of others, is ever touched.
+
+    `admit` looks at the directory, or prepares it, when it is locked and before anything in it changes; it raises UsageError
+    for one that shall stay as it is. Without it, parts and what comes from them are refused.
+
+    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files named like ours that
+    are not ours.
+    """
+
+    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
+        self.path = path
+        self._layout = layout
+        self._admit = admit or refuse_parts
+        self._stack = ExitStack()
+        self.resumes = False  # the volumes here are of the same layout
+        self.earlier: tuple[EarlierExport, ...] = ()
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UsageError(f"{self.path} is not a directory", hint="Give --output a directory.") from None
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.path / LOCK, f"the output directory {self.path}"))
+            try:
+                self._claim()
+            except (UsageError, InUseError):
+                if not is_begun(self.path):
+                    (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a directory that is not ours
+                raise
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def volumes(self) -> Iterator[Path]:
+        """Give the volume files that are here, those of earlier layouts too."""
+        for directory in (self.path, *(export.directory for export in self.earlier)):
+            yield from (path for path in directory.iterdir() if VOLUME_NAME.fullmatch(path.name))
+
+    def abandon(self) -> None:
+        """Take the journal away again where nothing was written yet: the next export begins anew, here or elsewhere."""
+        if not any(self.volumes()):
+            (self.path / JOURNAL).unlink()
+            (self.path / LOCK).unlink(missing_ok=True)
+
+    def finished(self) -> None:
+        """Take journal, lock and all that was kept for a later run away: the archive is complete and durable."""
+        _tidy(self.path)
+
+    def _claim(self) -> None:
+        """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
+        found = require_free(self.path)
+        self._admit(self.path)
+        wanted, mine = encode(self._layout), self.path / JOURNAL
+        self.resumes = mine.is_file() and mine.read_bytes() == wanted
+        if not self.resumes:
+            if self._joined:
+                raise UsageError(
+                    f"{self.path} holds volumes of parts in another layout", hint="Finish with the version that began."
+                )
+            if found:
+                self._set_aside(found)
+            write(mine, self._layout)
+        for name in found if self.resumes else ():
+            if not self._is_kept(name) or not is_plain(self.path / name):
+                (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
+        self.earlier = tuple(
+            EarlierExport(directory, layout)
+            for directory in sorted(self.path.glob(f"{EARLIER}*"))
+            if (layout := read(directory / JOURNAL)) is not None
+        )
+
+    def _is_kept(self, name: str) -> bool:
+        """Say whether a file of ours is gone on with: volumes, and where parts are joined their parity."""
+        return bool(VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX) if self._joined else name))
+
+    @property
+    def _joined(self) -> bool:
+        return (self.path / JOINING).is_file()
+
+    def _set_aside(self, found: Sequence[str]) -> None:
+        """Move volumes of another layout into a directory of their own, with their journal in front of them."""
+        mine = self.path / JOURNAL
+        raw = mine.read_bytes()
+        places = [self.path / f"{EARLIER}{number:02d}" for number in range(_MAX_EARLIER)]
+        begun = [place for place in places if (place / JOURNAL).is_file() and (place / JOURNAL).read_bytes() == raw]
+        free = [place for place in places if not place.exists()]
+        if not begun and not free:
+            raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
+        place = (begun or free)[0]
+        place.mkdir(exist_ok=True)
+        write_atomic(place / JOURNAL, raw)
+        for name in found:
+            if VOLUME_NAME.fullmatch(name):
+                (self.path / name).rename(place / name)
+            else:
+                (self.path / name).unlink()
+        sync_directory(place)
+        sync_directory(self.path)
+
+
+def tidy_finished(path: Path) -> None:
+    """Take away what an export left that was interrupted while it did so itself: SHA256SUMS says that it was done."""
+    if (is_begun(path) or (path / LOCK).is_file()) and (path / checksums.NAME).is_file():
+        with locked(path / LOCK, f"the output directory {path}"):
+            _tidy(path)
+
+
+def _tidy(path: Path) -> None:
+    for directory in path.glob(f"{EARLIER}*"):
+        shutil.rmtree(directory)
+    shutil.rmtree(path / CATALOGS, ignore_errors=True)
+    (path / JOINING).unlink(missing_ok=True)
+    (path / JOURNAL).unlink(missing_ok=True)
+    (path / LOCK).unlink(missing_ok=True)
+    sync_directory(path)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierExport:
+    """Volumes of an interrupted export whose layout is no more."""
+
+    directory: Path
+    layout: Layout
+
+
+def refuse_parts(path: Path) -> None:
+    """Raise UsageError for a directory whose volumes are a part, or came from parts."""
+    refuse_part(path)
+    refuse_joining(path)
+
+
+def refuse_part(path: Path) -> None:
+    """Raise UsageError for a directory that is a part."""
+    if (path / PART).is_file():
+        raise UsageError(f"{path} is a part of an archive", hint="It is not touched. Choose another --output.")
+
+
+def refuse_joining(path: Path) -> None:
+    """Raise UsageError for a directory whose volumes came from parts."""
+    if (path / JOINING).is_file():
+        raise UsageError(
+            f"{path} holds volumes of parts that are being joined",
+            hint="Run their hub-export finish again, or choose another --output.",
+        )
+
+
+def is_plain(path: Path) -> bool:
+    """Say whether a path is a file without another name, and no link: nobody else's bytes change with it."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def is_ours(name: str) -> bool:
+    """Say whether a file is called like one of a finished archive."""
+    return _OURS.fullmatch(name) is not None
+
+
+def is_begun(path: Path) -> bool:
+    """Say whether an export has begun to make an archive in a directory, and has not finished it."""
+    mine = path / JOURNAL
+    return mine.is_file() and not mine.is_symlink()
+
+
+def require_free(path: Path) -> list[str]:
+    """Return the names in a directory that an unfinished export left; changes nothing.
+
+    Raises UsageError when it holds a finished archive, or files named like ours that no export is at work on.
+    """
+    found = sorted(entry.name for entry in path.iterdir() if _OURS.fullmatch(entry.name))
+    lower = {name.lower() for name in found}
+    begun = is_begun(path)
+    if checksums.NAME.lower() in lower or (inventory_file.NAME in lower and not begun):
+        raise UsageError(
+            f"{path} holds a finished archive ({', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''})",
+            hint="It is not touched. Choose another directory with --output, or move the archive away.",
+        )
+    if found and not begun:
+        raise UsageError(
+            f"{path} holds {found[0]}, which this export did not make",
+            hint="Choose another directory with --output, or move the file away.",
+        )
+    return found

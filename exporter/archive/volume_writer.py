@@ -1,0 +1,287 @@
+"""One volume while it is being written: places filled from many threads, settled, read back, closed with its metadata."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from common.archive import checksums, direct_io, frames, inventory_file, location, metadata
+from common.archive.direct_io import STEP, Buffers, DiscardedRun, PlainRun, Run, StagedRun, open_direct
+from common.archive.frames import RawFrameWriter
+from common.archive.inventory import Inventory, Piece, VolumeRecord
+from common.archive.layout import PlacedBlob, extent
+from common.archive.location import Place
+from common.archive.metadata import Region
+from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer, entry_name, header_frame, padding_frame
+from common.content import Chunks
+from common.errors import ContentError
+from common.oci.image import Digest, Hasher, digest_of, hex_of
+
+_LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
+
+
+class VolumeFile:
+    """Volume `number` at `path`; `unsettled` places must be written or marked as missing before it can be closed.
+
+    The file is made anew, never through a link and never over another. It is open only while places are being filled, so that
+    an archive may have more volumes than a process may have files.
+    """
+
+    def __init__(self, path: Path, number: int, record: VolumeRecord, unsettled: int, buffers: Buffers) -> None:
+        self.path = path
+        self.number = number
+        self.record = record
+        self._unsettled = unsettled
+        self._buffers = buffers
+        self._settled: dict[int, int] = {}  # begin → end, of those behind one that is not settled yet
+        self._ready = len(OPENING)  # before it everything is settled
+        self._asked = 0  # and so much of that shall be read back
+        self._hasher = Hasher()
+        self._hashed = 0
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._direct: int | None = None
+
+    def create(self, room: int, *, reserve: bool = True) -> None:
+        """Make the file with its first entry, and `reserve` its `room` where the file system can. Raises OSError."""
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            if reserve:
+                direct_io.preallocate(file, room)
+            direct_io.write_all(file, [OPENING], 0)
+        finally:
+            os.close(file)
+
+    def reopen(self, room: int) -> bool:
+        """Take up a file that an interrupted export left, and reserve its room again; False without one. Raises OSError."""
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            direct_io.preallocate(file, room)
+            direct_io.write_all(file, [OPENING], 0)
+        finally:
+            os.close(file)
+        return True
+
+    def file(self) -> int:
+        """Return the file descriptor for the places."""
+        with self._lock:
+            if self._file is None:
+                self._file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+            return self._file
+
+    def run(self, begin: int, *, end: int) -> Run:
+        """Return a way to write a place from `begin` to `end`: past the page cache where it is large."""
+        file = self.file()
+        if end - begin < STEP:
+            return PlainRun(file, begin)
+        with self._lock:
+            if self._direct is None:
+                self._direct = open_direct(self.path)
+            direct = self._direct
+        return PlainRun(file, begin) if direct is None else StagedRun(file, direct, begin, self._buffers)
+
+    def settle(self, begin: int, end: int) -> bool:
+        """Count a place as written or missing. True when so much is settled from the beginning on that it may be read back."""
+        with self._lock:
+            self._unsettled -= 1
+            self._settled[begin] = end
+            while self._ready in self._settled:
+                self._ready = self._settled.pop(self._ready)
+            if self._unsettled:
+                enough = self._ready - self._asked >= _LAP
+                self._asked = self._ready if enough else self._asked
+                return enough
+            self._asked = self.record.data_size
+            return True
+
+    def close(self) -> None:
+        """Let go of the file, whatever its state."""
+        with self._lock:
+            for file in (self._file, self._direct):
+                if file is not None:
+                    os.close(file)
+            self._file = self._direct = None
+
+    def read_back_data(self, advance: Callable[[int], None]) -> None:
+        """Hash what of the data region is settled, from the medium, and go on where that ended the last time.
+
+        With the last place settled, all of the data region is on the medium. One thread at a time. Raises ContentError when it
+        is not all there, OSError when the medium breaks.
+        """
+        with self._lock:
+            end = self._asked if self._unsettled else self.record.data_size
+            if not self._unsettled and self._file is not None:
+                os.fsync(self._file)
+        if not self._unsettled:
+            self.close()
+        direct_io.read_back(self.path, self._hashed, end, self._hasher, advance)
+        self._hashed = end
+
+    def finish(self, region: Region, inventory: Digest, count: int, advance: Callable[[int], None]) -> str:
+        """Write metadata, end mark and footer, cut the file to its end, and return the checksum (64 hex digits) of all of it.
+
+        The data region is durable before the footer that vouches for it is written; the hash of it goes on over the rest.
+        """
+        start = self.record.data_size
+        at = start + region.inventory_at
+        footer = Footer(self.number, count, start, at, region.inventory_stored, inventory)
+        end = start + region.size + CLOSING_SIZE
+        file = self.file()
+        position = start
+        for part in (*region.frames, END_MARK, footer.pack()):
+            direct_io.write_all(file, [part], position)
+            position += len(part)
+        os.ftruncate(file, end)
+        os.fsync(file)
+        self.close()
+        direct_io.read_back(self.path, start, end, self._hasher, advance)
+        return hex_of(self._hasher.digest())
+
+    def clear(self, start: int, end: int) -> None:
+        """Turn a place into zeroed skippable frames: what should be there could not be fetched."""
+        file = self.file()
+        direct_io.zero(file, start, end - start)
+        for position, header in frames.placeholders(end - start):
+            direct_io.write_all(file, [header], start + position)
+
+
+class _OtherVolume(VolumeFile):
+    """A volume that somebody else makes: what is written into it is not kept, and nothing is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/dev/null"), 0, VolumeRecord("", 0), 0, Buffers())
+
+    def run(self, begin: int, *, end: int) -> Run:
+        """See `VolumeFile.run`."""
+        del begin, end
+        return DiscardedRun()
+
+    def settle(self, begin: int, end: int) -> bool:
+        """Never anything to read back."""
+        del begin, end
+        return False
+
+    def clear(self, start: int, end: int) -> None:
+        """Leave the place to whoever makes the volume."""
+
+
+OTHERS = _OtherVolume()
+
+
+# The place of one blob: its entry written from header to padding, in one frame or in raw blocks, over all of its pieces.
+
+Volume = Callable[[Piece], VolumeFile]  # the one that a piece lies in
+
+
+def write_compressed(volume: Volume, placed: PlacedBlob, content: bytes) -> None:
+    """Write content that is here already as one compressed frame. Raises ContentError for other sizes than planned."""
+    piece, size = placed.pieces[0], placed.descriptor.size
+    frame = frames.compress(content)
+    if len(content) != size or len(frame) != piece.stored:
+        got = f"{len(content)} bytes, {len(frame)} compressed"
+        raise ContentError(f"{placed.descriptor.digest}: {got}; planned were {size} and {piece.stored}")
+    header = header_frame(entry_name(placed.descriptor.digest), size)
+    direct_io.write_all(volume(piece).file(), [header, frame, padding_frame(size)], extent(piece)[0])
+
+
+def write_raw(volume: Volume, placed: PlacedBlob, chunks: Chunks, done: int) -> None:
+    """Write content from byte `done` on, which begins a block or a piece. Raises ContentError, OSError."""
+    size = placed.descriptor.size
+    targets = iter(_targets(volume, placed, done))
+    target = next(targets)
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        done += len(rest)
+        if done > size:
+            break
+        while len(rest) > target.room:
+            room = target.room
+            target.write(rest[:room])
+            target.close()
+            rest = rest[room:]
+            target = next(targets)
+        target.write(rest)
+    if done != size:
+        raise ContentError(f"{placed.descriptor.digest}: {done} bytes came, planned were {size}")
+    target.close()
+
+
+def _targets(volume: Volume, placed: PlacedBlob, done: int) -> list[RawFrameWriter]:
+    """Return the writers of the pieces that are not complete yet."""
+    writers, start = [], 0
+    for number, piece in enumerate(placed.pieces, 1):
+        if start + piece.size > done or number == len(placed.pieces):
+            name = entry_name(placed.descriptor.digest, number, len(placed.pieces))
+            around = header_frame(name, piece.size), padding_frame(piece.size)
+            run = partial(volume(piece).run, end=extent(piece)[1])
+            writers.append(RawFrameWriter(run, piece.offset, piece.size, *around, done=max(done - start, 0)))
+        start += piece.size
+    return writers
+
+
+# What makes an archive whole once its places are filled: the end of every volume, and the files beside them.
+#
+# The order is that of docs/archive-format.md, *Writing*: volumes, inventory, further files, SHA256SUMS last, each durable
+# before
+# the next begins.
+
+Sign = Callable[[bytes], bytes]
+Further = Callable[[Mapping[str, str]], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The bytes that close an archive: its inventory, the signature over it, and the metadata of every volume."""
+
+    inventory: Inventory
+    manifests: Mapping[Digest, bytes]
+    index_json: bytes
+    sign: Sign | None = None
+
+    @cached_property
+    def content(self) -> bytes:
+        """The inventory as it is written."""
+        return inventory_file.encode(self.inventory)
+
+    @cached_property
+    def identity(self) -> Digest:
+        """The archive's identity."""
+        return digest_of(self.content)
+
+    @cached_property
+    def signature(self) -> bytes | None:
+        """The signature over the inventory."""
+        return self.sign(self.content) if self.sign else None
+
+    @cached_property
+    def region(self) -> metadata.Region:
+        """The metadata region of every volume."""
+        return metadata.build(self.index_json, self.manifests, self.content, self.signature)
+
+    def complete(self, place: Place, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
+        """Write what stands beside the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
+
+        `further` gives name and content of more files (the report), for the checksums of all others.
+        """
+        signed = {metadata.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
+        files = {inventory_file.NAME: self.content, **signed}
+        sums = {**volumes, **_written(place, files)}
+        beside = further(sums) if further else {}
+        listed = checksums.render(sums | _written(place, beside))
+        last = {checksums.SIGNATURE_NAME: self.sign(listed)} if self.sign else {}
+        _written(place, last | {checksums.NAME: listed})
+        return (*files, *volumes, *beside, *last, checksums.NAME)
+
+
+def _written(place: Place, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files; return their checksums by name."""
+    for name, raw in files.items():
+        location.write(place / name, raw)
+    return {name: hex_of(digest_of(raw)) for name, raw in files.items()}

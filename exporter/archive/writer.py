@@ -1,0 +1,301 @@
+"""Writing an archive: a sink that fills the places of a layout from many threads, and the order in which it becomes whole.
+
+Volumes carry their final names from the start. That is safe, because a volume is one only by its footer, which comes after its
+content is durable, and an archive is finished only by SHA256SUMS, which comes last of all: journal, volumes (content, then
+metadata and footer), inventory.json, further files, SHA256SUMS, each durable before the next begins; then the journal goes.
+A temporary suffix would add renames, which are not atomic over several files, and promise nothing more.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.archive import direct_io, metadata, parity
+from common.archive.direct_io import Buffers
+from common.archive.inventory import Encoding, Inventory, Piece
+from common.archive.layout import Layout, PlacedBlob, extent
+from common.archive.volume import CLOSING_SIZE
+from common.content import Read, Written
+from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
+from common.files import require_space, size_text
+from common.oci.image import Descriptor, Digest
+from common.progress import Progress, Silent
+from exporter.archive import resume, volume_writer
+from exporter.archive.output import OutputDirectory, refuse_parts
+from exporter.archive.resume import Begun, EarlierVolumes
+from exporter.archive.volume_writer import OTHERS, Closing, Further, VolumeFile
+
+# Filling the places of a layout from many threads, and reading back what was filled: what every way to make volumes shares.
+#
+# All of the volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md,
+# *Parts*). What lies in volumes of others is verified on its way and left to them.
+
+_HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
+
+
+class Filling:
+    """Fills the volumes `numbers` (counted from 1; all, when None) in `directory`; a context manager and a BlobSink.
+
+    Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps what is
+    there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole is not read
+    from its source again, and what was begun goes on from there. `share`: parity beside each volume; `beside`: bytes that
+    further files will need.
+
+    Raises UsageError for a directory that cannot be taken, SpaceError when there is too little room.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        layout: Layout,
+        *,
+        numbers: Collection[int] | None = None,
+        progress: Progress | None = None,
+        share: Fraction = Fraction(0),
+        beside: int = 0,
+    ) -> None:
+        self._directory = directory
+        self._layout = layout
+        self._share = share
+        self._beside = beside
+        self._progress = progress or Silent()
+        self._stack = ExitStack()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._settled: set[Digest] = set()
+        self._missing: set[Digest] = set()
+        self._doubted: set[Digest] = set()
+        self._read_back: dict[int, list[Future[None]]] = {}
+        self._hashed = 0
+        self._telling = False
+        self._broken: OSError | None = None
+        self._earlier: Sequence[EarlierVolumes] = ()
+        self._volumes = _volumes(directory, layout, numbers)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
+            self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
+            there = sum(direct_io.allocated(path) for path in self._output.volumes())
+            try:
+                require_space(self._directory, max(self._need - there, 0), "the archive")
+            except SpaceError:
+                self._output.abandon()
+                raise
+            self._create()
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
+            stack.callback(self._halt)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def write(self, blob: Descriptor, read: Read) -> Written:
+        """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
+        if self._broken is not None:
+            raise self._broken
+        placed = self._layout.blobs[blob.digest]
+        if blob.digest in self._settled:
+            return Written.PRESENT
+        if placed.encoding is Encoding.ZSTD:
+            volume_writer.write_compressed(self._volume, placed, b"".join(read(0)))
+            self._settle(placed)
+            return Written.COPIED
+        begun = self._begun(placed)
+        if not begun.complete:
+            self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
+            volume_writer.write_raw(self._volume, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
+        self._settle(placed)
+        return Written.PRESENT if begun.complete else Written.COPIED
+
+    def mark_missing(self, digest: Digest) -> None:
+        """Clear the places of a blob that could not be fetched, whatever was written there; its record must say `missing`."""
+        placed = self._layout.blobs[digest]
+        if digest in self._settled:
+            raise ValueError(f"{digest} is written already, or marked as missing twice")
+        for piece in placed.pieces:
+            self._volume(piece).clear(*extent(piece))
+        self._missing.add(digest)
+        self._settle(placed)
+
+    def _admit(self, directory: Path) -> None:
+        """See `OutputDirectory`."""
+        refuse_parts(directory)
+
+    def _close_volumes(self, region: metadata.Region, inventory: Digest) -> dict[str, str]:
+        """Read everything back and close every volume with `region`; return the checksums by file name."""
+        if region.size + CLOSING_SIZE > self._layout.reserve:
+            raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
+        self._begin_progress(region.size + CLOSING_SIZE)
+        return {volume.path.name: self._finish_volume(volume, region, inventory) for volume in self._volumes.values()}
+
+    def _make_parity(self, sums: Mapping[str, str]) -> dict[str, str]:
+        """Write parity where a share of it is wanted; return its checksums by file name."""
+        made: dict[str, str] = {}
+        volumes = self._volumes.values() if self._share else ()
+        if volumes:
+            self._progress.end()
+            self._progress.begin("making parity", sum(volume.path.stat().st_size for volume in volumes))
+        for volume in volumes:
+            path, checksum = parity.make(volume.path, self._share, sums[volume.path.name], self._advance)
+            made[path.name] = checksum
+        return made
+
+    @property
+    def _need(self) -> int:
+        """The bytes that the volumes to be made, and what comes beside them, take at most."""
+        sizes = [volume.record.data_size + self._layout.reserve for volume in self._volumes.values()]
+        room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
+        return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
+
+    def _begun(self, placed: PlacedBlob) -> Begun:
+        """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
+        if placed.descriptor.digest in self._doubted or any(piece.volume not in self._volumes for piece in placed.pieces):
+            return Begun()  # of a blob that others have a piece of, nobody has all that its digest wants
+        if self._output.resumes and (found := resume.begun(placed, self._volume)).size:
+            return found
+        for earlier in self._earlier:
+            if earlier.move(placed.descriptor, lambda chunks: volume_writer.write_raw(self._volume, placed, chunks, 0)):
+                return Begun(placed.descriptor.size, complete=True)
+        return Begun()
+
+    def _create(self) -> None:
+        for volume in self._volumes.values():
+            room = volume.record.data_size + self._layout.reserve
+            try:
+                if not (self._output.resumes and volume.reopen(room)):
+                    volume.create(room, reserve=not self._earlier)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                raise UsageError(
+                    f"the file system of {self._directory} takes no files of {size_text(room)}",
+                    hint="Use --volume-size fat32, or another file system.",
+                ) from error
+
+    def _volume(self, piece: Piece) -> VolumeFile:
+        return self._volumes.get(piece.volume, OTHERS)
+
+    def _settle(self, placed: PlacedBlob) -> None:
+        """Count a blob as done. What is settled from a volume's beginning on is read back while the rest is being filled."""
+        with self._lock:
+            if placed.descriptor.digest in self._settled:
+                return
+            self._settled.add(placed.descriptor.digest)
+        for piece in placed.pieces:
+            if self._volume(piece).settle(*extent(piece)):
+                self._hash_later(self._volume(piece))
+
+    def _hash_later(self, volume: VolumeFile) -> None:
+        lap = self._pool.submit(volume.read_back_data, self._advance)
+        lap.add_done_callback(self._note)
+        self._read_back.setdefault(volume.number, []).append(lap)
+
+    def _note(self, lap: Future[None]) -> None:
+        """Keep why a lap failed: a medium that breaks is not filled to its end."""
+        error = None if lap.cancelled() else lap.exception()
+        if isinstance(error, (OSError, ContentError)):
+            self._broken = OSError(getattr(error, "errno", None) or errno.EIO, f"it cannot be read back: {error}")
+
+    def _wait(self, volume: VolumeFile) -> None:
+        """Wait until all content of a volume is on the medium and was read back."""
+        if volume.number not in self._read_back:
+            self._hash_later(volume)  # it has no blobs at all
+        for lap in self._read_back[volume.number]:
+            lap.result()
+
+    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
+        self._wait(volume)
+        return volume.finish(region, inventory, len(self._layout.volumes), self._advance)
+
+    def _begin_progress(self, closing: int) -> None:
+        with self._lock:
+            total = sum(volume.record.data_size + closing for volume in self._volumes.values()) - self._hashed
+            self._progress.begin("reading back what was written", total)
+            self._telling = True
+
+    def _advance(self, size: int) -> None:
+        if self._stop.is_set():
+            raise InterruptedByUserError("stopped")
+        with self._lock:
+            self._hashed += size
+            if self._telling:
+                self._progress.advance(size)
+
+    def _halt(self) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for volume in self._volumes.values():
+            volume.close()
+
+
+def blobs_of(layout: Layout, numbers: Collection[int]) -> Iterator[Descriptor]:
+    """Give the blobs of which something lies in the volumes `numbers`, in the order of the archive."""
+    for placed in layout.blobs.values():
+        if any(piece.volume in numbers for piece in placed.pieces):
+            yield placed.descriptor
+
+
+def _volumes(directory: Path, layout: Layout, numbers: Collection[int] | None) -> dict[int, VolumeFile]:
+    places, buffers = [0] * len(layout.volumes), Buffers()
+    for placed in layout.blobs.values():
+        for piece in placed.pieces:
+            places[piece.volume - 1] += 1
+    return {
+        number: VolumeFile(directory / record.name, number, record, unsettled, buffers)
+        for number, (record, unsettled) in enumerate(zip(layout.volumes, places, strict=True), 1)
+        if numbers is None or number in numbers
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedArchive:
+    """An archive that is complete and durable: its identity and its files, in the order they are carried."""
+
+    inventory: Digest
+    files: tuple[Path, ...]
+
+
+class ArchiveWriter(Filling):
+    """Makes one archive in `directory`: see `Filling`."""
+
+    def finish(self, closing: Closing, further: Further | None = None) -> FinishedArchive:
+        """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
+
+        The inventory must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name
+        and content of files beside it (the report), for the checksums of the others by name.
+        Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
+        checksums are of.
+        """
+        self._check(closing.inventory)
+        sums = self._close_volumes(closing.region, closing.identity)
+        sums |= self._make_parity(sums)
+        names = closing.complete(self._directory, sums, further)
+        self._output.finished()
+        self._progress.end()
+        return FinishedArchive(closing.identity, tuple(self._directory / name for name in names))
+
+    def _check(self, inventory: Inventory) -> None:
+        """Refuse an inventory that does not describe what was written: a mistake of the caller, not of any input."""
+        if inventory.volumes != self._layout.volumes:
+            raise ValueError("the inventory lists other volumes than the layout")
+        if any(record.pieces and digest not in self._layout.blobs for digest, record in inventory.blobs.items()):
+            raise ValueError("the inventory gives places to blobs that the layout has not")
+        for digest, placed in self._layout.blobs.items():
+            record = inventory.blobs[digest]
+            if digest not in self._settled:
+                raise ValueError(f"{digest} is neither written nor marked as missing")
+            if (record.missing is not None) != (digest in self._missing):
+                raise ValueError(f"{digest}: written and missing at once")
+            if record.missing is None and record != placed.record:
+                raise ValueError(f"{digest}: its record is not that of its place")

@@ -1,0 +1,214 @@
+"""Blobs → `Catalog`: puts what belongs to a package under it. Pure; every reader of a catalog ends here.
+
+Tolerant: what is wrong with one bundle, channel or package becomes a named problem, and the rest goes on. Go's JSON reader
+knows field names in any case, so the top-level ones are folded here as well (facts/openshift.md §2.1).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from common.archive.inventory import Problem, ProblemCode
+from common.serialization import UNDECODABLE
+from exporter.catalog.model import (
+    BUNDLE,
+    CHANNEL,
+    DEPRECATIONS,
+    PACKAGE,
+    Blob,
+    Bundle,
+    Catalog,
+    Channel,
+    ChannelEntry,
+    Deprecation,
+    Deprecations,
+    Package,
+    Property,
+    RelatedImage,
+)
+from exporter.version import try_parse
+
+T = TypeVar("T")
+Fields = Mapping[str, msgspec.Raw]
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str | None)
+_ENTRIES = msgspec.json.Decoder(tuple[ChannelEntry, ...])
+_PROPERTIES = msgspec.json.Decoder(tuple[Property, ...])
+_RELATED_IMAGES = msgspec.json.Decoder(tuple[RelatedImage, ...])
+_DEPRECATIONS = msgspec.json.Decoder(tuple[Deprecation, ...])
+
+
+class BlobError(ValueError):
+    """An object that is no blob of a catalog."""
+
+
+def blob_of(view: memoryview) -> tuple[Blob, Fields]:
+    """Read the top level of one JSON object. Raises BlobError, msgspec.DecodeError, RecursionError."""
+    fields = _folded(_FIELDS.decode(view))
+    schema = _text(fields, "schema")
+    if not schema:
+        raise BlobError("an object without 'schema'")
+    name = _text(fields, "name")
+    package = name if schema == PACKAGE else _text(fields, "package")
+    return Blob(schema, package, name, view), fields
+
+
+def _folded(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    folded = {key.lower(): value for key, value in fields.items()}
+    if len(folded) != len(fields):
+        raise BlobError("two fields whose names differ in case alone")
+    return folded
+
+
+def _text(fields: Fields, key: str) -> str:
+    value = fields.get(key)
+    try:
+        return (value is not None and _TEXT.decode(value)) or ""
+    except msgspec.ValidationError:
+        raise BlobError(f"{key!r} is not text") from None
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What was found of one package."""
+
+    blobs: list[tuple[Blob, str]] = field(default_factory=list)
+    channels: dict[str, Channel] = field(default_factory=dict)
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+    deprecations: list[Deprecations] = field(default_factory=list)
+    others: list[Blob] = field(default_factory=list)
+
+
+class Assembly:
+    """Takes blobs in, in reading order, and gives the catalog. The first of two blobs of one name counts."""
+
+    def __init__(self) -> None:
+        self._packages: dict[str, _Parts] = defaultdict(_Parts)
+        self._others: list[Blob] = []
+        self._problems: list[Problem] = []
+        self._names: dict[str, str] = {}
+
+    def add(self, blob: Blob, fields: Fields) -> None:
+        """Take in a blob with its top-level fields as `blob_of` gave them."""
+        if not blob.package:
+            if blob.schema in (PACKAGE, CHANNEL, BUNDLE, DEPRECATIONS):
+                self._problem("", f"a blob of {blob.schema} (name {blob.name!r}) names no package; left out")
+            else:
+                self._others.append(blob)
+            return
+        parts = self._packages[self._one(blob.package)]
+        try:
+            self._place(parts, blob, fields)
+        except (BlobError, *UNDECODABLE) as error:
+            self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
+
+    def catalog(self) -> Catalog:
+        """Return what was taken in, packages in the order of their names."""
+        packages = {
+            name: package
+            for name, parts in sorted(self._packages.items())
+            if (package := self._package(name, parts)) is not None
+        }
+        return Catalog(packages, tuple(self._others), tuple(self._problems))
+
+    def _place(self, parts: _Parts, blob: Blob, fields: Fields) -> None:
+        if blob.schema == PACKAGE:
+            parts.blobs.append((blob, self._one(_text(fields, "defaultchannel"))))
+        elif blob.schema == CHANNEL:
+            self._first(parts.channels, blob, Channel(self._one(blob.name), _entries(fields), blob))
+        elif blob.schema == BUNDLE:
+            self._first(parts.bundles, blob, _bundle(blob, fields))
+        elif blob.schema == DEPRECATIONS:
+            parts.deprecations.append(Deprecations(_list(fields, "entries", _DEPRECATIONS), blob))
+        else:
+            parts.others.append(blob)
+
+    def _first(self, known: dict[str, T], blob: Blob, parsed: T) -> None:
+        if known.setdefault(self._one(blob.name), parsed) is not parsed:
+            self._problem(_subject(blob), f"a second {blob.schema} blob of this name; left out")
+
+    def _package(self, name: str, parts: _Parts) -> Package | None:
+        if not parts.blobs:
+            self._problem(name, "has blobs but no olm.package; left out")
+            return None
+        if len(parts.blobs) > 1:
+            self._problem(name, f"{len(parts.blobs)} olm.package blobs; the first counts")
+        if len(parts.deprecations) > 1:
+            self._problem(name, f"{len(parts.deprecations)} olm.deprecations blobs; the first counts")
+        blob, default = parts.blobs[0]
+        deprecations = parts.deprecations[0] if parts.deprecations else None
+        channels = dict(sorted(parts.channels.items()))
+        return Package(name, default, channels, dict(sorted(parts.bundles.items())), deprecations, tuple(parts.others), blob)
+
+    def _one(self, name: str) -> str:
+        """Return the one string that stands for all of the same text; names repeat in every blob."""
+        return self._names.setdefault(name, name)
+
+    def _problem(self, subject: str, message: str) -> None:
+        self._problems.append(Problem("error", ProblemCode.CATALOG_INVALID, subject, message))
+
+
+def assemble(blobs: Iterable[tuple[Blob, Fields]]) -> Catalog:
+    """Return the catalog that blobs make up. Never raises for what is wrong with one of them."""
+    assembly = Assembly()
+    for blob, fields in blobs:
+        assembly.add(blob, fields)
+    return assembly.catalog()
+
+
+def _subject(blob: Blob) -> str:
+    return f"{blob.package}/{blob.name}" if blob.schema == BUNDLE else blob.package
+
+
+def _bundle(blob: Blob, fields: Fields) -> Bundle:
+    properties = _list(fields, "properties", _PROPERTIES)
+    version = _version(properties)
+    return Bundle(
+        blob.name,
+        blob.package,
+        _text(fields, "image"),
+        version,
+        try_parse(version),
+        properties,
+        _list(fields, "relatedimages", _RELATED_IMAGES),
+        blob,
+    )
+
+
+def _version(properties: tuple[Property, ...]) -> str:
+    for one in properties:
+        if one.type == PACKAGE:
+            try:
+                return _PACKAGE.decode(one.value).version
+            except msgspec.ValidationError:
+                return ""
+    return ""
+
+
+class _PackageValue(msgspec.Struct):
+    version: str = ""
+
+
+_PACKAGE = msgspec.json.Decoder(_PackageValue)
+
+
+def _entries(fields: Fields) -> tuple[ChannelEntry, ...]:
+    return _list(fields, "entries", _ENTRIES)
+
+
+def _list(fields: Fields, key: str, decoder: msgspec.json.Decoder[tuple[T, ...]]) -> tuple[T, ...]:
+    """Decode a list; where a null stands for nothing, as Go writes it, the slow way forgives it."""
+    raw = fields.get(key)
+    if raw is None:
+        return ()
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        plain = msgspec.json.decode(raw, type=list[dict[str, msgspec.Raw]] | None)
+        kept = [{name: value for name, value in one.items() if bytes(value) != b"null"} for one in plain or ()]
+        return decoder.decode(msgspec.json.encode(kept))

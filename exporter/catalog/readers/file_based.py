@@ -1,0 +1,275 @@
+"""File-based catalogs: a directory of JSON streams and YAML documents → `Catalog` (facts/openshift.md §2.1).
+
+Owns files and streams; what the blobs mean is `assembly.py`'s. A file that is no catalog file stops the reading with its name
+and line, as it would stop OLM; what is wrong inside a blob becomes a problem of the catalog.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.errors import CatalogError, NotACatalogError
+from common.files import size_text
+from common.serialization import DocumentError, load_yaml_documents
+from exporter.catalog.model import Blob, Catalog
+from exporter.catalog.readers.assembly import BlobError, Fields, assemble, blob_of
+
+# `.indexignore`: which files of a catalog directory are no catalog files. Gitignore syntax (facts/openshift.md §2.1).
+
+NAME = ".indexignore"
+MAX_RULES = 10_000
+MAX_PATTERN = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One line. `segments` None stands for `**`."""
+
+    segments: tuple[re.Pattern[str] | None, ...]
+    directories_only: bool
+    again: bool
+    """A line with `!`: not ignored after all."""
+
+    def matches(self, parts: tuple[str, ...], is_directory: bool) -> bool:
+        return (is_directory or not self.directories_only) and _match(self.segments, parts)
+
+
+class IgnoreRules:
+    """The rules of every `.indexignore` of a tree."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Read `files`, path of each `.indexignore` relative to the root. Raises CatalogError beyond the limits."""
+        self._rules = {_parts(path)[:-1]: tuple(_rules(path, content)) for path, content in files.items()}
+        if sum(map(len, self._rules.values())) > MAX_RULES:
+            raise CatalogError(f"more than {MAX_RULES} lines in {NAME} files")
+
+    def ignores(self, path: str) -> bool:
+        """Say whether a file is ignored, itself or by a directory above it: inside an ignored one nothing comes back."""
+        parts = _parts(path)
+        return any(self._hit(parts[:end], end < len(parts)) for end in range(1, len(parts) + 1)) if self._rules else False
+
+    def _hit(self, parts: tuple[str, ...], is_directory: bool) -> bool:
+        ignored = False
+        for depth in range(len(parts)):  # the rules nearest to the file have the last word
+            for rule in self._rules.get(parts[:depth], ()):
+                if rule.matches(parts[depth:], is_directory):
+                    ignored = not rule.again
+        return ignored
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.split("/"))
+
+
+def _rules(path: str, content: bytes) -> Iterator[_Rule]:
+    for number, raw in enumerate(content.decode(errors="replace").splitlines(), 1):
+        line = re.sub(r"(?<!\\) +$", "", raw)
+        if len(line) > MAX_PATTERN:
+            raise CatalogError(f"{path}:{number}: a pattern of {len(line)} characters; the limit is {MAX_PATTERN}")
+        if line and not line.startswith("#"):
+            yield _rule(line)
+
+
+def _rule(line: str) -> _Rule:
+    again = line.startswith("!")
+    pattern = line[again:]
+    directories_only = pattern.endswith("/")
+    pattern = pattern.rstrip("/")
+    anchored = "/" in pattern
+    segments = tuple(None if part == "**" else _segment(part) for part in pattern.removeprefix("/").split("/"))
+    if not anchored:
+        segments = (None, *segments)
+    if segments[-1] is None:
+        segments = (*segments, _segment("*"))  # `a/**` is what lies in `a`, not `a`
+    # `**/**` matches what `**` matches; a run of 300 costs 300 times as much for each component of a path.
+    single = (segments[0], *(after for before, after in pairwise(segments) if before is not None or after is not None))
+    return _Rule(single, directories_only, again)
+
+
+def _segment(pattern: str) -> re.Pattern[str]:
+    """Translate one path component; fnmatch's expressions do not backtrack, whatever the pattern."""
+    escaped = re.sub(r"\\(.)", lambda match: f"[{match[1]}]" if match[1] in "*?[" else match[1], pattern)
+    return re.compile(fnmatch.translate(escaped.replace("[^", "[!")))
+
+
+def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -> bool:
+    """Walk all readings of `**` at once: the set of places in `segments` that the parts so far may have come to."""
+    places = _opened({0}, segments)
+    for part in parts:
+        onward: set[int] = set()
+        for place in places:
+            segment = segments[place] if place < len(segments) else _NOTHING
+            if segment is None:
+                onward.add(place)
+            elif segment.match(part):
+                onward.add(place + 1)
+        places = _opened(onward, segments)
+    return len(segments) in places
+
+
+def _opened(places: set[int], segments: tuple[re.Pattern[str] | None, ...]) -> set[int]:
+    """Add the places behind each `**`, which may stand for no directory at all."""
+    opened = set(places)
+    for place in sorted(places):
+        following = place
+        while following < len(segments) and segments[following] is None:
+            following += 1
+            opened.add(following)
+    return opened
+
+
+_NOTHING = re.compile(r"(?!)")
+
+
+_HINT = f"Every file of a catalog directory must be a catalog file, or be named in {NAME}."
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is read."""
+
+    files: int = 200_000
+    size: int = 2 * 1024**3
+    """Bytes, of all files together."""
+    blobs: int = 2_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def load(files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS) -> Catalog:
+    """Read a catalog from its files: paths relative to the configs directory, with `/`; read in sorted order.
+
+    Raises CatalogError for a file that cannot be read, with name and line, and beyond the limits.
+    """
+    sources = dict(files)
+    _require_within(len(sources), sum(map(len, sources.values())), limits)
+    ignore = IgnoreRules({path: raw for path, raw in sources.items() if _file_name(path) == NAME})
+    wanted = [path for path in sorted(sources) if _file_name(path) != NAME and not ignore.ignores(path)]
+    return assemble(_bounded((one for path in wanted for one in blobs_of(path, sources[path])), limits))
+
+
+def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
+    """Read the catalog files below a directory. Links to directories are not followed.
+
+    Raises NotACatalogError when there is no such directory or nothing in it, else as `load`.
+    """
+    if not path.is_dir():
+        raise NotACatalogError(f"{path}: no such directory", hint="Wanted: a directory of catalog files.")
+    found = sorted(each for each in path.rglob("*") if each.is_file())
+    _require_within(len(found), sum(each.stat().st_size for each in found), limits)
+    if not found:
+        raise NotACatalogError(f"{path}: the directory is empty", hint="Wanted: a directory of catalog files.")
+    return load(((each.relative_to(path).as_posix(), each.read_bytes()) for each in found), limits)
+
+
+def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
+    """Give each blob of one file, JSON or YAML told apart by its first character. Raises CatalogError."""
+    if content[:64].lstrip()[:1] == b"{":
+        yield from _json_blobs(path, content)
+    else:
+        yield from _yaml_blobs(path, content)
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _require_within(files: int, size: int, limits: Limits) -> None:
+    if files > limits.files:
+        raise CatalogError(f"the catalog has {files} files; the limit is {limits.files}")
+    if size > limits.size:
+        raise CatalogError(f"the catalog has {size_text(size)}; the limit is {size_text(limits.size)}")
+
+
+def _bounded(blobs: Iterable[tuple[Blob, Fields]], limits: Limits) -> Iterator[tuple[Blob, Fields]]:
+    for number, one in enumerate(blobs, 1):
+        if number > limits.blobs:
+            raise CatalogError(f"the catalog has more than {limits.blobs} blobs")
+        yield one
+
+
+def _json_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
+    """Cut the stream where a line ends an object and the next begins one: no JSON value has that inside.
+
+    (A raw newline cannot stand in a string, and between `}` and `{` a value has a comma.) Whatever does not come out whole that
+    way, such as a stream on one line, is cut by counting braces.
+    """
+    view = memoryview(content)
+    start, end = 0, 0
+    while end < len(content):
+        cut = content.find(b"}\n{", start)
+        end = cut + 1 if cut >= 0 else len(content)
+        if end < len(content) or content[start:end].strip():
+            yield from _json_segment(path, content, view, start, end)
+        start = end
+
+
+def _json_segment(path: str, content: bytes, view: memoryview, start: int, end: int) -> Iterator[tuple[Blob, Fields]]:
+    try:
+        yield blob_of(view[start:end])
+    except (msgspec.DecodeError, BlobError, RecursionError, UnicodeDecodeError):
+        for first, last in _objects(content, start, end):
+            try:
+                yield blob_of(view[first:last])
+            except (msgspec.DecodeError, BlobError, RecursionError, UnicodeDecodeError) as error:
+                raise _unreadable(path, content, first, last, error) from error
+
+
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}]', re.DOTALL)
+
+
+def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give begin and end of each object; anything between objects goes with the next one, to be refused there."""
+    depth, first = 0, start
+    for token in _TOKENS.finditer(content, start, end):
+        mark = content[token.start()]
+        if mark == ord('"'):
+            continue
+        depth += 1 if mark == ord("{") else -1
+        if depth <= 0:
+            yield first, token.end()
+            depth, first = 0, token.end()
+    if content[first:end].strip():
+        yield first, end
+
+
+def _unreadable(path: str, content: bytes, start: int, end: int, error: Exception) -> CatalogError:
+    """Say where: the line of the fault for broken JSON, else the line on which the object begins."""
+    place = start + len(content[start:end]) - len(content[start:end].lstrip())
+    reason = str(error)
+    try:
+        json.loads(content[start:end])
+    except json.JSONDecodeError as fault:
+        place = start + len(fault.doc[: fault.pos].encode())
+        reason = fault.msg
+    except (ValueError, RecursionError):
+        pass  # broken in another way: `error` says how
+    line = content.count(b"\n", 0, place) + 1
+    return CatalogError(f"{path}:{line}: not a catalog blob: {reason}", hint=_HINT)
+
+
+def _yaml_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
+    try:
+        for number, document in enumerate(load_yaml_documents(content, path), 1):
+            yield _yaml_blob(f"{path}: document {number}", document)
+    except DocumentError as error:
+        raise CatalogError(error.message, hint=_HINT) from error
+
+
+def _yaml_blob(where: str, document: Any) -> tuple[Blob, Fields]:
+    if not isinstance(document, dict):
+        raise CatalogError(f"{where}: not a catalog blob: a {type(document).__name__}, wanted an object", hint=_HINT)
+    try:
+        return blob_of(memoryview(msgspec.json.encode(document)))
+    except (BlobError, msgspec.DecodeError, RecursionError, TypeError, OverflowError) as error:
+        raise CatalogError(f"{where}: not a catalog blob: {error}", hint=_HINT) from error

@@ -1,0 +1,208 @@
+"""OCI image layouts, as a directory or in a tar (`oci:` and `oci-archive:` of skopeo): catalogs that lie on a disk.
+
+Nothing is unpacked, and no link is followed. Section: OCI image specification 1.1, *Image Layout*.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from common.content import CHUNK_SIZE, Chunks
+from common.errors import ContentError, NotFoundError, UsageError
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse, parse_digest
+from common.serialization import UNDECODABLE
+from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
+
+PREFIXES = ("oci:", "oci-archive:")
+_REF_NAME = "org.opencontainers.image.ref.name"
+_INDEX = "index.json"
+MAX_ENTRIES = 100_000  # of an archive; an image has a few hundred
+Opener = Callable[[str], IO[bytes]]
+_MAX_NAME = 256  # of an entry; a layout has none that is longer
+_COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
+    b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
+    b"\xfd7zXZ\0": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115 - closed with its file
+}
+# What reading a damaged or truncated file of these formats raises.
+_NO_TAR = (OSError, EOFError, OverflowError, ValueError, TarFormatError, lzma.LZMAError, zlib.error)
+
+
+class _Listed(msgspec.Struct, rename="camel"):
+    digest: str
+    size: int
+    media_type: str | None = None
+    annotations: dict[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the layout calls the image."""
+        return (self.annotations or {}).get(_REF_NAME, "")
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Listed]
+
+
+_DECODER = msgspec.json.Decoder(_Index)
+
+
+class OciLayout:
+    """An open layout. A BlobSource, for one thread at a time.
+
+    Raises UsageError for what is no layout, NotFoundError and ContentError for files that are not what they should be.
+    """
+
+    def __init__(self, path: Path, opener: Opener) -> None:
+        self._path = path
+        self._open = opener
+
+    def root(self, name: str = "") -> Document:
+        """Return the image of a name, or the only one."""
+        try:
+            index = _DECODER.decode(self._file(_INDEX))
+        except (*UNDECODABLE, NotFoundError) as error:
+            raise UsageError(
+                f"{self._path}: no OCI layout: {error}", hint="skopeo copy docker://… oci:PATH makes one."
+            ) from error
+        found = [one for one in index.manifests if name in ("", one.name)]
+        if len(found) != 1:
+            names = ", ".join(sorted(one.name or one.digest for one in index.manifests)[:10]) or "none"
+            raise UsageError(
+                f"{self._path}: {len(found)} images{f' of the name {name!r}' if name else ''}",
+                hint=f"Say which one, as oci:PATH:NAME. It has: {names}",
+            )
+        return self.document(Descriptor(found[0].media_type or "", parse_digest(found[0].digest), found[0].size))
+
+    def document(self, descriptor: Descriptor) -> Document:
+        """Return a manifest or index, verified."""
+        document = parse(self._file(_name(descriptor.digest)), descriptor.media_type)
+        if document.digest != descriptor.digest:
+            raise ContentError(f"{self._path}: manifest {descriptor.digest} has digest {document.digest}")
+        return document
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`."""
+        with self._open(_name(blob.digest)) as file:
+            file.seek(start)
+            while chunk := file.read(CHUNK_SIZE):
+                yield chunk
+
+    def _file(self, name: str) -> bytes:
+        with self._open(name) as file:
+            content = file.read(MAX_MANIFEST_SIZE + 1)
+        if len(content) > MAX_MANIFEST_SIZE:
+            raise ContentError(f"{self._path}: {name} has more than {MAX_MANIFEST_SIZE} bytes")
+        return content
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[OciLayout]:
+    """Open the layout of a directory or tar. Raises UsageError when there is none."""
+    if path.is_dir():
+        yield OciLayout(path, lambda name: _of_directory(path, name))
+        return
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_uncompressed(path))
+            entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
+        except _NO_TAR as error:
+            raise UsageError(
+                f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
+            ) from error
+        yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
+
+
+def split(name: str) -> tuple[Path, str] | None:
+    """Return path and image of `oci:PATH[:NAME]` or `oci-archive:PATH[:NAME]`; None for anything else."""
+    prefix = next((one for one in PREFIXES if name.startswith(one)), None)
+    if prefix is None:
+        return None
+    path, _, image = name.removeprefix(prefix).partition(":")
+    return Path(path), image
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a file is the tar of a layout."""
+    try:
+        with _uncompressed(path) as file:
+            return any(_plain(entry.name) == "oci-layout" for entry in _entries(file))
+    except _NO_TAR:
+        return False
+
+
+@contextmanager
+def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
+    """Open a tar, which may be compressed as a whole: skopeo reads such archives too."""
+    with path.open("rb") as file:
+        head = file.read(max(map(len, _COMPRESSED)))
+        file.seek(0)
+        opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+        yield opener(file) if opener else file
+
+
+def _entries(file: IO[bytes]) -> Iterator[Entry]:
+    for number, entry in enumerate(TarReader(FileSource(file)), 1):
+        if number > MAX_ENTRIES:
+            raise TarFormatError(f"more than {MAX_ENTRIES} entries")
+        yield entry
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _name(digest: Digest) -> str:
+    return f"blobs/sha256/{hex_of(digest)}"
+
+
+def _of_directory(path: Path, name: str) -> IO[bytes]:
+    try:
+        return os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except OSError as error:
+        raise NotFoundError(f"{path}: {name}: {error.strerror}") from error
+
+
+def _of_tar(path: Path, file: IO[bytes], entry: Entry | None, name: str) -> IO[bytes]:
+    if entry is None:
+        raise NotFoundError(f"{path}: has no {name}")
+    return io.BufferedReader(_Content(file, entry))
+
+
+class _Content(io.RawIOBase):
+    """The content of an entry as a file; the file of the archive is positioned before each read."""
+
+    def __init__(self, file: IO[bytes], entry: Entry) -> None:
+        super().__init__()
+        self._file = file
+        self._entry = entry
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._entry.offset + self._position)
+        content = self._file.read(min(len(buffer), max(self._entry.size - self._position, 0)))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

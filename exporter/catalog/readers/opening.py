@@ -1,0 +1,211 @@
+"""Opens a catalog wherever it lies.
+
+A catalog image's layers are read once, into a `DirectoryStore` beside the archive, so that the archive is filled from there
+and the registry is asked for each blob a single time. Which formats exist is the readers' business (`file_based.py`, …).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.content import DirectoryStore, verified
+from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
+from common.oci.compression import decompressed
+from common.oci.image import Descriptor, Digest, Index, Manifest, Platform, Tree, parse_config, walk
+from common.oci.reference import Reference
+from common.registry.client import RegistryClient
+from exporter.catalog.model import Catalog
+from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, source_name, sqlite
+from exporter.catalog.readers.catalog_image import Place
+from exporter.catalog.readers.package_manifests import PackageManifests
+from exporter.images.resolve import fetch_tree
+
+MAX_CONFIG_SIZE = 8 * 1024 * 1024
+MAX_LAYER_SIZE = 8 * 1024**3
+LOCAL = "oci.invalid"  # stands for the registry of a catalog that came from a disk
+_PREFERRED = Platform("linux", "amd64")
+
+
+FILES = Place("file-based", catalog_image.DIRECTORY)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogBase:
+    """The image that a catalog came in, or that it is rebuilt on: its documents, and each manifest's config."""
+
+    reference: Reference
+    tree: Tree
+    configs: Mapping[Digest, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCatalog:
+    """A catalog that was read. `digest` is the image's as pulled; a file or directory has neither digest nor base.
+
+    `place`: where in the image it lies; `database`: the SQLite file it was read from.
+    """
+
+    source: str
+    name: str
+    catalog: Catalog
+    digest: Digest | None = None
+    base: CatalogBase | None = None
+    place: Place = FILES
+    database: bytes | None = None
+
+
+class CatalogOpener:
+    """Opens catalogs; `store` keeps the layers that were read on the way."""
+
+    def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
+        self._client = client
+        self._store = store
+
+    def open(self, name: str, platforms: Sequence[Platform] = ()) -> OpenedCatalog:
+        """Open catalog files, package manifests or an SQLite file, or the image of a reference for some platforms (none: all).
+
+        Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
+        """
+        if (layout := oci_layout.split(name)) is not None:
+            return self._open_layout(name, *layout, platforms)
+        if not source_name.exists(name):
+            return self._open_image(source_name.reference_of(name), platforms)
+        path = Path(name)
+        if path.is_file() and not _is_database(path) and oci_layout.is_archive(path):
+            return self._open_layout(name, path, "", platforms)
+        if path.is_dir() and package_manifests.is_directory(path):
+            found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
+            return of_package_manifests(found, str(path), _name(path.resolve().name))
+        if path.is_dir():
+            return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
+        if path.is_file() and _is_database(path):
+            return _open_database(path)
+        raise source_name.not_named(name, "a file")
+
+    def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
+        """Fetch the documents and configs of an image to build on, for the wanted platforms."""
+        tree = fetch_tree(reference, self._client, platforms)
+        _require_images(str(reference), tree)
+        configs = {m.digest: self._config(reference, m.config) for m in tree.images}
+        return CatalogBase(reference, tree, configs)
+
+    def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
+        base = self.base(reference, platforms)
+
+        def store(layer: Descriptor) -> None:
+            self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
+
+        opened = self._read(str(reference), _name(reference.repository), base, store)
+        return replace(opened, digest=base.tree.root.digest)
+
+    def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform]) -> OpenedCatalog:
+        """Open a catalog image that lies on this disk: everything of it goes into the store, as if it had been fetched."""
+        with oci_layout.opened(path) as layout:
+            tree = walk(layout.root(image), layout.document, platforms)
+            for blob in tree.blobs:
+                self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
+        _require_images(name, tree)
+        configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in tree.images}
+        stem = _name(path.resolve().stem)
+        return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None)
+
+    def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
+        """Read the catalog of an image whose layers `store` brings into the store."""
+        manifest = readable(base.tree)
+        place = catalog_image.place_of(source, parse_config(base.configs[manifest.digest]).labels)
+        layers = (self._layer(source, layer, store) for layer in manifest.layers)
+        if place is not None and place.format == "file-based":
+            catalog, database = self._files(source, layers, place.path), None
+        else:
+            found = catalog_image.read_database(layers, place.path if place else None)
+            if found is None:
+                raise _no_database(source, place)
+            place, database = Place("sqlite", found[0]), found[1]
+            catalog = sqlite.catalog_of(sqlite.read(database, f"{source}{place.path}"))
+        return OpenedCatalog(source, name, catalog, None, base, place, database)
+
+    def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
+        files = catalog_image.read_configs(layers, directory)
+        if not files:
+            raise NotACatalogError(f"{source}: the image has no files in {directory}, where its label says the catalog is")
+        return file_based.load(sorted(files.items()))
+
+    def _config(self, reference: Reference, config: Descriptor) -> bytes:
+        return self._client.blob_bytes(reference, config, MAX_CONFIG_SIZE)
+
+    def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
+        """Give the uncompressed tar of a layer; it stays in the store."""
+        if layer.size > MAX_LAYER_SIZE:
+            raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
+        store(layer)
+        return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+
+
+def of_package_manifests(found: PackageManifests, source: str, name: str) -> OpenedCatalog:
+    """Return the catalog that package manifests make: a database of schema 5, where `oc adm catalog build` had it."""
+    catalog = sqlite.catalog_of(found.database)
+    catalog = replace(catalog, problems=(*found.problems, *catalog.problems))
+    place = Place("sqlite", catalog_image.USUAL_DATABASES[1])
+    return OpenedCatalog(source, name, catalog, place=place, database=package_manifests.sqlite_database(found.database))
+
+
+def _no_database(source: str, place: Place | None) -> NotACatalogError:
+    if place is None:
+        return catalog_image.no_catalog(source)
+    return NotACatalogError(f"{source}: the image has no SQLite file {place.path}, where its label says the catalog is")
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return sqlite.is_database(file.read(len(sqlite.MAGIC)))
+
+
+def _open_database(path: Path) -> OpenedCatalog:
+    if path.stat().st_size > sqlite.MAX_SIZE:
+        raise CatalogError(f"{path}: {path.stat().st_size} bytes; the limit is {sqlite.MAX_SIZE}")
+    content = path.read_bytes()
+    catalog = sqlite.catalog_of(sqlite.read(content, str(path)))
+    place = Place("sqlite", catalog_image.USUAL_DATABASES[0])
+    return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, place=place, database=content)
+
+
+def _require_images(name: str, tree: Tree) -> None:
+    """Raise UsageError where there is no image, NotACatalogError where there is none for any platform."""
+    if tree.images:
+        return
+    if tree.left_out:
+        raise UsageError(
+            f"{name}: has no image for the platforms that were asked for", hint="Leave --platform out, or name one it has."
+        )
+    raise NotACatalogError(
+        f"{name}: no image that runs: {tree.kinds}",
+        hint="Name a catalog image; to build a catalog on, the operator-registry image of your release.",
+    )
+
+
+def readable(tree: Tree) -> Manifest:
+    """Return the manifest whose files are read: every platform carries the same. Raises ContentError where none is an image."""
+    manifests = list(tree.images)
+    if not manifests:
+        raise ContentError(f"no image that runs: {tree.kinds}")
+    if isinstance(tree.root, Index):
+        preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
+        manifests.sort(key=lambda m: m.digest not in preferred)
+    return manifests[0]
+
+
+def _name(path: str) -> str:
+    """Return a catalog's name: the last component, fit for Kubernetes names (RFC 1123 label)."""
+    return re.sub(r"[^a-z0-9-]+", "-", path.rpartition("/")[2].lower()).strip("-")[:50] or "catalog"
+
+
+def unique_names(catalogs: Iterable[OpenedCatalog]) -> list[str]:
+    """Return a name for each catalog; the second of a kind gets `-2`."""
+    names: list[str] = []
+    for catalog in catalogs:
+        count = sum(1 for name in names if name == catalog.name or name.startswith(f"{catalog.name}-"))
+        names.append(f"{catalog.name}-{count + 1}" if catalog.name in names else catalog.name)
+    return names

@@ -1,0 +1,53 @@
+"""How an image set names a catalog: by a path of this machine, an OCI layout, or a reference that begins with a registry."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from common.errors import NotACatalogError
+from common.oci.reference import Reference
+from exporter.catalog.readers import oci_layout
+
+_SHOWN = 200
+
+
+def require_source(name: str) -> None:
+    """Raise UsageError for a name of no catalog: no path of this machine, and no reference. Opens nothing."""
+    layout = oci_layout.split(name)
+    if layout is None:
+        if not exists(name):
+            reference_of(name)
+    elif not exists(str(layout[0])):
+        raise NotACatalogError(
+            f"{name[:_SHOWN]}: no such file or directory", hint="Wanted: oci:DIRECTORY[:NAME] or oci-archive:FILE[:NAME]."
+        )
+
+
+def reference_of(name: str) -> Reference:
+    """Return the reference of a name that is no path. Raises UsageError; a name without a registry is a mistyped path."""
+    if not _names_a_host(name):
+        raise not_named(name, "no such directory")
+    return Reference.parse(name)
+
+
+def not_named(name: str, what: str) -> NotACatalogError:
+    """Return the error for a name that is neither a catalog on this machine nor a reference."""
+    return NotACatalogError(
+        f"{name[:_SHOWN]}: {what}, and no image reference with a registry",
+        hint="Name a catalog image (registry/repository:tag), a directory of catalog files, or an SQLite file.",
+    )
+
+
+def exists(name: str) -> bool:
+    """Say whether this machine may have a file of this name: also where it is not allowed to look, for opening says why."""
+    try:
+        return Path(name).exists()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+
+
+def _names_a_host(name: str) -> bool:
+    """Say whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
+    host, slash, _ = name.partition("/")
+    return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))

@@ -1,0 +1,456 @@
+"""SQLite catalogs, as OpenShift had them up to 4.10: any schema from 0 to 13 → the blobs of a file-based catalog → `Catalog`.
+
+The file is read from memory and so never changed. What a database says is taken as `opm render` takes it; defects of its
+loaders are known (facts/openshift.md §1.2): rows without a name, texts stored as BLOB, entries of bundles that are not there,
+requirements that a migration overwrote. What the rows hold is here; how they become blobs is `sqlite_blobs.py`'s.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from common.archive.inventory import Problem, ProblemCode
+from common.errors import CatalogError
+from common.files import size_text
+from common.serialization import UNDECODABLE
+from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, PACKAGE, Catalog
+from exporter.catalog.readers.assembly import Assembly, blob_of
+from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeLimits, found, parts, sparse_file, walk
+
+if TYPE_CHECKING:
+    from exporter.catalog.readers.layer_tree import Node
+    from exporter.catalog.readers.tar_reader import Entry, TarReader
+
+
+MAGIC = b"SQLite format 3\0"
+MAX_SIZE = 2 * 1024**3
+_STEPS = 200_000_000  # of SQLite's machine for one query; the largest real catalogs take a hundredth
+# How often the file was changed (twice), and which release of SQLite wrote it: the same for all that we write.
+_VARYING = ((24, 28), (92, 96), (96, 100))
+_NEEDED = ("package", "channel", "channel_entry", "operatorbundle")
+_TABLES = (*_NEEDED, "related_image", "api_provider", "api_requirer", "dependencies", "properties", "deprecated")
+
+
+@dataclass(slots=True)
+class BundleRow:
+    """A bundle with all that other tables say of it. Texts are empty where the database has none."""
+
+    name: str
+    csv: str = ""
+    objects: str = ""
+    image: str = ""
+    version: str = ""
+    skip_range: str = ""
+    related_images: list[str] = field(default_factory=list)
+    provided: list[tuple[str, str, str]] = field(default_factory=list)
+    required: list[tuple[str, str, str]] = field(default_factory=list)
+    properties: list[tuple[str, str]] = field(default_factory=list)
+    dependencies: list[tuple[str, str]] = field(default_factory=list)
+    deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRow:
+    """An entry of a channel: from a bundle to what it replaces or skips, if anything; nearer the head, smaller `depth`."""
+
+    bundle: str
+    target: str
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The rows of a catalog. `channels`: by package and channel; `edges` likewise, in order of depth."""
+
+    default_channels: Mapping[str, str]
+    channels: Sequence[tuple[str, str]]
+    edges: Mapping[tuple[str, str], Sequence[EdgeRow]]
+    bundles: Mapping[str, BundleRow]
+
+
+def is_database(content: bytes | memoryview) -> bool:
+    """Say whether these are the first bytes of an SQLite file."""
+    return bytes(content[: len(MAGIC)]) == MAGIC
+
+
+def read(content: bytes, name: str) -> Database:
+    """Return the rows of a database; `name` is what messages call it.
+
+    Raises CatalogError for a file that is cut short or damaged, that is no catalog, or that hides its tables behind views.
+    """
+    with opened(content, name) as connection:
+        tables = _tables(connection, name)
+        bundles = {row.name: row for row in _bundles(connection, tables)}
+        edges = _edges(connection)
+        _fill(connection, tables, bundles)
+        return Database(
+            {_text(name): _text(default) for name, default in _rows(connection, "SELECT name, default_channel FROM package")},
+            sorted({(_text(p), _text(c)) for p, c in _rows(connection, "SELECT package_name, name FROM channel")}),
+            edges,
+            bundles,
+        )
+
+
+@contextmanager
+def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
+    """Open a database in memory. What goes wrong inside becomes CatalogError."""
+    if len(content) > MAX_SIZE:
+        raise CatalogError(f"{name}: {len(content)} bytes; the limit is {MAX_SIZE}")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        try:
+            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            connection.deserialize(content)
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            yield connection
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeDecodeError) as error:
+            raise CatalogError(
+                f"{name}: an SQLite file that cannot be read: {error}", hint="Is it whole? Copy it again from its image."
+            ) from error
+
+
+def serialized(connection: sqlite3.Connection) -> bytes:
+    """Return a database as a file that depends on nothing but its content."""
+    connection.execute("VACUUM")
+    made = bytearray(connection.serialize())
+    for start, end in _VARYING:
+        made[start:end] = (1).to_bytes(end - start, "big")
+    return bytes(made)
+
+
+def _tables(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
+    """Return the columns of each table that is there. Raises CatalogError when it is no catalog."""
+    connection.set_progress_handler(lambda: 1, _STEPS)  # a query that takes longer is no catalog's
+    kinds = dict(_rows(connection, "SELECT name, type FROM sqlite_master"))
+    odd = [table for table in _TABLES if kinds.get(table, "table") != "table"]
+    absent = [table for table in _NEEDED if table not in kinds]
+    if odd or absent:
+        what = f"{odd[0]} is a {kinds[odd[0]]}" if odd else f"it has no table {absent[0]}"
+        raise CatalogError(f"{name}: an SQLite file, but no catalog: {what}")
+    there = [table for table in _TABLES if table in kinds]
+    return {table: frozenset(row[1] for row in _rows(connection, f"PRAGMA table_info({table})")) for table in there}
+
+
+def _bundles(connection: sqlite3.Connection, tables: Mapping[str, frozenset[str]]) -> Iterator[BundleRow]:
+    columns = [
+        column if column in tables["operatorbundle"] else "NULL"
+        for column in ("name", "csv", "bundle", "bundlepath", "version", "skiprange")
+    ]
+    for row in _rows(connection, f"SELECT {', '.join(columns)} FROM operatorbundle WHERE name IS NOT NULL ORDER BY name"):  # noqa: S608 - columns are ours
+        name, csv, objects, image, version, skip_range = map(_text, row)
+        yield BundleRow(name, csv, objects, image, version, skip_range)
+
+
+def _edges(connection: sqlite3.Connection) -> dict[tuple[str, str], list[EdgeRow]]:
+    found: dict[tuple[str, str], list[EdgeRow]] = defaultdict(list)
+    query = """SELECT e.package_name, e.channel_name, e.operatorbundle_name, t.operatorbundle_name, e.depth
+        FROM channel_entry e LEFT JOIN channel_entry t ON t.entry_id = e.replaces ORDER BY e.depth, e.entry_id"""
+    for package, channel, bundle, target, depth in _rows(connection, query):
+        if bundle is not None:
+            number = depth if isinstance(depth, int) else 0
+            found[_text(package), _text(channel)].append(EdgeRow(_text(bundle), _text(target), number))
+    return dict(found)
+
+
+def _fill(connection: sqlite3.Connection, tables: Mapping[str, frozenset[str]], bundles: Mapping[str, BundleRow]) -> None:
+    """Add to each bundle what the other tables say of it."""
+    queries = {
+        "related_image": "SELECT operatorbundle_name, image FROM related_image",
+        "properties": "SELECT operatorbundle_name, type, value FROM properties",
+        "dependencies": "SELECT operatorbundle_name, type, value FROM dependencies",
+        "api_provider": _api_query("api_provider", tables),
+        "api_requirer": _api_query("api_requirer", tables),
+        "deprecated": "SELECT operatorbundle_name FROM deprecated",
+    }
+    for table, query in queries.items():
+        for name, *values in _rows(connection, query) if table in tables else ():
+            bundle = bundles.get(_text(name))
+            if bundle is not None:
+                _add(bundle, table, tuple(map(_text, values)))
+    if _overwritten(bundles.values()):
+        for bundle in bundles.values():
+            bundle.dependencies = [one for one in bundle.dependencies if one[0] != "olm.gvk"]
+
+
+def _add(bundle: BundleRow, table: str, values: tuple[Any, ...]) -> None:
+    if table == "deprecated":
+        bundle.deprecated = True
+    elif table == "related_image":
+        bundle.related_images.append(*values)
+    else:
+        lists: dict[str, list[Any]] = {
+            "properties": bundle.properties,
+            "dependencies": bundle.dependencies,
+            "api_provider": bundle.provided,
+            "api_requirer": bundle.required,
+        }
+        lists[table].append(values)
+
+
+def _api_query(table: str, tables: Mapping[str, frozenset[str]]) -> str:
+    columns = tables.get(table, frozenset())
+    if "operatorbundle_name" in columns:
+        return f"SELECT DISTINCT operatorbundle_name, group_name, version, kind FROM {table}"  # noqa: S608 - ours, as below
+    return f"""SELECT DISTINCT e.operatorbundle_name, a.group_name, a.version, a.kind
+        FROM {table} a JOIN channel_entry e ON e.entry_id = a.channel_entry_id"""  # noqa: S608
+
+
+def _overwritten(bundles: Any) -> bool:
+    """Say whether a migration gave all requirements the value of the first: then those of APIs are told by `api_requirer`."""
+    values = [value for bundle in bundles for kind, value in bundle.dependencies if kind == "olm.gvk"]
+    return len(values) > 1 and len(set(values)) == 1 and len({name for b in bundles if b.required for name in b.required}) > 1
+
+
+def _rows(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    return iter(connection.execute(query))
+
+
+def _text(value: Any) -> str:
+    """Return a text that may be stored as BLOB, or not at all."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+# Rows of an SQLite catalog → blobs of a file-based one, as `opm render` makes them. Pure.
+
+Document = dict[str, Any]
+_DECODER = json.JSONDecoder()
+_DEPRECATED = "olm.deprecated"
+# What the database calls a requirement, and what file-based catalogs do.
+_REQUIRED = {"olm.gvk": "olm.gvk.required", "olm.package": "olm.package.required", "olm.label": "olm.label.required"}
+
+
+def catalog_of(database: Database) -> Catalog:
+    """Return the catalog. Never raises for what is wrong with one bundle: it is a problem, and the rest goes on."""
+    assembly = Assembly()
+    problems = list(_stranded(database))
+    for document in _documents(database, problems):
+        assembly.add(*blob_of(memoryview(msgspec.json.encode(document))))
+    made = assembly.catalog()
+    return Catalog(made.packages, made.others, (*problems, *made.problems))
+
+
+def _documents(database: Database, problems: list[Problem]) -> Iterator[Document]:
+    packages = _packages(database)
+    for package, default in sorted(database.default_channels.items()):
+        head = _head(database, package, default)
+        yield {"schema": PACKAGE, "name": package, "defaultChannel": default, **_described(head)}
+    for package, channel in database.channels:
+        entries = list(_entries(database, package, channel))
+        yield {"schema": CHANNEL, "package": package, "name": channel, "entries": entries}
+    for name, row in sorted(database.bundles.items()):
+        for package in packages.get(name, ()):
+            if not _is_deprecated(row):
+                yield _bundle(row, package, problems)
+
+
+def _packages(database: Database) -> dict[str, list[str]]:
+    """Return for each bundle the packages whose channels have it."""
+    found: dict[str, dict[str, None]] = {}
+    for (package, _), edges in sorted(database.edges.items()):
+        for edge in edges:
+            found.setdefault(edge.bundle, {})[package] = None
+    return {name: list(packages) for name, packages in found.items()}
+
+
+def _stranded(database: Database) -> Iterator[Problem]:
+    placed = _packages(database)
+    for name in sorted(database.bundles):
+        if name not in placed:
+            yield Problem("warning", ProblemCode.CATALOG_INVALID, name, "is in no channel, so it cannot be installed; left out")
+
+
+def _head(database: Database, package: str, channel: str) -> BundleRow | None:
+    edges = [edge for edge in database.edges.get((package, channel), ()) if edge.bundle in database.bundles]
+    return database.bundles[edges[0].bundle] if edges else None
+
+
+def _described(head: BundleRow | None) -> Document:
+    """Return what `opm` shows of a package: the icon of the head of its default channel."""
+    spec = _spec(head.csv) if head else {}
+    icons = spec.get("icon")
+    icon = icons[0] if isinstance(icons, list) and icons and isinstance(icons[0], dict) else None
+    return {"icon": icon} if icon else {}
+
+
+def _entries(database: Database, package: str, channel: str) -> Iterator[Document]:
+    """Give the entries of bundles that are there. Of a bundle's edges the nearest to the head replaces, the others skip."""
+    edges: dict[str, list[str]] = {}
+    for edge in database.edges.get((package, channel), ()):
+        edges.setdefault(edge.bundle, []).append(edge.target)
+    for name in sorted(edges):
+        row = database.bundles.get(name)
+        if row is None or _is_deprecated(row):
+            continue
+        replaces, *skips = edges[name]
+        skips = [one for one in dict.fromkeys(skips) if one and one != replaces]
+        yield {
+            "name": name,
+            **({"replaces": replaces} if replaces else {}),
+            **({"skips": skips} if skips else {}),
+            **({"skipRange": skip_range} if (skip_range := row.skip_range or _annotation(row.csv, "olm.skipRange")) else {}),
+        }
+
+
+def _is_deprecated(row: BundleRow) -> bool:
+    return row.deprecated or any(kind == _DEPRECATED for kind, _ in row.properties)
+
+
+def _bundle(row: BundleRow, package: str, problems: list[Problem]) -> Document:
+    properties: list[Document] = []
+    for kind, value in _properties(row, package):
+        decoded = _decoded(value)
+        if decoded is None:
+            message = f"its property {kind} cannot be read and is left out: {value[:80]!r}"
+            problems.append(Problem("error", ProblemCode.CATALOG_INVALID, f"{package}/{row.name}", message))
+        elif (one := {"type": kind, "value": decoded}) not in properties:
+            properties.append(one)
+    return {
+        "schema": BUNDLE,
+        "package": package,
+        "name": row.name,
+        "image": row.image.strip(),
+        "properties": [*properties, *_objects(row)],
+        "relatedImages": list(_related(row)),
+    }
+
+
+def _properties(row: BundleRow, package: str) -> Iterator[tuple[str, str]]:
+    """Give the properties that the database states, and those that older schemas keep elsewhere, as JSON texts."""
+    kinds = {kind for kind, _ in row.properties}
+    yield from ((kind, value) for kind, value in row.properties if kind != PACKAGE or _names(value, package))
+    if not any(kind == PACKAGE and _names(value, package) for kind, value in row.properties):
+        yield PACKAGE, _json({"packageName": package, "version": row.version or str(_spec(row.csv).get("version", ""))})
+    if "olm.gvk" not in kinds:
+        yield from (("olm.gvk", _gvk(api)) for api in row.provided)
+    for kind, value in row.dependencies:
+        yield _REQUIRED.get(kind, kind), _requirement(kind, value)
+    if not any(kind == "olm.gvk" for kind, _ in row.dependencies):
+        yield from (("olm.gvk.required", _gvk(api)) for api in row.required)
+
+
+def _names(value: str, package: str) -> bool:
+    decoded = _decoded(value)
+    return isinstance(decoded, dict) and decoded.get("packageName") == package
+
+
+def _requirement(kind: str, value: str) -> str:
+    """Return a requirement as file-based catalogs write it: the range of a package is called otherwise there."""
+    decoded = _decoded(value)
+    if kind != "olm.package" or not isinstance(decoded, dict):
+        return value
+    return _json({"packageName": decoded.get("packageName", ""), "versionRange": decoded.get("version", "")})
+
+
+def _gvk(api: tuple[str, str, str]) -> str:
+    group, version, kind = api
+    return _json({"group": group, "kind": kind, "version": version})
+
+
+def _objects(row: BundleRow) -> Iterator[Document]:
+    """Give the resources that are inline; where the database kept the ClusterServiceVersion alone, that.
+
+    What cannot be read comes last, as it is: `related_images.unreadable_objects` names it.
+    """
+    texts, rest = _split(row.objects)
+    for text in (*(texts or ([row.csv] if row.csv else [])), *([rest] if rest else [])):
+        yield {"type": BUNDLE_OBJECT, "value": {"data": base64.b64encode(text.encode()).decode()}}
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    """Return the JSON objects that stand one behind the other, and the rest from where one cannot be read."""
+    found: list[str] = []
+    decoder, at = _DECODER, 0
+    while (at := _after_space(text, at)) < len(text):
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return found, text[at:]
+        found.append(text[at:end])
+        at = end
+    return found, ""
+
+
+def _after_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _related(row: BundleRow) -> Iterator[Document]:
+    """Give what the ClusterServiceVersion lists, by name, then what only the table has."""
+    listed = _spec(row.csv).get("relatedImages")
+    named = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    texts = set()
+    for one in named:
+        entry = {key: one[key] for key in ("name", "image", "value") if isinstance(one.get(key), str)}
+        texts.add(entry.get("image", ""))
+        yield entry
+    for image in dict.fromkeys(row.related_images):
+        if image not in texts and (image.strip() or not named):
+            yield {"name": "", "image": image}
+
+
+def _spec(csv: str) -> Mapping[str, Any]:
+    decoded = _decoded(csv) if csv else None
+    spec = decoded.get("spec") if isinstance(decoded, dict) else None
+    return spec if isinstance(spec, dict) else {}
+
+
+def _annotation(csv: str, name: str) -> str:
+    """Return an annotation of a ClusterServiceVersion: before schema 5 the database has no column for it."""
+    decoded = _decoded(csv) if csv else None
+    metadata = decoded.get("metadata") if isinstance(decoded, dict) else None
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    value = annotations.get(name) if isinstance(annotations, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _decoded(text: str) -> Any:
+    """Return JSON values; None for what is none."""
+    try:
+        return msgspec.json.decode(text.encode())
+    except UNDECODABLE:
+        return None
+
+
+def _json(document: Document) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+# The SQLite files of an image, through its layers; nothing else of them is kept.
+
+
+class DatabaseTree(LayerTree):
+    """All of an image's names, and the content of its databases."""
+
+    def __init__(self, limits: TreeLimits = DEFAULT_LIMITS) -> None:
+        super().__init__("/", limits)
+
+    def databases(self) -> dict[str, bytes]:
+        """Return the databases that the layers applied so far leave, by absolute path."""
+        return {f"/{'/'.join(path)}": node for path, node in walk(self._tree) if isinstance(node, bytes) and node}
+
+    def _node(self, tar: TarReader, entry: Entry, added: dict[str, Node]) -> Node:
+        if entry.is_hard_link:
+            target = parts(entry.link)
+            node = found(added, target) or found(self._tree, target)
+            return node if isinstance(node, bytes) else b""
+        head = tar.read(len(MAGIC)) if entry.is_file else b""
+        if not is_database(head):
+            return b""
+        if entry.sparse:
+            raise sparse_file(entry)
+        if entry.size > MAX_SIZE:
+            raise CatalogError(f"/{entry.name} of the catalog image has more than {size_text(MAX_SIZE)}")
+        return head + tar.read()

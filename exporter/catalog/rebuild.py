@@ -1,0 +1,241 @@
+"""The catalog image that is carried: the original, or one rebuilt around what was selected."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.archive.inventory import ImageKind
+from common.errors import CatalogError, UsageError
+from common.oci.image import Digest, Document, Index, Manifest, Tree
+from common.oci.reference import Reference
+from exporter.catalog.model import Blob, Bundle, Catalog, Package
+from exporter.catalog.readers import catalog_image, sqlite
+from exporter.catalog.readers.catalog_image import CatalogFormat, Place
+from exporter.catalog.readers.opening import CatalogBase, OpenedCatalog
+from exporter.catalog.readers.sqlite import opened, serialized
+from exporter.catalog.related_images import inline_objects
+from exporter.catalog.selection import Selection
+from exporter.catalog.update_graph import UpdateGraph
+from exporter.catalog.validation import validate
+from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.imageset.model import OperatorRequest
+
+# Catalog → catalog files, validated. `catalog_image.py` puts them into an image.
+
+_SHOWN = 10
+
+
+def catalog_files(catalog: Catalog) -> dict[str, bytes]:
+    """Return the files of a catalog by path relative to the configs directory; the same catalog gives the same bytes.
+
+    `<package>/catalog.json` for each package, package-less blobs in `catalog.json`, every blob as it was read. Raises
+    CatalogError when OLM would refuse to serve it (facts/openshift.md §2.3), naming each rule.
+    """
+    if faults := [str(finding) for finding in validate(catalog) if finding.fatal]:
+        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        listed = "\n  ".join(faults[:_SHOWN])
+        raise CatalogError(f"OLM would refuse the catalog:\n  {listed}{more}")
+    files = {f"{name}/catalog.json": _stream(_blobs(package)) for name, package in sorted(catalog.packages.items())}
+    if catalog.others:
+        files["catalog.json"] = _stream(catalog.others)
+    return dict(sorted(files.items()))
+
+
+def _blobs(package: Package) -> Iterator[Blob]:
+    yield package.blob
+    yield from (channel.blob for _, channel in sorted(package.channels.items()))
+    yield from (bundle.blob for _, bundle in sorted(package.bundles.items()))
+    if package.deprecations:
+        yield package.deprecations.blob
+    yield from package.others
+
+
+def _stream(blobs: Iterable[Blob]) -> bytes:
+    return b"".join(blob.raw.strip() + b"\n" for blob in blobs)
+
+
+# An SQLite catalog with less in it: for clusters whose servers know no other kind. The schema stays what it was.
+#
+# What goes with a package, channel or bundle goes from every table; what stays keeps its rows as they were, but the head of a
+# channel that was cut from the top, and the depths below it. An entry whose bundle is not kept stays as the mere end of
+# an edge;
+# where another channel keeps that bundle, it is in this one too, for a database has no other way to keep the edge. Same input,
+# same bytes.
+
+_OF_BUNDLE = ("related_image", "properties", "dependencies", "deprecated")
+_APIS = ("api_provider", "api_requirer")
+
+
+def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
+    """Return the database with just what `kept` has, which was read from it. Raises CatalogError as `sqlite.read` does."""
+    with opened(content, name) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("BEGIN")
+        key = "PRIMARY KEY(package, channel, bundle)"  # an index: without it, this would be quadratic
+        connection.execute(f"CREATE TEMP TABLE kept_entry (package TEXT, channel TEXT, bundle TEXT, {key}) WITHOUT ROWID")
+        entries = [(p.name, c.name, e.name) for p in kept.packages.values() for c in p.channels.values() for e in c.entries]
+        connection.executemany("INSERT OR IGNORE INTO kept_entry VALUES (?, ?, ?)", entries)
+        _drop_triggers(connection)
+        _cut_entries(connection)
+        _cut_bundles(connection)
+        _cut_channels(connection, kept)
+        _fill_contents(connection, kept.bundles)
+        connection.execute("DROP TABLE kept_entry")
+        connection.execute("COMMIT")
+        return serialized(connection)
+
+
+def _drop_triggers(connection: sqlite3.Connection) -> None:
+    """Take triggers out: those of operator-registry clean up rows that are cut here anyway, others are nobody's."""
+    names = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'trigger'")]
+    for name in names:
+        connection.execute(f"DROP TRIGGER main.{_quoted(name)}")
+
+
+def _cut_entries(connection: sqlite3.Connection) -> None:
+    """Keep the entries of kept bundles, and those that they replace or skip: an update may begin at one that is not carried."""
+    connection.execute(
+        """DELETE FROM channel_entry WHERE NOT EXISTS (SELECT 1 FROM kept_entry k WHERE k.package = package_name
+            AND k.channel = channel_name AND k.bundle = operatorbundle_name) AND entry_id NOT IN (
+            SELECT e.replaces FROM channel_entry e JOIN kept_entry k ON k.package = e.package_name
+            AND k.channel = e.channel_name AND k.bundle = e.operatorbundle_name WHERE e.replaces IS NOT NULL)"""
+    )
+    connection.execute("UPDATE channel_entry SET replaces = NULL WHERE replaces NOT IN (SELECT entry_id FROM channel_entry)")
+
+
+def _cut_bundles(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM operatorbundle WHERE name IS NULL OR name NOT IN (SELECT bundle FROM kept_entry)")
+    tables = _columns(connection)
+    for table in _OF_BUNDLE:
+        if table in tables:
+            connection.execute(f"DELETE FROM {table} WHERE operatorbundle_name NOT IN (SELECT name FROM operatorbundle)")  # noqa: S608
+    for table in _APIS:
+        if "operatorbundle_name" in tables.get(table, ()):
+            connection.execute(f"DELETE FROM {table} WHERE operatorbundle_name NOT IN (SELECT name FROM operatorbundle)")  # noqa: S608
+        elif table in tables:
+            connection.execute(f"DELETE FROM {table} WHERE channel_entry_id NOT IN (SELECT entry_id FROM channel_entry)")  # noqa: S608
+    users = [table for table in _APIS if table in tables]
+    if "api" in tables and users:
+        used = " UNION ".join(f"SELECT group_name, version, kind FROM {table}" for table in users)  # noqa: S608
+        connection.execute(f"DELETE FROM api WHERE (group_name, version, kind) NOT IN ({used})")  # noqa: S608
+
+
+def _cut_channels(connection: sqlite3.Connection, kept: Catalog) -> None:
+    connection.execute("DELETE FROM channel WHERE (package_name, name) NOT IN (SELECT package, channel FROM kept_entry)")
+    connection.execute("DELETE FROM package WHERE name NOT IN (SELECT package FROM kept_entry)")
+    for package in kept.packages.values():
+        connection.execute("UPDATE package SET default_channel = ? WHERE name = ?", (package.default_channel, package.name))
+        for channel in package.channels.values():
+            key = (package.name, channel.name)
+            head = UpdateGraph.of(channel.entries, "").head
+            connection.execute(
+                "UPDATE channel SET head_operatorbundle_name = ? WHERE package_name = ? AND name = ?", (head, *key)
+            )
+            connection.execute(
+                """UPDATE channel_entry SET depth = depth - (SELECT min(depth) FROM channel_entry
+                    WHERE package_name = :package AND channel_name = :channel)
+                    WHERE package_name = :package AND channel_name = :channel""",
+                {"package": package.name, "channel": channel.name},
+            )
+
+
+def _fill_contents(connection: sqlite3.Connection, bundles: Iterable[Bundle]) -> None:
+    """Put the resources of bundles back that the database has lost and the bundle image still had."""
+    for bundle in bundles:
+        objects = list(inline_objects(bundle))
+        csv = next((one for one in objects if b'"ClusterServiceVersion"' in one), None)
+        if csv is not None:
+            connection.execute(
+                """UPDATE operatorbundle SET csv = ?, bundle = ? WHERE name = ? AND coalesce(bundle, '') = ''""",
+                (csv, b"".join(one + b"\n" for one in objects), bundle.name),
+            )
+
+
+def _columns(connection: sqlite3.Connection) -> Mapping[str, frozenset[str]]:
+    tables = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+    return {table: frozenset(_names(connection.execute(f"PRAGMA table_info({_quoted(table)})"))) for table in tables}
+
+
+def _names(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    return (row[1] for row in rows)
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedCatalog:
+    """A catalog image ready to be planned; `held` are its blobs that exist in no registry, `catalog` is what it serves."""
+
+    resolved: ResolvedImage
+    held: Mapping[Digest, bytes]
+    catalog: Catalog
+    format: CatalogFormat = "file-based"
+
+    @property
+    def root(self) -> Document:
+        """The document that names the image."""
+        assert self.resolved.tree is not None
+        return self.resolved.tree.root
+
+
+def carry(
+    opened: OpenedCatalog,
+    request: OperatorRequest,
+    selection: Selection,
+    base: CatalogBase,
+    wanted_format: CatalogFormat | None = None,
+) -> CarriedCatalog:
+    """Return the image for a selection; a database stays one unless another format is wanted.
+
+    Raises CatalogError when OLM would not serve the selection, UsageError for a format that it cannot be brought into.
+    """
+    wanted_format = wanted_format or opened.place.format
+    if wanted_format == "sqlite" and opened.database is None:
+        raise UsageError(
+            f"{opened.source}: a file-based catalog cannot become an SQLite one", hint="Leave --catalog-format out for it."
+        )
+    name = None if opened.digest is None else Reference.parse(opened.source)  # a directory has no tag
+    wanted = WantedImage(
+        base.reference,
+        ImageKind.CATALOG,
+        target_repository=request.target_catalog,
+        target_tag=request.target_tag,
+        named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
+        tag=name.tag if name else None,
+    )
+    if selection.unmodified and opened.base is not None and wanted_format == opened.place.format:
+        return CarriedCatalog(ResolvedImage(wanted, opened.base.tree), {}, selection.catalog, wanted_format)
+    if wanted_format == "sqlite":
+        assert opened.database is not None
+        database = filtered(opened.database, selection.catalog, opened.source)
+        tree, held = rebuild(catalog_image.database_layer(database, opened.place.path), base, opened.place)
+        kept = sqlite.catalog_of(sqlite.read(database, opened.source))  # a few entries more: see sqlite_filter.py
+    else:
+        kept = selection.catalog
+        place = Place("file-based", catalog_image.DIRECTORY)
+        layer = catalog_image.configs_layer(catalog_files(selection.catalog), place.path)
+        tree, held = rebuild(layer, base, place)
+    return CarriedCatalog(ResolvedImage(wanted, tree), held, kept, wanted_format)
+
+
+def rebuild(layer: bytes, base: CatalogBase, place: Place) -> tuple[Tree, dict[Digest, bytes]]:
+    """Return the documents and new blobs of an image that serves `place` from one layer more, for every platform of `base`.
+
+    Same input, same digest (design/selection.md, *Filtered catalog*).
+    """
+    images = {
+        manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, place)
+        for manifest in base.tree.documents
+        if isinstance(manifest, Manifest) and manifest.digest in base.configs
+    }
+    documents: list[Document] = [image.manifest for image in images.values()]
+    if isinstance(base.tree.root, Index):
+        documents.append(catalog_image.rebuild_index(base.tree.root, images))
+    held = {digest: content for image in images.values() for digest, content in image.blobs.items()}
+    return Tree(documents[-1], tuple(documents), ()), held  # the new index names no platform that is not carried

@@ -1,0 +1,135 @@
+"""`build-catalog`: package manifests, of a directory or an app registry, as a catalog image for clusters of their time.
+
+What `oc adm catalog build` did until 2021 (facts/openshift.md §4): a database of schema 5, in a layer on an image that serves
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import HubError, InterruptedByUserError, UsageError
+from common.oci.image import Digest, Index, Platform
+from common.oci.reference import Reference
+from common.progress import Progress
+from common.registry.cnr import DEFAULT_ENDPOINT, AppRegistry, split_endpoint
+from common.registry.credentials import Credentials
+from common.registry.settings import RegistrySettings
+from common.registry.source_sink import RegistrySink
+from common.text import counted
+from common.transfer import copy
+from exporter.archive.fetch import Media, PlannedSource
+from exporter.catalog.model import Catalog
+from exporter.catalog.readers import catalog_image, package_manifests
+from exporter.catalog.readers.opening import CatalogOpener, of_package_manifests
+from exporter.catalog.rebuild import rebuild
+from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.plan.plan import make_plan
+
+_SHUT_DOWN = "quay.io"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """One build. Exactly one of `directory` and `organization` is given."""
+
+    registry: RegistrySettings
+    base: Reference
+    target: Reference
+    directory: Path | None = None
+    organization: str = ""
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str = ""
+    platforms: tuple[Platform, ...] = ()
+    jobs: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltCatalog:
+    """A catalog image that was pushed: its digest and what it offers."""
+
+    target: Reference
+    digest: Digest
+    catalog: Catalog
+    problems: tuple[Problem, ...]
+
+
+def build(settings: BuildSettings, media: Media) -> BuiltCatalog:
+    """Make the catalog image and push it. What is wrong with single packages is a problem, and the rest goes on.
+
+    Raises UsageError, CatalogError when there is nothing to build, RegistryError.
+    """
+    files, problems = _files(settings, media)
+    opened = of_package_manifests(package_manifests.read(files, _source(settings)), _source(settings), "catalog")
+    assert opened.database is not None
+    base = CatalogOpener(media.client, media.store).base(settings.base, settings.platforms)
+    tree, held = rebuild(catalog_image.database_layer(opened.database, opened.place.path), base, opened.place)
+    image = ResolvedImage(WantedImage(settings.base, ImageKind.CATALOG), tree)
+    _push(image, held, settings, media)
+    return BuiltCatalog(settings.target, tree.root.digest, opened.catalog, (*problems, *opened.catalog.problems))
+
+
+def _source(settings: BuildSettings) -> str:
+    return str(settings.directory) if settings.directory else f"{settings.endpoint} {settings.organization}"
+
+
+def _files(settings: BuildSettings, media: Media) -> tuple[dict[str, bytes], list[Problem]]:
+    if settings.directory is not None:
+        if not settings.directory.is_dir():
+            raise UsageError(f"--manifest-dir {settings.directory}: no such directory", hint="Wanted: package manifests.")
+        return package_manifests.files_of_directory(settings.directory), []
+    host, _ = split_endpoint(settings.endpoint)
+    if host == _SHUT_DOWN:
+        raise UsageError(
+            "quay.io shut its app registry down in June 2022; nothing can be built from it any more",
+            hint="Today's catalogs are images, such as registry.redhat.io/redhat/redhat-operator-index:v4.18, and hub-export "
+            "create carries them; for manifests that were kept use --manifest-dir, for your own Quay --appregistry-endpoint.",
+        )
+    registry = media.client.app_registry(settings.endpoint, settings.token)
+    found = None if settings.token else Credentials(settings.registry).find(host, settings.organization)
+    if found is not None:
+        registry.login(found.username, found.password)
+    return _download(registry, settings.organization, media.progress)
+
+
+def _download(registry: AppRegistry, organization: str, progress: Progress) -> tuple[dict[str, bytes], list[Problem]]:
+    """Fetch every package of an organization; one that cannot be had is a problem."""
+    packages = registry.packages(organization)
+    if not packages:
+        raise UsageError(f"the app registry has no packages of {organization!r}", hint="Check --appregistry-org.")
+    files: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    progress.begin(f"fetching {counted(len(packages), 'package')}", len(packages), "packages")
+    for package in packages:
+        name = package.name.rpartition("/")[2]
+        try:
+            files |= package_manifests.files_of_archive(registry.archive(package), name)
+        except InterruptedByUserError:
+            raise
+        except HubError as error:
+            message = error.about(package.name)
+            problems.append(Problem("error", ProblemCode.CATALOG_INVALID, package.name, message))
+        progress.advance(1)
+    progress.end()
+    return files, problems
+
+
+def _push(image: ResolvedImage, held: dict[Digest, bytes], settings: BuildSettings, media: Media) -> None:
+    """Bring the image to its target: blobs, then documents, the tag last. Raises the first error."""
+    assert image.tree is not None
+    plan = make_plan((), [image], held, ())
+    target = Reference(settings.target.registry, settings.target.repository)
+    sink = RegistrySink(media.client, {blob.descriptor.digest: (target,) for blob in plan.blobs})
+    media.progress.begin(f"pushing {counted(len(plan.blobs), 'blob')}", plan.size)
+    for outcome in copy(
+        (blob.descriptor for blob in plan.blobs), PlannedSource(plan, media), sink, jobs=settings.jobs, progress=media.progress
+    ):
+        if outcome.error is not None:
+            raise outcome.error
+    media.progress.end()
+    documents = [one for one in image.tree.documents if one.digest != image.tree.root.digest]
+    for document in sorted(documents, key=lambda one: isinstance(one, Index)):
+        media.client.put_manifest(target.pinned(document.digest), document.raw, document.media_type)
+    media.client.put_manifest(settings.target, image.tree.root.raw, image.tree.root.media_type)

@@ -1,0 +1,1 @@
+"""The command line of `hub-export`: options, commands, JSON documents and tables."""

@@ -1,0 +1,211 @@
+"""hub-export: flags → settings, error → exit code, result → stdout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli.login import add_login
+from common.cli.man import add_man
+from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
+from common.errors import ExitCode
+from common.serialization import pretty_json
+from exporter.cli.options import ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
+from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
+
+app = typer.Typer(
+    help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
+    no_args_is_help=True,
+)
+app.callback()(version_option)
+
+
+class Algorithm(StrEnum):
+    """How keys sign; a copy of the words, for --help has no time for cryptography."""
+
+    ED25519 = "ed25519"
+    ECDSA_P256 = "ecdsa-p256"
+
+
+@command(app, "list")
+def list_(
+    selection: SelectionOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
+) -> ExitCode:
+    """What a catalog offers, or what an image set keeps of it.
+
+    With --package: the versions and update edges of these packages. Contacts nothing but the catalog.
+    """
+    from exporter import workflow
+    from exporter.cli import listing
+
+    offered = selection.offered()
+    settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
+    chosen = workflow.look(settings, output.begin(), dependencies=closed)
+    target = settings.target if closed else None  # an offer is no selection, and leaves nobody behind
+    asked = settings.image_set.problems
+    document = listing.list_document(chosen, target, explain=explain, asked=asked)
+    output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain, asked=asked))
+    return workflow.outcome(document["problems"], strict=selection.strict)
+
+
+@command(app)
+def plan(
+    selection: SelectionOptions,
+    archive: ArchiveOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write the plan into a file, or s3://…: for create --plan, and for diff."
+        ),
+    ] = None,
+) -> ExitCode:
+    """What would be carried, why, and how large it is; fetches no layer."""
+    from common.archive import location
+    from exporter import workflow
+    from exporter.cli import listing
+
+    place = location.require_place(file) if file else None
+    settings = archive.applied(selection.settings(registry))
+    planned = workflow.plan(settings, output.begin(), whole=place is not None)
+    document = listing.plan_document(planned, settings, explain=explain)
+    if place is not None:
+        location.write(place, pretty_json(document | listing.making_document(planned, settings)))
+    output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
+    return workflow.outcome(planned.plan.problems, strict=settings.strict)
+
+
+@command(app)
+def create(
+    selection: SelectionOptions,
+    archive: ArchiveOptions,
+    shard: ShardOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    place: PlaceOptions,
+    only: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A re-request: make the small archive that heals the other side.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A mapping.txt: carry only the images that it lists.")
+    ] = None,
+    manifests_only: Annotated[
+        bool, typer.Option("--manifests-only", help="Only write mapping.txt, to be edited and given to --images.")
+    ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
+    ] = None,
+    with_kit: Annotated[
+        bool, typer.Option("--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.")
+    ] = False,
+    planned: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="FILE", help="Carry what this plan says (plan --output makes one); also s3://…."),
+    ] = None,
+) -> ExitCode:
+    """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.
+
+    With --plan and --volumes or --shards: a part of it, for finish to join. With --plan also into object storage.
+    """
+    from common.archive.signature import Signer
+    from exporter import workflow
+    from exporter.cli import listing
+    from exporter.plan import mapping
+
+    signer = Signer.load(sign) if sign else None
+    if planned is not None or shard.given:
+        said = replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images
+        path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
+        return create_planned(path, place, signer, shard, registry, output, strict=selection.strict)
+    directory = place.directory()
+    asked = selection.healing(registry, only) if only else selection.settings(registry)
+    settings = replace(archive.applied(asked), output=directory, signer=signer)
+    settings = replace(settings, images=mapping.read(images) if images else None)
+    if with_kit:
+        settings = replace(settings, kit=KitOptions().settings(directory / "kit", registry))
+    if manifests_only:
+        written, problems = workflow.write_mapping(settings, output.begin())
+        output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
+        return workflow.outcome(problems, strict=settings.strict)
+    made = workflow.export(settings, output.begin())
+    output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
+    return workflow.outcome_of(made, strict=settings.strict)
+
+
+@command(app, "build-catalog")
+def build_catalog(
+    build: BuildOptions,
+    output: OutputOptions,
+) -> ExitCode:
+    """Make a catalog image of package manifests, as oc adm catalog build did, for OpenShift 4.3 to 4.5; and push it."""
+    from exporter import workflow
+    from exporter.cli import listing
+
+    built = workflow.build_catalog(build.settings(), output.begin())
+    output.emit(listing.built_document(built), lambda: listing.built_table(built))
+    return workflow.outcome(built.problems, strict=False)
+
+
+@command(app)
+def kit(
+    options: KitOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the kit is made.")],
+) -> ExitCode:
+    """Make the importer itself for the other side: wheels, install.sh, checksums; pip fetches them, as it is configured."""
+    from exporter.cli import listing
+    from exporter.kit import making
+
+    made = making.make(options.settings(directory, registry), output.begin())
+    output.emit(listing.document(made), lambda: listing.table(made))
+    return listing.outcome(made)
+
+
+@command(app)
+def diff(
+    old: Annotated[str, typer.Argument(metavar="A", help="An archive, an inventory.json, or a plan (plan --output).")],
+    new: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    output: OutputOptions,
+) -> ExitCode:
+    """What changed between two archives or plans: packages, versions, images, bytes."""
+    from common.archive.location import parse
+    from exporter.plan import diff as differences
+
+    output.begin()
+    found = differences.between(differences.load(parse(old)), differences.load(parse(new)))
+    output.emit(found, lambda: differences.table(found))
+    return ExitCode.DONE
+
+
+@command(app)
+def keygen(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="NAME.key and NAME.pub are made.")],
+    algorithm: Annotated[Algorithm, typer.Option(help="ecdsa-p256 for hosts in FIPS mode.")] = Algorithm.ED25519,
+) -> ExitCode:
+    """Make a key pair: the private key signs archives here, the public one goes to the other side by a way that is trusted."""
+    from common.archive import signature
+
+    private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
+    made = signature.make_keys(private, public, signature.Algorithm(algorithm))
+    print(f"{private}: keep it, and keep it secret\n{public}: {made.fingerprint}")
+    return ExitCode.DONE
+
+
+add_finish(app)
+add_login(app)
+add_man(app, "hub-export")
+
+
+def main() -> None:
+    """Run hub-export."""
+    start(app, "hub-export")

@@ -1,0 +1,294 @@
+"""What `list`, `plan` and `create` print: the JSON documents of docs/cli.md, and the tables that people read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
+from common.errors import ExitCode
+from common.files import size_text
+from common.target_profile import TargetProfile
+from common.text import columns, counted
+from exporter.archive.archive_spec import Blueprint
+from exporter.catalog_builder import BuiltCatalog
+from exporter.distributed import plan_file
+from exporter.distributed.part_directory import MadePart
+from exporter.kit.making import Kit
+from exporter.plan import planning
+from exporter.plan.planning import Chosen, Planned, left_behind
+from exporter.report.facts import facts_of
+from exporter.settings import ExportSettings
+from exporter.workflow import Exported
+
+# What `kit` prints: as a document for programs, as a table for people.
+
+
+def document(kit: Kit) -> dict[str, Any]:
+    """Return the result as docs/cli.md describes it."""
+    return {
+        "kit": str(kit.path),
+        "bytes": kit.size,
+        "wheels": kit.wheels,
+        "runtimes": [
+            {
+                "platform": str(each.runtime.platform),
+                "python": each.runtime.python,
+                "installs": each.usable,
+                "lacks": list(each.lacks),
+            }
+            for each in kit.sets
+        ],
+        "images": [{"platform": str(platform), "file": name} for platform, name in kit.images.items()],
+        "problems": [{"severity": "error", "subject": subject, "message": message} for subject, message in kit.problems],
+    }
+
+
+def table(kit: Kit) -> str:
+    """Return the result for people."""
+    rows = [("PLATFORM", "PYTHON", "INSTALLS", "NO WHEEL OF")]
+    rows += [
+        (str(each.runtime.platform), each.runtime.python, "yes" if each.usable else "no", ", ".join(each.lacks) or "-")
+        for each in kit.sets
+    ]
+    parts = [columns(rows)]
+    if kit.images:
+        parts.append("images: " + ", ".join(kit.images.values()))
+    parts += ["\n".join(f"error: {subject}: {message}" for subject, message in kit.problems)] if kit.problems else []
+    parts.append(f"{kit.path}: {counted(kit.wheels, 'wheel')}, {size_text(kit.size)}; on the other side: sh install.sh")
+    return "\n\n".join(parts)
+
+
+def outcome(kit: Kit) -> ExitCode:
+    """Return what its problems mean."""
+    return ExitCode.PROBLEMS if kit.problems else ExitCode.DONE
+
+
+Document = dict[str, Any]
+
+
+def list_document(
+    chosen: Sequence[Chosen], target: TargetProfile | None, *, explain: bool, asked: Sequence[Problem] = ()
+) -> Document:
+    """Return the JSON of `list`; `target`: whose operators should not be left behind; `asked`: problems of the image set."""
+    catalogs = [
+        {
+            "catalog": item.opened.source,
+            "digest": item.opened.digest,
+            "packages": planning.package_records(item.selection.catalog),
+        }
+        for item in chosen
+    ]
+    document: Document = {"catalogs": catalogs, "problems": [*asked, *_problems(chosen, target)]}
+    return document | ({"reasons": _reasons(chosen)} if explain else {})
+
+
+def list_table(
+    chosen: Sequence[Chosen],
+    packages: Sequence[str],
+    target: TargetProfile | None,
+    *,
+    explain: bool,
+    asked: Sequence[Problem] = (),
+) -> str:
+    """Return `list` for people: a line a channel; of named packages, a line a version with its update edges."""
+    parts = []
+    for item in chosen:
+        parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
+        parts.append(_versions(item) if packages else _channels(planning.package_records(item.selection.catalog)))
+    if explain:
+        parts.append(_explained(chosen))
+    return "\n\n".join([*parts, *_problem_lines([*asked, *_problems(chosen, target)])])
+
+
+def mapping_table(written: Path, problems: Sequence[Problem]) -> str:
+    """Return `create --manifests-only` for people: the file, and what is not in it."""
+    return "\n\n".join([*_problem_lines(problems), str(written)])
+
+
+def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
+    """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
+    plan = planned.plan
+    inventory = Blueprint(plan, settings.terms).planned_inventory
+    document: Document = msgspec.to_builtins(inventory)
+    document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
+    return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
+
+
+def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> str:
+    """Return `plan` for people."""
+    plan = planned.plan
+    sums = plan_document(planned, settings, explain=False)["totals"]
+    parts = [_channels(catalog.packages) for catalog in plan.catalogs]
+    parts.append(
+        _sums(sums)
+        + _attached(plan.images)
+        + _elsewhere(plan.elsewhere.values())
+        + f"\nneeds {size_text(Blueprint(plan, settings.terms).layout.size)} on disk, plus the catalogs' layers while it works"
+    )
+    if explain:
+        parts.append(_explained(planned.chosen))
+    return "\n\n".join([*parts, *_problem_lines(plan.problems)])
+
+
+def created_document(made: Exported, directory: Path | str) -> Document:
+    """Return the JSON of `create`."""
+    inventory = made.inventory
+    carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
+    return {
+        "archive": str(directory),
+        "totals": totals(inventory.catalogs, inventory.images, len(carried), sum(carried), len(inventory.volumes)),
+        "requires": inventory.requires,
+        "problems": inventory.problems,
+        **({"kit": document(made.kit)} if made.kit else {}),
+    }
+
+
+def created_table(made: Exported, directory: Path | str) -> str:
+    """Return `create` for people: what is in the archive, what is not, and what to do with it."""
+    document, inventory = created_document(made, directory), made.inventory
+    names = ", ".join(volume.name for volume in inventory.volumes)
+    notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
+    parts = [
+        f"{directory}: {_sums(document['totals'])}{notes}\nvolumes: {names}",
+        f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
+        *([table(made.kit)] if made.kit else []),
+    ]
+    return "\n\n".join([*_problem_lines(inventory.problems), *parts])
+
+
+def making_document(planned: Planned, settings: ExportSettings) -> Document:
+    """Return what a plan that is written to a file says beyond that: all that making the archive needs."""
+    return {"making": plan_file.making_of(Blueprint(planned.plan, settings.terms), facts_of(planned, settings))}
+
+
+def part_document(made: MadePart | None) -> Document:
+    """Return the JSON of `create` with --volumes or --shards; None: there is no volume left for this shard."""
+    if made is None:
+        return {"part": None, "volumes": [], "lost": {}}
+    return {"part": str(made.directory), "volumes": list(made.volumes), "lost": made.record.lost}
+
+
+def part_table(made: MadePart | None) -> str:
+    """Return the same for people."""
+    if made is None:
+        return "nothing to do: the archive has fewer volumes than there are shards"
+    lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
+    lost += [f"{counted(len(lost), 'blob')} could not be had; the same command asks for them again"] if lost else []
+    names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
+    done = f"{made.directory}: {names} of {made.count}"
+    joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
+    joins += " --scratch DIR" if made.record.lost and not isinstance(made.directory, Path) else ""
+    return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, f"When all parts are there: hub-export finish {joins}"])
+
+
+def built_document(built: BuiltCatalog) -> Document:
+    """Return the JSON of `build-catalog`."""
+    return {
+        "image": str(built.target),
+        "digest": built.digest,
+        "packages": planning.package_records(built.catalog),
+        "problems": built.problems,
+    }
+
+
+def built_table(built: BuiltCatalog) -> str:
+    """Return `build-catalog` for people."""
+    parts = [_channels(planning.package_records(built.catalog)), f"{built.target}\n{built.digest}"]
+    return "\n\n".join([*_problem_lines(built.problems), *parts])
+
+
+def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int, volumes: int) -> dict[str, int]:
+    """Return the `totals` of docs/cli.md; sizes in bytes."""
+    return {
+        "packages": sum(len(catalog.packages) for catalog in catalogs),
+        "bundles": sum(1 for image in images if image.kind is ImageKind.BUNDLE),
+        "images": len(images),
+        "blobs": blobs,
+        "bytes": size,
+        "volumes": volumes,
+    }
+
+
+def _sums(sums: dict[str, int]) -> str:
+    return (
+        f"{counted(sums['packages'], 'package')}, {counted(sums['bundles'], 'bundle')}, {counted(sums['images'], 'image')}, "
+        f"{counted(sums['blobs'], 'blob')}, {size_text(sums['bytes'])}, {counted(sums['volumes'], 'volume')}"
+    )
+
+
+def _attached(images: Iterable[ImageRecord]) -> str:
+    """Return a line on signatures and attachments; nothing where there are none."""
+    kinds = Counter(image.kind for image in images)
+    signatures, attachments = kinds[ImageKind.SIGNATURE], kinds[ImageKind.ATTACHMENT]
+    if not signatures and not attachments:
+        return ""
+    return f"\namong the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"
+
+
+def _elsewhere(blobs: Iterable[BlobRecord]) -> str:
+    """Return a line on what is left out, and who has it; nothing where nothing is."""
+    left = [blob for blob in blobs if blob.in_ is not None]
+    holders = sorted({str(blob.in_) for blob in left})
+    size = size_text(sum(blob.size for blob in left))
+    return f"\nleft out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has" if left else ""
+
+
+def _channels(packages: Iterable[PackageRecord]) -> str:
+    rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
+    rows += [
+        (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)))
+        for package in packages
+        for channel in package.channels
+    ]
+    return columns(rows)
+
+
+def _versions(item: Chosen) -> str:
+    rows = [("PACKAGE", "CHANNEL", "BUNDLE", "VERSION", "REPLACES", "SKIPS", "SKIP RANGE")]
+    for package in item.selection.catalog.packages.values():
+        for name in sorted(package.channels):
+            channel = package.channels[name]
+            entries = {entry.name: entry for entry in channel.entries}
+            for bundle in planning.channel_record(package, channel).bundles:
+                entry = entries[bundle.name]
+                skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
+                rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))
+    return columns(rows)
+
+
+def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
+    return [
+        {
+            "catalog": item.name,
+            "package": reason.package,
+            "bundle": reason.bundle,
+            "kept": reason.kept,
+            "reason": reason.reason,
+        }
+        for item in chosen
+        for reason in item.selection.reasons
+    ]
+
+
+def _explained(chosen: Iterable[Chosen]) -> str:
+    rows = [("", "PACKAGE", "BUNDLE", "WHY")]
+    rows += [
+        ("keep" if reason["kept"] else "drop", reason["package"], reason["bundle"], reason["reason"])
+        for reason in _reasons(chosen)
+    ]
+    return columns(rows)
+
+
+def _problems(chosen: Sequence[Chosen], target: TargetProfile | None) -> list[Problem]:
+    return [*(problem for item in chosen for problem in item.selection.problems), *left_behind(chosen, target)]
+
+
+def _problem_lines(problems: Sequence[Problem]) -> list[str]:
+    if not problems:
+        return []
+    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)]

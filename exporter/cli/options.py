@@ -1,0 +1,315 @@
+"""The groups of options of hub-export: what is asked for, and how its archive is made."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli.options import RegistryOptions, created_now, source_epoch
+from common.errors import UsageError
+from common.oci.image import Platform
+from common.oci.reference import Reference, without_docker
+from exporter.kit.settings import ImageSettings, KitSettings, checked_platforms, checked_pythons
+from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
+
+if TYPE_CHECKING:
+    from common.target_profile import TargetProfile
+    from exporter.catalog_builder import BuildSettings
+    from exporter.imageset.model import ImageSet
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_WHOLE = 100
+
+
+def parse_size(text: str) -> int:
+    """Return bytes: `4GiB`, `4.7GB`, `fat32`, `dvd`, `bd25`, or a plain number. Raises UsageError."""
+    if text.lower() in NAMED_SIZES:
+        return NAMED_SIZES[text.lower()]
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"not a size: {text[:40]!r}", hint="Wanted: a number with a unit (4GiB, 4.7GB), fat32, dvd or bd25.")
+    step = 1024 if match[3] else 1000
+    return int(float(match[1]) * step ** _POWERS[match[2].lower()])
+
+
+class CatalogFormat(StrEnum):
+    """What a carried catalog is."""
+
+    FILE_BASED = "file-based"
+    SQLITE = "sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionOptions:
+    """What is asked for: an image set, or flags that say the same."""
+
+    imageset: Annotated[
+        Path | None, typer.Argument(metavar="[IMAGESET]", help="ImageSetConfiguration (YAML) that says what to carry.")
+    ] = None
+    catalog: Annotated[
+        list[str], typer.Option("--catalog", metavar="REF", help="A catalog image, or a directory of catalog files.")
+    ] = field(default_factory=list)
+    package: Annotated[
+        list[str],
+        typer.Option("--package", metavar="NAME[:CHANNEL,…][@MIN..MAX]", help="A package of the catalog; repeatable."),
+    ] = field(default_factory=list)
+    image: Annotated[list[str], typer.Option("--image", metavar="REF", help="A further image; repeatable.")] = field(
+        default_factory=list
+    )
+    full: Annotated[bool, typer.Option("--full", help="Every version of every channel of what is selected.")] = False
+    heads: Annotated[bool, typer.Option("--heads", help="The head of every channel of the catalogs.")] = False
+    skip_dependencies: Annotated[
+        bool, typer.Option("--skip-dependencies", help="Leave out what the bundles require of other packages.")
+    ] = False
+    platform: Annotated[
+        list[str],
+        typer.Option("--platform", "--filter-by-os", metavar="OS/ARCH", help="Carry only these platforms; repeatable."),
+    ] = field(default_factory=list)
+    catalog_base: Annotated[
+        str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
+    ] = None
+    catalog_format: Annotated[
+        CatalogFormat | None, typer.Option(help="What a filtered catalog becomes; an SQLite catalog stays one unless told.")
+    ] = None
+    openshift_release: Annotated[
+        str | None,
+        typer.Option(metavar="4.N", help="The release that it is for: 4.3 gets the contents of bundles into SQLite."),
+    ] = None
+    target: Annotated[
+        Path | None,
+        typer.Option("--target", metavar="FILE", help="What hub-import probe wrote: its release and platforms, its operators."),
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
+    signatures: Annotated[
+        SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
+    ] = SignaturePolicy.CARRY
+
+    def offered(self) -> SelectionOptions:
+        """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
+        narrowed = self.imageset or self.heads or any(mark in text for text in self.package for mark in ":@")
+        return self if narrowed else replace(self, full=True)
+
+    def settings(self, registry: RegistryOptions) -> ExportSettings:
+        """Return the settings of an export, to which ArchiveOptions may add. Raises UsageError."""
+        return self._settings(registry, self._image_set())
+
+    def healing(self, registry: RegistryOptions, only: Path) -> ExportSettings:
+        """Return the settings of an export that heals an archive; its image set is the re-request's. Raises UsageError."""
+        from common.archive import rerequest
+        from exporter.imageset.model import ImageSet
+
+        if self.imageset is not None or self._flagged:
+            raise UsageError("--only and an image set at once", hint="The re-request says itself what is wanted.")
+        wanted = rerequest.load(only)
+        return replace(self._settings(registry, ImageSet(as_read=wanted.image_set)), only=wanted)
+
+    @property
+    def _flagged(self) -> bool:
+        return bool(self.catalog or self.package or self.image or self.full or self.heads or self.skip_dependencies)
+
+    @property
+    def _platforms(self) -> tuple[Platform, ...]:
+        return tuple(Platform.parse(text) for text in self.platform if text != ".*")
+
+    def _image_set(self) -> ImageSet:
+        from exporter.imageset import model
+
+        if self.imageset is not None and self._flagged:
+            raise UsageError(
+                "an image set file and selection flags at once", hint="Put everything into the file, or into flags."
+            )
+        if self.imageset is not None:
+            return model.load(self.imageset)
+        return model.from_flags(
+            catalogs=self.catalog,
+            packages=self.package,
+            images=self.image,
+            full=self.full,
+            heads=self.heads,
+            platforms=self._platforms,
+            skip_dependencies=self.skip_dependencies,
+        )
+
+    def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
+        from common import target_profile
+
+        target = target_profile.load(self.target) if self.target else None
+        return ExportSettings(
+            image_set=image_set,
+            registry=registry.settings(),
+            created=created_now(),
+            platforms=self._platforms or (_platforms_of(target) if target and not self.platform else ()),
+            target=target,
+            catalog_base=Reference.parse(without_docker(self.catalog_base)) if self.catalog_base else None,
+            jobs=registry.jobs,
+            strict=self.strict,
+            release=parse_release(self.openshift_release) if self.openshift_release else _release_of(target),
+            catalog_format=self.catalog_format.value if self.catalog_format else None,
+            signatures=self.signatures,
+        )
+
+
+def _release_of(target: TargetProfile | None) -> tuple[int, int] | None:
+    """Return the release that a target runs; of `4.19.0-rc.1` or a nightly build what comes before the second dot."""
+    if target is None or target.openshift_release is None:
+        return None
+    return parse_release(".".join(target.openshift_release.split(".")[:2]))
+
+
+def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:
+    """Return the platforms that a target needs; all, for a mirror that takes no index without all of its platforms."""
+    if target.registry.sparse_indexes is False:
+        return ()
+    return tuple(Platform.parse(text) for text in target.platforms or ())
+
+
+def parse_release(text: str) -> tuple[int, int]:
+    """Return an OpenShift release, `4.18`. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(?:\.\d+)?", text.strip())
+    if not match:
+        raise UsageError(f"not a release: {text[:40]!r}", hint="Wanted: 4.N, for example 4.18.")
+    return int(match[1]), int(match[2])
+
+
+def parse_share(text: str) -> Fraction:
+    """Return a part of a whole: `5` and `5%` are the same. Raises UsageError outside of 0 to 100 percent."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)\s*%?", text.strip())
+    if not match or not 0 < Fraction(match[1]) <= _WHOLE:
+        raise UsageError(f"not a percentage: {text[:40]!r}", hint="Wanted: a number from 1 to 100, such as 5%.")
+    return Fraction(match[1]) / _WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """What of the selection an archive carries, and in what form."""
+
+    volume_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
+    ] = None
+    since: Annotated[
+        list[str],
+        typer.Option("--since", metavar="ARCHIVE", help="Leave out what this archive or inventory.json carries; repeatable."),
+    ] = field(default_factory=list)
+    receipt: Annotated[
+        list[Path],
+        typer.Option("--receipt", metavar="FILE", help="Leave out what a receipt of the other side confirms; repeatable."),
+    ] = field(default_factory=list)
+    receipt_key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM) that receipts must be signed with.")
+    ] = None
+    parity: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Parity beside each volume that mends damage of so many percent.")
+    ] = None
+
+    def applied(self, settings: ExportSettings) -> ExportSettings:
+        """Return the settings with these options. Raises UsageError."""
+        from common.archive.location import parse
+        from common.archive.signature import Verifier
+
+        if self.receipt_key and not self.receipt:
+            raise UsageError("--receipt-key without --receipt", hint="Name the receipts that it signed.")
+        asked = parse_size(self.volume_size) if self.volume_size else (settings.image_set.archive_size_bytes or FAT32_BYTES)
+        return replace(
+            settings,
+            volume_size=asked,
+            since=tuple(map(parse, self.since)),
+            receipts=tuple(self.receipt),
+            receipt_key=Verifier.load(self.receipt_key) if self.receipt_key else None,
+            parity=parse_share(self.parity) if self.parity else Fraction(0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What `oc adm catalog build` knew."""
+
+    base: Annotated[str, typer.Option("--from", metavar="REF", help="Image that serves a database (operator-registry).")]
+    target: Annotated[str, typer.Option("--to", metavar="REF", help="Where the catalog image goes.")]
+    manifest_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Package manifests to build from.")] = None
+    appregistry_org: Annotated[str, typer.Option(metavar="NAME", help="Namespace of an app registry to build from.")] = ""
+    appregistry_endpoint: Annotated[str, typer.Option(metavar="URL", help="The app registry.")] = "https://quay.io/cnr"
+    auth_token: Annotated[str, typer.Option(metavar="TOKEN", help="For the app registry, as its login gave it.")] = ""
+    platform: Annotated[
+        list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
+    ] = field(default_factory=list)
+    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
+    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP or unverified TLS for all that is named.")] = False
+    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+
+    def settings(self) -> BuildSettings:
+        """Return the settings of a build. Raises UsageError."""
+        from common.registry.cnr import split_endpoint
+        from exporter.catalog_builder import BuildSettings
+
+        if bool(self.manifest_dir) == bool(self.appregistry_org):
+            raise UsageError(
+                "one of --manifest-dir and --appregistry-org",
+                hint="The manifests come from a directory or from an app registry.",
+            )
+        base, target = Reference.parse(without_docker(self.base)), Reference.parse(without_docker(self.target))
+        hosts = [base.registry, target.registry, split_endpoint(self.appregistry_endpoint)[0]] if self.insecure else []
+        registry = RegistryOptions(self.authfile, self.registries_conf, hosts, self.ca, self.jobs)
+        return BuildSettings(
+            registry.settings(),
+            base,
+            target,
+            self.manifest_dir,
+            self.appregistry_org,
+            self.appregistry_endpoint,
+            self.auth_token,
+            tuple(Platform.parse(text) for text in self.platform if text != ".*"),
+            self.jobs,
+        )
+
+
+# The options of `hub-export kit`.
+
+
+@dataclass(frozen=True, slots=True)
+class KitOptions:
+    """What a kit is made for."""
+
+    platform: Annotated[
+        list[str], typer.Option("--platform", metavar="OS/ARCH", help="Machines to install on; repeatable. All unless told.")
+    ] = field(default_factory=list)
+    python: Annotated[
+        list[str], typer.Option("--python", metavar="3.N", help="Pythons to install with; repeatable. All unless told.")
+    ] = field(default_factory=list)
+    parity: Annotated[bool, typer.Option("--parity", help="With what repair needs, for archives with parity.")] = False
+    image_base: Annotated[
+        str | None, typer.Option(metavar="REF", help="Also make container images, on this image, which has Python.")
+    ] = None
+    image_python: Annotated[
+        str | None, typer.Option(metavar="3.N", help="The Python of --image-base, where its PYTHON_VERSION does not say.")
+    ] = None
+
+    def settings(self, output: Path, registry: RegistryOptions) -> KitSettings:
+        """Return the settings of a kit, with this process's environment. Raises UsageError."""
+        if self.image_python and not self.image_base:
+            raise UsageError("--image-python without --image-base", hint="Name the image to build on.")
+        return KitSettings(
+            output=output,
+            environ=dict(os.environ),
+            platforms=checked_platforms(self.platform),
+            pythons=checked_pythons(self.python),
+            parity=self.parity,
+            image=self._image(registry),
+            epoch=source_epoch(),
+        )
+
+    def _image(self, registry: RegistryOptions) -> ImageSettings | None:
+        if self.image_base is None:
+            return None
+        python = checked_pythons([self.image_python], "--image-python")[0] if self.image_python else None
+        return ImageSettings(Reference.parse(without_docker(self.image_base)), registry.settings(), python, registry.jobs)

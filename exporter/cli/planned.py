@@ -1,0 +1,166 @@
+"""What is done with a plan: making its archive or a part of it, in a directory or in object storage; and `finish`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command
+from common.errors import ExitCode, UsageError
+from exporter.settings import Making
+
+if TYPE_CHECKING:
+    from common.archive.location import Place
+    from common.archive.signature import Signer
+    from common.storage.location import StoredPlace
+    from exporter.distributed.part_directory import MadePart
+    from exporter.distributed.plan_file import PlanFile
+    from exporter.workflow import Exported
+
+
+_SAID = "Give it to hub-export plan. What the environment says (HUB_EXPORT_…) counts as given, too."
+_PARTS = "hub-export plan --output FILE makes a plan; hub-export kit makes a kit for itself."
+_THERE = "Volumes in object storage stay where they are: finish s3://BUCKET/PREFIX --output s3://BUCKET/PREFIX, the same twice."
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """Where an archive is made."""
+
+    where: Annotated[
+        str, typer.Option("--output", metavar="DIR", help="Where the archive is made; of a plan also s3://BUCKET/PREFIX.")
+    ]
+    scratch: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With s3://: where each volume is made before it is uploaded; room for one."),
+    ] = None
+
+    def stored(self) -> StoredPlace | None:
+        """Return the place in object storage; None for a directory. Raises UsageError."""
+        from common.archive.location import parse
+        from common.storage.location import StoredPlace
+
+        place = parse(self.where)
+        return place if isinstance(place, StoredPlace) else None
+
+    def directory(self) -> Path:
+        """Return the directory. Raises UsageError for object storage, and for options that only that has."""
+        from common.archive.location import parse
+
+        place = parse(self.where)
+        if not isinstance(place, Path):
+            raise UsageError(
+                f"{self.where}: an archive in object storage is made of a plan",
+                hint="hub-export plan … --output FILE, then create --plan FILE --output s3://… --scratch DIR.",
+            )
+        if self.scratch is not None:
+            raise UsageError("--scratch and a directory", hint="Only s3://… needs a scratch disk.")
+        return place
+
+
+def only_planned(path: str | None, *, said: bool, beyond: bool) -> Place:
+    """Return the plan. Raises UsageError without one, with what the plan says itself, and with what no plan is for."""
+    from common.archive.location import parse
+
+    if said:
+        raise UsageError("--plan and something that a plan says itself", hint=_SAID)
+    if path is None or beyond:
+        raise UsageError("--volumes and --shards need --plan, and no --manifests-only or --with-kit", hint=_PARTS)
+    return parse(path)
+
+
+def create_planned(
+    path: Place,
+    place: PlaceOptions,
+    signer: Signer | None,
+    shard: ShardOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    *,
+    strict: bool,
+) -> ExitCode:
+    """Make the archive of a plan, or a part of it."""
+    from exporter import workflow
+    from exporter.distributed import plan_file
+    from exporter.distributed.s3 import StoredMaking
+
+    progress, found = output.begin(), plan_file.load(path)
+    numbers = shard.of(len(found.drawn.layout.volumes))
+    if numbers is not None and not numbers:
+        return _show_part(None, found, output, strict=strict)
+    stored, settings = place.stored(), registry.settings()
+    made: MadePart | Exported
+    if stored is not None:
+        work = StoredMaking(stored, place.scratch, registry.jobs, signer)
+        made = workflow.export_stored(found, work, numbers, settings, progress, strict=strict)
+    else:
+        making = Making(place.directory(), registry.jobs, signer)
+        if numbers is not None:
+            made = workflow.export_part(found, making, numbers, settings, progress, strict=strict)
+        else:
+            made = workflow.export_planned(found, making, settings, progress, strict=strict)
+    if isinstance(made, workflow.Exported):
+        return _show(made, place, output, strict=strict)
+    return _show_part(made, found, output, strict=strict, whole=numbers is None)
+
+
+def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict: bool) -> ExitCode:
+    """Show an archive."""
+    from exporter import workflow
+    from exporter.cli import listing
+
+    output.emit(listing.created_document(made, place.where), lambda: listing.created_table(made, place.where))
+    return workflow.outcome_of(made, strict=strict)
+
+
+def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool, whole: bool = False) -> ExitCode:
+    """Show a part, which may have nothing to it, or what was made of the `whole` before it is finished."""
+    from exporter import workflow
+    from exporter.cli import listing
+
+    output.emit(listing.part_document(made), lambda: listing.part_table(made))
+    return workflow.outcome_of_part(made, plan.drawn, strict=strict, whole=whole) if made is not None else ExitCode.DONE
+
+
+def add_finish(app: typer.Typer) -> None:
+    """Register the command with a program."""
+    command(app, "finish")(_finish)
+
+
+def _finish(
+    output: OutputOptions,
+    directories: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR…", help="Where create --volumes wrote the parts, each or all of them; s3://… as in --output."
+        ),
+    ],
+    place: PlaceOptions,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="The private key (PEM) that the parts were signed with.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False,
+) -> ExitCode:
+    """Join the parts that several create --plan made, to the archive that one would have made.
+
+    Parts on the same file system are moved, and used up; others are copied; in object storage they stay where they are.
+    """
+    from common.archive.location import parse
+    from common.archive.signature import Signer
+    from common.storage.location import StoredPlace
+    from exporter import workflow
+    from exporter.distributed.s3 import StoredMaking
+
+    signer = Signer.load(sign) if sign else None
+    stored, parts = place.stored(), [parse(each) for each in directories]
+    if stored is not None and parts == [stored]:
+        work = StoredMaking(stored, place.scratch, signer=signer)
+        return _show(workflow.finish_stored(work, output.begin()), place, output, strict=strict)
+    local = [part for part in parts if not isinstance(part, StoredPlace)]
+    if stored is not None or len(local) != len(parts):
+        raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
+    made = workflow.finish(local, Making(place.directory(), signer=signer), output.begin())
+    return _show(made, place, output, strict=strict)

@@ -1,0 +1,210 @@
+"""A plan as a file: what `plan --output` writes for people and for `diff`, and all that `create --plan` needs anywhere.
+
+The document is that of `plan` (docs/cli.md, *JSON*), and in `making` what the inventory does not say: manifests, blobs that
+exist nowhere else, where each blob is to be had, the terms, and the facts of the report. Who has the file contacts no catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.archive import frames, inventory_file
+from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory
+from common.archive.layout import PlannedBlob
+from common.archive.location import Place
+from common.content import DirectoryStore
+from common.errors import ContentError, HubError, UsageError
+from common.files import read_limited
+from common.oci.image import Descriptor, Digest, Document, Manifest, digest_of, parse
+from common.oci.reference import Reference
+from common.serialization import UNDECODABLE
+from exporter.archive.archive_spec import Blueprint
+from exporter.catalog.readers.opening import LOCAL
+from exporter.plan.plan import ExportPlan
+from exporter.plan.planning import Planned
+from exporter.report.facts import Facts
+from exporter.settings import Terms
+
+MAX_SIZE = 2 * 1024 * 1024 * 1024
+_SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)
+_AGAIN = "Make it again: hub-export plan --output FILE."
+
+
+class _Raw(msgspec.Struct, frozen=True, rename="camel"):
+    media_type: str
+    raw: bytes
+
+
+class _Blob(msgspec.Struct, frozen=True, rename="camel"):
+    descriptor: Descriptor
+    encoding: Encoding
+    stored: int | None
+    places: tuple[str, ...]
+
+
+class _Making(msgspec.Struct, frozen=True, rename="camel"):
+    """What the inventory does not say."""
+
+    volume_size: int
+    parity: str
+    documents: tuple[_Raw, ...]
+    blobs: tuple[_Blob, ...]
+    held: dict[Digest, bytes]
+    facts: Facts
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    making: _Making
+
+
+_PLANNED = msgspec.json.Decoder(_Planned)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A plan that was read from a file of the digest `identity`."""
+
+    drawn: Blueprint
+    facts: Facts
+    identity: Digest
+    raw: bytes
+
+
+def making_of(drawn: Blueprint, facts: Facts) -> dict[str, Any]:
+    """Return the field `making` of a plan's document."""
+    plan = drawn.plan
+    made: dict[str, Any] = msgspec.to_builtins(
+        _Making(
+            drawn.terms.volume_size,
+            str(drawn.terms.parity),
+            tuple(_Raw(document.media_type, document.raw) for document in plan.documents.values()),
+            tuple(_blob(blob, plan) for blob in plan.blobs),
+            dict(plan.held),
+            facts,
+        )
+    )
+    return made
+
+
+def load(place: Place) -> PlanFile:
+    """Read a plan. Raises what `decode` raises, UsageError also where there is none; StorageError."""
+    if isinstance(place, Path):
+        return decode(read_limited(place, MAX_SIZE, _AGAIN), str(place))
+    if place.stat() is None:
+        raise UsageError(f"{place}: there is no such object", hint=_AGAIN)
+    return decode(place.read(MAX_SIZE), str(place))
+
+
+def decode(raw: bytes, path: str) -> PlanFile:
+    """Return the plan in `raw`, which is from `path`.
+
+    Raises UsageError for anything else, and for a plan that this version would not carry out to the byte.
+    """
+    try:
+        inventory, making = inventory_file.decode_unchecked(raw), _PLANNED.decode(raw).making
+        drawn = _blueprint(inventory, making) if inventory.media_type == MEDIA_TYPE else None
+    except (*UNDECODABLE, HubError, ValueError) as error:
+        why = error.message if isinstance(error, HubError) else error
+        raise UsageError(f"{path}: not a plan: {why}", hint=_AGAIN) from error
+    if drawn is None:
+        raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint=_AGAIN)
+    if drawn.layout.volumes != inventory.volumes:
+        raise UsageError(
+            f"{path}: made by {inventory.tool}, which lays out volumes in another way",
+            hint="Use one version for the plan and all of its parts.",
+        )
+    return PlanFile(drawn, making.facts, digest_of(raw), raw)
+
+
+def with_local(planned: Planned, store: DirectoryStore) -> Planned:
+    """Return the same with the blobs that come from a disk of this machine: no other could read them there."""
+    plan = planned.plan
+    local = [
+        blob.descriptor
+        for blob in plan.blobs
+        if {place.registry for place in plan.places.get(blob.descriptor.digest, ())} == {LOCAL}
+    ]
+    held = {blob.digest: b"".join(map(bytes, store.read(blob))) for blob in local if blob.digest not in plan.held}
+    return replace(planned, plan=replace(plan, held={**plan.held, **held}))
+
+
+def _blob(blob: PlannedBlob, plan: ExportPlan) -> _Blob:
+    digest = blob.descriptor.digest
+    places = () if digest in plan.held else tuple(map(str, plan.places.get(digest, ())))
+    return _Blob(blob.descriptor, blob.encoding, blob.stored, places)
+
+
+def _blueprint(inventory: Inventory, making: _Making) -> Blueprint:
+    """Return the plan, laid out. Raises HubError, ValueError for one whose parts do not fit each other."""
+    documents = {document.digest: document for document in (parse(one.raw, one.media_type) for one in making.documents)}
+    plan = ExportPlan(
+        catalogs=inventory.catalogs,
+        images=inventory.images,
+        documents=documents,
+        blobs=tuple(PlannedBlob(blob.descriptor, blob.encoding, blob.stored) for blob in making.blobs),
+        places={blob.descriptor.digest: tuple(map(Reference.parse, blob.places)) for blob in making.blobs},
+        held=making.held,
+        problems=inventory.problems,
+        elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
+        requires=inventory.requires,
+    )
+    if plan.manifest_records() != inventory.manifests:
+        raise ContentError("it has not just the manifests that it lists")
+    if plan.blob_records() != inventory.blobs or len(plan.places) != len(plan.blobs):
+        raise ContentError("it has not just the blobs that it lists")
+    _check_blobs(plan, {digest: record.size for digest, record in inventory.blobs.items()})
+    _check_roots(plan)
+    if any(volume.data_size > making.volume_size for volume in inventory.volumes):
+        raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
+    terms = Terms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
+    drawn = Blueprint(plan, terms)
+    inventory_file.check(drawn.inventory({}))
+    return drawn
+
+
+def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
+    """Raise ContentError unless the blobs, of these `sizes`, are those of the manifests, and what is held of them is right."""
+    needed = _needed(plan.documents.values())
+    if needed.keys() != sizes.keys():
+        raise ContentError("it has not just the blobs that its manifests need")
+    for digest, size in sizes.items():
+        if size not in needed[digest]:
+            raise ContentError(f"{digest}: {size} bytes are not what its manifest says")
+    for digest, content in plan.held.items():
+        if digest != digest_of(content) or sizes.get(digest, len(content)) != len(content):
+            raise ContentError("a blob in it is not what its digest says")
+    for blob in plan.blobs:
+        most = frames.compress_bound(blob.descriptor.size)
+        if not (blob.stored is None if blob.encoding is Encoding.RAW else 0 < (blob.stored or 0) <= most):
+            raise ContentError(f"{blob.descriptor.digest}: cannot be stored in {blob.stored} bytes")
+
+
+def _needed(documents: Iterable[Document]) -> dict[Digest, set[int]]:
+    """Return the blobs of manifests with their sizes: two may tell of one that they share in two ways, of which one is true."""
+    needed: dict[Digest, set[int]] = {}
+    for document in documents:
+        for blob in document.blobs if isinstance(document, Manifest) else ():
+            needed.setdefault(blob.digest, set()).add(blob.size)
+    return needed
+
+
+def _check_roots(plan: ExportPlan) -> None:
+    """Raise ContentError for an image or a catalog whose manifest is not there."""
+    named = (*(image.digest for image in plan.images), *(catalog.image for catalog in plan.catalogs))
+    for digest in named:
+        if digest is not None and digest not in plan.documents:
+            raise ContentError(f"it lists {digest[:80]!r}, and has no such manifest")
+
+
+def _share(text: str) -> Fraction:
+    """Return the part of a volume that its parity is. Raises ValueError; a Fraction would write 1e99999999 out."""
+    if _SHARE.fullmatch(text) is None or not 0 <= Fraction(text) <= 1:
+        raise ValueError(f"parity {text[:40]!r}, wanted a part such as 1/20")
+    return Fraction(text)

@@ -1,0 +1,1 @@
+"""Images: tags resolved to digests, indexes followed, signatures found, and images built from layers."""

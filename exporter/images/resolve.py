@@ -1,0 +1,176 @@
+"""From wanted images to resolved ones: every tag becomes a digest, every index is followed, nothing large is fetched.
+
+One image that cannot be had never stops the others: it becomes a problem that names image, bundle and package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
+from common.interruption import workers
+from common.oci.image import Descriptor, Document, Index, Platform, Tree, platforms_of, walk
+from common.oci.reference import Reference
+from common.progress import Progress
+from common.registry.client import RegistryClient
+from common.text import counted
+
+_CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
+    (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),
+    (AuthenticationError, ProblemCode.IMAGE_UNAUTHORIZED),
+    (RegistryError, ProblemCode.IMAGE_UNREACHABLE),
+    (ContentError, ProblemCode.IMAGE_UNSUPPORTED),
+)
+_NAMED = 3  # how many of the bundles that need an image its problem names
+
+
+@dataclass(frozen=True, slots=True)
+class WantedImage:
+    """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`.
+
+    `named` and `tag` are what the user called a catalog; it may be built on an image of another name.
+    """
+
+    reference: Reference
+    kind: ImageKind
+    needed_by: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    target_repository: str | None = None
+    target_tag: str | None = None
+    named: str = ""
+    tag: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The reference that the inventory names: by digest where there is one, else by tag."""
+        if self.named:
+            return self.named
+        pinned = self.reference.digest
+        return str(self.reference.pinned(pinned) if pinned else self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """A wanted image with all its documents, or with the problem that kept them away."""
+
+    wanted: WantedImage
+    tree: Tree | None = None
+    problem: Problem | None = None
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms carried, as the image's indexes name them; empty for an image without an index."""
+        if self.tree is None:
+            return ()
+        left_out = {child.platform for child in self.tree.left_out}
+        return tuple(sorted({str(p) for p in platforms_of(self.tree.documents) if p not in left_out}))
+
+    @property
+    def missing_platforms(self) -> tuple[str, ...]:
+        """Platforms that the image has and that are not carried: its index will be sparse on the mirror."""
+        left_out = self.tree.left_out if self.tree else ()
+        return tuple(sorted({str(child.platform) for child in left_out} - set(self.platforms)))
+
+    @property
+    def absent_platforms(self) -> tuple[str, ...]:
+        """Platforms that were asked for and that the image's index does not have."""
+        if self.tree is None or not isinstance(self.tree.root, Index):
+            return ()
+        have = [Platform.parse(text) for text in self.platforms]
+        return tuple(str(p) for p in self.wanted.platforms if not any(p.accepts(h) for h in have))
+
+
+def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
+    """Return each source once, needed by all that need it and for all platforms that any wants, sorted by source.
+
+    Raises UsageError when one source is to go to two places.
+    """
+    found: dict[str, WantedImage] = {}
+    for image in wanted:
+        known = found.get(image.source)
+        found[image.source] = _united(known, image) if known else image
+    return [found[source] for source in sorted(found)]
+
+
+def _united(one: WantedImage, other: WantedImage) -> WantedImage:
+    targets = [(each.target_repository, each.target_tag) for each in (one, other)]
+    given = {target for target in targets if target != (None, None)}
+    if len(given) > 1:
+        raise UsageError(f"{one.source} is to go to two places: {targets[0]} and {targets[1]}", hint="List it once.")
+    repository, tag = given.pop() if given else (None, None)
+    every = not one.platforms or not other.platforms  # no platforms means all of them
+    return replace(
+        one,
+        needed_by=tuple(sorted({*one.needed_by, *other.needed_by})),
+        platforms=() if every else tuple(sorted({*one.platforms, *other.platforms})),
+        target_repository=repository,
+        target_tag=tag,
+    )
+
+
+def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[ResolvedImage]:
+    """Fetch the manifests of every image, `jobs` at a time; the result is in the order of `wanted`."""
+    if not wanted:
+        return []
+
+    def one(image: WantedImage) -> ResolvedImage:
+        resolved = _resolve(image, client)
+        progress.advance(1)
+        return resolved
+
+    progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")
+    try:
+        with workers(jobs, "resolve") as pool:
+            return list(pool.map(one, wanted))
+    finally:
+        progress.end()
+
+
+def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence[Platform]) -> Tree:
+    """Return an image's documents for the wanted platforms (none: all). Raises RegistryError, ContentError."""
+
+    def fetch(child: Descriptor) -> Document:
+        return client.document(reference.pinned(child.digest))
+
+    return walk(client.document(reference), fetch, platforms)
+
+
+def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
+    try:
+        resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms))
+    except UsageError:
+        raise  # a setting that makes no sense hurts every image
+    except HubError as error:
+        return ResolvedImage(image, problem=problem_of(image, error))
+    if (problem := _not_an_image(resolved)) is not None:
+        return replace(resolved, problem=problem)
+    if resolved.absent_platforms and not resolved.platforms:
+        message = f"has none of the platforms {', '.join(resolved.absent_platforms)}{needed(image)}"
+        return replace(resolved, problem=Problem("error", ProblemCode.PLATFORM_MISSING, image.source, message))
+    return resolved
+
+
+def _not_an_image(image: ResolvedImage) -> Problem | None:
+    """Return the problem with a bundle that is no image, and with an index that lists none. Other artifacts may be wanted."""
+    tree, wanted = image.tree, image.wanted
+    assert tree is not None
+    if not tree.is_hollow and (wanted.kind is not ImageKind.BUNDLE or tree.images or tree.left_out):
+        return None
+    message = f"no image that runs: {tree.kinds}{needed(wanted)}"
+    return Problem("error", ProblemCode.IMAGE_UNSUPPORTED, wanted.source, message)
+
+
+def problem_of(image: WantedImage, error: HubError) -> Problem:
+    """Return the problem that an error means for an image."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), ProblemCode.IMAGE_UNREACHABLE)
+    return Problem("error", code, image.source, error.about(image.source, needed(image)))
+
+
+def needed(image: WantedImage) -> str:
+    """Return `; needed by …` for messages, or nothing."""
+    if not image.needed_by:
+        return ""
+    more = len(image.needed_by) - _NAMED
+    return f"; needed by {', '.join(image.needed_by[:_NAMED])}" + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,428 @@
+"""Reads an ImageSetConfiguration file into `ImageSet`, every complaint with its line.
+
+Unknown fields and duplicate keys are errors: a misspelt `minVersion` must not silently mean "head only". What hub-export does
+not carry is refused by name. Source: facts/oc-mirror.md §1.3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common.archive.inventory import Problem, ProblemCode
+from common.errors import HubError, UsageError, one_error
+from common.files import read_limited
+from common.oci.image import Platform
+from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
+from common.serialization import DocumentError, Placed, load_placed_yaml, load_yaml_documents
+from exporter.catalog.readers import source_name
+from exporter.imageset.model import (
+    API_VERSION,
+    KIND,
+    MAX_ITEMS,
+    AdditionalImage,
+    ChannelRequest,
+    ImageSet,
+    OperatorRequest,
+    PackageRequest,
+    operator_faults,
+    package_faults,
+)
+
+# Reads the file of `targetCatalogSourceTemplate`: a CatalogSource whose fields the one on the cluster gets.
+
+MAX_TEMPLATE_SIZE = 1024 * 1024  # etcd takes no larger object (etcd, *System limits*)
+
+
+def load_template(path: str) -> dict[str, object]:
+    """Return the content of a template. Raises UsageError."""
+    where = f"targetCatalogSourceTemplate {path[:200]}"
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_TEMPLATE_SIZE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"{where}: cannot be read: {why}", hint="It is looked for from where the command runs: write the whole path."
+        ) from error
+    if len(text) > MAX_TEMPLATE_SIZE:
+        raise UsageError(
+            f"{where}: larger than {MAX_TEMPLATE_SIZE} bytes", hint="Wanted: one YAML document, `kind: CatalogSource`."
+        )
+    template = next(load_yaml_documents(text, where), None)
+    if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
+        raise UsageError(f"{where}: not a CatalogSource", hint="Wanted: one YAML document, `kind: CatalogSource`.")
+    return template
+
+
+MAX_SIZE = 16 * 1024 * 1024
+API_VERSIONS = (API_VERSION, "mirror.openshift.io/v1alpha2")
+# Sections of oc-mirror's files that hub-export does not carry: left out with a problem each, unless they ask for nothing.
+_LEFT_OUT = {
+    "platform": "releases of OpenShift itself are not among them",
+    "helm": "for charts list their images under additionalImages",
+    "samples": "list the samples' images under additionalImages",
+}
+_SECTION_TYPES: dict[str, type] = {"platform": dict, "helm": dict, "samples": list}
+_SECTION_LISTS = {"platform": ("channels", "architectures", "platforms"), "helm": ("repositories", "local"), "samples": ()}
+# What makes oc-mirror mirror a release; `architectures`, `platforms` and `kubeVirtContainer` say which images of it (oc-mirror,
+# v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
+_ASKS_FOR_RELEASES = ("channels", "graph", "release")
+_FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
+_MAX_FAULTS = 1_000  # then the rest is not looked at
+_KINDS: dict[type, str] = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
+T = TypeVar("T")
+
+
+def read(path: Path) -> ImageSet:
+    """See `imageset.load`."""
+    text = read_limited(path, MAX_SIZE, "Wanted: an ImageSetConfiguration file.")
+    return _parsed(text, str(path), asking=True)
+
+
+def parse(text: bytes, where: str) -> ImageSet:
+    """Read an image set, YAML or JSON; `where` names it in errors. Raises UsageError with all that is wrong with it."""
+    return _parsed(text, where, asking=False)
+
+
+def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
+    """`asking`: it is to be carried out now, here; so what it names on this machine is looked for, and nothing is an error."""
+    faults: list[UsageError] = []
+    reader = _Reader(where, faults, asking=asking)
+    image_set = ImageSet()
+    try:
+        root = load_placed_yaml(text, where, reader.unreadable)
+        image_set = reader.image_set(root)
+        if asking:
+            reader.require_content(root)
+    except UsageError as error:
+        faults.append(error)
+    except _TooManyFaultsError:
+        pass
+    faults += reader.unreadable
+    if faults:
+        raise _of_all(where, faults)
+    return image_set
+
+
+def _of_all(where: str, faults: list[UsageError]) -> UsageError:
+    """Return one error for all faults of a file, in the order of their lines."""
+    faults.sort(key=lambda fault: _line(where, fault))
+    return one_error(where, faults, cut=len(faults) >= _MAX_FAULTS)
+
+
+def _line(where: str, fault: UsageError) -> int:
+    number = fault.message.removeprefix(f"{where}:").partition(":")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+class _TooManyFaultsError(Exception):
+    """So many that the rest of the file is not looked at."""
+
+
+class _Reader:
+    """Walks the placed values; `where` of each complaint is `file:line`.
+
+    Faults are collected, so that one run names all of them. What is raised ends the item that is being read.
+    """
+
+    def __init__(self, file: str, faults: list[UsageError], *, asking: bool) -> None:
+        self._file = file
+        self._asking = asking
+        self._faults = faults
+        self._said: set[str] = set()  # some fields are looked at twice
+        self.unreadable: list[DocumentError] = []
+        self._notes: list[str] = []
+
+    def image_set(self, root: Placed) -> ImageSet:
+        self._require_kind(root)
+        fields = self._fields(root, "the file", _FIELDS)
+        self._require_version(root, fields)
+        self._note_storage(fields.get("storageConfig"))
+        mirror = self._mirror(root, fields)
+        operators = list(self._each(mirror.get("operators"), "operators", lambda at: (at, self._operator(at))))
+        self._require_unique(operators)
+        return ImageSet(
+            tuple(operator for _, operator in operators),
+            tuple(self._each(mirror.get("additionalImages"), "additionalImages", self._additional)),
+            tuple(self._each(mirror.get("blockedImages"), "blockedImages", self._blocked)),
+            self._archive_size(fields.get("archiveSize")),
+            root.plain(),
+            tuple(self._notes),
+            tuple(
+                Problem("error", ProblemCode.SECTION_NOT_CARRIED, f"mirror.{name}", f"{self._name}:{at.line}: left out: {why}")
+                for name, at, why in _left_out(mirror)
+            ),
+        )
+
+    def require_content(self, root: Placed) -> None:
+        """Record a fault for a file that asks for nothing, or for nothing that is carried."""
+        mirror = self._mirror(root, root.value if isinstance(root.value, dict) else {})
+        if any(name in mirror and mirror[name].value not in (None, []) for name in ("operators", "additionalImages")):
+            return
+        hint = "List mirror.operators or mirror.additionalImages."
+        reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in _left_out(mirror)}
+        sections = [name for name in _LEFT_OUT if name in mirror]
+        for name in sections:
+            self._fault(
+                mirror[name], f"mirror.{name}: {reasons.get(name, 'it asks for nothing, nor does the rest of the file')}", hint
+            )
+        if not sections:
+            self._faults.append(UsageError(f"{self._file}: asks for nothing", hint=hint))
+
+    @property
+    def _name(self) -> str:
+        """The file as the inventory names it: without the directories of this machine."""
+        return Path(self._file).name
+
+    def _mirror(self, root: Placed, fields: dict[str, Placed]) -> dict[str, Placed]:
+        at = fields.get("mirror", Placed({}, root.line))
+        if at.value is not None and not isinstance(at.value, dict):
+            self._fault(at, f"mirror: wanted fields, got {_kind(at.value)}")
+            return {}
+        fields = self._fields(at, "mirror", "operators additionalImages blockedImages platform helm samples")
+        return {name: child for name, child in fields.items() if name not in _LEFT_OUT or self._is_section(name, child)}
+
+    def _is_section(self, name: str, at: Placed) -> bool:
+        """Say whether a section that is not carried has its type, also in an image set from before that was looked at."""
+        well_formed = self._has_type(at, f"mirror.{name}", _SECTION_TYPES[name])
+        for field in _SECTION_LISTS[name] if well_formed and at.value else ():
+            if field in at.value:
+                self._has_type(at.value[field], f"mirror.{name}.{field}", list)
+        return well_formed
+
+    def _has_type(self, at: Placed, what: str, wanted: type) -> bool:
+        if at.value is None or isinstance(at.value, wanted):
+            return True
+        if self._asking:
+            self._fault(at, f"{what}: wanted {_KINDS[wanted]}, got {_kind(at.value)}", "Correct it, or take it out.")
+        return False
+
+    def _require_kind(self, root: Placed) -> None:
+        """Raise for a file of another kind: what else is wrong with that is of no use to anyone."""
+        fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file", _FIELDS)
+        if (got := self._text(fields, "kind")) != KIND:
+            raise self._error(fields.get("kind", root), f"kind is {got!r}", f"Wanted: {KIND}")
+
+    def _require_version(self, root: Placed, fields: dict[str, Placed]) -> None:
+        if (got := self._text(fields, "apiVersion")) not in API_VERSIONS:
+            at = fields.get("apiVersion", root)
+            self._fault(at, f"apiVersion is {got!r}", f"Wanted: {' or '.join(API_VERSIONS)}")
+
+    def _note_storage(self, at: Placed | None) -> None:
+        if at is not None:
+            self._notes.append(
+                f"{self._file}:{at.line}: storageConfig means nothing here: there is no state beside the archive"
+            )
+
+    def _operator(self, at: Placed) -> OperatorRequest:
+        fields = self._fields(
+            at,
+            "an operator",
+            "catalog full packages targetCatalog targetTag targetCatalogSourceTemplate platforms skipDependencies",
+        )
+        request = OperatorRequest(
+            self._needed(at, fields, "catalog"),
+            self._flag(fields, "full"),
+            tuple(self._each(fields.get("packages"), "packages", self._package)),
+            self._text(fields, "targetCatalog") or None,
+            self._text(fields, "targetTag") or None,
+            self._text(fields, "targetCatalogSourceTemplate") or None,
+            tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
+            self._flag(fields, "skipDependencies"),
+        )
+        self._require_path(fields, "targetCatalog")
+        self._require_tag(fields, "targetTag")
+        self._collect(operator_faults(request, f"{self._file}:{at.line}"))
+        request = replace(request, catalog=plain_path(without_docker(request.catalog)))
+        if self._asking:
+            self._require(fields, "catalog", request.catalog, source_name.require_source)
+            template = request.target_catalog_source_template
+            self._require(fields, "targetCatalogSourceTemplate", template, load_template)
+        return request
+
+    def _package(self, at: Placed) -> PackageRequest:
+        fields = self._fields(at, "a package", "name defaultChannel minVersion maxVersion channels")
+        package = PackageRequest(
+            self._needed(at, fields, "name"),
+            self._text(fields, "defaultChannel"),
+            self._text(fields, "minVersion"),
+            self._text(fields, "maxVersion"),
+            tuple(self._each(fields.get("channels"), "channels", self._channel)),
+        )
+        self._collect(package_faults(package, f"{self._file}:{at.line}"))
+        return package
+
+    def _channel(self, at: Placed) -> ChannelRequest:
+        fields = self._fields(at, "a channel", "name minVersion maxVersion")
+        return ChannelRequest(
+            self._needed(at, fields, "name"), self._text(fields, "minVersion"), self._text(fields, "maxVersion")
+        )
+
+    def _additional(self, at: Placed) -> AdditionalImage:
+        fields = self._fields(at, "an additional image", "name targetRepo targetTag platforms")
+        name = self._needed(at, fields, "name")
+        self._require_path(fields, "targetRepo")
+        self._require_tag(fields, "targetTag")
+        image = AdditionalImage(
+            name,
+            self._text(fields, "targetRepo") or None,
+            self._text(fields, "targetTag") or None,
+            tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
+        )
+        if not name:
+            return image  # a fault that is known
+        reference = self._placed(fields["name"], lambda: str(Reference.parse(without_docker(name))))
+        return replace(image, name=reference)
+
+    def _blocked(self, at: Placed) -> str:
+        fields = self._fields(at, "a blocked image", "name")
+        pattern = self._needed(at, fields, "name")
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise self._error(fields["name"], f"blockedImages: not a regular expression: {error}") from None
+        return pattern
+
+    def _platform(self, at: Placed) -> Platform:
+        fields = self._fields(at, "a platform", "os architecture variant")
+        parts = [self._needed(at, fields, "os"), self._needed(at, fields, "architecture"), self._text(fields, "variant")]
+        if not all(parts[:2]):
+            return Platform("", "")  # a fault that is known
+        return self._placed(at, lambda: Platform.parse("/".join(part for part in parts if part)))
+
+    def _archive_size(self, at: Placed | None) -> int | None:
+        if at is None or at.value is None:
+            return None
+        if not isinstance(at.value, int) or isinstance(at.value, bool) or not 0 < at.value <= MAX_ITEMS:
+            self._fault(at, f"archiveSize is {at.plain()!r}, wanted a number of GiB")
+            return None
+        return at.value
+
+    def _require_unique(self, operators: list[tuple[Placed, OperatorRequest]]) -> None:
+        """Refuse a catalog that is there twice, by source and by the name it would get."""
+        seen: set[tuple[str, str | None, str | None]] = set()
+        for place, one in operators:
+            key = (one.catalog, one.target_catalog, one.target_tag)
+            if key in seen and one.catalog:
+                self._fault(place, f"catalog {one.catalog} is there twice", "Put all its packages under one entry.")
+            seen.add(key)
+
+    def _require_path(self, fields: dict[str, Placed], name: str) -> None:
+        text = self._text(fields, name)
+        if text and not is_repository(text):
+            self._fault(fields[name], f"{name}: {text!r} is no repository path")
+
+    def _require_tag(self, fields: dict[str, Placed], name: str) -> None:
+        text = self._text(fields, name)
+        if text and not is_tag(text):
+            self._fault(fields[name], f"{name}: {text!r} is no tag")
+
+    def _require(self, fields: dict[str, Placed], name: str, text: str | None, check: Callable[[str], object]) -> None:
+        """Record what `check` raises for the text of a field, if there is any."""
+        if not text:
+            return
+        try:
+            check(text)
+        except UsageError as error:
+            self._fault(fields[name], f"{name}: {error.message.removeprefix(f'{name} ')}", error.hint)
+
+    def _fields(self, at: Placed, what: str, known: str) -> dict[str, Placed]:
+        names = known.split()
+        if at.value is None:
+            return {}
+        if not isinstance(at.value, dict):
+            raise self._error(at, f"{what}: wanted fields ({', '.join(names)}), got {_kind(at.value)}")
+        for name, child in at.value.items():
+            if name not in names:
+                self._fault(child, f"{what}: unknown field {name!r}", f"Known fields: {', '.join(names)}")
+        return at.value
+
+    def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
+        """Give what is read of each element; a fault that ends one is recorded, and the next is read."""
+        if at is None or at.value is None:
+            return
+        if not isinstance(at.value, list):
+            self._fault(at, f"{what}: wanted a list, got {_kind(at.value)}")
+            return
+        if len(at.value) > MAX_ITEMS:
+            self._fault(at, f"{what}: {len(at.value)} entries; the limit is {MAX_ITEMS}")
+            return
+        for child in at.value:
+            try:
+                yield read(child)
+            except UsageError as error:
+                self._collect([error])
+
+    def _text(self, fields: dict[str, Placed], name: str) -> str:
+        at = fields.get(name)
+        if at is None or at.value is None:
+            return ""
+        if not isinstance(at.value, str):
+            self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1.")
+            return ""
+        return at.value.strip()
+
+    def _needed(self, at: Placed, fields: dict[str, Placed], name: str) -> str:
+        text = self._text(fields, name)
+        found = fields.get(name)
+        if not text and (found is None or found.value is None or isinstance(found.value, str)):
+            self._fault(found or at, f"{name} is missing or empty")
+        return text
+
+    def _flag(self, fields: dict[str, Placed], name: str) -> bool:
+        at = fields.get(name)
+        if at is None or at.value is None:
+            return False
+        if not isinstance(at.value, bool):
+            self._fault(at, f"{name}: wanted true or false, got {_kind(at.value)}")
+            return False
+        return at.value
+
+    def _placed(self, at: Placed, read: Callable[[], T]) -> T:
+        """Give an error that knows no file its line."""
+        try:
+            return read()
+        except HubError as error:
+            raise self._error(at, error.message, error.hint) from None
+
+    def _fault(self, at: Placed, message: str, hint: str = "") -> None:
+        self._collect([self._error(at, message, hint)])
+
+    def _collect(self, faults: Iterable[UsageError]) -> None:
+        for fault in faults:
+            if fault.message not in self._said:
+                self._said.add(fault.message)
+                self._faults.append(fault)
+            if len(self._faults) >= _MAX_FAULTS:
+                raise _TooManyFaultsError
+
+    def _error(self, at: Placed, message: str, hint: str = "") -> UsageError:
+        return UsageError(f"{self._file}:{at.line}: {message}", hint=hint)
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a number")
+
+
+def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
+    """Give name, place and reason of each section that is not carried and asks for something."""
+    for name, why in _LEFT_OUT.items():
+        if name in mirror and _asks_for_something(name, mirror[name].plain()):
+            yield name, mirror[name], f"hub-export carries operators and images; {why}"
+
+
+def _asks_for_something(name: str, value: Any) -> bool:
+    if name == "platform":  # a channel without fields is a channel
+        return any((value or {}).get(field) for field in _ASKS_FOR_RELEASES)
+    return not _is_blank(value)
+
+
+def _is_blank(value: Any) -> bool:
+    """Say whether a value asks for nothing: empty, or of empty values alone."""
+    if isinstance(value, dict | list):
+        return all(map(_is_blank, value.values() if isinstance(value, dict) else value))
+    return not value

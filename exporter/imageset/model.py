@@ -1,0 +1,265 @@
+"""The image set: what was asked for, from an ImageSetConfiguration file or from flags.
+
+Owns the types and the flags; the file is read in `imageset_file.py`. What a request keeps is `catalog/selection.py`'s.
+Sources: design/selection.md *Input*, facts/oc-mirror.md §1.3.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.archive.inventory import Problem
+from common.errors import UsageError
+from common.oci.image import Platform
+from common.oci.reference import Reference, without_docker
+from exporter.version import Bounds
+
+API_VERSION = "mirror.openshift.io/v2alpha1"
+KIND = "ImageSetConfiguration"
+MAX_ITEMS = 100_000
+_PACKAGE = re.compile(r"([^:@\s]+)(?::([^@\s]*))?(?:@(\S*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRequest:
+    """A channel of a package; with no version its head is wanted."""
+
+    name: str
+    min_version: str = ""
+    max_version: str = ""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The range asked for."""
+        return Bounds.of(self.min_version, self.max_version)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRequest:
+    """A package; no channels means all of them."""
+
+    name: str
+    default_channel: str = ""
+    min_version: str = ""
+    max_version: str = ""
+    channels: tuple[ChannelRequest, ...] = ()
+
+    @property
+    def bounds(self) -> Bounds:
+        """The range asked for, of every channel."""
+        return Bounds.of(self.min_version, self.max_version)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRequest:
+    """What is wanted of one catalog: all of it (`full`), some packages, or with neither the head of every channel."""
+
+    catalog: str
+    full: bool = False
+    packages: tuple[PackageRequest, ...] = ()
+    target_catalog: str | None = None
+    target_tag: str | None = None
+    target_catalog_source_template: str | None = None
+    platforms: tuple[Platform, ...] = ()
+    skip_dependencies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalImage:
+    """An image that belongs to no catalog. `name` is a reference that parses."""
+
+    name: str
+    target_repo: str | None = None
+    target_tag: str | None = None
+    platforms: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Everything that was asked for. `as_read` is the same as JSON values, for the inventory."""
+
+    operators: tuple[OperatorRequest, ...] = ()
+    additional_images: tuple[AdditionalImage, ...] = ()
+    blocked_images: tuple[str, ...] = ()
+    """Regular expressions, searched for in references."""
+    archive_size_gib: int | None = None
+    as_read: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What a person should know of the file, such as fields that mean nothing here."""
+    problems: tuple[Problem, ...] = ()
+    """What the file asks for and hub-export does not carry."""
+
+    @property
+    def archive_size_bytes(self) -> int | None:
+        """The size of a volume that the file asks for."""
+        return None if self.archive_size_gib is None else self.archive_size_gib * 1024**3
+
+
+def load(path: Path) -> ImageSet:
+    """Read an ImageSetConfiguration. Raises UsageError with file and line for everything that is wrong with it."""
+    from exporter.imageset.file import read  # noqa: PLC0415 - the reader stands above the types it makes
+
+    return read(path)
+
+
+def of_document(document: dict[str, Any], where: str) -> ImageSet:
+    """Read an image set that an inventory remembers; `where` names it in errors. Raises UsageError."""
+    from exporter.imageset.file import parse  # noqa: PLC0415 - as above
+
+    return parse(json.dumps(document, ensure_ascii=False).encode(), where)
+
+
+def from_flags(
+    *,
+    catalogs: Sequence[str] = (),
+    packages: Sequence[str] = (),
+    images: Sequence[str] = (),
+    full: bool = False,
+    heads: bool = False,
+    platforms: Iterable[Platform] = (),
+    skip_dependencies: bool = False,
+) -> ImageSet:
+    """Make an image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
+
+    `platforms` are put on every catalog and image.
+    """
+    _require_sense(catalogs, packages, images, full, heads)
+    wanted = tuple(platforms)
+    chosen = tuple(package_of_flag(text) for text in packages)
+    operators = tuple(
+        OperatorRequest(without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies)
+        for name in catalogs
+    )
+    additional = tuple(AdditionalImage(str(Reference.parse(without_docker(name))), platforms=wanted) for name in images)
+    for operator in operators:
+        check(operator, "--package")
+    return ImageSet(operators, additional, as_read=_as_read(operators, additional))
+
+
+def package_of_flag(text: str) -> PackageRequest:
+    """Read `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]`; one version alone is both minimum and maximum. Raises UsageError."""
+    match = _PACKAGE.fullmatch(text)
+    channels = match[2].split(",") if match and match[2] is not None else []
+    if not match or not all(channels) or match[3] in ("", ".."):
+        raise UsageError(
+            f"--package {text[:200]!r} cannot be read",
+            hint="Wanted: NAME[:CHANNEL[,CHANNEL]][@MIN..MAX], for example odf-operator:stable-4.18@4.18.0..4.18.5",
+        )
+    low, dots, high = (match[3] or "").partition("..")
+    return PackageRequest(match[1], "", low, high if dots else low, tuple(ChannelRequest(name) for name in channels))
+
+
+def check(operator: OperatorRequest, where: str) -> None:
+    """Raise UsageError, beginning with `where`, for a request that contradicts itself (facts/oc-mirror.md §1.3)."""
+    for package in operator.packages:
+        for fault in package_faults(package, where):
+            raise fault
+    for fault in operator_faults(operator, where):
+        raise fault
+
+
+def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageError]:
+    """Give what is wrong with the packages of a request taken together."""
+    yield from _doubled((package.name for package in operator.packages), where, "package")
+    for package in operator.packages:
+        if operator.full and _ranged(package):
+            yield UsageError(
+                f"{where}: package {package.name}: full and a version range exclude each other",
+                hint="Take full out, or minVersion and maxVersion.",
+            )
+
+
+def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
+    """Give what is wrong with one package."""
+    yield from _doubled((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
+    asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
+    for one in asked:
+        try:
+            Bounds.of(one.min_version, one.max_version)
+        except ValueError as error:
+            hint = "Versions are as the catalog has them; hub-export list --package shows them."
+            yield UsageError(f"{where}: {one.name}: {error}", hint=hint)
+    ranged = _ranged(package)
+    if package in ranged and len(ranged) > 1:
+        yield UsageError(
+            f"{where}: package {package.name}: its own range and one of channel {ranged[1].name} exclude each other",
+            hint="Give the range either to the package or to its channels.",
+        )
+
+
+def _ranged(package: PackageRequest) -> list[PackageRequest | ChannelRequest]:
+    asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
+    return [one for one in asked if one.min_version or one.max_version]
+
+
+def _doubled(names: Iterable[str], where: str, what: str) -> Iterator[UsageError]:
+    for name, count in Counter(names).items():
+        if count > 1 and name:
+            yield UsageError(f"{where}: {what} {name} is there twice", hint="Take one of them out, or make one of both.")
+
+
+def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool) -> None:
+    if not catalogs and not images:
+        raise UsageError("nothing is asked for", hint="Give an image set file, or --catalog, or --image.")
+    if packages and len(catalogs) != 1:
+        raise UsageError(
+            f"--package needs one --catalog that has it, got {len(catalogs)}",
+            hint="Packages of several catalogs go into an image set file, or into several archives.",
+        )
+    if full and heads:
+        raise UsageError("--full and --heads exclude each other", hint="--full takes every version, --heads the newest.")
+    if catalogs and not packages and not full and not heads:
+        raise UsageError(
+            f"--catalog {catalogs[0]} alone means all its packages: thousands of images",
+            hint="Choose with --package NAME, or say --heads (the head of every channel) or --full (everything).",
+        )
+    for fault in _doubled(catalogs, "--catalog", "catalog"):
+        raise fault
+    if not all(catalogs):
+        raise UsageError("--catalog is empty", hint="Name a catalog image; an empty variable of a script is a usual cause.")
+
+
+def _as_read(operators: Iterable[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:
+    """Spell flags out as the file that means the same."""
+    mirror = {
+        "operators": [_without_empty(_operator_fields(one)) for one in operators],
+        "additionalImages": [
+            _without_empty({"name": one.name, "platforms": _platform_fields(one.platforms)}) for one in images
+        ],
+    }
+    return {"apiVersion": API_VERSION, "kind": KIND, "mirror": _without_empty(mirror)}
+
+
+def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
+    packages = [
+        _without_empty(
+            {
+                "name": package.name,
+                "minVersion": package.min_version,
+                "maxVersion": package.max_version,
+                "channels": [{"name": channel.name} for channel in package.channels],
+            }
+        )
+        for package in one.packages
+    ]
+    return {
+        "catalog": one.catalog,
+        "full": one.full,
+        "packages": packages,
+        "platforms": _platform_fields(one.platforms),
+        "skipDependencies": one.skip_dependencies,
+    }
+
+
+def _platform_fields(platforms: Iterable[Platform]) -> list[dict[str, str]]:
+    return [_without_empty({"os": p.os, "architecture": p.architecture, "variant": p.variant}) for p in platforms]
+
+
+def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value}

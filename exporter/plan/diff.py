@@ -1,0 +1,145 @@
+"""What changed between two archives or plans, for people who approve a transfer and for those who receive it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from common.archive import inventory_file, location
+from common.archive.discover import find
+from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
+from common.archive.location import Place
+from common.errors import UsageError
+from common.files import size_text
+from common.oci.image import Digest
+from common.serialization import UNDECODABLE
+from common.text import columns, counted
+
+Document = dict[str, Any]
+
+
+class _Totals(msgspec.Struct):
+    totals: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_TOTALS = msgspec.json.Decoder(_Totals)
+_SHOWN = 40  # images named for people; JSON has all
+
+
+def load(path: Place) -> Inventory:
+    """Return the inventory of an archive, of a file of its own, or of a plan. Raises what opening an archive raises."""
+    planned = _planned(path) if location.is_file(path) else None
+    return planned or find([path]).inventory
+
+
+def _planned(path: Place) -> Inventory | None:
+    """Return a plan that `plan --output` wrote; None for anything else, archives among them. Their blobs have no places yet."""
+    if path.suffix != ".json" or location.size_of(path) > MAX_SIZE:
+        return None
+    try:
+        raw = location.read(path, MAX_SIZE)
+        if not _has_totals(raw):
+            return None
+        inventory = inventory_file.decode_unchecked(raw)
+    except UNDECODABLE as error:
+        raise UsageError(f"{path}: no plan and no inventory: {error}", hint="hub-export plan --output makes one.") from error
+    if inventory.media_type != MEDIA_TYPE:
+        raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint="Make it again.")
+    return inventory
+
+
+def _has_totals(raw: bytes) -> bool:
+    """Say whether JSON is what `plan` writes. Raises UNDECODABLE for what is no JSON."""
+    try:
+        return _TOTALS.decode(raw).totals is not msgspec.UNSET
+    except msgspec.ValidationError:
+        return False
+
+
+def between(old: Inventory, new: Inventory) -> Document:
+    """Return the JSON of `diff`: what `new` has, lacks, or has otherwise than `old`."""
+    before, after = _packages(old.catalogs), _packages(new.catalogs)
+    both = [key for key in after if key in before]
+    images = {name: {i.source: i.digest for i in each.images} for name, each in (("old", old), ("new", new))}
+    return {
+        "packages": {
+            "added": [_named(key) for key in after if key not in before],
+            "removed": [_named(key) for key in before if key not in after],
+            "changed": [change for key in both if (change := _changed(key, before[key], after[key]))],
+        },
+        "images": {
+            "added": sorted(images["new"].keys() - images["old"].keys()),
+            "removed": sorted(images["old"].keys() - images["new"].keys()),
+            "changed": [
+                {"source": source, "from": images["old"][source], "to": digest}
+                for source, digest in sorted(images["new"].items())
+                if source in images["old"] and images["old"][source] != digest
+            ],
+        },
+        "blobs": {"added": _sum(new, old), "removed": _sum(old, new)},
+    }
+
+
+def table(found: Document) -> str:
+    """Return `diff` for people."""
+    packages, images, blobs = found["packages"], found["images"], found["blobs"]
+    rows = [("", "CATALOG", "PACKAGE", "CHANGE")]
+    rows += [("+", one["catalog"], one["package"], "new") for one in packages["added"]]
+    rows += [("-", one["catalog"], one["package"], "gone") for one in packages["removed"]]
+    rows += [("~", one["catalog"], one["package"], line) for one in packages["changed"] for line in _lines(one)]
+    listed = [f"+ {source}" for source in images["added"]] + [f"- {source}" for source in images["removed"]]
+    listed += [f"~ {one['source']}: {one['from']} → {one['to']}" for one in images["changed"]]
+    more = [f"and {len(listed) - _SHOWN} more images (--format json lists all)"] if len(listed) > _SHOWN else []
+    sums = [
+        f"{sign} {counted(blobs[word]['count'], 'blob')}, {size_text(blobs[word]['bytes'])}"
+        for sign, word in (("+", "added"), ("-", "removed"))
+    ]
+    operators = columns(rows) if len(rows) > 1 else "the same packages, channels and versions"
+    return "\n\n".join([operators, "\n".join([*listed[:_SHOWN], *more]) or "the same images", "\n".join(sums)])
+
+
+def _packages(catalogs: Iterable[CatalogRecord]) -> dict[tuple[str, str], PackageRecord]:
+    return {(catalog.name, package.name): package for catalog in catalogs for package in catalog.packages}
+
+
+def _named(key: tuple[str, str]) -> Document:
+    return {"catalog": key[0], "package": key[1]}
+
+
+def _changed(key: tuple[str, str], old: PackageRecord, new: PackageRecord) -> Document:
+    """Return what became of a package; nothing when it is the same."""
+    if old == new:
+        return {}
+    heads = ({c.name: c.head for c in one.channels} for one in (old, new))
+    bundles = ({b.name for c in one.channels for b in c.bundles} for one in (old, new))
+    before, after = bundles
+    default = {"defaultChannel": {"from": old.default_channel, "to": new.default_channel}}
+    return {
+        **_named(key),
+        **(default if old.default_channel != new.default_channel else {}),
+        "heads": _heads(*heads),
+        "added": sorted(after - before),
+        "removed": sorted(before - after),
+    }
+
+
+def _heads(old: Mapping[str, str], new: Mapping[str, str]) -> list[Document]:
+    """Return the channels whose head is another one; null where there is no such channel."""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [{"channel": name, "from": old.get(name), "to": new.get(name)} for name in names]
+
+
+def _lines(change: Document) -> list[str]:
+    lines = [f"{one['channel']}: {one['from'] or 'no channel'} → {one['to'] or 'no channel'}" for one in change["heads"]]
+    if "defaultChannel" in change:
+        lines.append(f"default channel: {change['defaultChannel']['from']} → {change['defaultChannel']['to']}")
+    lines += [f"+ {name}" for name in change["added"]] + [f"- {name}" for name in change["removed"]]
+    return lines or ["the order of its versions"]
+
+
+def _sum(one: Inventory, other: Inventory) -> Document:
+    """Return how many blobs `one` lists that `other` does not, and their bytes."""
+    digests: set[Digest] = set(one.blobs) - set(other.blobs)
+    return {"count": len(digests), "bytes": sum(one.blobs[digest].size for digest in digests)}

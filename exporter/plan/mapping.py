@@ -1,0 +1,97 @@
+"""`mapping.txt`, as people know it from `oc adm catalog mirror --manifests-only`: a line for each image, to be edited.
+
+`SOURCE=PATH:TAG`; what counts is the source, the rest says where it goes below the mirror. Lines that are taken out are not
+carried (`create --images`); empty lines and those that begin with `#` count for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
+from common.errors import UsageError
+from common.mapping import Meeting, Mirror, lay, meetings
+from common.oci.image import hex_of
+from common.text import counted
+from exporter.plan.plan import ExportPlan
+
+NAME = "mapping.txt"
+MAX_SIZE = 256 * 1024 * 1024
+_HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."
+_HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
+
+
+def render(images: Iterable[ImageRecord]) -> bytes:
+    """Return the file for images that exist: catalogs and what is attached to images are no choice, and not in it."""
+    fixed = ATTACHED | {ImageKind.CATALOG}
+    chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
+    return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
+
+
+def _place(image: ImageRecord) -> str:
+    assert image.digest is not None
+    path = image.target_repository or repository_of(image).partition("/")[2]
+    return f"{path}:{image.target_tag or image.tag or f'hub-sha256-{hex_of(image.digest)}'}"
+
+
+def read(path: Path) -> frozenset[str]:
+    """Return the sources that a file lists. Raises UsageError, with the line that cannot be meant."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SIZE + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--images {path}: cannot be read: {error}", hint=_HINT) from error
+    if len(text) > MAX_SIZE:
+        raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes", hint=_HINT)
+    sources = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        source = line.strip().partition("=")[0].strip()
+        if not source or source.startswith("#"):
+            continue
+        if "/" not in source or " " in source:
+            raise UsageError(f"--images {path}:{number}: no image: {line[:100]!r}", hint="Wanted: SOURCE or SOURCE=PATH:TAG.")
+        sources.add(source)
+    if not sources:
+        raise UsageError(f"--images {path}: lists no image", hint=_HINT)
+    return frozenset(sources)
+
+
+# Names on the mirror that two images of a plan would claim, by the rule that `push` follows (`common/mapping.py`). Pure.
+#
+# How the mirror lays paths is known on the other side only. What meets on every mirror is an error; what --keep-source-
+# host parts
+# is a warning, for the importer has the last word (docs/registry.md, *Paths on the mirror*).
+
+_MIRROR = Mirror("mirror.invalid")  # the name of the mirror makes no difference
+_SHOWN = 20
+
+
+def find(plan: ExportPlan) -> tuple[Problem, ...]:
+    """Return a warning for each name that images may meet under. Raises UsageError when some meet on every mirror."""
+    found = list(meetings(lay(plan.catalogs, plan.images, _MIRROR)))
+    if certain := [meeting for meeting in found if meeting.certain]:
+        raise _refused(certain)
+    return tuple(
+        Problem(
+            "warning",
+            ProblemCode.REFERENCE_COLLISION,
+            _claimed_place(meeting),
+            f"{meeting.sources} would meet there on the mirror, with different content. {meeting.advice()}",
+        )
+        for meeting in found
+    )
+
+
+def _refused(certain: list[Meeting]) -> UsageError:
+    texts = [f"{meeting.sources} would both become {_claimed_place(meeting)} on the mirror" for meeting in certain]
+    hint = " ".join(dict.fromkeys(meeting.advice() for meeting in certain))
+    if len(texts) == 1:
+        return UsageError(f"{texts[0]}, with different content", hint=hint)
+    more = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+    listed = "".join(f"\n  {text}" for text in (*texts[:_SHOWN], *more))
+    return UsageError(f"{counted(len(texts), 'name')} on the mirror for images of different content:{listed}", hint=hint)
+
+
+def _claimed_place(meeting: Meeting) -> str:
+    return f"{meeting.place.repository}:{meeting.place.tag}"

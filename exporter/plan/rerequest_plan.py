@@ -1,0 +1,110 @@
+"""The plan for a re-request: the images that were hurt, of which only the blobs that are wanted again are carried.
+
+Every other blob is on the other side already, or in the volumes there; so the archive is small, and pushing it completes
+exactly the images that lack something. Images are found by digest: what their tags name today does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from msgspec.structs import replace as replaced
+
+from common.archive.inventory import BlobRecord, CatalogRecord, ImageKind, ImageRecord, Problem, ProblemCode
+from common.archive.rerequest import ReRequest
+from common.errors import HubError, UsageError
+from common.oci.image import Digest, Platform
+from common.oci.reference import Reference
+from exporter.archive.fetch import Media
+from exporter.images.resolve import ResolvedImage, WantedImage, resolve
+from exporter.imageset import model
+from exporter.imageset.model import ImageSet, OperatorRequest
+from exporter.plan import planning
+from exporter.plan.baseline import left_to
+from exporter.plan.plan import make_plan
+from exporter.plan.planning import Planned
+from exporter.settings import ExportSettings
+
+_SAME = (
+    "Give the flags of the first export again (--catalog-base, --platform) and use the same version of hub-export, "
+    "or make a whole new archive."
+)
+
+
+def make(wanted: ReRequest, settings: ExportSettings, media: Media) -> Planned:
+    """Return the plan. An image that cannot be had as it was is a problem, not an error."""
+    if not wanted.blobs:
+        raise UsageError("the re-request asks for nothing", hint="The archive that it was made of is whole.")
+    rebuilt = {(c.source, c.image): c for c in wanted.catalogs if c.image != c.digest}
+    fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt]
+    found = resolve([_wanted(image) for image in fetched], media.client, jobs=settings.jobs, progress=media.progress)
+    made = [_rebuilt(catalog, wanted, settings, media) for catalog in rebuilt.values()]
+    held = {digest: content for _, blobs in made for digest, content in blobs.items()}
+    by_digest = {image.tree.root.digest: image for image in (*found, *(image for image, _ in made)) if image.tree}
+    plan = make_plan(wanted.catalogs, [*found, *(image for image, _ in made)], held, ())
+    plan = replace(plan, images=tuple(_record(image, by_digest) for image in wanted.images))
+    elsewhere = {
+        blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, in_=wanted.inventory)
+        for blob in plan.blobs
+        if blob.descriptor.digest not in wanted.blobs
+    }
+    return Planned(left_to(plan, elsewhere, (wanted.inventory,)), ())
+
+
+def _wanted(image: ImageRecord) -> WantedImage:
+    """Return what fetches just the documents that the archive has of an image."""
+    assert image.digest is not None
+    restricted = bool(image.missing_platforms)
+    return WantedImage(
+        Reference.parse(image.source).pinned(image.digest),
+        image.kind,
+        image.needed_by,
+        tuple(Platform.parse(text) for text in image.platforms) if restricted else (),
+    )
+
+
+def _record(image: ImageRecord, found: dict[Digest, ResolvedImage]) -> ImageRecord:
+    resolved = found.get(image.digest) if image.digest else None
+    return replaced(image, complete=resolved is not None and resolved.problem is None)
+
+
+def _rebuilt(
+    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, media: Media
+) -> tuple[ResolvedImage, dict[Digest, bytes]]:
+    """Return a catalog image that was built around a selection, built once more from the same catalog and image set."""
+    source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)
+    try:
+        request = _request(catalog, model.of_document(wanted.image_set, "the image set of the re-request"))
+        again = replace(settings, image_set=ImageSet((request,)))
+        carried = planning.rebuilt(planning.choose(again, media)[0], again, media)
+    except HubError as error:
+        return _lost(source, error.about(catalog.source)), {}
+    if carried.root.digest != catalog.image:
+        return _lost(source, f"came out as {carried.root.digest}, and {catalog.image} is wanted. {_SAME}"), {}
+    return carried.resolved, dict(carried.held)
+
+
+def _lost(image: WantedImage, why: str) -> ResolvedImage:
+    message = f"the filtered catalog could not be made again as it was: {why}"
+    return ResolvedImage(image, problem=Problem("error", ProblemCode.BLOB_UNAVAILABLE, image.source, message))
+
+
+def _request(catalog: CatalogRecord, image_set: ImageSet) -> OperatorRequest:
+    """Return what was asked of a catalog, by the digest that was read then. Raises UsageError."""
+    for request in image_set.operators:
+        if catalog.source in _names(request.catalog, catalog.digest):
+            name = request.catalog
+            if catalog.digest is not None:
+                name = str(Reference.parse(name).pinned(catalog.digest))
+            return replace(request, catalog=name)
+    raise UsageError(f"the image set of the re-request does not name {catalog.source}", hint=_SAME)
+
+
+def _names(name: str, digest: Digest | None) -> Sequence[str]:
+    """Return what the inventory may call a catalog that an image set names so."""
+    if digest is None:
+        return name, str(Path(name))
+    reference = Reference.parse(name)
+    return str(reference), str(reference.pinned(digest))

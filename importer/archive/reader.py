@@ -1,0 +1,365 @@
+"""Reading an archive: blobs straight from their places in the volumes, manifests from the metadata.
+
+Nothing is unpacked, nothing is written, and any subset of the volumes may be at hand. What is read is found by the inventory
+and checked against it. Parity and earlier archives (`in`) are not consulted here.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from common.archive import frames, inventory_file, metadata
+from common.archive.direct_io import File, read_exactly
+from common.archive.discover import FoundArchive, FoundVolume, find
+from common.archive.frames import LARGE, opened_large, read_large, read_raw
+from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, needed_by
+from common.archive.location import Place, opened
+from common.archive.metadata import INDEX_NAME
+from common.archive.signature import Verifier
+from common.archive.volume import TAR_BLOCK, entry_name, padding, tar_header
+from common.content import Chunks, verified
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
+from common.oci.image import Descriptor, Digest, Document, digest_of, parse
+
+# Reading a metadata region: one pass over its frames tells where each entry lies; entries are then read one by one.
+#
+# Names only find content here, they are never used as paths. What an entry holds is believed once its digest fits.
+
+MAX_FRAME = 8 * 1024 * 1024  # content of a frame before the inventory's; writers use 1 MiB
+_NAME_END, _SIZE = 100, slice(124, 135)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame: where its content begins in the tar, and where it lies in the file."""
+
+    start: int
+    offset: int
+    stored: int
+
+
+@dataclass(slots=True)
+class MetadataIndex:
+    """Where the entries before the inventory lie, as positions in the decompressed tar."""
+
+    _frames: list[_Frame] = field(default_factory=list)
+    _entries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    inventory_size: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: tuple[int, bytes] = (-1, b"")
+
+    @classmethod
+    def scan(cls, file: File, start: int, end: int, limit: int) -> MetadataIndex:
+        """Read bytes `start` to `end` of a volume: everything up to the content of the inventory.
+
+        `limit` bounds what all of it may decompress to. Raises ContentError for anything but the entries of the format.
+        """
+        index = cls()
+        tar = _Tar(index._entries)
+        position = start
+        done = 0
+        while position < end:
+            frame_end = frames.frame_end(file, position, end)
+            index._frames.append(_Frame(done, position, frame_end - position))
+            content = index._content(file, len(index._frames) - 1)
+            done += len(content)
+            if done > limit:
+                raise ContentError(f"the metadata grows past {limit} bytes")
+            tar.feed(content)
+            position = frame_end
+        index.inventory_size = tar.close()
+        return index
+
+    def names(self) -> frozenset[str]:
+        """Return the names of the entries found."""
+        return frozenset(self._entries)
+
+    def manifest(self, file: File, digest: Digest, size: int | None = None) -> bytes:
+        """Return a manifest. Raises ContentError when it is not there, or not of this digest and `size` (None: any)."""
+        raw = self._entry(file, entry_name(digest), size)
+        if digest_of(raw) != digest:
+            raise ContentError(f"manifest {digest} has digest {digest_of(raw)}")
+        return raw
+
+    def index_json(self, file: File, size: int | None = None) -> bytes:
+        """Return `index.json`, unverified. Raises ContentError when it is not there, or not of `size` bytes (None: any)."""
+        return self._entry(file, INDEX_NAME, size)
+
+    def _entry(self, file: File, name: str, wanted: int | None) -> bytes:
+        place = self._entries.get(name)
+        if place is None:
+            raise ContentError(f"{name} is not in the metadata")
+        start, size = place
+        if wanted is not None and size != wanted:  # before it is read: its header may claim anything
+            raise ContentError(f"its {name} is not that of the inventory: {size} bytes, the inventory says {wanted}")
+        with self._lock:
+            return b"".join(self._parts(file, start, start + size))
+
+    def _parts(self, file: File, start: int, end: int) -> Iterator[bytes]:
+        number = max(bisect.bisect_right(self._frames, start, key=lambda frame: frame.start) - 1, 0)
+        while start < end:
+            content = self._content(file, number)
+            first = start - self._frames[number].start
+            part = content[first : first + end - start]
+            yield part
+            start += len(part)
+            number += 1
+
+    def _content(self, file: File, number: int) -> bytes:
+        """Return a frame's content; the last one is kept, since manifests are mostly asked for in order."""
+        if self._last[0] != number:
+            frame = self._frames[number]
+            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
+            self._last = number, content
+        return self._last[1]
+
+
+class _Tar:
+    """Finds the entries of a tar that comes in pieces. Only the exact headers that our writer makes are taken."""
+
+    def __init__(self, entries: dict[str, tuple[int, int]]) -> None:
+        self._entries = entries
+        self._header = bytearray()
+        self._position = 0  # of the next byte fed
+        self._next = 0  # where the next header begins
+        self._inventory_size: int | None = None
+
+    def feed(self, content: bytes) -> None:
+        start = self._position
+        self._position += len(content)
+        while self._next < self._position:
+            if self._inventory_size is not None:
+                raise ContentError("entries behind the inventory's")
+            at = max(self._next - start, 0)
+            self._header += content[at : at + TAR_BLOCK - len(self._header)]
+            if len(self._header) < TAR_BLOCK:
+                return
+            self._take()
+
+    def close(self) -> int:
+        """Return the size in the inventory's header."""
+        if self._inventory_size is None:
+            raise ContentError("the metadata ends before the inventory")
+        return self._inventory_size
+
+    def _take(self) -> None:
+        header = bytes(self._header)
+        self._header.clear()
+        name, size = _parse(header)
+        if name in self._entries:
+            raise ContentError(f"{name} stands twice in the metadata")
+        content = self._next + TAR_BLOCK
+        if name == inventory_file.NAME:
+            self._inventory_size = size
+            self._next = content
+        else:
+            self._entries[name] = content, size
+            self._next = content + size + padding(size)
+
+
+def _parse(header: bytes) -> tuple[str, int]:
+    """Return name and size of an entry. Raises ContentError unless these are the exact bytes that we would write for it."""
+    name = header[:_NAME_END].rstrip(b"\0").decode("ascii", "replace")
+    digits = header[_SIZE]
+    size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else MAX_SIZE + 1
+    if size > MAX_SIZE or not name.isascii() or not name.isprintable() or header != tar_header(name, size):
+        raise ContentError("damaged tar header in the metadata")
+    return name, size
+
+
+_SHOWN = 5  # operators named in one message
+
+
+class Archive:
+    """An opened archive; a BlobSource, used from many threads at once. Holds no file open between calls."""
+
+    def __init__(self, found: FoundArchive) -> None:
+        self._found = found
+        self._metadata: dict[int, MetadataIndex | str] = {}  # a text: why it cannot be read
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> Self:
+        """Open what is at hand: directories, volume files, or both; in file systems or in object storage.
+
+        With `key` nothing of the archive is believed that is not under its signature: raises ArchiveUntrustedError, unless
+        `trusted` is False, when `found.signature` says it.
+
+        Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
+        inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+        """
+        return cls(find(places, key, trusted=trusted))
+
+    @property
+    def inventory(self) -> Inventory:
+        """What the archive holds; checked, so that its references lead somewhere and its places exist."""
+        return self._found.inventory
+
+    @property
+    def digest(self) -> Digest:
+        """The archive's identity: the digest of `inventory.json`."""
+        return self._found.digest
+
+    @property
+    def found(self) -> FoundArchive:
+        """The files at hand."""
+        return self._found
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The names of the volumes at hand."""
+        return tuple(self.inventory.volumes[number - 1].name for number in self._found.volumes)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the volumes that are not."""
+        numbered = enumerate(self.inventory.volumes, 1)
+        return tuple(volume.name for number, volume in numbered if number not in self._found.volumes)
+
+    def descriptor(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob. Raises NotFoundError."""
+        record = self._record(digest)
+        return Descriptor(record.media_type, digest, record.size)
+
+    def missing_volumes(self, digest: Digest) -> tuple[str, ...]:
+        """Return the absent volumes without which a blob cannot be read; nothing for a blob that is in no volume at all."""
+        absent = dict.fromkeys(p.volume for p in self._record(digest).pieces if p.volume not in self._found.volumes)
+        return tuple(self.inventory.volumes[number - 1].name for number in absent)
+
+    def at_hand(self, digest: Digest) -> bool:
+        """Say whether all of a blob lies in volumes that are here."""
+        return self._record(digest).in_ is None and not self.missing_volumes(digest)
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """See `BlobSource.read`.
+
+        Raises NotFoundError for a blob that the inventory does not list, ArchiveIncompleteError for one that is not here, and
+        ArchiveDamagedError naming volume, offset and operators, also when `verified` finds the digest wrong.
+        """
+        record = self._record(blob.digest)
+        self._check_here(blob.digest, record)
+        position = 0
+        for piece in record.pieces:
+            if start < position + piece.size or piece.size == record.size:
+                yield from self._piece(blob.digest, record, piece, max(start - position, 0))
+            position += piece.size
+
+    def content(self, digest: Digest) -> Chunks:
+        """Give the verified bytes of a blob; the last chunk comes only when the digest is right. Raises as `read` does."""
+        blob = self.descriptor(digest)
+        return verified(self.read(blob), blob)
+
+    def manifest(self, digest: Digest) -> bytes:
+        """Return a manifest or index, verified; from any volume at hand that still has it.
+
+        Raises NotFoundError when the inventory does not list it, ArchiveIncompleteError when no volume is at hand,
+        ArchiveDamagedError when none of them has it whole.
+        """
+        record = self.inventory.manifests.get(digest)
+        if record is None:
+            raise NotFoundError(f"manifest {digest}: not in archive {self.digest}")
+        damage: list[str] = []
+        for number, volume in self._found.volumes.items():
+            try:
+                return self._manifest_from(number, volume, digest, record.size)
+            except (ContentError, OSError) as error:
+                damage.append(f"{volume.path.name}: {error}")
+        if not damage:
+            raise ArchiveIncompleteError(f"manifest {digest}: no volume is here", hint="Bring any volume of the archive.")
+        raise ArchiveDamagedError(
+            f"manifest {digest}: damaged in every volume that is here: {'; '.join(damage[:_SHOWN])}",
+            hint="Bring another volume of the archive: each carries all manifests.",
+        )
+
+    def document(self, digest: Digest) -> Document:
+        """Return a manifest or index, parsed. Raises as `manifest` does.
+
+        Its media type counts, not that of the inventory: until 0.1 the exporter noted what the registry called a document
+        without `mediaType`, such as `application/json`.
+        """
+        return parse(self.manifest(digest), self.inventory.manifests[digest].media_type)
+
+    def scan(self, number: int) -> MetadataIndex:
+        """Return where the entries of a volume's metadata lie; found once. Raises ContentError when it is damaged."""
+        with self._lock:
+            if number not in self._metadata:
+                self._metadata[number] = self._scan(self._found.volumes[number])
+            found = self._metadata[number]
+        if isinstance(found, str):
+            raise ContentError(found)
+        return found
+
+    def damaged(self, digest: Digest, pieces: Sequence[Piece], why: str) -> ArchiveDamagedError:
+        """Return the error for a blob that is not what it should be: volume, offset, and the operators it hurts."""
+        places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
+        names = needed_by(self.inventory, [digest])[digest]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return ArchiveDamagedError(
+            f"{digest}: damaged in {places}: {why}",
+            hint=f"Needed by {', '.join(names[:_SHOWN]) or 'no image'}{more}. Copy the volume again, or ask for the blob anew.",
+        )
+
+    def _record(self, digest: Digest) -> BlobRecord:
+        record = self.inventory.blobs.get(digest)
+        if record is None:
+            raise NotFoundError(f"{digest}: not in archive {self.digest}")
+        return record
+
+    def _check_here(self, digest: Digest, record: BlobRecord) -> None:
+        if record.missing is not None:
+            raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
+        if record.in_ is not None:
+            raise ArchiveIncompleteError(
+                f"{digest}: lies in the earlier archive {record.in_}", hint="Bring that archive first."
+            )
+        absent = self.missing_volumes(digest)
+        if absent:
+            raise ArchiveIncompleteError(f"{digest}: lies in {', '.join(absent)}, not at hand", hint="Bring that volume.")
+
+    def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+        volume = self._found.volumes[piece.volume]
+        try:
+            with opened(volume.path) as file, opened_large(volume.path, piece) as direct:
+                for chunk in _content(file, direct, record, piece, start):
+                    try:
+                        yield chunk
+                    except ContentError as error:  # thrown in by `verified`: the digest is wrong, whichever piece it was
+                        raise self.damaged(digest, record.pieces, str(error)) from error
+        except (ContentError, OSError) as error:
+            raise self.damaged(digest, (piece,), str(error)) from error
+
+    def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
+        index = self.scan(number)
+        with opened(volume.path) as file:
+            return index.manifest(file, digest, size)
+
+    def _scan(self, volume: FoundVolume) -> MetadataIndex | str:
+        footer = volume.footer
+        if footer is None:
+            return volume.damage
+        limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
+        try:
+            with opened(volume.path) as file:
+                return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
+        except (ContentError, OSError) as error:
+            return f"its metadata is damaged: {error}"
+
+
+def _content(file: File, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+    if record.encoding is Encoding.RAW and piece.size >= LARGE:
+        return read_large(file, direct, piece.offset, piece.size, start)
+    if record.encoding is Encoding.RAW:
+        return read_raw(file, piece.offset, piece.size, start)
+    return _after(frames.read_frame(file, piece.offset, piece.stored, piece.size), start)
+
+
+def _after(chunks: Iterator[bytes], start: int) -> Chunks:
+    """Give what comes behind the first `start` bytes; compressed content has no other way in."""
+    for chunk in chunks:
+        if start < len(chunk):
+            yield memoryview(chunk)[start:]
+        start = max(start - len(chunk), 0)

@@ -1,0 +1,1 @@
+"""The command line of `hub-import`: options, commands, JSON documents and tables."""

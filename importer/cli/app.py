@@ -1,0 +1,333 @@
+"""hub-import: flags → settings, error → exit code, result → stdout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli.login import add_login
+from common.cli.man import add_man
+from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
+from common.errors import ExitCode
+from common.text import counted
+from importer.cli.options import (
+    ArchiveOptions,
+    ClusterOptions,
+    Heal,
+    MirrorOptions,
+    PlaceOptions,
+    ReplaceCredential,
+    ResourceFlags,
+    agreed,
+    author,
+)
+from importer.cli.serve import add_serve
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from common.oci.image import Digest
+    from importer.archive.reader import Archive
+    from importer.diagnose.health import Health
+
+
+app = typer.Typer(
+    help="Bring an archive of hub-export into a disconnected cluster: mirror registry, OperatorHub, and the wait for it.",
+    no_args_is_help=True,
+)
+app.callback()(version_option)
+
+
+@command(app)
+def inspect(archive: ArchiveOptions, output: OutputOptions) -> ExitCode:
+    """What is inside, and which volumes are here."""
+    from importer.cli import tables
+
+    output.begin()
+    opened = archive.open()
+    output.emit(tables.inspect_document(opened), lambda: tables.inspect_table(opened))
+    return ExitCode.DONE
+
+
+@command(app)
+def verify(
+    archive: ArchiveOptions,
+    output: OutputOptions,
+    quick: Annotated[bool, typer.Option("--quick", help="Completeness and structure only, not every byte.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Volumes checked at the same time.")] = 2,
+    wanted: Annotated[
+        Path | None,
+        typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),
+    ] = None,
+) -> ExitCode:
+    """Check that the archive is whole: completeness, checksums, every byte."""
+    from importer import workflow
+    from importer.cli import tables
+
+    progress = output.begin()
+    opened = archive.open(trusted=False)
+    result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
+    output.emit(result.document(), lambda: tables.verify_table(result))
+    _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
+    return ExitCode.DONE if result.ok else ExitCode.ARCHIVE
+
+
+@command(app)
+def repair(
+    archive: Annotated[list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories or volumes, with parity beside them.")],
+    output: OutputOptions,
+    directory: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Mend copies in there; needed for media that are read-only.")
+    ] = None,
+) -> ExitCode:
+    """Mend damaged volumes with the parity beside them (hub-export create --parity), in place or into a directory."""
+    from importer.archive import repair as mending
+    from importer.cli import tables
+
+    results = mending.repair(archive, directory, output.begin())
+    output.emit(tables.repair_document(results), lambda: tables.repair_table(results))
+    return mending.exit_code(results)
+
+
+@command(app)
+def probe(
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    file: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where the profile goes, for hub-export create --target.")
+    ] = None,
+) -> ExitCode:
+    """Write down what the other side has to know: release, platforms, installed operators, what the mirror takes."""
+    from importer import workflow
+    from importer.cli import tables
+
+    output.begin()
+    found = workflow.probe(mirror.settings(registry), cluster.settings(), file)
+    output.emit(found, lambda: tables.target_table(found, file))
+    return ExitCode.DONE
+
+
+@command(app)
+def push(
+    archive: ArchiveOptions,
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    shard: ShardOptions,
+    output: OutputOptions,
+    wanted: Annotated[
+        Path | None,
+        typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),
+    ] = None,
+    heal: Heal = False,
+) -> ExitCode:
+    """Bring everything that is at hand into the mirror: any volume alone, in any order.
+
+    On a terminal it asks for the next medium as long as volumes are missing.
+    """
+    from importer import workflow
+    from importer.cli import tables
+
+    progress, opened = output.begin(), archive.open()
+    settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
+    result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
+    output.emit(tables.push_document(result), lambda: tables.push_table(result))
+    _ask_again(opened, result.lacking, wanted)
+    return workflow.strictly([result.exit_code], settings)
+
+
+@command(app)
+def receipt(
+    archive: ArchiveOptions,
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    output: OutputOptions,
+    file: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the receipt goes.")],
+    sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign it with, into FILE.sig.")] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Without the name of the registry: it leaves this network.")] = False,
+) -> ExitCode:
+    """Write down what the mirror really has, so that hub-export create --receipt leaves it out."""
+    from common.archive.signature import Signer
+    from importer import workflow
+    from importer.cli import tables
+
+    progress = output.begin()
+    signer = Signer.load(sign) if sign else None
+    opened, settings = archive.open(), mirror.settings(registry)
+    made = workflow.receipt(opened, settings, progress, file=file, signer=signer, redact=redact)
+    output.emit(tables.receipt_document(made, file), lambda: tables.receipt_table(made, file))
+    return ExitCode.DONE
+
+
+@command(app)
+def render(
+    archive: ArchiveOptions,
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    resources: ResourceFlags,
+    output: OutputOptions,
+    openshift_release: Annotated[str, typer.Option(metavar="4.N", help="The release that the files are for.")],
+    directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
+    rbac: Annotated[
+        bool, typer.Option("--rbac", help="Write a ClusterRole too, with what hub-import has to be allowed to do.")
+    ] = False,
+) -> ExitCode:
+    """Write what apply would apply as files, for GitOps or oc apply."""
+    from importer import workflow
+    from importer.cli import tables
+    from importer.cluster.release import Release
+
+    output.begin()
+    settings = mirror.settings(registry)
+    release = Release.parse(openshift_release)
+    files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
+    paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
+    output.emit(tables.render_document(paths, built), lambda: tables.render_table(paths, built))
+    return workflow.strictly([built.exit_code], settings)
+
+
+@command(app)
+def apply(
+    archive: ArchiveOptions,
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    resources: ResourceFlags,
+    cluster: ClusterOptions,
+    output: OutputOptions,
+) -> ExitCode:
+    """Configure the cluster: trust, default sources off, mirror rules, catalog sources; wait until OLM lists the operators."""
+    from importer import workflow
+    from importer.cli import tables
+
+    progress = output.begin()
+    settings = mirror.settings(registry)
+    told = cluster.settings(resources.options(registry))
+    applied = workflow.apply(archive.open(), settings, told, progress, voice=cluster.voice(output, _tell))
+    output.emit(tables.apply_document(applied), lambda: tables.apply_table(applied))
+    return workflow.strictly([applied.exit_code], settings)
+
+
+@command(app)
+def deploy(
+    archive: ArchiveOptions,
+    mirror: MirrorOptions,
+    registry: RegistryOptions,
+    resources: ResourceFlags,
+    cluster: ClusterOptions,
+    output: OutputOptions,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="FILE|DIR",
+            help="The page of what was done; a directory: named by time and archive. Never replaced.",
+        ),
+    ] = None,
+    heal: Heal = False,
+) -> ExitCode:
+    """Verify, push, apply and wait: everything, in one command that can be run again."""
+    from importer import workflow
+    from importer.cli import tables
+    from importer.report.page import DeployReport, place_of
+
+    progress = output.begin()
+    wanted = place_of(page, _tell)
+    settings = mirror.settings(registry, heal=heal)
+    told = cluster.settings(resources.options(registry))
+    opened, voice = archive.open(), cluster.voice(output, _tell)
+    with DeployReport(opened, settings, None if told.dry_run else wanted, _tell, author=author()) as report:
+        pushed, applied = workflow.deploy(opened, settings, told, progress, report, voice=voice, following=archive.following())
+    output.emit(tables.deploy_document(pushed, applied, report.cluster), lambda: tables.deploy_table(pushed, applied))
+    return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
+
+
+@command(app)
+def status(cluster: PlaceOptions, output: OutputOptions) -> ExitCode:
+    """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
+    from importer.cli import tables
+    from importer.diagnose import health
+
+    output.begin()
+    found = health.examine(cluster.settings())
+    output.emit(tables.health_document(found), lambda: tables.status_table(found))
+    return found.exit_code
+
+
+@command(app)
+def doctor(
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without other harm.")] = False,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="For --fix: the CA (PEM) that signed the mirror.")] = None,
+    cluster_authfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --fix: read-only credential of the mirror, for the nodes.")
+    ] = None,
+    replace_credential: ReplaceCredential = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+) -> ExitCode:
+    """Say what is wrong, by what the cluster shows of it, and how to mend it; what is not known is called unknown."""
+    from importer.cli import tables
+    from importer.diagnose import health
+
+    output.begin()
+    told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
+    pem = read_text(ca, "--ca") if ca else None
+
+    def agree(health: Health) -> bool:
+        return agreed(tables.remedies_table(health), tables.would_mend(health), yes=yes)
+
+    found = health.mend(told, pem, _tell, agree) if fix else health.examine(told, pem)
+    output.emit(tables.health_document(found), lambda: tables.doctor_table(found))
+    return found.exit_code
+
+
+@command(app)
+def undo(
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+) -> ExitCode:
+    """Bring the cluster back to how it was before the first apply; what others changed since stays as it is."""
+    from importer import workflow
+    from importer.cli import tables
+
+    output.begin()
+
+    def agree(would: workflow.UndoResult) -> bool:
+        return agreed(tables.undone_rows(would), tables.would_undo(would), yes=yes)
+
+    done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, agree)
+    document = tables.undo_document(done, dry_run=dry_run)
+    output.emit(document, lambda: tables.undo_table(done, dry_run=dry_run))
+    return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
+
+
+def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -> None:
+    """Write a re-request where one is wanted, and say what to do with it."""
+    from importer import workflow
+
+    if file is not None:
+        count = workflow.rerequest(archive, blobs, file)
+        asked = f"asks for {counted(count, 'blob')}; on the other side: hub-export create --only {file.name}"
+        done = asked if count else "not written"
+        _tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
+
+
+def _tell(line: str) -> None:
+    """Show what is being done or waited for."""
+    print(line, file=sys.stderr, flush=True)
+
+
+add_serve(app)
+add_login(app)
+add_man(app, "hub-import")
+
+
+def main() -> None:
+    """Run hub-import."""
+    start(app, "hub-import")

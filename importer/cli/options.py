@@ -1,0 +1,267 @@
+"""The groups of options of hub-import: which archive, which mirror, which cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli.options import OutputOptions, RegistryOptions, read_text
+from common.errors import HubError, UsageError
+
+if TYPE_CHECKING:
+    from importer.apply_steps import Applied, Voice
+    from importer.archive.reader import Archive
+    from importer.cluster.resources.build import ResourceOptions
+    from importer.report.page import Author
+    from importer.settings import ClusterSettings, ImportSettings
+    from importer.workflow import Following
+
+
+_LONGEST = 64  # characters of an account's name
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """Which archive."""
+
+    archive: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARCHIVE…", help="Directories that hold the archive, or single volume files; s3://BUCKET/PREFIX."
+        ),
+    ]
+
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
+    ] = None
+
+    def open(self, *, trusted: bool = True) -> Archive:
+        """Open it. With a key, raises ArchiveUntrustedError unless it is signed, or `trusted` is False."""
+        from common.archive.location import parse
+        from common.archive.signature import Verifier
+        from importer.archive.reader import Archive
+
+        return Archive.open(list(map(parse, self.archive)), Verifier.load(self.key) if self.key else None, trusted=trusted)
+
+    def following(self, *, alone: bool = True) -> Following:
+        """Return what asks for the next medium; where nobody could answer, or others have it, nothing follows."""
+        from importer.workflow import nothing_follows
+
+        return self._next if alone and sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
+
+    def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
+        """Ask for a medium until one holds a wanted volume of the same archive, or the answer is no."""
+        where = ", ".join(self.archive)
+        ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
+        while True:
+            text = f"still wanted: {', '.join(wanted)}. {ways}"
+            try:
+                answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
+            except typer.Abort:
+                return None
+            if answer.lower() == "q":
+                return None
+            try:
+                found = replace(self, archive=[answer] if answer else self.archive).open()
+            except HubError as error:
+                typer.echo(f"error: {error}", err=True)
+                continue
+            if found.digest == archive.digest and set(found.present) & set(wanted):
+                return found
+            other = "it is of another archive" if found.digest != archive.digest else "none of them is there"
+            typer.echo(f"that does not help: {other}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptions:
+    """The registry behind the gap."""
+
+    registry: Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="The registry to push to.")]
+    max_path_components: Annotated[
+        int | None, typer.Option(min=1, help="Join longer repository paths with -, for registries without nesting.")
+    ] = None
+    keep_source_host: Annotated[
+        bool, typer.Option("--keep-source-host", help="Put the source's host before its path, so that paths never meet.")
+    ] = False
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
+
+    def settings(self, registry: RegistryOptions, *, heal: bool = False, volumes: range | None = None) -> ImportSettings:
+        """Return the settings of an import. Raises UsageError."""
+        from importer.mapping import Mirror
+        from importer.settings import ImportSettings
+
+        mirror = Mirror.parse(
+            self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
+        )
+        return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
+
+
+Heal = Annotated[
+    bool, typer.Option("--heal", help="Ask for every blob, also of images that are there: the mirror may have lost some.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFlags:
+    """What the cluster is told."""
+
+    catalog_name: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[CATALOG=]NAME", help="Name of the CatalogSource, to keep redhat-operators for example; repeatable."
+        ),
+    ] = field(default_factory=list)
+    mirror_scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="What mirror rules name: repository, namespace or registry.")
+    ] = "repository"
+    serve_catalog: Annotated[
+        bool, typer.Option("--serve-catalog", help="Run catalogs in Deployments of ours, without OLM's limits on its pods.")
+    ] = False
+    image_registry_emptydir: Annotated[
+        bool,
+        typer.Option(
+            "--image-registry-emptydir", help="Up to 4.4, so that --ca works: run the image registry without lasting storage."
+        ),
+    ] = False
+
+    def options(self, registry: RegistryOptions) -> ResourceOptions:
+        """Return the options of the resources; `--ca` is also what the nodes get to trust. Raises UsageError."""
+        from importer.cluster.resources.build import ResourceOptions, catalog_names, scope
+
+        ca = read_text(registry.ca, "--ca") if registry.ca else None
+        return ResourceOptions(
+            catalog_names(self.catalog_name),
+            scope(self.mirror_scope),
+            ca,
+            serve_catalog=self.serve_catalog,
+            image_registry_emptydir=self.image_registry_emptydir,
+        )
+
+
+ReplaceCredential = Annotated[
+    bool,
+    typer.Option(
+        "--replace-credential", help="Let --cluster-authfile replace the pull secret's credential of a whole registry."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Which cluster, and how far to go on it."""
+
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+    cluster_authfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read-only credential of the mirror, merged into the pull secret.")
+    ] = None
+    replace_credential: ReplaceCredential = False
+    openshift_release: Annotated[
+        str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
+    ] = None
+    allow_orphaned: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-orphaned", metavar="PACKAGE", help="An operator whose Subscription may lose its catalog; repeatable."
+        ),
+    ] = field(default_factory=list)
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show how each object would differ, before the question; --dry-run always does.")
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
+    timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
+
+    def settings(self, resources: ResourceOptions) -> ClusterSettings:
+        """Return the settings of the cluster's part. Raises UsageError."""
+        from importer.cluster.release import Release
+        from importer.settings import ClusterSettings
+
+        return ClusterSettings(
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            authfile=self.cluster_authfile,
+            replace_credential=self.replace_credential,
+            resources=resources,
+            release=Release.parse(self.openshift_release) if self.openshift_release else None,
+            allowed_orphans=tuple(self.allow_orphaned),
+            dry_run=self.dry_run,
+            timeout_s=self.timeout * 60.0,
+        )
+
+    def voice(self, output: OutputOptions, tell: Callable[[str], None]) -> Voice:
+        """Return how an apply speaks to a person: a live table on a terminal, else plain lines."""
+        from importer.apply_steps import Voice
+        from importer.cluster.readiness.wait import Lines
+
+        if not output.is_live:
+            return Voice(tell, self.agree, Lines(tell))
+        from importer.cli.tables import LiveTable
+
+        return Voice(tell, self.agree, LiveTable(sys.stderr))
+
+    def agree(self, would: Applied) -> bool:
+        """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
+        from importer.cli import tables
+
+        shown = "" if self.yes and not self.diff else tables.question_table(would, diff=self.diff)
+        return agreed(shown, tables.would_change(would), yes=self.yes)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """Which cluster, for commands that bring nothing to it."""
+
+    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+
+    def settings(
+        self, authfile: Path | None = None, *, replace_credential: bool = False, dry_run: bool = False
+    ) -> ClusterSettings:
+        """Return the settings of the cluster's part."""
+        from importer.settings import ClusterSettings
+
+        return ClusterSettings(
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            authfile=authfile,
+            replace_credential=replace_credential,
+            dry_run=dry_run,
+        )
+
+
+def author() -> Author:
+    """Return who runs this, where: the account, with sudo also the one before it, and the host."""
+    import pwd
+    import socket
+
+    from importer.report.page import Author
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container with a user that no file names
+        user = f"uid {os.getuid()}"
+    former = os.environ.get("SUDO_USER", "")
+    return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
+
+
+def agreed(shown: str, where: str, *, yes: bool) -> bool:
+    """Show what would be changed, in the last line on which cluster, and ask, unless the answer was given as `yes`.
+
+    Raises UsageError where standard input is no terminal.
+    """
+    print("\n".join(filter(None, (shown, where))), file=sys.stderr, flush=True)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"the cluster was not changed: confirmation needs a terminal. {where}",
+            hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
+        )
+    return typer.confirm("Change the cluster?", err=True)

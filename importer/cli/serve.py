@@ -1,0 +1,124 @@
+"""The command `serve`: the archive as a registry, for a site that has none, or has none yet."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.cli.options import command
+from common.errors import ExitCode, UsageError
+from common.log import configure
+from importer.cli.options import ArchiveOptions
+
+if TYPE_CHECKING:
+    from importer.archive.reader import Archive
+    from importer.serving.app import Offer
+    from importer.serving.server import Address, Identity
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """Where, and who may read."""
+
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 is any that is free.")] = "127.0.0.1:5000"
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of the server, PEM.")] = None
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None
+    self_signed: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Make a CA and a certificate for --name there, or use those of last time."),
+    ] = None
+    name: Annotated[
+        list[str], typer.Option("--name", metavar="HOST", help="For --self-signed: what clients call this host; repeatable.")
+    ] = field(default_factory=list)
+    htpasswd: Annotated[Path | None, typer.Option(metavar="FILE", help="Accounts (bcrypt) of those who may read.")] = None
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Allow what others can read and change on the way.")] = False
+
+    def identity(self, address: Address) -> Identity | None:
+        """Return certificate and key; None for plain HTTP. Raises UsageError."""
+        from importer.serving.server import Identity, check_identity, self_signed
+
+        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and self.self_signed):
+            raise UsageError(
+                "TLS needs --tls-cert and --tls-key together, or --self-signed alone", hint="hub-import serve --help."
+            )
+        found = None
+        if self.self_signed is not None:
+            found = self_signed(self.self_signed, self._names(address))
+        if self.tls_cert and self.tls_key:
+            found = Identity(self.tls_cert, self.tls_key, self.tls_cert)
+        if found is not None:
+            check_identity(found.certificate, found.key)
+        elif not address.is_loopback and not self.plain_http:
+            raise UsageError(
+                f"{address} is open to others, and this would be plain HTTP",
+                hint="Say --self-signed DIR --name HOST, or --tls-cert and --tls-key; or --plain-http if it has to be.",
+            )
+        if found is None and self.htpasswd and not address.is_loopback:
+            raise UsageError("passwords over plain HTTP can be read on the way", hint="Say --self-signed DIR --name HOST.")
+        return found
+
+    def _names(self, address: Address) -> list[str]:
+        if not self.name and address.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened at
+            raise UsageError(
+                "--self-signed for all addresses needs a name", hint="Say --name with what clients call this host."
+            )
+        return self.name or [address.host]
+
+
+def add_serve(app: typer.Typer) -> None:
+    """Register the command with a program."""
+    command(app, "serve")(_serve)
+
+
+def _serve(
+    archive: ArchiveOptions,
+    place: ListenOptions,
+    max_path_components: Annotated[
+        int | None, typer.Option(min=1, help="As for push: join what is deeper with dashes.")
+    ] = None,
+    keep_source_host: Annotated[
+        bool, typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="What is logged on stderr; info shows every request.")] = "warning",
+) -> ExitCode:
+    """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
+    from importer.mapping import Mirror
+    from importer.serving.app import RegistryApp, count_whole, offer_of
+    from importer.serving.htpasswd import Htpasswd
+    from importer.serving.server import Address, listening, serve
+
+    configure(log_level)
+    opened = archive.open()
+    address = Address.parse(place.listen)
+    identity = place.identity(address)
+    accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None
+    mirror = Mirror("localhost", "", max_path_components, keep_source_host)
+    offer = offer_of(opened.inventory, mirror)
+    whole = count_whole(opened.inventory, mirror, opened.at_hand)
+    with listening(address) as open_socket:
+        host = (place.name or [address.host])[0]
+        bound = Address(host, open_socket.getsockname()[1])
+        serve(RegistryApp(opened, offer, accounts), open_socket, identity, lambda: _told(opened, offer, whole, bound, identity))
+    return ExitCode.DONE
+
+
+def _told(archive: Archive, offer: Offer, whole: tuple[int, int], bound: Address, identity: Identity | None) -> None:
+    """Say what is served, where, and how it is used."""
+    from common.text import counted
+
+    tls = "" if identity else " (plain HTTP)"
+    print(f"serving {counted(len(offer), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr)
+    if archive.missing:
+        print(f"not here, and not served: what lies in {', '.join(archive.missing)}", file=sys.stderr)
+    print(f"{whole[0]} of {counted(whole[1], 'image')} can be pulled whole", file=sys.stderr)
+    name, tag = next(((name, tag) for name, found in offer.items() for tag in found.tags), ("NAME", "TAG"))
+    unverified = "" if identity else " --tls-verify=false"
+    print(f"an image: podman pull{unverified} {bound}/{name}:{tag}", file=sys.stderr)
+    if identity:
+        print(f"podman and skopeo trust it with {identity.ca} as /etc/containers/certs.d/{bound}/ca.crt", file=sys.stderr)
+    trust = f" --ca {identity.ca}" if identity else f" --insecure {bound}"
+    print(f"on the cluster: hub-import apply ARCHIVE --registry {bound}{trust}", file=sys.stderr, flush=True)

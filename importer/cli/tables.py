@@ -1,0 +1,477 @@
+"""What the import commands print: the JSON documents of docs/cli.md, and what people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from common.archive.inventory import ImageKind, Inventory, Problem
+from common.archive.receipt import Receipt
+from common.files import size_text
+from common.target_profile import TargetProfile
+from common.text import columns, counted
+from importer.apply_steps import Applied
+from importer.archive.reader import Archive
+from importer.archive.repair import Repaired, RepairStatus
+from importer.archive.verify import VerifyResult
+from importer.cluster.apply import ApplyResult
+from importer.cluster.discovery import ClusterIdentity
+from importer.cluster.finding import Finding
+from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
+from importer.cluster.readiness.wait import Row, clock_text
+from importer.cluster.resources.build import Built
+from importer.cluster.undo import Outcome
+from importer.diagnose.health import Health
+from importer.diagnose.snapshot import SourceEvidence
+from importer.push.result import PushResult
+from importer.workflow import UndoResult
+
+Document = dict[str, Any]
+_SHOWN = 20
+
+
+def inspect_document(archive: Archive) -> Document:
+    """Return the JSON of `inspect`: the inventory without blobs and manifests, totals, and which volumes are here."""
+    document: Document = msgspec.to_builtins(archive.inventory)
+    del document["blobs"], document["manifests"]
+    totals = _totals(archive.inventory)
+    return document | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+
+
+def inspect_table(archive: Archive) -> str:
+    """Return `inspect` for people."""
+    inventory = archive.inventory
+    rows = [("CATALOG", "PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD")]
+    rows += [
+        (catalog.name, package.name, package.default_channel, channel.name, channel.head)
+        for catalog in inventory.catalogs
+        for package in catalog.packages
+        for channel in package.channels
+    ]
+    totals = _totals(inventory)
+    size = size_text(totals["bytes"])
+    parts = [
+        f"archive {archive.digest}\nmade {inventory.created} by {inventory.tool}",
+        columns(rows),
+        f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}",
+        f"here: {', '.join(archive.present) or 'no volume'}",
+    ]
+    if inventory.requires:
+        parts.append(f"goes on from: {', '.join(inventory.requires)}; their content must be on the mirror first")
+    if archive.missing:
+        parts.append(f"not here: {', '.join(archive.missing)}")
+    return "\n\n".join([*parts, *problem_lines(inventory.problems)])
+
+
+def verify_table(result: VerifyResult) -> str:
+    """Return `verify` for people."""
+    lines = [f"archive {result.inventory}, signature {result.signature}"]
+    lines += [f"{name}: {status}" for name, status in result.volumes]
+    lines += result.damage[:_SHOWN]
+    lines += [
+        f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, needed by {', '.join(bad.needed_by) or 'no image'}"
+        for bad in result.bad[:_SHOWN]
+    ]
+    if len(result.bad) > _SHOWN:
+        lines.append(f"and {len(result.bad) - _SHOWN} more bad blobs (--format json lists all)")
+    if result.mendable:
+        lines.append(f"parity is beside {', '.join(result.mendable)}: hub-import repair mends what it can")
+    verdict = "whole" if result.ok else "NOT whole"
+    return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
+
+
+def repair_document(results: Sequence[Repaired]) -> Document:
+    """Return the JSON of `repair`; `lacking` counts the good blocks that it would have taken more."""
+    volumes = [
+        {
+            "name": one.path.name,
+            "status": one.status.value,
+            "blockSize": one.block,
+            "blocks": one.blocks,
+            "bad": one.bad,
+            "mended": one.mended,
+            "lacking": one.lacking,
+        }
+        for one in results
+    ]
+    return {"ok": all(one.status is not RepairStatus.DAMAGED for one in results), "volumes": volumes}
+
+
+def repair_table(results: Sequence[Repaired]) -> str:
+    """Return `repair` for people."""
+    lines = []
+    for one in results:
+        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.mended} mended"
+        lines.append(f"{one.path}: {one.status}: {found if one.bad else 'no block bad'}")
+        if one.status is RepairStatus.DAMAGED:
+            missing = f"{counted(one.lacking, 'good block')} ({size_text(one.lacking * one.block)})"
+            lines.append(f"  {missing} too few for the parity. Copy the volume again, or: hub-import verify --rerequest FILE")
+    return "\n".join(lines)
+
+
+def push_document(result: PushResult) -> Document:
+    """Return the JSON of `push`."""
+    return {
+        "ok": result.ok,
+        "uploaded": result.uploaded,
+        "mounted": result.mounted,
+        "present": result.present,
+        "failed": result.failed,
+        "bytes": result.bytes,
+        "waitingFor": result.waiting_for,
+        "requires": result.requires,
+        "imagesLeft": result.images_left,
+        "problems": result.problems,
+    }
+
+
+def push_table(result: PushResult) -> str:
+    """Return `push` for people."""
+    lines = problem_lines(result.problems)
+    lines.append(
+        f"{counted(result.images, 'image')}: {result.images_present} already there; "
+        f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
+        f"{result.present} present, {result.failed} failed"
+    )
+    if result.images_left_out:
+        lines.append(
+            f"{counted(result.images_left_out, 'image')} could not be fetched when the archive was made (inspect names them)"
+        )
+    if result.images_left:
+        lines.append(
+            f"{counted(result.images_left, 'image')} left to other shards: whoever brings the last blob of one tags it; "
+            "what is left when all are done, a push of the whole archive brings"
+        )
+    if result.waiting_for:
+        then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
+        lines.append(f"waiting for: {', '.join(result.waiting_for)}; {then}")
+    if result.requires:
+        lines.append(
+            f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "
+            "(hub-import inspect shows the digest of an archive)"
+        )
+    return "\n".join(lines)
+
+
+def receipt_document(receipt: Receipt, file: Path) -> Document:
+    """Return the JSON of `receipt`: the file, and what it confirms."""
+    return {"receipt": str(file), "inventories": receipt.inventories, "blobs": len(receipt.blobs)}
+
+
+def receipt_table(receipt: Receipt, file: Path) -> str:
+    """Return `receipt` for people."""
+    whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
+    return f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Return a paragraph with a line for each problem; nothing without problems."""
+    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)] if problems else []
+
+
+def _totals(inventory: Inventory) -> dict[str, int]:
+    blobs = [blob for blob in inventory.blobs.values() if blob.in_ is None]  # what this archive carries
+    return {
+        "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
+        "bundles": sum(1 for image in inventory.images if image.kind is ImageKind.BUNDLE),
+        "images": len(inventory.images),
+        "blobs": len(blobs),
+        "bytes": sum(blob.size for blob in blobs),
+        "volumes": len(inventory.volumes),
+    }
+
+
+def target_table(profile: TargetProfile, file: Path | None) -> str:
+    """Return `probe` for people."""
+    registry = profile.registry
+    answers = {
+        "nested paths": registry.nested_paths,
+        "sparse indexes": registry.sparse_indexes,
+        "referrers": registry.referrers,
+    }
+    said = {None: "not known", True: "yes", False: "no"}
+    lines = [
+        f"release: {profile.openshift_release or 'no OpenShift seen'}",
+        f"platforms: {', '.join(profile.platforms) if profile.platforms else 'not known'}",
+        f"mirror {registry.address}: " + ", ".join(f"{what} {said[answer]}" for what, answer in answers.items()),
+    ]
+    rows = [("OPERATOR", "CHANNEL", "VERSION", "CATALOG", "NAMESPACE")]
+    rows += [(o.package, o.channel, o.version or o.csv, o.catalog, o.namespace) for o in profile.operators or ()]
+    lines += [columns(rows)] if profile.operators else ["operators: " + ("none" if profile.operators == () else "not known")]
+    lines += [f"not seen: {note}" for note in profile.notes]
+    return "\n".join([*lines, *([f"written: {file}"] if file else [])])
+
+
+# Results of the commands that work on a cluster, as JSON (docs/cli.md, *JSON*) and for people. Pure.
+
+_DIFF_SHOWN = 60
+
+
+def render_document(paths: Sequence[Path], built: Built) -> Document:
+    """Return the JSON of `render`."""
+    return {"files": [str(path) for path in paths], "problems": built.problems}
+
+
+def render_table(paths: Sequence[Path], built: Built) -> str:
+    """Return `render` for people."""
+    return "\n".join([*problem_lines(built.problems), *map(str, paths)])
+
+
+def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
+    """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null what is not known."""
+    return {"server": cluster.server, "context": cluster.context, "release": cluster.version} if cluster else None
+
+
+def apply_document(applied: Applied) -> Document:
+    """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
+    changes = [
+        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail, "diff": c.diff}
+        for c in applied.result.changes
+    ]
+    findings = [finding_document(each) for each in applied.findings]
+    where = cluster_document(applied.cluster)
+    return {"healthy": applied.done, "cluster": where, "changes": changes, "findings": findings, "problems": applied.problems}
+
+
+def apply_table(applied: Applied) -> str:
+    """Return `apply` for people."""
+    if not applied.done:
+        return f"{planned_table(applied)}\n{would_change(applied)}\nNothing was changed."
+    verdict = "OLM lists what the archive carries."
+    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), f"{applied.cluster}.", verdict])
+
+
+def planned_table(would: Applied) -> str:
+    """Return what `apply` would do, for people: what was found before, each object, and how it would differ."""
+    return "\n".join([*findings_lines(would.findings), question_table(would, diff=True)])
+
+
+def would_change(would: Applied) -> str:
+    """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
+    count = len(list(would.result.changed))
+    return f"{would.cluster}: {', '.join([counted(count, 'change'), *([would.drain] if would.drain else [])])}."
+
+
+def question_table(would: Applied, *, diff: bool) -> str:
+    """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
+    diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if diff and change.diff]
+    return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
+
+
+def _shortened(diff: Sequence[str]) -> list[str]:
+    more = len(diff) - _DIFF_SHOWN
+    return [*diff[:_DIFF_SHOWN], *([f"… {more} more lines; --format json has them all"] if more > 0 else [])]
+
+
+def changes_table(result: ApplyResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("ACTION", "KIND", "NAME", "DETAIL")]
+    rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
+    return columns(rows)
+
+
+def undo_document(done: UndoResult, *, dry_run: bool) -> Document:
+    """Return the JSON of `undo`; `fields` are those that others have written."""
+    objects = [
+        {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
+        for one in done.objects
+    ]
+    return {"done": not dry_run, "cluster": cluster_document(done.cluster), "objects": objects}
+
+
+def undo_table(done: UndoResult, *, dry_run: bool) -> str:
+    """Return `undo` for people."""
+    refused = any(one.fields for one in done.objects)
+    lines = [f"{done.cluster}.", undone_rows(done)]
+    if dry_run:
+        lines.append("Nothing was changed.")
+    if refused:
+        lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
+    return "\n".join(lines)
+
+
+def undone_rows(done: UndoResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
+    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done.objects]
+    return columns(rows)
+
+
+def would_undo(would: UndoResult) -> str:
+    """Return which cluster would be changed back, and how much: one line."""
+    changed = [one for one in would.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
+    return f"{would.cluster}: {counted(len(changed), 'change')}."
+
+
+def remedies_table(health: Health) -> str:
+    """Return what `doctor --fix` would do."""
+    return "\n".join(f"would mend {each.subject}: {each.cause}" for each in health.fixable)
+
+
+def would_mend(health: Health) -> str:
+    """Return which cluster would be changed, and how much: one line."""
+    return f"{health.cluster}: {counted(len(health.fixable), 'change')}."
+
+
+def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster: ClusterIdentity | None) -> Document:
+    """Return the JSON of `deploy`: that of `push` unless it was a dry run, of `apply` unless the cluster was left alone."""
+    return {
+        "cluster": cluster_document(cluster),
+        "push": push_document(pushed) if pushed else None,
+        "apply": apply_document(applied) if applied else None,
+    }
+
+
+def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
+    """Return `deploy` for people."""
+    last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
+    return f"{push_table(pushed)}\n\n{last}" if pushed else last
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """Return a paragraph with what was found; nothing without findings."""
+    return ["\n".join(f"{finding.severity}: {finding.told}" for finding in findings)] if findings else []
+
+
+def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
+    """Return the JSON of one finding."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "subject": finding.subject,
+        "cause": finding.cause,
+        "evidence": finding.evidence,
+        "fix": finding.fix,
+        "fixable": finding.fixable,
+        "fixed": fixed,
+    }
+
+
+def health_document(health: Health) -> Document:
+    """Return the JSON of `status` and `doctor`."""
+    lacking = sorted({pair for pairs in health.evidence.lacking.values() for pair in pairs})
+    return {
+        "healthy": health.healthy,
+        "release": str(health.evidence.release) if health.evidence.release else None,
+        "cluster": cluster_document(health.cluster),
+        "catalogs": [
+            *(_catalog_document(source) for source in health.evidence.sources if source.is_ours),
+            *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
+        ],
+        "mirrors": {
+            "expected": len({rule for each in health.expected for rule in each.rules}),
+            "missing": [{"source": source, "mirror": mirror} for source, mirror in lacking],
+        },
+        "pools": [
+            {
+                "name": pool["metadata"]["name"],
+                "state": "updated" if is_rolled_out(pool) else "updating",
+                "progress": how_far(pool),
+                "rulesMissing": health.pool_lacks(pool),
+            }
+            for pool in health.evidence.pools
+        ],
+        "findings": [finding_document(each, fixed=each in health.mended) for each in health.findings],
+        "unseen": health.evidence.unseen,
+    }
+
+
+def status_table(health: Health) -> str:
+    """Return `status` for people."""
+    rows = [("WHAT", "STATE", "MORE")]
+    for source in health.evidence.sources:
+        if source.is_ours:
+            listed = source.packages.told if source.packages else "what it should list is not known"
+            rows.append((f"CatalogSource {source.name}", source.state, listed))
+    rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
+    for pool in health.evidence.pools:
+        lacks = health.pool_lacks(pool)
+        more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
+        paused = ", paused" if is_paused(pool) else ""
+        rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
+    return "\n".join([f"{health.cluster}.", columns(rows), _verdict(health)])
+
+
+def _verdict(health: Health) -> str:
+    if health.healthy:
+        return "healthy"
+    if health.rolling and not health.findings:
+        return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
+    return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor tells causes and fixes"
+
+
+def doctor_table(health: Health) -> str:
+    """Return `doctor` for people."""
+    left = [finding for finding in health.findings if finding not in health.mended]
+    lines = [f"{health.cluster}.", *findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.mended)]
+    lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
+    lines += [f"not seen: {each}" for each in health.evidence.unseen]
+    if not health.findings and not health.absent:
+        lines.append("Nothing is wrong, as far as can be seen.")
+    if health.rolling:
+        lines.append(f"under way: the nodes of {', '.join(health.rolling)} are taking over their configuration")
+    if any(finding.fixable for finding in left):
+        lines.append("hub-import doctor --fix mends: " + ", ".join(each.code for each in left if each.fixable))
+    if health.mended:
+        lines.append("What was mended takes a minute or two to show: hub-import status.")
+    return "\n".join(lines)
+
+
+def _catalog_document(source: SourceEvidence) -> Document:
+    expected = len(source.expected.packages) if source.expected else None
+    listed = source.listed
+    return {"name": source.name, "state": source.state, "packages": _counts(expected, listed, source.missing)}
+
+
+def _counts(expected: int | None, listed: int | None, missing: Sequence[str] = ()) -> Document:
+    return {"expected": expected, "listed": listed, "missing": list(missing)}
+
+
+# The wait as a live table on a terminal: one row for each thing, what it is doing, since when, and what happens next.
+
+_REFRESHES_PER_S = 4
+
+
+class LiveTable:
+    """Draws rows over each other; causes that are found stay above the table. What it shows is never read as markup."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = Console(file=file, markup=False, highlight=False)
+        self._live: Live | None = None
+
+    def rows(self, rows: Sequence[Row], now_s: float) -> None:
+        """Draw everything as it is now."""
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=_REFRESHES_PER_S, transient=False)
+            self._live.start()
+        self._live.update(_table(rows, now_s), refresh=True)
+
+    def finding(self, finding: Finding) -> None:
+        """Show a cause above the table."""
+        self._console.print(Text(finding.told, style="yellow"))
+
+    def end(self) -> None:
+        """Leave the last table on the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _table(rows: Sequence[Row], now_s: float) -> Table:
+    table = Table(title=f"waiting for the cluster, {clock_text(now_s)}", title_justify="left", expand=True)
+    for name, ratio in (("waiting for", 3), ("state", 3), ("since", 1), ("last seen", 4), ("next", 3)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for row in rows:
+        look, since = row.look, clock_text(now_s - row.since_s)
+        style = "green" if look.ok else "yellow"
+        seen = look.evidence or (f"before: {row.before.state}" if row.before else "")
+        cells = (look.thing, Text(look.state, style=style), since, seen, "done" if look.ok else look.then)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    return table

@@ -1,0 +1,1 @@
+"""Readiness: what a cluster is expected to serve after `apply`, and the wait for it."""

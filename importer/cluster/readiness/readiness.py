@@ -1,0 +1,360 @@
+"""Single looks at the cluster: each says of one thing whether it is as it shall be, and what it is doing. Reads only.
+
+`wait.py` looks until all is well; a look that fails because the API server is away is a state like any other there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import ClusterError
+from importer.cluster.client import Body, ClusterClient
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    DEPLOYMENT,
+    MACHINE_CONFIG,
+    MACHINE_CONFIG_POOL,
+    PACKAGE_MANIFEST,
+    POD,
+)
+from importer.cluster.readiness.expectation import ExpectedCatalog, Offer
+from importer.cluster.resources.catalog_source import service_name, serving_labels
+from importer.cluster.resources.mirror_rules import Pair, mirrors_of
+
+_SHOWN = 5
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of one thing.
+
+    `state` is for people, in a few words; `evidence` is what the cluster says of it, `then` what happens next by itself.
+    """
+
+    thing: str
+    ok: bool
+    state: str
+    evidence: str = ""
+    then: str = ""
+
+    @property
+    def told(self) -> str:
+        """State and evidence on one line."""
+        return f"{self.state}: {self.evidence}" if self.evidence else self.state
+
+
+def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
+    """Look at the connection that OLM has to the catalog's pod, and for a ready pod that serves it from the image pushed.
+
+    READY alone may be the former pod's.
+    """
+    found = client.get(CATALOG_SOURCE, expected.name, expected.namespace)
+    if found is None:
+        return [Look(f"CatalogSource {expected.name}", ok=False, state="does not exist")]
+    pods = client.list(POD, expected.namespace, pod_labels(found)) or []
+    if not pods and (refused := _refused(client, found, expected)):
+        return [_connection(found, expected), refused]
+    return [_connection(found, expected), _pod(pods, expected)]
+
+
+def _connection(found: Body, expected: ExpectedCatalog) -> Look:
+    thing, spec = f"CatalogSource {expected.name}", found.get("spec") or {}
+    if spec.get("image") != expected.image and not spec.get("address"):
+        return Look(thing, ok=False, state=f"serves another image: {spec.get('image')}")
+    status = found.get("status") or {}
+    state = (status.get("connectionState") or {}).get("lastObservedState") or "no connection yet"
+    if state == "READY":
+        return Look(thing, ok=True, state=state)
+    return Look(thing, ok=False, state=state, evidence=short(status.get("message")), then="OLM tries again by itself")
+
+
+def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Look | None:
+    """Return what keeps the pods of a Deployment of ours from being made; None where nothing does, or OLM makes them."""
+    if not (source.get("spec") or {}).get("address"):
+        return None
+    deployment = client.get(DEPLOYMENT, service_name(expected.name), expected.namespace) or {}
+    failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    state, said = f"not created: {failure.get('reason')}", short(failure.get("message"))
+    return Look(f"pod of {expected.name}", ok=False, state=state, evidence=said, then="its ReplicaSet tries again by itself")
+
+
+def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Look:
+    thing = f"pod of {expected.name}"
+    ours = [pod for pod in found if expected.image in images_of(pod)]
+    if not ours:
+        state = f"none with the image {expected.image}" if found else "not created yet"
+        return Look(thing, ok=False, state=state, then="OLM makes it")
+    ready = [pod for pod in ours if condition(pod, "Ready").get("status") == "True"]
+    if not ready:
+        state, evidence = _trouble(ours[0])
+        then = "the node pulls and starts it, again and again; it need not be killed"
+        return Look(thing, ok=False, state=state, evidence=evidence, then=then)
+    if not any(runs(pod, expected.image) for pod in ready):
+        return Look(thing, ok=False, state="ready, with another image than the one pushed", then="OLM replaces the pod")
+    return Look(thing, ok=True, state="ready")
+
+
+def pod_labels(source: Body) -> dict[str, str]:
+    """Return the labels of the pods that serve a CatalogSource: OLM's, or with an address those of our own Deployment."""
+    name, spec = str(source["metadata"]["name"]), source.get("spec") or {}
+    return serving_labels(name) if spec.get("address") and not spec.get("image") else {"olm.catalogSource": name}
+
+
+def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
+    """Compare what OLM lists from the catalog with what the archive carries: packages, default channels, channels, heads."""
+    there = listed_packages(client, expected.name, expected.namespace)
+    if there is None:
+        return [Look(f"packages of {expected.name}", ok=False, state="the cluster serves no PackageManifests")]
+    return [compared(expected, there)]
+
+
+def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[str, Offer] | None:
+    """Return what OLM lists from a CatalogSource; None where no PackageManifests are served. Raises ClusterError."""
+    listed = client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
+    if listed is None:
+        return None
+    return {str(status_of(each).get("packageName") or each["metadata"]["name"]): _offered(each) for each in listed}
+
+
+def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Look:
+    """Compare what is listed with what is expected."""
+    thing, wanted = f"packages of {expected.name}", expected.packages
+    differences = [*_absent(wanted, there), *_surplus(wanted, there), *_different(wanted, there)]
+    state = f"{len(wanted.keys() & there.keys())} of {len(wanted)} listed"
+    then = "packageserver lists them once the catalog answers" if differences else ""
+    return Look(thing, ok=not differences, state="; ".join([state, *differences]), then=then)
+
+
+def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
+    """Look at the ClusterCatalogs with the image: serving, and serving just that."""
+    found = client.list(CLUSTER_CATALOG) or []
+    return [_cluster_catalog(each, expected.image) for each in found if _source_image(each) == expected.image]
+
+
+def _offered(package_manifest: Body) -> Offer:
+    status = status_of(package_manifest)
+    channels = status.get("channels") or []
+    return Offer(str(status.get("defaultChannel")), {str(each.get("name")): str(each.get("currentCSV")) for each in channels})
+
+
+def _absent(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
+    names = sorted(wanted.keys() - there.keys())
+    return [f"missing {_some(names)}"] if names else []
+
+
+def _surplus(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
+    names = sorted(there.keys() - wanted.keys())
+    return [f"not in the archive: {_some(names)}"] if names else []
+
+
+def _different(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
+    names = sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name])
+    shown = [f"{name} has {_difference(wanted[name], there[name])}" for name in names[:_SHOWN]]
+    return [*shown, f"{len(names) - _SHOWN} more differ"] if len(names) > _SHOWN else shown
+
+
+def _difference(wanted: Offer, there: Offer) -> str:
+    if wanted.default_channel != there.default_channel:
+        return f"default channel {there.default_channel}, wanted {wanted.default_channel}"
+    if wanted.heads.keys() != there.heads.keys():
+        return f"channels {_some(sorted(there.heads))}, wanted {_some(sorted(wanted.heads))}"
+    name = min(each for each in wanted.heads if wanted.heads[each] != there.heads[each])
+    return f"{there.heads[name]} as head of {name}, wanted {wanted.heads[name]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def images_of(pod: Body) -> set[str]:
+    """Return the images of all containers; with extractContent the catalog is an init container's."""
+    spec = pod.get("spec") or {}
+    return {str(each.get("image")) for each in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]}
+
+
+def runs(pod: Body, image: str) -> bool:
+    """Say whether a pod's containers run the image; runtimes that name no digest are believed."""
+    digest, status = image.partition("@")[2], status_of(pod)
+    each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    named = {str(one.get("imageID", "")).partition("@")[2] for one in each} - {""}
+    return not named or digest in named
+
+
+def _trouble(pod: Body) -> tuple[str, str]:
+    """Say why a pod is not ready, and what the cluster says of it: the first container that waits or has ended."""
+    status = status_of(pod)
+    for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state = each.get("state") or {}
+        cause = state.get("waiting") or (each.get("lastState") or {}).get("terminated")
+        if cause and cause.get("reason") not in {None, "PodInitializing", "Completed"}:
+            return str(cause["reason"]), short(cause.get("message"))
+    return str(status.get("phase") or "unknown"), short(condition(pod, "PodScheduled").get("message"))
+
+
+def _cluster_catalog(catalog: Body, image: str) -> Look:
+    thing = f"ClusterCatalog {catalog['metadata']['name']}"
+    resolved = str(((status_of(catalog).get("resolvedSource") or {}).get("image") or {}).get("ref"))
+    serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
+    if serving.get("status") == "True":
+        same = resolved.partition("@")[2] == image.partition("@")[2]
+        return Look(thing, ok=same, state="serving" if same else f"still serving {resolved}")
+    said = short(progressing.get("message") or serving.get("message"))
+    state = str(progressing.get("reason") or "not serving yet")
+    return Look(thing, ok=False, state=state, evidence=said, then="catalogd tries again by itself")
+
+
+def _source_image(catalog: Body) -> Any:
+    return (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
+
+
+def condition(body: Body, kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object's status; empty when it has none of the kind."""
+    conditions: Iterable[Mapping[str, Any]] = status_of(body).get("conditions") or []
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def status_of(body: Body) -> Mapping[str, Any]:
+    """Return an object's status; empty when it has none yet."""
+    return body.get("status") or {}
+
+
+def short(text: Any, longest: int = _LONGEST) -> str:
+    """Return the first words of what the cluster says, on one line, `longest` characters of them."""
+    line = " ".join(str(text or "").split())
+    return line if len(line) <= longest else line[:longest] + "…"
+
+
+# Looks at the pools of nodes: whether each has the mirror rules, in its configuration and on its machines. Reads only.
+
+_POOLS_SHOWN = 3
+_SETTINGS = {
+    "kernelArguments": "other kernel arguments",
+    "kernelType": "another kernel type",
+    "extensions": "other extensions",
+    "fips": "another FIPS mode",
+}
+
+
+def pools(client: ClusterClient, rules: Collection[Pair] = ()) -> list[Look]:
+    """Look at the rollout of every MachineConfigPool; none where the cluster has no such kind (facts: openshift §5.3).
+
+    A pool is done when the configuration that it is on gives its nodes all `rules`: for a minute or two after rules were
+    written it says that it is done, and has not begun. A paused pool is well when its nodes have the rules already.
+    Raises ClusterError for a paused pool whose nodes lack rules: it would never end.
+    """
+    return [_pool(client, each, rules) for each in client.list(MACHINE_CONFIG_POOL) or []]
+
+
+def rules_lacking(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> list[Pair]:
+    """Return the rules that the configuration wanted for a pool does not have; of a paused pool, its current one's too.
+
+    One that cannot be read is believed.
+    """
+    names = {_wanted(pool), *([_current(pool)] if is_paused(pool) else [])} - {""}
+    found = [client.get(MACHINE_CONFIG, name) for name in sorted(names)] if rules else []
+    known = [mirrors for mirrors in (mirrors_of(each) for each in found if each is not None) if mirrors is not None]
+    return sorted({rule for mirrors in known for rule in set(rules) - mirrors})
+
+
+def is_paused(pool: Body) -> bool:
+    """Say whether the nodes of a pool stay on the configuration that they have."""
+    return bool((pool.get("spec") or {}).get("paused"))
+
+
+def held_back(client: ClusterClient, pool: Body) -> str:
+    """Say what would be rolled out to the nodes of a paused pool if it were not paused. Raises ClusterError."""
+    current, wanted = _current(pool), _wanted(pool)
+    if current == wanted and is_rolled_out(pool):
+        return "nothing that is pending, and the mirror rules that are written later"
+    before, after = (client.get(MACHINE_CONFIG, name) if name else None for name in (current, wanted))
+    what = ", ".join(_config_changes(before, after)) if before and after else "what differs cannot be read"
+    return f"{current or 'an unknown configuration'} → {wanted or 'an unknown one'}: {what}"
+
+
+def _wanted(pool: Body) -> str:
+    return str(((pool.get("spec") or {}).get("configuration") or {}).get("name") or "")
+
+
+def _current(pool: Body) -> str:
+    return str((status_of(pool).get("configuration") or {}).get("name") or "")
+
+
+def _config_changes(before: Body, after: Body) -> list[str]:
+    """Name what differs between two MachineConfigs, the operating system first: it makes nodes reboot."""
+    old, new = before.get("spec") or {}, after.get("spec") or {}
+    found = ["another operating system image (its nodes reboot)"] if old.get("osImageURL") != new.get("osImageURL") else []
+    found += [text for name, text in _SETTINGS.items() if (old.get(name) or None) != (new.get(name) or None)]
+    files = sorted(path for path, _ in _files(old) ^ _files(new))
+    names = list(dict.fromkeys(files))
+    found += (
+        [
+            f"files {', '.join(names[:_POOLS_SHOWN])}"
+            + (f" and {len(names) - _POOLS_SHOWN} more" if len(names) > _POOLS_SHOWN else "")
+        ]
+        if names
+        else []
+    )
+    return found or ["the same content under another name"]
+
+
+def _files(spec: Body) -> set[tuple[str, str]]:
+    listed = (((spec.get("config") or {}).get("storage") or {}).get("files")) or []
+    return {(str(each.get("path")), str(each.get("contents"))) for each in listed}
+
+
+def is_rolled_out(pool: Body) -> bool:
+    """Say whether all machines of a pool are on the configuration that is wanted for them."""
+    spec, status = pool.get("spec") or {}, status_of(pool)
+    return (
+        condition(pool, "Updated").get("status") == "True"
+        and condition(pool, "Degraded").get("status") != "True"
+        and status.get("observedGeneration") == pool["metadata"].get("generation")
+        and (spec.get("configuration") or {}).get("name") == (status.get("configuration") or {}).get("name")
+        and status.get("updatedMachineCount", 0) == status.get("machineCount", 0)
+    )
+
+
+def how_far(pool: Body) -> str:
+    """Say how far a pool is."""
+    status = status_of(pool)
+    return f"{status.get('updatedMachineCount', 0)} of {status.get('machineCount', 0)} nodes updated"
+
+
+def complaint(pool: Body) -> str:
+    """Return what a degraded pool says of itself; empty for one that is well."""
+    if condition(pool, "Degraded").get("status") != "True":
+        return ""
+    found = (condition(pool, kind).get("message") for kind in ("Degraded", "RenderDegraded", "NodeDegraded"))
+    return short(next(filter(None, found), "no reason is given"))
+
+
+def unpause(name: str, what: str) -> str:
+    """Return the command that unpauses a pool, after what that does to its nodes."""
+    command = f'oc patch machineconfigpool {name} --type merge -p \'{{"spec":{{"paused":false}}}}\''
+    return f"Unpausing it rolls out {what}. If that is wanted now: {command}"
+
+
+def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Look:
+    name, done, lacking = pool["metadata"]["name"], is_rolled_out(pool), rules_lacking(client, pool, rules)
+    if is_paused(pool) and (lacking or not (done or rules)):
+        what = f"lack {len(lacking)} of the mirror rules" if lacking else "may lack mirror rules: which they need is not known"
+        raise ClusterError(
+            f"MachineConfigPool {name} is paused, with {how_far(pool)}: its nodes {what}",
+            hint=f"{unpause(name, held_back(client, pool))}; then run this again.",
+        )
+    thing = f"MachineConfigPool {name}"
+    if said := complaint(pool):
+        return Look(thing, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, then="nothing, until that is mended")
+    if is_paused(pool):
+        return Look(thing, ok=True, state=f"{how_far(pool)}, paused; no mirror rule is missing")
+    if done and lacking:
+        state = f"{how_far(pool)}, without {len(lacking)} of the mirror rules"
+        return Look(thing, ok=False, state=state, then="the machine config operator takes a minute or two to begin")
+    return Look(thing, ok=done, state=how_far(pool), then="" if done else "its nodes follow one after another")

@@ -1,0 +1,1 @@
+"""Kubernetes objects that `apply` and `render` make from an inventory. Without I/O."""

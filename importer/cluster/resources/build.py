@@ -1,0 +1,306 @@
+"""Every Kubernetes object that an archive asks for, by release. Pure: `render.py` writes files, `apply.py` applies.
+
+Sources: docs/cluster.md *apply*, docs/facts/openshift.md §5, §10. Shared singletons (OperatorHub, Image `cluster`) hold the
+fields that we want in them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
+from common.errors import ExitCode, UsageError
+from importer.cluster.kinds import (
+    CLUSTER_CATALOG,
+    CONFIG_MAP,
+    CONFIG_NAMESPACE,
+    IMAGE_CONFIG,
+    IMAGE_REGISTRY,
+    OPERATOR_HUB,
+    OWN_LABELS,
+    Kind,
+    Resource,
+)
+from importer.cluster.release import Release
+from importer.cluster.resources.catalog_source import (
+    FILE_BASED,
+    catalog_source,
+    cluster_catalog,
+    namespace_for,
+    serving,
+    source_name,
+)
+from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Pair, RuledImage, Scope, rules_for
+from importer.mapping import MappedImage, Mirror, map_catalog
+
+# The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (docs/facts/openshift.md §5.4). Pure.
+
+NAME = "hub-registry-ca"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+_LARGEST = 900_000  # bytes; an object ends at 1 MiB with all that others have put into it
+_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+
+
+def trust(host: str, pem: str) -> tuple[Resource, ...]:
+    """Return the objects that let nodes trust the registry `host` (with its port). `pem`: one certificate or several.
+
+    Only certificates are taken, so that a private key in the same file does not leave the machine. Raises UsageError.
+    """
+    config_map = {
+        "apiVersion": CONFIG_MAP.api_version,
+        "kind": CONFIG_MAP.name,
+        "metadata": {"name": NAME, "namespace": CONFIG_NAMESPACE, "labels": OWN_LABELS},
+        "data": {_key(host): _certificates(pem)},
+    }
+    image = {
+        "apiVersion": IMAGE_CONFIG.api_version,
+        "kind": IMAGE_CONFIG.name,
+        "metadata": {"name": "cluster"},
+        "spec": {"additionalTrustedCA": {"name": NAME}},
+    }
+    return Resource.of(config_map), Resource.of(image, shared=True)
+
+
+def _key(host: str) -> str:
+    """Return the key of a host: OpenShift reads `..` as the colon, which no key can hold."""
+    key = host.replace(":", "..")
+    if not _KEY.fullmatch(key):
+        raise UsageError(
+            f"--ca: nodes cannot be given a CA for {host}: OpenShift has no way to write such an address",
+            hint="Give the registry a host name and use that in --registry.",
+        )
+    return key
+
+
+def _certificates(pem: str) -> str:
+    found = _CERTIFICATE.findall(pem)
+    if not found:
+        raise UsageError(
+            "--ca: no certificate in it that nodes could trust",
+            hint="Wanted: PEM, which begins with -----BEGIN CERTIFICATE-----.",
+        )
+    certificates = "".join(f"{certificate}\n" for certificate in found)
+    if len(certificates) > _LARGEST:
+        raise UsageError(
+            f"--ca: {len(found)} certificates of {len(certificates)} bytes, more than the {_LARGEST} that a cluster can keep",
+            hint="Give the one that signs the mirror's certificate.",
+        )
+    return certificates
+
+
+ADDITIONAL = "additional"  # the owner of images that no catalog needs
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOptions:
+    """What a person may choose. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM.
+
+    `serve_catalog`: catalogs run in Deployments of ours, found by address; `served` are those that do already.
+    `image_registry_emptydir`: where nodes get a CA only while the image registry runs, it may run without lasting storage.
+    """
+
+    catalog_names: Mapping[str, str] = field(default_factory=dict)
+    mirror_scope: Scope = Scope.REPOSITORY
+    registry_ca: str | None = None
+    serve_catalog: bool = False
+    served: frozenset[str] = frozenset()
+    image_registry_emptydir: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The objects, and what could not be made: each problem says what to do instead.
+
+    `registries`: the hosts that nodes have to be allowed to pull from, where they may not pull from all. `rules`: the mirror
+    rules, as nodes have to have them in the end.
+    """
+
+    resources: tuple[Resource, ...]
+    problems: tuple[Problem, ...] = ()
+    registries: tuple[str, ...] = ()
+    rules: tuple[Pair, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when a catalog could not be given to the cluster."""
+        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+
+
+def catalog_names(texts: Iterable[str]) -> dict[str, str]:
+    """Read `--catalog-name`: `CATALOG=NAME`, or a name alone for the only catalog (under the key ""). Raises UsageError."""
+    names: dict[str, str] = {}
+    for text in texts:
+        catalog, equals, name = text.rpartition("=")
+        if not name or source_name(name) != name:
+            raise UsageError(
+                f"--catalog-name {text[:80]!r}: {name[:80]!r} is no name for a CatalogSource",
+                hint="Wanted: lower-case letters, digits and -, for example redhat-operators.",
+            )
+        names[catalog if equals else ""] = name
+    return names
+
+
+def scope(text: str) -> Scope:
+    """Read `--mirror-scope`. Raises UsageError."""
+    try:
+        return Scope(text)
+    except ValueError:
+        raise UsageError(f"--mirror-scope {text[:40]!r}", hint=f"Wanted: {', '.join(Scope)}.") from None
+
+
+def build(
+    inventory: Inventory,
+    images: Sequence[MappedImage],
+    mirror: Mirror,
+    release: Release | None,
+    options: ResourceOptions,
+    *,
+    existing_icsp: bool = False,
+    existing_rules: Collection[MirrorRule] = (),
+) -> Built:
+    """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone.
+
+    `existing_rules`: the mirror rules that the cluster has, as far as that is known.
+    """
+    _check_names(inventory, options)
+    servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
+    unservable = [_unservable(catalog, release) for catalog in inventory.catalogs if catalog not in servable]
+    served = [each for catalog in servable for each in _served(catalog, map_catalog(catalog, images), release, options)]
+    if release is None:
+        return Built(tuple(served))
+    ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
+    kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
+    trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
+    rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
+    problems = (*_unmirrorable(ruled, release, kinds), *unservable)
+    off = _default_cluster_catalogs(release, {each.name for each in served})
+    registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
+    pairs = sorted({(each.rule.source, each.rule.mirror) for each in ruled if kinds.of(each.rule) is not None})
+    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs))
+
+
+def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
+    """Return the name of a catalog's CatalogSource; the same in every import."""
+    return options.catalog_names.get(catalog.name) or options.catalog_names.get("") or source_name(catalog.name)
+
+
+def _check_names(inventory: Inventory, options: ResourceOptions) -> None:
+    """Check that every name given is for a catalog that is there, and that no two catalogs get one name."""
+    known = {catalog.name for catalog in inventory.catalogs}
+    for catalog in options.catalog_names.keys() - known - {""}:
+        raise UsageError(f"--catalog-name: the archive has no catalog {catalog!r}", hint=f"It has: {', '.join(sorted(known))}")
+    named = [name_of(catalog, options) for catalog in inventory.catalogs]
+    if len(set(named)) < len(named):
+        raise UsageError(
+            f"two catalogs would get the same CatalogSource: {', '.join(sorted(named))}",
+            hint="Use --catalog-name CATALOG=NAME.",
+        )
+
+
+def _serves(release: Release | None, catalog: CatalogRecord) -> bool:
+    return release is None or release.serves_file_based or catalog.format != FILE_BASED
+
+
+def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:
+    message = (
+        f"OpenShift {release} cannot serve a file-based catalog, so there is no CatalogSource for it; "
+        f"it needs an SQLite catalog: export the catalog image of {release} instead"
+    )
+    return Problem("error", ProblemCode.CATALOG_UNSERVABLE, catalog.name, message)
+
+
+def _served(
+    catalog: CatalogRecord, image: MappedImage, release: Release | None, options: ResourceOptions
+) -> Iterator[Resource]:
+    """Give the objects that serve a catalog. OLM v1 reads file-based catalogs alone."""
+    name = name_of(catalog, options)
+    limited = release is not None and release.limits_catalog_memory
+    by_address = options.serve_catalog or limited or name in options.served
+    if by_address:
+        yield from serving(name, namespace_for(release), str(image.pinned), release)
+    yield catalog_source(catalog, image, name, release, served=by_address)
+    if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
+        yield cluster_catalog(image, name)
+
+
+def _operator_hub() -> Resource:
+    return Resource.of(
+        {
+            "apiVersion": OPERATOR_HUB.api_version,
+            "kind": OPERATOR_HUB.name,
+            "metadata": {"name": "cluster"},
+            "spec": {"disableAllDefaultSources": True},
+        },
+        shared=True,
+    )
+
+
+def _default_cluster_catalogs(release: Release, ours: Collection[str]) -> Iterator[Resource]:
+    """Give what OpenShift itself serves to OLM v1, to be served no more; the operator that made them lets the field be."""
+    for name, index in release.default_cluster_catalogs.items():
+        if name not in ours:
+            body = {"apiVersion": CLUSTER_CATALOG.api_version, "kind": CLUSTER_CATALOG.name, "metadata": {"name": name}}
+            source = {"type": "Image", "image": {"ref": index}}
+            yield Resource.of({**body, "spec": {"availabilityMode": "Unavailable", "source": source}}, shared=True)
+
+
+def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) -> Iterator[Resource]:
+    """Give what lets nodes trust the mirror; up to 4.4 that reaches them only while the image registry's operator works."""
+    yield from trust(host, pem)
+    if not release.trusts_without_registry:
+        storage: dict[str, Any] = {"storage": {"emptyDir": {}}} if options.image_registry_emptydir else {}
+        yield Resource.of(
+            {
+                "apiVersion": IMAGE_REGISTRY.api_version,
+                "kind": IMAGE_REGISTRY.name,
+                "metadata": {"name": "cluster"},
+                "spec": {"managementState": "Managed", "replicas": 1, **storage},
+            },
+            shared=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleKinds:
+    """The kinds that hold mirror rules. `by_tag` None: nothing redirects pulls by tag."""
+
+    by_digest: Kind
+    by_tag: Kind | None
+
+    def of(self, rule: MirrorRule) -> Kind | None:
+        return self.by_digest if rule.by_digest else self.by_tag
+
+
+def _mirror_rules(catalogs: Collection[str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:
+    """Give one object of rules for each catalog and kind; a rule that two catalogs need is the first one's."""
+    seen: set[MirrorRule] = set()
+    for owner in (*catalogs, ADDITIONAL):
+        owned = {each.rule for each in ruled if owner in _owners(each.image, catalogs)} - seen
+        seen |= owned
+        for kind in (kinds.by_digest, kinds.by_tag):
+            rules = sorted(rule for rule in owned if kind is not None and kinds.of(rule) is kind)
+            if kind is not None and rules:
+                yield _rule_object(kind, f"hub-{source_name(owner)}", rules)
+
+
+def _rule_object(kind: Kind, name: str, rules: Iterable[MirrorRule]) -> Resource:
+    listed = [{"source": rule.source, "mirrors": [rule.mirror]} for rule in rules]
+    metadata = {"name": name, "labels": OWN_LABELS}
+    spec = {FIELD[kind.name]: listed}
+    return Resource.of({"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec})
+
+
+def _owners(image: MappedImage, catalogs: Collection[str]) -> set[str]:
+    """Return the catalogs that need an image, of those that are here."""
+    return {needed.partition("/")[0] for needed in image.record.needed_by}.intersection(catalogs) or {ADDITIONAL}
+
+
+def _unmirrorable(ruled: Iterable[RuledImage], release: Release, kinds: _RuleKinds) -> Iterator[Problem]:
+    """Give a problem for every image that is pulled by tag where no rule redirects tags."""
+    for image in (each.image for each in ruled if kinds.of(each.rule) is None):
+        hurt = f"; needed by {', '.join(image.record.needed_by[:3])}" if image.record.needed_by else ""
+        message = f"is pulled by tag, and no mirror rule of OpenShift {release} redirects tags{hurt}"
+        yield Problem("warning", ProblemCode.TAG_UNMIRRORABLE, image.name, message)

@@ -1,0 +1,231 @@
+"""The objects that tell OLM of a catalog: CatalogSource, and ClusterCatalog for OLM v1. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from common.archive.inventory import CatalogRecord
+from common.serialization import convert
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    DEPLOYMENT,
+    MARKETPLACE,
+    NETWORK_POLICY,
+    OWN_LABELS,
+    PLAIN_OLM,
+    SERVICE,
+    Resource,
+)
+from importer.cluster.release import Release
+from importer.mapping import MappedImage
+
+# What a person's CatalogSource template (`targetCatalogSourceTemplate`, carried in the inventory) may say. Pure.
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Where the catalog comes from is not for a template to say, and polling for a digest is of no use: neither is read."""
+
+    display_name: str | None = None
+    description: str | None = None
+    publisher: str | None = None
+    icon: dict[str, str] | None = None
+    priority: int | None = None
+    secrets: tuple[str, ...] = ()
+    grpc_pod_config: dict[str, Any] | None = None
+
+
+class _Template(msgspec.Struct, frozen=True):
+    spec: _Spec | None = None
+
+
+def template_spec(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
+    """Return the fields of a CatalogSource's `spec` that a catalog's template gives and the release knows.
+
+    Raises UsageError for a field of the wrong type, before the cluster would. How a rebuilt catalog is extracted is left out:
+    the template was written for the catalog that has a cache.
+    """
+    template = convert(catalog.catalog_source_template or {}, _Template, f"CatalogSource template of {catalog.name}")
+    wanted: dict[str, Any] = msgspec.to_builtins(template.spec or _Spec())
+    if release is not None and not release.has_priority:
+        wanted.pop("priority", None)
+    pod_config = wanted.pop("grpcPodConfig", {})
+    known = pod_config.keys() if release is None else release.pod_config_fields
+    decided = {"extractContent"} if catalog.filtered else set()
+    kept = {name: value for name, value in pod_config.items() if name in known and name not in decided}
+    return {**wanted, "grpcPodConfig": kept} if kept else wanted
+
+
+# A catalog that we run ourselves: Deployment and Service, for a CatalogSource that has an address instead of an image. Pure.
+#
+# Where the namespace denies traffic by default, a NetworkPolicy lets OLM in, as OLM does for pods of its own
+# (operator-lifecycle-manager, pkg/controller/registry/reconciler: `DesiredGRPCServerNetworkPolicy`).
+#
+# OLM 4.3 up to about 4.3.9 gives catalog pods 100 MiB and no field to change that; and before 4.9 a pod that does not answer
+# within about 40 s is killed. A Deployment of our own has neither limit (docs/facts/openshift.md §0.1, §0.2).
+
+PORT = 50051
+_LABEL = "hub-import/catalog"
+_STARTS_WITHIN_S = 900  # a large SQLite catalog on a slow disk
+_PERIOD_S = 10
+_OLMS_USER = 1001  # operator-lifecycle-manager, pkg/controller/registry/reconciler/reconciler.go
+
+
+def serving_labels(name: str) -> dict[str, str]:
+    """Return the labels of the pods that serve the CatalogSource `name`."""
+    return {_LABEL: name}
+
+
+def address(name: str, namespace: str) -> str:
+    """Return where the CatalogSource `name` finds them."""
+    return f"{service_name(name)}.{namespace}.svc:{PORT}"
+
+
+def service_name(name: str) -> str:
+    """Return the name of Service and Deployment; OLM's own Service has the CatalogSource's."""
+    return f"{name[:54].rstrip('-')}-serving"
+
+
+def serving(name: str, namespace: str, image: str, release: Release | None) -> tuple[Resource, ...]:
+    """Return the objects that serve a catalog image, without a limit on memory and with time to start.
+
+    `release` None is a Kubernetes with OLM, whose own namespace may enforce restricted pods and deny traffic.
+    """
+    restricted = release is None or release.restricts_pods
+    labels = serving_labels(name)
+    metadata = {"name": service_name(name), "namespace": namespace, "labels": OWN_LABELS}
+    deployment = {
+        "apiVersion": DEPLOYMENT.api_version,
+        "kind": DEPLOYMENT.name,
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(image, release, restricted=restricted)},
+        },
+    }
+    ports = [{"name": "grpc", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+    service = {
+        "apiVersion": SERVICE.api_version,
+        "kind": SERVICE.name,
+        "metadata": metadata,
+        "spec": {"ports": ports, "selector": labels},
+    }
+    policy = [_network_policy(metadata, labels)] if release is None or release.denies_network else []
+    return (Resource.of(deployment), Resource.of(service), *policy)
+
+
+def _network_policy(metadata: dict[str, Any], labels: dict[str, str]) -> Resource:
+    """Return the policy that lets the catalog be asked, and the pod ask nothing: it needs nothing."""
+    spec = {
+        "podSelector": {"matchLabels": labels},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"port": PORT, "protocol": "TCP"}]}],
+    }
+    return Resource.of(
+        {"apiVersion": NETWORK_POLICY.api_version, "kind": NETWORK_POLICY.name, "metadata": metadata, "spec": spec}
+    )
+
+
+def _pod(image: str, release: Release | None, *, restricted: bool) -> dict[str, Any]:
+    """Return the pod: restricted (Kubernetes, *Pod Security Standards*) where that is allowed.
+
+    OpenShift gives it a user; elsewhere it is the one that OLM gives to catalogs.
+    """
+    container = _container(image)
+    if not restricted:
+        return {"containers": [container]}
+    context = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    user = {"runAsUser": _OLMS_USER} if release is None else {}
+    bounded = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {"securityContext": {**context, **user}, "containers": [{**container, "securityContext": bounded}]}
+
+
+def _container(image: str) -> dict[str, Any]:
+    """Return the container. Kubernetes 1.16 has no startup probe: being alive is not asked for until it must have started."""
+    probe = {"exec": {"command": ["grpc_health_probe", f"-addr=localhost:{PORT}"]}, "periodSeconds": _PERIOD_S}
+    return {
+        "name": "registry-server",
+        "image": image,
+        "ports": [{"name": "grpc", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "50Mi"}},
+        "readinessProbe": {**probe, "initialDelaySeconds": 5, "timeoutSeconds": 5},
+        "livenessProbe": {**probe, "initialDelaySeconds": _STARTS_WITHIN_S, "timeoutSeconds": 5, "failureThreshold": 3},
+    }
+
+
+CONFIGS = "/configs"
+FILE_BASED = "file-based"
+_MAX_NAME = 63
+_TAIL = 6  # hexadecimal digits that keep two long names apart
+
+
+def source_name(text: str) -> str:
+    """Return a name that OLM can make a service of (RFC 1035 label): lower case, beginning with a letter."""
+    name = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+    name = name if re.match(r"[a-z]", name) else f"hub-{name}".rstrip("-")
+    if len(name) <= _MAX_NAME:
+        return name
+    return f"{name[: _MAX_NAME - _TAIL - 1].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:_TAIL]}"
+
+
+def namespace_for(release: Release | None) -> str:
+    """Return the namespace whose catalogs are offered everywhere."""
+    return MARKETPLACE if release is not None else PLAIN_OLM
+
+
+def catalog_source(
+    catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None, *, served: bool = False
+) -> Resource:
+    """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name.
+
+    `served`: not OLM but a Deployment of ours runs the image, so it names that one's address.
+    Raises UsageError for a template with fields of a wrong type.
+    """
+    template = template_spec(catalog, release)
+    config = {**_pod_config(catalog, release), **template.pop("grpcPodConfig", {})}
+    where = {"address": address(name, namespace_for(release))} if served else {"image": str(image.pinned)}
+    spec: dict[str, Any] = {
+        "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
+        "publisher": catalog.publisher or "hub-airgap",
+        **template,
+        "sourceType": "grpc",
+        **where,
+    }
+    if config and not served:
+        spec["grpcPodConfig"] = config
+    metadata = {"name": name, "namespace": namespace_for(release), "labels": OWN_LABELS}
+    return Resource.of(
+        {"apiVersion": CATALOG_SOURCE.api_version, "kind": CATALOG_SOURCE.name, "metadata": metadata, "spec": spec}
+    )
+
+
+def cluster_catalog(image: MappedImage, name: str) -> Resource:
+    """Return the ClusterCatalog of a catalog. A digest is not polled for."""
+    spec = {"availabilityMode": "Available", "source": {"type": "Image", "image": {"ref": str(image.pinned)}}}
+    return Resource.of(
+        {
+            "apiVersion": CLUSTER_CATALOG.api_version,
+            "kind": CLUSTER_CATALOG.name,
+            "metadata": {"name": name, "labels": OWN_LABELS},
+            "spec": spec,
+        }
+    )
+
+
+def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
+    """Return what we say of the pod, as far as the release knows it.
+
+    Images of SQLite catalogs are made for pods that may write to their own files. A rebuilt catalog has no valid cache, so its
+    content is extracted only where that works without one (docs/facts/openshift.md §3.3).
+    """
+    config: dict[str, Any] = {}
+    if release is not None and "securityContextConfig" in release.pod_config_fields:
+        config["securityContextConfig"] = "restricted" if catalog.format == FILE_BASED else "legacy"
+    if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
+        config["extractContent"] = {"catalogDir": CONFIGS}
+    return config

@@ -1,0 +1,497 @@
+"""Which source is found at which mirror, as rules for the nodes. Pure. What of them is in force already: `mirror_merge.py`.
+
+Repository scope names every repository; namespace and registry scope name what is above it, where the mirror's path ends like
+the source's, so that fewer rules, and fewer changes of the nodes, do for more images (docs/facts/openshift.md §5.3).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import tomllib
+import urllib.parse
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+from common.archive.inventory import ATTACHED, ImageKind
+from common.errors import ClusterError
+from importer.cluster.kinds import ICSP, IDMS, ITMS, OWN_LABELS, Resource
+from importer.mapping import MappedImage
+
+# The mirror itself names a catalog image, and runtimes look for signatures where they find the image: neither needs a rule.
+_WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))
+
+
+class Scope(StrEnum):
+    """How much of a reference a rule names."""
+
+    REPOSITORY = "repository"
+    NAMESPACE = "namespace"
+    REGISTRY = "registry"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MirrorRule:
+    """`source` and `mirror`: a registry, a namespace or a repository. A rule acts on pulls by digest, or on pulls by tag."""
+
+    source: str
+    mirror: str
+    by_digest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuledImage:
+    """An image that nodes pull under its source's name, and the rule that leads them to the mirror."""
+
+    image: MappedImage
+    rule: MirrorRule
+
+
+def rules_for(images: Sequence[MappedImage], scope: Scope, there: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:
+    """Return the images that need a rule, each with one that leads to its mirror, in the order given.
+
+    Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that another
+    rule, wanted or `there` on the cluster, would lead elsewhere gets a rule for its own repository in every scope.
+    """
+    ruled = [RuledImage(image, _rule(image, scope)) for image in images if _needs_rule(image)]
+    while astray := _astray(ruled, there):
+        for position in astray:
+            image = ruled[position].image
+            ruled[position] = RuledImage(image, _rule(image, Scope.REPOSITORY))
+    return tuple(ruled)
+
+
+def _needs_rule(image: MappedImage) -> bool:
+    at_home = image.source is not None and image.source.name == image.repository.name
+    return image.source is not None and not at_home and image.record.kind not in _WITHOUT_RULES
+
+
+def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
+    assert image.source is not None
+    source, mirror, by_digest = image.source.name, image.repository.name, image.source.digest is not None
+    host, _, path = source.partition("/")
+    if scope is Scope.REPOSITORY or not mirror.endswith(f"/{path}"):
+        return MirrorRule(source, mirror, by_digest)
+    if scope is Scope.REGISTRY:
+        return MirrorRule(host, mirror.removesuffix(f"/{path}"), by_digest)
+    last = path.rpartition("/")[2]
+    return MirrorRule(source.removesuffix(f"/{last}"), mirror.removesuffix(f"/{last}"), by_digest)
+
+
+def _astray(ruled: Sequence[RuledImage], there: Collection[MirrorRule]) -> list[int]:
+    """Return the positions of images whose most specific rules lead elsewhere.
+
+    A rule for an image's own repository leads it right, so that there are ever fewer.
+    """
+    by_source: dict[str, set[MirrorRule]] = {}
+    for rule in (*(each.rule for each in ruled), *there):
+        by_source.setdefault(rule.source, set()).add(rule)
+    return [position for position, each in enumerate(ruled) if each.rule not in _most_specific(each.image, by_source)]
+
+
+def _most_specific(image: MappedImage, by_source: Mapping[str, set[MirrorRule]]) -> set[MirrorRule]:
+    assert image.source is not None
+    return next((by_source[source] for source in _scopes(image.source.name) if source in by_source), set())
+
+
+def _scopes(name: str) -> Iterator[str]:
+    """Give a repository's name and what is above it, up to its registry."""
+    yield name
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+# Which of a cluster's mirror rules nodes follow: the most specific source, and one policy for each source. Pure.
+#
+# The machine config operator makes one entry of registries.conf for each source, out of all rules of all kinds that have it;
+# nodes follow the entry with the longest prefix alone, of equally long ones the first in the order of their bytes
+# (containers/image, pkg/sysregistriesv2). So a rule for a repository takes it away from a rule for its registry, for pulls by
+# digest and by tag. Two policies for one source stop the operator (openshift
+# machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes), also of rules without mirrors; no
+# policy counts as AllowContactingSource, and an ImageContentSourcePolicy has none.
+
+FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
+NEVER = "NeverContactSource"
+_WILDCARD = "*."
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of an object: `source`, its mirrors in order, and the `mirrorSourcePolicy` as it is written there."""
+
+    source: str
+    mirrors: tuple[str, ...]
+    policy: str = ""
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return it as it is in the object."""
+        body: dict[str, Any] = {"source": self.source, "mirrors": list(self.mirrors)}
+        return {**body, "mirrorSourcePolicy": self.policy} if self.policy else body
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A rule that a cluster has. `owned`: in an object of hub-import."""
+
+    rule: Rule
+    kind: str
+    name: str
+    owned: bool
+
+    @property
+    def by_tag(self) -> bool:
+        """Whether it acts on pulls by tag; else on pulls by digest."""
+        return self.kind == ITMS.name
+
+
+def listed(body: Mapping[str, Any], *, owned: bool = False) -> list[Listed]:
+    """Return the rules of an object, with where they are."""
+    return [Listed(rule, body["kind"], str(body["metadata"]["name"]), owned) for rule in rules_of(body)]
+
+
+def rules_of(body: Mapping[str, Any]) -> list[Rule]:
+    """Return the rules of an object of any kind."""
+    listed = (body.get("spec") or {}).get(FIELD[body["kind"]]) or []
+    return [
+        Rule(each.get("source") or "", tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "")
+        for each in listed
+    ]
+
+
+class Precedence:
+    """The rules of a cluster, and what a further rule would override. Rules without a real mirror send no pull elsewhere."""
+
+    def __init__(self, listed: Sequence[Listed]) -> None:
+        self._by_source: dict[str, list[Listed]] = {}
+        self._foreign: dict[str, list[Listed]] = {}  # also those without mirrors: their policies count
+        self._owned_never = {each.rule.source for each in listed if each.owned and each.rule.policy == NEVER}
+        for each in listed:
+            if not each.owned:
+                self._foreign.setdefault(each.rule.source, []).append(each)
+            if set(each.rule.mirrors) - {each.rule.source}:
+                self._by_source.setdefault(each.rule.source, []).append(each)
+        self._wildcards = sorted((each for each in self._by_source if each.startswith(_WILDCARD)), key=len, reverse=True)
+
+    def shadowed(self, source: str, *, by_tag: bool) -> tuple[str, ...]:
+        """Return the mirrors that pulls of `source` would lose to a rule of its own, with the path that makes them fit.
+
+        Nothing where a foreign rule for just that source exists: then nodes do not follow a broader one.
+        """
+        if any(not each.owned for each in self._by_source.get(source, ())):
+            return ()
+        broader = self._broader(source)
+        rest = _below(broader, source)
+        if rest is None or rest.startswith(":"):  # a port after a wildcard: no mirror with a path could be followed by it
+            return ()
+        mirrors = (mirror for each in self._by_source.get(broader, ()) if each.by_tag is by_tag for mirror in each.rule.mirrors)
+        return tuple(dict.fromkeys(mirror + rest for mirror in mirrors if mirror + rest != source))
+
+    def policy(self, source: str) -> str:
+        """Return the policy that a rule for `source` has to have: that of its rules, else that of the broader one.
+
+        Foreign rules decide; without them an existing policy is not loosened.
+        """
+        theirs = self._foreign.get(source)
+        if not theirs and source in self._owned_never:
+            return NEVER
+        deciding = theirs or self._by_source.get(source) or self._by_source.get(self._broader(source), [])
+        return NEVER if any(each.rule.policy == NEVER for each in deciding) else ""
+
+    def forbidding(self, source: str) -> str:
+        """Return the foreign object that has NeverContactSource for just this source; empty when none has."""
+        return next((f"{each.kind} {each.name}" for each in self._foreign.get(source, ()) if each.rule.policy == NEVER), "")
+
+    def _broader(self, source: str) -> str:
+        """Return the source of the rules that are followed for `source` without one of its own; empty when there are none."""
+        named = next((each for each in _above(source) if each in self._by_source), "")
+        wild = next((each for each in self._wildcards if _below(each, source) is not None), "")
+        return max(wild, named, key=len)  # the wildcard where both are equally long: * comes before letters and digits
+
+
+def _above(source: str) -> Iterator[str]:
+    """Give the namespaces above a repository, and its registry."""
+    while "/" in source:
+        source = source.rpartition("/")[0]
+        yield source
+
+
+def _below(broader: str, source: str) -> str | None:
+    """Return what follows a broader source in `source`: `/path`, for a wildcard also `:port` or nothing; None: not broader."""
+    if not broader.startswith(_WILDCARD):
+        return source.removeprefix(broader) if broader and source.startswith(f"{broader}/") else None
+    name = source.partition("/")[0].partition(":")[0]
+    return source.removeprefix(name) if name.endswith(broader[1:]) else None
+
+
+# Wanted mirror rules against those that the cluster has: only what is not in force is added, nothing is taken away. Pure.
+#
+# A rule is in force when any object of the cluster, ours or not, sends the same source to the same mirrors; every rule written
+# again would cost a rollout of all nodes (docs/cluster.md, *Foreign mirror rules*). A rule that is more specific than existing
+# ones lists their mirrors after its own: nodes follow the most specific rule alone (`mirror_precedence.py`).
+
+MIRROR_KINDS = (ICSP, IDMS, ITMS)
+MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which end at 262144
+_HINT = "Say --mirror-scope registry, which makes few rules of many."
+_MAX_SPLITS = 100
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRules:
+    """`write`: objects as they shall be. `satisfied`: wanted objects whose rules are all in force elsewhere."""
+
+    write: tuple[Resource, ...]
+    satisfied: tuple[Resource, ...]
+
+
+def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules:
+    """Return what has to be written so that every wanted rule is in force. `live`: all mirror objects of the cluster.
+
+    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one begins (`-2`, …). A rule has the policy that
+    its source has in any object, and the mirrors of a broader rule that it shadows.
+    Raises ClusterError for a policy that the kind cannot express, and for rules that do not fit.
+    """
+    precedence = Precedence(_listed(wanted, live))
+    current = {(body["kind"], str(body["metadata"]["name"])): body for body in live}
+    write: dict[tuple[str, str], Resource] = {}
+    satisfied = []
+    for resource in _completed(wanted, precedence):
+        family = [body for body in current.values() if _by_tag(body["kind"]) is _by_tag(resource.kind)]
+        own = {name: rules_of(body) for (kind, name), body in current.items() if kind == resource.kind}
+        own = {name: rules for name, rules in own.items() if _is_of_series(name, resource.name)}
+        fresh = _fresh(resource, [rule for body in family for rule in rules_of(body)], own.values(), precedence)
+        placed = _place(resource, fresh, own)
+        write.update({(each.kind, each.name): each for each in placed})
+        current.update({(each.kind, each.name): each.body for each in placed})
+        if not placed:
+            satisfied.append(resource)
+    return MergedRules(tuple(write.values()), tuple(satisfied))
+
+
+def _by_tag(kind: str) -> bool:
+    """Say whether rules of a kind act on pulls by tag; else they act on pulls by digest."""
+    return kind == ITMS.name
+
+
+def _is_of_series(name: str, first: str) -> bool:
+    return name == first or re.fullmatch(rf"{re.escape(first)}-\d+", name) is not None
+
+
+def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:
+    """Return the existing rules, without those that are wanted now: a wanted rule overrides no other wanted one."""
+    names = {resource.name for resource in wanted}
+    asked = {
+        (_by_tag(resource.kind), rule.source, mirror)
+        for resource in wanted
+        for rule in rules_of(resource.body)
+        for mirror in rule.mirrors
+    }
+    found = []
+    for body in live:
+        metadata = body["metadata"]
+        owned = OWN_LABELS.items() <= (metadata.get("labels") or {}).items()
+        owned = owned or any(_is_of_series(metadata["name"], name) for name in names)
+        for each in listed(body, owned=owned):
+            mirrors = each.rule.mirrors
+            kept = tuple(mirror for mirror in mirrors if not owned or (each.by_tag, each.rule.source, mirror) not in asked)
+            found.append(replace(each, rule=replace(each.rule, mirrors=kept)))
+    return found
+
+
+def _completed(wanted: Sequence[Resource], precedence: Precedence) -> list[Resource]:
+    """Return the wanted objects, each rule with the mirrors of the broader rule that it shadows.
+
+    A rule for pulls by digest takes pulls by tag from a broader rule as well, and the other way round: they get a rule for the
+    same source that has only the broader one's mirrors.
+    """
+    completed: dict[tuple[str, str], Resource] = {}
+    named = {(_by_tag(each.kind), rule.source) for each in wanted for rule in rules_of(each.body)}
+    for resource in wanted:
+        rules, other = [], []
+        by_tag = _by_tag(resource.kind)
+        for rule in rules_of(resource.body):
+            kept = precedence.shadowed(rule.source, by_tag=by_tag)
+            rules.append(Rule(rule.source, tuple(dict.fromkeys((*rule.mirrors, *kept))), rule.policy))
+            mirrors = precedence.shadowed(rule.source, by_tag=not by_tag)
+            if mirrors and (not by_tag, rule.source) not in named:
+                named.add((not by_tag, rule.source))
+                other.append(Rule(rule.source, mirrors))
+        _add(completed, resource, rules)
+        if other:
+            _add(completed, _of_kind(resource, IDMS.name if by_tag else ITMS.name), other)
+    return list(completed.values())
+
+
+def _add(objects: dict[tuple[str, str], Resource], resource: Resource, rules: Sequence[Rule]) -> None:
+    before = objects.get((resource.kind, resource.name))
+    there = rules_of(before.body) if before else []
+    objects[resource.kind, resource.name] = _with_rules(resource, resource.name, [*there, *rules])
+
+
+def _of_kind(resource: Resource, kind: str) -> Resource:
+    """Return an object of another kind with the same name and without rules."""
+    api_version = next(each.api_version for each in MIRROR_KINDS if each.name == kind)
+    body = {**resource.body, "apiVersion": api_version, "kind": kind, "spec": {}}
+    return Resource(api_version, kind, resource.name, "", body)
+
+
+def _fresh(resource: Resource, existing: Sequence[Rule], own: Collection[Sequence[Rule]], precedence: Precedence) -> list[Rule]:
+    """Return the rules that are not in force, each with the policy that its source has to have."""
+    mirrors: dict[str, set[str]] = {}
+    for rule in existing:
+        mirrors.setdefault(rule.source, set()).update(rule.mirrors)
+    policies = {rule.source: rule.policy for rule in chain.from_iterable(own)}
+    found = []
+    for rule in rules_of(resource.body):
+        policy = _policy(resource, rule.source, precedence)
+        agrees = (policies.get(rule.source, policy) == NEVER) is (policy == NEVER)
+        if not agrees or not set(rule.mirrors) <= mirrors.get(rule.source, set()):
+            found.append(Rule(rule.source, rule.mirrors, policy))
+    return found
+
+
+def _policy(resource: Resource, source: str, precedence: Precedence) -> str:
+    """Return the policy for a source: two of them for one source stop the rollout. Raises ClusterError."""
+    if resource.kind != ICSP.name:
+        return precedence.policy(source)
+    if theirs := precedence.forbidding(source):
+        raise ClusterError(
+            f"{theirs} has {NEVER} for {source}, which an {ICSP.name} cannot have: two policies for a source stop all rollouts",
+            hint="Bring all rules into ImageDigestMirrorSets first (oc adm migrate icsp), or take the policy out there.",
+        )
+    return ""
+
+
+def _place(resource: Resource, fresh: Sequence[Rule], own: Mapping[str, Sequence[Rule]]) -> list[Resource]:
+    """Return our objects with the fresh rules: a source is changed where it is, a new one goes where there is room.
+
+    Without fresh ones, the first object when it is there.
+    """
+    series = _Series(resource, own)
+    if not fresh:
+        return series.first()
+    series.add([rule for rule in fresh if not series.changed(rule)])
+    return series.touched()
+
+
+class _Series:
+    """The objects of one name, NAME, NAME-2 and so on, each below MAX_OBJECT_SIZE."""
+
+    def __init__(self, resource: Resource, own: Mapping[str, Sequence[Rule]]) -> None:
+        self._resource = resource
+        self._rules = {name: {rule.source: rule for rule in rules} for name, rules in own.items()}
+        self._holder = {source: name for name, rules in reversed(self._rules.items()) for source in rules}
+        self._room: dict[str, int] = {}
+        self._touched: set[str] = set()
+
+    def first(self) -> list[Resource]:
+        """Return the first object as it is, when it is there."""
+        return [self._object(self._resource.name)] if self._resource.name in self._rules else []
+
+    def touched(self) -> list[Resource]:
+        """Return the objects that have changed."""
+        return [self._object(name) for name in self._names() if name in self._touched]
+
+    def changed(self, rule: Rule) -> bool:
+        """Change the rule for a source that one of the objects has already; return whether there is one, with room for it.
+
+        New mirrors come before the old ones: they were filled last.
+        """
+        name = self._holder.get(rule.source, "")
+        if not name:
+            return False
+        old = self._rules[name][rule.source]
+        united = Rule(rule.source, tuple(dict.fromkeys((*rule.mirrors, *old.mirrors))), rule.policy)
+        return self._put(name, united, _size(united.to_builtins()) - _size(old.to_builtins()))
+
+    def add(self, rules: Sequence[Rule]) -> None:
+        """Put each rule into the first object with room. Raises ClusterError."""
+        kind, names = self._resource.kind, iter(self._names())
+        name = next(names)
+        for rule in rules:
+            while not self._put(name, rule, _size(rule.to_builtins()) + len(", ")):
+                if not self._rules.get(name):
+                    said = f"{kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes"
+                    raise ClusterError(said, hint=_HINT)
+                name = next(names, "")
+                if not name:
+                    said = f"{kind} {self._resource.name}: more than {_MAX_SPLITS} objects of mirror rules"
+                    raise ClusterError(said, hint=_HINT)
+
+    def _put(self, name: str, rule: Rule, growth: int) -> bool:
+        if name not in self._room:
+            self._room[name] = MAX_OBJECT_SIZE - _size(self._object(name).body)
+        if growth > self._room[name]:
+            return False
+        self._room[name] -= growth
+        self._rules.setdefault(name, {})[rule.source] = rule
+        self._touched.add(name)
+        return True
+
+    def _names(self) -> list[str]:
+        name = self._resource.name
+        return [name, *(f"{name}-{number}" for number in range(2, _MAX_SPLITS + 1))]
+
+    def _object(self, name: str) -> Resource:
+        return _with_rules(self._resource, name, self._rules.get(name, {}).values())
+
+
+def _with_rules(resource: Resource, name: str, rules: Iterable[Rule]) -> Resource:
+    spec = {**resource.body["spec"], FIELD[resource.kind]: [rule.to_builtins() for rule in rules]}
+    body = {**resource.body, "metadata": {**resource.body["metadata"], "name": name}, "spec": spec}
+    return Resource(resource.api_version, resource.kind, name, "", body)
+
+
+def _size(document: Body) -> int:
+    return len(json.dumps(document))
+
+
+# Which mirrors a MachineConfig gives the nodes: the registries.conf inside it, however it is packed. Pure.
+#
+# A pool that says it is done may not have begun; only what stands in its configuration tells (docs/facts/openshift.md §5.3).
+
+_PATH = "/etc/containers/registries.conf"
+_LARGEST = 16 * 1024 * 1024  # bytes, unpacked
+_GZIP = 31  # zlib's window for gzip
+Pair = tuple[str, str]  # source, mirror
+
+
+def mirrors_of(machine_config: Mapping[str, Any]) -> frozenset[Pair] | None:
+    """Return every (source, mirror) that a MachineConfig writes to the nodes; None when it cannot be understood.
+
+    A MachineConfig without the file gives no mirrors.
+    """
+    try:
+        files = ((machine_config["spec"]["config"].get("storage") or {}).get("files")) or []
+        texts = [_text(each["contents"]) for each in files if each.get("path") == _PATH]
+        return frozenset(pair for text in texts for pair in _pairs(tomllib.loads(text)))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, zlib.error, binascii.Error):
+        return None
+
+
+def _pairs(document: Mapping[str, Any]) -> Iterator[Pair]:
+    for registry in document.get("registry") or ():
+        source = registry.get("prefix") or registry.get("location") or ""
+        for mirror in registry.get("mirror") or ():
+            yield str(source), str(mirror.get("location") or "")
+
+
+def _text(contents: Mapping[str, Any]) -> str:
+    """Return the content of an Ignition file: a data URL (RFC 2397), percent-encoded or base64, perhaps compressed."""
+    scheme, _, rest = str(contents["source"]).partition(":")
+    described, comma, data = rest.partition(",")
+    if scheme != "data" or not comma:
+        raise ValueError("no data URL")
+    raw = urllib.parse.unquote_to_bytes(data)
+    if described.endswith(";base64"):
+        raw = base64.b64decode(raw, validate=True)
+    if contents.get("compression") == "gzip":
+        raw = zlib.decompressobj(_GZIP).decompress(raw, _LARGEST)
+    return raw.decode()

@@ -1,0 +1,242 @@
+"""Reads what a diagnosis needs, once. Changes nothing; what may not be read is named and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from common.errors import ClusterError
+from importer.cluster.client import Body, ClusterClient, UnavailableError
+from importer.cluster.kinds import (
+    CLUSTER_CATALOG,
+    CONFIG_MAP,
+    CONFIG_NAMESPACE,
+    DEPLOYMENT,
+    EVENT,
+    ICSP,
+    IDMS,
+    IMAGE_CONFIG,
+    IMAGE_REGISTRY,
+    JOB,
+    MACHINE_CONFIG_POOL,
+    NETWORK_POLICY,
+    OLM_NAMESPACE,
+    POD,
+    SUBSCRIPTION,
+    Kind,
+)
+from importer.cluster.readiness import readiness
+from importer.cluster.readiness.expectation import ExpectedCatalog
+from importer.cluster.readiness.readiness import condition, held_back, is_paused, rules_lacking, short, status_of
+from importer.cluster.release import Release
+from importer.cluster.resources.catalog_source import service_name
+from importer.cluster.subscriptions import sources_of
+from importer.diagnose.snapshot import Evidence, PodEvidence, SourceEvidence
+
+T = TypeVar("T")
+_LOG_LINES = 30
+_EVENTS = 20
+_LONGEST = 400
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads, and remembers what it may not."""
+
+    client: ClusterClient
+    unseen: list[str] = field(default_factory=list)
+
+    def seen(self, look: Callable[[], T], instead: T) -> T:
+        """Return what `look` finds, or `instead` where it may not. Raises UnavailableError: then nothing can be seen."""
+        try:
+            return look()
+        except UnavailableError:
+            raise
+        except ClusterError as error:
+            return self._missed(error, instead)
+
+    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
+        return self.seen(lambda: self.client.list(kind, namespace, labels) or [], [])
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Body:
+        return self.seen(lambda: self.client.get(kind, name, namespace) or {}, {})
+
+    def log(self, pod: str, namespace: str, container: str) -> str:
+        try:
+            return self.client.log(pod, namespace, container, lines=_LOG_LINES)
+        except ClusterError as error:  # also when its node does not answer, which is no reason to see nothing else
+            return self._missed(error, "")
+
+    def _missed(self, error: ClusterError, instead: T) -> T:
+        if error.message not in self.unseen:
+            self.unseen.append(error.message)
+        return instead
+
+
+def gather(client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None) -> Evidence:
+    """Look at everything that a diagnosis needs. `namespace`: where catalogs are.
+
+    Raises UnavailableError when the API server is away.
+    """
+    reader = _Reader(client)
+    expected = {each.name: each for each in expectations}
+    events = _events(reader.list(EVENT, namespace))
+    pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
+    rules = {rule for each in expectations for rule in each.rules}
+    found = reader.seen(lambda: sources_of(client, namespace), None)
+    catalogs = [body for place, body in sorted(found.bodies.items()) if place[0] == namespace] if found else []
+    return Evidence(
+        release=release,
+        sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
+        all_sources=found,
+        pools=tuple(pools),
+        held_back={
+            each["metadata"]["name"]: reader.seen(partial(held_back, client, each), "") for each in pools if is_paused(each)
+        },
+        lacking={each["metadata"]["name"]: reader.seen(partial(rules_lacking, client, each, rules), []) for each in pools},
+        ca_keys=_ca_keys(reader) if release is not None else frozenset(),
+        registry_state=_registry_state(reader, release),
+        subscriptions=tuple(reader.list(SUBSCRIPTION)),
+        jobs=tuple(reader.list(JOB, namespace)),
+        cluster_catalogs=tuple(reader.list(CLUSTER_CATALOG)) if release and release.has_cluster_catalog else (),
+        package_log=_package_log(reader) if release is not None else "",
+        rule_kinds=frozenset(
+            kind.name for kind in (release.rule_kinds if release else ()) if kind in (ICSP, IDMS) and reader.list(kind)
+        ),
+        unseen=tuple(reader.unseen),
+    )
+
+
+def _source(
+    reader: _Reader,
+    body: Body,
+    expected: ExpectedCatalog | None,
+    events: Mapping[str, Sequence[str]],
+    release: Release | None,
+) -> SourceEvidence:
+    metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
+    name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
+    wanted = expected.image if expected else image
+    found = reader.list(POD, namespace, readiness.pod_labels(body))
+    pods = tuple(_pod(reader, pod, wanted, events) for pod in found)
+    listed = reader.seen(lambda: readiness.listed_packages(reader.client, name, namespace), None)
+    source = replace(
+        _served(reader, SourceEvidence(body, pods, expected), events, release), connected_s=_connected_s(body, found)
+    )
+    if listed is None or expected is None:
+        return replace(source, listed=None if listed is None else len(listed))
+    missing = tuple(sorted(expected.packages.keys() - listed.keys()))
+    return replace(source, packages=readiness.compared(expected, listed), listed=len(listed), missing=missing)
+
+
+def _served(
+    reader: _Reader, source: SourceEvidence, events: Mapping[str, Sequence[str]], release: Release | None
+) -> SourceEvidence:
+    """Add what is known of a catalog in a Deployment of ours: its replicas, and the NetworkPolicy that lets OLM in."""
+    if not source.serves_itself:
+        return source
+    name = service_name(source.name)
+    deployment = reader.get(DEPLOYMENT, name, source.namespace)
+    failure = condition(deployment, "ReplicaFailure")
+    said = [f"{failure.get('reason')}: {short(failure.get('message'), _LONGEST)}"] if failure.get("status") == "True" else []
+    failed = [line for about, lines in events.items() if about.startswith(f"{name}-") for line in lines]
+    said += [line for line in failed if line.startswith("FailedCreate")] if not source.pods else []
+    pod = ((deployment.get("spec") or {}).get("template") or {}).get("spec") or {}
+    unseen: Body | None = {"metadata": {}}  # what may not be read is not called missing
+    denies = release is not None and release.denies_network
+    policy = reader.seen(lambda: reader.client.get(NETWORK_POLICY, name, source.namespace), unseen) if denies else unseen
+    return replace(
+        source,
+        refusals=tuple(dict.fromkeys(said)),
+        restricted="seccompProfile" in (pod.get("securityContext") or {}),
+        lacks_policy=policy is None,
+    )
+
+
+def _connected_s(source: Body, pods: Sequence[Body]) -> float | None:
+    """Return for how long OLM's connection has been as it is, and pods ready: the youngest of these counts."""
+    texts = [str((status_of(source).get("connectionState") or {}).get("lastConnect") or "")]
+    texts += [str(condition(pod, "Ready").get("lastTransitionTime") or "") for pod in pods]
+    times = [moment for moment in map(_moment, texts) if moment is not None]
+    return (datetime.now(UTC) - max(times)).total_seconds() if times else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodEvidence:
+    name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"].get("namespace", ""))
+    spec, status = pod.get("spec") or {}, status_of(pod)
+    containers = spec.get("containers") or [{}]
+    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    limits = (containers[0].get("resources") or {}).get("limits") or {}
+    return PodEvidence(
+        name=name,
+        images=frozenset(readiness.images_of(pod)),
+        ready=condition(pod, "Ready").get("status") == "True",
+        runs_image=readiness.runs(pod, image),
+        states=tuple(text for each in statuses for text in _states(each)) or _unstarted(pod),
+        reasons=frozenset(cause.get("reason", "") for each in statuses for cause in _causes(each)),
+        memory_limit=str(limits.get("memory") or ""),
+        events=tuple(events.get(name, ())),
+        log=reader.log(name, namespace, str(containers[0].get("name") or "")) if statuses else "",
+        created=str(pod["metadata"].get("creationTimestamp") or ""),
+    )
+
+
+def _causes(container: Mapping[str, Mapping[str, Body]]) -> list[Body]:
+    """Return why a container waits, and how it ended last."""
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    return [cause for cause in (state.get("waiting"), state.get("terminated"), last.get("terminated")) if cause]
+
+
+def _states(container: Mapping[str, Mapping[str, Body]]) -> list[str]:
+    texts = []
+    for cause in _causes(container):
+        code = f", exit code {cause['exitCode']}" if "exitCode" in cause else ""
+        message = f": {short(cause.get('message'), _LONGEST)}" if cause.get("message") else ""
+        texts.append(f"{cause.get('reason', 'unknown')}{code}{message}")
+    return texts
+
+
+def _unstarted(pod: Body) -> tuple[str, ...]:
+    scheduled = condition(pod, "PodScheduled")
+    said = (
+        f"{scheduled.get('reason')}: {short(scheduled.get('message'), _LONGEST)}" if scheduled.get("status") == "False" else ""
+    )
+    return (said or str(status_of(pod).get("phase") or "no status yet"),)
+
+
+def _events(events: Iterable[Body]) -> dict[str, list[str]]:
+    """Return what was said of each object, the newest first."""
+    found: dict[str, list[str]] = {}
+    for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), reverse=True):
+        lines = found.setdefault(str((event.get("involvedObject") or {}).get("name")), [])
+        if event.get("type") != "Normal" and len(lines) < _EVENTS:
+            lines.append(f"{event.get('reason')}: {short(event.get('message'), _LONGEST)}")
+    return found
+
+
+def _ca_keys(reader: _Reader) -> frozenset[str]:
+    """Return the hosts that nodes have a CA for, as keys of the ConfigMap in use."""
+    named = ((reader.get(IMAGE_CONFIG, "cluster").get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
+    return frozenset((reader.get(CONFIG_MAP, named, CONFIG_NAMESPACE).get("data") or {}) if named else ())
+
+
+def _registry_state(reader: _Reader, release: Release | None) -> str:
+    if release is None or release.trusts_without_registry:
+        return ""
+    return str((reader.get(IMAGE_REGISTRY, "cluster").get("spec") or {}).get("managementState") or "")
+
+
+def _package_log(reader: _Reader) -> str:
+    pods = reader.list(POD, OLM_NAMESPACE, {"app": "packageserver"})
+    return "\n".join(reader.log(str(pod["metadata"]["name"]), OLM_NAMESPACE, "packageserver") for pod in pods)

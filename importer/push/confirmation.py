@@ -1,0 +1,128 @@
+"""What the mirror really has of an archive: asked blob by blob, repository by repository, for a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from common.archive.inventory import repository_of
+from common.errors import AuthenticationError
+from common.interruption import workers
+from common.log import logger
+from common.oci.image import Digest
+from common.oci.reference import Reference
+from common.progress import Progress
+from common.registry.client import RegistryClient
+from common.text import counted
+from importer.archive.reader import Archive
+from importer.mapping import Contents, MappedImage
+from importer.push.tagging import is_tagged
+
+Asked = tuple[Reference, Digest]
+_LOG = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """By the repository of the source, the blobs that are there; `inventories`: archives of which everything is."""
+
+    inventories: tuple[Digest, ...]
+    repositories: dict[str, frozenset[Digest]]
+
+
+def take(
+    archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
+) -> Confirmation:
+    """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError.
+
+    A repository that may not be read, or that does not exist, has nothing, and is in a warning.
+    """
+    contents = Contents(archive.inventory)
+    complete = [image for image in images if image.record.complete]
+    mirror = _Readable(client)
+    asked: list[Asked] = sorted({(image.repository, digest) for image in complete for digest in contents.needs(image)})
+
+    def has(one: Asked) -> bool:
+        place, digest = one
+        found = mirror.has_blob(place, digest, archive.inventory.blobs[digest].size)
+        progress.advance(1)
+        return found
+
+    progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
+    with workers(jobs, "receipt") as pool:
+        there = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
+        sizes = {image.digest: archive.inventory.manifests[image.digest].size for image in complete}
+        tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
+    progress.end()
+    mirror.warn()
+    whole = tagged and len(there) == len(asked) and len(complete) == len(archive.inventory.images)
+    repositories: dict[str, set[Digest]] = {}
+    for image in complete:
+        found = {digest for digest in contents.needs(image) if (image.repository, digest) in there}
+        repositories.setdefault(repository_of(image.record), set()).update(found)
+    inventories = (archive.digest, *archive.inventory.requires) if whole else ()
+    return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
+
+
+def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
+    """Return the names of the images that the mirror does not have; those that were never whole do not count.
+
+    Raises RegistryError.
+    """
+    complete = [image for image in images if image.record.complete]
+    mirror = _Readable(client)
+
+    def has(image: MappedImage) -> bool:
+        found = mirror.has_image(image)
+        progress.advance(1)
+        return found
+
+    progress.begin(f"asking the mirror for {counted(len(complete), 'image')}", len(complete), "images")
+    with workers(jobs, "in-place") as pool:
+        missing = [image.name for image, found in zip(complete, pool.map(has, complete), strict=True) if not found]
+    progress.end()
+    mirror.warn()
+    return missing
+
+
+class _Readable:
+    """What may be read of the mirror. Shared by threads.
+
+    Only `pull` is asked for: a question that a token with `push` answers creates the repository on Quay. Quay says 401 for a
+    repository that does not exist (quay/quay, endpoints/v2/__init__.py, `require_repo_read`), so 401 and 403 are taken for no.
+    """
+
+    def __init__(self, client: RegistryClient) -> None:
+        self._client = client
+        self._refused: dict[Reference, AuthenticationError] = {}
+
+    def has_blob(self, repository: Reference, digest: Digest, size: int) -> bool:
+        """Say whether a repository has all bytes of a blob."""
+        return self._asked(repository, lambda: self._client.has_blob(repository, digest, size))
+
+    def has_image(self, image: MappedImage) -> bool:
+        """Say whether an image is there, tagged or not."""
+        return self._asked(image.repository, lambda: self._client.head(image.pinned) is not None)
+
+    def has_tags(self, image: MappedImage, size: int) -> bool:
+        """Say whether an image, whose manifest has `size` bytes, is there under all of its tags."""
+        return self._asked(image.repository, lambda: is_tagged(image, size, self._client))
+
+    def warn(self) -> None:
+        """Say which repositories were refused."""
+        if self._refused:
+            first = min(self._refused)
+            _LOG.warning(
+                "%s counted as empty, for they do not exist or may not be read; the first: %s",
+                counted(len(self._refused), "repository", "repositories"),
+                self._refused[first],
+            )
+
+    def _asked(self, repository: Reference, question: Callable[[], bool]) -> bool:
+        if repository in self._refused:
+            return False
+        try:
+            return question()
+        except AuthenticationError as error:
+            self._refused[repository] = error
+            return False

@@ -1,0 +1,154 @@
+"""What a push did, and what it notes on the way; the JSON of docs/cli.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from common.archive.inventory import ATTACHED, Problem, ProblemCode
+from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.oci.image import Digest
+from common.oci.reference import Reference
+from common.registry.source_sink import Counts
+from importer.archive.reader import Archive
+from importer.mapping import MappedImage
+from importer.push.tagging import SparseIndexError
+
+_NAMED = 3  # how many images, or repositories, a problem names
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did; the JSON of docs/cli.md.
+
+    `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that went to the mirror; the rest is for
+    people. An image whose manifests were there already costs nothing and counts in `images_present` alone. `waiting_for`
+    names volumes, `requires` earlier archives (or receipts) whose content must come first; `lacking` are the blobs that the
+    mirror needs and that nothing at hand could give; `images_left` are images of which other shards have yet to bring a part.
+    """
+
+    uploaded: int
+    mounted: int
+    present: int
+    failed: int
+    bytes: int
+    waiting_for: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    exit_code: ExitCode
+    images: int
+    images_present: int
+    images_left_out: int
+    requires: tuple[Digest, ...] = ()
+    lacking: frozenset[Digest] = frozenset()
+    images_left: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Everything that the archive lists is in the mirror."""
+        return self.exit_code is ExitCode.DONE
+
+    @property
+    def waits(self) -> bool:
+        """Something must come first: other volumes, or earlier archives."""
+        return bool(self.waiting_for or self.requires)
+
+    def after(self, before: PushResult) -> PushResult:
+        """Return what both did, this one of the same archive after `before`; what it waits for is what is still awaited."""
+        codes = (before.exit_code if before.exit_code is not ExitCode.PROBLEMS else ExitCode.DONE, self.exit_code)
+        return replace(
+            self,
+            uploaded=self.uploaded + before.uploaded,
+            mounted=self.mounted + before.mounted,
+            present=self.present + before.present,
+            failed=self.failed + before.failed,
+            bytes=self.bytes + before.bytes,
+            problems=tuple(dict.fromkeys((*before.problems, *self.problems))),
+            exit_code=first_of(codes),
+            images_present=before.images_present,
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went wrong or was left for later."""
+
+    bytes: int = 0
+    waiting_for: set[str] = field(default_factory=set)
+    requires: set[Digest] = field(default_factory=set)
+    lacking: set[Digest] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    codes: list[ExitCode] = field(default_factory=list)
+
+    def fail(self, subject: str, error: HubError, users: Sequence[MappedImage], note: str = "") -> None:
+        """Note an error and its exit code; operators run without a signature or attachment that the mirror does not take."""
+        harmless = all(image.record.kind in ATTACHED for image in users)
+        self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
+        severity: Literal["error", "warning"] = "warning" if harmless else "error"
+        self.problems.append(Problem(severity, _code_of(error), subject, error.about(subject, note)))
+
+    def result(
+        self, counts: Counts, *, images: int, present: int, left: int, left_out: int, never_had: Sequence[Problem]
+    ) -> PushResult:
+        """Return what the push did. `never_had`: problems of the `left_out` images that the archive has not whole."""
+        waits = left_out or self.waiting_for or self.requires
+        return PushResult(
+            uploaded=counts.uploaded,
+            mounted=counts.mounted,
+            present=counts.present,
+            failed=len(self.problems),
+            bytes=self.bytes,
+            waiting_for=tuple(sorted(self.waiting_for)),
+            problems=(*self.problems, *never_had),
+            exit_code=first_of([*self.codes, *([ExitCode.PROBLEMS] if waits else [])]),
+            images=images,
+            images_present=present,
+            images_left_out=left_out,
+            images_left=left,
+            requires=tuple(sorted(self.requires)),
+            lacking=frozenset(self.lacking),
+        )
+
+    def wait_for(self, absent: Collection[Digest], archive: Archive) -> None:
+        """Note blobs that neither the mirror nor the volumes at hand have, and what would bring them."""
+        self.lacking.update(absent)
+        for digest in absent:
+            holder = archive.inventory.blobs[digest].in_
+            if holder is not None:
+                self.requires.add(holder)
+            self.waiting_for.update(archive.missing_volumes(digest))
+
+    def fail_namespace(
+        self, namespace: str, repositories: Sequence[Reference], error: HubError, users: Sequence[MappedImage]
+    ) -> None:
+        """Note the repositories of a namespace that take nothing from this account, as one problem."""
+        if len(repositories) == 1:
+            self.fail(repositories[0].name, error, users, _needed_by(users))
+            return
+        names = _some([place.name for place in repositories])
+        self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
+
+    def fail_image(self, image: MappedImage, error: HubError) -> None:
+        """Note what became of an image."""
+        self.fail(image.name, error, [image])
+
+    def fail_blob(self, digest: Digest, error: HubError, users: Sequence[MappedImage]) -> None:
+        """Note what became of a blob, and the images that need it."""
+        if isinstance(error, ArchiveError):
+            self.lacking.add(digest)
+        self.fail(digest, error, users, _needed_by(users))
+
+
+def _needed_by(users: Sequence[MappedImage]) -> str:
+    return f"; needed by {_some([image.name for image in users])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _code_of(error: HubError) -> ProblemCode:
+    if isinstance(error, SparseIndexError):
+        return ProblemCode.SPARSE_INDEX
+    return ProblemCode.ARCHIVE_DAMAGED if isinstance(error, ArchiveError) else ProblemCode.PUSH_FAILED

@@ -1,0 +1,60 @@
+import gzip as reference_gzip
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ContentError
+from common.oci.compression import decompressed, gzip
+
+CONTENT = b"operator " * 50_000
+
+
+def pieces(content, size=1000):
+    return [content[i : i + size] for i in range(0, len(content), size)]
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        CONTENT,
+        reference_gzip.compress(CONTENT),
+        zstandard.compress(CONTENT),
+        b"".join(map(reference_gzip.compress, pieces(CONTENT, 90_000))),
+    ],
+    ids=["plain", "gzip", "zstd", "gzip members"],
+)
+def test_reads_what_others_wrote(packed):
+    assert b"".join(decompressed(pieces(packed), len(CONTENT))) == CONTENT
+
+
+@pytest.mark.parametrize("pack", [bytes, reference_gzip.compress, zstandard.compress])
+def test_growth_is_bounded(pack):
+    with pytest.raises(ContentError, match="grows past its limit of 1000 bytes"):
+        list(decompressed(pieces(pack(CONTENT)), 1000))
+
+
+@pytest.mark.parametrize("pack", [reference_gzip.compress, zstandard.compress])
+def test_a_broken_stream_is_an_error(pack):
+    packed = bytearray(pack(bytes(range(256)) * 100))
+    packed[40] ^= 0xFF
+    packed[-1] ^= 0xFF
+    with pytest.raises(ContentError, match="broken"):
+        list(decompressed([bytes(packed)], 1 << 20))
+
+
+@pytest.mark.parametrize("pack", [reference_gzip.compress, zstandard.compress])
+def test_a_short_stream_is_an_error(pack):
+    with pytest.raises(ContentError, match="ends early"):
+        list(decompressed([pack(CONTENT)[:-20]], 1 << 20))
+
+
+def test_gzip_is_deterministic_and_ordinary():
+    assert gzip(CONTENT) == gzip(CONTENT)
+    assert reference_gzip.decompress(gzip(CONTENT)) == CONTENT
+
+
+@given(st.binary(max_size=2000), st.integers(1, 300))
+def test_any_cut_gives_the_same(content, size):
+    assert b"".join(decompressed(pieces(gzip(content), size), 2000)) == content

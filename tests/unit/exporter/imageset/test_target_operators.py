@@ -1,0 +1,126 @@
+"""Whether an installed operator can be updated from what is kept: cases worked out by hand.
+
+The channel `stable` of alpha, head first (`─` replaces, `s` skips, `r` skipRange):
+
+    4.0.0 ─ 3.0.0 (s 2.5.0, s 2.4.0; r >=2.1.0 <2.3.0) ─ 2.0.0 ─ 1.0.0;  2.5.0 and 2.4.0 hang below 3.0.0
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from common.archive.inventory import ProblemCode
+from common.target_profile import InstalledOperator
+from exporter.catalog.selection import select
+from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
+from exporter.plan.target import stranded
+from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob
+
+
+def v(version):
+    return f"alpha.v{version}"
+
+
+ENTRIES = [
+    entry(v("4.0.0"), v("3.0.0")),
+    entry(v("3.0.0"), v("2.0.0"), (v("2.5.0"), v("2.4.0")), ">=2.1.0 <2.3.0"),
+    entry(v("2.5.0"), v("2.4.0")),
+    entry(v("2.4.0"), v("2.0.0")),
+    entry(v("2.0.0"), v("1.0.0")),
+    entry(v("1.0.0")),
+]
+VERSIONS = ("4.0.0", "3.0.0", "2.5.0", "2.4.0", "2.0.0", "1.0.0")
+
+
+def catalog(entries, versions, *channels):
+    """Return a catalog of alpha with `stable`, and with `channels` that have the first version alone."""
+    blobs = [package_blob("alpha", "stable"), channel_blob("stable", entries, "alpha")]
+    blobs += [channel_blob(name, [entry(v(versions[0]))], "alpha") for name in channels]
+    return catalog_of(*blobs, *(bundle_blob(v(version), version, "alpha") for version in versions))
+
+
+def installed(version, *, channel="stable", csv="", package="alpha"):
+    return InstalledOperator(package, channel, csv or v(version), version, "redhat-operators", "site")
+
+
+def messages(whole, request, *operators):
+    selection = select(whole, OperatorRequest("x", packages=(request,)))
+    found = stranded([(whole, selection.catalog)], operators)
+    assert {(each.severity, each.code) for each in found} <= {("warning", ProblemCode.OPERATOR_STRANDED)}
+    return [each.message for each in found]
+
+
+@pytest.mark.parametrize(
+    ("version", "minimum", "maximum", "said"),
+    [
+        ("4.0.0", "4.0.0", "", None),  # is the head
+        ("3.0.0", "4.0.0", "", None),  # 4.0.0 replaces it, though 3.0.0 itself is not kept
+        ("2.0.0", "4.0.0", "", "add minVersion 2.0.0"),  # only 3.0.0 and what hangs there replace it
+        ("2.0.0", "3.0.0", "", None),
+        ("2.5.0", "3.0.0", "", None),  # skipped by 3.0.0
+        ("2.5.0", "4.0.0", "", "add minVersion 2.5.0"),
+        ("2.4.0", "3.0.0", "", None),
+        ("2.2.0", "3.0.0", "", None),  # no entry, within the skipRange of 3.0.0
+        ("2.3.0", "3.0.0", "", "has no update for it"),  # the range ends before it, and nobody names it
+        ("2.2.0", "4.0.0", "", "add minVersion 2.2.0"),
+        ("1.0.0", "2.0.0", "", None),
+        ("1.0.0", "3.0.0", "", "add minVersion 1.0.0"),
+        ("0.9.0", "1.0.0", "", "has no update for it"),
+        ("4.0.0", "1.0.0", "3.0.0", "raise maxVersion to 4.0.0"),  # newer than all that is carried
+    ],
+)
+def test_the_way_to_the_head(version, minimum, maximum, said):
+    request = PackageRequest("alpha", min_version=minimum, max_version=maximum)
+    found = messages(catalog(ENTRIES, VERSIONS), request, installed(version))
+    assert len(found) == (said is not None), found
+    if said:
+        assert said in found[0]
+        assert all(word in found[0] for word in (f"alpha {version}", "channel stable", "installed in site"))
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "2.2.0", "2.5.0", "1.0.0"])
+def test_what_is_advised_is_enough(version):
+    whole = catalog(ENTRIES, VERSIONS)
+    said = messages(whole, PackageRequest("alpha", min_version="4.0.0"), installed(version))[0]
+    advised = said.rpartition("add minVersion ")[2]
+    assert messages(whole, PackageRequest("alpha", min_version=advised), installed(version)) == []
+
+
+def test_a_rebuild_that_updates_it_sorts_below_it_and_is_advised():
+    """1.0.1-1 is a prerelease of 1.0.1 by SemVer, and replaces it; 1.0.1 itself has left the channel."""
+    whole = catalog([entry(v("1.1.0"), v("1.0.1-1")), entry(v("1.0.1-1"), v("1.0.1"))], ("1.1.0", "1.0.1-1"))
+    said = messages(whole, PackageRequest("alpha", min_version="1.0.1"), installed("1.0.1"))
+    assert [each.rpartition(": ")[2] for each in said] == ["add minVersion 1.0.1-1"]
+    assert messages(whole, PackageRequest("alpha", min_version="1.0.1-1"), installed("1.0.1")) == []
+
+
+def test_a_version_that_is_not_known_goes_by_its_name_alone():
+    whole = catalog(ENTRIES, VERSIONS)
+    nameless = InstalledOperator("alpha", "stable", v("2.2.0"), None, "redhat-operators", "site")
+    assert "has no update" in messages(whole, PackageRequest("alpha", min_version="3.0.0"), nameless)[0]
+    older = InstalledOperator("alpha", "stable", v("1.0.0"), None, "redhat-operators", "site")
+    assert "add all its versions" in messages(whole, PackageRequest("alpha", min_version="3.0.0"), older)[0]
+
+
+def test_the_channel_that_is_followed_has_to_be_kept():
+    whole = catalog(ENTRIES, VERSIONS, "next")
+    request = PackageRequest("alpha", channels=(ChannelRequest("next"),), default_channel="next")
+    assert "channel stable, which it follows, is not carried: add it" in messages(whole, request, installed("4.0.0"))[0]
+    assert messages(whole, request, installed("4.0.0", channel="next")) == []
+    assert messages(whole, request, installed("4.0.0", channel="")) == [], "no channel is the default channel"
+    assert "the catalog no longer has it" in messages(whole, request, installed("4.0.0", channel="fast"))[0]
+
+
+def test_an_operator_of_another_catalog_is_somebody_elses():
+    whole = catalog(ENTRIES, VERSIONS)
+    assert messages(whole, PackageRequest("alpha"), installed("1.0.0", package="gamma", csv="gamma.v1.0.0")) == []
+
+
+def test_one_catalog_that_leads_on_is_enough():
+    whole = catalog(ENTRIES, VERSIONS)
+    short, long = (
+        select(whole, OperatorRequest("x", packages=(PackageRequest("alpha", min_version=low),))).catalog
+        for low in ("4.0.0", "1.0.0")
+    )
+    assert len(stranded([(whole, short)], [installed("2.0.0")])) == 1
+    assert stranded([(whole, short), (whole, long)], [installed("2.0.0")]) == []
