@@ -20,11 +20,12 @@ from common.registry.settings import RegistrySettings
 from common.registry.source_sink import RegistrySink
 from common.text import counted
 from common.transfer import copy
-from exporter.archive.fetch import Media, PlannedSource
+from exporter.archive.fetch import PlannedSource
 from exporter.catalog.model import Catalog
 from exporter.catalog.readers import catalog_image, package_manifests
 from exporter.catalog.readers.opening import CatalogOpener, of_package_manifests
 from exporter.catalog.rebuild import rebuild
+from exporter.context import ExportContext
 from exporter.images.resolve import ResolvedImage, WantedImage
 from exporter.plan.plan import make_plan
 
@@ -56,7 +57,7 @@ class BuiltCatalog:
     problems: tuple[Problem, ...]
 
 
-def build(settings: BuildSettings, media: Media) -> BuiltCatalog:
+def build(settings: BuildSettings, media: ExportContext) -> BuiltCatalog:
     """Make the catalog image and push it. What is wrong with single packages is a problem, and the rest goes on.
 
     Raises UsageError, CatalogError when there is nothing to build, RegistryError.
@@ -75,7 +76,7 @@ def _source(settings: BuildSettings) -> str:
     return str(settings.directory) if settings.directory else f"{settings.endpoint} {settings.organization}"
 
 
-def _files(settings: BuildSettings, media: Media) -> tuple[dict[str, bytes], list[Problem]]:
+def _files(settings: BuildSettings, media: ExportContext) -> tuple[dict[str, bytes], list[Problem]]:
     if settings.directory is not None:
         if not settings.directory.is_dir():
             raise UsageError(f"--manifest-dir {settings.directory}: no such directory", hint="Wanted: package manifests.")
@@ -116,7 +117,7 @@ def _download(registry: AppRegistry, organization: str, progress: Progress) -> t
     return files, problems
 
 
-def _push(image: ResolvedImage, held: dict[Digest, bytes], settings: BuildSettings, media: Media) -> None:
+def _push(image: ResolvedImage, held: dict[Digest, bytes], settings: BuildSettings, media: ExportContext) -> None:
     """Bring the image to its target: blobs, then documents, the tag last. Raises the first error."""
     assert image.tree is not None
     plan = make_plan((), [image], held, ())

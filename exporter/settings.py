@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from common.archive.location import Place
     from common.archive.rerequest import ReRequest
     from common.archive.signature import Signer, Verifier
-    from exporter.kit.settings import KitSettings
 
 
 FAT32_BYTES = 4 * 1024**3 - 1
@@ -70,8 +69,7 @@ class ExportSettings:
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
     `images`: the sources that alone are carried;
     `release`: the OpenShift release that the catalogs are for; `catalog_format`: what catalogs become, None: what they are;
-    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself;
-    `kit`: the importer itself, beside the archive.
+    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself.
     """
 
     image_set: ImageSet
@@ -94,7 +92,6 @@ class ExportSettings:
     catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)
     target: TargetProfile | None = None
-    kit: KitSettings | None = None
 
     @property
     def terms(self) -> Terms:

@@ -28,15 +28,17 @@ from common.registry.settings import RegistrySettings
 from common.text import counted
 from exporter import catalog_builder
 from exporter.archive.archive_spec import Blueprint
-from exporter.archive.fetch import Media, fetch
+from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, is_begun, require_free, tidy_finished
 from exporter.catalog_builder import BuildSettings, BuiltCatalog
+from exporter.context import ExportContext
 from exporter.distributed import part_directory, plan_file, s3
 from exporter.distributed.part_directory import MadePart
 from exporter.distributed.plan_file import PlanFile
 from exporter.distributed.s3 import StoredMaking
 from exporter.kit import making
 from exporter.kit.making import Kit
+from exporter.kit.settings import KitSettings
 from exporter.plan import mapping, planning, rerequest_plan
 from exporter.plan.plan import ExportPlan
 from exporter.plan.planning import Chosen, Planned
@@ -69,8 +71,8 @@ class Exported:
     kit: Kit | None = None
 
 
-def export(settings: ExportSettings, progress: Progress) -> Exported:
-    """Make the archive in `settings.output`; return its inventory, whose problems a caller has to show.
+def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None = None) -> Exported:
+    """Make the archive in `settings.output`, and the kit beside it; return its inventory, whose problems a caller has to show.
 
     Raises the errors of its steps: UsageError, CatalogError, RegistryError for a catalog, SpaceError before the first layer;
     under `strict`, and for images without a signature where they are required, ProblemsError before anything is fetched.
@@ -81,9 +83,9 @@ def export(settings: ExportSettings, progress: Progress) -> Exported:
     with _output(settings.output), _media(settings.registry, progress, settings.output) as media:
         planned = rerequest_plan.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
         _check(planned.plan, strict=settings.strict)
-        kit = making.make(settings.kit, progress) if settings.kit else None  # before the first layer: failure costs nothing
+        made = making.make(kit, progress) if kit else None  # before the first layer: failure costs nothing
         report = Report(facts_of(planned, settings), settings.making)
-        return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), kit)
+        return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), made)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
@@ -165,7 +167,7 @@ def build_catalog(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
         tempfile.TemporaryDirectory(prefix="hub-export-") as store,
         RegistryClient(settings.registry, notify=progress.waiting, pushes_to=frozenset({settings.target.name})) as client,
     ):
-        return catalog_builder.build(settings, Media(client, DirectoryStore(Path(store)), progress))
+        return catalog_builder.build(settings, ExportContext(client, DirectoryStore(Path(store)), progress))
 
 
 def _check(plan: ExportPlan, *, strict: bool) -> None:
@@ -252,7 +254,7 @@ def _make_directory(directory: Path, option: str) -> None:
 
 
 @contextmanager
-def _media(registry: RegistrySettings, progress: Progress, output: Path | None) -> Iterator[Media]:
+def _media(registry: RegistrySettings, progress: Progress, output: Path | None) -> Iterator[ExportContext]:
     """Open the registries, and a place for the catalogs' layers: beside the archive for a later run, or a temporary one."""
     with ExitStack() as stack:
         client = stack.enter_context(RegistryClient(registry, notify=progress.waiting))
@@ -260,4 +262,4 @@ def _media(registry: RegistrySettings, progress: Progress, output: Path | None) 
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
         else:
             store = output / CATALOGS
-        yield Media(client, DirectoryStore(store), progress)
+        yield ExportContext(client, DirectoryStore(store), progress)

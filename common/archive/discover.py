@@ -17,10 +17,9 @@ from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.location import Place
 from common.archive.metadata import SIGNATURE_NAME
 from common.archive.signature import MAX_SIGNATURE, Verifier
-from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, TAR_BLOCK, VOLUME_NAME, Footer
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 from common.oci.image import Digest, digest_of
-from exporter.archive.output import JOURNAL
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
 _LOOKED_AT = 16  # volumes that are asked for a signature where no file has it
@@ -118,7 +117,7 @@ def _look(place: Place, files: _Files) -> None:
 
 def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
     names = {path.name for path in here}
-    if JOURNAL in names and checksums.NAME not in names:
+    if JOURNAL_NAME in names and checksums.NAME not in names:
         raise ArchiveIncompleteError(
             f"{directory}: the export into it never finished", hint="Run hub-export create again with the same image set."
         )

@@ -22,6 +22,7 @@ PAX_SIZE = 8 * 1024**3  # from here on the size does not fit into a ustar header
 TAR_BLOCK = 512
 _NAME_FIELD = 100
 VOLUME_NAME = re.compile(r"volume-(\d{4,6})\.tar\.zst", re.ASCII)
+JOURNAL_NAME = "hub-export.journal"  # beside volumes that are not complete yet
 _TAG = b"HUBVOL\x00"
 _VERSION = 1
 

@@ -1,48 +1,34 @@
-"""Fills the positions that the plan fixed: every blob from its registry, or from the catalogs that were read, into its place.
+"""Fetch the blobs of a plan, from registries or from the catalogs that were read, into their places in the volumes.
 
-All of the archive, or some of its volumes; parts are joined afterwards. A blob that cannot be had leaves its place empty and
-says so in the inventory; the archive is finished all the same.
+The place of a blob that cannot be fetched stays empty, and the inventory names the blob; the archive is completed without it.
+`exporter.distributed.part_directory` does the same for some of the volumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from common.archive import parity
 from common.archive.inventory import Inventory
-from common.content import BlobSource, Chunks, DirectoryStore
+from common.content import BlobSource, Chunks
 from common.errors import HubError
 from common.oci.image import Descriptor, Digest
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy
 from exporter.archive.archive_spec import Blueprint
 from exporter.archive.output import REPORT
-from exporter.archive.writer import ArchiveWriter, Filling, blobs_of
-from exporter.distributed import join_state, joining
-from exporter.distributed.join_state import Owners
-from exporter.distributed.part import Part, PartWriter
+from exporter.archive.writer import ArchiveWriter, Filling
+from exporter.context import ExportContext
 from exporter.plan.plan import ExportPlan
 from exporter.settings import Making
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """What an export reads from: registries, and the store of the catalogs' layers."""
-
-    client: RegistryClient
-    store: DirectoryStore
-    progress: Progress
 
 
 class PlannedSource:
     """The source of planned blobs: held in memory, read before, or in a registry."""
 
-    def __init__(self, plan: ExportPlan, media: Media) -> None:
+    def __init__(self, plan: ExportPlan, media: ExportContext) -> None:
         self._held = plan.held
         self._store = media.store
         self._registry = RegistrySource(media.client, plan.places)
@@ -69,7 +55,7 @@ class Page(Protocol):
         ...
 
 
-def fetch(drawn: Blueprint, making: Making, media: Media, report: Page) -> Inventory:
+def fetch(drawn: Blueprint, making: Making, media: ExportContext, report: Page) -> Inventory:
     """Make an archive, with its report; return the inventory that it carries.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
@@ -78,47 +64,14 @@ def fetch(drawn: Blueprint, making: Making, media: Media, report: Page) -> Inven
     if share:
         parity.require_coder()
     with ArchiveWriter(making.output, drawn.layout, progress=media.progress, share=share, beside=report.room) as writer:
-        lost = _copy(drawn.plan, [blob.descriptor for blob in drawn.plan.blobs], making, media, writer)
+        lost = copy_planned(drawn.plan, [blob.descriptor for blob in drawn.plan.blobs], making, media, writer)
         closing = drawn.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT: report.render(closing.inventory, sums)})
     return closing.inventory
 
 
-def fetch_part(
-    drawn: Blueprint, making: Making, media: Media, numbers: Collection[int], identity: Digest, *, begin: Callable[[], None]
-) -> Part:
-    """Make the volumes `numbers` of the archive, whose plan has the `identity`; return what became of them.
-
-    `begin` is called when the directory is locked, before anything in it changes. Raises what `fetch` raises.
-    """
-    share = drawn.terms.parity
-    if share:
-        parity.require_coder()
-    with PartWriter(
-        making.output, drawn.layout, numbers, identity, progress=media.progress, share=share, begin=begin
-    ) as writer:
-        lost = _copy(drawn.plan, list(blobs_of(drawn.layout, numbers)), making, media, writer)
-        return writer.finish(drawn.closing({}, making.sign), lost)
-
-
-def join(drawn: Blueprint, making: Making, owned: Owners, report: Page, progress: Progress) -> Inventory:
-    """Make the archive out of its parts; return the inventory that it carries. Raises what `joining.join` raises."""
-    lost = {digest: each.error for digest, each in join_state.lost(owned, drawn.layout).items()}
-    closing = drawn.closing(lost, making.sign)
-    joining.join(
-        owned,
-        making.output,
-        drawn.layout,
-        closing,
-        share=drawn.terms.parity,
-        progress=progress,
-        further=lambda sums: {REPORT: report.render(closing.inventory, sums)},
-    )
-    return closing.inventory
-
-
-def _copy(
-    plan: ExportPlan, blobs: Sequence[Descriptor], making: Making, media: Media, writer: Filling
+def copy_planned(
+    plan: ExportPlan, blobs: Sequence[Descriptor], making: Making, media: ExportContext, writer: Filling
 ) -> dict[Digest, HubError]:
     """Copy blobs; return those that could not be had, with the reason."""
     lost: dict[Digest, HubError] = {}

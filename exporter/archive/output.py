@@ -23,7 +23,7 @@ import msgspec
 from common.archive import checksums, inventory_file, parity
 from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, PlacedBlob
-from common.archive.volume import VOLUME_NAME
+from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
 from common.files import locked, sync_directory, write_atomic
 from common.log import logger
@@ -34,7 +34,6 @@ from common.serialization import UNDECODABLE, decode_bounded
 # It is written before the first volume and goes after SHA256SUMS. What has been filled is not in it: the places tell that
 # themselves (`resume.py`), and need no order of writing.
 
-NAME = "hub-export.journal"
 MAX_SIZE = 1024 * 1024 * 1024
 _TYPE = "application/vnd.hub-airgap.journal.v1+json"
 _LOG = logger(__name__)
@@ -50,17 +49,17 @@ class _Journal(msgspec.Struct, rename="camel"):
 _JOURNAL = msgspec.json.Decoder(_Journal)
 
 
-def write(path: Path, layout: Layout) -> None:
+def write_journal(path: Path, layout: Layout) -> None:
     """Write the journal of a layout; durable when this returns. Raises OSError."""
-    write_atomic(path, encode(layout))
+    write_atomic(path, encode_journal(layout))
 
 
-def encode(layout: Layout) -> bytes:
+def encode_journal(layout: Layout) -> bytes:
     """Return the bytes of a journal. Same layout, same bytes."""
     return msgspec.json.encode(_Journal(_TYPE, layout.volumes, layout.reserve, list(layout.blobs.values()))) + b"\n"
 
 
-def read(path: Path) -> Layout | None:
+def read_journal(path: Path) -> Layout | None:
     """Return the layout of an interrupted export; None where there is none that this version reads."""
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
@@ -75,7 +74,6 @@ def read(path: Path) -> Layout | None:
 
 WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
 LOCK = "hub-export.lock"
-JOURNAL = NAME
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
 REPORT = "report.html"
 PART = "hub-export.part"  # the volumes here are a part, which is whole
@@ -135,7 +133,7 @@ class OutputDirectory:
     def abandon(self) -> None:
         """Take the journal away again where nothing was written yet: the next export begins anew, here or elsewhere."""
         if not any(self.volumes()):
-            (self.path / JOURNAL).unlink()
+            (self.path / JOURNAL_NAME).unlink()
             (self.path / LOCK).unlink(missing_ok=True)
 
     def finished(self) -> None:
@@ -146,7 +144,7 @@ class OutputDirectory:
         """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
         found = require_free(self.path)
         self._admit(self.path)
-        wanted, mine = encode(self._layout), self.path / JOURNAL
+        wanted, mine = encode_journal(self._layout), self.path / JOURNAL_NAME
         self.resumes = mine.is_file() and mine.read_bytes() == wanted
         if not self.resumes:
             if self._joined:
@@ -155,14 +153,14 @@ class OutputDirectory:
                 )
             if found:
                 self._set_aside(found)
-            write(mine, self._layout)
+            write_journal(mine, self._layout)
         for name in found if self.resumes else ():
             if not self._is_kept(name) or not is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
         self.earlier = tuple(
             EarlierExport(directory, layout)
             for directory in sorted(self.path.glob(f"{EARLIER}*"))
-            if (layout := read(directory / JOURNAL)) is not None
+            if (layout := read_journal(directory / JOURNAL_NAME)) is not None
         )
 
     def _is_kept(self, name: str) -> bool:
@@ -175,16 +173,16 @@ class OutputDirectory:
 
     def _set_aside(self, found: Sequence[str]) -> None:
         """Move volumes of another layout into a directory of their own, with their journal in front of them."""
-        mine = self.path / JOURNAL
+        mine = self.path / JOURNAL_NAME
         raw = mine.read_bytes()
         places = [self.path / f"{EARLIER}{number:02d}" for number in range(_MAX_EARLIER)]
-        begun = [place for place in places if (place / JOURNAL).is_file() and (place / JOURNAL).read_bytes() == raw]
+        begun = [place for place in places if (place / JOURNAL_NAME).is_file() and (place / JOURNAL_NAME).read_bytes() == raw]
         free = [place for place in places if not place.exists()]
         if not begun and not free:
             raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
         place = (begun or free)[0]
         place.mkdir(exist_ok=True)
-        write_atomic(place / JOURNAL, raw)
+        write_atomic(place / JOURNAL_NAME, raw)
         for name in found:
             if VOLUME_NAME.fullmatch(name):
                 (self.path / name).rename(place / name)
@@ -206,7 +204,7 @@ def _tidy(path: Path) -> None:
         shutil.rmtree(directory)
     shutil.rmtree(path / CATALOGS, ignore_errors=True)
     (path / JOINING).unlink(missing_ok=True)
-    (path / JOURNAL).unlink(missing_ok=True)
+    (path / JOURNAL_NAME).unlink(missing_ok=True)
     (path / LOCK).unlink(missing_ok=True)
     sync_directory(path)
 
@@ -253,7 +251,7 @@ def is_ours(name: str) -> bool:
 
 def is_begun(path: Path) -> bool:
     """Say whether an export has begun to make an archive in a directory, and has not finished it."""
-    mine = path / JOURNAL
+    mine = path / JOURNAL_NAME
     return mine.is_file() and not mine.is_symlink()
 
 

@@ -130,13 +130,12 @@ def create(
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping.read(images) if images else None)
-    if with_kit:
-        settings = replace(settings, kit=KitOptions().settings(directory / "kit", registry))
+    kit = KitOptions().settings(directory / "kit", registry) if with_kit else None
     if manifests_only:
         written, problems = workflow.write_mapping(settings, output.begin())
         output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
         return workflow.outcome(problems, strict=settings.strict)
-    made = workflow.export(settings, output.begin())
+    made = workflow.export(settings, output.begin(), kit)
     output.emit(listing.created_document(made, directory), lambda: listing.created_table(made, directory))
     return workflow.outcome_of(made, strict=settings.strict)
 

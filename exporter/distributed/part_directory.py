@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive import checksums
+from common.archive import checksums, parity
 from common.archive.inventory import Inventory
 from common.archive.location import Place
 from common.errors import UsageError
 from common.files import write_atomic
 from common.log import logger
+from common.oci.image import Digest
 from common.progress import Progress
-from exporter.archive import fetch
-from exporter.archive.fetch import Media
-from exporter.archive.output import require_free, tidy_finished
+from exporter.archive.archive_spec import Blueprint
+from exporter.archive.fetch import Page, copy_planned
+from exporter.archive.output import REPORT, require_free, tidy_finished
+from exporter.archive.writer import blobs_of
+from exporter.context import ExportContext
 from exporter.distributed import join_state, joining, part, plan_file
 from exporter.distributed.join_state import FoundPart, Owners
-from exporter.distributed.part import Part
+from exporter.distributed.part import Part, PartWriter
 from exporter.distributed.plan_file import PlanFile
 from exporter.plan import diff
 from exporter.report.page import Report
@@ -43,8 +46,8 @@ def directory_of(output: Path, numbers: range) -> Path:
     return output / f"volumes-{numbers[0]:04d}-{numbers[-1]:04d}"
 
 
-def make(found: PlanFile, work: Making, numbers: range, media: Media) -> MadePart:
-    """Make a part; leave one that is whole as it is. Raises what `fetch_part` raises."""
+def make(found: PlanFile, work: Making, numbers: range, media: ExportContext) -> MadePart:
+    """Make a part; leave one that is whole as it is. Raises what `fetch` raises."""
     directory = directory_of(work.output, numbers)
     here = Making(directory, work.jobs, work.signer)
     record = _whole(found, here)
@@ -55,8 +58,47 @@ def make(found: PlanFile, work: Making, numbers: range, media: Media) -> MadePar
         def begin() -> None:
             write_atomic(directory / PLAN, found.raw)
 
-        record = fetch.fetch_part(found.drawn, here, media, numbers, found.identity, begin=begin)
+        record = _fetch_part(found.drawn, here, media, numbers, found.identity, begin=begin)
     return MadePart(directory, numbers, len(found.drawn.layout.volumes), record)
+
+
+def _fetch_part(
+    drawn: Blueprint,
+    making: Making,
+    media: ExportContext,
+    numbers: Collection[int],
+    identity: Digest,
+    *,
+    begin: Callable[[], None],
+) -> Part:
+    """Make the volumes `numbers` of the archive, whose plan has the `identity`; return what became of them.
+
+    `begin` is called when the directory is locked, before anything in it changes. Raises what `fetch` raises.
+    """
+    share = drawn.terms.parity
+    if share:
+        parity.require_coder()
+    with PartWriter(
+        making.output, drawn.layout, numbers, identity, progress=media.progress, share=share, begin=begin
+    ) as writer:
+        lost = copy_planned(drawn.plan, list(blobs_of(drawn.layout, numbers)), making, media, writer)
+        return writer.finish(drawn.closing({}, making.sign), lost)
+
+
+def _join(drawn: Blueprint, making: Making, owned: Owners, report: Page, progress: Progress) -> Inventory:
+    """Make the archive out of its parts; return the inventory that it carries. Raises what `joining.join` raises."""
+    lost = {digest: each.error for digest, each in join_state.lost(owned, drawn.layout).items()}
+    closing = drawn.closing(lost, making.sign)
+    joining.join(
+        owned,
+        making.output,
+        drawn.layout,
+        closing,
+        share=drawn.terms.parity,
+        progress=progress,
+        further=lambda sums: {REPORT: report.render(closing.inventory, sums)},
+    )
+    return closing.inventory
 
 
 def _whole(found: PlanFile, work: Making) -> Part | None:
@@ -88,7 +130,7 @@ def join(directories: Sequence[Path], work: Making, progress: Progress) -> Inven
     owned = join_state.held(found, plan.drawn.layout, plan.identity)
     if made is None or not _is_done(made, plan, owned):
         join_state.require_all(owned, plan.drawn.layout)
-        made = fetch.join(plan.drawn, work, owned, Report(plan.facts, work), progress)
+        made = _join(plan.drawn, work, owned, Report(plan.facts, work), progress)
     for one in (one for one in found if one.directory.is_dir()):
         joining.tidy(one.directory)
         if one.directory.is_dir() and not joining.is_used_up(one.directory):

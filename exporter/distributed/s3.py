@@ -22,6 +22,7 @@ from common.archive.direct_io import Buffers
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.layout import Layout
 from common.archive.signature import Signer
+from common.archive.volume import JOURNAL_NAME
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
 from common.files import locked, require_space
 from common.oci.image import Digest, digest_of, hex_of
@@ -30,9 +31,9 @@ from common.storage.location import StoredPlace
 from common.storage.upload import upload
 from common.text import counted
 from exporter.archive import output
-from exporter.archive.fetch import Media
 from exporter.archive.output import REPORT, is_ours
 from exporter.archive.volume_writer import Closing, Sign, VolumeFile
+from exporter.context import ExportContext
 from exporter.distributed import join_state, joining, part, part_directory, plan_file
 from exporter.distributed.part import Lost, Part
 from exporter.distributed.part_directory import PLAN, MadePart
@@ -218,7 +219,7 @@ class Volumes:
             )
         return Scratch.of(self.work.scratch, self.work.place, self.plan.identity)
 
-    def made(self, number: int, record: Part | None, media: Media) -> Part:
+    def made(self, number: int, record: Part | None, media: ExportContext) -> Part:
         """Make and upload one volume, unless it is there already; return its record. Raises what `parts.make` raises."""
         scratch, numbers = self._scratch("volumes are made on a scratch disk"), range(number, number + 1)
         if record is not None and self._is_right(number, record) and not scratch.has(number):
@@ -245,7 +246,7 @@ class Volumes:
         volume = self._layout.volumes[number - 1]
         if record.lost and not (directory / volume.name).exists() and self.records.is_stored(number, record):
             directory.mkdir(exist_ok=True)
-            output.write(directory / output.NAME, self._layout)
+            output.write_journal(directory / JOURNAL_NAME, self._layout)
             self._fetch(number, record, directory)
 
     def _give_way(self, number: int, made: Part) -> None:
@@ -363,8 +364,8 @@ class Stored:
             (place / PLAN).write(plan.raw)
         if digest_of((place / PLAN).read(plan_file.MAX_SIZE)) != plan.identity:
             raise UsageError(f"{place} holds parts of another plan", hint=_OTHER)
-        if output.NAME not in names:
-            (place / output.NAME).write(output.encode(plan.drawn.layout))
+        if JOURNAL_NAME not in names:
+            (place / JOURNAL_NAME).write(output.encode_journal(plan.drawn.layout))
         return cls(plan, work, progress)
 
     @classmethod
@@ -375,7 +376,7 @@ class Stored:
             return None
         return cls(plan_file.load(at), work, progress)
 
-    def make(self, numbers: range, media: Media) -> MadePart:
+    def make(self, numbers: range, media: ExportContext) -> MadePart:
         """Make the volumes `numbers`, but those that are there and whole. Raises what `parts.make` raises, StorageError."""
         records = self._records.all()
         made = [self._volumes.made(number, records.get(number), media) for number in numbers]
@@ -427,7 +428,7 @@ class Stored:
         return sums
 
 
-def make(found: PlanFile, work: StoredMaking, numbers: range, media: Media) -> MadePart:
+def make(found: PlanFile, work: StoredMaking, numbers: range, media: ExportContext) -> MadePart:
     """Make the volumes `numbers` of the archive of a plan in object storage. Raises what `Stored` raises."""
     return Stored.claimed(found, work, media.progress).make(numbers, media)
 
@@ -456,4 +457,4 @@ def _working(place: StoredPlace) -> Iterator[StoredPlace]:
     """Give what is to be taken away, what says that it is ours last."""
     yield from [child for child, _ in records_in(place)]
     here = {child.name for child, _ in place.children()}
-    yield from (place / name for name in (PLAN, output.NAME) if name in here)
+    yield from (place / name for name in (PLAN, JOURNAL_NAME) if name in here)

@@ -18,7 +18,7 @@ from common.files import read_limited
 from common.oci.image import Platform
 from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
 from common.serialization import DocumentError, Placed, load_placed_yaml, load_yaml_documents
-from exporter.catalog.readers import source_name
+from exporter.imageset import source_name
 from exporter.imageset.model import (
     API_VERSION,
     KIND,

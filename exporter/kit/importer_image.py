@@ -24,7 +24,7 @@ from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySource
 from common.transfer import copy
-from exporter.archive.fetch import Media
+from exporter.context import ExportContext
 from exporter.images import layered_image
 from exporter.images.layered_image import (
     PROGRAM,
@@ -199,7 +199,7 @@ class _Blobs:
         return self._store.read(blob, start) if held is None else iter((memoryview(held)[start:],))
 
 
-def write(base: Base, wheels: Iterable[Path], path: Path, media: Media, jobs: int) -> None:
+def write(base: Base, wheels: Iterable[Path], path: Path, media: ExportContext, jobs: int) -> None:
     """Make the image of one platform in the file `path`. Raises SpaceError, and the error of a layer that cannot be had."""
     require_space(path.parent, 2 * sum(layer.size for layer in base.manifest.layers), f"the image for {base.platform}")
     image = image_of(base, layer_of(wheels, base.python))
@@ -209,7 +209,7 @@ def write(base: Base, wheels: Iterable[Path], path: Path, media: Media, jobs: in
     layered_image.write(path, manifest, base.platform, f"hub-import:{VERSION}", blobs)
 
 
-def _fetch(base: Base, media: Media, jobs: int) -> None:
+def _fetch(base: Base, media: ExportContext, jobs: int) -> None:
     layers = {layer.digest: layer for layer in base.manifest.layers}
     source = RegistrySource(media.client, dict.fromkeys(layers, (base.reference,)))
     media.progress.begin(f"fetching the base for {base.platform}", sum(layer.size for layer in layers.values()))

@@ -28,7 +28,7 @@ from common.oci.image import Platform, digest_of
 from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.text import counted
-from exporter.archive.fetch import Media
+from exporter.context import ExportContext
 from exporter.kit import importer_image, wheel_file, wheels
 from exporter.kit.importer_image import Base
 from exporter.kit.settings import KitSettings, Runtime
@@ -241,7 +241,7 @@ def make(settings: KitSettings, progress: Progress) -> Kit:
             shutil.rmtree(folder.staging / "partial", ignore_errors=True)
             raise
         _require_some(sets, folder)
-        media = client and Media(client, DirectoryStore(folder.staging / "blobs"), progress)
+        media = client and ExportContext(client, DirectoryStore(folder.staging / "blobs"), progress)
         images = _images(settings, sets, bases, media, folder.staging) if media else {}
         problems = (*_lacking(sets), *_without_image(settings, sets, bases, images))
         found = {path.name: path for each in sets for path in each.wheels.values()}
@@ -328,7 +328,7 @@ def _images(
     settings: KitSettings,
     sets: Sequence[WheelSet],
     bases: dict[Platform, Base],
-    media: Media,
+    media: ExportContext,
     staging: Path,
 ) -> dict[Platform, Path]:
     """Make the images of the platforms that have a base and wheels for its Python."""

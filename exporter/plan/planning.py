@@ -17,7 +17,6 @@ from common.oci.image import Platform
 from common.oci.reference import Reference
 from common.target_profile import TargetProfile
 from common.text import counted
-from exporter.archive.fetch import Media
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Bundle, Catalog, Channel, Package
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, unique_names
@@ -25,6 +24,7 @@ from exporter.catalog.rebuild import CarriedCatalog, carry
 from exporter.catalog.related_images import images_of, inline_csvs, unreadable_objects
 from exporter.catalog.selection import Selection, filled, lacking, select
 from exporter.catalog.update_graph import UpdateGraph
+from exporter.context import ExportContext
 from exporter.images import signatures
 from exporter.images.resolve import ResolvedImage, WantedImage, merged, needed, resolve
 from exporter.imageset import file
@@ -104,7 +104,7 @@ class Planned:
     chosen: tuple[Chosen, ...]
 
 
-def choose(settings: ExportSettings, media: Media, *, dependencies: bool = True) -> tuple[Chosen, ...]:
+def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
     """Read the catalogs of the image set and select, with what is required. Contacts nothing but the catalogs."""
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
@@ -155,7 +155,7 @@ def _platforms(request: OperatorRequest, settings: ExportSettings) -> tuple[Plat
     return request.platforms or settings.platforms
 
 
-def make(settings: ExportSettings, media: Media) -> Planned:
+def make(settings: ExportSettings, media: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layer but those of the catalogs and their bundles."""
     delivered = _delivered(settings)
     chosen = choose(settings, media)
@@ -197,7 +197,7 @@ def _delivered(settings: ExportSettings) -> Delivered:
 
 
 def _attached(
-    images: Sequence[ResolvedImage], settings: ExportSettings, media: Media
+    images: Sequence[ResolvedImage], settings: ExportSettings, media: ExportContext
 ) -> tuple[list[ResolvedImage], list[Problem]]:
     """Return the signatures and attachments of images that exist at their source, by the policy."""
     if settings.signatures is SignaturePolicy.IGNORE:
@@ -210,7 +210,7 @@ def _attached(
     return found, problems
 
 
-def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCatalog:
+def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> CarriedCatalog:
     """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
     base = item.opened.base
     if settings.catalog_base is not None and not (item.selection.unmodified and base):
@@ -224,7 +224,7 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: Media) -> CarriedCata
     return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
 
 
-def _look(chosen: Sequence[Chosen], settings: ExportSettings, media: Media) -> BundleContents:
+def _look(chosen: Sequence[Chosen], settings: ExportSettings, media: ExportContext) -> BundleContents:
     """Look into the images of the bundles whose ClusterServiceVersion is not in the catalog."""
     wanted = [
         WantedImage(image.reference, image.kind, _needed_by(item, bundle), _platforms(item.request, settings))
@@ -277,7 +277,7 @@ def _wanted(
 
 
 def _resolved(
-    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, media: Media
+    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, media: ExportContext
 ) -> list[ResolvedImage]:
     """Return the images with their documents; what was looked into is not asked for again."""
     known = {

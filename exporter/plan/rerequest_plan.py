@@ -17,7 +17,7 @@ from common.archive.rerequest import ReRequest
 from common.errors import HubError, UsageError
 from common.oci.image import Digest, Platform
 from common.oci.reference import Reference
-from exporter.archive.fetch import Media
+from exporter.context import ExportContext
 from exporter.images.resolve import ResolvedImage, WantedImage, resolve
 from exporter.imageset import model
 from exporter.imageset.model import ImageSet, OperatorRequest
@@ -33,7 +33,7 @@ _SAME = (
 )
 
 
-def make(wanted: ReRequest, settings: ExportSettings, media: Media) -> Planned:
+def make(wanted: ReRequest, settings: ExportSettings, media: ExportContext) -> Planned:
     """Return the plan. An image that cannot be had as it was is a problem, not an error."""
     if not wanted.blobs:
         raise UsageError("the re-request asks for nothing", hint="The archive that it was made of is whole.")
@@ -71,7 +71,7 @@ def _record(image: ImageRecord, found: dict[Digest, ResolvedImage]) -> ImageReco
 
 
 def _rebuilt(
-    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, media: Media
+    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, media: ExportContext
 ) -> tuple[ResolvedImage, dict[Digest, bytes]]:
     """Return a catalog image that was built around a selection, built once more from the same catalog and image set."""
     source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)

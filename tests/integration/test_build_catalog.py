@@ -10,7 +10,6 @@ import shutil
 import tarfile
 
 import pytest
-from tests.unit.exporter.catalog.test_sqlite import properties, shape
 
 from exporter.catalog.readers import file_based, package_manifests, sqlite
 from tests.fakes.app_registry import TOKEN, AppRegistry, flattened, nested
@@ -19,6 +18,7 @@ from tests.fakes.commands import run
 from tests.fakes.databases import rows
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
+from tests.unit.exporter.catalog.readers.test_sqlite import properties, shape
 
 pytestmark = pytest.mark.integration
 SERVER = {"Entrypoint": ["/registry-server"], "Cmd": ["--database", "/bundles.db"]}

@@ -17,10 +17,11 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
+from common.archive.volume import JOURNAL_NAME
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
-from exporter.archive import output as journal
+from exporter.archive.output import read_journal
 from tests.fakes import sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import BIN, run
@@ -78,7 +79,7 @@ def killed(command, log, growth, after_s):
 
 def complete(output):
     """Return the digests whose bytes are all in their places, by the formula of the format alone."""
-    layout = journal.read(output / journal.NAME)
+    layout = read_journal(output / JOURNAL_NAME)
     found = set()
     for digest, placed in layout.blobs.items() if layout else ():
         content = b""
@@ -178,7 +179,7 @@ def test_another_image_set_takes_over_what_is_there(world, tmp_path):
         command = [str(BIN / "hub-export"), *create(tmp_path, output)]
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **EPOCH}
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None and not (output / journal.NAME).exists():
+        while process.poll() is None and not (output / JOURNAL_NAME).exists():
             time.sleep(0.02)
         while process.poll() is None and len(complete(output)) < 6 and not slow.held.is_set():
             time.sleep(0.1)

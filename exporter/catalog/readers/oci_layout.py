@@ -24,7 +24,6 @@ from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, he
 from common.serialization import UNDECODABLE
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
 
-PREFIXES = ("oci:", "oci-archive:")
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"
 MAX_ENTRIES = 100_000  # of an archive; an image has a few hundred
@@ -122,15 +121,6 @@ def opened(path: Path) -> Iterator[OciLayout]:
                 f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
             ) from error
         yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
-
-
-def split(name: str) -> tuple[Path, str] | None:
-    """Return path and image of `oci:PATH[:NAME]` or `oci-archive:PATH[:NAME]`; None for anything else."""
-    prefix = next((one for one in PREFIXES if name.startswith(one)), None)
-    if prefix is None:
-        return None
-    path, _, image = name.removeprefix(prefix).partition(":")
-    return Path(path), image
 
 
 def is_archive(path: Path) -> bool:

@@ -18,10 +18,11 @@ from common.oci.image import Descriptor, Digest, Index, Manifest, Platform, Tree
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 from exporter.catalog.model import Catalog
-from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, source_name, sqlite
+from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import Place
 from exporter.catalog.readers.package_manifests import PackageManifests
 from exporter.images.resolve import fetch_tree
+from exporter.imageset import source_name
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
 MAX_LAYER_SIZE = 8 * 1024**3
@@ -69,7 +70,7 @@ class CatalogOpener:
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
-        if (layout := oci_layout.split(name)) is not None:
+        if (layout := source_name.split_layout(name)) is not None:
             return self._open_layout(name, *layout, platforms)
         if not source_name.exists(name):
             return self._open_image(source_name.reference_of(name), platforms)

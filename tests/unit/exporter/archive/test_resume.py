@@ -9,9 +9,10 @@ import pytest
 from common.archive.direct_io import allocated
 from common.archive.frames import BLOCK
 from common.archive.layout import PlannedBlob, plan_layout
+from common.archive.volume import JOURNAL_NAME
 from common.content import Written, verified
 from common.oci.image import Descriptor, Hasher, digest_of
-from exporter.archive.output import EARLIER, JOURNAL
+from exporter.archive.output import EARLIER
 from exporter.archive.writer import ArchiveWriter
 from tests.fakes.archives import CUT, write
 
@@ -161,10 +162,10 @@ def test_killed_while_old_volumes_are_set_aside(tmp_path):
     with ArchiveWriter(tmp_path, layout_of(order, 900_000)) as writer:
         for digest in BLOBS:
             writer.write(described(digest), Source(digest).read)
-    raw = (tmp_path / JOURNAL).read_bytes()
+    raw = (tmp_path / JOURNAL_NAME).read_bytes()
     aside = tmp_path / f"{EARLIER}00"
     aside.mkdir()
-    (aside / JOURNAL).write_bytes(raw)
+    (aside / JOURNAL_NAME).write_bytes(raw)
     (tmp_path / "volume-0001.tar.zst").rename(aside / "volume-0001.tar.zst")  # and here the process ended
     sources = {digest: Source(digest) for digest in BLOBS}
     with ArchiveWriter(tmp_path, layout_of(order[::-1])) as writer:

@@ -15,11 +15,12 @@ from common.archive import inventory_file
 from common.archive.direct_io import Buffers
 from common.archive.inventory import BlobRecord, ProblemCode
 from common.archive.layout import Layout, extent
+from common.archive.volume import JOURNAL_NAME
 from common.content import Written
 from common.errors import ArchiveIncompleteError, ContentError, ExitCode, InUseError, SpaceError, UsageError
 from common.files import locked
 from common.oci.image import digest_of
-from exporter.archive.output import JOURNAL, LOCK
+from exporter.archive.output import LOCK
 from exporter.archive.volume_writer import Closing, VolumeFile
 from exporter.archive.writer import ArchiveWriter
 from importer.archive.reader import Archive
@@ -199,7 +200,7 @@ def test_other_files_may_lie_there(tmp_path):
 def test_an_unfinished_export_is_recognised_and_begun_again(tmp_path):
     begin(tmp_path)
     left = names(tmp_path)
-    assert JOURNAL in left
+    assert JOURNAL_NAME in left
     assert "volume-0001.tar.zst" in left
     assert not left & {"inventory.json", "SHA256SUMS"}
     with pytest.raises(ArchiveIncompleteError, match="never finished"):
@@ -216,7 +217,7 @@ def test_killed_before_the_checksums_is_unfinished_and_after_them_finished(tmp_p
         for file, content in contents(tmp_path / "whole").items():
             if file != name:
                 (directory / file).write_bytes(content)
-        (directory / JOURNAL).write_bytes(b"{}")
+        (directory / JOURNAL_NAME).write_bytes(b"{}")
         if finished:
             with pytest.raises(UsageError, match="finished archive"):
                 begin(directory)
@@ -230,7 +231,7 @@ def test_killed_before_the_checksums_is_unfinished_and_after_them_finished(tmp_p
 
 def test_a_journal_that_is_a_link_proves_nothing(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"{}")
-    (tmp_path / JOURNAL).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / JOURNAL_NAME).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "volume-0001.tar.zst").write_bytes(b"theirs")
     with pytest.raises(UsageError, match="did not make"), ArchiveWriter(tmp_path, CUT.layout()):
         pass

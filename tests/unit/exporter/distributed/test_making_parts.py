@@ -22,10 +22,10 @@ from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.serialization import pretty_json
-from exporter.archive.fetch import Media
 from exporter.archive.output import JOINING, LOCK
 from exporter.catalog.readers import file_based
 from exporter.cli import listing
+from exporter.context import ExportContext
 from exporter.distributed import part, part_directory, plan_file
 from exporter.imageset.model import ImageSet
 from exporter.settings import ExportSettings, Making
@@ -93,7 +93,7 @@ def create(tmp_path):
             (root / "sha256").mkdir()
             for blob in BLOBS[lost:]:
                 (root / "sha256" / hex_of(described(blob).digest)).write_bytes(blob)
-            media = Media(client, DirectoryStore(root), Silent())
+            media = ExportContext(client, DirectoryStore(root), Silent())
             return part_directory.make(plan, Making(output), range(first, last + 1), media)
 
         yield made

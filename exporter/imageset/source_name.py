@@ -7,14 +7,23 @@ from pathlib import Path
 
 from common.errors import NotACatalogError
 from common.oci.reference import Reference
-from exporter.catalog.readers import oci_layout
 
 _SHOWN = 200
+_LAYOUT_PREFIXES = ("oci:", "oci-archive:")
+
+
+def split_layout(name: str) -> tuple[Path, str] | None:
+    """Return path and image of `oci:PATH[:NAME]` or `oci-archive:PATH[:NAME]`; None for anything else."""
+    prefix = next((one for one in _LAYOUT_PREFIXES if name.startswith(one)), None)
+    if prefix is None:
+        return None
+    path, _, image = name.removeprefix(prefix).partition(":")
+    return Path(path), image
 
 
 def require_source(name: str) -> None:
     """Raise UsageError for a name of no catalog: no path of this machine, and no reference. Opens nothing."""
-    layout = oci_layout.split(name)
+    layout = split_layout(name)
     if layout is None:
         if not exists(name):
             reference_of(name)
