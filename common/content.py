@@ -10,11 +10,13 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from common.errors import ContentError, NotFoundError, SpaceError
 from common.oci.image import Descriptor, Hasher, hex_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]

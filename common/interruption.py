@@ -14,13 +14,15 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from common.errors import ExitCode, InterruptedByUserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 _STOPPED = threading.Event()
 _ENDINGS: list[Callable[[], None]] = []

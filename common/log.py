@@ -9,8 +9,10 @@ import logging
 import re
 import sys
 import threading
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAME = "hub"
 _PATTERNS = (

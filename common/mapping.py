@@ -6,13 +6,16 @@ with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.errors import ArchiveDamagedError, UsageError
 from common.oci.image import Digest, hex_of
 from common.oci.reference import Reference, is_repository, is_tag, split_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
 

@@ -9,13 +9,15 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Never, Protocol, TextIO
+from typing import TYPE_CHECKING, Never, Protocol, TextIO
 
 import tqdm
 
 from common.files import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Progress as lines: for logs, and for programs. What stands still is told too.
 

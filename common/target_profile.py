@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +14,9 @@ from common.errors import UsageError
 from common.files import read_limited
 from common.oci.image import Platform
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from common.content import BlobSink, BlobSource, Chunks, Written, repeat_pause_s, verified
 from common.errors import (
@@ -27,8 +27,12 @@ from common.errors import (
 )
 from common.interruption import pause
 from common.log import logger
-from common.oci.image import Descriptor, Hasher
 from common.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from common.oci.image import Descriptor, Hasher
 
 _LOG = logger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough

@@ -7,27 +7,31 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import HubError, InterruptedByUserError, UsageError
 from common.oci.image import Digest, Index, Platform
 from common.oci.reference import Reference
-from common.progress import Progress
 from common.registry.cnr import DEFAULT_ENDPOINT, AppRegistry, split_endpoint
 from common.registry.credentials import Credentials
-from common.registry.settings import RegistrySettings
 from common.registry.source_sink import RegistrySink
 from common.text import counted
 from common.transfer import copy
 from exporter.archive.fetch import PlannedSource
-from exporter.catalog.model import Catalog
 from exporter.catalog.readers import catalog_image, package_manifests
 from exporter.catalog.readers.opening import CatalogOpener, of_package_manifests
 from exporter.catalog.rebuild import rebuild
-from exporter.context import ExportContext
 from exporter.images.resolve import ResolvedImage, WantedImage
 from exporter.plan.plan import make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from common.progress import Progress
+    from common.registry.settings import RegistrySettings
+    from exporter.catalog.model import Catalog
+    from exporter.context import ExportContext
 
 _SHUT_DOWN = "quay.io"
 

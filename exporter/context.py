@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from common.content import DirectoryStore
-from common.progress import Progress
-from common.registry.client import RegistryClient
+if TYPE_CHECKING:
+    from common.content import DirectoryStore
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -10,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from common.distribution import TOOL
-from common.oci.image import Platform
-from common.oci.reference import Reference
-from common.registry.settings import RegistrySettings
-from common.target_profile import TargetProfile
-from exporter.imageset.model import ImageSet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from common.archive.location import Place
     from common.archive.rerequest import ReRequest
     from common.archive.signature import Signer, Verifier
+    from common.oci.image import Platform
+    from common.oci.reference import Reference
+    from common.registry.settings import RegistrySettings
+    from common.target_profile import TargetProfile
+    from exporter.imageset.model import ImageSet
 
 
 FAT32_BYTES = 4 * 1024**3 - 1

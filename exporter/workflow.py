@@ -12,39 +12,43 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive import parity
 from common.archive.inventory import Inventory, Problem, ProblemCode
 from common.content import DirectoryStore
 from common.errors import ExitCode, ProblemsError, RegistryError, UsageError, first_of
 from common.files import write_atomic
-from common.progress import Progress
 from common.registry.client import RegistryClient
-from common.registry.settings import RegistrySettings
 from common.text import counted
 from exporter import catalog_builder
 from exporter.archive.archive_spec import Blueprint
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, is_begun, require_free, tidy_finished
-from exporter.catalog_builder import BuildSettings, BuiltCatalog
 from exporter.context import ExportContext
 from exporter.distributed import part_directory, plan_file, s3
-from exporter.distributed.part_directory import MadePart
-from exporter.distributed.plan_file import PlanFile
-from exporter.distributed.s3 import StoredMaking
 from exporter.kit import making
-from exporter.kit.making import Kit
-from exporter.kit.settings import KitSettings
 from exporter.plan import mapping, planning, rerequest_plan
-from exporter.plan.plan import ExportPlan
-from exporter.plan.planning import Chosen, Planned
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
-from exporter.settings import ExportSettings, Making
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from common.progress import Progress
+    from common.registry.settings import RegistrySettings
+    from exporter.catalog_builder import BuildSettings, BuiltCatalog
+    from exporter.distributed.part_directory import MadePart
+    from exporter.distributed.plan_file import PlanFile
+    from exporter.distributed.s3 import StoredMaking
+    from exporter.kit.making import Kit
+    from exporter.kit.settings import KitSettings
+    from exporter.plan.plan import ExportPlan
+    from exporter.plan.planning import Chosen, Planned
+    from exporter.settings import ExportSettings, Making
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from common.archive.inventory import Problem
 from common.errors import ClusterError, ExitCode, HubError, RegistryError
 from importer import mapping
-from importer.archive.reader import Archive
 from importer.cluster import apply as bringing
 from importer.cluster import preflight
 from importer.cluster.apply import ApplyResult
@@ -21,7 +20,6 @@ from importer.cluster.readiness import expectation
 from importer.cluster.readiness.expectation import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Display, wait_healthy
 from importer.cluster.record import Recorder, record_namespace
-from importer.cluster.release import Release
 from importer.cluster.resources.build import Built, build, name_of
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
@@ -30,7 +28,12 @@ from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secr
 from importer.diagnose.collect import gather
 from importer.diagnose.health import diagnose
 from importer.mapping import MappedImage, Mirror
-from importer.settings import ClusterSettings, ImportSettings
+
+if TYPE_CHECKING:
+    from common.archive.inventory import Problem
+    from importer.archive.reader import Archive
+    from importer.cluster.release import Release
+    from importer.settings import ClusterSettings, ImportSettings
 
 Tell = Callable[[str], None]
 # Given images, returns the names of those that the mirror does not have.

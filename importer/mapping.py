@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import CatalogRecord, ImageKind, Inventory
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
 from common.oci.image import Descriptor, Digest
-from common.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from common.oci.reference import Reference
 
 __all__ = ["OWN_PATH", "MappedImage", "Mirror", "map_catalog", "map_images", "mapping_lines", "stable_tag"]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import ClusterError, HubError, RegistryError
 from common.log import logger
@@ -20,7 +19,11 @@ from importer.cluster.discovery import running_version
 from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind
 from importer.cluster.readiness.readiness import status_of
 from importer.cluster.resources.permissions import Permission
-from importer.settings import ClusterSettings, ImportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from importer.settings import ClusterSettings, ImportSettings
 
 # What could not be seen, in words that may leave the site: what was tried, and never what the other end said to it.
 #

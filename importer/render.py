@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from common.serialization import dump_yaml
 from importer.cluster.kinds import (
@@ -20,11 +20,15 @@ from importer.cluster.kinds import (
     SERVICE,
     Resource,
 )
-from importer.cluster.release import Release
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import helpful, needed, roles
 from importer.mapping import MappedImage, mapping_lines
 from importer.probe import READS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from importer.cluster.release import Release
 
 MAPPING = "mapping.txt"
 KUSTOMIZATION = "kustomization.yaml"

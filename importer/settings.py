@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common.registry.settings import RegistrySettings
-from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
-from importer.mapping import Mirror
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from common.registry.settings import RegistrySettings
+    from importer.cluster.release import Release
+    from importer.mapping import Mirror
 
 TIMEOUT_S = 45 * 60.0
 

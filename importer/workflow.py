@@ -10,19 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as asking
-from common.archive.receipt import Receipt
-from common.archive.signature import Signer
 from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
 from common.files import write_atomic
-from common.oci.image import Digest
-from common.progress import Progress
 from common.registry.client import RegistryClient
-from common.target_profile import TargetProfile
 from importer import apply_steps, mapping
 from importer import probe as probing
 from importer import render as rendering
@@ -33,15 +28,24 @@ from importer.cluster import undo as undoing
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
-from importer.cluster.release import Release
 from importer.cluster.resources.build import Built, ResourceOptions, build
-from importer.cluster.undo import Undone
-from importer.mapping import MappedImage, Mirror
 from importer.push import confirmation
 from importer.push import push as pushing
-from importer.push.result import PushResult
-from importer.report.page import DeployReport
-from importer.settings import ClusterSettings, ImportSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from common.archive.receipt import Receipt
+    from common.archive.signature import Signer
+    from common.oci.image import Digest
+    from common.progress import Progress
+    from common.target_profile import TargetProfile
+    from importer.cluster.release import Release
+    from importer.cluster.undo import Undone
+    from importer.mapping import MappedImage, Mirror
+    from importer.push.result import PushResult
+    from importer.report.page import DeployReport
+    from importer.settings import ClusterSettings, ImportSettings
 
 # Given the archive and the names of volumes that are still wanted, returns the next medium's part of it; None: there is none.
 Following = Callable[[Archive, Sequence[str]], Archive | None]

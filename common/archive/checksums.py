@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from common.errors import ContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAME = "SHA256SUMS"
 SIGNATURE_NAME = "SHA256SUMS.sig"

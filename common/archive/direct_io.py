@@ -12,15 +12,18 @@ import mmap
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from common.content import Chunk
 from common.errors import ContentError
-from common.oci.image import Hasher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from common.content import Chunk
+    from common.oci.image import Hasher
 
 READ_BACK_STEP = 4 * 1024 * 1024
 ALIGNMENT = max(4096, mmap.PAGESIZE)

@@ -6,20 +6,24 @@ volume; every other part must agree with it. A volume that is damaged is kept: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
-from common.archive.location import Place
 from common.archive.metadata import SIGNATURE_NAME
 from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 from common.oci.image import Digest, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from common.archive.location import Place
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
 _LOOKED_AT = 16  # volumes that are asked for a signature where no file has it

@@ -8,19 +8,22 @@ ContentError; whoever knows volume and blob puts them into the message.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
 
 from common.archive.direct_io import File, Run, Window, opened_direct, read_exactly, read_into
-from common.archive.inventory import Piece
-from common.archive.location import Place
-from common.content import Chunk
 from common.errors import ContentError
 from common.oci.compression import MAX_WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from common.archive.inventory import Piece
+    from common.archive.location import Place
+    from common.content import Chunk
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 PLACEHOLDER_MAGIC = b"\x5a\x2a\x4d\x18"  # 0x184D2A5A: the place of a missing blob

@@ -6,13 +6,15 @@ version is refused with the version it would need. Nothing in a volume is believ
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 
 from common.oci.image import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
 MAX_SIZE = 512 * 1024 * 1024

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -35,6 +34,9 @@ from common.errors import ArchiveDamagedError, ArchiveError, ContentError, Usage
 from common.oci.image import MAX_DEPTH, MAX_MANIFEST_SIZE, Digest, parse_digest
 from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 NAME = "inventory.json"
 T = TypeVar("T")

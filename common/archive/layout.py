@@ -6,8 +6,8 @@ would fit in no empty volume is cut. Same plan, same layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,6 +25,9 @@ from common.archive.volume import (
 )
 from common.errors import UsageError
 from common.oci.image import Descriptor, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 # What one more volume may add to the inventory: its own record, and that of one more piece of a cut blob.
 VOLUME_ROOM = 512

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import files
-from common.archive.direct_io import File
 from common.errors import ContentError, UsageError
 from common.files import write_atomic
 from common.oci.reference import local_path
 from common.storage.location import SCHEME, StoredFile, StoredPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from common.archive.direct_io import File
 
 Place = Path | StoredPlace
 

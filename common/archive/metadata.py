@@ -6,8 +6,8 @@ Owns what is in it and its bytes; `metadata_index.py` reads it. Section: docs/ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +17,9 @@ from common.archive.inventory import ImageRecord, Inventory, ManifestRecord, Pro
 from common.archive.volume import TAR_BLOCK, entry_name, padded, padding, tar_header
 from common.oci import media_types
 from common.oci.image import Digest, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # Names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
 

@@ -11,16 +11,18 @@ import hashlib
 import importlib
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive.direct_io import read_back, read_exactly, write_all
 from common.distribution import how_to_install
 from common.errors import ContentError, UsageError
 from common.oci.image import Hasher, hex_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from fractions import Fraction
+    from pathlib import Path
 
 SUFFIX = ".parity"
 HASH = 32

@@ -6,8 +6,7 @@ of that network; the repositories in it are those of the sources.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +15,10 @@ from common.errors import ArchiveError, ArchiveUntrustedError, ContentError, Usa
 from common.files import read_limited
 from common.oci.image import Digest, digest_of, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"
 MAX_SIZE = 512 * 1024 * 1024

@@ -6,9 +6,7 @@ inventory lists them, and which of their blobs are wanted. Like the inventory it
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +15,10 @@ from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blob
 from common.errors import ContentError, UsageError
 from common.oci.image import Digest, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"
 MAX_SIZE = 512 * 1024 * 1024

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 from enum import StrEnum
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_KEY = 64 * 1024
 MAX_SIGNATURE = 512  # bytes; Ed25519 has 64, P-256 at most 72

@@ -6,13 +6,15 @@ Owns the bound on what a compressed stream may become; the frames of a volume ar
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
 from common.errors import ContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAX_WINDOW = 8 * 1024 * 1024
 _GZIP = b"\x1f\x8b"

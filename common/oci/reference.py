@@ -7,14 +7,16 @@ Hub's, as the container tools do. Parsing is the only way in: a `Reference` is a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from common.errors import ContentError, UsageError
 from common.oci.image import Digest, parse_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Prefixes that name a transport, as the container tools write them: `file://`, `docker://`, `oci:` (containers-transports(5)).
 #

@@ -6,10 +6,8 @@ mirrors of registries.conf; the questions about what is already there, and all w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 import msgspec
@@ -39,6 +37,10 @@ from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import DAMAGED, Uploader
 from common.serialization import UNDECODABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
 MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024

@@ -12,18 +12,21 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.errors import HubError, UsageError
 from common.log import SECRETS, logger
 from common.oci.reference import DOCKER_HUB
-from common.registry.settings import RegistrySettings
 from common.serialization import decode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from common.registry.settings import RegistrySettings
 
 MAX_FILE = 4 * 1024 * 1024
 _MAX_ANSWER = 64 * 1024

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
 from common.content import REPEATS, Chunks, repeat_pause_s
 from common.errors import ContentError, DamagedError, RegistryUnreachableError
 from common.log import logger
-from common.oci.image import Descriptor, Digest
-from common.oci.reference import Reference
 from common.registry.http.errors import Trouble
 from common.registry.http.exchange import Call, Exchange
-from common.registry.settings import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from common.oci.image import Descriptor, Digest
+    from common.oci.reference import Reference
+    from common.registry.settings import Clock
 
 # Content that arrives damaged: how often it is asked for again, with which pauses, and from where it came each time.
 #

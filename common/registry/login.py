@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,8 +20,10 @@ from common.files import write_atomic
 from common.oci.reference import split_registry
 from common.registry.client import RegistryClient
 from common.registry.credentials import MAX_FILE, Credential, run_helper, runtime_file
-from common.registry.settings import RegistrySettings
 from common.serialization import UNDECODABLE, pretty_json
+
+if TYPE_CHECKING:
+    from common.registry.settings import RegistrySettings
 
 
 def login(settings: RegistrySettings, place: str, credential: Credential) -> str:

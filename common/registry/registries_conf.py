@@ -6,17 +6,20 @@ containers-registries.conf(5). Mirrors serve reads alone; what is written goes t
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from common.errors import RegistryRefusedError, UsageError
 from common.log import logger
 from common.oci.reference import DOCKER_HUB, Reference, is_host, is_repository
-from common.registry.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from common.registry.settings import RegistrySettings
 
 MAX_FILE = 4 * 1024 * 1024
 _HUB_HOST = "registry-1.docker.io"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.interruption import pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_RETRY_AFTER_S = 900.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.content import Chunks, Written, reported
 from common.errors import (
@@ -19,7 +20,9 @@ from common.errors import (
 from common.log import logger
 from common.oci.image import Descriptor, Digest
 from common.oci.reference import Reference
-from common.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from common.registry.client import RegistryClient
 
 _LOG = logger(__name__)
 Places = Mapping[Digest, Sequence[Reference]]

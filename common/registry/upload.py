@@ -9,18 +9,21 @@ import re
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 
 from common.content import Chunk, Chunks, Written
 from common.errors import AuthenticationError, NotFoundError, NotWritableError, RegistryError, RegistryRefusedError
 from common.log import logger
-from common.oci.image import Descriptor
 from common.oci.reference import Reference, is_host
 from common.registry.http.errors import Trouble
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.registry.http.host_limiter import patiently
 from common.registry.http.urls import joined, with_parameter
+
+if TYPE_CHECKING:
+    from common.oci.image import Descriptor
 
 # An upload session: the place that a registry opened for a blob, and that it may move with every answer.
 #

@@ -14,23 +14,26 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from urllib3.exceptions import HTTPError
 
-from common.content import Chunk
 from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.interruption import on_stop, pause
 from common.log import logger
 from common.text import plain
 from common.tls import client_context, trusting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from common.content import Chunk
 
 # Waiting for object storage: a call whose trouble may pass is tried again, with growing pauses.
 #

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from common.content import Chunk
 from common.errors import StorageError, UsageError
 from common.storage.client import Stat, Storage, service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from common.content import Chunk
 
 SCHEME = "s3://"
 _MAX_KEY = 1024

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import InterruptedByUserError, StorageError
 from common.interruption import workers
-from common.storage.client import StoredPart
-from common.storage.location import StoredPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from common.storage.client import StoredPart
+    from common.storage.location import StoredPlace
 
 PART = 16 * 1024 * 1024
 MAX_PARTS = 10_000

@@ -5,10 +5,9 @@ A blob that could not be had is missing, an image that needs it is not complete,
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace as replaced
 
@@ -25,12 +24,16 @@ from common.archive.inventory import (
 )
 from common.archive.layout import Layout, plan_layout
 from common.archive.metadata import index_json
-from common.errors import HubError
-from common.oci.image import Digest
 from common.text import counted
 from exporter.archive.volume_writer import Closing, Sign
-from exporter.plan.plan import ExportPlan
-from exporter.settings import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from common.errors import HubError
+    from common.oci.image import Digest
+    from exporter.plan.plan import ExportPlan
+    from exporter.settings import Terms
 
 MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
 _NAMED = 3  # how many of the bundles that it hurts a problem names

@@ -6,23 +6,26 @@ The place of a blob that cannot be fetched stays empty, and the inventory names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from common.archive import parity
-from common.archive.inventory import Inventory
-from common.content import BlobSource, Chunks
-from common.errors import HubError
-from common.oci.image import Descriptor, Digest
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy
-from exporter.archive.archive_spec import Blueprint
 from exporter.archive.output import REPORT
 from exporter.archive.writer import ArchiveWriter, Filling
-from exporter.context import ExportContext
-from exporter.plan.plan import ExportPlan
-from exporter.settings import Making
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from common.archive.inventory import Inventory
+    from common.content import BlobSource, Chunks
+    from common.errors import HubError
+    from common.oci.image import Descriptor, Digest
+    from exporter.archive.archive_spec import Blueprint
+    from exporter.context import ExportContext
+    from exporter.plan.plan import ExportPlan
+    from exporter.settings import Making
 
 
 class PlannedSource:

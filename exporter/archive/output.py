@@ -11,12 +11,9 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -28,6 +25,11 @@ from common.errors import ContentError, InUseError, UsageError
 from common.files import locked, sync_directory, write_atomic
 from common.log import logger
 from common.serialization import UNDECODABLE, decode_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
 
 # The journal of an export: the layout that its volumes are being filled by, so that a later run knows where things lie.
 #

@@ -8,9 +8,8 @@ the end, and the blob is fetched from its beginning (ADR 0010).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from common.archive import direct_io
 from common.archive.direct_io import read_exactly
@@ -22,8 +21,13 @@ from common.content import Chunks, verified
 from common.errors import ContentError
 from common.log import logger
 from common.oci.image import Descriptor, Hasher
-from exporter.archive.output import EarlierExport
-from exporter.archive.volume_writer import Volume, VolumeFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from exporter.archive.output import EarlierExport
+    from exporter.archive.volume_writer import Volume, VolumeFile
 
 
 @dataclass(slots=True)

@@ -8,18 +8,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive import checksums, direct_io, frames, inventory_file, location, metadata
 from common.archive.direct_io import STEP, Buffers, DiscardedRun, PlainRun, Run, StagedRun, open_direct
 from common.archive.frames import RawFrameWriter
 from common.archive.inventory import Inventory, Piece, VolumeRecord
 from common.archive.layout import PlacedBlob, extent
-from common.archive.location import Place
-from common.archive.metadata import Region
 from common.archive.volume import CLOSING_SIZE, END_MARK, OPENING, Footer, entry_name, header_frame, padding_frame
-from common.content import Chunks
 from common.errors import ContentError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
+
+if TYPE_CHECKING:
+    from common.archive.location import Place
+    from common.archive.metadata import Region
+    from common.content import Chunks
 
 _LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from common.archive import direct_io, metadata, parity
 from common.archive.direct_io import Buffers
@@ -27,12 +24,18 @@ from common.archive.volume import CLOSING_SIZE
 from common.content import Read, Written
 from common.errors import ContentError, InterruptedByUserError, SpaceError, UsageError
 from common.files import require_space, size_text
-from common.oci.image import Descriptor, Digest
 from common.progress import Progress, Silent
 from exporter.archive import resume, volume_writer
 from exporter.archive.output import OutputDirectory, refuse_parts
 from exporter.archive.resume import Begun, EarlierVolumes
 from exporter.archive.volume_writer import OTHERS, Closing, Further, VolumeFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from common.oci.image import Descriptor, Digest
 
 # Filling the places of a layout from many threads, and reading back what was filled: what every way to make volumes shares.
 #

@@ -7,12 +7,11 @@ first. What is added says why, what cannot be satisfied is a problem. Sources: f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError
-from exporter.catalog.model import Bundle, Catalog, Channel, Package
 from exporter.catalog.requirements import (
     Api,
     NeedsAll,
@@ -27,6 +26,11 @@ from exporter.catalog.requirements import (
 from exporter.catalog.selection import Selection, extended
 from exporter.catalog.update_graph import UpdateGraph, head_only, in_range
 from exporter.version import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from exporter.catalog.model import Bundle, Catalog, Channel, Package
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,16 @@ file-based catalog is one object of its stream; facts/openshift.md §2.2.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import Problem
-from exporter.version import Version
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from common.archive.inventory import Problem
+    from exporter.version import Version
 
 PACKAGE = "olm.package"
 CHANNEL = "olm.channel"

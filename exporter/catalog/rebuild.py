@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind
 from common.errors import CatalogError, UsageError
 from common.oci.image import Digest, Document, Index, Manifest, Tree
 from common.oci.reference import Reference
-from exporter.catalog.model import Blob, Bundle, Catalog, Package
 from exporter.catalog.readers import catalog_image, sqlite
 from exporter.catalog.readers.catalog_image import CatalogFormat, Place
-from exporter.catalog.readers.opening import CatalogBase, OpenedCatalog
 from exporter.catalog.readers.sqlite import opened, serialized
 from exporter.catalog.related_images import inline_objects
-from exporter.catalog.selection import Selection
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.catalog.validation import validate
 from exporter.images.resolve import ResolvedImage, WantedImage
-from exporter.imageset.model import OperatorRequest
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from exporter.catalog.model import Blob, Bundle, Catalog, Package
+    from exporter.catalog.readers.opening import CatalogBase, OpenedCatalog
+    from exporter.catalog.selection import Selection
+    from exporter.imageset.model import OperatorRequest
 
 # Catalog → catalog files, validated. `catalog_image.py` puts them into an image.
 

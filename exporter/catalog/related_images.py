@@ -9,10 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -21,6 +20,9 @@ from common.errors import UsageError
 from common.oci.reference import Reference
 from common.serialization import DocumentError, load_yaml_documents
 from exporter.catalog.model import BUNDLE_OBJECT, Bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # Where images hide in a ClusterServiceVersion: its own list, its deployments' containers, their environment.
 #

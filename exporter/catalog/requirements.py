@@ -5,13 +5,16 @@ Pure. Sources: facts/openshift.md §2.2 and §7.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exporter.catalog.model import Bundle
 from exporter.catalog.related_images import inline_csvs
 from exporter.version import OlmRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from exporter.catalog.model import Bundle
 
 MAX_DEPTH = 32
 _KINDS = ("gvk", "package", "all", "any", "not", "cel")

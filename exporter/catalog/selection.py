@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -33,7 +32,11 @@ from exporter.catalog.model import (
 from exporter.catalog.update_graph import STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
 from exporter.catalog.validation import validate_package
 from exporter.imageset.model import OperatorRequest, PackageRequest
-from exporter.version import Bounds, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from exporter.version import Bounds, Version
 
 # Blobs made smaller: a channel with fewer entries, a package with another default, deprecations of what remains.
 #

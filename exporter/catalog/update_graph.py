@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.errors import CatalogError
-from exporter.catalog.model import ChannelEntry
 from exporter.version import Bounds, Version
+
+if TYPE_CHECKING:
+    from exporter.catalog.model import ChannelEntry
 
 MAX_ENTRIES = 100_000
 MAX_NAMES = 5  # named in an error message

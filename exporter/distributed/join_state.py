@@ -7,17 +7,13 @@ cleared. So it is closed again by nothing but its plan, and by no inventory that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from common.archive import parity
-from common.archive.inventory import VolumeRecord
-from common.archive.layout import Layout
 from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
 from common.errors import ArchiveIncompleteError, UsageError
 from common.files import read_limited, write_atomic
@@ -25,8 +21,16 @@ from common.oci.image import Digest
 from common.serialization import UNDECODABLE
 from common.text import counted
 from exporter.archive import output
-from exporter.archive.volume_writer import Closing
 from exporter.distributed.part import MAX_SIZE, Lost, Part, signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Mapping
+    from fractions import Fraction
+    from pathlib import Path
+
+    from common.archive.inventory import VolumeRecord
+    from common.archive.layout import Layout
+    from exporter.archive.volume_writer import Closing
 
 _TYPE = "application/vnd.hub-airgap.joining.v1+json"
 _OTHER = "Choose another --output, or move away what is there."

@@ -10,27 +10,31 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive import direct_io, location, parity
 from common.archive.direct_io import Buffers
 from common.archive.layout import Layout, extent
-from common.archive.location import Place
 from common.archive.volume import VOLUME_NAME
 from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, InUseError
 from common.files import locked, require_space, sync_directory
 from common.oci.image import Digest, Hasher, hex_of
-from common.progress import Progress
 from common.text import counted
 from exporter.archive.output import LOCK, PROBE, WORKING, OutputDirectory
 from exporter.archive.volume_writer import Closing, Further, VolumeFile
 from exporter.distributed import join_state, part
 from exporter.distributed.join_state import FoundPart, Gathered, Mark, Owners, Volumes, again, parts_of
 from exporter.distributed.part import signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from common.archive.location import Place
+    from common.progress import Progress
 
 _STEP = 4 * 1024 * 1024
 

@@ -8,24 +8,28 @@ where something was lost, it closes all volumes again with the inventory that sa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace as replaced
 
 from common.archive import parity
-from common.archive.layout import Layout
 from common.archive.volume import MAX_VOLUMES, VOLUME_NAME
 from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited, write_atomic
 from common.oci.image import Digest, digest_of, parse_digest
-from common.progress import Progress
 from common.serialization import UNDECODABLE, decode_bounded
 from exporter.archive import output
-from exporter.archive.volume_writer import Closing
 from exporter.archive.writer import Filling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    from common.archive.layout import Layout
+    from common.progress import Progress
+    from exporter.archive.volume_writer import Closing
 
 NAME = output.PART
 MAX_SIZE = 256 * 1024 * 1024

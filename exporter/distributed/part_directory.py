@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive import checksums, parity
-from common.archive.inventory import Inventory
-from common.archive.location import Place
 from common.errors import UsageError
 from common.files import write_atomic
 from common.log import logger
-from common.oci.image import Digest
-from common.progress import Progress
-from exporter.archive.archive_spec import Blueprint
 from exporter.archive.fetch import Page, copy_planned
 from exporter.archive.output import REPORT, require_free, tidy_finished
 from exporter.archive.writer import blobs_of
-from exporter.context import ExportContext
 from exporter.distributed import join_state, joining, part, plan_file
 from exporter.distributed.join_state import FoundPart, Owners
 from exporter.distributed.part import Part, PartWriter
-from exporter.distributed.plan_file import PlanFile
 from exporter.plan import diff
 from exporter.report.page import Report
 from exporter.settings import Making
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from common.archive.inventory import Inventory
+    from common.archive.location import Place
+    from common.oci.image import Digest
+    from common.progress import Progress
+    from exporter.archive.archive_spec import Blueprint
+    from exporter.context import ExportContext
+    from exporter.distributed.plan_file import PlanFile
 
 PLAN = "hub-export.plan"
 _LOG = logger(__name__)

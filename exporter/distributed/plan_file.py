@@ -7,19 +7,16 @@ exist nowhere else, where each blob is to be had, the terms, and the facts of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.archive import frames, inventory_file
 from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory
 from common.archive.layout import PlannedBlob
-from common.archive.location import Place
-from common.content import DirectoryStore
 from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited
 from common.oci.image import Descriptor, Digest, Document, Manifest, digest_of, parse
@@ -28,9 +25,15 @@ from common.serialization import UNDECODABLE
 from exporter.archive.archive_spec import Blueprint
 from exporter.catalog.readers.opening import LOCAL
 from exporter.plan.plan import ExportPlan
-from exporter.plan.planning import Planned
 from exporter.report.facts import Facts
 from exporter.settings import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from common.archive.location import Place
+    from common.content import DirectoryStore
+    from exporter.plan.planning import Planned
 
 MAX_SIZE = 2 * 1024 * 1024 * 1024
 _SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)

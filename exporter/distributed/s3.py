@@ -9,37 +9,41 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
 
 from common.archive import checksums, inventory_file, metadata, parity
 from common.archive.direct_io import Buffers
 from common.archive.inventory import MAX_SIZE, Inventory
-from common.archive.layout import Layout
-from common.archive.signature import Signer
 from common.archive.volume import JOURNAL_NAME
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
 from common.files import locked, require_space
 from common.oci.image import Digest, digest_of, hex_of
-from common.progress import Progress
-from common.storage.location import StoredPlace
 from common.storage.upload import upload
 from common.text import counted
 from exporter.archive import output
 from exporter.archive.output import REPORT, is_ours
 from exporter.archive.volume_writer import Closing, Sign, VolumeFile
-from exporter.context import ExportContext
 from exporter.distributed import join_state, joining, part, part_directory, plan_file
-from exporter.distributed.part import Lost, Part
 from exporter.distributed.part_directory import PLAN, MadePart
-from exporter.distributed.plan_file import PlanFile
 from exporter.report.page import Report
 from exporter.settings import Making
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from common.archive.layout import Layout
+    from common.archive.signature import Signer
+    from common.progress import Progress
+    from common.storage.location import StoredPlace
+    from exporter.context import ExportContext
+    from exporter.distributed.part import Lost, Part
+    from exporter.distributed.plan_file import PlanFile
 
 # What is known of the volumes of an archive in object storage: a record beside each, true of one version of its objects.
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +19,10 @@ from common.oci import media_types
 from common.oci.compression import gzip
 from common.oci.image import Descriptor, Digest, Manifest, Platform, digest_of, encode, hex_of, parse
 from common.serialization import UNDECODABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 FILE, PROGRAM, FOLDER = 0o644, 0o755, 0o755
 _EPOCH = "1970-01-01T00:00:00Z"

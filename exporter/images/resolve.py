@@ -5,17 +5,21 @@ One image that cannot be had never stops the others: it becomes a problem that n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
 from common.interruption import workers
 from common.oci.image import Descriptor, Document, Index, Platform, Tree, platforms_of, walk
-from common.oci.reference import Reference
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from common.oci.reference import Reference
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
 
 _CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
     (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),

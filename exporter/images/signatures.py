@@ -7,19 +7,23 @@ fatal: what cannot be looked up becomes a warning, and the policy says whether a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import ContentError, HubError, NotFoundError, UsageError
 from common.interruption import workers
 from common.oci.image import Descriptor, Digest, Document, Manifest, hex_of
 from common.oci.reference import Reference
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.text import counted
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
 
 MAX_DEPTH = 3  # a signature of an attestation of an image
 _COSIGN = {"sig": ImageKind.SIGNATURE, "att": ImageKind.ATTACHMENT, "sbom": ImageKind.ATTACHMENT}

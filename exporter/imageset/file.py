@@ -7,10 +7,9 @@ not carry is refused by name. Source: facts/oc-mirror.md §1.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import HubError, UsageError, one_error
@@ -31,6 +30,9 @@ from exporter.imageset.model import (
     operator_faults,
     package_faults,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 # Reads the file of `targetCatalogSourceTemplate`: a CatalogSource whose fields the one on the cluster gets.
 

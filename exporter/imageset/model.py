@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from common.archive.inventory import Problem
 from common.errors import UsageError
-from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
 from exporter.version import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from common.archive.inventory import Problem
+    from common.oci.image import Platform
 
 API_VERSION = "mirror.openshift.io/v2alpha1"
 KIND = "ImageSetConfiguration"

@@ -9,22 +9,17 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from common.content import BlobSource, Chunks, DirectoryStore
 from common.distribution import VERSION
 from common.errors import ContentError, UsageError
 from common.files import require_space
 from common.oci.image import Descriptor, Digest, ImageConfig, Manifest, Platform, parse_config
-from common.oci.reference import Reference
-from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySource
 from common.transfer import copy
-from exporter.context import ExportContext
 from exporter.images import layered_image
 from exporter.images.layered_image import (
     PROGRAM,
@@ -41,6 +36,15 @@ from exporter.images.layered_image import (
 from exporter.images.resolve import fetch_tree
 from exporter.kit.settings import PYTHONS, ImageSettings
 from exporter.kit.wheel_file import NO_ZIP, read_member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from common.content import BlobSource, Chunks, DirectoryStore
+    from common.oci.reference import Reference
+    from common.registry.client import RegistryClient
+    from exporter.context import ExportContext
 
 ROOT = "opt/hub-airgap"
 PROGRAM_PATH = f"/{ROOT}/bin/hub-import"

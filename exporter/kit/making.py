@@ -11,13 +11,11 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from common.archive import checksums
 from common.content import DirectoryStore
@@ -25,15 +23,20 @@ from common.distribution import VERSION
 from common.errors import HubError, UsageError
 from common.files import locked, sync_directory, write_atomic
 from common.oci.image import Platform, digest_of
-from common.progress import Progress
 from common.registry.client import RegistryClient
 from common.text import counted
 from exporter.context import ExportContext
 from exporter.kit import importer_image, wheel_file, wheels
-from exporter.kit.importer_image import Base
 from exporter.kit.settings import KitSettings, Runtime
 from exporter.kit.wheels import Pip, WheelSet
 from exporter.settings import FAT32_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from common.progress import Progress
+    from exporter.kit.importer_image import Base
 
 # The folder that a kit is made in: whose it is, and how a new kit takes the place of an old one.
 #

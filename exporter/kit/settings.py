@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UsageError
 from common.oci.image import Platform
-from common.oci.reference import Reference
-from common.registry.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from common.oci.reference import Reference
+    from common.registry.settings import RegistrySettings
 
 # What Python calls the machines that we call by the name of an image's platform.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le", "s390x": "s390x"}

@@ -13,13 +13,16 @@ import io
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from packaging.tags import parse_tag
 
 from common.errors import ContentError, HubError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from importlib.metadata import Distribution
 
 OWN = "hub-airgap"
 _OWN_PACKAGES = ("common", "exporter", "importer")

@@ -12,18 +12,22 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from common.errors import ContentError, HubError, SpaceError, UsageError
 from common.log import logger
-from exporter.kit.settings import Runtime
 from exporter.kit.wheel_file import NO_ZIP, OWN, read_member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from exporter.kit.settings import Runtime
 
 # pip, as a person would run it: its own configuration says from which index, through which proxy, with which certificates.
 #

@@ -6,15 +6,19 @@ another that is known to have it; one that lies somewhere unknown would have to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from common.archive.discover import find
 from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of
-from common.archive.location import Place
-from common.archive.receipt import Receipt
-from common.oci.image import Digest
-from exporter.plan.plan import ExportPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from common.archive.location import Place
+    from common.archive.receipt import Receipt
+    from common.oci.image import Digest
+    from exporter.plan.plan import ExportPlan
 
 
 @dataclass(slots=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.content import Chunks, DirectoryStore, verified
@@ -20,17 +19,21 @@ from common.interruption import workers
 from common.log import logger
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, parse_config
-from common.oci.reference import Reference
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.serialization import DocumentError, load_yaml_documents
 from common.text import counted
-from exporter.catalog.model import Bundle
 from exporter.catalog.readers.layer_tree import LayerTree, TreeLimits
 from exporter.catalog.readers.opening import MAX_CONFIG_SIZE, readable
 from exporter.catalog.related_images import KIND as CSV
 from exporter.catalog.related_images import FoundImage, csvs_of, images_in_csv, images_of
 from exporter.images.resolve import ResolvedImage, WantedImage, needed, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from common.oci.reference import Reference
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
+    from exporter.catalog.model import Bundle
 
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
 _DIRECTORY = "manifests"

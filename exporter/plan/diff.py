@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.archive import inventory_file, location
 from common.archive.discover import find
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
-from common.archive.location import Place
 from common.errors import UsageError
 from common.files import size_text
-from common.oci.image import Digest
 from common.serialization import UNDECODABLE
 from common.text import columns, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from common.archive.location import Place
+    from common.oci.image import Digest
 
 Document = dict[str, Any]
 

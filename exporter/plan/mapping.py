@@ -6,15 +6,19 @@ carried (`create --images`); empty lines and those that begin with `#` count for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
 from common.mapping import Meeting, Mirror, lay, meetings
 from common.oci.image import hex_of
 from common.text import counted
-from exporter.plan.plan import ExportPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from exporter.plan.plan import ExportPlan
 
 NAME = "mapping.txt"
 MAX_SIZE = 256 * 1024 * 1024

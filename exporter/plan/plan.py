@@ -5,8 +5,8 @@ Pure. What it says of an image or a blob is what the inventory will say, unless 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
@@ -16,7 +16,11 @@ from common.archive.layout import PlannedBlob
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Document, Index, Manifest
 from common.oci.reference import Reference
-from exporter.images.resolve import ResolvedImage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from exporter.images.resolve import ResolvedImage
 
 Totals = dict[str, int]
 _COMPRESSED = (media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD, media_types.DOCKER_LAYER_GZIP)

@@ -6,35 +6,39 @@ image set ─► catalogs ─► selections ─► catalog images ─► related
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from common.archive import receipt
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, ImageKind, PackageRecord, Problem, ProblemCode
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
 from common.log import logger
-from common.oci.image import Platform
 from common.oci.reference import Reference
-from common.target_profile import TargetProfile
 from common.text import counted
 from exporter.catalog.dependencies import Selected, close
-from exporter.catalog.model import Bundle, Catalog, Channel, Package
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, unique_names
 from exporter.catalog.rebuild import CarriedCatalog, carry
 from exporter.catalog.related_images import images_of, inline_csvs, unreadable_objects
 from exporter.catalog.selection import Selection, filled, lacking, select
 from exporter.catalog.update_graph import UpdateGraph
-from exporter.context import ExportContext
 from exporter.images import signatures
 from exporter.images.resolve import ResolvedImage, WantedImage, merged, needed, resolve
 from exporter.imageset import file
-from exporter.imageset.model import ImageSet, OperatorRequest
 from exporter.plan import mapping
 from exporter.plan.baseline import Delivered, leave_out
 from exporter.plan.bundles import BundleContents, BundleReader, source_of
 from exporter.plan.plan import ExportPlan, make_plan
 from exporter.plan.target import stranded
 from exporter.settings import ExportSettings, SignaturePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from common.oci.image import Platform
+    from common.target_profile import TargetProfile
+    from exporter.catalog.model import Bundle, Catalog, Channel, Package
+    from exporter.context import ExportContext
+    from exporter.imageset.model import ImageSet, OperatorRequest
 
 # From catalogs to the records of the inventory, which are also what `list` and `plan` print.
 

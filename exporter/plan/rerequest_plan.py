@@ -6,18 +6,16 @@ exactly the images that lack something. Images are found by digest: what their t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
 
 from common.archive.inventory import BlobRecord, CatalogRecord, ImageKind, ImageRecord, Problem, ProblemCode
-from common.archive.rerequest import ReRequest
 from common.errors import HubError, UsageError
 from common.oci.image import Digest, Platform
 from common.oci.reference import Reference
-from exporter.context import ExportContext
 from exporter.images.resolve import ResolvedImage, WantedImage, resolve
 from exporter.imageset import model
 from exporter.imageset.model import ImageSet, OperatorRequest
@@ -25,7 +23,13 @@ from exporter.plan import planning
 from exporter.plan.baseline import left_to
 from exporter.plan.plan import make_plan
 from exporter.plan.planning import Planned
-from exporter.settings import ExportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.archive.rerequest import ReRequest
+    from exporter.context import ExportContext
+    from exporter.settings import ExportSettings
 
 _SAME = (
     "Give the flags of the first export again (--catalog-base, --platform) and use the same version of hub-export, "

@@ -6,12 +6,16 @@ replaces it, skips it, or has its version in `skipRange` (docs/facts/openshift.m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
-from common.target_profile import InstalledOperator
 from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
 from exporter.version import Key, OlmRange, Version, try_parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from common.target_profile import InstalledOperator
 
 Offered = tuple[Catalog, Catalog]  # all that a catalog has, and what of it is kept
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.archive.inventory import Inventory
 from exporter.plan import diff
-from exporter.plan.planning import Planned
 from exporter.report.contents import Background, Presentation, Purpose, changes_of, presentation_of
-from exporter.settings import ExportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.plan.planning import Planned
+    from exporter.settings import ExportSettings
 
 _ROOM_OF_ALL = 256 * 1024
 _ROOM_OF_ONE = 3 * 1024  # for an image, or for a bundle

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import squarify
 
 from common.archive import inventory_file, location
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
-from common.archive.location import Place
 from common.files import size_text
 from common.oci.image import digest_of
 from common.pages.page import render
@@ -19,8 +19,11 @@ from common.serialization import pretty_json
 from exporter.plan import diff
 from exporter.report import contents
 from exporter.report.contents import Purpose, Weights, weigh
-from exporter.report.facts import Facts
-from exporter.settings import Making
+
+if TYPE_CHECKING:
+    from common.archive.location import Place
+    from exporter.report.facts import Facts
+    from exporter.settings import Making
 
 # Sizes as areas: rectangles with a colour and a label, for a picture that needs no script. Pure.
 

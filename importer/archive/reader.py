@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from common.archive import frames, inventory_file, metadata
 from common.archive.direct_io import File, read_exactly
@@ -19,11 +18,15 @@ from common.archive.frames import LARGE, opened_large, read_large, read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, needed_by
 from common.archive.location import Place, opened
 from common.archive.metadata import INDEX_NAME
-from common.archive.signature import Verifier
 from common.archive.volume import TAR_BLOCK, entry_name, padding, tar_header
 from common.content import Chunks, verified
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
 from common.oci.image import Descriptor, Digest, Document, digest_of, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from common.archive.signature import Verifier
 
 # Reading a metadata region: one pass over its frames tells where each entry lies; entries are then read one by one.
 #

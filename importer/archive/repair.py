@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive import checksums, parity
 from common.archive.direct_io import read_back, write_all
@@ -22,8 +20,13 @@ from common.archive.parity import HASH, Geometry
 from common.errors import ArchiveDamagedError, ContentError, ExitCode, UsageError
 from common.files import require_space
 from common.oci.image import Hasher, hex_of
-from common.progress import Progress
 from common.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from common.progress import Progress
 
 
 class RepairStatus(StrEnum):

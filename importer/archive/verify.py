@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.archive import checksums, frames, inventory_file, location, metadata, parity
 from common.archive.direct_io import File, read_exactly, read_some, size_of
-from common.archive.discover import SignatureState
 from common.archive.frames import position as raw_position
 from common.archive.frames import read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece, needed_by
@@ -38,12 +36,17 @@ from common.archive.volume import (
     padding_frame,
     tar_header,
 )
-from common.content import Chunk
 from common.errors import ArchiveDamagedError, ContentError, HubError, InterruptedByUserError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 from common.progress import Progress, Silent
 from common.text import counted
-from importer.archive.reader import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from common.archive.discover import SignatureState
+    from common.content import Chunk
+    from importer.archive.reader import Archive
 
 # The check of one volume, from its first byte to its footer (`verification.py` puts the volumes together).
 

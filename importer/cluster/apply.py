@@ -7,12 +7,10 @@ wanted is `resources.py`'s; how one object is written `writing.py`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient
 from importer.cluster.discovery import is_default, mirror_objects, switched_off
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -29,11 +27,16 @@ from importer.cluster.kinds import (
     Resource,
     kind_of,
 )
-from importer.cluster.record import Recorder
-from importer.cluster.release import Release
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.record import Recorder
+    from importer.cluster.release import Release
 
 _LEAVING_TRIES = 60
 _LEAVING_PAUSE_S = 2.0

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import stamina
@@ -32,6 +30,10 @@ from common.registry.http.tls import proxy_for, proxy_parts
 from common.serialization import load_yaml_documents
 from common.tls import client_context, trusting
 from importer.cluster.kinds import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
 
 # What the API server's refusals become: one class per thing that a caller can do about it. Pure.
 

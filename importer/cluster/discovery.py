@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, UnavailableError
@@ -13,6 +12,9 @@ from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, 
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address
 from importer.cluster.resources.mirror_rules import MirrorRule, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST = 80
 _MINOR = re.compile(r"\d{1,3}\.\d{1,3}")

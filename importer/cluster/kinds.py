@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"

@@ -6,11 +6,10 @@ Reads only. What would make the import fail later is an error here; what a perso
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body, ClusterClient
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     DEPLOYMENT,
@@ -32,7 +31,12 @@ from importer.cluster.readiness.readiness import complaint, held_back, how_far, 
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.subscriptions import Terms, orphans
-from importer.cluster.writing import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.writing import Change
 
 # Which images a scope covers, and which hosts a noProxy: the ways in which a cluster names registries. Pure.
 

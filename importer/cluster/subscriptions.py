@@ -6,14 +6,17 @@ doctor decide what follows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from importer.cluster.client import Body, ClusterClient, ForbiddenError
 from importer.cluster.discovery import is_default
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION
 from importer.cluster.readiness.readiness import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 ORPHANED = "subscription-orphaned"
 Place = tuple[str, str]  # namespace and name of a CatalogSource

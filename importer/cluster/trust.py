@@ -8,20 +8,23 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError, UsageError
 from common.log import SECRETS
 from common.registry.credentials import Credentials
 from common.registry.settings import RegistrySettings
-from importer.cluster.client import Body, ClusterClient
 from importer.cluster.differences import docker_config, encoded
 from importer.cluster.kinds import CONFIG_NAMESPACE, IMAGE_CONFIG, SECRET, Resource
-from importer.cluster.record import Recorder
-from importer.cluster.release import Release
 from importer.cluster.writing import Change, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.record import Recorder
+    from importer.cluster.release import Release
 
 _KEY = ".dockerconfigjson"
 _NAME = "pull-secret"

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import ClusterError
 from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient, ConflictError
 from importer.cluster.differences import diff_lines, differing, needed_patch
 from importer.cluster.kinds import Kind, Resource, kind_of
-from importer.cluster.record import Recorder
+
+if TYPE_CHECKING:
+    from importer.cluster.record import Recorder
 
 T = TypeVar("T")
 _TRIES = 5

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, UnavailableError
@@ -29,12 +28,16 @@ from importer.cluster.kinds import (
     Kind,
 )
 from importer.cluster.readiness import readiness
-from importer.cluster.readiness.expectation import ExpectedCatalog
 from importer.cluster.readiness.readiness import condition, held_back, is_paused, rules_lacking, short, status_of
-from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.subscriptions import sources_of
 from importer.diagnose.snapshot import Evidence, PodEvidence, SourceEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.release import Release
 
 T = TypeVar("T")
 _LOG_LINES = 30

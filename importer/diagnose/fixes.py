@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from importer.cluster import apply as applying
-from importer.cluster.client import ClusterClient
 from importer.cluster.discovery import switched_off
-from importer.cluster.finding import Finding
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, NETWORK_POLICY, OPERATOR_HUB, POD, Resource
-from importer.cluster.record import Recorder
-from importer.cluster.release import Release
 from importer.cluster.resources.build import trust
 from importer.cluster.resources.catalog_source import address, serving
 from importer.cluster.trust import merge_pull_secret, pull_secret_key
 from importer.cluster.writing import Writer
 from importer.diagnose.rules_cluster import is_failed_unpack
-from importer.diagnose.snapshot import Evidence, SourceEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from importer.cluster.client import ClusterClient
+    from importer.cluster.finding import Finding
+    from importer.cluster.record import Recorder
+    from importer.cluster.release import Release
+    from importer.diagnose.snapshot import Evidence, SourceEvidence
 
 NEEDS_CA, NEEDS_CREDENTIAL = "registry-untrusted", "pull-unauthorized"
 

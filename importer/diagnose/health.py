@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from common.errors import ExitCode
 from importer.cluster.client import Body, ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.readiness import expectation
-from importer.cluster.readiness.expectation import ExpectedCatalog
 from importer.cluster.readiness.readiness import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.catalog_source import namespace_for
@@ -23,8 +23,11 @@ from importer.diagnose import fixes, rules_cluster
 from importer.diagnose.collect import gather
 from importer.diagnose.fixes import Means
 from importer.diagnose.rules_pod import pod_findings
-from importer.diagnose.snapshot import Evidence, PodEvidence, SourceEvidence
-from importer.settings import ClusterSettings
+
+if TYPE_CHECKING:
+    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.diagnose.snapshot import Evidence, PodEvidence, SourceEvidence
+    from importer.settings import ClusterSettings
 
 # The diagnosis: evidence in, findings out, and what nobody described is called unknown with its evidence. Pure.
 #

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS
 from importer.cluster.readiness.readiness import (
@@ -22,7 +21,12 @@ from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.subscriptions import ORPHANED, Place, Subscribed, repoint
 from importer.diagnose.rules_pod import PULLS, of_text
-from importer.diagnose.snapshot import Evidence, SourceEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from importer.cluster.client import Body
+    from importer.diagnose.snapshot import Evidence, SourceEvidence
 
 # What OLM says of Subscriptions whose CatalogSource does not exist. Pure.
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from importer.cluster.client import Body
 from importer.cluster.discovery import is_default
 from importer.cluster.kinds import OWN_LABELS
-from importer.cluster.readiness.expectation import ExpectedCatalog
 from importer.cluster.readiness.readiness import Look, status_of
-from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address
-from importer.cluster.resources.mirror_rules import Pair
-from importer.cluster.subscriptions import Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from importer.cluster.client import Body
+    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.release import Release
+    from importer.cluster.resources.mirror_rules import Pair
+    from importer.cluster.subscriptions import Sources
 
 _ASKS_AGAIN_S = 300.0
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import repository_of
 from common.errors import AuthenticationError
@@ -11,12 +11,16 @@ from common.interruption import workers
 from common.log import logger
 from common.oci.image import Digest
 from common.oci.reference import Reference
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.text import counted
-from importer.archive.reader import Archive
 from importer.mapping import Contents, MappedImage
 from importer.push.tagging import is_tagged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
+    from importer.archive.reader import Archive
 
 Asked = tuple[Reference, Digest]
 _LOG = logger(__name__)

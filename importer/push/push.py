@@ -7,27 +7,31 @@ present: what needs an absent one is left for later and listed. Several processe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, BlobRecord, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
 from common.errors import AuthenticationError, HubError, NotWritableError, RegistryError, RegistryUnreachableError, UsageError
 from common.interruption import workers
 from common.log import logger
-from common.oci.image import Descriptor, Digest
-from common.oci.reference import Reference
-from common.progress import Progress
-from common.registry.client import RegistryClient
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import copy
-from importer.archive.reader import Archive
 from importer.mapping import Completion, Contents, MappedImage
 from importer.push.result import PushResult, Tally
 from importer.push.tagging import Shard, Tagger, explained, is_tagged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from common.oci.image import Descriptor, Digest
+    from common.oci.reference import Reference
+    from common.progress import Progress
+    from common.registry.client import RegistryClient
+    from importer.archive.reader import Archive
 
 # Content that is not at hand, because it lies in an absent volume or an earlier archive: what of it the mirror has already.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from common.archive.inventory import ATTACHED, Problem, ProblemCode
 from common.errors import ArchiveError, ExitCode, HubError, first_of
-from common.oci.image import Digest
-from common.oci.reference import Reference
-from common.registry.source_sink import Counts
-from importer.archive.reader import Archive
-from importer.mapping import MappedImage
 from importer.push.tagging import SparseIndexError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from common.oci.image import Digest
+    from common.oci.reference import Reference
+    from common.registry.source_sink import Counts
+    from importer.archive.reader import Archive
+    from importer.mapping import MappedImage
 
 _NAMED = 3  # how many images, or repositories, a problem names
 

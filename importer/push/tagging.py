@@ -5,19 +5,23 @@ A tag is the last thing written, so whoever finds it finds all of the image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from common.archive.inventory import Inventory, ManifestRecord
 from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
 from common.log import logger
 from common.oci.image import Descriptor, Digest
-from common.oci.reference import Reference
-from common.registry.client import RegistryClient
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
-from importer.archive.reader import Archive
-from importer.mapping import Contents, MappedImage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from common.archive.inventory import Inventory, ManifestRecord
+    from common.oci.reference import Reference
+    from common.registry.client import RegistryClient
+    from importer.archive.reader import Archive
+    from importer.mapping import Contents, MappedImage
 
 # What of a push is this process's, where several share it by volumes: no two ever write the same blob into a repository.
 #

@@ -6,12 +6,10 @@ The page says what the commands said, who ran them where, on which cluster, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from common.distribution import TOOL
 from common.errors import ExitCode, HubError, UsageError
@@ -20,13 +18,18 @@ from common.oci.image import hex_of
 from common.oci.reference import local_path
 from common.pages.page import render
 from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
-from importer.archive.reader import Archive
-from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity
-from importer.cluster.finding import Finding
 from importer.cluster.readiness.wait import Display, Row, clock_text
-from importer.push.result import PushResult
-from importer.settings import ImportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from importer.archive.reader import Archive
+    from importer.cluster.apply import ApplyResult
+    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.finding import Finding
+    from importer.push.result import PushResult
+    from importer.settings import ImportSettings
 
 _TEMPLATE = "deploy.html.jinja"
 _DIGITS = 12

@@ -15,24 +15,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from common.archive.inventory import Inventory
-from common.content import Chunks
 from common.errors import HubError
 from common.log import logger
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
-from importer.archive.reader import Archive
 from importer.mapping import Contents, MappedImage, Mirror, map_images
-from importer.serving.htpasswd import Htpasswd
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from common.archive.inventory import Inventory
+    from common.content import Chunks
+    from importer.archive.reader import Archive
+    from importer.serving.htpasswd import Htpasswd
 
 # What a request asks for: paths, ranges and pages of the distribution specification. Pure.
 #

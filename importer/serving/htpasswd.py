@@ -8,12 +8,14 @@ import hmac
 import re
 import secrets
 import threading
-from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from common.distribution import how_to_install
 from common.errors import UsageError
 from common.files import read_limited
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MAX_FILE = 1024 * 1024
 _MAX_KNOWN = 1000

@@ -10,6 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -17,12 +18,14 @@ import msgspec
 from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
 from common.log import SECRETS, logger
 from common.oci.reference import is_host
-from common.registry.credentials import Credential, Credentials
 from common.registry.http.errors import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
 from common.registry.http.urls import parsed, with_parameter
-from common.registry.registries_conf import Hosts
-from common.registry.settings import Clock
 from common.serialization import UNDECODABLE
+
+if TYPE_CHECKING:
+    from common.registry.credentials import Credential, Credentials
+    from common.registry.registries_conf import Hosts
+    from common.registry.settings import Clock
 
 # Challenges: what a registry asks for when it answers 401 (RFC 9110, section 11; token authentication of distribution).
 

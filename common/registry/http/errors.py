@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -19,6 +18,9 @@ from urllib3.exceptions import NameResolutionError, ProxyError
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.log import SECRETS
 from common.serialization import UNDECODABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_ERROR_BODY = 64 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -24,8 +25,10 @@ from common.registry.http.errors import MAX_ERROR_BODY, PASSING, Question, Troub
 from common.registry.http.host_limiter import Lane, patiently, retry_after_s
 from common.registry.http.transport import Urllib3Transport
 from common.registry.http.urls import NOWHERE, joined, same_origin, target
-from common.registry.registries_conf import Hosts
-from common.registry.settings import Clock, RegistrySettings
+
+if TYPE_CHECKING:
+    from common.registry.registries_conf import Hosts
+    from common.registry.settings import Clock, RegistrySettings
 
 MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}

@@ -9,17 +9,20 @@ from __future__ import annotations
 import email.utils
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import httpx
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from common.log import logger
 from common.registry.http.errors import TRIES, Trouble
 from common.registry.settings import MAX_RETRY_AFTER_S, Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import httpx
 
 T = TypeVar("T")
 _LOG = logger(__name__)

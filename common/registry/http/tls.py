@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3.util import parse_url
 
 from common.errors import UsageError
 from common.registry.registries_conf import split_host
-from common.registry.settings import RegistrySettings
 from common.tls import client_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from common.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import httpx
@@ -21,8 +20,12 @@ from urllib3.exceptions import HTTPError
 from common.content import CHUNK_SIZE
 from common.log import SECRETS
 from common.registry.http.tls import Trust, proxy_for, proxy_parts, tls_context, trust_for
-from common.registry.registries_conf import Hosts
-from common.registry.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from common.registry.registries_conf import Hosts
+    from common.registry.settings import RegistrySettings
 
 _POOLS = 64
 _Route = tuple[Trust, str | None]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import io
 import posixpath
 import tarfile
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -33,6 +32,9 @@ from exporter.images.layered_image import (
     parents,
     with_values,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 DIRECTORY = "/configs"
 USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made

@@ -9,19 +9,22 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.errors import CatalogError, NotACatalogError
 from common.files import size_text
 from common.serialization import DocumentError, load_yaml_documents
-from exporter.catalog.model import Blob, Catalog
 from exporter.catalog.readers.assembly import BlobError, Fields, assemble, blob_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from exporter.catalog.model import Blob, Catalog
 
 # `.indexignore`: which files of a catalog directory are no catalog files. Gitignore syntax (facts/openshift.md §2.1).
 

@@ -7,13 +7,15 @@ directory is asked for is `catalog_image.py`'s. Every number and name comes from
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
 from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, ChunkSource, Entry, TarFormatError, TarReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAX_NAME = 4096
 MAX_DEPTH = 128

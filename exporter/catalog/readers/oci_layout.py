@@ -13,8 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
@@ -23,6 +22,9 @@ from common.errors import ContentError, NotFoundError, UsageError
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse, parse_digest
 from common.serialization import UNDECODABLE
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"

@@ -7,22 +7,26 @@ and the registry is asked for each blob a single time. Which formats exist is th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.content import DirectoryStore, verified
 from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Index, Manifest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
-from common.registry.client import RegistryClient
-from exporter.catalog.model import Catalog
 from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import Place
-from exporter.catalog.readers.package_manifests import PackageManifests
 from exporter.images.resolve import fetch_tree
 from exporter.imageset import source_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from common.registry.client import RegistryClient
+    from exporter.catalog.model import Catalog
+    from exporter.catalog.readers.package_manifests import PackageManifests
 
 MAX_CONFIG_SIZE = 8 * 1024 * 1024
 MAX_LAYER_SIZE = 8 * 1024**3

@@ -10,11 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,6 +26,10 @@ from exporter.catalog.readers.tar_reader import ChunkSource, TarFormatError, Tar
 from exporter.catalog.related_images import KIND as CSV
 from exporter.catalog.related_images import Origin, images_in_csv
 from exporter.catalog.requirements import apis_of_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 MAX_SIZE = 512 * 1024**2
 MAX_FILES = 100_000

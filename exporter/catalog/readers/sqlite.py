@@ -11,7 +11,6 @@ import base64
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,8 @@ from exporter.catalog.readers.assembly import Assembly, blob_of
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeLimits, found, parts, sparse_file, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from exporter.catalog.readers.layer_tree import Node
     from exporter.catalog.readers.tar_reader import Entry, TarReader
 

@@ -9,11 +9,13 @@ POSIX.1-2017, pax, *pax Interchange Format*; GNU tar manual, *Basic Tar Format*;
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from common.errors import ContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
 MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst

@@ -6,15 +6,19 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from common.archive.inventory import PackageRecord
-from importer.cluster.client import ClusterClient
 from importer.cluster.kinds import SECRET
 from importer.cluster.record import EXPECTED, NAME, Recorder
 from importer.cluster.resources.mirror_rules import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from common.archive.inventory import PackageRecord
+    from importer.cluster.client import ClusterClient
 
 _LARGEST = 32 * 1024 * 1024  # bytes, unpacked
 

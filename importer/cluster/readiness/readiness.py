@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -23,6 +21,11 @@ from importer.cluster.kinds import (
 from importer.cluster.readiness.expectation import ExpectedCatalog, Offer
 from importer.cluster.resources.catalog_source import service_name, serving_labels
 from importer.cluster.resources.mirror_rules import Pair, mirrors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from importer.cluster.client import Body, ClusterClient
 
 _SHOWN = 5
 _LONGEST = 200

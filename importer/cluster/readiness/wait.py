@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from common.errors import ClusterError
 from importer.cluster.client import ClusterClient, UnavailableError
 from importer.cluster.finding import UNKNOWN, Finding
 from importer.cluster.readiness import readiness
-from importer.cluster.readiness.expectation import ExpectedCatalog
 from importer.cluster.readiness.readiness import Look, pools
-from importer.cluster.release import Release
+
+if TYPE_CHECKING:
+    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.release import Release
 
 # What a wait shows: every thing that is waited for, since when it is as it is, and what was found to be wrong.
 

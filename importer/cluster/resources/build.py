@@ -7,9 +7,8 @@ fields that we want in them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError
@@ -24,7 +23,6 @@ from importer.cluster.kinds import (
     Kind,
     Resource,
 )
-from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import (
     FILE_BASED,
     catalog_source,
@@ -35,6 +33,11 @@ from importer.cluster.resources.catalog_source import (
 )
 from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Pair, RuledImage, Scope, rules_for
 from importer.mapping import MappedImage, Mirror, map_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from importer.cluster.release import Release
 
 # The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (docs/facts/openshift.md §5.4). Pure.
 

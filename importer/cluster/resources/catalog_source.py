@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import CatalogRecord
 from common.serialization import convert
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -21,8 +20,11 @@ from importer.cluster.kinds import (
     SERVICE,
     Resource,
 )
-from importer.cluster.release import Release
-from importer.mapping import MappedImage
+
+if TYPE_CHECKING:
+    from common.archive.inventory import CatalogRecord
+    from importer.cluster.release import Release
+    from importer.mapping import MappedImage
 
 # What a person's CatalogSource template (`targetCatalogSourceTemplate`, carried in the inventory) may say. Pure.
 

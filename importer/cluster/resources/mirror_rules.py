@@ -17,12 +17,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ATTACHED, ImageKind
 from common.errors import ClusterError
 from importer.cluster.kinds import ICSP, IDMS, ITMS, OWN_LABELS, Resource
-from importer.mapping import MappedImage
+
+if TYPE_CHECKING:
+    from importer.mapping import MappedImage
 
 # The mirror itself names a catalog image, and runtimes look for signatures where they find the image: neither needs a rule.
 _WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))

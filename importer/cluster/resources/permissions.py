@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from importer.cluster.client import ClusterClient
 from importer.cluster.kinds import (
     ACCESS_REVIEW,
     CATALOG_SOURCE,
@@ -40,7 +38,12 @@ from importer.cluster.kinds import (
     SUBSCRIPTION,
     Kind,
 )
-from importer.cluster.release import Release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from importer.cluster.client import ClusterClient
+    from importer.cluster.release import Release
 
 NAME = "hub-import"
 LOG = "log"
