@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.errors import ExitCode
 from common.files import size_text
-from common.target_profile import TargetProfile
 from common.text import columns, counted
 from exporter.archive.archive_spec import Blueprint
-from exporter.catalog_builder import BuiltCatalog
 from exporter.distributed import plan_file
-from exporter.distributed.part_directory import MadePart
-from exporter.kit.making import Kit
 from exporter.plan import planning
 from exporter.plan.planning import Chosen, Planned, left_behind
 from exporter.report.facts import facts_of
-from exporter.settings import ExportSettings
-from exporter.workflow import Exported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from common.target_profile import TargetProfile
+    from exporter.catalog_builder import BuiltCatalog
+    from exporter.distributed.part_directory import MadePart
+    from exporter.kit.making import Kit
+    from exporter.settings import ExportSettings
+    from exporter.workflow import Exported
 
 # What `kit` prints: as a document for programs, as a table for people.
 

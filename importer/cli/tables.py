@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 from rich.console import Console
@@ -13,25 +11,30 @@ from rich.table import Table
 from rich.text import Text
 
 from common.archive.inventory import ImageKind, Inventory, Problem
-from common.archive.receipt import Receipt
 from common.files import size_text
-from common.target_profile import TargetProfile
 from common.text import columns, counted
-from importer.apply_steps import Applied
-from importer.archive.reader import Archive
 from importer.archive.repair import Repaired, RepairStatus
-from importer.archive.verify import VerifyResult
-from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity
-from importer.cluster.finding import Finding
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
-from importer.cluster.resources.build import Built
 from importer.cluster.undo import Outcome
-from importer.diagnose.health import Health
-from importer.diagnose.snapshot import SourceEvidence
-from importer.push.result import PushResult
-from importer.workflow import UndoResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from common.archive.receipt import Receipt
+    from common.target_profile import TargetProfile
+    from importer.apply_steps import Applied
+    from importer.archive.reader import Archive
+    from importer.archive.verify import VerifyResult
+    from importer.cluster.apply import ApplyResult
+    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.finding import Finding
+    from importer.cluster.resources.build import Built
+    from importer.diagnose.health import Health
+    from importer.diagnose.snapshot import SourceEvidence
+    from importer.push.result import PushResult
+    from importer.workflow import UndoResult
 
 Document = dict[str, Any]
 _SHOWN = 20
