@@ -121,14 +121,14 @@ class SelectionOptions:
         return tuple(Platform.parse(text) for text in self.platform if text != ".*")
 
     def _image_set(self) -> ImageSet:
-        from exporter.imageset import model
+        from exporter.imageset import file, model
 
         if self.imageset is not None and self._flagged:
             raise UsageError(
                 "an image set file and selection flags at once", hint="Put everything into the file, or into flags."
             )
         if self.imageset is not None:
-            return model.load(self.imageset)
+            return file.read(self.imageset)
         return model.from_flags(
             catalogs=self.catalog,
             packages=self.package,

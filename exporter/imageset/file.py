@@ -6,6 +6,7 @@ not carry is refused by name. Source: facts/oc-mirror.md §1.3.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ T = TypeVar("T")
 
 
 def read(path: Path) -> ImageSet:
-    """See `imageset.load`."""
+    """Read an ImageSetConfiguration. Raises UsageError with file and line for everything that is wrong with it."""
     text = read_limited(path, MAX_SIZE, "Wanted: an ImageSetConfiguration file.")
     return _parsed(text, str(path), asking=True)
 
@@ -88,6 +89,11 @@ def read(path: Path) -> ImageSet:
 def parse(text: bytes, where: str) -> ImageSet:
     """Read an image set, YAML or JSON; `where` names it in errors. Raises UsageError with all that is wrong with it."""
     return _parsed(text, where, asking=False)
+
+
+def of_document(document: dict[str, Any], where: str) -> ImageSet:
+    """Read the image set that an inventory recorded; `where` names it in errors. Raises UsageError."""
+    return parse(json.dumps(document, ensure_ascii=False).encode(), where)
 
 
 def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:

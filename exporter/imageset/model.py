@@ -6,7 +6,6 @@ Sources: design/selection.md *Input*, facts/oc-mirror.md §1.3.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from exporter.version import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from common.archive.inventory import Problem
     from common.oci.image import Platform
@@ -102,20 +100,6 @@ class ImageSet:
     def archive_size_bytes(self) -> int | None:
         """The size of a volume that the file asks for."""
         return None if self.archive_size_gib is None else self.archive_size_gib * 1024**3
-
-
-def load(path: Path) -> ImageSet:
-    """Read an ImageSetConfiguration. Raises UsageError with file and line for everything that is wrong with it."""
-    from exporter.imageset.file import read  # noqa: PLC0415 - the reader stands above the types it makes
-
-    return read(path)
-
-
-def of_document(document: dict[str, Any], where: str) -> ImageSet:
-    """Read an image set that an inventory remembers; `where` names it in errors. Raises UsageError."""
-    from exporter.imageset.file import parse  # noqa: PLC0415 - as above
-
-    return parse(json.dumps(document, ensure_ascii=False).encode(), where)
 
 
 def from_flags(

@@ -17,7 +17,7 @@ from common.errors import HubError, UsageError
 from common.oci.image import Digest, Platform
 from common.oci.reference import Reference
 from exporter.images.resolve import ResolvedImage, WantedImage, resolve
-from exporter.imageset import model
+from exporter.imageset import file
 from exporter.imageset.model import ImageSet, OperatorRequest
 from exporter.plan import planning
 from exporter.plan.baseline import left_to
@@ -80,7 +80,7 @@ def _rebuilt(
     """Return a catalog image that was built around a selection, built once more from the same catalog and image set."""
     source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)
     try:
-        request = _request(catalog, model.of_document(wanted.image_set, "the image set of the re-request"))
+        request = _request(catalog, file.of_document(wanted.image_set, "the image set of the re-request"))
         again = replace(settings, image_set=ImageSet((request,)))
         carried = planning.rebuilt(planning.choose(again, media)[0], again, media)
     except HubError as error:

@@ -4,14 +4,13 @@ import pytest
 
 from common.errors import UsageError
 from common.oci.image import Platform
+from exporter.imageset import file
 from exporter.imageset.model import (
     AdditionalImage,
     ChannelRequest,
     OperatorRequest,
     PackageRequest,
     from_flags,
-    load,
-    of_document,
 )
 
 HEAD = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n"
@@ -51,7 +50,7 @@ mirror:
 
 def read(tmp_path, text):
     (tmp_path / "set.yaml").write_text(text)
-    return load(tmp_path / "set.yaml")
+    return file.read(tmp_path / "set.yaml")
 
 
 def test_every_field_is_read(tmp_path):
@@ -203,7 +202,7 @@ def test_a_malformed_section_is_a_fault_among_the_others(tmp_path, section):
 def test_an_image_set_of_an_earlier_inventory_is_still_read():
     mirror = {"operators": [{"catalog": "./not-here-any-more", "targetCatalogSourceTemplate": "gone.yaml"}], "platform": True}
     document = {"apiVersion": "mirror.openshift.io/v2alpha1", "kind": "ImageSetConfiguration", "mirror": mirror}
-    assert [one.catalog for one in of_document(document, "inventory").operators] == ["./not-here-any-more"]
+    assert [one.catalog for one in file.of_document(document, "inventory").operators] == ["./not-here-any-more"]
 
 
 def test_every_catalog_reference_is_checked_with_the_rest_of_the_file(tmp_path):
