@@ -36,6 +36,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from common.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -124,9 +126,8 @@ def one_error(subject: str, errors: Sequence[UsageError], *, cut: bool = False) 
     if len(faults) == 1:
         return faults[0]
     cut = cut or any(isinstance(error, FaultsError) and error.cut for error in errors)
-    lines = [f"\n  {fault.about(subject)}" for fault in faults[:_SHOWN_FAULTS]]
-    more = f"\n  and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
-    message = f"{subject}: {len(faults)} faults{' at least' if cut else ''}:{''.join(lines)}{more}"
+    lines = [f"\n  {line}" for line in shortened([fault.about(subject) for fault in faults], _SHOWN_FAULTS)]
+    message = f"{subject}: {len(faults)} faults{' at least' if cut else ''}:{''.join(lines)}"
     return FaultsError(message, hint=FaultsError.usual_hint, faults=faults, cut=cut)
 
 

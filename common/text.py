@@ -1,4 +1,4 @@
-"""Texts of others, for people: as what they show, and no more of them than a line holds."""
+"""Text for people: foreign text made safe to print, shortened lists, aligned columns and counted nouns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))  # control and format characters, 
 
 
 def plain(text: object, limit: int) -> str:
-    """Return a text of others as one line of at most `limit` characters that says what it shows; nothing for no text."""
+    """Return foreign text as one line of at most `limit` visible characters; the empty string for anything but a string."""
     if not isinstance(text, str):
         return ""
     kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_seen(sign))
@@ -25,7 +25,16 @@ def is_seen(sign: str) -> bool:
     return unicodedata.category(sign) not in _HIDDEN
 
 
-# Aligned columns and counted words, for people.
+def shortened(texts: Sequence[str], limit: int, rest: str = "") -> list[str]:
+    """Return the first `limit` texts, and where there are more, a last one that counts them: `and 3 more` + `rest`."""
+    left_out = len(texts) - limit
+    return [*texts[:limit], f"and {left_out} more{rest}"] if left_out > 0 else list(texts)
+
+
+def enumeration(names: Sequence[str], limit: int) -> str:
+    """Return `a, b, c`, or `a, b and 3 more` where there are more than `limit` names."""
+    left_out = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {left_out} more" if left_out > 0 else "")
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

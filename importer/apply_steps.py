@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError, ExitCode, HubError, RegistryError
+from common.text import shortened
 from importer import mapping
 from importer.cluster import apply as bringing
 from importer.cluster import preflight
@@ -269,10 +270,9 @@ def _in_place(images: Sequence[MappedImage], lacking: Lacking) -> list[Finding]:
     missing = lacking(images)
     if not missing:
         return []
-    shown = [*missing[:_SHOWN], *([f"and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else [])]
     cause = f"the mirror lacks {len(missing)} of {len(images)} images"
     fix = "Push the archive first: hub-import push, or deploy, which does both."
-    return [Finding("image-not-in-mirror", "mirror", cause, tuple(shown), fix)]
+    return [Finding("image-not-in-mirror", "mirror", cause, tuple(shortened(missing, _SHOWN)), fix)]
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

@@ -9,6 +9,7 @@ from common.archive.inventory import ImageKind
 from common.errors import CatalogError, UsageError
 from common.oci.image import Digest, Document, Index, Manifest, Tree
 from common.oci.reference import Reference
+from common.text import shortened
 from exporter.catalog.readers import catalog_image, sqlite
 from exporter.catalog.readers.catalog_image import CatalogFormat, Place
 from exporter.catalog.readers.sqlite import opened, serialized
@@ -38,9 +39,8 @@ def catalog_files(catalog: Catalog) -> dict[str, bytes]:
     CatalogError when OLM would refuse to serve it (facts/openshift.md §2.3), naming each rule.
     """
     if faults := [str(finding) for finding in validate(catalog) if finding.fatal]:
-        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        listed = "\n  ".join(faults[:_SHOWN])
-        raise CatalogError(f"OLM would refuse the catalog:\n  {listed}{more}")
+        listed = "\n  ".join(shortened(faults, _SHOWN))
+        raise CatalogError(f"OLM would refuse the catalog:\n  {listed}")
     files = {f"{name}/catalog.json": _stream(_blobs(package)) for name, package in sorted(catalog.packages.items())}
     if catalog.others:
         files["catalog.json"] = _stream(catalog.others)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import CatalogError
+from common.text import enumeration
 from exporter.version import Bounds, Version
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def targets(entry: ChannelEntry, nodes: Mapping[str, ChannelEntry]) -> set[str]:
 
 def names(listed: Iterable[str]) -> str:
     """Return names for a message: sorted, the first few."""
-    ordered = sorted(listed)
-    more = f" and {len(ordered) - MAX_NAMES} more" if len(ordered) > MAX_NAMES else ""
-    return ", ".join(ordered[:MAX_NAMES]) + more
+    return enumeration(sorted(listed), MAX_NAMES)
 
 
 def _faults(listed: tuple[ChannelEntry, ...]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
 from common.interruption import workers
 from common.oci.image import Descriptor, Document, Index, Platform, Tree, platforms_of, walk
-from common.text import counted
+from common.text import counted, enumeration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -174,7 +174,4 @@ def problem_of(image: WantedImage, error: HubError) -> Problem:
 
 def needed(image: WantedImage) -> str:
     """Return `; needed by …` for messages, or nothing."""
-    if not image.needed_by:
-        return ""
-    more = len(image.needed_by) - _NAMED
-    return f"; needed by {', '.join(image.needed_by[:_NAMED])}" + (f" and {more} more" if more > 0 else "")
+    return f"; needed by {enumeration(image.needed_by, _NAMED)}" if image.needed_by else ""

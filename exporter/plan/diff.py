@@ -12,7 +12,7 @@ from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Invent
 from common.errors import UsageError
 from common.files import size_text
 from common.serialization import UNDECODABLE
-from common.text import columns, counted
+from common.text import columns, counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,13 +94,13 @@ def table(found: Document) -> str:
     rows += [("~", one["catalog"], one["package"], line) for one in packages["changed"] for line in _lines(one)]
     listed = [f"+ {source}" for source in images["added"]] + [f"- {source}" for source in images["removed"]]
     listed += [f"~ {one['source']}: {one['from']} → {one['to']}" for one in images["changed"]]
-    more = [f"and {len(listed) - _SHOWN} more images (--format json lists all)"] if len(listed) > _SHOWN else []
     sums = [
         f"{sign} {counted(blobs[word]['count'], 'blob')}, {size_text(blobs[word]['bytes'])}"
         for sign, word in (("+", "added"), ("-", "removed"))
     ]
     operators = columns(rows) if len(rows) > 1 else "the same packages, channels and versions"
-    return "\n\n".join([operators, "\n".join([*listed[:_SHOWN], *more]) or "the same images", "\n".join(sums)])
+    changed = "\n".join(shortened(listed, _SHOWN, " images (--format json lists all)"))
+    return "\n\n".join([operators, changed or "the same images", "\n".join(sums)])
 
 
 def _packages(catalogs: Iterable[CatalogRecord]) -> dict[tuple[str, str], PackageRecord]:

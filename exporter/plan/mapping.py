@@ -12,7 +12,7 @@ from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, 
 from common.errors import UsageError
 from common.mapping import Meeting, Mirror, lay, meetings
 from common.oci.image import hex_of
-from common.text import counted
+from common.text import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,8 +92,7 @@ def _refused(certain: list[Meeting]) -> UsageError:
     hint = " ".join(dict.fromkeys(meeting.advice() for meeting in certain))
     if len(texts) == 1:
         return UsageError(f"{texts[0]}, with different content", hint=hint)
-    more = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
-    listed = "".join(f"\n  {text}" for text in (*texts[:_SHOWN], *more))
+    listed = "".join(f"\n  {text}" for text in shortened(texts, _SHOWN))
     return UsageError(f"{counted(len(texts), 'name')} on the mirror for images of different content:{listed}", hint=hint)
 
 

@@ -22,6 +22,7 @@ from common.archive.volume import TAR_BLOCK, entry_name, padding, tar_header
 from common.content import Chunks, verified
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
 from common.oci.image import Descriptor, Digest, Document, digest_of, parse
+from common.text import enumeration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -300,10 +301,9 @@ class Archive:
         """Return the error for a blob that is not what it should be: volume, offset, and the operators it hurts."""
         places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
         names = needed_by(self.inventory, [digest])[digest]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return ArchiveDamagedError(
             f"{digest}: damaged in {places}: {why}",
-            hint=f"Needed by {', '.join(names[:_SHOWN]) or 'no image'}{more}. Copy the volume again, or ask for the blob anew.",
+            hint=f"Needed by {enumeration(names, _SHOWN) or 'no image'}. Copy the volume again, or ask for the blob anew.",
         )
 
     def _record(self, digest: Digest) -> BlobRecord:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.files import size_text
-from common.text import columns, counted
+from common.text import columns, counted, shortened
 from importer.archive.repair import Repaired, RepairStatus
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
@@ -78,12 +78,11 @@ def verify_table(result: VerifyResult) -> str:
     lines = [f"archive {result.inventory}, signature {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
     lines += result.damage[:_SHOWN]
-    lines += [
+    bad_blobs = [
         f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, needed by {', '.join(bad.needed_by) or 'no image'}"
-        for bad in result.bad[:_SHOWN]
+        for bad in result.bad
     ]
-    if len(result.bad) > _SHOWN:
-        lines.append(f"and {len(result.bad) - _SHOWN} more bad blobs (--format json lists all)")
+    lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
     if result.mendable:
         lines.append(f"parity is beside {', '.join(result.mendable)}: hub-import repair mends what it can")
     verdict = "whole" if result.ok else "NOT whole"

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import ClusterError
+from common.text import enumeration
 from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient, ConflictError
 from importer.cluster.differences import diff_lines, differing, needed_patch
 from importer.cluster.kinds import Kind, Resource, kind_of
@@ -141,7 +142,7 @@ class Writer:
             self._remember(Change(action, kind.name, name, namespace, detail, diff))
             return
         fields = differing(before, after or before)
-        shown = ", ".join(fields[:_SHOWN]) + (f" and {len(fields) - _SHOWN} more" if len(fields) > _SHOWN else "")
+        shown = enumeration(fields, _SHOWN)
         action = Action.CHANGED if fields else Action.UNCHANGED
         self._remember(Change(action, kind.name, name, namespace, shown, diff_lines(before, after or before)))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from common.archive.inventory import ATTACHED, Problem, ProblemCode
 from common.errors import ArchiveError, ExitCode, HubError, first_of
+from common.text import enumeration
 from importer.push.tagging import SparseIndexError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Tally:
         if len(repositories) == 1:
             self.fail(repositories[0].name, error, users, _needed_by(users))
             return
-        names = _some([place.name for place in repositories])
+        names = enumeration([place.name for place in repositories], _NAMED)
         self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
@@ -143,12 +144,7 @@ class Tally:
 
 
 def _needed_by(users: Sequence[MappedImage]) -> str:
-    return f"; needed by {_some([image.name for image in users])}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
+    return f"; needed by {enumeration([image.name for image in users], _NAMED)}"
 
 
 def _code_of(error: HubError) -> ProblemCode:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
+from common.text import enumeration
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -148,12 +149,12 @@ def _offered(package_manifest: Body) -> Offer:
 
 def _absent(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
     names = sorted(wanted.keys() - there.keys())
-    return [f"missing {_some(names)}"] if names else []
+    return [f"missing {enumeration(names, _SHOWN)}"] if names else []
 
 
 def _surplus(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
     names = sorted(there.keys() - wanted.keys())
-    return [f"not in the archive: {_some(names)}"] if names else []
+    return [f"not in the archive: {enumeration(names, _SHOWN)}"] if names else []
 
 
 def _different(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
@@ -166,14 +167,9 @@ def _difference(wanted: Offer, there: Offer) -> str:
     if wanted.default_channel != there.default_channel:
         return f"default channel {there.default_channel}, wanted {wanted.default_channel}"
     if wanted.heads.keys() != there.heads.keys():
-        return f"channels {_some(sorted(there.heads))}, wanted {_some(sorted(wanted.heads))}"
+        return f"channels {enumeration(sorted(there.heads), _SHOWN)}, wanted {enumeration(sorted(wanted.heads), _SHOWN)}"
     name = min(each for each in wanted.heads if wanted.heads[each] != there.heads[each])
     return f"{there.heads[name]} as head of {name}, wanted {wanted.heads[name]}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def images_of(pod: Body) -> set[str]:
@@ -296,14 +292,7 @@ def _config_changes(before: Body, after: Body) -> list[str]:
     found += [text for name, text in _SETTINGS.items() if (old.get(name) or None) != (new.get(name) or None)]
     files = sorted(path for path, _ in _files(old) ^ _files(new))
     names = list(dict.fromkeys(files))
-    found += (
-        [
-            f"files {', '.join(names[:_POOLS_SHOWN])}"
-            + (f" and {len(names) - _POOLS_SHOWN} more" if len(names) > _POOLS_SHOWN else "")
-        ]
-        if names
-        else []
-    )
+    found += [f"files {enumeration(names, _POOLS_SHOWN)}"] if names else []
     return found or ["the same content under another name"]
 
 
