@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 _HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))  # control and format characters, among them those that turn text around
 
 
-def plain(text: object, limit: int) -> str:
+def sanitize(text: object, limit: int) -> str:
     """Return foreign text as one line of at most `limit` visible characters; the empty string for anything but a string."""
     if not isinstance(text, str):
         return ""
-    kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_seen(sign))
+    kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_visible(sign))
     line = " ".join(kept.split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
-def is_seen(sign: str) -> bool:
+def is_visible(sign: str) -> bool:
     """Say whether a character shows itself, and changes nothing about others."""
     return unicodedata.category(sign) not in _HIDDEN
 

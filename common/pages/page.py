@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import size_text
-from common.text import counted, is_seen
+from common.text import counted, is_visible
 
 _HERE = Path(__file__).parent
 
@@ -31,7 +31,7 @@ def _shown(value: Any) -> Any:
     """Return what a template writes without the signs that nobody sees; lines stay. Lone surrogates would not even be UTF-8."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
-    return "".join(sign for sign in value if sign in "\n\t" or is_seen(sign))
+    return "".join(sign for sign in value if sign in "\n\t" or is_visible(sign))
 
 
 @cache

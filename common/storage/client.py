@@ -27,7 +27,7 @@ from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.interruption import on_stop, pause
 from common.log import logger
-from common.text import plain
+from common.text import sanitize
 from common.tls import client_context, trusting
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class StoredPart(NamedTuple):
 
 def refused(subject: str, error: Any) -> StorageError:
     """Return the error for an answer that says no (botocore's ClientError). Raises Trouble when it may say yes later."""
-    code, says = (plain(error.response.get("Error", {}).get(name), _MAX_TEXT) for name in ("Code", "Message"))
+    code, says = (sanitize(error.response.get("Error", {}).get(name), _MAX_TEXT) for name in ("Code", "Message"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{subject}: {error.operation_name}: HTTP {status} {code} ({says})"
     ours = StorageError(message, hint=_HINTS.get(code, ""), status=status, code=code)
@@ -163,18 +163,18 @@ def refused(subject: str, error: Any) -> StorageError:
 def unreachable(subject: str, error: BaseException) -> StorageError:
     """Return the error for a connection that will never be made. Raises Trouble when it may."""
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
-        return StorageUnreachableError(f"{subject}: {plain(str(error), _MAX_TEXT)}", hint=_TRUST)
-    raise Trouble(StorageUnreachableError(f"{subject}: {plain(str(error), _MAX_TEXT)}", hint=_REACH)) from error
+        return StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_TRUST)
+    raise Trouble(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
 
 
 def not_asked(subject: str, why: object) -> StorageError:
     """Return the error for a call that this side could not make: it does not know as whom."""
-    return StorageError(f"{subject}: {plain(str(why), _MAX_TEXT)}", hint=_WHO)
+    return StorageError(f"{subject}: {sanitize(str(why), _MAX_TEXT)}", hint=_WHO)
 
 
 def nonsense(subject: str, why: object) -> StorageError:
     """Return the error for an answer that cannot be one."""
-    return StorageError(f"{subject}: the service answers what makes no sense: {plain(str(why), _MAX_TEXT)}", hint=_SPEAKS)
+    return StorageError(f"{subject}: the service answers what makes no sense: {sanitize(str(why), _MAX_TEXT)}", hint=_SPEAKS)
 
 
 def text(subject: str, answer: Mapping[str, Any], name: str) -> str:

@@ -24,7 +24,7 @@ from common.archive.inventory import (
 )
 from common.oci.image import Digest
 from common.serialization import UNDECODABLE
-from common.text import plain
+from common.text import sanitize
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs
 
@@ -111,15 +111,15 @@ def presentation_of(package: Package, head: str) -> Presentation:
     """Return how OperatorHub shows a package, by the bundle `head`; what is missing or of the wrong shape is left out."""
     blob = _mapping(_decoded(package.blob.view))
     said = list(_metadata(package.bundles[head])) if head in package.bundles else []
-    title = next((text for one in said if (text := plain(one.get("displayName"), _LINE))), "")
-    publisher = next((text for one in said if (text := plain(_mapping(one.get("provider")).get("name"), _LINE))), "")
+    title = next((text for one in said if (text := sanitize(one.get("displayName"), _LINE))), "")
+    publisher = next((text for one in said if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
     notes = [_mapping(one.get("annotations")).get("description") for one in said]
     summaries = [*notes, blob.get("description"), *(one.get("description") for one in said)]
     icons = [blob.get("icon"), *(icon for one in said for icon in _listed(one.get("icon")))]
     return Presentation(
         title=title,
         publisher=publisher,
-        summary=next((text for one in summaries if (text := plain(one, _SUMMARY).lstrip("#* "))), ""),
+        summary=next((text for one in summaries if (text := sanitize(one, _SUMMARY).lstrip("#* "))), ""),
         icon=next((address for one in icons if (address := _address(one))), ""),
     )
 

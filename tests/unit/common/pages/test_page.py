@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from common.pages.page import render
-from common.text import plain
+from common.text import sanitize
 
 
 def page(directory: Path, body: str, **context: object) -> str:
@@ -54,7 +54,7 @@ def test_the_policy_names_style_and_script_by_digest(tmp_path: Path) -> None:
     ],
 )
 def test_texts_of_others_say_what_they_show(text: object, shown: str) -> None:
-    assert plain(text, 10 if isinstance(text, str) and text.startswith("0") else 100) == shown
+    assert sanitize(text, 10 if isinstance(text, str) and text.startswith("0") else 100) == shown
 
 
 def test_what_nobody_sees_is_not_on_a_page(tmp_path: Path) -> None:
