@@ -20,9 +20,12 @@ from common.errors import UsageError
 from common.oci.reference import Reference
 from common.serialization import DocumentError, load_yaml_documents
 from exporter.catalog.model import BUNDLE_OBJECT, Bundle
+from exporter.images.resolve import WantedImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from common.oci.image import Platform
 
 # Where images hide in a ClusterServiceVersion: its own list, its deployments' containers, their environment.
 #
@@ -102,37 +105,35 @@ _INTERNAL = re.compile(
 _NO_OBJECT = (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError)
 
 
-@dataclass(frozen=True, slots=True)
-class BundleImage:
-    """An image of a bundle. `name` is what the publisher calls it; empty for the bundle image itself."""
+def images_of(
+    bundle: Bundle,
+    more: Iterable[FoundImage] = (),
+    *,
+    needed_by: tuple[str, ...] = (),
+    platforms: tuple[Platform, ...] = (),
+) -> tuple[tuple[WantedImage, ...], tuple[Problem, ...]]:
+    """Return each image of a bundle once, in the order found, and a problem for each entry that is not a reference.
 
-    reference: Reference
-    kind: ImageKind
-    name: str
-    origin: Origin
-
-
-def images_of(bundle: Bundle, more: Iterable[FoundImage] = ()) -> tuple[tuple[BundleImage, ...], tuple[Problem, ...]]:
-    """Return every image of a bundle once, in the order found, and a problem for each entry that is none.
-
-    `more`: what the resources in its bundle image name, where somebody has looked.
+    `more`: the images that the manifests of its bundle image name, where these were read. `needed_by` and `platforms` are
+    copied into the result.
 
     References are trimmed, rid of `docker://`, and given `latest` where they have neither tag nor digest. The subject of a
-    problem is `package/bundle`. Never raises for what a bundle holds.
+    problem is `package/bundle`. Never raises for the contents of a bundle.
     """
-    images: dict[Reference, BundleImage] = {}
+    images: dict[Reference, WantedImage] = {}
     problems: dict[tuple[str, str], Problem] = {}
     found = [*_found(bundle), *more]
     usable = {one.name for one in found if one.name and one.text.strip()}
     for one in found:
         if not one.text.strip() and one.name in usable:
             continue  # another place has what is missing here
-        result = _image(bundle, one)
-        if isinstance(result, BundleImage):
-            images.setdefault(result.reference, result)
-        else:
+        result = _reference(bundle, one)
+        if isinstance(result, Problem):
             problems.setdefault((result.code, one.text.strip() or one.name), result)
-        if isinstance(result, BundleImage) and one.origin is Origin.VALUE:
+            continue
+        kind = ImageKind.BUNDLE if one.origin is Origin.BUNDLE else ImageKind.RELATED
+        images.setdefault(result, WantedImage(result, kind, needed_by, platforms))
+        if one.origin is Origin.VALUE:
             problems.setdefault((ProblemCode.RELATED_IMAGE_RECOVERED, one.text.strip()), _recovered(bundle, one))
     return tuple(images.values()), tuple(problems.values())
 
@@ -215,7 +216,7 @@ def _documents(raw: bytes) -> list[Any]:
     return list(load_yaml_documents(raw, BUNDLE_OBJECT, forgiving=True))
 
 
-def _image(bundle: Bundle, one: FoundImage) -> BundleImage | Problem:
+def _reference(bundle: Bundle, one: FoundImage) -> Reference | Problem:
     text = one.text.strip().removeprefix("docker://").strip()
     if not text:
         return _problem(bundle, ProblemCode.RELATED_IMAGE_EMPTY, f"{_label(one)} has no reference")
@@ -228,10 +229,8 @@ def _image(bundle: Bundle, one: FoundImage) -> BundleImage | Problem:
     if _INTERNAL.fullmatch(re.sub(r":\d+$", "", reference.registry)):
         message = f"{_label(one)}: {reference} is in a registry that only its publisher reaches"
         return _problem(bundle, ProblemCode.RELATED_IMAGE_INTERNAL, message)
-    if reference.tag is None and reference.digest is None:
-        reference = replace(reference, tag="latest")
-    kind = ImageKind.BUNDLE if one.origin is Origin.BUNDLE else ImageKind.RELATED
-    return BundleImage(reference, kind, one.name, one.origin)
+    # Container engines pull `latest` for a name alone (distribution, reference/normalize.go, TagNameOnly).
+    return replace(reference, tag="latest") if reference.tag is None and reference.digest is None else reference
 
 
 def _recovered(bundle: Bundle, one: FoundImage) -> Problem:

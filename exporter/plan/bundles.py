@@ -25,7 +25,7 @@ from exporter.catalog.readers.layer_tree import LayerTree, TreeLimits
 from exporter.catalog.readers.opening import MAX_CONFIG_SIZE, readable
 from exporter.catalog.related_images import KIND as CSV
 from exporter.catalog.related_images import FoundImage, csvs_of, images_in_csv, images_of
-from exporter.images.resolve import ResolvedImage, WantedImage, needed, resolve
+from exporter.images.resolve import needed, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.client import RegistryClient
     from exporter.catalog.model import Bundle
+    from exporter.images.resolve import ResolvedImage, WantedImage
 
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
 _DIRECTORY = "manifests"
@@ -69,8 +70,7 @@ class BundleContents:
 
 def source_of(bundle: Bundle) -> str:
     """Return what the inventory calls a bundle's image; empty where it has none that can be meant."""
-    images = (WantedImage(one.reference, one.kind) for one in images_of(bundle)[0] if one.kind is ImageKind.BUNDLE)
-    return next((image.source for image in images), "")
+    return next((image.source for image in images_of(bundle)[0] if image.kind is ImageKind.BUNDLE), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from common.oci.image import Platform
     from common.target_profile import TargetProfile
     from exporter.catalog.model import Bundle, Catalog, Channel, Package
+    from exporter.catalog.related_images import FoundImage
     from exporter.context import ExportContext
     from exporter.imageset.model import ImageSet, OperatorRequest
 
@@ -231,10 +232,10 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> Car
 def _look(chosen: Sequence[Chosen], settings: ExportSettings, media: ExportContext) -> BundleContents:
     """Look into the images of the bundles whose ClusterServiceVersion is not in the catalog."""
     wanted = [
-        WantedImage(image.reference, image.kind, _needed_by(item, bundle), _platforms(item.request, settings))
+        image
         for item, bundle in _bundles(chosen)
         if not any(inline_csvs(bundle))
-        for image in images_of(bundle)[0]
+        for image in _images(item, bundle, (), settings)[0]
         if image.kind is ImageKind.BUNDLE
     ]
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
@@ -258,8 +259,12 @@ def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:
     return ((item, bundle) for item in chosen for bundle in item.selection.catalog.bundles)
 
 
-def _needed_by(item: Chosen, bundle: Bundle) -> tuple[str, ...]:
-    return (f"{item.name}/{bundle.package}/{bundle.name}",)
+def _images(
+    item: Chosen, bundle: Bundle, more: Iterable[FoundImage], settings: ExportSettings
+) -> tuple[tuple[WantedImage, ...], tuple[Problem, ...]]:
+    """Return the images of a bundle for the platforms of its catalog, and a problem for each entry that is not a reference."""
+    needed_by = (f"{item.name}/{bundle.package}/{bundle.name}",)
+    return images_of(bundle, more, needed_by=needed_by, platforms=_platforms(item.request, settings))
 
 
 def _wanted(
@@ -269,12 +274,11 @@ def _wanted(
     wanted: list[WantedImage] = []
     problems: list[Problem] = [problem for item in chosen for problem in item.selection.problems]
     for item, bundle in _bundles(chosen):
-        platforms = _platforms(item.request, settings)
-        images, found = images_of(bundle, contents.images(bundle))
+        images, found = _images(item, bundle, contents.images(bundle), settings)
         problems += found
         if not bundle.image.strip() or _every(item, settings):
             problems += unreadable_objects(bundle, filtered=not item.selection.unmodified)
-        wanted += [WantedImage(image.reference, image.kind, _needed_by(item, bundle), platforms) for image in images]
+        wanted += images
     wanted += _additional(settings.image_set, settings)
     unblocked, problems = _unblocked(merged(wanted), settings.image_set, problems)
     return _listed(unblocked, settings.images, problems)

@@ -49,9 +49,9 @@ def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[st
     selection = close([Selected(catalog, select(catalog, request))])[0]
     opened = OpenedCatalog(SOURCE, NAME, catalog, digest_of(b"catalog"))
     wanted = [
-        WantedImage(image.reference, image.kind, (f"{NAME}/{bundle.package}/{bundle.name}",))
+        image
         for bundle in selection.catalog.bundles
-        for image in images_of(bundle)[0]
+        for image in images_of(bundle, needed_by=(f"{NAME}/{bundle.package}/{bundle.name}",))[0]
     ]
     images = [_resolved(image, lost) for image in merged(wanted)]
     root = _resolved(WantedImage(Reference.parse(SOURCE), ImageKind.CATALOG), ())
