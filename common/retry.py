@@ -1,0 +1,174 @@
+"""Retries with exponential backoff, on stamina: how often, for how long, and with which pauses.
+
+A failure that may pass is raised as a `RetryableError`, which carries the error to raise when the retries end. Pauses end at
+SIGINT and SIGTERM in every thread, and are skipped in stamina's testing mode.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import stamina
+from stamina.instrumentation import set_on_retry_hooks
+
+from common.interruption import pause
+from common.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from common.errors import HubError
+
+T = TypeVar("T")
+MAX_RETRY_AFTER_S = 900.0  # a server that asks for more is treated as one that fails
+_REPORTED_S = 10.0  # pauses from this length on are shown: shorter ones end before a person reads of them
+_LOG = logger(__name__)
+
+# stamina's default hooks write to a logger of their own, past the redaction of secrets. `Retries` logs instead.
+set_on_retry_hooks([])
+
+
+class RetryableError(Exception):
+    """A failure that may pass; `error` is raised in its place when the retries end.
+
+    `tries` and `within_s` replace the bounds of the policy for this failure. `wait_s` replaces its pause: what a server asked
+    for with Retry-After, or 0.
+    """
+
+    def __init__(
+        self, error: HubError, tries: int | None = None, *, within_s: float | None = None, wait_s: float | None = None
+    ) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.tries = tries
+        self.within_s = within_s
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Bounds and pauses of one kind of call; None is no bound.
+
+    `tries` counts the first one too. `within_s` is elapsed time, from the start of the first try to the start of the next one;
+    a first failure is always retried, however long it took. Pauses double from `first_s` up to `longest_s`; `jitter` is the
+    share of each that is random.
+    """
+
+    tries: int | None = None
+    within_s: float | None = None
+    first_s: float = 0.5
+    longest_s: float = 20.0
+    jitter: float = 0.5
+
+    def wait_s(self, failures: int) -> float:
+        """Return the pause after so many failures."""
+        longest = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 30))  # 2.0 ** 1024 would raise OverflowError
+        # Threads that failed together, at a host that restarts, do not return to it together.
+        return longest * (1.0 - self.jitter * random.random())  # noqa: S311 - no secret
+
+
+class Retries:
+    """The tries of one call, as an iterator of context managers; the block in them runs until it raises nothing.
+
+        for attempt in Retries(policy):
+            with attempt:
+                return call()
+
+    `on`: further types of error that are retried, and raised as they are in the end. `notify` receives the reason for a long
+    pause, and an empty text after it. `sleep` and `clock` (seconds, monotonic) are replaced in tests. Raises
+    InterruptedByUserError as soon as the process is stopped.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        on: type[Exception] | tuple[type[Exception], ...] = (),
+        notify: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._on: tuple[type[Exception], ...] = (RetryableError, *(on if isinstance(on, tuple) else (on,)))
+        self._notify = notify
+        self._sleep = sleep
+        self._clock = clock
+        self._began = 0.0
+        self._failures = 0
+
+    def __iter__(self) -> Iterator[AbstractContextManager[object]]:
+        self.reset()
+        try:
+            # The bounds are checked in the hook: they may be the failure's own, and stamina's cannot be reset.
+            yield from stamina.retry_context(on=self._after, attempts=None, timeout=None)
+        except RetryableError as failure:
+            raise failure.error from failure.__cause__
+
+    def reset(self) -> None:
+        """Count from the start again, after progress: a transfer that moves may break any number of times."""
+        self._began = self._clock()
+        self._failures = 0
+
+    def _after(self, failure: Exception) -> float | bool:
+        """Wait after a failure, or return False for one that is final (a backoff hook of stamina)."""
+        if not isinstance(failure, self._on):
+            return False
+        self._failures += 1
+        own = failure if isinstance(failure, RetryableError) else None
+        wait_s = own.wait_s if own and own.wait_s is not None else self._policy.wait_s(self._failures)
+        if self._is_over(own, wait_s):
+            return False
+        self._pause(wait_s, str(failure).partition("\n")[0])  # without the hint, which is for the end
+        return 0.0  # stamina sleeps in time.sleep, which no signal ends in a worker thread: all of the pause was here
+
+    def _is_over(self, own: RetryableError | None, wait_s: float) -> bool:
+        tries = own.tries if own and own.tries is not None else self._policy.tries
+        within_s = own.within_s if own and own.within_s is not None else self._policy.within_s
+        if tries is not None and self._failures >= tries:
+            return True
+        # One timeout of the network may be longer than the bound, and is no reason to give up.
+        return within_s is not None and self._failures > 1 and self._clock() - self._began + wait_s > within_s
+
+    def _pause(self, wait_s: float, why: str) -> None:
+        if self._sleep is None and stamina.is_testing():
+            wait_s = 0.0
+        is_long = wait_s >= _REPORTED_S
+        (_LOG.warning if is_long else _LOG.info)("trying again in %.1f s: %s", wait_s, why)
+        if is_long and self._notify:
+            self._notify(f"trying again in {wait_s:.0f} s: {why}")
+        (self._sleep or pause)(wait_s)
+        if is_long and self._notify:
+            self._notify("")
+
+
+def retry(
+    action: Callable[[], T],
+    policy: RetryPolicy,
+    *,
+    on: type[Exception] | tuple[type[Exception], ...] = (),
+    notify: Callable[[str], None] | None = None,
+    sleep: Callable[[float], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Return the result of `action`, called until it raises nothing that is retried; see `Retries`."""
+    for attempt in Retries(policy, on=on, notify=notify, sleep=sleep, clock=clock):
+        with attempt:
+            return action()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def retry_after_s(text: str, now_s: float) -> float:
+    """Return the pause of a Retry-After header, seconds or a date (RFC 9110, 10.2.3): bounded, 0 where it is neither."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():  # isdigit alone is true for "²", which int() refuses
+        return min(float(text[:9]), MAX_RETRY_AFTER_S)
+    try:
+        until = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(until - now_s, 0.0), MAX_RETRY_AFTER_S)
