@@ -28,7 +28,8 @@ def _login(
         bool, typer.Option("--password-stdin", help="Read the password or token from standard input.")
     ] = False,
     authfile: Annotated[
-        Path | None, typer.Option("--authfile", "-a", help="Where to keep it, instead of where podman login does.")
+        Path | None,
+        typer.Option("--authfile", "-a", metavar="FILE", help="Where to keep it, instead of where podman login does."),
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP or unverified TLS for this registry.")] = False,
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None,

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from typer.core import TyperCommand
 
 from common import interruption
 from common.distribution import VERSION
@@ -90,6 +91,11 @@ def _exit_codes() -> str:
     )
 
 
+# Panels of --help. The first panel, "Options", has at most twelve: what most people set. The others follow in the order of use.
+REGISTRIES = "Registries"
+OUTPUT = "Output and logs"
+SHARING = "Several processes"
+
 _TYPED = f"{__name__}.typed"
 
 
@@ -113,13 +119,46 @@ class Level(StrEnum):
 class RegistryOptions:
     """How registries are found and spoken to."""
 
-    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
-    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
+    authfile: Annotated[
+        Path | None,
+        typer.Option(
+            "--authfile", "-a", metavar="FILE", help="Credentials, as podman login writes them.", rich_help_panel=REGISTRIES
+        ),
+    ] = None
+    registries_conf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="registries.conf (version 2) to use.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = None
     insecure: Annotated[
-        list[str], typer.Option(metavar="HOST", help="Allow plain HTTP or unverified TLS for this host alone; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="HOST",
+            help="Allow plain HTTP or unverified TLS for this host alone; repeatable.",
+            rich_help_panel=REGISTRIES,
+        ),
     ] = dataclasses.field(default_factory=list)
-    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Further CA certificates to trust, PEM.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Transfers at the same time.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = 6
 
     def settings(self) -> RegistrySettings:
         """Return the settings of the registry client, with this process's environment."""
@@ -137,10 +176,36 @@ class RegistryOptions:
 class OutputOptions:
     """What a person or a program gets to see."""
 
-    format: Annotated[Format, typer.Option("--format", help="Result on stdout.")] = Format.TABLE
-    progress: Annotated[Style, typer.Option(help="Progress on stderr; auto is bars on a terminal.")] = Style.AUTO
-    log_level: Annotated[Level, typer.Option(help="What is logged on stderr.")] = Level.WARNING
-    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log everything into this file too.")] = None
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="Result on stdout.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = Format.TABLE
+    progress: Annotated[
+        Style,
+        typer.Option(
+            help="Progress on stderr; auto is bars on a terminal.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = Style.AUTO
+    log_level: Annotated[
+        Level,
+        typer.Option(
+            help="What is logged on stderr.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = Level.WARNING
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Log everything into this file too.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
 
     def begin(self) -> Progress:
         """Set logging up and return the progress to report to."""
@@ -165,10 +230,19 @@ class ShardOptions:
     """Which volumes this process is for, where several share the work."""
 
     volumes: Annotated[
-        str | None, typer.Option(metavar="N-M", help="Only these volumes, counted from 1; other processes bring the others.")
+        str | None,
+        typer.Option(
+            metavar="N-M", help="Only these volumes, counted from 1; other processes bring the others.", rich_help_panel=SHARING
+        ),
     ] = None
     shards: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The same by shards: of N, the one in JOB_COMPLETION_INDEX (from 0).")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The same by shards: of N, the one in JOB_COMPLETION_INDEX (from 0).",
+            rich_help_panel=SHARING,
+        ),
     ] = None
 
     @property
@@ -190,11 +264,22 @@ def _job_index() -> int:
     return shard_index(os.environ.get("JOB_COMPLETION_INDEX", ""))
 
 
+class _Command(TyperCommand):
+    """A command whose `--help` takes no value that help shows: typer writes `<bool>` for every flag."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option `--help` without a type."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:
     """Register a command; parameters that are option groups become their options, HubErrors become exit codes."""
 
     def register(function: Callable[..., ExitCode]) -> None:
-        app.command(name, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
+        app.command(name, cls=_Command, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
 
     return register
 
@@ -264,6 +349,8 @@ def _name_variables(node: Any, prefix: str) -> None:
             names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
             parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
             parameter.show_envvar = False
+            if parameter.is_flag:
+                parameter.metavar = ""  # instead of <bool>
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 

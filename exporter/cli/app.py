@@ -11,10 +11,10 @@ import typer
 
 from common.cli.login import add_login
 from common.cli.man import add_man
-from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
+from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode
 from common.serialization import pretty_json
-from exporter.cli.options import ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
+from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
 
 app = typer.Typer(
@@ -93,23 +93,45 @@ def create(
     output: OutputOptions,
     place: PlaceOptions,
     only: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A re-request: make the small archive that heals the other side.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A re-request: make the small archive that heals the other side.", rich_help_panel=INCREMENTS
+        ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A mapping.txt: carry only the images that it lists.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A mapping.txt: carry only the images that it lists.",
+            rich_help_panel=INCREMENTS,
+        ),
     ] = None,
     manifests_only: Annotated[
-        bool, typer.Option("--manifests-only", help="Only write mapping.txt, to be edited and given to --images.")
+        bool,
+        typer.Option(
+            "--manifests-only", help="Only write mapping.txt, to be edited and given to --images.", rich_help_panel=INCREMENTS
+        ),
     ] = False,
     sign: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.")
+        Path | None,
+        typer.Option(
+            metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.", rich_help_panel=ARCHIVE
+        ),
     ] = None,
     with_kit: Annotated[
-        bool, typer.Option("--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.")
+        bool,
+        typer.Option(
+            "--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.", rich_help_panel=ARCHIVE
+        ),
     ] = False,
     planned: Annotated[
         str | None,
-        typer.Option("--plan", metavar="FILE", help="Carry what this plan says (plan --output makes one); also s3://…."),
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="Carry what this plan says (plan --output makes one); also s3://….",
+            rich_help_panel=SHARING,
+        ),
     ] = None,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.

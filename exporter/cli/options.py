@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli.options import RegistryOptions, created_now, source_epoch
+from common.cli.options import REGISTRIES, RegistryOptions, created_now, source_epoch
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from exporter.catalog_builder import BuildSettings
     from exporter.imageset.model import ImageSet
 
+
+# Panels of --help, see common/cli/options.py.
+CATALOGS = "Catalogs and targets"
+ARCHIVE = "Archive"
+INCREMENTS = "Increments and repairs"
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -75,22 +80,40 @@ class SelectionOptions:
         typer.Option("--platform", "--filter-by-os", metavar="OS/ARCH", help="Carry only these platforms; repeatable."),
     ] = field(default_factory=list)
     catalog_base: Annotated[
-        str | None, typer.Option(metavar="REF", help="Build the filtered catalog on this image instead of its own.")
+        str | None,
+        typer.Option(
+            metavar="REF", help="Build the filtered catalog on this image instead of its own.", rich_help_panel=CATALOGS
+        ),
     ] = None
     catalog_format: Annotated[
-        CatalogFormat | None, typer.Option(help="What a filtered catalog becomes; an SQLite catalog stays one unless told.")
+        CatalogFormat | None,
+        typer.Option(
+            help="What a filtered catalog becomes; an SQLite catalog stays one unless told.", rich_help_panel=CATALOGS
+        ),
     ] = None
     openshift_release: Annotated[
         str | None,
-        typer.Option(metavar="4.N", help="The release that it is for: 4.3 gets the contents of bundles into SQLite."),
+        typer.Option(
+            metavar="4.N",
+            help="The release that it is for: 4.3 gets the contents of bundles into SQLite.",
+            rich_help_panel=CATALOGS,
+        ),
     ] = None
     target: Annotated[
         Path | None,
-        typer.Option("--target", metavar="FILE", help="What hub-import probe wrote: its release and platforms, its operators."),
+        typer.Option(
+            "--target",
+            metavar="FILE",
+            help="What hub-import probe wrote: its release and platforms, its operators.",
+            rich_help_panel=CATALOGS,
+        ),
     ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
     signatures: Annotated[
-        SignaturePolicy, typer.Option(help="Signatures and attachments of images: carry what is there, require, or ignore.")
+        SignaturePolicy,
+        typer.Option(
+            help="Signatures and attachments of images: carry what is there, require, or ignore.", rich_help_panel=CATALOGS
+        ),
     ] = SignaturePolicy.CARRY
 
     def offered(self) -> SelectionOptions:
@@ -193,21 +216,44 @@ class ArchiveOptions:
     """What of the selection an archive carries, and in what form."""
 
     volume_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.")
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest volume: 4GiB, 4.7GB, fat32 (default), dvd, bd25.",
+            rich_help_panel=ARCHIVE,
+        ),
     ] = None
     since: Annotated[
         list[str],
-        typer.Option("--since", metavar="ARCHIVE", help="Leave out what this archive or inventory.json carries; repeatable."),
+        typer.Option(
+            "--since",
+            metavar="ARCHIVE",
+            help="Leave out what this archive or inventory.json carries; repeatable.",
+            rich_help_panel=INCREMENTS,
+        ),
     ] = field(default_factory=list)
     receipt: Annotated[
         list[Path],
-        typer.Option("--receipt", metavar="FILE", help="Leave out what a receipt of the other side confirms; repeatable."),
+        typer.Option(
+            "--receipt",
+            metavar="FILE",
+            help="Leave out what a receipt of the other side confirms; repeatable.",
+            rich_help_panel=INCREMENTS,
+        ),
     ] = field(default_factory=list)
     receipt_key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key (PEM) that receipts must be signed with.")
+        Path | None,
+        typer.Option(
+            metavar="PUB",
+            help="Public key (PEM) that receipts must be signed with.",
+            rich_help_panel=INCREMENTS,
+        ),
     ] = None
     parity: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Parity beside each volume that mends damage of so many percent.")
+        str | None,
+        typer.Option(
+            metavar="PERCENT", help="Parity beside each volume that mends damage of so many percent.", rich_help_panel=ARCHIVE
+        ),
     ] = None
 
     def applied(self, settings: ExportSettings) -> ExportSettings:
@@ -241,11 +287,50 @@ class BuildOptions:
     platform: Annotated[
         list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
     ] = field(default_factory=list)
-    authfile: Annotated[Path | None, typer.Option("--authfile", "-a", help="Credentials, as podman login writes them.")] = None
-    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP or unverified TLS for all that is named.")] = False
-    registries_conf: Annotated[Path | None, typer.Option(help="registries.conf (version 2) to use.")] = None
-    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Further CA certificates to trust, PEM.")] = None
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Transfers at the same time.")] = 6
+    authfile: Annotated[
+        Path | None,
+        typer.Option(
+            "--authfile",
+            "-a",
+            metavar="FILE",
+            help="Credentials, as podman login writes them.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Plain HTTP or unverified TLS for all that is named.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = False
+    registries_conf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="registries.conf (version 2) to use.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Further CA certificates to trust, PEM.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Transfers at the same time.",
+            rich_help_panel=REGISTRIES,
+        ),
+    ] = 6
 
     def settings(self) -> BuildSettings:
         """Return the settings of a build. Raises UsageError."""

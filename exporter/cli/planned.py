@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command
+from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command
 from common.errors import ExitCode, UsageError
 from exporter.settings import Making
 
@@ -35,7 +35,11 @@ class PlaceOptions:
     ]
     scratch: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="With s3://: where each volume is made before it is uploaded; room for one."),
+        typer.Option(
+            metavar="DIR",
+            help="With s3://: where each volume is made before it is uploaded; room for one.",
+            rich_help_panel=SHARING,
+        ),
     ] = None
 
     def stored(self) -> StoredPlace | None:

@@ -57,7 +57,7 @@ def verify(
     archive: ArchiveOptions,
     output: OutputOptions,
     quick: Annotated[bool, typer.Option("--quick", help="Completeness and structure only, not every byte.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Volumes checked at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Volumes checked at the same time.")] = 2,
     wanted: Annotated[
         Path | None,
         typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),

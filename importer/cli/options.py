@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from importer.workflow import Following
 
 
+# Panels of --help, see common/cli/options.py.
+MIRROR = "Paths on the mirror"
+OBJECTS = "Catalog sources and mirror rules"
+CLUSTER = "Cluster"
+
 _LONGEST = 64  # characters of an account's name
 
 
@@ -84,10 +89,21 @@ class MirrorOptions:
 
     registry: Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="The registry to push to.")]
     max_path_components: Annotated[
-        int | None, typer.Option(min=1, help="Join longer repository paths with -, for registries without nesting.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Join longer repository paths with -, for registries without nesting.",
+            rich_help_panel=MIRROR,
+        ),
     ] = None
     keep_source_host: Annotated[
-        bool, typer.Option("--keep-source-host", help="Put the source's host before its path, so that paths never meet.")
+        bool,
+        typer.Option(
+            "--keep-source-host",
+            help="Put the source's host before its path, so that paths never meet.",
+            rich_help_panel=MIRROR,
+        ),
     ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
 
@@ -114,19 +130,31 @@ class ResourceFlags:
     catalog_name: Annotated[
         list[str],
         typer.Option(
-            metavar="[CATALOG=]NAME", help="Name of the CatalogSource, to keep redhat-operators for example; repeatable."
+            metavar="[CATALOG=]NAME",
+            help="Name of the CatalogSource, to keep redhat-operators for example; repeatable.",
+            rich_help_panel=OBJECTS,
         ),
     ] = field(default_factory=list)
     mirror_scope: Annotated[
-        str, typer.Option(metavar="SCOPE", help="What mirror rules name: repository, namespace or registry.")
+        str,
+        typer.Option(
+            metavar="SCOPE", help="What mirror rules name: repository, namespace or registry.", rich_help_panel=OBJECTS
+        ),
     ] = "repository"
     serve_catalog: Annotated[
-        bool, typer.Option("--serve-catalog", help="Run catalogs in Deployments of ours, without OLM's limits on its pods.")
+        bool,
+        typer.Option(
+            "--serve-catalog",
+            help="Run catalogs in Deployments of ours, without OLM's limits on its pods.",
+            rich_help_panel=OBJECTS,
+        ),
     ] = False
     image_registry_emptydir: Annotated[
         bool,
         typer.Option(
-            "--image-registry-emptydir", help="Up to 4.4, so that --ca works: run the image registry without lasting storage."
+            "--image-registry-emptydir",
+            help="Up to 4.4, so that --ca works: run the image registry without lasting storage.",
+            rich_help_panel=OBJECTS,
         ),
     ] = False
 
@@ -147,7 +175,9 @@ class ResourceFlags:
 ReplaceCredential = Annotated[
     bool,
     typer.Option(
-        "--replace-credential", help="Let --cluster-authfile replace the pull secret's credential of a whole registry."
+        "--replace-credential",
+        help="Let --cluster-authfile replace the pull secret's credential of a whole registry.",
+        rich_help_panel=CLUSTER,
     ),
 ]
 
@@ -156,19 +186,44 @@ ReplaceCredential = Annotated[
 class ClusterOptions:
     """Which cluster, and how far to go on it."""
 
-    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of $KUBECONFIG or ~/.kube/config.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the kubeconfig.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
     cluster_authfile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read-only credential of the mirror, merged into the pull secret.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Read-only credential of the mirror, merged into the pull secret.", rich_help_panel=CLUSTER
+        ),
     ] = None
     replace_credential: ReplaceCredential = False
     openshift_release: Annotated[
-        str | None, typer.Option(metavar="4.N", help="Instead of what the cluster says of itself.")
+        str | None,
+        typer.Option(
+            metavar="4.N",
+            help="Instead of what the cluster says of itself.",
+            rich_help_panel=CLUSTER,
+        ),
     ] = None
     allow_orphaned: Annotated[
         list[str],
         typer.Option(
-            "--allow-orphaned", metavar="PACKAGE", help="An operator whose Subscription may lose its catalog; repeatable."
+            "--allow-orphaned",
+            metavar="PACKAGE",
+            help="An operator whose Subscription may lose its catalog; repeatable.",
+            rich_help_panel=CLUSTER,
         ),
     ] = field(default_factory=list)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
@@ -218,8 +273,22 @@ class ClusterOptions:
 class PlaceOptions:
     """Which cluster, for commands that bring nothing to it."""
 
-    kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config.")] = None
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig.")] = None
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of $KUBECONFIG or ~/.kube/config.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the kubeconfig.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
 
     def settings(
         self, authfile: Path | None = None, *, replace_credential: bool = False, dry_run: bool = False

@@ -78,7 +78,7 @@ def _serve(
     archive: ArchiveOptions,
     place: ListenOptions,
     max_path_components: Annotated[
-        int | None, typer.Option(min=1, help="As for push: join what is deeper with dashes.")
+        int | None, typer.Option(min=1, metavar="N", help="As for push: join what is deeper with dashes.")
     ] = None,
     keep_source_host: Annotated[
         bool, typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.")

@@ -10,12 +10,13 @@ from tests.fakes.commands import BIN, run
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
-    "hub-export": ["list", "plan", "create", "build-catalog", "diff", "keygen", "login"],
+    "hub-export": ["list", "plan", "create", "finish", "build-catalog", "kit", "diff", "keygen", "login"],
     "hub-import": [
         "inspect",
         "verify",
         "repair",
         "push",
+        "serve",
         "receipt",
         "render",
         "apply",
@@ -41,6 +42,14 @@ def test_every_command_lists_the_exit_codes(program, command):
     shown = text(program, command)
     for word in ("Exit status:", "archive damaged, incomplete or not trusted", "130", "130, 4, 7, 5, 6, 3"):
         assert word in shown, shown
+
+
+@pytest.mark.parametrize(("program", "command"), ALL)
+def test_the_first_panel_of_options_is_short_and_flags_show_no_type(program, command):
+    shown = text(program, command)
+    panels = {title: body for title, body in re.findall(r"^╭─ (.+?) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL)}
+    assert 1 <= len(re.findall(r"^│[ *]+--\w", panels["Options"], re.MULTILINE)) <= 12
+    assert "<bool>" not in shown
 
 
 @pytest.mark.parametrize("program", COMMANDS)
