@@ -1,4 +1,4 @@
-# `make dev | lint | test | test-all | test-pythons | bench | demo` is all there is.
+# `make dev | lint | test | test-all | test-pythons | bench | man | demo` is all there is.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -16,7 +16,7 @@ OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 # Bytecode is kept: the tests start the programs hundreds of times, and compiling every module each time takes most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: dev lint test test-all test-pythons pythons bench demo tools
+.PHONY: dev lint test test-all test-pythons pythons bench man demo tools
 dev: $(STAMP)
 
 $(STAMP): pyproject.toml | tools
@@ -76,6 +76,9 @@ bench: dev
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.reports
 	$(BIN)/python -m tests.bench.serving
+
+man: dev
+	$(BIN)/python -m tests.man_pages
 
 demo: dev
 	$(BIN)/python -m tests.demo

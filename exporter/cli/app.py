@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from common.cli.login import add_login
-from common.cli.man import add_man
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode
 from common.serialization import pretty_json
@@ -224,7 +223,6 @@ def keygen(
 
 add_finish(app)
 add_login(app)
-add_man(app, "hub-export")
 
 
 def main() -> None:

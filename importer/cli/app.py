@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.cli.login import add_login
-from common.cli.man import add_man
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
 from common.errors import ExitCode
 from common.text import counted
@@ -325,7 +324,6 @@ def _tell(line: str) -> None:
 
 add_serve(app)
 add_login(app)
-add_man(app, "hub-import")
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def test_every_command_lists_the_exit_codes(program, command):
 @pytest.mark.parametrize(("program", "command"), ALL)
 def test_the_first_panel_of_options_is_short_and_flags_show_no_type(program, command):
     shown = text(program, command)
-    panels = {title: body for title, body in re.findall(r"^╭─ (.+?) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL)}
+    panels = dict(re.findall(r"^╭─ (.+?) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL))
     assert 1 <= len(re.findall(r"^│[ *]+--\w", panels["Options"], re.MULTILINE)) <= 12
     assert "<bool>" not in shown
 

@@ -101,7 +101,7 @@ def test_nohup_is_respected(tmp_path):
 
 
 def test_a_result_that_cannot_be_written_is_an_error_and_no_trace():
-    command = [str(BIN / "hub-import"), "man"]
+    command = [str(BIN / "hub-export"), "list", "--catalog", str(ROOT / "tests/data/catalogs/fbc/redhat")]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, env={"HOME": "/nonexistent"}, check=False

@@ -68,7 +68,6 @@ def test_a_file_url_is_its_path_everywhere(archive, tmp_path, prefix):
         ("hub-import deploy {archive} --registry {host} --report https://disk.example/x", "error: https://disk.example/x: an"),
         ("hub-export keygen file://hub", "Wanted: hub, or file:///PATH."),
         ("hub-export diff oci:one two", "Wanted: one."),
-        ("hub-export man --output file://pages", "Wanted: pages, or file:///PATH."),
         ("hub-export plan file://set.yaml", "Wanted: set.yaml, or file:///PATH."),
         ("hub-export create --catalog https://quay.io/org/index:v1 --full --output out", "for example quay.io/org/index:v1"),
         ("hub-export create --image http://quay.io/org/app:v1 --output out", "for example quay.io/org/app:v1"),

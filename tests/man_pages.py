@@ -1,57 +1,31 @@
-"""The command `man`, the same in both programs: manual pages for those who installed with pip, or from the kit."""
+"""Manual pages, made from the tree of commands that `--help` is made of: one for each program, and one for each command.
+
+`make man` writes them into docs/man, from where the wheel takes them to share/man/man1. A test compares them with the programs.
+The source is man(7), which every `man` reads.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from common.cli.options import command
+from common.cli.options import named
 from common.distribution import VERSION
-from common.errors import MEANINGS, ExitCode, UsageError
+from common.errors import MEANINGS
+from exporter.cli.app import app as hub_export
+from importer.cli.app import app as hub_import
 
-
-def add_man(app: typer.Typer, program: str) -> None:
-    """Register the command with a program."""
-
-    def manual(
-        directory: Annotated[
-            Path | None,
-            typer.Option("--output", metavar="DIR", help="Write all pages there: ~/.local/share/man/man1."),
-        ] = None,
-    ) -> ExitCode:
-        """The manual: one page for the program, or with --output each page as a file."""
-        from common.cli.options import created_now, named
-        from common.files import write_atomic
-
-        made = pages(named(app, program), program, created_now().partition("T")[0])
-        if directory is None:
-            print(made[f"{program}.1"], end="")
-            return ExitCode.DONE
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for name, text in made.items():
-                write_atomic(directory / name, text.encode())
-        except OSError as error:
-            raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
-        print(f"{len(made)} pages in {directory}")
-        return ExitCode.DONE
-
-    command(app, "man")(manual)
-
-
-# Manual pages of a program, from what its `--help` is made of: a page for the program, and one for each command. Pure.
-#
-# What is written is man(7), which every `man` reads. Nodes are those of typer's tree, which says nothing of their classes.
-
+PAGES = Path(__file__).parents[1] / "docs/man"
+DATE = "2026-11-29"  # of the version; a date of making would change the pages with every run
+PROGRAMS = {"hub-export": hub_export, "hub-import": hub_import}
 SECTION = "1"
 _WORDS: Mapping[Any, str] = {int: "N", Path: "FILE"}
 _Rows = tuple[tuple[str, str], ...]
-# What more than options a command goes by, and the option that says whether it does.
+# Variables and files that a command reads, by the option that tells whether it reads them.
 _VARIABLES: Mapping[str, _Rows] = {
     "--authfile": (
         ("REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG", "Where credentials are looked for."),
@@ -78,12 +52,13 @@ _FILES: Mapping[str, _Rows] = {
 }
 
 
-def pages(root: Any, program: str, date: str) -> Mapping[str, str]:
-    """Return the pages of a program by file name: `hub-export.1`, `hub-export-create.1`; `date` as 2026-01-31."""
+def pages(program: str) -> Mapping[str, str]:
+    """Return the pages of a program by file name: `hub-export.1`, `hub-export-create.1`."""
+    root = named(PROGRAMS[program], program)
     found = {program: _program(root, program)}
     for name in sorted(root.commands):
         found[f"{program}-{name}"] = _command(root.commands[name], program, name)
-    return {f"{page}.{SECTION}": f"{_title(page, date)}\n{text}" for page, text in found.items()}
+    return {f"{page}.{SECTION}": f"{_title(page)}\n{text}" for page, text in found.items()}
 
 
 def _program(root: Any, program: str) -> str:
@@ -155,8 +130,8 @@ def _list(rows: Iterable[tuple[str, str]]) -> list[str]:
     return [line for name, what in rows for line in (".TP", f".B {_text(name)}", _text(what))]
 
 
-def _title(page: str, date: str) -> str:
-    return f'.TH "{_text(page.upper())}" "{SECTION}" "{date}" "hub-airgap {VERSION}" "hub-airgap"'
+def _title(page: str) -> str:
+    return f'.TH "{_text(page.upper())}" "{SECTION}" "{DATE}" "hub-airgap {VERSION}" "hub-airgap"'
 
 
 def _ended(lines: list[str], program: str, see: str = "") -> str:
@@ -182,3 +157,18 @@ def _text(text: str) -> str:
     """Return text as roff reads it as it stands."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
+
+
+def main() -> None:
+    """Write all pages into docs/man, and remove those of commands that no longer exist."""
+    made = {name: text for program in PROGRAMS for name, text in pages(program).items()}
+    PAGES.mkdir(exist_ok=True)
+    for old in set(PAGES.iterdir()) - {PAGES / name for name in made}:
+        old.unlink()
+    for name, text in made.items():
+        (PAGES / name).write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{len(made)} pages in {PAGES}\n")
+
+
+if __name__ == "__main__":
+    main()
