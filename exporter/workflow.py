@@ -28,6 +28,7 @@ from exporter import catalog_builder
 from exporter.archive.archive_spec import Blueprint
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, is_begun, require_free, tidy_finished
+from exporter.catalog import steps
 from exporter.context import ExportContext
 from exporter.distributed import part_directory, plan_file, s3
 from exporter.kit import making
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from common.progress import Progress
     from common.registry.settings import RegistrySettings
+    from exporter.catalog.steps import Chosen
     from exporter.catalog_builder import BuildSettings, BuiltCatalog
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
@@ -47,14 +49,14 @@ if TYPE_CHECKING:
     from exporter.kit.making import Kit
     from exporter.kit.settings import KitSettings
     from exporter.plan.plan import ExportPlan
-    from exporter.plan.planning import Chosen, Planned
+    from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings, Making
 
 
 def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
     """Read the catalogs of the image set and select, with what is required or without. Contacts nothing but the catalogs."""
     with _media(settings.registry, progress, None) as media:
-        return planning.choose(settings, media, dependencies=dependencies)
+        return steps.choose(settings, media, dependencies=dependencies)
 
 
 def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -> Planned:

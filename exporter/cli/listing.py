@@ -13,18 +13,20 @@ from common.errors import ExitCode
 from common.files import size_text
 from common.text import columns, counted
 from exporter.archive.archive_spec import Blueprint
+from exporter.catalog import records
 from exporter.distributed import plan_file
-from exporter.plan import planning
-from exporter.plan.planning import Chosen, Planned, left_behind
+from exporter.plan.target import left_behind
 from exporter.report.facts import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from common.target_profile import TargetProfile
+    from exporter.catalog.steps import Chosen
     from exporter.catalog_builder import BuiltCatalog
     from exporter.distributed.part_directory import MadePart
     from exporter.kit.making import Kit
+    from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings
     from exporter.workflow import Exported
 
@@ -82,7 +84,7 @@ def list_document(
         {
             "catalog": item.opened.source,
             "digest": item.opened.digest,
-            "packages": planning.package_records(item.selection.catalog),
+            "packages": records.package_records(item.selection.catalog),
         }
         for item in chosen
     ]
@@ -102,7 +104,7 @@ def list_table(
     parts = []
     for item in chosen:
         parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
-        parts.append(_versions(item) if packages else _channels(planning.package_records(item.selection.catalog)))
+        parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
         parts.append(_explained(chosen))
     return "\n\n".join([*parts, *_problem_lines([*asked, *_problems(chosen, target)])])
@@ -194,14 +196,14 @@ def built_document(built: BuiltCatalog) -> Document:
     return {
         "image": str(built.target),
         "digest": built.digest,
-        "packages": planning.package_records(built.catalog),
+        "packages": records.package_records(built.catalog),
         "problems": built.problems,
     }
 
 
 def built_table(built: BuiltCatalog) -> str:
     """Return `build-catalog` for people."""
-    parts = [_channels(planning.package_records(built.catalog)), f"{built.target}\n{built.digest}"]
+    parts = [_channels(records.package_records(built.catalog)), f"{built.target}\n{built.digest}"]
     return "\n\n".join([*_problem_lines(built.problems), *parts])
 
 
@@ -257,7 +259,7 @@ def _versions(item: Chosen) -> str:
         for name in sorted(package.channels):
             channel = package.channels[name]
             entries = {entry.name: entry for entry in channel.entries}
-            for bundle in planning.channel_record(package, channel).bundles:
+            for bundle in records.channel_record(package, channel).bundles:
                 entry = entries[bundle.name]
                 skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
                 rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))

@@ -16,10 +16,10 @@ from common.archive.inventory import BlobRecord, CatalogRecord, ImageKind, Image
 from common.errors import HubError, UsageError
 from common.oci.image import Digest, Platform
 from common.oci.reference import Reference
+from exporter.catalog import steps
 from exporter.images.resolve import ResolvedImage, WantedImage, resolve
 from exporter.imageset import file
 from exporter.imageset.model import ImageSet, OperatorRequest
-from exporter.plan import planning
 from exporter.plan.baseline import left_to
 from exporter.plan.plan import make_plan
 from exporter.plan.planning import Planned
@@ -82,7 +82,7 @@ def _rebuilt(
     try:
         request = _request(catalog, file.of_document(wanted.image_set, "the image set of the re-request"))
         again = replace(settings, image_set=ImageSet((request,)))
-        carried = planning.rebuilt(planning.choose(again, media)[0], again, media)
+        carried = steps.rebuilt(steps.choose(again, media)[0], again, media)
     except HubError as error:
         return _lost(source, error.about(catalog.source)), {}
     if carried.root.digest != catalog.image:

@@ -15,7 +15,8 @@ from exporter.version import Key, OlmRange, Version, try_parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from common.target_profile import InstalledOperator
+    from common.target_profile import InstalledOperator, TargetProfile
+    from exporter.catalog.steps import Chosen
 
 Offered = tuple[Catalog, Catalog]  # all that a catalog has, and what of it is kept
 
@@ -27,6 +28,12 @@ def stranded(offered: Iterable[Offered], operators: Iterable[InstalledOperator])
     """
     catalogs = list(offered)
     return [problem for operator in operators for problem in _problems(catalogs, operator)]
+
+
+def left_behind(chosen: Iterable[Chosen], target: TargetProfile | None) -> list[Problem]:
+    """Return a warning for each operator of the target cluster that could not be updated from the selections."""
+    operators = target.operators if target else None
+    return stranded([(item.opened.catalog, item.selection.catalog) for item in chosen], operators or ())
 
 
 def _problems(catalogs: list[Offered], operator: InstalledOperator) -> Iterator[Problem]:

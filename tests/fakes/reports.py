@@ -19,12 +19,14 @@ from exporter.archive.archive_spec import Blueprint
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Catalog
 from exporter.catalog.readers.opening import OpenedCatalog
+from exporter.catalog.records import package_records
 from exporter.catalog.related_images import images_of
 from exporter.catalog.selection import select
+from exporter.catalog.steps import Chosen
 from exporter.images.resolve import ResolvedImage, WantedImage, merged
 from exporter.imageset.model import ImageSet, OperatorRequest, PackageRequest
 from exporter.plan.plan import make_plan
-from exporter.plan.planning import Chosen, Planned, package_records
+from exporter.plan.planning import Planned
 from exporter.report.facts import facts_of
 from exporter.report.page import Report
 from exporter.settings import ExportSettings

@@ -1,0 +1,55 @@
+"""Catalogs as records of the inventory, which are also the output of `list` and `plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
+from exporter.catalog.update_graph import UpdateGraph
+from exporter.imageset import file
+
+if TYPE_CHECKING:
+    from exporter.catalog.model import Catalog, Channel, Package
+    from exporter.catalog.rebuild import CarriedCatalog
+    from exporter.catalog.steps import Chosen
+
+
+def package_records(catalog: Catalog) -> tuple[PackageRecord, ...]:
+    """Return the packages as OLM will list them: packages and channels by name, bundles head first along the update graph."""
+    return tuple(
+        PackageRecord(
+            package.name,
+            package.default_channel,
+            tuple(channel_record(package, package.channels[name]) for name in sorted(package.channels)),
+        )
+        for package in catalog.packages.values()
+    )
+
+
+def channel_record(package: Package, channel: Channel) -> ChannelRecord:
+    """Return a channel with every entry; one without a bundle has no version. Raises CatalogError for a broken graph."""
+    graph = UpdateGraph.of(channel.entries, f"{package.name}/{channel.name}")
+    return ChannelRecord(channel.name, graph.head, tuple(_bundle(package, name) for name in graph.order()))
+
+
+def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
+    """Return the record of a carried catalog."""
+    request, template = item.request, item.request.target_catalog_source_template
+    return CatalogRecord(
+        source=carried.resolved.wanted.source,
+        digest=item.opened.digest,
+        image=carried.root.digest,
+        name=item.name,
+        format=carried.format,
+        filtered=not item.selection.unmodified,
+        packages=package_records(carried.catalog),
+        target_repository=request.target_catalog,
+        target_tag=request.target_tag,
+        # The content, not the path: the file is on this side, and the import reads the inventory alone.
+        catalog_source_template=file.load_template(template) if template else None,
+    )
+
+
+def _bundle(package: Package, name: str) -> BundleRecord:
+    bundle = package.bundles.get(name)
+    return BundleRecord(name, bundle.version_text if bundle else None)

@@ -1,0 +1,119 @@
+"""The catalog steps of a plan: open the catalogs of an image set, select from them, inline manifests, rebuild their images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
+from common.log import logger
+from exporter.catalog.dependencies import Selected, close
+from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, unique_names
+from exporter.catalog.rebuild import CarriedCatalog, carry
+from exporter.catalog.selection import Selection, filled, select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from common.oci.image import Platform
+    from exporter.catalog.model import Bundle
+    from exporter.context import ExportContext
+    from exporter.imageset.model import OperatorRequest
+    from exporter.settings import ExportSettings
+
+_LOG = logger(__name__)
+# OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
+_NO_BUNDLE_IMAGES = (4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A catalog, the request for it, and its selection. `name` is unique in the archive; no `platforms` stands for all.
+
+    `inline_all`: every bundle needs its manifests in the catalog, because OLM of the target release reads them there.
+    """
+
+    name: str
+    request: OperatorRequest
+    opened: OpenedCatalog
+    selection: Selection
+    platforms: tuple[Platform, ...] = ()
+    inline_all: bool = False
+
+    @property
+    def bundles(self) -> Iterator[Bundle]:
+        """The selected bundles."""
+        return self.selection.catalog.bundles
+
+
+def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
+    """Open the catalogs of the image set and select from them, with `dependencies` the packages and APIs that bundles require.
+
+    Fetches catalog images only. Raises CatalogError, RegistryError, and UsageError with all that is wrong with the requests.
+    """
+    opener = CatalogOpener(media.client, media.store)
+    requests = settings.image_set.operators
+    opened = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
+    selections = _selected(opened, requests)
+    if dependencies:
+        closed = [not request.skip_dependencies for request in requests]
+        selections = close(
+            [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(opened, selections, closed, strict=True)]
+        )
+    old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
+    chosen = tuple(
+        Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.place.format == "sqlite")
+        for name, request, one, kept in zip(unique_names(opened), requests, opened, selections, strict=True)
+    )
+    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
+        _LOG.warning("%s", note)
+    return chosen
+
+
+def _selected(opened: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[Selection]:
+    """Return the selection from each catalog. Raises UsageError with the faults of all requests, then CatalogError."""
+    selections: list[Selection] = []
+    faults: list[UsageError] = []
+    broken: list[CatalogError] = []
+    for catalog, request in zip(opened, requests, strict=True):
+        try:
+            selections.append(select(catalog.catalog, request))
+        except UsageError as error:
+            faults.append(error if len(requests) == 1 else _with_catalog(error, request))
+        except CatalogError as error:
+            broken.append(error)
+    # What the user can correct comes first, all of it at once; a broken catalog can only be reported to its publisher.
+    if faults:
+        raise faults[0] if len(requests) == 1 else one_error("the image set", faults)
+    if broken:
+        raise broken[0]
+    return selections
+
+
+def _with_catalog(error: UsageError, request: OperatorRequest) -> UsageError:
+    """Return the error with the catalog's name in each fault."""
+    where = f"catalog {request.catalog}"
+    faults = [
+        fault if fault.message.startswith(f"{where} ") else UsageError(f"{where}: {fault.message}", hint=fault.hint)
+        for fault in each_fault([error])
+    ]
+    return one_error(where, faults, cut=isinstance(error, FaultsError) and error.cut)
+
+
+def inlined(item: Chosen, objects: Callable[[Bundle], tuple[Any, ...]]) -> Chosen:
+    """Return the same with the manifests in the catalog that OLM of the target release reads there."""
+    return replace(item, selection=filled(item.selection, objects, every=item.inline_all))
+
+
+def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> CarriedCatalog:
+    """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
+    base = item.opened.base
+    if settings.catalog_base is not None and not (item.selection.unmodified and base):
+        opener = CatalogOpener(media.client, media.store)
+        base = opener.base(settings.catalog_base, item.platforms)
+    if base is None:
+        raise UsageError(
+            f"{item.opened.source}: a directory has no image that could serve it",
+            hint="Name the image to build on with --catalog-base, for example the operator-registry image of your release.",
+        )
+    return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
