@@ -22,7 +22,7 @@ from importer import apply_steps, mapping
 from importer import probe as probing
 from importer import render as rendering
 from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
-from importer.archive.reader import Archive
+from importer.archive.reader import Archive, ArchiveReader
 from importer.archive.verify import VerifyResult, verify
 from importer.cluster import undo as undoing
 from importer.cluster.client import connect
@@ -55,7 +55,7 @@ def nothing_follows(_archive: Archive, _wanted: Sequence[str]) -> None:
     """Say that there is no other medium: nobody is here to put one in."""
 
 
-def check(archive: Archive, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
+def check(archive: ArchiveReader, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
     """Verify an archive: completeness and structure, and every byte unless `quick`."""
     return verify(archive, quick=quick, jobs=jobs, progress=progress)
 
@@ -79,7 +79,7 @@ def push(archive: Archive, settings: ImportSettings, progress: Progress, followi
     return result
 
 
-def rerequest(archive: Archive, blobs: Collection[Digest], file: Path) -> int:
+def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> int:
     """Write a re-request for blobs of the archive into `file`; return how many it asks for. Nothing is written for none."""
     wanted = asking.make(archive.inventory, archive.digest, blobs)
     if wanted.blobs:

@@ -7,15 +7,14 @@ volume; every other part must agree with it. A volume that is damaged is kept: w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.metadata import SIGNATURE_NAME
-from common.archive.signature import MAX_SIGNATURE, Verifier
+from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 from common.oci.image import Digest, digest_of
@@ -31,15 +30,6 @@ _TAIL = 8 * TAR_BLOCK  # what may stand behind the inventory: padding, and the e
 _AGAIN = "Copy it again from where the archive was made."
 
 
-class SignatureState(StrEnum):
-    """What is known of the signature over an inventory."""
-
-    VALID = "valid"
-    ABSENT = "absent"
-    INVALID = "invalid"
-    UNCHECKED = "unchecked"  # there is one, and no key was given
-
-
 @dataclass(frozen=True, slots=True)
 class FoundVolume:
     """A volume at hand. Without a usable footer, `damage` says why."""
@@ -51,20 +41,60 @@ class FoundVolume:
 
 @dataclass(frozen=True, slots=True)
 class FoundArchive:
-    """The parts at hand: `volumes` by number; `signature`: what is known of that of the inventory."""
+    """The available parts of one archive, whatever the state of its signature: enough for a report on it.
+
+    Whatever acts on the inventory takes a `TrustedArchive`. `volumes` by number; `key`: the one that has to have signed it.
+    """
 
     inventory: Inventory
     digest: Digest
     volumes: Mapping[int, FoundVolume]
     checksums: tuple[Place, ...]
     signature: SignatureState
-    trusted: bool = True  # no key was given, or the signature is its own
-    key: Verifier | None = None
+    key: Verifier | None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether no key was given, or the inventory is signed with it."""
+        return self.key is None or self.signature is SignatureState.VALID
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedArchive(FoundArchive):
+    """The available parts of one archive whose inventory may be acted on. Raises ArchiveUntrustedError for any other."""
+
+    def __post_init__(self) -> None:
+        # `find` raises before the inventory is parsed; this keeps an instance from being made without it.
+        if not self.is_trusted:
+            raise ArchiveUntrustedError(f"{self.digest}: not trusted: signature {self.signature}")
+
+
+_Archive = TypeVar("_Archive", bound=FoundArchive)
+
+
+def find(places: Sequence[Place], key: Verifier | None = None) -> TrustedArchive:
+    """Find the parts of an archive in directories and volume files, in file systems or in object storage.
+
+    With `key`, raises ArchiveUntrustedError unless the inventory is signed with it.
+
+    Raises UsageError when there is nothing, ArchiveIncompleteError for an export that never finished, ArchiveDamagedError when
+    no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+    """
+    parts = _gather(places, key)
+    # Before the inventory is parsed: its parser is the first thing that hostile bytes would reach.
+    if key is not None and parts.signature is not SignatureState.VALID:
+        raise _untrusted(parts.where, parts.signature, key)
+    return _assembled(TrustedArchive, parts)
+
+
+def find_untrusted(places: Sequence[Place], key: Verifier | None = None) -> FoundArchive:
+    """Find the parts of an archive for a report, in which the signature is one result of many. Else raises as `find` does."""
+    return _assembled(FoundArchive, _gather(places, key))
 
 
 @dataclass(slots=True)
 class _Files:
-    """The files at hand, by what they are called; explicitly named files are volumes whatever they are called."""
+    """The available files, sorted by name; a file that is named explicitly is a volume, unless it ends in .json."""
 
     volumes: list[Place] = field(default_factory=list)
     inventories: list[Place] = field(default_factory=list)
@@ -72,15 +102,19 @@ class _Files:
     signatures: list[Place] = field(default_factory=list)
 
 
-def find(places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> FoundArchive:
-    """Find the archive in directories and volume files, wherever they lie.
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What was found. `raw`: the bytes of the inventory, not parsed yet; `where`: the file that they were read from."""
 
-    With `key` the inventory is believed only under its signature: ArchiveUntrustedError is raised before anything in it is
-    looked at, unless `trusted` is False, which only notes it.
+    where: str
+    raw: bytes
+    signature: SignatureState
+    key: Verifier | None
+    volumes: Sequence[FoundVolume]
+    checksums: Sequence[Place]
 
-    Raises UsageError when there is nothing, ArchiveIncompleteError for an export that never finished, ArchiveDamagedError when
-    no inventory can be read or the parts belong to different archives, ArchiveError for a later format.
-    """
+
+def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     files = _Files()
     for path in places:
         _look(path, files)
@@ -89,21 +123,17 @@ def find(places: Sequence[Place], key: Verifier | None = None, *, trusted: bool 
             f"no archive in {', '.join(map(str, places)) or 'nothing'}",
             hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves.",
         )
+    # A volume that is reached on two ways, in its directory and by name or through a link, is read once.
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
-    signature = _judged(raw, files.signatures, volumes, key)
-    if key is not None and trusted and signature is not SignatureState.VALID:
-        raise _untrusted(where, signature, key)
-    digest, inventory = digest_of(raw), inventory_file.decode(raw, where)
-    return FoundArchive(
-        inventory,
-        digest,
-        _sorted(volumes, inventory, digest, where),
-        tuple(files.checksums),
-        signature,
-        trusted=key is None or signature is SignatureState.VALID,
-        key=key,
-    )
+    return _Parts(where, raw, _signature_state(raw, files.signatures, volumes, key), key, volumes, files.checksums)
+
+
+def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
+    """Parse the inventory and sort the volumes by it."""
+    digest, inventory = digest_of(parts.raw), inventory_file.decode(parts.raw, parts.where)
+    volumes = _sorted(parts.volumes, inventory, digest, parts.where)
+    return kind(inventory, digest, volumes, tuple(parts.checksums), parts.signature, parts.key)
 
 
 def _look(place: Place, files: _Files) -> None:
@@ -164,8 +194,10 @@ def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[
     )
 
 
-def _judged(raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None) -> SignatureState:
-    """Say what is known of the inventory's signature: that beside it, or the one that a volume carries."""
+def _signature_state(
+    raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None
+) -> SignatureState:
+    """Return the state of the inventory's signature: the file next to it, or the copy that a volume carries."""
     found = [location.read(path, MAX_SIGNATURE) for path in files if location.size_of(path) <= MAX_SIGNATURE]
     found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
     if not found:

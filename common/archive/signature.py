@@ -34,6 +34,15 @@ class Algorithm(StrEnum):
     ECDSA_P256 = "ecdsa-p256"
 
 
+class SignatureState(StrEnum):
+    """The result of looking for a signature over an inventory, and of checking it where a key was given."""
+
+    VALID = "valid"
+    ABSENT = "absent"
+    INVALID = "invalid"
+    UNCHECKED = "unchecked"  # there is one, and no key was given
+
+
 class Signer:
     """A private key."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from common.archive import frames, inventory_file, metadata
 from common.archive.direct_io import File, read_exactly
-from common.archive.discover import FoundArchive, FoundVolume, find
+from common.archive.discover import FoundArchive, FoundVolume, TrustedArchive, find, find_untrusted
 from common.archive.frames import LARGE, opened_large, read_large, read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, needed_by
 from common.archive.location import Place, opened
@@ -178,25 +178,25 @@ def _parse(header: bytes) -> tuple[str, int]:
 _SHOWN = 5  # operators named in one message
 
 
-class Archive:
-    """An opened archive; a BlobSource, used from many threads at once. Holds no file open between calls."""
+class ArchiveReader:
+    """Reading of an archive whose signature may be invalid or missing; see `Archive`, which every command but verify takes.
+
+    A BlobSource, used from many threads at once. Holds no file open between calls.
+    """
 
     def __init__(self, found: FoundArchive) -> None:
         self._found = found
         self._metadata: dict[int, MetadataIndex | str] = {}  # a text: why it cannot be read
         self._lock = threading.Lock()
 
-    @classmethod
-    def open(cls, places: Sequence[Place], key: Verifier | None = None, *, trusted: bool = True) -> Self:
-        """Open what is at hand: directories, volume files, or both; in file systems or in object storage.
-
-        With `key` nothing of the archive is believed that is not under its signature: raises ArchiveUntrustedError, unless
-        `trusted` is False, when `found.signature` says it.
+    @staticmethod
+    def open_untrusted(places: Sequence[Place], key: Verifier | None = None) -> ArchiveReader:
+        """Open directories, volume files, or both, for a report; `found.signature` is the state of the signature.
 
         Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
         inventory can be read or the parts belong to different archives, ArchiveError for a later format.
         """
-        return cls(find(places, key, trusted=trusted))
+        return ArchiveReader(find_untrusted(places, key))
 
     @property
     def inventory(self) -> Inventory:
@@ -350,6 +350,21 @@ class Archive:
                 return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
         except (ContentError, OSError) as error:
             return f"its metadata is damaged: {error}"
+
+
+class Archive(ArchiveReader):
+    """An opened archive: signed with the key that was given, or opened without a key."""
+
+    def __init__(self, found: TrustedArchive) -> None:
+        super().__init__(found)
+
+    @classmethod
+    def open(cls, places: Sequence[Place], key: Verifier | None = None) -> Self:
+        """Open directories, volume files, or both; in file systems or in object storage.
+
+        With `key`, raises ArchiveUntrustedError unless the inventory is signed with it. Else raises as `open_untrusted` does.
+        """
+        return cls(find(places, key))
 
 
 def _content(file: File, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:

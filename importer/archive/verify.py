@@ -22,7 +22,7 @@ from common.archive.frames import read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece, needed_by
 from common.archive.layout import extent
 from common.archive.location import Place, opened
-from common.archive.signature import MAX_SIGNATURE, Verifier
+from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
@@ -44,9 +44,8 @@ from common.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from common.archive.discover import SignatureState
     from common.content import Chunk
-    from importer.archive.reader import Archive
+    from importer.archive.reader import ArchiveReader
 
 # The check of one volume, from its first byte to its footer (`verification.py` puts the volumes together).
 
@@ -86,7 +85,7 @@ class _Place:
 class CheckedVolume:
     """A volume to be checked. `checksum`: what SHA256SUMS says of the file, if anything."""
 
-    def __init__(self, archive: Archive, number: int, checksum: str | None, progress: Progress) -> None:
+    def __init__(self, archive: ArchiveReader, number: int, checksum: str | None, progress: Progress) -> None:
         self._archive = archive
         self._volume = archive.found.volumes[number]
         self._data_size = archive.inventory.volumes[number - 1].data_size
@@ -318,14 +317,14 @@ class VerifyResult:
     checked: int
     bad: tuple[BadBlob, ...]
     damage: tuple[str, ...]
-    trusted: bool = True
+    is_trusted: bool = True
     mendable: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """All volumes are here, nothing is damaged, and the signature is what was asked for."""
         here = all(volume.status is VolumeStatus.OK for volume in self.volumes)
-        return here and self.trusted and not self.damage and not self.bad
+        return here and self.is_trusted and not self.damage and not self.bad
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -339,7 +338,7 @@ class VerifyResult:
         }
 
 
-def verify(archive: Archive, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
+def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
     """Check what is at hand, `jobs` volumes at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
     sums = _Sums(() if quick else archive.found.checksums, archive.found.key)
@@ -360,14 +359,14 @@ def verify(archive: Archive, *, quick: bool = False, jobs: int = 2, progress: Pr
     return _result(archive, results, cut, [*sums.damage, *sums.others()])
 
 
-def _cut(archive: Archive) -> Iterator[Digest]:
+def _cut(archive: ArchiveReader) -> Iterator[Digest]:
     """Give the blobs at hand that lie in several pieces: no single volume can prove them."""
     for digest, record in archive.inventory.blobs.items():
         if len(record.pieces) > 1 and not archive.missing_volumes(digest):
             yield digest
 
 
-def _check_cut(archive: Archive, digest: Digest) -> tuple[Digest, str]:
+def _check_cut(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
     """Return the digest and what is wrong with it, if anything."""
     try:
         for _ in archive.content(digest):
@@ -378,7 +377,7 @@ def _check_cut(archive: Archive, digest: Digest) -> tuple[Digest, str]:
 
 
 def _result(
-    archive: Archive, results: Sequence[VolumeCheck], cut: Sequence[tuple[Digest, str]], damage: Sequence[str]
+    archive: ArchiveReader, results: Sequence[VolumeCheck], cut: Sequence[tuple[Digest, str]], damage: Sequence[str]
 ) -> VerifyResult:
     bad = {digest: why for result in results for digest, why in result.bad.items()}
     bad.update((digest, why) for digest, why in cut if why)
@@ -391,7 +390,7 @@ def _result(
         volumes=tuple(_statuses(archive, damaged)),
         checked=sum(result.checked for result in results) + len(cut),
         bad=tuple(_bad(archive, bad)),
-        trusted=archive.found.trusted,
+        is_trusted=archive.found.is_trusted,
         mendable=tuple(
             archive.inventory.volumes[number - 1].name for number in sorted(damaged) if _has_parity(archive, number)
         ),
@@ -399,18 +398,18 @@ def _result(
     )
 
 
-def _has_parity(archive: Archive, number: int) -> bool:
+def _has_parity(archive: ArchiveReader, number: int) -> bool:
     place = archive.found.volumes[number].path
     return location.is_file(place.with_name(place.name + parity.SUFFIX))
 
 
-def _statuses(archive: Archive, damaged: set[int]) -> Iterator[VolumeResult]:
+def _statuses(archive: ArchiveReader, damaged: set[int]) -> Iterator[VolumeResult]:
     for number, volume in enumerate(archive.inventory.volumes, 1):
         status = VolumeStatus.DAMAGED if number in damaged else VolumeStatus.OK
         yield VolumeResult(volume.name, status if number in archive.found.volumes else VolumeStatus.MISSING)
 
 
-def _bad(archive: Archive, bad: dict[Digest, str]) -> Iterator[BadBlob]:
+def _bad(archive: ArchiveReader, bad: dict[Digest, str]) -> Iterator[BadBlob]:
     needs = needed_by(archive.inventory, bad) if bad else {}
     for digest in sorted(bad):
         piece = archive.inventory.blobs[digest].pieces[0]

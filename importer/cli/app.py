@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from common.oci.image import Digest
-    from importer.archive.reader import Archive
+    from importer.archive.reader import ArchiveReader
     from importer.diagnose.health import Health
 
 
@@ -67,7 +67,7 @@ def verify(
     from importer.cli import tables
 
     progress = output.begin()
-    opened = archive.open(trusted=False)
+    opened = archive.open_untrusted()
     result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
     output.emit(result.document(), lambda: tables.verify_table(result))
     _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
@@ -306,7 +306,7 @@ def undo(
     return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
 
 
-def _ask_again(archive: Archive, blobs: Collection[Digest], file: Path | None) -> None:
+def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | None) -> None:
     """Write a re-request where one is wanted, and say what to do with it."""
     from importer import workflow
 

@@ -15,8 +15,10 @@ from common.cli.options import OutputOptions, RegistryOptions, read_text
 from common.errors import HubError, UsageError
 
 if TYPE_CHECKING:
+    from common.archive.location import Place
+    from common.archive.signature import Verifier
     from importer.apply_steps import Applied, Voice
-    from importer.archive.reader import Archive
+    from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.report.page import Author
     from importer.settings import ClusterSettings, ImportSettings
@@ -46,13 +48,23 @@ class ArchiveOptions:
         Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
     ] = None
 
-    def open(self, *, trusted: bool = True) -> Archive:
-        """Open it. With a key, raises ArchiveUntrustedError unless it is signed, or `trusted` is False."""
-        from common.archive.location import parse
-        from common.archive.signature import Verifier
+    def open(self) -> Archive:
+        """Open it. With --key, raises ArchiveUntrustedError unless it is signed with that key."""
         from importer.archive.reader import Archive
 
-        return Archive.open(list(map(parse, self.archive)), Verifier.load(self.key) if self.key else None, trusted=trusted)
+        return Archive.open(*self._asked())
+
+    def open_untrusted(self) -> ArchiveReader:
+        """Open it for a report, in which the signature is one result of many."""
+        from importer.archive.reader import ArchiveReader
+
+        return ArchiveReader.open_untrusted(*self._asked())
+
+    def _asked(self) -> tuple[list[Place], Verifier | None]:
+        from common.archive.location import parse
+        from common.archive.signature import Verifier
+
+        return list(map(parse, self.archive)), Verifier.load(self.key) if self.key else None
 
     def following(self, *, alone: bool = True) -> Following:
         """Return what asks for the next medium; where nobody could answer, or others have it, nothing follows."""

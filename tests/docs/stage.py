@@ -89,7 +89,7 @@ class Pulled(dict[str, tuple[PackageRecord, ...]]):
     def _look(self) -> None:
         for folder in {found.parent for place in self._places for found in place.rglob("inventory.json")}:
             try:
-                inventory = Archive.open([folder], trusted=False).inventory
+                inventory = Archive.open([folder]).inventory
             except HubError:
                 continue
             self.update({catalog.image: catalog.packages for catalog in inventory.catalogs})
