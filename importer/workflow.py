@@ -2,37 +2,31 @@
 
     archive (verified) ─► mirror registry ─► resources ─► cluster (applied, waited for)
 
-Nothing of the archive is believed that its inventory does not vouch for, and nothing is unpacked to disk.
+The inventory vouches for everything that is used of an archive, and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from common import target_profile
 from common.archive import receipt as receipts
-from common.archive import rerequest as asking
+from common.archive import rerequest as rerequests
 from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
 from common.files import write_atomic
 from common.registry.client import RegistryClient
-from importer import apply_steps, mapping
+from importer import mapping
 from importer import probe as probing
-from importer import render as rendering
-from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
-from importer.archive.reader import Archive, ArchiveReader
-from importer.archive.verify import VerifyResult, verify
-from importer.cluster import undo as undoing
-from importer.cluster.client import connect
-from importer.cluster.discovery import ClusterIdentity, identify
-from importer.cluster.record import record_namespace
-from importer.cluster.resources.build import Built, ResourceOptions, build
+from importer.archive import verify as verifying
+from importer.configure import apply as applying
+from importer.configure import render as rendering
+from importer.configure import undo as undoing
 from importer.push import confirmation
 from importer.push import push as pushing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from common.archive.receipt import Receipt
@@ -40,63 +34,76 @@ if TYPE_CHECKING:
     from common.oci.image import Digest
     from common.progress import Progress
     from common.target_profile import TargetProfile
+    from importer.archive.reader import Archive, ArchiveReader
+    from importer.archive.verify import VerifyResult
     from importer.cluster.release import Release
-    from importer.cluster.undo import Undone
-    from importer.mapping import MappedImage, Mirror
+    from importer.cluster.resources.build import Built, ResourceOptions
+    from importer.configure.apply import Applied, Interaction, Tell
+    from importer.configure.undo import UndoResult
+    from importer.mapping import Mirror
     from importer.push.result import PushResult
     from importer.report.page import DeployReport
     from importer.settings import ClusterSettings, ImportSettings
 
-# Given the archive and the names of volumes that are still wanted, returns the next medium's part of it; None: there is none.
-Following = Callable[[Archive, Sequence[str]], Archive | None]
+    # Given the archive and the names of missing volumes, returns the next medium's part of the archive; None: there is none.
+    Following = Callable[[Archive, Sequence[str]], Archive | None]
 
 
-def nothing_follows(_archive: Archive, _wanted: Sequence[str]) -> None:
-    """Say that there is no other medium: nobody is here to put one in."""
+def nothing_follows(_archive: Archive, _missing: Sequence[str]) -> None:
+    """Return None: there is no other medium, and no person to insert one."""
 
 
 def check(archive: ArchiveReader, *, quick: bool, jobs: int, progress: Progress) -> VerifyResult:
     """Verify an archive: completeness and structure, and every byte unless `quick`."""
-    return verify(archive, quick=quick, jobs=jobs, progress=progress)
+    return verifying.verify(archive, quick=quick, jobs=jobs, progress=progress)
 
 
 def push(archive: Archive, settings: ImportSettings, progress: Progress, following: Following = nothing_follows) -> PushResult:
-    """Bring everything that is at hand into the mirror, medium after medium as long as `following` gives another.
+    """Push all available volumes to the mirror, medium after medium as long as `following` returns another.
 
-    Raises UsageError before the first byte when two sources would meet under one name, RegistryError when the mirror cannot
-    be reached or refuses the credentials; what fails later is in the result.
+    Raises UsageError before the first byte when two sources would get one name, RegistryError when the mirror cannot be
+    reached or refuses the credentials; later failures are in the result.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
+    # A medium whose content did not arrive is not asked for twice: its errors are in the result, and it would never end.
     tried = set(archive.present)
     mirror = str(settings.mirror)
+    # `pushes_to`: tokens are requested with `pull,push` from the first question on, because Quay creates a repository when
+    # such a token is requested and answers 401 until then (ADR 0031).
     with RegistryClient(settings.registry, notify=progress.waiting, pushes_to=frozenset({mirror})) as client:
+        # Wrong credentials or a missing CA show here, once, instead of at each of thousands of blobs.
         client.ping(mirror)
-        bring = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal, volumes=settings.volumes)
-        result = bring(archive, images, client)
-        while (wanted := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, wanted)):
+        push_part = partial(pushing.push, jobs=settings.jobs, progress=progress, heal=settings.heal, volumes=settings.volumes)
+        result = push_part(archive, images, client)
+        while (missing := [name for name in result.waiting_for if name not in tried]) and (more := following(archive, missing)):
             tried.update(more.present)
-            result = bring(more, images, client).after(result)
+            result = push_part(more, images, client).after(result)
     return result
 
 
 def rerequest(archive: ArchiveReader, blobs: Collection[Digest], file: Path) -> int:
     """Write a re-request for blobs of the archive into `file`; return how many it asks for. Nothing is written for none."""
-    wanted = asking.make(archive.inventory, archive.digest, blobs)
-    if wanted.blobs:
-        _write(file, asking.encode(wanted))
-    return len(wanted.blobs)
+    request = rerequests.make(archive.inventory, archive.digest, blobs)
+    if request.blobs:
+        _write(file, rerequests.encode(request))
+    return len(request.blobs)
 
 
 def receipt(
     archive: Archive, settings: ImportSettings, progress: Progress, *, file: Path, signer: Signer | None, redact: bool
 ) -> Receipt:
-    """Write into `file` what the mirror really has of the archive, and beside it the signature. Raises RegistryError."""
+    """Write a receipt into `file`: the blobs of the archive that the mirror has; with `signer` its signature next to it.
+
+    Raises RegistryError.
+    """
     images = mapping.map_images(archive.inventory, settings.mirror)
+    # Without `pushes_to`, tokens are requested with `pull` alone: a receipt must not create repositories (ADR 0031).
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
         client.ping(str(settings.mirror))
-        found = confirmation.take(archive, images, client, jobs=settings.jobs, progress=progress)
+        found = confirmation.confirm(archive, images, client, jobs=settings.jobs, progress=progress)
     made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
     content = receipts.encode(made)
+    # The signature first: a reader that finds the receipt finds its signature too.
     if signer is not None:
         _write(file.with_name(file.name + receipts.SIGNATURE_SUFFIX), signer.sign(content))
     _write(file, content)
@@ -104,7 +111,7 @@ def receipt(
 
 
 def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None) -> TargetProfile:
-    """Return what the other side has to know of this one, and write it into `file`. Raises ClusterError, UsageError."""
+    """Return the target profile for the online side, and write it into `file`. Raises ClusterError, UsageError."""
     profile = probing.probe(settings, cluster)
     if file is not None:
         _write(file, target_profile.encode(profile))
@@ -121,19 +128,17 @@ def _write(file: Path, content: bytes) -> None:
 def render(
     archive: Archive, mirror: Mirror, release: Release | None, options: ResourceOptions
 ) -> tuple[dict[str, bytes], Built]:
-    """Return the files for the cluster, and what they were made of. Contacts nothing."""
-    images = mapping.map_images(archive.inventory, mirror)
-    built = build(archive.inventory, images, mirror, release, options)
-    return rendering.render(built.resources, images), built
+    """Return the files for the cluster, and the resources in them. Contacts nothing."""
+    return rendering.render_archive(archive.inventory, mirror, release, options)
 
 
 def render_rbac(release: Release | None) -> dict[str, bytes]:
-    """Return the file that says what the importer has to be allowed to do."""
+    """Return the file with the permissions that the importer needs."""
     return rendering.render_rbac(release)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write rendered files; return their paths. A file that is there already is replaced as a whole."""
+    """Write rendered files; return their paths. An existing file is replaced as a whole."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -143,50 +148,23 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [directory / name for name in files]
 
 
-def apply(archive: Archive, settings: ImportSettings, cluster: ClusterSettings, progress: Progress, *, voice: Voice) -> Applied:
-    """Bring the cluster to use the mirror, and wait until OLM lists what the archive carries; see `applying.py`."""
+def apply(
+    archive: Archive, settings: ImportSettings, cluster: ClusterSettings, progress: Progress, *, interaction: Interaction
+) -> Applied:
+    """Make the cluster use the mirror, and wait until OLM lists the content of the archive; see `configure.apply.apply`."""
 
-    def lacking(images: Sequence[MappedImage]) -> Sequence[str]:
+    def find_missing(images: Sequence[mapping.MappedImage]) -> Sequence[str]:
+        # Here, too, without `pushes_to`: `apply` may run with an account that can only pull.
         with RegistryClient(settings.registry, notify=progress.waiting) as client:
             client.ping(str(settings.mirror))
-            return confirmation.lacking(images, client, jobs=settings.jobs, progress=progress)
+            return confirmation.find_missing(images, client, jobs=settings.jobs, progress=progress)
 
-    return apply_steps.apply(archive, settings, cluster, voice, lacking)
-
-
-@dataclass(frozen=True, slots=True)
-class UndoResult:
-    """What became of each object that an import had changed, or would become of it; and on which cluster."""
-
-    cluster: ClusterIdentity
-    objects: list[Undone]
+    return applying.apply(archive, settings, cluster, interaction, find_missing)
 
 
 def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[UndoResult], bool]) -> UndoResult:
-    """Bring the cluster back to how it was before the first apply; return what became of each object.
-
-    `agree` gets what would be done first. Raises ClusterError, UsageError when nothing was recorded.
-    """
-    with connect(cluster.kubeconfig, cluster.context) as client:
-        namespace = record_namespace(client)
-        identity = identify(client)
-        would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=_silently))
-        if not would.objects:
-            raise UsageError(
-                f"nothing to undo: there is no record in {namespace}. {identity}",
-                hint="Is it the right cluster? See --context.",
-            )
-        if cluster.dry_run:
-            return would
-        if not agree(would):
-            raise NotAgreedError(
-                "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
-            )
-        return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell))
-
-
-def _silently(_line: str) -> None:
-    """Tell nobody."""
+    """Bring the cluster back to its state before the first apply; see `configure.undo.undo`."""
+    return undoing.undo(cluster, tell, agree)
 
 
 def deploy(
@@ -196,36 +174,38 @@ def deploy(
     progress: Progress,
     report: DeployReport,
     *,
-    voice: Voice,
+    interaction: Interaction,
     following: Following = nothing_follows,
 ) -> tuple[PushResult | None, Applied | None]:
-    """Verify, look at the cluster, push, apply, wait. Whatever speaks against it is told, and agreed to, before the first byte.
+    """Verify, run the preflight, push, apply, wait. Objections are shown, and agreed to, before the first byte.
 
-    `report` gets to know each step as it is done.
+    `report` gets each step as it is done.
 
     The cluster is not touched unless every byte that it will need is in the mirror. In a dry run nothing is pushed either, and
-    the result is what would become of the cluster.
+    the result is the foreseen state of the cluster.
 
-    The bytes are verified while they are pushed, each once; before that the archive's structure and completeness are.
-    Raises ArchiveDamagedError, and what push and apply raise.
+    The structure and completeness of the archive are verified first, its bytes while they are pushed, so that each is read
+    once. Raises ArchiveDamagedError, and the errors of push and apply.
     """
     checked = check(archive, quick=True, jobs=settings.jobs, progress=progress)
+    # Missing volumes are an error only where no person can insert the next medium.
     if checked.damage or not (checked.ok or following is not nothing_follows):
         raise ArchiveDamagedError(
             f"archive {checked.inventory} is not whole: {'; '.join(checked.damage) or 'volumes are missing'}",
-            hint="Bring the missing volumes, or copy the archive again. hub-import push takes what is there.",
+            hint="Bring the missing volumes, or copy the archive again. hub-import push takes the volumes that are there.",
         )
-    foreseen = apply_steps.foresee(archive, settings, cluster, voice, seen=report.looked)
+    # Before the push: a push takes hours of a maintenance window, and an objection of the cluster would come after it.
+    foreseen = applying.preview(archive, settings, cluster, interaction, seen=report.previewed)
     if cluster.dry_run:
         return None, foreseen
     report.pushed = push(archive, settings, progress, following)
     if report.pushed.exit_code in (ExitCode.DONE, ExitCode.PROBLEMS) and not cluster_must_wait(report.pushed, settings):
-        report.applied = apply_steps.apply(archive, settings, cluster, report.heard(voice))
+        report.applied = applying.apply(archive, settings, cluster, report.recording(interaction))
     return report.pushed, report.applied
 
 
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:
-    """Say whether what was pushed is too little to let the cluster use it."""
+    """Say whether too little was pushed to let the cluster use it."""
     return pushed.waits or (settings.strict and not pushed.ok)
 
 

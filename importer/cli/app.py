@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Digest
     from importer.archive.reader import ArchiveReader
+    from importer.configure.undo import UndoResult
     from importer.diagnose.health import Health
 
 
@@ -205,7 +206,7 @@ def apply(
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    applied = workflow.apply(archive.open(), settings, told, progress, voice=cluster.voice(output, _tell))
+    applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, _tell))
     output.emit(tables.apply_document(applied), lambda: tables.apply_table(applied))
     return workflow.strictly([applied.exit_code], settings)
 
@@ -237,9 +238,12 @@ def deploy(
     wanted = place_of(page, _tell)
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
-    opened, voice = archive.open(), cluster.voice(output, _tell)
+    opened, interaction = archive.open(), cluster.interaction(output, _tell)
     with DeployReport(opened, settings, None if told.dry_run else wanted, _tell, author=author()) as report:
-        pushed, applied = workflow.deploy(opened, settings, told, progress, report, voice=voice, following=archive.following())
+        following = archive.following()
+        pushed, applied = workflow.deploy(
+            opened, settings, told, progress, report, interaction=interaction, following=following
+        )
     output.emit(tables.deploy_document(pushed, applied, report.cluster), lambda: tables.deploy_table(pushed, applied))
     return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
 
@@ -297,7 +301,7 @@ def undo(
 
     output.begin()
 
-    def agree(would: workflow.UndoResult) -> bool:
+    def agree(would: UndoResult) -> bool:
         return agreed(tables.undone_rows(would), tables.would_undo(would), yes=yes)
 
     done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, agree)

@@ -17,9 +17,9 @@ from common.errors import HubError, UsageError
 if TYPE_CHECKING:
     from common.archive.location import Place
     from common.archive.signature import Verifier
-    from importer.apply_steps import Applied, Voice
     from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
+    from importer.configure.apply import Applied, Interaction
     from importer.report.page import Author
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
@@ -262,16 +262,16 @@ class ClusterOptions:
             timeout_s=self.timeout * 60.0,
         )
 
-    def voice(self, output: OutputOptions, tell: Callable[[str], None]) -> Voice:
-        """Return how an apply speaks to a person: a live table on a terminal, else plain lines."""
-        from importer.apply_steps import Voice
+    def interaction(self, output: OutputOptions, tell: Callable[[str], None]) -> Interaction:
+        """Return the callbacks of an apply: a live table on a terminal, else plain lines."""
         from importer.cluster.readiness.wait import Lines
+        from importer.configure.apply import Interaction
 
         if not output.is_live:
-            return Voice(tell, self.agree, Lines(tell))
+            return Interaction(tell, self.agree, Lines(tell))
         from importer.cli.tables import LiveTable
 
-        return Voice(tell, self.agree, LiveTable(sys.stderr))
+        return Interaction(tell, self.agree, LiveTable(sys.stderr))
 
     def agree(self, would: Applied) -> bool:
         """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""

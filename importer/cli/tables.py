@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from common.archive.receipt import Receipt
     from common.target_profile import TargetProfile
-    from importer.apply_steps import Applied
     from importer.archive.reader import Archive
     from importer.archive.verify import VerifyResult
     from importer.cluster.apply import ApplyResult
     from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.resources.build import Built
+    from importer.configure.apply import Applied
+    from importer.configure.undo import UndoResult
     from importer.diagnose.health import Health
     from importer.diagnose.snapshot import SourceEvidence
     from importer.push.result import PushResult
-    from importer.workflow import UndoResult
 
 Document = dict[str, Any]
 _SHOWN = 20

@@ -34,7 +34,7 @@ class Confirmation:
     repositories: dict[str, frozenset[Digest]]
 
 
-def take(
+def confirm(
     archive: Archive, images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress
 ) -> Confirmation:
     """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError.
@@ -68,7 +68,7 @@ def take(
     return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
 
 
-def lacking(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
+def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
     """Return the names of the images that the mirror does not have; those that were never whole do not count.
 
     Raises RegistryError.

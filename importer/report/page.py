@@ -17,8 +17,8 @@ from common.files import names_directory, require_place, require_writable, write
 from common.oci.image import hex_of
 from common.oci.reference import local_path
 from common.pages.page import render
-from importer.apply_steps import Applied, NotAgreedError, Tell, Voice
-from importer.cluster.readiness.wait import Display, Row, clock_text
+from importer.cluster.readiness.wait import clock_text
+from importer.configure.apply import NotAgreedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from importer.cluster.apply import ApplyResult
     from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
+    from importer.cluster.readiness.wait import Display, Row
+    from importer.configure.apply import Applied, Interaction, Tell
     from importer.push.result import PushResult
     from importer.settings import ImportSettings
 
@@ -137,14 +139,14 @@ class DeployReport:
         """Return the name of a page: when the deploy began, UTC, and the first digits of the archive's digest."""
         return f"hub-deploy-{self._began.strftime('%Y%m%dT%H%M%SZ')}-{hex_of(self._archive.digest)[:_DIGITS]}.html"
 
-    def looked(self, planned: Applied) -> None:
-        """Take what was found out about the cluster before the first change."""
+    def previewed(self, planned: Applied) -> None:
+        """Record the result of the preflight."""
         self.cluster, self._planned = planned.cluster, planned
 
-    def heard(self, voice: Voice) -> Voice:
-        """Return a voice that speaks as the given one, and is listened to."""
-        self._seen.display = voice.display
-        return replace(voice, display=self._seen, changed=self._seen.changed)
+    def recording(self, interaction: Interaction) -> Interaction:
+        """Return callbacks that call the given ones and record the changes, the wait and its findings for the page."""
+        self._seen.display = interaction.display
+        return replace(interaction, display=self._seen, changed=self._seen.changed)
 
     def _ending(self, error: BaseException | None) -> Ending:
         if isinstance(error, HubError):
@@ -191,7 +193,7 @@ class _Seen:
         self.findings: list[Finding] = []
 
     def changed(self, result: ApplyResult) -> None:
-        """See `Voice.changed`."""
+        """See `Interaction.changed`."""
         self.result = result
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:

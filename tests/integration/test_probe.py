@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from importer.cluster.release import Release
-from importer.render import render_rbac
+from importer.configure.render import render_rbac
 from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry

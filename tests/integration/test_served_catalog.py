@@ -20,8 +20,8 @@ from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address, serving
 from importer.cluster.resources.permissions import needed
 from importer.cluster.undo import undo
+from importer.configure.render import render
 from importer.diagnose import health
-from importer.render import render
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE

@@ -9,8 +9,8 @@ import yaml
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
+from importer.configure.render import render
 from importer.mapping import Mirror, map_images
-from importer.render import render
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA
 

@@ -1,4 +1,4 @@
-"""The resources as files, for GitOps or `oc apply -f`: sorted, stable between runs (docs/cluster.md, *render*). Pure."""
+"""Resources as files, for GitOps or `oc apply -f`: sorted, stable between runs (docs/cluster.md, *render*). Pure."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from importer.cluster.kinds import (
     SERVICE,
     Resource,
 )
+from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import helpful, needed, roles
-from importer.mapping import MappedImage, mapping_lines
+from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from common.archive.inventory import Inventory
     from importer.cluster.release import Release
 
 MAPPING = "mapping.txt"
@@ -51,26 +53,38 @@ _BY_NAME = {
 }
 
 
+def render_archive(
+    inventory: Inventory, mirror: Mirror, release: Release | None, options: ResourceOptions
+) -> tuple[dict[str, bytes], Built]:
+    """Return the files for a cluster of `release`, and the resources in them. Raises UsageError."""
+    images = map_images(inventory, mirror)
+    built = build(inventory, images, mirror, release, options)
+    return render(built.resources, images), built
+
+
 def render_rbac(release: Release | None) -> dict[str, bytes]:
-    """Return the file with what the importer has to be allowed to do; an administrator applies it, not the kustomization."""
-    wanted = roles([*needed(release), *helpful(release), *READS])
-    return {RBAC: "---\n".join(dump_yaml(role) for role in wanted).encode()}
+    """Return the file with the permissions that the importer needs."""
+    # Not in the kustomization: the account that applies those files usually may not grant permissions.
+    needs = roles([*needed(release), *helpful(release), *READS])
+    return {RBAC: "---\n".join(dump_yaml(role) for role in needs).encode()}
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:
-    """Return file name → content: the mapping, a file a kind or catalog, and the kustomization that lists them."""
+    """Return file name → content: the mapping, a file for each kind or catalog, and the kustomization that lists them."""
     documents: dict[str, list[str]] = {}
     for resource in _ordered(resources):
         documents.setdefault(_file(resource), []).append(dump_yaml(resource.body))
     files = {name: "---\n".join(texts) for name, texts in sorted(documents.items())}
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
     lines = "".join(f"{line}\n" for line in mapping_lines(images))
+    # `mapping.txt` is for `oc image mirror -f` and no manifest: the kustomization, made before, does not list it.
     files |= {KUSTOMIZATION: dump_yaml(kustomization), MAPPING: lines}
     return {name: text.encode() for name, text in sorted(files.items())}
 
 
 def _ordered(resources: Iterable[Resource]) -> list[Resource]:
-    """Return the objects as they would come into a cluster without any: rules of one name together, in parts that fit."""
+    """Return the objects as for a cluster without mirror rules: rules of one name together, in parts below the size limit."""
+    # `apply` merges with the rules of the cluster; here the list of existing rules is empty, since `render` reads no cluster.
     listed, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
     rules = merge_rules([resource for resource in listed if resource.kind in mirror_kinds], []).write
     others = [resource for resource in listed if resource.kind not in mirror_kinds]
@@ -78,6 +92,7 @@ def _ordered(resources: Iterable[Resource]) -> list[Resource]:
 
 
 def _file(resource: Resource) -> str:
+    # The default ClusterCatalogs belong to the cluster; one file of their own, so that GitOps can leave them out.
     if resource.shared and resource.kind == CLUSTER_CATALOG.name:
         return "clustercatalogs-default.yaml"
     prefix = _BY_NAME.get(resource.kind)

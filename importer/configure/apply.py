@@ -1,0 +1,195 @@
+"""Apply: preflight, show what would change, ask, change, wait until OLM serves the catalogs (docs/cluster.md, *apply*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from common.errors import ClusterError, ExitCode, HubError, RegistryError
+from common.text import shortened
+from importer import mapping
+from importer.cluster import preflight
+from importer.cluster.client import connect
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.readiness import expectation
+from importer.cluster.readiness.wait import wait_healthy
+from importer.configure.plan import make_plan
+from importer.diagnose.collect import gather
+from importer.diagnose.health import diagnose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from common.archive.inventory import Problem
+    from importer.archive.reader import Archive
+    from importer.cluster.apply import ApplyResult
+    from importer.cluster.client import ClusterClient
+    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.readiness.wait import Display
+    from importer.configure.plan import ClusterPlan
+    from importer.mapping import MappedImage
+    from importer.settings import ClusterSettings, ImportSettings
+
+    Tell = Callable[[str], None]
+    Agree = Callable[["Applied"], bool]
+    # Given images, returns the names of those that are missing on the mirror.
+    FindMissing = Callable[[Sequence[MappedImage]], Sequence[str]]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outcome for the cluster's objects: done, or foreseen unless `done`.
+
+    `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity.
+    """
+
+    result: ApplyResult
+    problems: tuple[Problem, ...]
+    done: bool
+    cluster: ClusterIdentity
+    findings: tuple[Finding, ...] = ()
+    drain: str = ""
+    """The effect of the changed configuration on nodes, as text; empty where it is not known."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when a catalog could not be given to the cluster."""
+        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+
+
+class NotAgreedError(HubError):
+    """A person was asked whether the cluster may be changed, and did not agree."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cluster was not changed: not agreed", hint="Run it again to be asked again; --dry-run only shows."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """The callbacks of an apply: lines of text, the question before the first change, the changes, and the wait."""
+
+    tell: Tell
+    agree: Agree
+    display: Display
+    changed: Callable[[ApplyResult], None] = lambda _result: None
+
+
+def preview(
+    archive: Archive,
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+    interaction: Interaction,
+    seen: Callable[[Applied], None] = lambda _planned: None,
+) -> Applied:
+    """Run the preflight and ask for agreement, before anything is pushed. Changes nothing.
+
+    `seen` gets the findings before anything is refused. Raises ClusterError for errors among them, HubError without
+    agreement, UsageError.
+    """
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        planned = _preflight(client, make_plan(client, archive, images, settings, cluster))
+    seen(planned)
+    if not cluster.dry_run:
+        _warn(planned, interaction.tell)
+        _require(planned, interaction)
+    return planned
+
+
+def apply(
+    archive: Archive,
+    settings: ImportSettings,
+    cluster: ClusterSettings,
+    interaction: Interaction,
+    find_missing: FindMissing | None = None,
+) -> Applied:
+    """Make the cluster use the mirror, and wait until OLM lists the content of the archive.
+
+    The whole preflight runs before the first change; nothing changes unless `interaction.agree` returns True. `find_missing`
+    None: the images were just pushed, and `preview` asked. Idempotent. Raises ClusterError, also when the cluster is not
+    healthy in time; RegistryError when images are missing on the mirror, UsageError.
+    """
+    images = mapping.map_images(archive.inventory, settings.mirror)
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        # Planned again after a push of hours: the cluster may have changed since `preview`.
+        plan = make_plan(client, archive, images, settings, cluster)
+        planned = _preflight(client, plan)
+        if find_missing is not None:
+            planned = replace(planned, findings=(*planned.findings, *_missing_images(images, find_missing)))
+        if cluster.dry_run:
+            return planned
+        if find_missing is not None:
+            _warn(planned, interaction.tell)
+        _require(planned, interaction if find_missing is not None else replace(interaction, agree=lambda _planned: True))
+        result = plan.change(dry_run=False, tell=interaction.tell)
+        interaction.changed(result)
+        # Kept before the wait: `status` and `doctor` have to know what is expected when the wait ends in trouble (ADR 0015).
+        expectation.keep(plan.recorder, plan.expected)
+        _wait(client, plan, cluster, interaction)
+    return replace(planned, result=result, done=True)
+
+
+def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
+    """Return what would change, with all findings. Raises ClusterError, at once for missing permissions."""
+    findings = list(preflight.permissions(client, plan.intent))
+    _refuse(findings)  # every further read, the dry run on the server included, would fail with 403
+    findings += preflight.circumstances(client, plan.intent)
+    would = plan.change(dry_run=True, tell=silent)
+    findings += preflight.rollout(client, plan.intent, would.changed)
+    drain = preflight.drain(plan.intent, would.changed)
+    return Applied(would, plan.built.problems, done=False, cluster=plan.cluster, findings=tuple(findings), drain=drain)
+
+
+def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) -> list[Finding]:
+    """Return an error for images that are missing on the mirror."""
+    missing = find_missing(images)
+    if not missing:
+        return []
+    cause = f"the mirror lacks {len(missing)} of {len(images)} images"
+    fix = "Push the archive first: hub-import push, or deploy, which does both."
+    return [Finding("image-not-in-mirror", "mirror", cause, tuple(shortened(missing, _SHOWN)), fix)]
+
+
+def _warn(planned: Applied, tell: Tell) -> None:
+    for finding in planned.findings:
+        if finding.severity is Severity.WARNING:
+            tell(f"warning: {finding.told}")
+
+
+def _require(planned: Applied, interaction: Interaction) -> None:
+    """Raise errors among the findings, and NotAgreedError."""
+    _refuse(planned.findings)
+    # Nothing to change is nothing to ask: a second apply in a script, without --yes, has to end well.
+    if planned.result.changed and not interaction.agree(planned):
+        raise NotAgreedError
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    """Raise the errors among the findings as one."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if not errors:
+        return
+    # Exit status 5 means that a push is missing, 6 the cluster (docs/cluster.md, *Preflight*).
+    kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
+    text = "\n  ".join(each.told.replace("\n", "\n  ") for each in errors)
+    raise kind(f"the cluster was not changed:\n  {text}", hint="Correct that, and run the same command again.")
+
+
+def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, interaction: Interaction) -> None:
+    release = plan.intent.release
+    wait_healthy(
+        client,
+        plan.expected,
+        release=release,
+        timeout_s=cluster.timeout_s,
+        display=interaction.display,
+        diagnose=lambda: diagnose(gather(client, plan.namespace, plan.expected, release)),
+    )
+
+
+def silent(_line: str) -> None:
+    """Discard a line: what a dry run says was said, or will be said by the real run."""

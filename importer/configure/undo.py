@@ -1,0 +1,49 @@
+"""Undo: bring a cluster back to its state before the first apply, from the record that apply keeps there (ADR 0014)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.errors import UsageError
+from importer.cluster import undo as undoing
+from importer.cluster.client import connect
+from importer.cluster.discovery import ClusterIdentity, identify
+from importer.cluster.record import record_namespace
+from importer.configure.apply import NotAgreedError, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from importer.cluster.undo import Undone
+    from importer.settings import ClusterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """The outcome for each object that an import changed, done or foreseen, and the cluster."""
+
+    cluster: ClusterIdentity
+    objects: list[Undone]
+
+
+def undo(cluster: ClusterSettings, tell: Callable[[str], None], agree: Callable[[UndoResult], bool]) -> UndoResult:
+    """Bring the cluster back to its state before the first apply; return the outcome for each object.
+
+    `agree` gets what would be done, before the first change. Raises ClusterError, UsageError when nothing was recorded.
+    """
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        namespace = record_namespace(client)
+        identity = identify(client)
+        # The dry run also finds objects that somebody changed since: the person sees beforehand what stays as it is.
+        would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=silent))
+        if not would.objects:
+            raise UsageError(
+                f"nothing to undo: there is no record in {namespace}. {identity}",
+                hint="Is it the right cluster? See --context.",
+            )
+        if cluster.dry_run:
+            return would
+        if not agree(would):
+            raise NotAgreedError
+        return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell))
