@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import CatalogRecord, ImageKind, Inventory
+from common.archive.inventory import CatalogRecord, ImageKind, Inventory, blobs_of, documents_of
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
 from common.oci.image import Descriptor, Digest
@@ -49,23 +49,13 @@ class Contents:
         self._needs: dict[Digest, frozenset[Digest]] = {}
 
     def documents(self, digest: Digest) -> list[Digest]:
-        """Return an image's manifests and indexes, children first."""
-        found: dict[Digest, None] = {}
-
-        def visit(current: Digest) -> None:
-            for child in self._inventory.manifests[current].manifests:
-                if child not in found:
-                    visit(child)
-            found[current] = None
-
-        visit(digest)
-        return list(found)
+        """Return an image's manifests and indexes, children first: a registry refuses an index before its manifests."""
+        return documents_of(self._inventory, digest)
 
     def needs(self, image: MappedImage) -> frozenset[Digest]:
         """Return the blobs of an image."""
         if image.digest not in self._needs:
-            records = (self._inventory.manifests[digest] for digest in self.documents(image.digest))
-            self._needs[image.digest] = frozenset(blob for record in records for blob in record.blobs)
+            self._needs[image.digest] = blobs_of(self._inventory, image.digest)
         return self._needs[image.digest]
 
     def places(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:

@@ -236,14 +236,18 @@ def blobs_of(inventory: Inventory, root: Digest | None) -> frozenset[Digest]:
 
 
 def documents_of(inventory: Inventory, root: Digest | None) -> list[Digest]:
-    """Return the manifests and indexes of an image, itself first."""
+    """Return the manifests and indexes of an image, each once, children before parents; none for one that is not listed."""
     found: dict[Digest, None] = {}
-    pending = [root]
-    while pending:
-        digest = pending.pop()
-        if digest is not None and digest in inventory.manifests and digest not in found:
-            found[digest] = None
-            pending.extend(inventory.manifests[digest].manifests)
+
+    # Recursion is bounded: `inventory_file.decode` refuses manifests that are nested deeper than MAX_DEPTH.
+    def visit(digest: Digest) -> None:
+        for child in inventory.manifests[digest].manifests:
+            if child not in found:
+                visit(child)
+        found[digest] = None
+
+    if root in inventory.manifests:
+        visit(root)
     return list(found)
 
 

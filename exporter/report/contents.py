@@ -311,7 +311,7 @@ def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[Ima
         ImageRow(
             image,
             _needs(image, places),
-            tuple(one for digest in documents_of(inventory, image.digest) for one in beside.get(digest, ())),
+            tuple(one for digest in reversed(documents_of(inventory, image.digest)) for one in beside.get(digest, ())),
         )
         for image in sorted(alone, key=lambda image: (order.get(image.kind, len(order)), image.source))
     )

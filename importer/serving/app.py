@@ -162,7 +162,9 @@ def count_whole(inventory: Inventory, mirror: Mirror, at_hand: Callable[[Digest]
         return inventory.blobs[blob].missing is None and at_hand(blob)
 
     images = map_images(inventory, mirror)
-    return sum(all(is_here(blob) for blob in contents.needs(image)) for image in images), len(images)
+    # An incomplete image may lack even its manifest; it would have no blobs, and so none that is missing.
+    listed = [image for image in images if image.digest in inventory.manifests]
+    return sum(all(is_here(blob) for blob in contents.needs(image)) for image in listed), len(images)
 
 
 def _repository(inventory: Inventory, contents: Contents, images: Iterable[MappedImage]) -> Repository:
