@@ -1,7 +1,7 @@
 """`build-catalog`: package manifests, of a directory or an app registry, as a catalog image for clusters of their time.
 
-What `oc adm catalog build` did until 2021 (facts/openshift.md §4): a database of schema 5, in a layer on an image that serves
-it.
+As `oc adm catalog build` did until 2021 (openshift/oc, pkg/cli/admin/catalog/build.go): a database of schema 5, in a layer on
+an image that serves it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.archive.inventory import Problem, ProblemCode
 from common.errors import HubError, InterruptedByUserError, UsageError
 from common.oci.image import Digest, Index, Platform
 from common.oci.reference import Reference
@@ -19,10 +19,9 @@ from common.registry.source_sink import RegistrySink
 from common.text import counted
 from common.transfer import copy
 from exporter.archive.fetch import PlannedSource
-from exporter.catalog.readers import catalog_image, package_manifests
-from exporter.catalog.readers.opening import CatalogOpener, of_package_manifests
-from exporter.catalog.rebuild import rebuild
-from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.catalog import steps
+from exporter.catalog.readers import package_manifests
+from exporter.context import opened
 from exporter.plan.plan import make_plan
 
 if TYPE_CHECKING:
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.settings import RegistrySettings
     from exporter.catalog.model import Catalog
+    from exporter.catalog.rebuild import CarriedCatalog
     from exporter.context import ExportContext
 
-_SHUT_DOWN = "quay.io"
+_SHUT_DOWN = "quay.io"  # its app registry, on 15 June 2022; Quay lost the code in 2023 (PROJQUAY-4992)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +61,21 @@ class BuiltCatalog:
     problems: tuple[Problem, ...]
 
 
-def build(settings: BuildSettings, media: ExportContext) -> BuiltCatalog:
-    """Make the catalog image and push it. What is wrong with single packages is a problem, and the rest goes on.
+def build(settings: BuildSettings, progress: Progress) -> BuiltCatalog:
+    """Make the catalog image and push it. Faults of single packages become problems; the other packages are built.
 
     Raises UsageError, CatalogError when there is nothing to build, RegistryError.
     """
+    with opened(settings.registry, progress, pushes_to=frozenset({settings.target.name})) as media:
+        return _build(settings, media)
+
+
+def _build(settings: BuildSettings, media: ExportContext) -> BuiltCatalog:
     files, problems = _files(settings, media)
-    opened = of_package_manifests(package_manifests.read(files, _source(settings)), _source(settings), "catalog")
-    assert opened.database is not None
-    base = CatalogOpener(media.client, media.store).base(settings.base, settings.platforms)
-    tree, held = rebuild(catalog_image.database_layer(opened.database, opened.place.path), base, opened.place)
-    image = ResolvedImage(WantedImage(settings.base, ImageKind.CATALOG), tree)
-    _push(image, held, settings, media)
-    return BuiltCatalog(settings.target, tree.root.digest, opened.catalog, (*problems, *opened.catalog.problems))
-
-
-def _source(settings: BuildSettings) -> str:
-    return str(settings.directory) if settings.directory else f"{settings.endpoint} {settings.organization}"
+    found = package_manifests.read(files, str(settings.directory or f"{settings.endpoint} {settings.organization}"))
+    carried = steps.from_package_manifests(found, settings.base, settings.platforms, media)
+    _push(carried, settings, media)
+    return BuiltCatalog(settings.target, carried.root.digest, carried.catalog, (*problems, *carried.catalog.problems))
 
 
 def _files(settings: BuildSettings, media: ExportContext) -> tuple[dict[str, bytes], list[Problem]]:
@@ -100,7 +98,7 @@ def _files(settings: BuildSettings, media: ExportContext) -> tuple[dict[str, byt
 
 
 def _download(registry: AppRegistry, organization: str, progress: Progress) -> tuple[dict[str, bytes], list[Problem]]:
-    """Fetch every package of an organization; one that cannot be had is a problem."""
+    """Fetch every package of an organization; one that cannot be fetched is a problem."""
     packages = registry.packages(organization)
     if not packages:
         raise UsageError(f"the app registry has no packages of {organization!r}", hint="Check --appregistry-org.")
@@ -121,10 +119,11 @@ def _download(registry: AppRegistry, organization: str, progress: Progress) -> t
     return files, problems
 
 
-def _push(image: ResolvedImage, held: dict[Digest, bytes], settings: BuildSettings, media: ExportContext) -> None:
-    """Bring the image to its target: blobs, then documents, the tag last. Raises the first error."""
-    assert image.tree is not None
-    plan = make_plan((), [image], held, ())
+def _push(carried: CarriedCatalog, settings: BuildSettings, media: ExportContext) -> None:
+    """Push the image to its target: blobs, then manifests, the tag last. Raises the first error."""
+    tree = carried.resolved.tree
+    assert tree is not None
+    plan = make_plan((), [carried.resolved], carried.held, ())
     target = Reference(settings.target.registry, settings.target.repository)
     sink = RegistrySink(media.client, {blob.descriptor.digest: (target,) for blob in plan.blobs})
     media.progress.begin(f"pushing {counted(len(plan.blobs), 'blob')}", plan.size)
@@ -134,7 +133,8 @@ def _push(image: ResolvedImage, held: dict[Digest, bytes], settings: BuildSettin
         if outcome.error is not None:
             raise outcome.error
     media.progress.end()
-    documents = [one for one in image.tree.documents if one.digest != image.tree.root.digest]
+    # A registry refuses a manifest whose blobs, and an index whose manifests, it does not have (distribution-spec 1.1, Push).
+    documents = [one for one in tree.documents if one.digest != carried.root.digest]
     for document in sorted(documents, key=lambda one: isinstance(one, Index)):
         media.client.put_manifest(target.pinned(document.digest), document.raw, document.media_type)
-    media.client.put_manifest(settings.target, image.tree.root.raw, image.tree.root.media_type)
+    media.client.put_manifest(settings.target, carried.root.raw, carried.root.media_type)

@@ -1,14 +1,21 @@
-"""What every step of an export works with: registries, the store of the catalogs' layers, progress."""
+"""The registry client, the store of catalog layers and the progress display that the steps of an export share."""
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.content import DirectoryStore
+from common.registry.client import RegistryClient
+
 if TYPE_CHECKING:
-    from common.content import DirectoryStore
+    from collections.abc import Iterator
+
     from common.progress import Progress
-    from common.registry.client import RegistryClient
+    from common.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +25,18 @@ class ExportContext:
     client: RegistryClient
     store: DirectoryStore
     progress: Progress
+
+
+@contextmanager
+def opened(
+    registry: RegistrySettings, progress: Progress, store: Path | None = None, pushes_to: frozenset[str] = frozenset()
+) -> Iterator[ExportContext]:
+    """Open the registries, with `store` as the directory of catalog layers, or else a temporary one.
+
+    `pushes_to`: the repositories for which push access is requested.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(RegistryClient(registry, notify=progress.waiting, pushes_to=pushes_to))
+        if store is None:
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
+        yield ExportContext(client, DirectoryStore(store), progress)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -276,3 +276,34 @@ def require_free(path: Path) -> list[str]:
             hint="Choose another directory with --output, or move the file away.",
         )
     return found
+
+
+@contextmanager
+def prepared(directory: Path, *, with_parity: bool = False) -> Iterator[None]:
+    """Hold an output directory in which an archive may be made; a failure before the archive was begun leaves no files.
+
+    `with_parity`: the archive gets parity files. Raises UsageError where it cannot be made here.
+    """
+    if with_parity:
+        parity.require_coder()  # before the lookups, which take minutes
+    existed = directory.exists()
+    make_directory(directory, "--output")
+    tidy_finished(directory)
+    require_free(directory)  # before anything is fetched; OutputDirectory claims the directory for good
+    try:
+        yield
+    except Exception:
+        if not is_begun(directory):
+            shutil.rmtree(directory / CATALOGS, ignore_errors=True)
+            if not existed:
+                with suppress(OSError):
+                    directory.rmdir()
+        raise
+
+
+def make_directory(directory: Path, option: str) -> None:
+    """Make a directory that an option names, unless it exists. Raises UsageError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint=f"Choose another {option}.") from error

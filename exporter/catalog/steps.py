@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from common.archive.inventory import ImageKind
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
 from common.log import logger
 from exporter.catalog.dependencies import Selected, close
-from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, unique_names
-from exporter.catalog.rebuild import CarriedCatalog, carry
+from exporter.catalog.readers.catalog_image import database_layer
+from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests, unique_names
+from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
 from exporter.catalog.selection import Selection, filled, select
+from exporter.images.resolve import ResolvedImage, WantedImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from common.oci.image import Platform
+    from common.oci.reference import Reference
     from exporter.catalog.model import Bundle
+    from exporter.catalog.readers.package_manifests import PackageManifests
     from exporter.context import ExportContext
     from exporter.imageset.model import OperatorRequest
     from exporter.settings import ExportSettings
@@ -117,3 +122,18 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> Car
             hint="Name the image to build on with --catalog-base, for example the operator-registry image of your release.",
         )
     return carry(item.opened, item.request, item.selection, base, settings.catalog_format)
+
+
+def from_package_manifests(
+    found: PackageManifests, reference: Reference, platforms: Sequence[Platform], media: ExportContext
+) -> CarriedCatalog:
+    """Return the image of a catalog of package manifests: a layer with its database on the image at `reference`.
+
+    Raises CatalogError, RegistryError, and UsageError for an image without the platforms.
+    """
+    made = of_package_manifests(found, "", "catalog")
+    assert made.database is not None
+    base = CatalogOpener(media.client, media.store).base(reference, platforms)
+    tree, held = rebuild(database_layer(made.database, made.place.path), base, made.place)
+    image = ResolvedImage(WantedImage(reference, ImageKind.CATALOG), tree)
+    return CarriedCatalog(image, held, made.catalog, made.place.format)

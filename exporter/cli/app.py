@@ -167,10 +167,10 @@ def build_catalog(
     output: OutputOptions,
 ) -> ExitCode:
     """Make a catalog image of package manifests, as oc adm catalog build did, for OpenShift 4.3 to 4.5; and push it."""
-    from exporter import workflow
+    from exporter import catalog_builder, workflow
     from exporter.cli import listing
 
-    built = workflow.build_catalog(build.settings(), output.begin())
+    built = catalog_builder.build(build.settings(), output.begin())
     output.emit(listing.built_document(built), lambda: listing.built_table(built))
     return workflow.outcome(built.problems, strict=False)
 

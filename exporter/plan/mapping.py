@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
+from common.files import write_atomic
 from common.mapping import Meeting, Mirror, lay, meetings
 from common.oci.image import hex_of
 from common.text import counted, shortened
@@ -31,6 +32,17 @@ def render(images: Iterable[ImageRecord]) -> bytes:
     fixed = ATTACHED | {ImageKind.CATALOG}
     chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
     return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
+
+
+def write(directory: Path, images: Iterable[ImageRecord]) -> Path:
+    """Write the file into a directory, which is made where it is missing; return its path. Raises UsageError."""
+    path = directory / NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, render(images))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
+    return path
 
 
 def _place(image: ImageRecord) -> str:

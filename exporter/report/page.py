@@ -19,11 +19,13 @@ from common.serialization import pretty_json
 from exporter.plan import diff
 from exporter.report import contents
 from exporter.report.contents import Purpose, Weights, weigh
+from exporter.report.facts import facts_of
 
 if TYPE_CHECKING:
     from common.archive.location import Place
+    from exporter.plan.planning import Planned
     from exporter.report.facts import Facts
-    from exporter.settings import Making
+    from exporter.settings import ExportSettings, Making
 
 # Sizes as areas: rectangles with a colour and a label, for a picture that needs no script. Pure.
 
@@ -190,6 +192,11 @@ class Report:
         self._facts = facts
         self._making = making
         self._place = place or making.output
+
+    @classmethod
+    def of(cls, planned: Planned, settings: ExportSettings) -> Report:
+        """Return the report of a plan. Raises the errors of opening an earlier archive."""
+        return cls(facts_of(planned, settings), settings.making)
 
     @property
     def room(self) -> int:
