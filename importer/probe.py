@@ -16,8 +16,7 @@ from common.registry.client import RegistryClient
 from common.target_profile import MEDIA_TYPE, InstalledOperator, TargetProfile, TargetRegistry
 from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError, connect
 from importer.cluster.discovery import running_version
-from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind
-from importer.cluster.readiness.readiness import status_of
+from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, NODE, SUBSCRIPTION, Kind, status_of
 from importer.cluster.resources.permissions import Permission
 
 if TYPE_CHECKING:

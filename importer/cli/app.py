@@ -283,7 +283,7 @@ def doctor(
     def agree(health: Health) -> bool:
         return agreed(tables.remedies_table(health), tables.would_mend(health), yes=yes)
 
-    found = health.mend(told, pem, _tell, agree) if fix else health.examine(told, pem)
+    found = health.fix(told, pem, _tell, agree) if fix else health.examine(told, pem)
     output.emit(tables.health_document(found), lambda: tables.doctor_table(found))
     return found.exit_code
 

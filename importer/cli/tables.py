@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from importer.configure.apply import Applied
     from importer.configure.undo import UndoResult
     from importer.diagnose.health import Health
-    from importer.diagnose.snapshot import SourceEvidence
+    from importer.diagnose.snapshot import SourceState
     from importer.push.result import PushResult
 
 Document = dict[str, Any]
@@ -339,7 +339,7 @@ def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
 
 def findings_lines(findings: Sequence[Finding]) -> list[str]:
     """Return a paragraph with what was found; nothing without findings."""
-    return ["\n".join(f"{finding.severity}: {finding.told}" for finding in findings)] if findings else []
+    return ["\n".join(f"{finding.severity}: {finding.text}" for finding in findings)] if findings else []
 
 
 def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
@@ -358,13 +358,13 @@ def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
 
 def health_document(health: Health) -> Document:
     """Return the JSON of `status` and `doctor`."""
-    lacking = sorted({pair for pairs in health.evidence.lacking.values() for pair in pairs})
+    lacking = sorted({pair for pairs in health.snapshot.missing_rules.values() for pair in pairs})
     return {
         "healthy": health.healthy,
-        "release": str(health.evidence.release) if health.evidence.release else None,
+        "release": str(health.snapshot.release) if health.snapshot.release else None,
         "cluster": cluster_document(health.cluster),
         "catalogs": [
-            *(_catalog_document(source) for source in health.evidence.sources if source.is_ours),
+            *(_catalog_document(source) for source in health.snapshot.sources if source.is_managed),
             *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
         ],
         "mirrors": {
@@ -376,25 +376,25 @@ def health_document(health: Health) -> Document:
                 "name": pool["metadata"]["name"],
                 "state": "updated" if is_rolled_out(pool) else "updating",
                 "progress": how_far(pool),
-                "rulesMissing": health.pool_lacks(pool),
+                "rulesMissing": health.missing_rules(pool),
             }
-            for pool in health.evidence.pools
+            for pool in health.snapshot.pools
         ],
-        "findings": [finding_document(each, fixed=each in health.mended) for each in health.findings],
-        "unseen": health.evidence.unseen,
+        "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
+        "unseen": health.snapshot.unreadable,
     }
 
 
 def status_table(health: Health) -> str:
     """Return `status` for people."""
     rows = [("WHAT", "STATE", "MORE")]
-    for source in health.evidence.sources:
-        if source.is_ours:
-            listed = source.packages.told if source.packages else "what it should list is not known"
+    for source in health.snapshot.sources:
+        if source.is_managed:
+            listed = source.packages.text if source.packages else "what it should list is not known"
             rows.append((f"CatalogSource {source.name}", source.state, listed))
     rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
-    for pool in health.evidence.pools:
-        lacks = health.pool_lacks(pool)
+    for pool in health.snapshot.pools:
+        lacks = health.missing_rules(pool)
         more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
@@ -411,22 +411,22 @@ def _verdict(health: Health) -> str:
 
 def doctor_table(health: Health) -> str:
     """Return `doctor` for people."""
-    left = [finding for finding in health.findings if finding not in health.mended]
-    lines = [f"{health.cluster}.", *findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.mended)]
+    left = [finding for finding in health.findings if finding not in health.fixed]
+    lines = [f"{health.cluster}.", *findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.fixed)]
     lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
-    lines += [f"not seen: {each}" for each in health.evidence.unseen]
+    lines += [f"not seen: {each}" for each in health.snapshot.unreadable]
     if not health.findings and not health.absent:
         lines.append("Nothing is wrong, as far as can be seen.")
     if health.rolling:
         lines.append(f"under way: the nodes of {', '.join(health.rolling)} are taking over their configuration")
     if any(finding.fixable for finding in left):
         lines.append("hub-import doctor --fix mends: " + ", ".join(each.code for each in left if each.fixable))
-    if health.mended:
+    if health.fixed:
         lines.append("What was mended takes a minute or two to show: hub-import status.")
     return "\n".join(lines)
 
 
-def _catalog_document(source: SourceEvidence) -> Document:
+def _catalog_document(source: SourceState) -> Document:
     expected = len(source.expected.packages) if source.expected else None
     listed = source.listed
     return {"name": source.name, "state": source.state, "packages": _counts(expected, listed, source.missing)}
@@ -457,7 +457,7 @@ class LiveTable:
 
     def finding(self, finding: Finding) -> None:
         """Show a cause above the table."""
-        self._console.print(Text(finding.told, style="yellow"))
+        self._console.print(Text(finding.text, style="yellow"))
 
     def end(self) -> None:
         """Leave the last table on the screen."""
@@ -471,9 +471,9 @@ def _table(rows: Sequence[Row], now_s: float) -> Table:
     for name, ratio in (("waiting for", 3), ("state", 3), ("since", 1), ("last seen", 4), ("next", 3)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in rows:
-        look, since = row.look, clock_text(now_s - row.since_s)
-        style = "green" if look.ok else "yellow"
-        seen = look.evidence or (f"before: {row.before.state}" if row.before else "")
-        cells = (look.thing, Text(look.state, style=style), since, seen, "done" if look.ok else look.then)
+        check, since = row.check, clock_text(now_s - row.since_s)
+        style = "green" if check.ok else "yellow"
+        seen = check.evidence or (f"before: {row.before.state}" if row.before else "")
+        cells = (check.subject, Text(check.state, style=style), since, seen, "done" if check.ok else check.next_step)
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return table

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.discovery import is_default, mirror_objects, switched_off
+from importer.cluster.discovery import mirror_objects
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -27,6 +27,7 @@ from importer.cluster.kinds import (
     Resource,
     kind_of,
 )
+from importer.cluster.resources.catalog_source import defaults_off, is_default
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
@@ -126,7 +127,7 @@ def _trust(writer: Writer, chosen: _Chosen, registries: Sequence[str]) -> None:
 def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
     """Switch the default sources off; a cluster without the marketplace has none, and no OperatorHub either."""
     for resource in chosen.of(OPERATOR_HUB.name):
-        writer.shared(OPERATOR_HUB, resource.name, "", switched_off)
+        writer.shared(OPERATOR_HUB, resource.name, "", defaults_off)
 
 
 def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> None:

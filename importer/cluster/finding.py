@@ -31,7 +31,7 @@ class Finding:
     severity: Severity = Severity.ERROR
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """All of it, on several lines."""
         shown = "".join(f"\n    {line}" for line in self.evidence)
         return f"{self.subject}: {self.cause} [{self.code}]{shown}\n    fix: {self.fix}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
@@ -121,3 +121,25 @@ class Resource:
         """Return the resource that a body describes."""
         metadata = body["metadata"]
         return cls(body["apiVersion"], body["kind"], metadata["name"], metadata.get("namespace", ""), body, shared)
+
+
+# Readers of an object that the API server returned; objects of a custom kind may have no status yet.
+
+_LONGEST = 200
+
+
+def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object's status; empty when it has none of the kind."""
+    conditions: Iterable[Mapping[str, Any]] = status_of(body).get("conditions") or []
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an object's status; empty when it has none yet."""
+    return body.get("status") or {}
+
+
+def short(text: Any, longest: int = _LONGEST) -> str:
+    """Return the first words of what the cluster says, on one line, `longest` characters of them."""
+    line = " ".join(str(text or "").split())
+    return line if len(line) <= longest else line[:longest] + "…"

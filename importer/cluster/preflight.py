@@ -26,8 +26,9 @@ from importer.cluster.kinds import (
     SECRET,
     SERVICE,
     Resource,
+    status_of,
 )
-from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, status_of, unpause
+from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.subscriptions import Terms, orphans

@@ -12,20 +12,26 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
+from importer.cluster.readiness.readiness import ExpectedCatalog
 
 NAME = "hub-import-record"
-EXPECTED = "expected."  # what begins the keys of `expectation.py`'s; all others are entries
+_EXPECTED = "expected."  # how the keys of expected catalogs begin; all others are entries
 MAX_SIZE = 900_000  # bytes of all entries; a Secret may have a mebibyte
 _TRIES = 5
 _MAX_DEPTH = 64
+_MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
+_CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +121,12 @@ class Recorder:
             self._entries = {one.key: one for one in load(self.client, self.namespace)}
         return self._entries
 
-    def keep(self, values: Mapping[str, str]) -> None:
-        """Keep values beside the entries, under keys that begin with EXPECTED. Raises ClusterError."""
+    def expect(self, catalogs: Iterable[ExpectedCatalog]) -> None:
+        """Keep what the cluster has to serve, so that `status` and `doctor` need no archive. Raises ClusterError.
+
+        A catalog that the record has already is not written again.
+        """
+        values = {_catalog_key(each): _packed(each) for each in catalogs}
         live = (self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {}
         fresh = {key: value for key, value in values.items() if live.get(key) != value}
         if fresh:
@@ -147,8 +157,15 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
     """Return what was recorded, in the order in which it was done; nothing where nothing was. Raises ClusterError."""
     live = client.get(SECRET, NAME, namespace)
     data = (live or {}).get("data") or {}
-    entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(EXPECTED))
+    entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(_EXPECTED))
     return sorted(entries, key=lambda entry: entry.order)
+
+
+def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCatalog]:
+    """Return what the last apply of each catalog expected, by name. Values that cannot be read are left out."""
+    data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
+    found = [_unpacked(value) for key, value in sorted(data.items()) if key.startswith(_EXPECTED)]
+    return [each for each in found if each is not None]
 
 
 def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
@@ -166,7 +183,7 @@ def _forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry])
     if live is None:
         return
     left = set(live.get("data") or {}) - set(entries)
-    if all(key.startswith(EXPECTED) for key in left):
+    if all(key.startswith(_EXPECTED) for key in left):
         client.delete(SECRET, NAME, namespace, only=unchanged(live))
     else:
         client.merge_patch(SECRET, NAME, namespace, {"data": dict.fromkeys(entries)})
@@ -238,3 +255,19 @@ def _decoded(key: str, value: str) -> Entry:
         raise ClusterError(
             f"the record of what was changed cannot be read, at {key}", hint=f"Look at Secret {NAME}; nothing was undone."
         ) from error
+
+
+def _catalog_key(expected: ExpectedCatalog) -> str:
+    return _EXPECTED + re.sub(r"[^A-Za-z0-9._-]", "-", expected.name)[:200]
+
+
+def _packed(expected: ExpectedCatalog) -> str:
+    return base64.b64encode(zlib.compress(msgspec.json.encode(expected, order="sorted"), 9)).decode()
+
+
+def _unpacked(value: str) -> ExpectedCatalog | None:
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG)
+        return _CATALOG.decode(raw)
+    except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
+        return None

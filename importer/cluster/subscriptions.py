@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from importer.cluster.client import Body, ClusterClient, ForbiddenError
-from importer.cluster.discovery import is_default
 from importer.cluster.finding import Finding, Severity
-from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION
-from importer.cluster.readiness.readiness import status_of
+from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION, status_of
+from importer.cluster.resources.catalog_source import is_default
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -11,11 +11,10 @@ from importer import mapping
 from importer.cluster import preflight
 from importer.cluster.client import connect
 from importer.cluster.finding import Finding, Severity
-from importer.cluster.readiness import expectation
 from importer.cluster.readiness.wait import wait_healthy
 from importer.configure.plan import make_plan
-from importer.diagnose.collect import gather
-from importer.diagnose.health import diagnose
+from importer.diagnose.collect import collect
+from importer.diagnose.rules import diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,7 +127,7 @@ def apply(
         result = plan.change(dry_run=False, tell=interaction.tell)
         interaction.changed(result)
         # Kept before the wait: `status` and `doctor` have to know what is expected when the wait ends in trouble (ADR 0015).
-        expectation.keep(plan.recorder, plan.expected)
+        plan.recorder.expect(plan.expected)
         _wait(client, plan, cluster, interaction)
     return replace(planned, result=result, done=True)
 
@@ -157,7 +156,7 @@ def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) ->
 def _warn(planned: Applied, tell: Tell) -> None:
     for finding in planned.findings:
         if finding.severity is Severity.WARNING:
-            tell(f"warning: {finding.told}")
+            tell(f"warning: {finding.text}")
 
 
 def _require(planned: Applied, interaction: Interaction) -> None:
@@ -175,7 +174,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
         return
     # Exit status 5 means that a push is missing, 6 the cluster (docs/cluster.md, *Preflight*).
     kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
-    text = "\n  ".join(each.told.replace("\n", "\n  ") for each in errors)
+    text = "\n  ".join(each.text.replace("\n", "\n  ") for each in errors)
     raise kind(f"the cluster was not changed:\n  {text}", hint="Correct that, and run the same command again.")
 
 
@@ -187,7 +186,7 @@ def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, in
         release=release,
         timeout_s=cluster.timeout_s,
         display=interaction.display,
-        diagnose=lambda: diagnose(gather(client, plan.namespace, plan.expected, release)),
+        diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release)),
     )
 
 

@@ -11,7 +11,7 @@ from importer.cluster.apply import ApplyResult
 from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
 from importer.cluster.preflight import Intent
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.build import Built, build, name_of
 from importer.cluster.resources.catalog_source import namespace_for

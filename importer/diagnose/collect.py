@@ -1,4 +1,4 @@
-"""Reads what a diagnosis needs, once. Changes nothing; what may not be read is named and left out."""
+"""Reads the snapshot of a cluster for a diagnosis. Changes nothing; reads that are not allowed are listed and left out."""
 
 from __future__ import annotations
 
@@ -26,80 +26,86 @@ from importer.cluster.kinds import (
     POD,
     SUBSCRIPTION,
     Kind,
+    condition,
+    short,
+    status_of,
 )
 from importer.cluster.readiness import readiness
-from importer.cluster.readiness.readiness import condition, held_back, is_paused, rules_lacking, short, status_of
+from importer.cluster.readiness.readiness import held_back, is_paused, rules_lacking
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.subscriptions import sources_of
-from importer.diagnose.snapshot import Evidence, PodEvidence, SourceEvidence
+from importer.diagnose.snapshot import PodState, Snapshot, SourceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
 T = TypeVar("T")
 _LOG_LINES = 30
-_EVENTS = 20
-_LONGEST = 400
+_EVENTS = 20  # of one object; a pod that is restarted for days has hundreds
+_LONGEST = 400  # from 4.8 on a termination message has the tail of the log (FallbackToLogsOnError)
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Reads, and remembers what it may not."""
+    """Reads objects; what it is not allowed to read is kept in `unreadable`."""
 
     client: ClusterClient
-    unseen: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
-    def seen(self, look: Callable[[], T], instead: T) -> T:
-        """Return what `look` finds, or `instead` where it may not. Raises UnavailableError: then nothing can be seen."""
+    def read(self, request: Callable[[], T], default: T) -> T:
+        """Return what `request` reads, or `default` where that is refused. Raises UnavailableError."""
         try:
-            return look()
+            return request()
         except UnavailableError:
             raise
         except ClusterError as error:
-            return self._missed(error, instead)
+            return self._refused(error, default)
 
     def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
-        return self.seen(lambda: self.client.list(kind, namespace, labels) or [], [])
+        return self.read(lambda: self.client.list(kind, namespace, labels) or [], [])
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body:
-        return self.seen(lambda: self.client.get(kind, name, namespace) or {}, {})
+        return self.read(lambda: self.client.get(kind, name, namespace) or {}, {})
 
     def log(self, pod: str, namespace: str, container: str) -> str:
         try:
             return self.client.log(pod, namespace, container, lines=_LOG_LINES)
-        except ClusterError as error:  # also when its node does not answer, which is no reason to see nothing else
-            return self._missed(error, "")
+        except (
+            ClusterError
+        ) as error:  # also when the node does not answer: UnavailableError there says nothing of the API server
+            return self._refused(error, "")
 
-    def _missed(self, error: ClusterError, instead: T) -> T:
-        if error.message not in self.unseen:
-            self.unseen.append(error.message)
-        return instead
+    def _refused(self, error: ClusterError, default: T) -> T:
+        if error.message not in self.unreadable:
+            self.unreadable.append(error.message)
+        return default
 
 
-def gather(client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None) -> Evidence:
-    """Look at everything that a diagnosis needs. `namespace`: where catalogs are.
-
-    Raises UnavailableError when the API server is away.
-    """
+def collect(
+    client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None
+) -> Snapshot:
+    """Return the snapshot of a cluster. `namespace`: that of the catalogs. Raises UnavailableError."""
     reader = _Reader(client)
     expected = {each.name: each for each in expectations}
     events = _events(reader.list(EVENT, namespace))
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
     rules = {rule for each in expectations for rule in each.rules}
-    found = reader.seen(lambda: sources_of(client, namespace), None)
-    catalogs = [body for place, body in sorted(found.bodies.items()) if place[0] == namespace] if found else []
-    return Evidence(
+    found = reader.read(lambda: sources_of(client, namespace), None)
+    catalogs = [body for key, body in sorted(found.bodies.items()) if key[0] == namespace] if found else []
+    return Snapshot(
         release=release,
         sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
         all_sources=found,
         pools=tuple(pools),
         held_back={
-            each["metadata"]["name"]: reader.seen(partial(held_back, client, each), "") for each in pools if is_paused(each)
+            each["metadata"]["name"]: reader.read(partial(held_back, client, each), "") for each in pools if is_paused(each)
         },
-        lacking={each["metadata"]["name"]: reader.seen(partial(rules_lacking, client, each, rules), []) for each in pools},
+        missing_rules={
+            each["metadata"]["name"]: reader.read(partial(rules_lacking, client, each, rules), []) for each in pools
+        },
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),
         registry_state=_registry_state(reader, release),
         subscriptions=tuple(reader.list(SUBSCRIPTION)),
@@ -109,7 +115,7 @@ def gather(client: ClusterClient, namespace: str, expectations: Sequence[Expecte
         rule_kinds=frozenset(
             kind.name for kind in (release.rule_kinds if release else ()) if kind in (ICSP, IDMS) and reader.list(kind)
         ),
-        unseen=tuple(reader.unseen),
+        unreadable=tuple(reader.unreadable),
     )
 
 
@@ -119,48 +125,47 @@ def _source(
     expected: ExpectedCatalog | None,
     events: Mapping[str, Sequence[str]],
     release: Release | None,
-) -> SourceEvidence:
+) -> SourceState:
     metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
     name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
-    wanted = expected.image if expected else image
+    expected_image = expected.image if expected else image
     found = reader.list(POD, namespace, readiness.pod_labels(body))
-    pods = tuple(_pod(reader, pod, wanted, events) for pod in found)
-    listed = reader.seen(lambda: readiness.listed_packages(reader.client, name, namespace), None)
-    source = replace(
-        _served(reader, SourceEvidence(body, pods, expected), events, release), connected_s=_connected_s(body, found)
-    )
+    pods = tuple(_pod(reader, pod, expected_image, events) for pod in found)
+    listed = reader.read(lambda: readiness.listed_packages(reader.client, name, namespace), None)
+    source = replace(_served(reader, SourceState(body, pods, expected), events, release), connected_s=_connected_s(body, found))
     if listed is None or expected is None:
         return replace(source, listed=None if listed is None else len(listed))
     missing = tuple(sorted(expected.packages.keys() - listed.keys()))
     return replace(source, packages=readiness.compared(expected, listed), listed=len(listed), missing=missing)
 
 
-def _served(
-    reader: _Reader, source: SourceEvidence, events: Mapping[str, Sequence[str]], release: Release | None
-) -> SourceEvidence:
-    """Add what is known of a catalog in a Deployment of ours: its replicas, and the NetworkPolicy that lets OLM in."""
+def _served(reader: _Reader, source: SourceState, events: Mapping[str, Sequence[str]], release: Release | None) -> SourceState:
+    """Add the state of a catalog in its own Deployment: its replicas, and the NetworkPolicy that lets OLM in."""
     if not source.serves_itself:
         return source
     name = service_name(source.name)
     deployment = reader.get(DEPLOYMENT, name, source.namespace)
     failure = condition(deployment, "ReplicaFailure")
-    said = [f"{failure.get('reason')}: {short(failure.get('message'), _LONGEST)}"] if failure.get("status") == "True" else []
+    refusals = (
+        [f"{failure.get('reason')}: {short(failure.get('message'), _LONGEST)}"] if failure.get("status") == "True" else []
+    )
     failed = [line for about, lines in events.items() if about.startswith(f"{name}-") for line in lines]
-    said += [line for line in failed if line.startswith("FailedCreate")] if not source.pods else []
+    # A quota or an admission webhook refuses pods to the ReplicaSet, which reports it as an event.
+    refusals += [line for line in failed if line.startswith("FailedCreate")] if not source.pods else []
     pod = ((deployment.get("spec") or {}).get("template") or {}).get("spec") or {}
-    unseen: Body | None = {"metadata": {}}  # what may not be read is not called missing
+    unknown: Body | None = {"metadata": {}}  # an object that may not be read is not called missing
     denies = release is not None and release.denies_network
-    policy = reader.seen(lambda: reader.client.get(NETWORK_POLICY, name, source.namespace), unseen) if denies else unseen
+    policy = reader.read(lambda: reader.client.get(NETWORK_POLICY, name, source.namespace), unknown) if denies else unknown
     return replace(
         source,
-        refusals=tuple(dict.fromkeys(said)),
+        refusals=tuple(dict.fromkeys(refusals)),
         restricted="seccompProfile" in (pod.get("securityContext") or {}),
         lacks_policy=policy is None,
     )
 
 
 def _connected_s(source: Body, pods: Sequence[Body]) -> float | None:
-    """Return for how long OLM's connection has been as it is, and pods ready: the youngest of these counts."""
+    """Return the seconds since OLM's connection, or the readiness of a pod, changed last; None: unknown."""
     texts = [str((status_of(source).get("connectionState") or {}).get("lastConnect") or "")]
     texts += [str(condition(pod, "Ready").get("lastTransitionTime") or "") for pod in pods]
     times = [moment for moment in map(_moment, texts) if moment is not None]
@@ -175,13 +180,13 @@ def _moment(text: str) -> datetime | None:
     return found if found.tzinfo else None
 
 
-def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodEvidence:
+def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodState:
     name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"].get("namespace", ""))
     spec, status = pod.get("spec") or {}, status_of(pod)
     containers = spec.get("containers") or [{}]
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     limits = (containers[0].get("resources") or {}).get("limits") or {}
-    return PodEvidence(
+    return PodState(
         name=name,
         images=frozenset(readiness.images_of(pod)),
         ready=condition(pod, "Ready").get("status") == "True",
@@ -196,7 +201,7 @@ def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[s
 
 
 def _causes(container: Mapping[str, Mapping[str, Body]]) -> list[Body]:
-    """Return why a container waits, and how it ended last."""
+    """Return why a container waits, or has ended, and how it ended before that."""
     state, last = container.get("state") or {}, container.get("lastState") or {}
     return [cause for cause in (state.get("waiting"), state.get("terminated"), last.get("terminated")) if cause]
 
@@ -212,14 +217,14 @@ def _states(container: Mapping[str, Mapping[str, Body]]) -> list[str]:
 
 def _unstarted(pod: Body) -> tuple[str, ...]:
     scheduled = condition(pod, "PodScheduled")
-    said = (
+    why = (
         f"{scheduled.get('reason')}: {short(scheduled.get('message'), _LONGEST)}" if scheduled.get("status") == "False" else ""
     )
-    return (said or str(status_of(pod).get("phase") or "no status yet"),)
+    return (why or str(status_of(pod).get("phase") or "no status yet"),)
 
 
 def _events(events: Iterable[Body]) -> dict[str, list[str]]:
-    """Return what was said of each object, the newest first."""
+    """Return the warnings about each object, by its name, the newest first."""
     found: dict[str, list[str]] = {}
     for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), reverse=True):
         lines = found.setdefault(str((event.get("involvedObject") or {}).get("name")), [])
@@ -229,7 +234,7 @@ def _events(events: Iterable[Body]) -> dict[str, list[str]]:
 
 
 def _ca_keys(reader: _Reader) -> frozenset[str]:
-    """Return the hosts that nodes have a CA for, as keys of the ConfigMap in use."""
+    """Return the keys of the ConfigMap in use: the hosts that nodes have a CA for, as `host..port`."""
     named = ((reader.get(IMAGE_CONFIG, "cluster").get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
     return frozenset((reader.get(CONFIG_MAP, named, CONFIG_NAMESPACE).get("data") or {}) if named else ())
 

@@ -1,4 +1,8 @@
-"""What `hub-import doctor --fix` does: for some findings, the one step that mends them and can do no other harm."""
+"""The fixes of `hub-import doctor --fix`: for some codes of findings, the one change that repairs the cause and nothing else.
+
+To add one, write a function `(_Case, Finding) -> None` and enter it in `FIXES` under the code; what it changes goes through
+`Writer`, so that it is recorded for `undo`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from importer.cluster import apply as applying
-from importer.cluster.discovery import switched_off
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, NETWORK_POLICY, OPERATOR_HUB, POD, Resource
 from importer.cluster.resources.build import trust
-from importer.cluster.resources.catalog_source import address, serving
+from importer.cluster.resources.catalog_source import address, defaults_off, serving
 from importer.cluster.trust import merge_pull_secret, pull_secret_key
 from importer.cluster.writing import Writer
-from importer.diagnose.rules_cluster import is_failed_unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +23,17 @@ if TYPE_CHECKING:
     from importer.cluster.finding import Finding
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
-    from importer.diagnose.snapshot import Evidence, SourceEvidence
+    from importer.diagnose.snapshot import Snapshot, SourceState
 
 NEEDS_CA, NEEDS_CREDENTIAL = "registry-untrusted", "pull-unauthorized"
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """The inputs of the remedies.
+class FixInputs:
+    """What the fixes need from a person.
 
-    `credential`: of a registry's host and a prefix → base64 of user:password; None: not there. `replace_credential`: another
-    one that the pull secret has for the whole host may be replaced.
+    `credential` returns base64 of user:password for a registry's host and a prefix. `replace_credential`: another one that the
+    pull secret has for the whole host may be replaced.
     """
 
     registry_ca: str | None = None
@@ -42,8 +44,8 @@ class Means:
 @dataclass(frozen=True, slots=True)
 class _Case:
     recorder: Recorder
-    evidence: Evidence
-    means: Means
+    snapshot: Snapshot
+    inputs: FixInputs
     tell: Callable[[str], None]
 
     @property
@@ -52,67 +54,68 @@ class _Case:
 
     @property
     def release(self) -> Release | None:
-        return self.evidence.release
+        return self.snapshot.release
 
     def writer(self) -> Writer:
+        # By patches of single fields, on every release: the objects were not written by this run, and may have other owners.
         return Writer(self.client, server_side=False, dry_run=False, tell=self.tell, recorder=self.recorder)
 
-    def source(self, finding: Finding) -> SourceEvidence:
+    def source(self, finding: Finding) -> SourceState:
         name = finding.subject.removeprefix("CatalogSource ")
-        return next(source for source in self.evidence.sources if source.name == name)
+        return next(source for source in self.snapshot.sources if source.name == name)
 
     def apply(self, resources: Sequence[Resource]) -> None:
         applying.apply(self.client, resources, release=self.release, dry_run=False, tell=self.tell, recorder=self.recorder)
 
 
-def possible(findings: Sequence[Finding], means: Means) -> list[Finding]:
-    """Return the findings, with `fixable` only where what it takes was given."""
-    lacking = {NEEDS_CA} if means.registry_ca is None else set()
-    lacking |= {NEEDS_CREDENTIAL} if means.credential is None else set()
-    return [replace(each, fixable=each.fixable and each.code not in lacking and each.code in _REMEDIES) for each in findings]
+def with_inputs(findings: Sequence[Finding], inputs: FixInputs) -> list[Finding]:
+    """Return the findings, `fixable` only where the inputs that the fix needs are given."""
+    missing = {NEEDS_CA} if inputs.registry_ca is None else set()
+    missing |= {NEEDS_CREDENTIAL} if inputs.credential is None else set()
+    return [replace(each, fixable=each.fixable and each.code not in missing and each.code in FIXES) for each in findings]
 
 
-def mend(
+def fix(
     recorder: Recorder,
-    evidence: Evidence,
+    snapshot: Snapshot,
     findings: Sequence[Finding],
-    means: Means,
+    inputs: FixInputs,
     tell: Callable[[str], None],
 ) -> list[Finding]:
-    """Carry out the remedies of the fixable findings; return those. What is changed is recorded for `undo`.
+    """Apply the fixes of the fixable findings; return those. Changes are recorded for `undo`.
 
-    Raises ClusterError, UsageError for a credential that is not in the file given.
+    Raises ClusterError, UsageError for a credential that is not in the given file.
     """
-    case = _Case(recorder, evidence, means, tell)
+    case = _Case(recorder, snapshot, inputs, tell)
     chosen = [finding for finding in findings if finding.fixable]
     for finding in chosen:
-        tell(f"mending {finding.subject}: {finding.code}")
-        _REMEDIES[finding.code](case, finding)
+        tell(f"fixing {finding.subject}: {finding.code}")
+        FIXES[finding.code](case, finding)
     return chosen
 
 
 def _default_sources(case: _Case, _finding: Finding) -> None:
-    case.writer().shared(OPERATOR_HUB, "cluster", "", switched_off)
+    case.writer().shared(OPERATOR_HUB, "cluster", "", defaults_off)
 
 
 def _trust(case: _Case, finding: Finding) -> None:
-    assert case.means.registry_ca is not None
-    case.apply(trust(_host(case.source(finding)), case.means.registry_ca))
+    assert case.inputs.registry_ca is not None
+    case.apply(trust(_host(case.source(finding)), case.inputs.registry_ca))
 
 
 def _credential(case: _Case, finding: Finding) -> None:
-    assert case.means.credential is not None
+    assert case.inputs.credential is not None
     source = case.source(finding)
     host, _, prefix = (source.expected.mirror if source.expected else "").partition("/")
     host = host or _host(source)
     key = pull_secret_key(host, prefix, case.release)
-    repository = source.image.partition("/")[2].partition("@")[0]  # where an older record does not have the prefix
-    auth, replace_it = case.means.credential(host, prefix or repository), case.means.replace_credential
+    repository = source.image.partition("/")[2].partition("@")[0]  # a record of an older version has no mirror prefix
+    auth, replace_it = case.inputs.credential(host, prefix or repository), case.inputs.replace_credential
     merge_pull_secret(case.client, key, auth, replace=replace_it, tell=case.tell, recorder=case.recorder)
 
 
 def _serve(case: _Case, finding: Finding) -> None:
-    """Run the catalog in a Deployment of ours, and let the CatalogSource find it by address."""
+    """Run the catalog in a Deployment of its own, and let the CatalogSource find it by address."""
     source = case.source(finding)
     spec = {name: value for name, value in source.body["spec"].items() if name not in {"image", "grpcPodConfig"}}
     metadata = {"name": source.name, "namespace": source.namespace, "labels": source.body["metadata"].get("labels") or {}}
@@ -123,12 +126,12 @@ def _serve(case: _Case, finding: Finding) -> None:
         "spec": {**spec, "address": address(source.name, source.namespace)},
     }
     case.apply([*serving(source.name, source.namespace, source.image, case.release), Resource.of(body)])
-    for pod in source.pods:  # OLM makes no pod for an address, and may leave the one that it made before
+    for pod in source.pods:  # OLM creates no pod for an address, and may keep the one that it created before
         case.client.delete(POD, pod.name, source.namespace)
 
 
 def _pod_security(case: _Case, finding: Finding) -> None:
-    """Give the pods a restricted security context: OLM's by the CatalogSource, those of our Deployment by writing it anew."""
+    """Give the pods a restricted security context, through the CatalogSource or their own Deployment."""
     source = case.source(finding)
     if source.serves_itself:
         case.apply(serving(source.name, source.namespace, source.image, case.release))
@@ -137,24 +140,24 @@ def _pod_security(case: _Case, finding: Finding) -> None:
 
 
 def _reachable(case: _Case, finding: Finding) -> None:
-    """Write the NetworkPolicy that lets OLM reach the pods of our Deployment."""
+    """Write the NetworkPolicy that lets OLM reach the pods of the catalog's own Deployment."""
     source = case.source(finding)
     served = serving(source.name, source.namespace, source.image, case.release)
     case.apply([resource for resource in served if resource.kind == NETWORK_POLICY.name])
 
 
 def _pod_config(value: Mapping[str, Any]) -> Callable[[_Case, Finding], None]:
-    def remedy(case: _Case, finding: Finding) -> None:
+    def apply_fix(case: _Case, finding: Finding) -> None:
         source = case.source(finding)
         case.writer().shared(
             CATALOG_SOURCE, source.name, source.namespace, lambda _live: {"spec": {"grpcPodConfig": dict(value)}}
         )
 
-    return remedy
+    return apply_fix
 
 
 def _restart(case: _Case, finding: Finding) -> None:
-    """Take away the pods that run another image; OLM makes the one that is wanted."""
+    """Delete the pods that run another image; OLM then creates one with the expected image."""
     source = case.source(finding)
     for pod in source.stale_pods:
         case.client.delete(POD, pod.name, source.namespace)
@@ -162,20 +165,21 @@ def _restart(case: _Case, finding: Finding) -> None:
 
 
 def _unpack_again(case: _Case, _finding: Finding) -> None:
-    """Take away the jobs that failed, with the ConfigMaps that they were to fill."""
-    for job in case.evidence.jobs:
+    """Delete the jobs that failed, with the ConfigMaps of the same name; OLM starts them again only then."""
+    for job in case.snapshot.failed_unpacks:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-        if is_failed_unpack(job):
-            case.client.delete(JOB, name, namespace, only={"uid": str(job["metadata"]["uid"])})
-            case.client.delete(CONFIG_MAP, name, namespace)
-            case.tell(f"deleted Job and ConfigMap {name} in {namespace}")
+        # The uid keeps a job that OLM has started meanwhile under the same name.
+        case.client.delete(JOB, name, namespace, only={"uid": str(job["metadata"]["uid"])})
+        case.client.delete(CONFIG_MAP, name, namespace)
+        case.tell(f"deleted Job and ConfigMap {name} in {namespace}")
 
 
-def _host(source: SourceEvidence) -> str:
+def _host(source: SourceState) -> str:
     return source.image.partition("/")[0]
 
 
-_REMEDIES: dict[str, Callable[[_Case, Finding], None]] = {
+# By code of finding. Each is safe while the cluster is in use: no node is drained, and no foreign object is changed.
+FIXES: dict[str, Callable[[_Case, Finding], None]] = {
     "default-sources-enabled": _default_sources,
     NEEDS_CA: _trust,
     NEEDS_CREDENTIAL: _credential,

@@ -1,31 +1,30 @@
-"""What a cluster shows of itself at one moment, as a diagnosis needs it; `gathering.py` reads it. Pure."""
+"""The state of a cluster at one moment, as far as a diagnosis needs it; `collect.py` reads it. Pure."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from importer.cluster.discovery import is_default
-from importer.cluster.kinds import OWN_LABELS
-from importer.cluster.readiness.readiness import Look, status_of
-from importer.cluster.resources.catalog_source import address
+from importer.cluster.kinds import OWN_LABELS, condition, status_of
+from importer.cluster.resources.catalog_source import address, is_default
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from importer.cluster.client import Body
-    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.readiness.readiness import Check, ExpectedCatalog
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.subscriptions import Sources
 
-_ASKS_AGAIN_S = 300.0
+_RECONNECTS_WITHIN_S = 300.0  # gRPC waits up to two minutes and jitter, then package-server reads all packages
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
 @dataclass(frozen=True, slots=True)
-class PodEvidence:
-    """A pod of a catalog: what its containers do now, what was said of it (newest first), the end of its log."""
+class PodState:
+    """A pod of a catalog: the states of its containers, its events (newest first), the end of its log."""
 
     name: str
     images: frozenset[str]
@@ -40,23 +39,23 @@ class PodEvidence:
 
     @property
     def is_starting(self) -> bool:
-        """Whether its containers are being made for the first time, and nothing was said against it."""
+        """Whether its containers are being created for the first time, and no event reports an error."""
         return self.reasons <= _STARTING and bool(self.reasons) and not self.events
 
 
 @dataclass(frozen=True, slots=True)
-class SourceEvidence:
-    """A CatalogSource. `expected` None: not one of ours, or nothing is known of what it shall serve.
+class SourceState:
+    """A CatalogSource. `expected` None: foreign, or the record does not have its expected content.
 
-    `listed`: how many packages OLM lists from it; None: it could not be asked. `refusals`: what keeps its pods from being made;
-    `restricted`: those of our Deployment have a restricted security context; `lacks_policy`: OLM may not reach them.
-    `connected_s`: for how many seconds the connection has been as it is, and its pods ready; None where nothing says so.
+    `listed`: the number of packages that OLM lists from it; None: unknown. `refusals`: errors of creating its pods.
+    `restricted`: the pods of its own Deployment have a restricted security context. `lacks_policy`: no NetworkPolicy lets OLM
+    reach them. `connected_s`: seconds since the connection, or a pod's readiness, changed last; None: unknown.
     """
 
     body: Body
-    pods: tuple[PodEvidence, ...]
+    pods: tuple[PodState, ...]
     expected: ExpectedCatalog | None = None
-    packages: Look | None = None
+    packages: Check | None = None
     listed: int | None = None
     missing: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -66,54 +65,52 @@ class SourceEvidence:
 
     @property
     def name(self) -> str:
-        """Of the CatalogSource."""
+        """The name of the CatalogSource."""
         return str(self.body["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
-        """Of the CatalogSource."""
+        """The namespace of the CatalogSource."""
         return str(self.body["metadata"].get("namespace", ""))
 
     @property
     def is_default(self) -> bool:
-        """Whether OpenShift itself put it there."""
+        """Whether it is a default source of OpenShift."""
         return is_default(self.body)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether an apply put it there."""
+    def is_managed(self) -> bool:
+        """Whether an apply created it."""
         labels = self.body["metadata"].get("labels") or {}
         return self.expected is not None or OWN_LABELS.items() <= labels.items()
 
     @property
     def state(self) -> str:
-        """What OLM says of its connection to the catalog."""
+        """The last observed state of OLM's connection to the catalog."""
         return str((status_of(self.body).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
 
     @property
     def serves_itself(self) -> bool:
-        """Whether the catalog runs in a Deployment of ours."""
+        """Whether the catalog runs in a Deployment of hub-import, and is found by address."""
         spec = self.body.get("spec") or {}
         return not spec.get("image") and spec.get("address") == address(self.name, self.namespace)
 
     @property
     def connected_lately(self) -> bool:
-        """Whether package-server may not have asked the catalog again yet, though OLM has a connection.
-
-        gRPC tries again after up to two minutes, and some (grpc/doc/connection-backoff.md); then it reads all packages.
-        """
-        return self.state == "READY" and self.connected_s is not None and self.connected_s < _ASKS_AGAIN_S
+        """Whether package-server may not have queried the catalog again yet, though OLM has a connection."""
+        # package-server has a connection of its own, which backs off up to two minutes (grpc/doc/connection-backoff.md).
+        return self.state == "READY" and self.connected_s is not None and self.connected_s < _RECONNECTS_WITHIN_S
 
     @property
-    def stale_pods(self) -> list[PodEvidence]:
-        """The pods that answer, and run another image than the one expected."""
+    def stale_pods(self) -> list[PodState]:
+        """The ready pods that run another image than the expected one."""
         if self.expected is None:
             return []
         return [pod for pod in self.pods if pod.ready and not (pod.runs_image and self.expected.image in pod.images)]
 
     @property
     def lists_all(self) -> bool:
-        """Whether OLM lists from it what it should, as far as that is known."""
+        """Whether OLM lists the expected packages from it; True where they are not known."""
         return self.packages is None or self.packages.ok
 
     @property
@@ -124,16 +121,18 @@ class SourceEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """A cluster at one moment. `unseen`: what could not be read, and why; `held_back`: what paused pools would roll out.
+class Snapshot:
+    """A cluster at one moment. `unreadable`: the reads that were refused, and why.
 
-    `sources` are those of the catalogs' namespace, `all_sources` what else could be read; None: none could.
+    `sources` are those of the catalogs' namespace, `all_sources` those of all readable namespaces; None: none were readable.
+    `missing_rules` and `held_back`, by pool: the mirror rules that its nodes lack, and the changes that a paused pool would
+    roll out.
     """
 
     release: Release | None
-    sources: tuple[SourceEvidence, ...]
+    sources: tuple[SourceState, ...]
     pools: tuple[Body, ...]
-    lacking: Mapping[str, Sequence[Pair]]
+    missing_rules: Mapping[str, Sequence[Pair]]
     ca_keys: frozenset[str]
     registry_state: str
     subscriptions: tuple[Body, ...]
@@ -141,6 +140,20 @@ class Evidence:
     cluster_catalogs: tuple[Body, ...]
     package_log: str
     rule_kinds: frozenset[str]
-    unseen: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     all_sources: Sources | None = None
     held_back: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failed_unpacks(self) -> list[Body]:
+        """The jobs that failed to unpack a bundle."""
+        return [job for job in self.jobs if _is_failed_unpack(job)]
+
+
+def _is_failed_unpack(job: Body) -> bool:
+    """Return whether a job unpacks a bundle, and has failed."""
+    if condition(job, "Failed").get("status") != "True":
+        return False
+    labels, name = job["metadata"].get("labels") or {}, job["metadata"]["name"]
+    # Newer OLM labels its unpack jobs (pkg/controller/bundle/bundle_unpacker.go); older ones are named by a hash alone.
+    return "operatorframework.io/bundle-unpack-ref" in labels or re.fullmatch(r"[0-9a-f]{10,64}", name) is not None

@@ -13,7 +13,7 @@ import yaml
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster

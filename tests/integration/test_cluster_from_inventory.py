@@ -11,7 +11,7 @@ from common.oci.image import Digest
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release, has_icsp
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.resources.build import ResourceOptions, build, name_of
 from importer.mapping import Mirror, map_catalog, map_images

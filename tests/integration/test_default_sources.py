@@ -63,7 +63,7 @@ def test_doctor_mends_it_for_good(tmp_path):
         settings = ClusterSettings(kubeconfig=cluster.kubeconfig(tmp_path))
         hub(cluster, sources=MIXED, disableAllDefaultSources=True)
         assert [one.code for one in health.examine(settings).findings] == ["default-sources-enabled"]
-        health.mend(settings, None, str, lambda _fixable: True)
+        health.fix(settings, None, str, lambda _fixable: True)
         assert health.examine(settings).findings == ()
         with connect(settings.kubeconfig, None) as client:
             undo(client, SPACE, dry_run=False, tell=str)

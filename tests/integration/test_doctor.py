@@ -11,8 +11,7 @@ import pytest
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.discovery import discover_release
-from importer.cluster.readiness import expectation
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.undo import undo
 from importer.diagnose import health
@@ -55,7 +54,7 @@ class Site:
             release = discover_release(client)
             recorder = Recorder(client, record_namespace(client))
             apply(client, resources(release.minor), release=release, dry_run=False, tell=str, recorder=recorder)
-            expectation.keep(recorder, [ExpectedCatalog(NAME, MARKETPLACE, IMAGE, offers(PACKAGES), RULES)])
+            recorder.expect([ExpectedCatalog(NAME, MARKETPLACE, IMAGE, offers(PACKAGES), RULES)])
         assert self.settled().findings == ()
 
     def settled(self) -> health.Health:
@@ -66,8 +65,8 @@ class Site:
                 break
         return found
 
-    def mend(self) -> health.Health:
-        return health.mend(self.settings, CA, str, lambda _fixable: True)
+    def fix(self) -> health.Health:
+        return health.fix(self.settings, CA, str, lambda _fixable: True)
 
 
 @pytest.fixture
@@ -103,12 +102,12 @@ def test_the_cause_is_named_with_its_evidence_and_mended_where_that_is_safe(site
     assert all(finding.evidence and finding.cause and finding.fix for finding in found.findings)
     assert [finding.fixable for finding in found.findings] == [told.fixable] * len(found.findings)
     before = here.cluster.versions()
-    mended = here.mend()
+    fixed = here.fix()
     if not told.fixable:
-        assert mended.mended == ()
+        assert fixed.fixed == ()
         assert here.cluster.versions() == before
         return
-    assert [finding.code for finding in mended.mended] == [told.cause] * len(found.findings)
+    assert [finding.code for finding in fixed.fixed] == [told.cause] * len(found.findings)
     if told.source:
         assert here.settled().findings == (), "the story ends with what was mended"
 
@@ -183,7 +182,7 @@ def test_what_others_put_there_is_diagnosed_and_never_mended(site):
         ("bundle-unpack-failed", True),
         ("catalog-slow-start", False),
     ]
-    here.mend()
+    here.fix()
     assert here.cluster.names("Job") == ["theirs"]
     assert here.cluster.names("Deployment") == []
 
@@ -193,7 +192,7 @@ def test_what_was_mended_is_undone_too(site):
     before = here.cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]
     here.cluster.play("killed-by-its-probe")
     here.settled()
-    here.mend()
+    here.fix()
     assert "image" not in here.cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]
     assert here.cluster.names("Deployment") == [f"{NAME}-serving"]
     with connect(here.kubeconfig, None) as client:
@@ -209,8 +208,8 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_diagnosed(site):
     here.cluster.forbidden |= {("get", "pods/log"), ("list", "subscriptions"), ("list", "machineconfigpools")}
     found = here.settled()
     assert [finding.code for finding in found.findings] == ["image-not-in-mirror"]
-    assert any("subscriptions" in each for each in found.evidence.unseen)
-    assert any("pods/log" in each for each in found.evidence.unseen)
+    assert any("subscriptions" in each for each in found.snapshot.unreadable)
+    assert any("pods/log" in each for each in found.snapshot.unreadable)
 
 
 def test_without_ca_and_credential_nothing_is_promised(site):
@@ -221,7 +220,7 @@ def test_without_ca_and_credential_nothing_is_promised(site):
     (finding,) = health.examine(bare).findings
     assert not finding.fixable
     assert "--cluster-authfile" in finding.fix
-    assert health.mend(bare, None, str, lambda _fixable: True).mended == ()
+    assert health.fix(bare, None, str, lambda _fixable: True).fixed == ()
 
 
 def test_status_and_doctor_as_commands(site, tmp_path):

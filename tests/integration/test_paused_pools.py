@@ -12,8 +12,7 @@ from importer.cluster import preflight
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.preflight import Intent
-from importer.cluster.readiness import expectation
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
@@ -46,7 +45,7 @@ class Update:
             recorder = Recorder(client, record_namespace(client))
             wanted = [operator_hub(), mirror_rules(), catalog_source()]
             apply(client, wanted, release=RELEASE, dry_run=False, tell=str, recorder=recorder)
-            expectation.keep(recorder, [self.expected])
+            recorder.expect([self.expected])
         for _ in range(3):
             health.examine(self.settings)
         self.pause()

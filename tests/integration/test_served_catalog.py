@@ -12,8 +12,7 @@ from importer.cluster.apply import apply
 from importer.cluster.client import connect
 from importer.cluster.kinds import Resource
 from importer.cluster.preflight import Intent
-from importer.cluster.readiness import expectation
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.release import Release
@@ -56,14 +55,14 @@ class Site:
             wanted += [operator_hub()] if self.release else []
             apply(client, wanted, release=self.release, dry_run=False, tell=str, recorder=recorder)
             self.expected = ExpectedCatalog(NAME, self.namespace, IMAGE, offers(PACKAGES))
-            expectation.keep(recorder, [self.expected])
+            recorder.expect([self.expected])
 
     def found(self) -> health.Health:
         health.examine(self.settings)  # time passes with every look
         return health.examine(self.settings)
 
     def mend(self) -> health.Health:
-        return health.mend(self.settings, None, str, lambda _fixable: True)
+        return health.fix(self.settings, None, str, lambda _fixable: True)
 
     def undo(self):
         with connect(self.kubeconfig, None) as client:
@@ -189,7 +188,7 @@ def test_a_catalog_is_not_called_empty_while_package_server_has_not_asked_again(
     here.cluster.connected_s = 75
     found = here.found()
     assert [(one.code, one.severity) for one in found.findings] == [("catalog-starting", "warning")]
-    assert "package-server has not asked it again yet" in found.findings[0].cause
+    assert "package-server has not queried it again yet" in found.findings[0].cause
     here.cluster.connected_s = 900
     assert [one.code for one in here.found().findings] == ["catalog-empty"]
 

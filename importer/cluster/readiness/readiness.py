@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from common.errors import ClusterError
 from common.text import enumeration
 from importer.cluster.kinds import (
@@ -18,65 +20,93 @@ from importer.cluster.kinds import (
     MACHINE_CONFIG_POOL,
     PACKAGE_MANIFEST,
     POD,
+    condition,
+    short,
+    status_of,
 )
-from importer.cluster.readiness.expectation import ExpectedCatalog, Offer
 from importer.cluster.resources.catalog_source import service_name, serving_labels
 from importer.cluster.resources.mirror_rules import Pair, mirrors_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from common.archive.inventory import PackageRecord
     from importer.cluster.client import Body, ClusterClient
 
 _SHOWN = 5
-_LONGEST = 200
+
+
+class Offer(msgspec.Struct, frozen=True, rename="camel"):
+    """What matters of a package: its default channel, and the head of each channel."""
+
+    default_channel: str
+    heads: dict[str, str]
+
+
+class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
+    """A catalog that the cluster has to serve: its CatalogSource, the image on the mirror by digest, and the packages.
+
+    `rules`: the mirror rules that nodes need for its operators. `mirror`: `HOST[/PREFIX]`; empty in older records.
+    """
+
+    name: str
+    namespace: str
+    image: str
+    packages: dict[str, Offer]
+    rules: tuple[Pair, ...] = ()
+    mirror: str = ""
+
+
+def offers(packages: Iterable[PackageRecord]) -> dict[str, Offer]:
+    """Return what OLM has to list of the packages of an inventory."""
+    return {one.name: Offer(one.default_channel, {channel.name: channel.head for channel in one.channels}) for one in packages}
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Check:
     """What was seen of one thing.
 
     `state` is for people, in a few words; `evidence` is what the cluster says of it, `then` what happens next by itself.
     """
 
-    thing: str
+    subject: str
     ok: bool
     state: str
     evidence: str = ""
-    then: str = ""
+    next_step: str = ""
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """State and evidence on one line."""
         return f"{self.state}: {self.evidence}" if self.evidence else self.state
 
 
-def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
-    """Look at the connection that OLM has to the catalog's pod, and for a ready pod that serves it from the image pushed.
+def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
+    """Check at the connection that OLM has to the catalog's pod, and for a ready pod that serves it from the image pushed.
 
     READY alone may be the former pod's.
     """
     found = client.get(CATALOG_SOURCE, expected.name, expected.namespace)
     if found is None:
-        return [Look(f"CatalogSource {expected.name}", ok=False, state="does not exist")]
+        return [Check(f"CatalogSource {expected.name}", ok=False, state="does not exist")]
     pods = client.list(POD, expected.namespace, pod_labels(found)) or []
     if not pods and (refused := _refused(client, found, expected)):
         return [_connection(found, expected), refused]
     return [_connection(found, expected), _pod(pods, expected)]
 
 
-def _connection(found: Body, expected: ExpectedCatalog) -> Look:
-    thing, spec = f"CatalogSource {expected.name}", found.get("spec") or {}
+def _connection(found: Body, expected: ExpectedCatalog) -> Check:
+    subject, spec = f"CatalogSource {expected.name}", found.get("spec") or {}
     if spec.get("image") != expected.image and not spec.get("address"):
-        return Look(thing, ok=False, state=f"serves another image: {spec.get('image')}")
+        return Check(subject, ok=False, state=f"serves another image: {spec.get('image')}")
     status = found.get("status") or {}
     state = (status.get("connectionState") or {}).get("lastObservedState") or "no connection yet"
     if state == "READY":
-        return Look(thing, ok=True, state=state)
-    return Look(thing, ok=False, state=state, evidence=short(status.get("message")), then="OLM tries again by itself")
+        return Check(subject, ok=True, state=state)
+    return Check(subject, ok=False, state=state, evidence=short(status.get("message")), next_step="OLM tries again by itself")
 
 
-def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Look | None:
+def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Check | None:
     """Return what keeps the pods of a Deployment of ours from being made; None where nothing does, or OLM makes them."""
     if not (source.get("spec") or {}).get("address"):
         return None
@@ -85,23 +115,25 @@ def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> 
     if failure.get("status") != "True":
         return None
     state, said = f"not created: {failure.get('reason')}", short(failure.get("message"))
-    return Look(f"pod of {expected.name}", ok=False, state=state, evidence=said, then="its ReplicaSet tries again by itself")
+    return Check(
+        f"pod of {expected.name}", ok=False, state=state, evidence=said, next_step="its ReplicaSet tries again by itself"
+    )
 
 
-def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Look:
-    thing = f"pod of {expected.name}"
+def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
+    subject = f"pod of {expected.name}"
     ours = [pod for pod in found if expected.image in images_of(pod)]
     if not ours:
         state = f"none with the image {expected.image}" if found else "not created yet"
-        return Look(thing, ok=False, state=state, then="OLM makes it")
+        return Check(subject, ok=False, state=state, next_step="OLM makes it")
     ready = [pod for pod in ours if condition(pod, "Ready").get("status") == "True"]
     if not ready:
         state, evidence = _trouble(ours[0])
-        then = "the node pulls and starts it, again and again; it need not be killed"
-        return Look(thing, ok=False, state=state, evidence=evidence, then=then)
+        next_step = "the node pulls and starts it, again and again; it need not be killed"
+        return Check(subject, ok=False, state=state, evidence=evidence, next_step=next_step)
     if not any(runs(pod, expected.image) for pod in ready):
-        return Look(thing, ok=False, state="ready, with another image than the one pushed", then="OLM replaces the pod")
-    return Look(thing, ok=True, state="ready")
+        return Check(subject, ok=False, state="ready, with another image than the one pushed", next_step="OLM replaces the pod")
+    return Check(subject, ok=True, state="ready")
 
 
 def pod_labels(source: Body) -> dict[str, str]:
@@ -110,11 +142,11 @@ def pod_labels(source: Body) -> dict[str, str]:
     return serving_labels(name) if spec.get("address") and not spec.get("image") else {"olm.catalogSource": name}
 
 
-def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
+def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
     """Compare what OLM lists from the catalog with what the archive carries: packages, default channels, channels, heads."""
     there = listed_packages(client, expected.name, expected.namespace)
     if there is None:
-        return [Look(f"packages of {expected.name}", ok=False, state="the cluster serves no PackageManifests")]
+        return [Check(f"packages of {expected.name}", ok=False, state="the cluster serves no PackageManifests")]
     return [compared(expected, there)]
 
 
@@ -126,17 +158,17 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
     return {str(status_of(each).get("packageName") or each["metadata"]["name"]): _offered(each) for each in listed}
 
 
-def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Look:
+def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Check:
     """Compare what is listed with what is expected."""
-    thing, wanted = f"packages of {expected.name}", expected.packages
+    subject, wanted = f"packages of {expected.name}", expected.packages
     differences = [*_absent(wanted, there), *_surplus(wanted, there), *_different(wanted, there)]
     state = f"{len(wanted.keys() & there.keys())} of {len(wanted)} listed"
-    then = "packageserver lists them once the catalog answers" if differences else ""
-    return Look(thing, ok=not differences, state="; ".join([state, *differences]), then=then)
+    next_step = "packageserver lists them once the catalog answers" if differences else ""
+    return Check(subject, ok=not differences, state="; ".join([state, *differences]), next_step=next_step)
 
 
-def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Look]:
-    """Look at the ClusterCatalogs with the image: serving, and serving just that."""
+def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
+    """Check at the ClusterCatalogs with the image: serving, and serving just that."""
     found = client.list(CLUSTER_CATALOG) or []
     return [_cluster_catalog(each, expected.image) for each in found if _source_image(each) == expected.image]
 
@@ -197,37 +229,20 @@ def _trouble(pod: Body) -> tuple[str, str]:
     return str(status.get("phase") or "unknown"), short(condition(pod, "PodScheduled").get("message"))
 
 
-def _cluster_catalog(catalog: Body, image: str) -> Look:
-    thing = f"ClusterCatalog {catalog['metadata']['name']}"
+def _cluster_catalog(catalog: Body, image: str) -> Check:
+    subject = f"ClusterCatalog {catalog['metadata']['name']}"
     resolved = str(((status_of(catalog).get("resolvedSource") or {}).get("image") or {}).get("ref"))
     serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
     if serving.get("status") == "True":
         same = resolved.partition("@")[2] == image.partition("@")[2]
-        return Look(thing, ok=same, state="serving" if same else f"still serving {resolved}")
+        return Check(subject, ok=same, state="serving" if same else f"still serving {resolved}")
     said = short(progressing.get("message") or serving.get("message"))
     state = str(progressing.get("reason") or "not serving yet")
-    return Look(thing, ok=False, state=state, evidence=said, then="catalogd tries again by itself")
+    return Check(subject, ok=False, state=state, evidence=said, next_step="catalogd tries again by itself")
 
 
 def _source_image(catalog: Body) -> Any:
     return (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
-
-
-def condition(body: Body, kind: str) -> Mapping[str, Any]:
-    """Return a condition of an object's status; empty when it has none of the kind."""
-    conditions: Iterable[Mapping[str, Any]] = status_of(body).get("conditions") or []
-    return next((each for each in conditions if each.get("type") == kind), {})
-
-
-def status_of(body: Body) -> Mapping[str, Any]:
-    """Return an object's status; empty when it has none yet."""
-    return body.get("status") or {}
-
-
-def short(text: Any, longest: int = _LONGEST) -> str:
-    """Return the first words of what the cluster says, on one line, `longest` characters of them."""
-    line = " ".join(str(text or "").split())
-    return line if len(line) <= longest else line[:longest] + "…"
 
 
 # Looks at the pools of nodes: whether each has the mirror rules, in its configuration and on its machines. Reads only.
@@ -241,8 +256,8 @@ _SETTINGS = {
 }
 
 
-def pools(client: ClusterClient, rules: Collection[Pair] = ()) -> list[Look]:
-    """Look at the rollout of every MachineConfigPool; none where the cluster has no such kind (facts: openshift §5.3).
+def pools(client: ClusterClient, rules: Collection[Pair] = ()) -> list[Check]:
+    """Check at the rollout of every MachineConfigPool; none where the cluster has no such kind (facts: openshift §5.3).
 
     A pool is done when the configuration that it is on gives its nodes all `rules`: for a minute or two after rules were
     written it says that it is done, and has not begun. A paused pool is well when its nodes have the rules already.
@@ -333,7 +348,7 @@ def unpause(name: str, what: str) -> str:
     return f"Unpausing it rolls out {what}. If that is wanted now: {command}"
 
 
-def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Look:
+def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Check:
     name, done, lacking = pool["metadata"]["name"], is_rolled_out(pool), rules_lacking(client, pool, rules)
     if is_paused(pool) and (lacking or not (done or rules)):
         what = f"lack {len(lacking)} of the mirror rules" if lacking else "may lack mirror rules: which they need is not known"
@@ -341,12 +356,14 @@ def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Look:
             f"MachineConfigPool {name} is paused, with {how_far(pool)}: its nodes {what}",
             hint=f"{unpause(name, held_back(client, pool))}; then run this again.",
         )
-    thing = f"MachineConfigPool {name}"
+    subject = f"MachineConfigPool {name}"
     if said := complaint(pool):
-        return Look(thing, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, then="nothing, until that is mended")
+        return Check(
+            subject, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, next_step="nothing, until that is mended"
+        )
     if is_paused(pool):
-        return Look(thing, ok=True, state=f"{how_far(pool)}, paused; no mirror rule is missing")
+        return Check(subject, ok=True, state=f"{how_far(pool)}, paused; no mirror rule is missing")
     if done and lacking:
         state = f"{how_far(pool)}, without {len(lacking)} of the mirror rules"
-        return Look(thing, ok=False, state=state, then="the machine config operator takes a minute or two to begin")
-    return Look(thing, ok=done, state=how_far(pool), then="" if done else "its nodes follow one after another")
+        return Check(subject, ok=False, state=state, next_step="the machine config operator takes a minute or two to begin")
+    return Check(subject, ok=done, state=how_far(pool), next_step="" if done else "its nodes follow one after another")

@@ -12,10 +12,10 @@ from common.errors import ClusterError
 from importer.cluster.client import ClusterClient, UnavailableError
 from importer.cluster.finding import UNKNOWN, Finding
 from importer.cluster.readiness import readiness
-from importer.cluster.readiness.readiness import Look, pools
+from importer.cluster.readiness.readiness import Check, pools
 
 if TYPE_CHECKING:
-    from importer.cluster.readiness.expectation import ExpectedCatalog
+    from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
 # What a wait shows: every thing that is waited for, since when it is as it is, and what was found to be wrong.
@@ -27,9 +27,9 @@ REMIND_S = 60.0
 class Row:
     """One thing. `since_s` counts from the beginning of the wait; `before` is what it was until then, since `before_s`."""
 
-    look: Look
+    check: Check
     since_s: float
-    before: Look | None = None
+    before: Check | None = None
     before_s: float = 0.0
 
 
@@ -60,20 +60,20 @@ class Lines:
         """Tell what has changed."""
         fresh = [row for row in rows if row.since_s == now_s]
         for row in fresh:
-            was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.told})" if row.before else ""
-            self._tell(f"{clock_text(now_s)} {row.look.thing}: {row.look.told}{was}")
+            was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.text})" if row.before else ""
+            self._tell(f"{clock_text(now_s)} {row.check.subject}: {row.check.text}{was}")
         if fresh:
             self._last_s = now_s
         elif now_s - self._last_s >= REMIND_S:
             self._last_s = now_s
-            for row in (row for row in rows if not row.look.ok):
-                then = f"; {row.look.then}" if row.look.then else ""
+            for row in (row for row in rows if not row.check.ok):
+                next_step = f"; {row.check.next_step}" if row.check.next_step else ""
                 since = clock_text(now_s - row.since_s)
-                self._tell(f"{clock_text(now_s)} still {row.look.thing}, for {since}: {row.look.state}{then}")
+                self._tell(f"{clock_text(now_s)} still {row.check.subject}, for {since}: {row.check.state}{next_step}")
 
     def finding(self, finding: Finding) -> None:
         """Tell a cause, its evidence and its fix."""
-        self._tell(finding.told)
+        self._tell(finding.text)
 
     def end(self) -> None:
         """Nothing is left on the screen that would have to go."""
@@ -112,9 +112,9 @@ def wait_healthy(
     good = 0
     try:
         while True:
-            seen = _all_looks(client, expectations, release)
+            seen = _checks(client, expectations, release)
             watch.note(seen)
-            good = good + 1 if all(look.ok for look in seen) else 0
+            good = good + 1 if all(check.ok for check in seen) else 0
             if good >= _READS:
                 return
             if watch.elapsed() >= timeout_s:
@@ -124,7 +124,7 @@ def wait_healthy(
         display.end()
 
 
-def _all_looks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None) -> list[Look]:
+def _checks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None) -> list[Check]:
     rules = {rule for expected in expectations for rule in expected.rules}
     seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
     for expected in expectations:
@@ -136,12 +136,12 @@ def _all_looks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], r
     return seen
 
 
-def _try(thing: str, look: Callable[[], list[Look]]) -> list[Look]:
-    """Look; an API server that restarts, as it does while nodes are rolled, is one more state to wait through."""
+def _try(subject: str, check: Callable[[], list[Check]]) -> list[Check]:
+    """Check; an API server that restarts, as it does while nodes are rolled, is one more state to wait through."""
     try:
-        return look()
+        return check()
     except UnavailableError as error:
-        return [Look(thing, ok=False, state=error.message, then="it is asked again")]
+        return [Check(subject, ok=False, state=error.message, next_step="it is asked again")]
 
 
 class _Watch:
@@ -159,12 +159,12 @@ class _Watch:
     def elapsed(self) -> float:
         return self._clock() - self._start_s
 
-    def note(self, seen: Sequence[Look]) -> None:
+    def note(self, seen: Sequence[Check]) -> None:
         """Show what was seen; what was not looked at this time is forgotten. Now and then look for causes."""
         now_s = self.elapsed()
-        self._known = {look.thing: self._row(look, now_s) for look in seen}
+        self._known = {check.subject: self._row(check, now_s) for check in seen}
         self._display.rows(list(self._known.values()), now_s)
-        if all(look.ok for look in seen) or now_s - self._diagnosed_s < DIAGNOSE_S:
+        if all(check.ok for check in seen) or now_s - self._diagnosed_s < DIAGNOSE_S:
             return
         self._diagnosed_s = now_s
         for finding in self.findings():
@@ -182,23 +182,23 @@ class _Watch:
     def unwell(self) -> list[str]:
         """Return a line for each thing that is not as it shall be."""
         return [
-            f"{row.look.thing}: {row.look.told}, since {clock_text(row.since_s)}"
+            f"{row.check.subject}: {row.check.text}, since {clock_text(row.since_s)}"
             for row in self._known.values()
-            if not row.look.ok
+            if not row.check.ok
         ]
 
-    def _row(self, look: Look, now_s: float) -> Row:
-        before = self._known.get(look.thing)
+    def _row(self, check: Check, now_s: float) -> Row:
+        before = self._known.get(check.subject)
         if before is None:
-            return Row(look, now_s)
-        if before.look == look:
-            return Row(look, before.since_s)
-        return Row(look, now_s, before.look, before.since_s)
+            return Row(check, now_s)
+        if before.check == check:
+            return Row(check, before.since_s)
+        return Row(check, now_s, before.check, before.since_s)
 
 
 def _timed_out(watch: _Watch, timeout_s: float) -> ClusterError:
     unwell = watch.unwell() or ["all was well, but only once"]
-    causes = [finding.told.replace("\n", "\n  ") for finding in watch.findings()]
+    causes = [finding.text.replace("\n", "\n  ") for finding in watch.findings()]
     return ClusterError(
         "\n  ".join([f"the cluster is not healthy after {clock_text(timeout_s)}:", *unwell, *causes]),
         hint="Nothing has to be undone: run the same command again to go on waiting, or `hub-import doctor` for causes.",

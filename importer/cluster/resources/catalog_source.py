@@ -22,6 +22,8 @@ from importer.cluster.kinds import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from common.archive.inventory import CatalogRecord
     from importer.cluster.release import Release
     from importer.mapping import MappedImage
@@ -231,3 +233,46 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
     if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
         config["extractContent"] = {"catalogDir": CONFIGS}
     return config
+
+
+# The default CatalogSources of OpenShift: how to recognize and how to disable them. The marketplace operator deletes them when
+# OperatorHub disables them, and another CatalogSource may then take the name (operator-marketplace,
+# pkg/defaults/catsrcHelpers.go).
+
+_MANAGED_BY = "operatorframework.io/managed-by"
+_MARKETPLACE_OPERATOR = "marketplace-operator"
+_OPERATOR_SOURCE = "opsrc-owner-name"  # label of a CatalogSource made for an OperatorSource, up to 4.5
+_NAMES = frozenset(("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators"))
+
+
+def is_default(source: Mapping[str, Any]) -> bool:
+    """Return whether a CatalogSource is a default of the marketplace operator, which deletes it when it is disabled."""
+    metadata = source["metadata"]
+    if (metadata.get("annotations") or {}).get(_MANAGED_BY) == _MARKETPLACE_OPERATOR:
+        return True
+    # Up to 4.5 a default is an OperatorSource, whose CatalogSource goes with it. The annotation came during 4.6
+    # (operator-marketplace#373); before it only the manager of the fields shows who wrote the object.
+    owner = (metadata.get("labels") or {}).get(_OPERATOR_SOURCE)
+    managers = {each.get("manager") for each in metadata.get("managedFields") or ()}
+    return metadata["name"] in _NAMES and (owner == metadata["name"] or _MARKETPLACE_OPERATOR in managers)
+
+
+def defaults_off(live: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the fields of OperatorHub that disable all default sources; None for a cluster without OperatorHub."""
+    if live is None:
+        return None
+    sources = _sources(live)
+    # `sources` take precedence over `disableAllDefaultSources` (operator-marketplace, README.md and pkg/operatorhub): a default
+    # that they enable would stay, and keep every Subscription from being resolved.
+    named = {"sources": [{**each, "disabled": True} for each in sources]} if _enables(sources) else {}
+    return {"spec": {"disableAllDefaultSources": True, **named}}
+
+
+def _enables(sources: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a source is enabled by name; an entry without `disabled` enables."""
+    return not all(each.get("disabled") for each in sources)
+
+
+def _sources(live: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = (live.get("spec") or {}).get("sources") or []
+    return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from importer.cluster.discovery import is_default
+from importer.cluster.resources.catalog_source import is_default
 from importer.cluster.subscriptions import Sources
-from importer.diagnose.rules_cluster import findings
-from importer.diagnose.snapshot import Evidence
+from importer.diagnose.rules import diagnose
+from importer.diagnose.snapshot import Snapshot
 
 MARKET = "openshift-marketplace"
 MISSING = f"targeted catalogsource {MARKET}/redhat-operators missing"
@@ -26,8 +26,15 @@ def subscription(name="alpha", source="redhat-operators", place=MARKET, **condit
 
 def codes(*subscriptions, present=(), everywhere=True):
     bodies = {place: {"metadata": {"name": place[1], "namespace": place[0]}} for place in present or ()}
-    nothing = {"pools": (), "lacking": {}, "ca_keys": frozenset(), "registry_state": "", "jobs": (), "cluster_catalogs": ()}
-    evidence = Evidence(
+    nothing = {
+        "pools": (),
+        "missing_rules": {},
+        "ca_keys": frozenset(),
+        "registry_state": "",
+        "jobs": (),
+        "cluster_catalogs": (),
+    }
+    snapshot = Snapshot(
         release=None,
         sources=(),
         subscriptions=subscriptions,
@@ -36,7 +43,7 @@ def codes(*subscriptions, present=(), everywhere=True):
         all_sources=Sources(bodies, MARKET, everywhere=everywhere) if present is not None else None,
         **nothing,
     )
-    return [(each.code, each.subject.rpartition("/")[2]) for each in findings(evidence)]
+    return [(each.code, each.subject.rpartition("/")[2]) for each in diagnose(snapshot)]
 
 
 @pytest.mark.parametrize(

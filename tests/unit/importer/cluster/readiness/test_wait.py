@@ -7,7 +7,7 @@ import pytest
 from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import discover_release
-from importer.cluster.readiness.expectation import ExpectedCatalog, offers
+from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import Fault

@@ -1,0 +1,515 @@
+"""The rules of a diagnosis: each looks for one cause in a snapshot and gives findings. No I/O.
+
+Texts of pods are matched by the tables of `symptoms.py`. To add a rule, write a function `Snapshot -> Iterator[Finding]`, such
+as `_stale_pods`, and put it into `RULES` where its cause has to be fixed: before those that follow from it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from importer.cluster.finding import UNKNOWN, Finding, Severity
+from importer.cluster.kinds import ICSP, IDMS, condition, short, status_of
+from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
+from importer.cluster.release import Release
+from importer.cluster.resources.catalog_source import service_name
+from importer.cluster.subscriptions import ORPHANED, Place, Subscribed, repoint
+from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from importer.cluster.client import Body
+    from importer.diagnose.snapshot import PodState, Snapshot, SourceState
+
+Rule: TypeAlias = "Callable[[Snapshot], Iterator[Finding]]"
+_SHOWN = 5
+_STATES_SHOWN = 3
+_ASK = "See the evidence; `oc describe` and the log of the component that reports it say more."
+_ASK_POD = "See the evidence: it is the cluster's own output. Do not delete the pod: the kubelet restarts its containers."
+_OOM = "OOMKilled"
+
+# Controller of machine-config-operator (pkg/controller/container-runtime-config), before it could merge both kinds.
+_COEXIST = re.compile(r"both \w*imagecontentsourcepolic\w+ and \w*imagedigestmirrorset\w* exist", re.IGNORECASE)
+_DRAIN = re.compile(r"failed to drain|disruption budget|cannot evict", re.IGNORECASE)
+
+# Messages of operator-lifecycle-manager: pkg/controller/operators/catalog/subscription/state.go (CatalogSourcesUnhealthy),
+# pkg/controller/registry/resolver/resolver.go (ResolutionFailed).
+_MISSING = re.compile(r"targeted catalogsource ([a-z0-9.-]+)/([a-z0-9.-]+) missing")
+_FROM_CATALOG = re.compile(r"no operators found from catalog ([a-z0-9.-]+) in namespace ([a-z0-9.-]+)")
+_CATALOG_DOWN = re.compile(r"failed to populate resolver cache from source ([a-z0-9.-]+)/([a-z0-9-]+)")
+_UNSATISFIABLE = re.compile(r"constraints not satisfiable|requires? an operator|no operators found")
+
+
+def diagnose(snapshot: Snapshot) -> list[Finding]:
+    """Return the findings, in the order in which they have to be fixed; none for a healthy cluster.
+
+    A catalog that is not served and shows no known symptom is reported as unknown, with its evidence, and never guessed at.
+    """
+    found = list(dict.fromkeys(finding for rule in RULES for finding in rule(snapshot)))
+    explained = {finding.subject for finding in found}
+    return [*found, *(finding for finding in _unexplained(snapshot) if finding.subject not in explained)]
+
+
+# Nodes: pools that do not get the mirror rules.
+
+
+def _pools(snapshot: Snapshot) -> Iterator[Finding]:
+    for pool in snapshot.pools:
+        found = _pool(pool, snapshot)
+        if found is not None:
+            yield found
+
+
+def _pool(pool: Body, snapshot: Snapshot) -> Finding | None:
+    name, missing = pool["metadata"]["name"], snapshot.missing_rules.get(pool["metadata"]["name"]) or ()
+    subject, message = f"MachineConfigPool {name}", complaint(pool)
+    if message:
+        return _degraded(subject, message, snapshot)
+    rolled = is_rolled_out(pool)
+    if is_paused(pool) and (missing or not rolled):
+        return _paused(pool, len(missing), snapshot.held_back.get(name) or "changes that cannot be read")
+    if rolled and missing:
+        return Finding(
+            "mirror-rules-missing",
+            subject,
+            "the configuration of its nodes lacks mirror rules, so they would pull from the internet",
+            tuple(f"{source} → {mirror}" for source, mirror in missing[:_SHOWN]),
+            "Wait a minute or two after an apply; if the rules were removed, run hub-import apply again.",
+        )
+    return None
+
+
+def _paused(pool: Body, missing: int, held_back: str) -> Finding:
+    """Return the finding about a paused pool: a warning while its nodes have the rules."""
+    name, shown = pool["metadata"]["name"], (how_far(pool), "spec.paused: true", f"held back: {held_back}")
+    subject = f"MachineConfigPool {name}"
+    if not missing:  # pools are paused on purpose during a Control Plane Only (EUS to EUS) update
+        cause = "the pool is paused, and none of the known mirror rules is missing on its nodes"
+        fix = "Nothing for the catalogs: it may stay paused for as long as it was meant to."
+        return Finding("pool-paused", subject, cause, shown, fix, severity=Severity.WARNING)
+    cause = f"the pool is paused, and its nodes lack {missing} of the mirror rules"
+    return Finding("pool-paused", subject, cause, shown, unpause(name, held_back))
+
+
+def _degraded(subject: str, message: str, snapshot: Snapshot) -> Finding:
+    # From 4.15 on (and in late 4.13.z and 4.14.z) the machine config operator merges the two kinds.
+    coexist = {ICSP.name, IDMS.name} <= snapshot.rule_kinds and (snapshot.release or Release(4, 15)) < Release(4, 15)
+    if _COEXIST.search(message) or (coexist and "registries" in message):
+        return Finding(
+            "rules-coexist",
+            subject,
+            "the cluster has ImageContentSourcePolicies and ImageDigestMirrorSets, which this release cannot combine",
+            (message,),
+            "Bring all rules into one kind (oc adm migrate icsp), and delete the others; or update to 4.15.",
+        )
+    if _DRAIN.search(message):
+        return Finding(
+            "node-not-drained",
+            subject,
+            "a node cannot be drained, so the rollout does not progress",
+            (message,),
+            "Let the named pods move (PodDisruptionBudget, replicas); the rollout then continues on its own.",
+        )
+    return Finding(
+        "pool-degraded",
+        subject,
+        "the machine config operator cannot bring the pool to its configuration",
+        (message,),
+        "oc describe machineconfigpool, and the log of machine-config-controller, name the rule or the node in question.",
+    )
+
+
+# Other catalogs: OLM resolves no Subscription while any catalog of the cluster cannot be reached.
+
+
+def _default_sources(snapshot: Snapshot) -> Iterator[Finding]:
+    down = [source for source in snapshot.sources if source.is_default and source.state != "READY"]
+    if down:
+        shown = [f"{one.name}: {one.state}{_first_event(one)}" for one in down]
+        yield Finding(
+            "default-sources-enabled",
+            "OperatorHub cluster",
+            "default sources are enabled and cannot be reached: no Subscription of the cluster is resolved meanwhile",
+            tuple(shown[:_SHOWN]),
+            "hub-import doctor --fix, or: set spec.disableAllDefaultSources of OperatorHub cluster to true, and `disabled` of "
+            "each of its `sources`, which take precedence over it.",
+            fixable=True,
+        )
+
+
+def _first_event(source: SourceState) -> str:
+    texts = [text for pod in source.pods for text in pod.events]
+    return f", {texts[0]}" if texts else ""
+
+
+def _foreign_sources(snapshot: Snapshot) -> Iterator[Finding]:
+    """Give the foreign catalogs that cannot be reached, with the Subscriptions that report it."""
+    for source in snapshot.sources:
+        if source.is_default or source.is_managed or source.state in {"READY", "IDLE"}:
+            continue
+        affected = [
+            f"Subscription {namespace}/{name}: {short(message)}"
+            for namespace, name, message in _with_condition(snapshot, "ResolutionFailed")
+            if (found := _CATALOG_DOWN.search(message)) and found[1] == source.name
+        ]
+        yield Finding(
+            "other-catalog-down",
+            f"CatalogSource {source.name}",
+            "another catalog cannot be reached: while it exists, no Subscription of the cluster is resolved",
+            (f"state: {source.state}", *affected[:_SHOWN]),
+            f"Repair it, or: oc delete catalogsource {source.name} -n {source.namespace}",
+            severity=Severity.ERROR if affected else Severity.WARNING,
+        )
+
+
+# The catalogs of hub-import: served by the wrong pod, empty, or not reachable for OLM.
+
+
+def _stale_pods(snapshot: Snapshot) -> Iterator[Finding]:
+    known = ((source, source.expected) for source in snapshot.sources if source.expected is not None)
+    for source, expected in known:
+        for pod in source.stale_pods:
+            yield Finding(
+                "catalog-stale",
+                f"CatalogSource {source.name}",
+                "the pod that answers runs another image than the one that was pushed",
+                (f"pod {pod.name}", f"expected: {expected.image}"),
+                f"hub-import doctor --fix, or: oc delete pod {pod.name} -n {source.namespace}",
+                fixable=True,
+            )
+
+
+def _packages(snapshot: Snapshot) -> Iterator[Finding]:
+    for source in snapshot.sources:
+        check = source.packages
+        if check is None or check.ok or source.expected is None or source.state != "READY":
+            continue
+        subject = f"CatalogSource {source.name}"
+        # packageserver logs "error unmarshaling csv, eliding channel" and serves the rest of the catalog.
+        elided = [line for line in snapshot.package_log.splitlines() if "eliding" in line and _concerns(line, source)]
+        if elided:
+            yield Finding(
+                "package-elided",
+                subject,
+                "OLM leaves a channel out, since the operator data of its head cannot be read",
+                (check.text, *elided[:_SHOWN]),
+                "Report the package to the publisher of the catalog; export another version of it meanwhile.",
+            )
+        elif _is_empty(source):
+            logs = [line for pod in source.pods for line in pod.log.splitlines()[-_SHOWN:]]
+            yield Finding(
+                "catalog-empty",
+                subject,
+                "the catalog answers and has no packages",
+                (check.text, *logs),
+                "Verify the archive (hub-import verify) and push it again; if it is intact, the catalog was exported empty.",
+            )
+
+
+def _is_empty(source: SourceState) -> bool:
+    settled = bool(source.pods) and all(pod.ready and pod.runs_image for pod in source.pods)
+    return settled and not source.listed and not source.connected_lately
+
+
+def _concerns(line: str, source: SourceState) -> bool:
+    """Return whether a log line is about a package of the catalog; one that names no package counts."""
+    named = re.search(r"\bpackage=\"?([\w.-]+)", line)
+    return named is None or (source.expected is not None and named[1] in source.expected.packages)
+
+
+def _network_policies(snapshot: Snapshot) -> Iterator[Finding]:
+    """Give the catalogs in own Deployments that no NetworkPolicy lets OLM reach, where the namespace denies by default."""
+    for source in snapshot.sources:
+        if source.state == "READY" or not source.lacks_policy or not any(pod.ready for pod in source.pods):
+            continue
+        yield Finding(
+            "catalog-network-denied",
+            f"CatalogSource {source.name}",
+            "the namespace denies traffic by default, and no NetworkPolicy lets OLM reach the catalog's pod",
+            (f"state: {source.state}", f"NetworkPolicy {service_name(source.name)}: not found"),
+            "hub-import doctor --fix, or apply the archive again: either writes it.",
+            fixable=True,
+        )
+
+
+def _cluster_catalogs(snapshot: Snapshot) -> Iterator[Finding]:
+    images = {source.expected.image for source in snapshot.sources if source.expected is not None}
+    for catalog in snapshot.cluster_catalogs:
+        image = (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
+        serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
+        if image not in images or serving.get("status") == "True" or not status_of(catalog):
+            continue
+        subject = f"ClusterCatalog {catalog['metadata']['name']}"
+        message = short(progressing.get("message") or serving.get("message"))
+        pull = match(PULLS, (message,))
+        if pull:
+            yield Finding(pull[0].code, subject, pull[0].cause, (message,), pull[0].fix)
+        elif progressing.get("reason") == "Blocked":  # operator-controller, api/v1: Retrying is temporary, Blocked is not
+            yield Finding(
+                "cluster-catalog-blocked",
+                subject,
+                "OLM v1 does not take the catalog, and will not try again",
+                (message,),
+                "OLM v1 reads file-based catalogs alone, with their directory in a label; Subscriptions do not need it.",
+            )
+        else:
+            yield Finding(UNKNOWN, subject, "is not served, for an unknown reason", (message,), _ASK)
+
+
+# Subscriptions: bundles that cannot be unpacked, CatalogSources that do not exist, dependencies that no catalog has.
+
+
+def _unpack_jobs(snapshot: Snapshot) -> Iterator[Finding]:
+    failed = snapshot.failed_unpacks
+    messages = [message for _, _, message in _with_condition(snapshot, "BundleUnpackFailed")]
+    if failed or messages:
+        jobs = [f"Job {job['metadata']['name']}: {condition(job, 'Failed').get('reason')}" for job in failed]
+        yield Finding(
+            "bundle-unpack-failed",
+            "bundle unpack jobs",
+            "bundle images could not be pulled within the time that OLM grants, and it does not try again",
+            tuple([*(short(each) for each in messages), *jobs][:_SHOWN]),
+            "Once nodes can pull: hub-import doctor --fix deletes the jobs and their ConfigMaps, so that OLM starts again.",
+            fixable=bool(failed),
+        )
+
+
+def _orphaned(snapshot: Snapshot) -> Iterator[Finding]:
+    """Give an error for each Subscription whose CatalogSource does not exist, unless OLM gives another reason."""
+    for body in snapshot.subscriptions:
+        one = Subscribed.of(body)
+        if not _is_orphaned(body, one, snapshot):
+            continue
+        messages = (_message(body, kind) for kind in ("CatalogSourcesUnhealthy", "ResolutionFailed"))
+        yield Finding(
+            ORPHANED,
+            f"Subscription {one.namespace}/{one.name}",
+            f"it names CatalogSource {'/'.join(one.source)}, which does not exist: {one.package} gets no updates",
+            (str(one), *(short(each) for each in messages if each)),
+            _fix_of_orphan(one, snapshot),
+        )
+
+
+def _is_orphaned(body: Body, one: Subscribed, snapshot: Snapshot) -> bool:
+    sources = snapshot.all_sources
+    if sources is not None and one.source in sources.bodies:
+        return False  # conditions that say otherwise are older than the CatalogSource
+    found = _MISSING.search(_message(body, "CatalogSourcesUnhealthy"))
+    if found and found.groups() == one.source:
+        return True
+    failed = [message for kind in ("ResolutionFailed", "BundleUnpackFailed") if (message := _message(body, kind))]
+    if failed and one.source not in map(_named_source, failed):
+        return False
+    return sources is not None and sources.lack(one.source)
+
+
+def _message(body: Body, kind: str) -> str:
+    """Return the message of a condition that is true; empty when it is not."""
+    found = condition(body, kind)
+    return str(found.get("message") or kind) if found.get("status") == "True" else ""
+
+
+def _named_source(message: str) -> Place | None:
+    found = _FROM_CATALOG.search(message)
+    return (found[2], found[1]) if found else None
+
+
+def _fix_of_orphan(one: Subscribed, snapshot: Snapshot) -> str:
+    known = [source.expected for source in snapshot.sources if source.expected is not None]
+    offering = next((each for each in known if one.package in each.packages), None)
+    if offering is None:
+        return f"Export {one.package} too and apply with --catalog-name {one.source[1]}, or restore that catalog."
+    patch = repoint(one, (offering.namespace, offering.name))
+    if one.source[0] != offering.namespace:
+        return f"Let it name {offering.name}: {patch}"
+    name = one.source[1] if len(known) == 1 else f"CATALOG={one.source[1]}"
+    return f"Run hub-import apply again with --catalog-name {name}; or let it name {offering.name}: {patch}"
+
+
+def _resolution(snapshot: Snapshot) -> Iterator[Finding]:
+    known = {source.name for source in snapshot.sources}
+    for namespace, name, message in _with_condition(snapshot, "ResolutionFailed"):
+        found = _CATALOG_DOWN.search(message)
+        if (found and found[1] in known) or _names_orphan(message, snapshot):
+            continue  # the catalog, or the Subscription without one, has a finding of its own
+        subject = f"Subscription {namespace}/{name}"
+        if _UNSATISFIABLE.search(message):
+            yield Finding(
+                "dependency-missing",
+                subject,
+                "the operator needs another one that no catalog of this cluster has",
+                (short(message),),
+                "Export that package too (hub-export create follows dependencies unless --skip-dependencies is given).",
+            )
+        else:
+            yield Finding(UNKNOWN, subject, "cannot be resolved, for an unknown reason", (short(message),), _ASK)
+
+
+def _names_orphan(message: str, snapshot: Snapshot) -> bool:
+    """Return whether the resolver reports a CatalogSource that another finding calls missing.
+
+    It then fails for all Subscriptions of the namespace, with the same message.
+    """
+    named = _named_source(message)
+    subscribed = ((body, Subscribed.of(body)) for body in snapshot.subscriptions)
+    return named is not None and any(one.source == named and _is_orphaned(body, one, snapshot) for body, one in subscribed)
+
+
+def _with_condition(snapshot: Snapshot, kind: str) -> list[tuple[str, str, str]]:
+    """Return namespace, name and message of the Subscriptions of which a condition is true."""
+    found = []
+    for one in snapshot.subscriptions:
+        metadata, message = one["metadata"], _message(one, kind)
+        if message:
+            found.append((str(metadata.get("namespace", "")), str(metadata["name"]), message))
+    return found
+
+
+# Pods of catalogs. The present state of a pod counts before its log, its log before events, and the newest event first: the
+# cause of an earlier failure may have been fixed since.
+
+
+def _pods(snapshot: Snapshot) -> Iterator[Finding]:
+    for source in snapshot.sources:
+        if source.is_managed:
+            yield from _pods_of(source, snapshot)
+    for source in snapshot.sources:
+        if not source.is_managed and not source.is_default:  # reported, since it blocks resolution; never changed
+            yield from (replace(finding, fixable=False) for finding in _pods_of(source, snapshot))
+
+
+def _pods_of(source: SourceState, snapshot: Snapshot) -> Iterator[Finding]:
+    subject = f"CatalogSource {source.name}"
+    message = str((source.body.get("status") or {}).get("message") or "")
+    refused = match((POD_SECURITY,), (message, *source.refusals))  # OLM, or the ReplicaSet, could not create the pod at all
+    if refused:
+        yield _of_symptom(refused[0], subject, (refused[1],), source, snapshot)
+    for pod in source.pods:
+        if not pod.ready:
+            yield from _unready(pod, subject, source, snapshot)
+
+
+def _unready(pod: PodState, subject: str, source: SourceState, snapshot: Snapshot) -> Iterator[Finding]:
+    if _OOM in pod.reasons:
+        yield _out_of_memory(pod, subject)
+        return
+    found = match((*PULLS, *RUNS), (*pod.states, *pod.log.splitlines(), *pod.events))
+    if found is None:
+        return
+    symptom, text = found
+    shown = tuple(dict.fromkeys((text, *pod.states)))[:_STATES_SHOWN]
+    if symptom.code == "registry-untrusted" and _registry_operator_is_off(source, snapshot):
+        yield _registry_operator(subject, text, snapshot)
+    else:
+        yield _of_symptom(symptom, subject, shown, source, snapshot)
+
+
+def _of_symptom(symptom: Symptom, subject: str, shown: tuple[str, ...], source: SourceState, snapshot: Snapshot) -> Finding:
+    return Finding(symptom.code, subject, symptom.cause, shown, symptom.fix, symptom.fixable(source, snapshot))
+
+
+def _out_of_memory(pod: PodState, subject: str) -> Finding:
+    if pod.memory_limit:  # only OLM before BZ#1814777 limits catalog pods, to 100Mi
+        return Finding(
+            "catalog-memory-limit",
+            subject,
+            f"OLM gives the catalog's pod {pod.memory_limit} of memory, and it needs more (OpenShift 4.3 before 4.3.10)",
+            (*pod.states, f"limits.memory: {pod.memory_limit}"),
+            "Serve it from a Deployment of its own (hub-import apply --serve-catalog), or update the cluster.",
+            fixable=True,
+        )
+    return Finding(
+        "node-memory",
+        subject,
+        "the node has no memory left for the catalog's pod, or a LimitRange of the namespace limits it",
+        pod.states,
+        "Free memory on the node, set grpcPodConfig.memoryTarget (4.14), or export fewer packages.",
+    )
+
+
+def _registry_operator_is_off(source: SourceState, snapshot: Snapshot) -> bool:
+    """Return whether the CA is in the cluster, and node-ca, which copies it to the nodes, is not running (4.2 to 4.4)."""
+    host = source.image.partition("/")[0].replace(":", "..")
+    return host in snapshot.ca_keys and snapshot.registry_state not in {"", "Managed"}
+
+
+def _registry_operator(subject: str, text: str, snapshot: Snapshot) -> Finding:
+    return Finding(
+        "registry-operator-removed",
+        subject,
+        "the CA is in the cluster, but up to 4.4 nodes get it only while the image registry is Managed",
+        (text, f"managementState: {snapshot.registry_state}"),
+        "hub-import apply --ca FILE, with --image-registry-emptydir when the image registry has no storage.",
+    )
+
+
+# Catalogs that are not served, whether or not a symptom is known: for those that no rule explained.
+
+
+def _unexplained(snapshot: Snapshot) -> Iterator[Finding]:
+    for source in snapshot.sources:
+        unready = [pod for pod in source.pods if not pod.ready]
+        if not source.is_managed or (source.state == "READY" and not unready and source.lists_all):
+            continue
+        if unready and all(pod.is_starting for pod in unready):
+            yield _starting(source, unready)
+        elif source.connected_lately and source.pods and not unready and not source.stale_pods:
+            yield _reconnecting(source)
+        else:
+            yield _unknown(source, unready)
+
+
+def _starting(source: SourceState, pods: list[PodState]) -> Finding:
+    return Finding(
+        "catalog-starting",
+        f"CatalogSource {source.name}",
+        "its pod is being created, without an error so far",
+        tuple(f"pod {pod.name}: {'; '.join(pod.states)}, created {pod.created}" for pod in pods),
+        "Wait some minutes; if the pod is still being created then, see oc describe pod.",
+        severity=Severity.WARNING,
+    )
+
+
+def _reconnecting(source: SourceState) -> Finding:
+    """Return the finding about a catalog that answers, while package-server has not connected to it again yet."""
+    return Finding(
+        "catalog-starting",
+        f"CatalogSource {source.name}",
+        "the catalog answers, and package-server has not queried it again yet",
+        (f"state: READY, for {source.connected_s:.0f} s", *([source.packages.text] if source.packages else [])),
+        "Wait some minutes: package-server reconnects on its own.",
+        severity=Severity.WARNING,
+    )
+
+
+def _unknown(source: SourceState, unready: list[PodState]) -> Finding:
+    message = str((source.body.get("status") or {}).get("message") or "")
+    shown = [f"state: {source.state}", *([message] if message else []), *source.refusals[:_SHOWN]]
+    for pod in unready:
+        log = [f"log: {line}" for line in pod.log.splitlines()[-_SHOWN:]]
+        shown += [f"pod {pod.name}: {'; '.join(pod.states)}", *pod.events[:_SHOWN], *log]
+    if not source.pods:
+        shown.append("there is no pod")
+    if source.packages is not None and not source.packages.ok:
+        shown.append(f"packages: {source.packages.text}")
+    cause = "is not served as expected, for an unknown reason"
+    return Finding(UNKNOWN, f"CatalogSource {source.name}", cause, tuple(shown), _ASK_POD)
+
+
+# In the order in which causes have to be fixed: nodes, then catalogs that block all Subscriptions, then single catalogs.
+RULES: tuple[Rule, ...] = (
+    _pools,
+    _default_sources,
+    _foreign_sources,
+    _stale_pods,
+    _packages,
+    _network_policies,
+    _cluster_catalogs,
+    _unpack_jobs,
+    _orphaned,
+    _resolution,
+    _pods,
+)

@@ -1,0 +1,187 @@
+"""Tables of symptoms: texts of OLM, kubelet, CRI-O and opm, and what each means (docs/cluster.md, *status and doctor*). Pure.
+
+To add one, add a row to `PULLS` (the image cannot be pulled) or `RUNS` (the container runs, and does not serve). The first row
+that matches counts, so a specific pattern stands before a general one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from importer.diagnose.snapshot import Snapshot, SourceState
+
+Fixable: TypeAlias = "Callable[[SourceState, Snapshot], bool]"
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """A pattern of a text, its cause and its fix. `fixable` decides whether `doctor --fix` can repair it in this cluster."""
+
+    code: str
+    pattern: re.Pattern[str]
+    cause: str
+    fix: str
+    fixable: Fixable
+
+
+def match(symptoms: tuple[Symptom, ...], texts: tuple[str, ...]) -> tuple[Symptom, str] | None:
+    """Return the first symptom that a text shows, with the text; earlier texts count before later ones."""
+    for text in texts:
+        for symptom in symptoms:
+            if symptom.pattern.search(text):
+                return symptom, text
+    return None
+
+
+def _never(_source: SourceState, _snapshot: Snapshot) -> bool:
+    return False
+
+
+def _always(_source: SourceState, _snapshot: Snapshot) -> bool:
+    return True
+
+
+def _by_image(source: SourceState, _snapshot: Snapshot) -> bool:
+    return bool(source.image)
+
+
+def _extracts(source: SourceState, _snapshot: Snapshot) -> bool:
+    return "extractContent" in _pod_config(source)
+
+
+def _may_be_legacy(source: SourceState, snapshot: Snapshot) -> bool:
+    known = snapshot.release is None or "securityContextConfig" in snapshot.release.pod_config_fields
+    return known and bool(source.image) and _pod_config(source).get("securityContextConfig") != "legacy"
+
+
+def _may_be_restricted(source: SourceState, snapshot: Snapshot) -> bool:
+    if source.serves_itself:
+        return bool(source.image) and not source.restricted and (snapshot.release is None or snapshot.release.restricts_pods)
+    return _pod_config(source).get("securityContextConfig") != "restricted"
+
+
+def _pod_config(source: SourceState) -> dict[str, object]:
+    return dict((source.body.get("spec") or {}).get("grpcPodConfig") or {})
+
+
+def _is(code: str, pattern: str, cause: str, fix: str, fixable: Fixable = _never) -> Symptom:
+    return Symptom(code, re.compile(pattern, re.IGNORECASE), cause, fix, fixable)
+
+
+# Errors of a pull, from CRI-O (containers/image) and Go's crypto/x509 and net.
+PULLS = (
+    # Go 1.15, with which Kubernetes 1.19 is built, stopped reading the Common Name.
+    _is(
+        "registry-certificate-without-san",
+        r"x509: certificate relies on legacy Common Name",
+        "the mirror's certificate names its host only as Common Name, which nodes have not accepted since 4.6",
+        "Give the mirror a certificate with its host as subjectAltName.",
+    ),
+    _is(
+        "registry-certificate-name",
+        r"x509: certificate is (?:valid|not valid) for|doesn't contain any IP SANs",
+        "the mirror's certificate is for another name than the one that nodes use",
+        "Give the mirror a certificate with that name as subjectAltName, or use the name that it has in --registry.",
+    ),
+    _is(
+        "registry-certificate-expired",
+        r"x509: certificate has expired or is not yet valid",
+        "the mirror's certificate has expired, or a node's clock is wrong",
+        "Renew the certificate; compare the time on the nodes.",
+    ),
+    _is(
+        "registry-untrusted",
+        r"x509: certificate signed by unknown authority",
+        "nodes do not trust the certificate of the registry",
+        "hub-import doctor --fix --ca FILE with the CA that signed it (or hub-import apply with --ca).",
+        _always,
+    ),
+    _is(
+        "registry-plain-http",
+        r"server gave HTTP response to HTTPS client",
+        "the registry speaks plain HTTP, and nodes use HTTPS",
+        "Give the registry TLS; or add it to registrySources.insecureRegistries of image.config `cluster` (this rolls nodes).",
+    ),
+    _is(
+        "pull-unauthorized",
+        r"\bunauthorized\b|authentication required|\b401\b|no basic auth credentials|access to the resource is denied",
+        "nodes have no credential that the registry accepts",
+        "hub-import doctor --fix --cluster-authfile FILE with a read-only credential (or hub-import apply with it).",
+        _always,
+    ),
+    _is(
+        "image-not-in-mirror",
+        r"manifest unknown|manifest for \S+ not found|name unknown|repository name not known|\b404\b",
+        "the registry does not have the image under the requested digest",
+        "Run hub-import push again with the archive: it checks every image and uploads the missing ones.",
+    ),
+    # A filtered catalog is rebuilt, so no signature of its publisher covers it.
+    _is(
+        "image-rejected-by-policy",
+        r"Source image rejected|SignatureValidationFailed|signature was required",
+        "a policy of the nodes (policy.json, ClusterImagePolicy) rejects the image",
+        "A filtered catalog is a new image, and unsigned: take the mirror out of the policy's scopes, or sign it.",
+    ),
+    # Also seen for registry.redhat.io, where no mirror rule matched: the node then asks the source itself.
+    _is(
+        "registry-unreachable",
+        r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout",
+        "nodes cannot reach the registry that the image is at",
+        "Let the nodes resolve and reach that name (DNS, firewall, noProxy of the cluster's proxy).",
+    ),
+)
+
+# Errors of a catalog server that was started: opm, its base image, or the probes that OLM gives it.
+RUNS = (
+    # opm compares the digest of its cache with the catalog; a rebuilt catalog has the cache of the original (OCPBUGS-109376).
+    _is(
+        "catalog-cache",
+        r"integrity check failed|cache requires rebuild|read existing cache digest|cache directory has unexpected contents",
+        "the catalog's cache does not belong to its content",
+        "Take extractContent out of the CatalogSource, or let the image serve without --cache-dir.",
+        _extracts,
+    ),
+    _is(
+        "catalog-base-too-old",
+        r'unknown command "serve"',
+        "the catalog is file-based, and the opm in its image is too old to serve it",
+        "Export it again with --catalog-base REF, an operator-registry image of 4.9 or newer.",
+    ),
+    _is(
+        "catalog-without-server",
+        r'"?grpc_health_probe"?: executable file not found|no command specified',
+        "the catalog image contains no server",
+        "Export it with --catalog-base REF; from 4.20 on, grpcPodConfig.extractContent lets OLM serve it itself.",
+    ),
+    # Pods run with a user of the namespace's range, in group 0; SQLite images write to files of their own.
+    _is(
+        "catalog-permissions",
+        r"permission denied|mkdir \S+: read-only file system",
+        "the catalog's server may not write to a directory that it needs",
+        "Set grpcPodConfig.securityContextConfig to legacy, also in the image set's targetCatalogSourceTemplate.",
+        _may_be_legacy,
+    ),
+    # Exit code 137 with reason Error is a probe that failed, unlike OOMKilled. Before 4.9 OLM sets no startup probe.
+    _is(
+        "catalog-slow-start",
+        r"(?:Startup|Liveness|Readiness) probe failed: timeout|failed to connect service",
+        "the catalog's server is killed before it answers: it takes longer to start than OLM grants",
+        "Serve it from a Deployment of its own, which has more time to start (hub-import apply --serve-catalog).",
+        _by_image,
+    ),
+)
+
+# From OLM or the ReplicaSet, when the API server rejects the pod (Kubernetes, *Pod Security Admission*).
+POD_SECURITY = _is(
+    "pod-security",
+    r'violates (?:PodSecurity )?"?restricted',
+    "the namespace allows only restricted pods, and the catalog's pod is not restricted",
+    "Set grpcPodConfig.securityContextConfig to restricted, also in the image set's targetCatalogSourceTemplate; "
+    "a catalog by address: apply the archive again.",
+    _may_be_restricted,
+)
