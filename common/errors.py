@@ -1,9 +1,9 @@
 """The error tree. Every error that a person may meet is one of these, and each knows its exit code.
 
     HubError                      1   failed
-    ├── UsageError                2   flags, configuration files, image sets: the caller can mend it
+    ├── UsageError                2   flags, configuration files, image sets: the caller can correct it
     │   ├── FaultsError           2   several of these in one input, all named at once
-    │   └── NotACatalogError      2   what was named is an image or a folder, but no catalog
+    │   └── NotACatalogError      2   the named image or folder has no catalog
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
     │   └── DamagedError          1   they arrived so from a registry, which may send them again
@@ -24,7 +24,7 @@
     ├── StorageError              1   object storage refused or unreachable
     │   └── StorageUnreachableError 1 no answer
     ├── SpaceError                7   not enough room on a file system
-    └── InterruptedByUserError  130   state is kept; the message says how to go on
+    └── InterruptedByUserError  130   state is kept; the message says how to continue
 
 A message says what failed, on which object, got and wanted; `hint` says what to do next. An error that ends a command always
 says what next: where it has no hint of its own, what usually helps with its kind. Secrets never appear in either.
@@ -65,7 +65,7 @@ MEANINGS = {
     ExitCode.REGISTRY: "registry refused or unreachable",
     ExitCode.CLUSTER: "cluster refused, unreachable or unhealthy",
     ExitCode.SPACE: "not enough space",
-    ExitCode.INTERRUPTED: "interrupted; run again to go on",
+    ExitCode.INTERRUPTED: "interrupted; run again to continue",
 }
 
 
@@ -85,7 +85,7 @@ class HubError(Exception):
 
     @property
     def advice(self) -> str:
-        """What to do next: the hint, or what usually helps where nobody knew better. Never empty."""
+        """What to do next: the hint, or the usual advice for errors of this class. Never empty."""
         return self.hint or self.usual_hint
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class HubError(Exception):
 
 
 class UsageError(HubError):
-    """Flags, configuration or an image set that cannot mean anything, or not what was meant."""
+    """Options, configuration or an image set that are invalid or contradictory."""
 
     exit_code = ExitCode.USAGE
     usual_hint = "See --help of the command."
@@ -135,14 +135,14 @@ class NotACatalogError(UsageError):
     """The named image or path exists, but holds no catalog."""
 
     usual_hint = (
-        "Name a catalog image, a directory of catalog files, or an SQLite catalog; hub-export list shows what is in one."
+        "Name a catalog image, a directory of catalog files, or an SQLite catalog; hub-export list shows the content of one."
     )
 
 
 class CatalogError(HubError):
     """A catalog that cannot be read, or that OLM would refuse to serve."""
 
-    usual_hint = "The catalog itself is at fault: take another version of it, or tell its publisher what is said here."
+    usual_hint = "The catalog itself is at fault: use another version of it, or report this message to its publisher."
 
 
 class ContentError(HubError):
@@ -162,11 +162,11 @@ class DamagedError(ContentError):
 class ProblemsError(HubError):
     """Problems were found and the caller asked for none (`--strict`)."""
 
-    usual_hint = "Mend them, or leave --strict out: then they are listed, and the exit status is 3."
+    usual_hint = "Correct them, or leave --strict out: they are then listed, and the exit status is 3."
 
 
 class InUseError(HubError):
-    """Another process, perhaps one that is dead on another machine, holds what this one needs. No usage error: it passes."""
+    """A lock is held by another process, possibly a dead one on another machine. Not a usage error: it is temporary."""
 
     usual_hint = "Wait until the other one ends, and run it again."
 
@@ -175,7 +175,7 @@ class ArchiveError(HubError):
     """The archive is damaged, incomplete or not trusted."""
 
     exit_code = ExitCode.ARCHIVE
-    usual_hint = "hub-import verify says what is wrong with the archive."
+    usual_hint = "hub-import verify reports what is damaged or missing."
 
 
 class ArchiveDamagedError(ArchiveError):
@@ -187,7 +187,7 @@ class ArchiveDamagedError(ArchiveError):
 class ArchiveIncompleteError(ArchiveError):
     """A part of the archive is not here."""
 
-    usual_hint = "Bring what is missing; hub-import inspect says what is here."
+    usual_hint = "Bring the missing volumes; hub-import inspect lists those that are here."
 
 
 class ArchiveUntrustedError(ArchiveError):
@@ -198,7 +198,9 @@ class RegistryError(HubError):
     """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty."""
 
     exit_code = ExitCode.REGISTRY
-    usual_hint = "Look at the registry, or at its log; run the same command again when it is well: it goes on where it stopped."
+    usual_hint = (
+        "Look at the registry, or at its log; run the same command again when it works again: it continues where it stopped."
+    )
 
     def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -240,7 +242,9 @@ class ClusterError(HubError):
 class StorageError(HubError):
     """Object storage refused or was not reached. Without an answer `status` (HTTP) is 0 and `code` is empty."""
 
-    usual_hint = "Look at the service, or at its log; run the same command again when it is well: it goes on where it stopped."
+    usual_hint = (
+        "Look at the service, or at its log; run the same command again when it works again: it continues where it stopped."
+    )
 
     def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -256,14 +260,14 @@ class SpaceError(HubError):
     """A file system has too little room. Found before anything is written."""
 
     exit_code = ExitCode.SPACE
-    usual_hint = "Free some, or choose another place; run the same command again: it goes on where it stopped."
+    usual_hint = "Free some, or choose another place; run the same command again: it continues where it stopped."
 
 
 class InterruptedByUserError(HubError):
-    """Stopped by the user. What was done so far is kept."""
+    """Stopped by the user. Completed work is kept."""
 
     exit_code = ExitCode.INTERRUPTED
-    usual_hint = "What was done is kept; run the same command again to go on."
+    usual_hint = "Completed work is kept; run the same command again to continue."
 
 
 # When several apply, the first in this order is the exit status (docs/cli.md).

@@ -14,7 +14,6 @@ import atexit
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +21,7 @@ from common.errors import ExitCode, InterruptedByUserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
 _STOPPED = threading.Event()
@@ -110,6 +110,9 @@ def _end(status: int, message: str) -> NoReturn:
 @contextmanager
 def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """Give a pool of `jobs` threads. On an exception, Ctrl-C among them, what was not begun is never begun."""
+    # This module is loaded before signals are handled, and concurrent.futures takes 8 ms.
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     pool = ThreadPoolExecutor(jobs, thread_name_prefix=name)
     try:
         yield pool

@@ -85,7 +85,7 @@ def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         elif (row := row + 1) >= GIVE_UP:
             raise type(error)(
                 f"given up after {row} blobs in a row: {error.message}",
-                hint="Run the same command again when it is back: it goes on where it stopped.",
+                hint="Run the same command again when it is back: it continues where it stopped.",
             )
         yield outcome
 

@@ -55,7 +55,9 @@ def _login(
 
 def _ask(what: str, *, hidden: bool = False) -> str:
     if not sys.stdin.isatty():
-        raise UsageError(f"no {what.lower()} given, and nobody is here to ask", hint="Say --username, and --password-stdin.")
+        raise UsageError(
+            f"no {what.lower()} given, and standard input is not a terminal", hint="Say --username, and --password-stdin."
+        )
     answer: str = typer.prompt(what, hide_input=hidden, err=True)
     return answer
 

@@ -75,7 +75,7 @@ def volumes_of_shard(index: int, shards: int, count: int) -> range:
 
 
 def _exit_codes() -> str:
-    """Return the exit codes as `--help` shows them: in two columns, and the last by itself."""
+    """Return the exit codes as `--help` shows them: in two columns, with the last on a line of its own."""
     rows = [f"{int(code):3}  {meaning}" for code, meaning in MEANINGS.items()]
     table = [f"{left:31}  {right.strip()}" for left, right in zip(rows[:4], rows[4:8], strict=True)]
     return "\n".join(
@@ -194,7 +194,7 @@ class OutputOptions:
     log_level: Annotated[
         Level,
         typer.Option(
-            help="What is logged on stderr.",
+            help="Level of the log on stderr.",
             rich_help_panel=OUTPUT,
         ),
     ] = Level.WARNING
@@ -214,7 +214,7 @@ class OutputOptions:
 
     @property
     def is_live(self) -> bool:
-        """Whether a person watches on a terminal, where what is shown may be drawn over."""
+        """Whether stderr is a terminal, where lines may be overwritten."""
         return self.progress in {Style.AUTO, Style.BAR} and sys.stderr.isatty()
 
     def emit(self, document: Any, table: Callable[[], str]) -> None:
@@ -251,7 +251,7 @@ class ShardOptions:
         return self.volumes is not None or self.shards is not None
 
     def of(self, count: int) -> range | None:
-        """Return the volumes of this process among `count`, perhaps none; None when all of them are its. Raises UsageError."""
+        """Return the volumes of this process among `count`, which may be none; None for all of them. Raises UsageError."""
         if self.volumes is not None and self.shards is not None:
             raise UsageError("--volumes and --shards at once", hint="Either names the volumes of this process.")
         if self.volumes is not None:
@@ -358,7 +358,7 @@ def _name_variables(node: Any, prefix: str) -> None:
 def _take_file_urls(parameter: Any) -> None:
     """Let a parameter take file URLs for paths, after its values are split and before a Path loses one of their slashes.
 
-    What was typed is kept in `Context.meta`, for messages.
+    The text as typed is kept in `Context.meta`, for messages.
     """
     process, from_variable = parameter.process_value, parameter.value_from_envvar
 
@@ -419,7 +419,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 
 def _status(run: Callable[[], ExitCode]) -> int:
-    """Run a command and return its exit status. Errors are shown; what was printed is flushed, so that nothing fails later."""
+    """Run a command and return its exit status. Errors are printed; stdout is flushed here, so that a full disk is an error."""
     try:
         interruption.working()
         status = int(run())
@@ -430,7 +430,7 @@ def _status(run: Callable[[], ExitCode]) -> int:
         interruption.finished(ExitCode.INTERRUPTED)
         status = _tell(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
-        sys.stdout = None  # nobody reads any more; nothing to say, and no second error while closing
+        sys.stdout = None  # the reader is gone (EPIPE); the interpreter would report it a second time when it closes the stream
         status = int(ExitCode.FAILED)
     except OSError as error:
         status = _tell(_from_system(error))

@@ -110,7 +110,7 @@ _NEEDED = (
     "and s3:AbortMultipartUpload"
 )
 _DENIED = f"Allow the account {_NEEDED} (to read: the first and the fourth)."
-_REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again: it goes on where it stopped."
+_REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again: it continues where it stopped."
 _TRUST = "Name the CA of the service in AWS_CA_BUNDLE (a PEM file), and in AWS_ENDPOINT_URL the name in its certificate."
 _WHO = "Look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and at the clock of this machine."
 _SPEAKS = "Does it speak S3? Look at AWS_ENDPOINT_URL, and for a proxy in between."

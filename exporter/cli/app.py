@@ -47,7 +47,7 @@ def list_(
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
     chosen = workflow.look(settings, output.begin(), dependencies=closed)
-    target = settings.target if closed else None  # an offer is no selection, and leaves nobody behind
+    target = settings.target if closed else None  # an offer is not a selection: no installed operator can be left behind by it
     asked = settings.image_set.problems
     document = listing.list_document(chosen, target, explain=explain, asked=asked)
     output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain, asked=asked))
@@ -120,7 +120,9 @@ def create(
     with_kit: Annotated[
         bool,
         typer.Option(
-            "--with-kit", help="Put the importer itself beside the archive, in kit/, as kit makes it.", rich_help_panel=ARCHIVE
+            "--with-kit",
+            help="Put the importer next to the archive, in kit/, as the command kit does.",
+            rich_help_panel=ARCHIVE,
         ),
     ] = False,
     planned: Annotated[

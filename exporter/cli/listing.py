@@ -111,7 +111,7 @@ def list_table(
 
 
 def mapping_table(written: Path, problems: Sequence[Problem]) -> str:
-    """Return `create --manifests-only` for people: the file, and what is not in it."""
+    """Return `create --manifests-only` for people: the file, and the images that are missing in it."""
     return "\n\n".join([*_problem_lines(problems), str(written)])
 
 
@@ -154,7 +154,7 @@ def created_document(made: Exported, directory: Path | str) -> Document:
 
 
 def created_table(made: Exported, directory: Path | str) -> str:
-    """Return `create` for people: what is in the archive, what is not, and what to do with it."""
+    """Return `create` for people: the content of the archive, what is missing, and the next step."""
     document, inventory = created_document(made, directory), made.inventory
     names = ", ".join(volume.name for volume in inventory.volumes)
     notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
@@ -183,7 +183,7 @@ def part_table(made: MadePart | None) -> str:
     if made is None:
         return "nothing to do: the archive has fewer volumes than there are shards"
     lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
-    lost += [f"{counted(len(lost), 'blob')} could not be had; the same command asks for them again"] if lost else []
+    lost += [f"{counted(len(lost), 'blob')} could not be fetched; the same command asks for them again"] if lost else []
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
     done = f"{made.directory}: {names} of {made.count}"
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
@@ -236,7 +236,7 @@ def _attached(images: Iterable[ImageRecord]) -> str:
 
 
 def _elsewhere(blobs: Iterable[BlobRecord]) -> str:
-    """Return a line on what is left out, and who has it; nothing where nothing is."""
+    """Return a line about content that was left out, and where it is; empty without any."""
     left = [blob for blob in blobs if blob.in_ is not None]
     holders = sorted({str(blob.in_) for blob in left})
     size = size_text(sum(blob.size for blob in left))

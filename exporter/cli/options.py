@@ -1,4 +1,4 @@
-"""The groups of options of hub-export: what is asked for, and how its archive is made."""
+"""Groups of options of hub-export: selection, archive, catalog build, kit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CatalogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
-    """What is asked for: an image set, or flags that say the same."""
+    """The selection: an image set, or options with the same meaning."""
 
     imageset: Annotated[
         Path | None, typer.Argument(metavar="[IMAGESET]", help="ImageSetConfiguration (YAML) that says what to carry.")
@@ -70,7 +70,7 @@ class SelectionOptions:
     image: Annotated[list[str], typer.Option("--image", metavar="REF", help="A further image; repeatable.")] = field(
         default_factory=list
     )
-    full: Annotated[bool, typer.Option("--full", help="Every version of every channel of what is selected.")] = False
+    full: Annotated[bool, typer.Option("--full", help="Every version of every channel of the selection.")] = False
     heads: Annotated[bool, typer.Option("--heads", help="The head of every channel of the catalogs.")] = False
     skip_dependencies: Annotated[
         bool, typer.Option("--skip-dependencies", help="Leave out what the bundles require of other packages.")
@@ -87,9 +87,7 @@ class SelectionOptions:
     ] = None
     catalog_format: Annotated[
         CatalogFormat | None,
-        typer.Option(
-            help="What a filtered catalog becomes; an SQLite catalog stays one unless told.", rich_help_panel=CATALOGS
-        ),
+        typer.Option(help="What a filtered catalog becomes; an SQLite catalog stays one by default.", rich_help_panel=CATALOGS),
     ] = None
     openshift_release: Annotated[
         str | None,
@@ -112,7 +110,8 @@ class SelectionOptions:
     signatures: Annotated[
         SignaturePolicy,
         typer.Option(
-            help="Signatures and attachments of images: carry what is there, require, or ignore.", rich_help_panel=CATALOGS
+            help="Signatures and attachments of images: carry those that exist, require them, or ignore them.",
+            rich_help_panel=CATALOGS,
         ),
     ] = SignaturePolicy.CARRY
 
@@ -131,7 +130,7 @@ class SelectionOptions:
         from exporter.imageset.model import ImageSet
 
         if self.imageset is not None or self._flagged:
-            raise UsageError("--only and an image set at once", hint="The re-request says itself what is wanted.")
+            raise UsageError("--only and an image set at once", hint="The re-request names the content.")
         wanted = rerequest.load(only)
         return replace(self._settings(registry, ImageSet(as_read=wanted.image_set)), only=wanted)
 
@@ -252,7 +251,9 @@ class ArchiveOptions:
     parity: Annotated[
         str | None,
         typer.Option(
-            metavar="PERCENT", help="Parity beside each volume that mends damage of so many percent.", rich_help_panel=ARCHIVE
+            metavar="PERCENT",
+            help="Parity next to each volume, which repairs damage of up to this percentage.",
+            rich_help_panel=ARCHIVE,
         ),
     ] = None
 
@@ -366,10 +367,10 @@ class KitOptions:
     """What a kit is made for."""
 
     platform: Annotated[
-        list[str], typer.Option("--platform", metavar="OS/ARCH", help="Machines to install on; repeatable. All unless told.")
+        list[str], typer.Option("--platform", metavar="OS/ARCH", help="Machines to install on; repeatable. Default: all.")
     ] = field(default_factory=list)
     python: Annotated[
-        list[str], typer.Option("--python", metavar="3.N", help="Pythons to install with; repeatable. All unless told.")
+        list[str], typer.Option("--python", metavar="3.N", help="Pythons to install with; repeatable. Default: all.")
     ] = field(default_factory=list)
     parity: Annotated[bool, typer.Option("--parity", help="With what repair needs, for archives with parity.")] = False
     image_base: Annotated[

@@ -1,4 +1,4 @@
-"""What is done with a plan: making its archive or a part of it, in a directory or in object storage; and `finish`."""
+"""Commands that work from a plan: the archive or a part of it, in a directory or in object storage; and `finish`."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _show(made: Exported, place: PlaceOptions, output: OutputOptions, *, strict:
 
 
 def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, strict: bool, whole: bool = False) -> ExitCode:
-    """Show a part, which may have nothing to it, or what was made of the `whole` before it is finished."""
+    """Show a part, which may have no volumes, or the parts of the `whole` before `finish`."""
     from exporter import workflow
     from exporter.cli import listing
 

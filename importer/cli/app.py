@@ -43,7 +43,7 @@ app.callback()(version_option)
 
 @command(app)
 def inspect(archive: ArchiveOptions, output: OutputOptions) -> ExitCode:
-    """What is inside, and which volumes are here."""
+    """Show the content of an archive, and which of its volumes are here."""
     from importer.cli import tables
 
     output.begin()
@@ -60,7 +60,9 @@ def verify(
     jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Volumes checked at the same time.")] = 2,
     wanted: Annotated[
         Path | None,
-        typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),
+        typer.Option(
+            "--rerequest", metavar="FILE", help="Write a re-request for missing content, for hub-export create --only."
+        ),
     ] = None,
 ) -> ExitCode:
     """Check that the archive is whole: completeness, checksums, every byte."""
@@ -77,13 +79,14 @@ def verify(
 
 @command(app)
 def repair(
-    archive: Annotated[list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories or volumes, with parity beside them.")],
+    archive: Annotated[list[Path], typer.Argument(metavar="ARCHIVE…", help="Directories or volumes, with their parity files.")],
     output: OutputOptions,
     directory: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Mend copies in there; needed for media that are read-only.")
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Repair copies in this directory; needed for read-only media."),
     ] = None,
 ) -> ExitCode:
-    """Mend damaged volumes with the parity beside them (hub-export create --parity), in place or into a directory."""
+    """Repair damaged volumes with their parity files (hub-export create --parity), in place or into a directory."""
     from importer.archive import repair as mending
     from importer.cli import tables
 
@@ -121,11 +124,13 @@ def push(
     output: OutputOptions,
     wanted: Annotated[
         Path | None,
-        typer.Option("--rerequest", metavar="FILE", help="Write what is wanted again, for hub-export create --only."),
+        typer.Option(
+            "--rerequest", metavar="FILE", help="Write a re-request for missing content, for hub-export create --only."
+        ),
     ] = None,
     heal: Heal = False,
 ) -> ExitCode:
-    """Bring everything that is at hand into the mirror: any volume alone, in any order.
+    """Push the volumes that are here into the mirror: any volume alone, in any order.
 
     On a terminal it asks for the next medium as long as volumes are missing.
     """
@@ -224,7 +229,7 @@ def deploy(
         typer.Option(
             "--report",
             metavar="FILE|DIR",
-            help="The page of what was done; a directory: named by time and archive. Never replaced.",
+            help="The page about this deploy; in a directory it is named by time and archive. Never replaced.",
         ),
     ] = None,
     heal: Heal = False,
@@ -264,7 +269,7 @@ def status(cluster: PlaceOptions, output: OutputOptions) -> ExitCode:
 def doctor(
     cluster: PlaceOptions,
     output: OutputOptions,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without other harm.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the fixes that change nothing else.")] = False,
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="For --fix: the CA (PEM) that signed the mirror.")] = None,
     cluster_authfile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="For --fix: read-only credential of the mirror, for the nodes.")
@@ -272,7 +277,7 @@ def doctor(
     replace_credential: ReplaceCredential = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
 ) -> ExitCode:
-    """Say what is wrong, by what the cluster shows of it, and how to mend it; what is not known is called unknown."""
+    """Find causes of failures in the state of the cluster, with evidence and a fix; an unknown cause is reported as unknown."""
     from importer.cli import tables
     from importer.diagnose import health
 
@@ -322,7 +327,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
 
 
 def _tell(line: str) -> None:
-    """Show what is being done or waited for."""
+    """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)
 
 

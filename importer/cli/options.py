@@ -67,7 +67,7 @@ class ArchiveOptions:
         return list(map(parse, self.archive)), Verifier.load(self.key) if self.key else None
 
     def following(self, *, alone: bool = True) -> Following:
-        """Return what asks for the next medium; where nobody could answer, or others have it, nothing follows."""
+        """Return a function that asks for the next medium on a terminal; elsewhere, and for a shard, none follows."""
         from importer.workflow import nothing_follows
 
         return self._next if alone and sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
@@ -137,7 +137,7 @@ Heal = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ResourceFlags:
-    """What the cluster is told."""
+    """Options of the objects in the cluster."""
 
     catalog_name: Annotated[
         list[str],
@@ -157,7 +157,7 @@ class ResourceFlags:
         bool,
         typer.Option(
             "--serve-catalog",
-            help="Run catalogs in Deployments of ours, without OLM's limits on its pods.",
+            help="Run catalogs in Deployments of hub-import, without OLM's limits on its pods.",
             rich_help_panel=OBJECTS,
         ),
     ] = False
@@ -196,7 +196,7 @@ ReplaceCredential = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """Which cluster, and how far to go on it."""
+    """Which cluster, and how much of the configuration to do."""
 
     kubeconfig: Annotated[
         Path | None,
@@ -274,7 +274,7 @@ class ClusterOptions:
         return Interaction(tell, self.agree, LiveTable(sys.stderr))
 
     def agree(self, would: Applied) -> bool:
-        """Ask whether the cluster may be changed. Raises UsageError where nobody can answer."""
+        """Ask whether the cluster may be changed. Raises UsageError where standard input is not a terminal."""
         from importer.cli import tables
 
         shown = "" if self.yes and not self.diff else tables.question_table(would, diff=self.diff)

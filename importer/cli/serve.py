@@ -78,12 +78,12 @@ def _serve(
     archive: ArchiveOptions,
     place: ListenOptions,
     max_path_components: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="As for push: join what is deeper with dashes.")
+        int | None, typer.Option(min=1, metavar="N", help="As for push: join longer repository paths with -.")
     ] = None,
     keep_source_host: Annotated[
         bool, typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.")
     ] = False,
-    log_level: Annotated[str, typer.Option(help="What is logged on stderr; info shows every request.")] = "warning",
+    log_level: Annotated[str, typer.Option(help="Level of the log on stderr; info shows every request.")] = "warning",
 ) -> ExitCode:
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
     from importer.mapping import Mirror
@@ -107,13 +107,13 @@ def _serve(
 
 
 def _told(archive: Archive, offer: Offer, whole: tuple[int, int], bound: Address, identity: Identity | None) -> None:
-    """Say what is served, where, and how it is used."""
+    """Print the address, the content, and how to use it."""
     from common.text import counted
 
     tls = "" if identity else " (plain HTTP)"
     print(f"serving {counted(len(offer), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr)
     if archive.missing:
-        print(f"not here, and not served: what lies in {', '.join(archive.missing)}", file=sys.stderr)
+        print(f"not here, and not served: the content of {', '.join(archive.missing)}", file=sys.stderr)
     print(f"{whole[0]} of {counted(whole[1], 'image')} can be pulled whole", file=sys.stderr)
     name, tag = next(((name, tag) for name, found in offer.items() for tag in found.tags), ("NAME", "TAG"))
     unverified = "" if identity else " --tls-verify=false"

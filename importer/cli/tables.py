@@ -67,7 +67,7 @@ def inspect_table(archive: Archive) -> str:
         f"here: {', '.join(archive.present) or 'no volume'}",
     ]
     if inventory.requires:
-        parts.append(f"goes on from: {', '.join(inventory.requires)}; their content must be on the mirror first")
+        parts.append(f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first")
     if archive.missing:
         parts.append(f"not here: {', '.join(archive.missing)}")
     return "\n\n".join([*parts, *problem_lines(inventory.problems)])
@@ -84,7 +84,7 @@ def verify_table(result: VerifyResult) -> str:
     ]
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
     if result.mendable:
-        lines.append(f"parity is beside {', '.join(result.mendable)}: hub-import repair mends what it can")
+        lines.append(f"parity is present for {', '.join(result.mendable)}: hub-import repair restores them")
     verdict = "whole" if result.ok else "NOT whole"
     return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
 
@@ -110,7 +110,7 @@ def repair_table(results: Sequence[Repaired]) -> str:
     """Return `repair` for people."""
     lines = []
     for one in results:
-        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.mended} mended"
+        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.mended} repaired"
         lines.append(f"{one.path}: {one.status}: {found if one.bad else 'no block bad'}")
         if one.status is RepairStatus.DAMAGED:
             missing = f"{counted(one.lacking, 'good block')} ({size_text(one.lacking * one.block)})"
@@ -148,7 +148,7 @@ def push_table(result: PushResult) -> str:
         )
     if result.images_left:
         lines.append(
-            f"{counted(result.images_left, 'image')} left to other shards: whoever brings the last blob of one tags it; "
+            f"{counted(result.images_left, 'image')} left to other shards: the process that pushes its last blob tags it;  "
             "what is left when all are done, a push of the whole archive brings"
         )
     if result.waiting_for:
@@ -227,7 +227,7 @@ def render_table(paths: Sequence[Path], built: Built) -> str:
 
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
-    """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null what is not known."""
+    """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null for unknown values."""
     return {"server": cluster.server, "context": cluster.context, "release": cluster.version} if cluster else None
 
 
@@ -251,7 +251,7 @@ def apply_table(applied: Applied) -> str:
 
 
 def planned_table(would: Applied) -> str:
-    """Return what `apply` would do, for people: what was found before, each object, and how it would differ."""
+    """Return what `apply` would do, for people: findings of the preflight, each object, and its differences."""
     return "\n".join([*findings_lines(would.findings), question_table(would, diff=True)])
 
 
@@ -314,7 +314,7 @@ def would_undo(would: UndoResult) -> str:
 
 def remedies_table(health: Health) -> str:
     """Return what `doctor --fix` would do."""
-    return "\n".join(f"would mend {each.subject}: {each.cause}" for each in health.fixable)
+    return "\n".join(f"would fix {each.subject}: {each.cause}" for each in health.fixable)
 
 
 def would_mend(health: Health) -> str:
@@ -338,7 +338,7 @@ def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
 
 
 def findings_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return a paragraph with what was found; nothing without findings."""
+    """Return a paragraph with findings; empty without any."""
     return ["\n".join(f"{finding.severity}: {finding.text}" for finding in findings)] if findings else []
 
 
@@ -406,13 +406,13 @@ def _verdict(health: Health) -> str:
         return "healthy"
     if health.rolling and not health.findings:
         return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
-    return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor tells causes and fixes"
+    return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"
 
 
 def doctor_table(health: Health) -> str:
     """Return `doctor` for people."""
     left = [finding for finding in health.findings if finding not in health.fixed]
-    lines = [f"{health.cluster}.", *findings_lines(left), *(f"mended: {each.subject}: {each.cause}" for each in health.fixed)]
+    lines = [f"{health.cluster}.", *findings_lines(left), *(f"fixed: {each.subject}: {each.cause}" for each in health.fixed)]
     lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
     lines += [f"not seen: {each}" for each in health.snapshot.unreadable]
     if not health.findings and not health.absent:
@@ -420,9 +420,9 @@ def doctor_table(health: Health) -> str:
     if health.rolling:
         lines.append(f"under way: the nodes of {', '.join(health.rolling)} are taking over their configuration")
     if any(finding.fixable for finding in left):
-        lines.append("hub-import doctor --fix mends: " + ", ".join(each.code for each in left if each.fixable))
+        lines.append("hub-import doctor --fix fixes: " + ", ".join(each.code for each in left if each.fixable))
     if health.fixed:
-        lines.append("What was mended takes a minute or two to show: hub-import status.")
+        lines.append("The effect of a fix takes a minute or two: hub-import status.")
     return "\n".join(lines)
 
 

@@ -152,7 +152,7 @@ class DeployReport:
         if isinstance(error, HubError):
             return Ending("bad", error.message, error.advice)
         if error is not None:
-            return Ending("bad", "Interrupted.", "Run the same command again: it goes on where it stopped.")
+            return Ending("bad", "Interrupted.", "Run the same command again: it continues where it stopped.")
         if self.applied is None:
             return Ending("bad", "The cluster was not changed: something that it needs is not in the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}

@@ -86,11 +86,11 @@ def test_what_is_no_registry(place):
     assert "not a registry" in done.stderr
 
 
-def test_empty_standard_input_and_nobody_to_ask():
+def test_empty_standard_input_without_a_terminal():
     assert "standard input is empty" in login("localhost:1", stdin="").stderr
     done = run("hub-export", "login", "localhost:1")
     assert done.status == 2
-    assert "nobody is here to ask" in done.stderr
+    assert "standard input is not a terminal" in done.stderr
 
 
 def test_the_places_are_podmans(tmp_path):

@@ -81,7 +81,7 @@ def test_signals_are_handled_before_anything_large_is_loaded(program):
     done = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
     foreign = {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names - {"__main__"}
     ours = {name for name in done.stdout.split() if name.partition(".")[0] in ("common", program)}
-    assert ours == {"common", "common.errors", "common.interruption", program, f"{program}.__main__"}
+    assert ours == {"common", "common.errors", "common.interruption", "common.text", program, f"{program}.__main__"}
     assert "typer" not in foreign
     assert "msgspec" not in foreign
 

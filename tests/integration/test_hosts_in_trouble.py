@@ -96,7 +96,7 @@ def test_a_source_that_goes_away_ends_the_run_and_the_next_one_goes_on(tmp_path)
         done = create(source, tmp_path / "out", "--jobs", "12")
         assert done.status == 5
         assert "given up after 8 blobs in a row" in done.stderr
-        assert "it goes on where it stopped" in done.stderr
+        assert "it continues where it stopped" in done.stderr
         had = {request.path for request in source.log("GET", "/blobs/") if request.status == 200}
         assert len(had) == 12
         gone.times = 0
