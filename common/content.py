@@ -10,10 +10,11 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from common.errors import ContentError, NotFoundError, SpaceError
+from common.errors import ContentError, DamagedError, NotFoundError, SpaceError
 from common.oci.image import Descriptor, Hasher, hex_of
+from common.retry import Retries, RetryableError, RetryPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +23,8 @@ Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]
 CHUNK_SIZE = 256 * 1024
 REPEATS = 5  # how often one place is asked for content that arrives damaged
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-
-
-def repeat_pause_s(tries: int) -> float:
-    """Return the pause before content is asked for again that arrived damaged so many times."""
-    return min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 30), _LONGEST_PAUSE_S)
+_DAMAGED = RetryPolicy(first_s=0.5, longest_s=8.0, jitter=0.0)
+T = TypeVar("T")
 
 
 class Written(StrEnum):
@@ -95,6 +92,26 @@ def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, sta
         raise ContentError(f"{blob.digest}: ended after {done} of {blob.size} bytes")
     if blob.size == start and hasher.digest() != blob.digest:
         raise _wrong(hasher, blob)
+
+
+def retry_damaged(action: Callable[[int], T], sleep: Callable[[float], None]) -> T:
+    """Return the result of `action`, which receives the number of the try, retried while its content is damaged.
+
+    A registry's DamagedError says whether another try makes sense: the line, or a cache, may give a good copy after a pause.
+    Other content errors are retried once, at once.
+    """
+    for number, attempt in enumerate(Retries(_DAMAGED, sleep=sleep), 1):
+        with attempt:
+            try:
+                return action(number)
+            except DamagedError as error:
+                if not error.more:
+                    raise
+                raise RetryableError(error) from error.__cause__
+            except ContentError as error:
+                # A document that cannot be parsed, a disk that flipped a bit: it may be a bad read, which no pause changes.
+                raise RetryableError(error, 2, wait_s=0.0) from error.__cause__
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _wrong(hasher: Hasher, blob: Descriptor) -> ContentError:

@@ -135,8 +135,9 @@ class Retries:
         return within_s is not None and self._failures > 1 and self._clock() - self._began + wait_s > within_s
 
     def _pause(self, wait_s: float, why: str) -> None:
-        if self._sleep is None and stamina.is_testing():
-            wait_s = 0.0
+        if not wait_s or (self._sleep is None and stamina.is_testing()):
+            _LOG.info("trying again: %s", why)
+            return
         is_long = wait_s >= _REPORTED_S
         (_LOG.warning if is_long else _LOG.info)("trying again in %.1f s: %s", wait_s, why)
         if is_long and self._notify:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from common.content import BlobSink, BlobSource, Chunks, Written, repeat_pause_s, verified
+from common.content import BlobSink, BlobSource, Chunks, Written, retry_damaged, verified
 from common.errors import (
     ContentError,
-    DamagedError,
     HubError,
     InterruptedByUserError,
     RegistryUnreachableError,
@@ -150,7 +149,7 @@ class _Loop:
         self._progress.item(name, blob.size)
         content = _Content(self._source, blob, self._counting(name), self._stop)
         try:
-            written = self._written(blob, content)
+            written = retry_damaged(lambda _try: self._sink.write(blob, content.read), self._pause)
         except (SpaceError, InterruptedByUserError, UsageError):
             raise
         except HubError as error:
@@ -163,28 +162,6 @@ class _Loop:
             self._progress.item_end(name)
         content.settle()
         return Outcome(blob, written)
-
-    def _written(self, blob: Descriptor, content: _Content) -> Written:
-        """Write; again where the bytes were wrong.
-
-        A registry that sent them says how long that makes sense (DamagedError.more): the line, or a cache, may give a good copy
-        after a pause. Content of other media is read once more, at once.
-        """
-        tries = 1
-        while True:
-            try:
-                return self._sink.write(blob, content.read)
-            except DamagedError as error:
-                if not error.more:
-                    raise
-                wait = repeat_pause_s(tries)
-                _LOG.warning("%s: asked for again in %.1f s: %s", blob.digest, wait, error.message)
-                self._pause(wait)
-            except ContentError as error:
-                if tries > 1:
-                    raise
-                _LOG.warning("%s: once more: %s", blob.digest, error.message)
-            tries += 1
 
     def _pause(self, seconds: float) -> None:
         """Wait. Raises InterruptedByUserError when the loop, or the process, is told to stop."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import httpx
 import msgspec
 
-from common.content import REPEATS, Chunks, Written, verified
+from common.content import REPEATS, Chunks, Written, retry_damaged, verified
 from common.errors import (
     AuthenticationError,
     ContentError,
@@ -27,15 +27,15 @@ from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, di
 from common.oci.media_types import ACCEPT
 from common.oci.reference import Reference, is_tag
 from common.registry.cnr import AppRegistry
-from common.registry.download import FRESH, Damages, Download, repeated
-from common.registry.http.errors import PASSING, QUICK_TRIES, Trouble
+from common.registry.download import FRESH, Damages, Download
+from common.registry.http.errors import PASSING, QUICK_TRIES
 from common.registry.http.exchange import Answer, Call, Exchange
-from common.registry.http.host_limiter import patiently
 from common.registry.http.urls import next_page
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import DAMAGED, Uploader
+from common.retry import RetryableError
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class RegistryClient:
         if blob.size > limit:
             raise ContentError(f"{repository.name}@{blob.digest}: {blob.size} bytes; the limit is {limit}")
         whole = lambda _tries: b"".join(bytes(chunk) for chunk in verified(self.blob(repository, blob), blob))  # noqa: E731
-        return repeated(whole, self._clock.sleep)
+        return retry_damaged(whole, self._clock.sleep)
 
     def upload(
         self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks], mount_from: Sequence[Reference] = ()
@@ -247,7 +247,7 @@ class RegistryClient:
             length=len(raw),
             writes=True,
         )
-        answer = patiently(lambda: self._put_once(call))
+        answer = self._exchange.retried(lambda: self._put_once(call))
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
@@ -259,7 +259,7 @@ class RegistryClient:
             return self._exchange.ask_once(call)
         except RegistryRefusedError as error:
             if error.code == _HALF_WRITTEN:
-                raise Trouble(error, QUICK_TRIES) from error
+                raise RetryableError(error, QUICK_TRIES) from error
             raise
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
@@ -295,7 +295,7 @@ class RegistryClient:
 
     def _document(self, reference: Reference) -> Document:
         """Fetch a document; again, past caches, where the bytes were wrong."""
-        return repeated(lambda tries: self._document_once(reference, tries), self._clock.sleep)
+        return retry_damaged(lambda tries: self._document_once(reference, tries), self._clock.sleep)
 
     def _document_once(self, reference: Reference, tries: int) -> Document:
         call = _manifest_call("GET", reference)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import httpx
 
-from common.content import REPEATS, Chunks, repeat_pause_s
+from common.content import REPEATS, Chunks
 from common.errors import ContentError, DamagedError, RegistryUnreachableError
-from common.log import logger
-from common.registry.http.errors import Trouble
+from common.registry.http.errors import TRIES
 from common.registry.http.exchange import Call, Exchange
+from common.retry import Retries, RetryableError, RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from common.oci.image import Descriptor, Digest
     from common.oci.reference import Reference
@@ -33,8 +33,6 @@ _HINT = (
     "A proxy, a cache or the line changes the bytes on their way: take another way (another mirror in registries.conf, "
     "no proxy), then run it again."
 )
-
-T = TypeVar("T")
 
 
 class Damages:
@@ -71,39 +69,14 @@ class Damages:
         return DamagedError(f"{digest}: arrived damaged {told}: {why}", hint=_HINT, more=bool(self.left(digest, places)))
 
 
-def repeated(action: Callable[[int], T], sleep: Callable[[float], None]) -> T:
-    """Run `action`, which is given the number of the try, until its content is right; DamagedError says whether to go on.
-
-    Other content errors may come from a bad copy, too: then it is tried once more, at once.
-    """
-    tries = 1
-    while True:
-        try:
-            return action(tries)
-        except ContentError as error:
-            if not error_allows(error, tries):
-                raise
-            _LOG.info("once more: %s", error.message)
-            if isinstance(error, DamagedError):
-                sleep(repeat_pause_s(tries))
-        tries += 1
-
-
-def error_allows(error: ContentError, tries: int) -> bool:
-    """Say whether another try makes sense after so many."""
-    return error.more if isinstance(error, DamagedError) else tries == 1
-
-
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
 _PARTIAL, _OUT_OF_RANGE = 206, 416
 _PROGRESS = 1024 * 1024  # a try that brought so much is not counted against the bound
-_PAUSE_S = 0.5
-_MAX_PAUSE_S = 20.0
+_POLICY = RetryPolicy(tries=TRIES, jitter=0.0)
 _RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
-_LOG = logger(__name__)
 
 
 @dataclass(slots=True)
@@ -113,7 +86,6 @@ class _Stream:
     blob: Descriptor
     position: int
     ranges: bool = True
-    failures: int = 0
     url: str = ""
     fresh: bool = False
 
@@ -134,20 +106,15 @@ class Download:
         should have; whether the bytes are right is `verified`'s to say.
         """
         state = _Stream(blob, start, url=url, fresh=fresh)
-        while True:
-            began = state.position
-            try:
-                yield from self._once(repository, state)
-            except Trouble as trouble:
-                if state.position - began >= _PROGRESS:
-                    state.failures = 0
-                state.failures += 1
-                if state.failures >= trouble.tries:
-                    raise trouble.error from trouble.__cause__
-                _LOG.info("%s: goes on from byte %d: %s", blob.digest, state.position, trouble)
-                self._clock.sleep(min(_PAUSE_S * 2 ** (state.failures - 1), _MAX_PAUSE_S))
-            else:
-                return
+        retries = Retries(_POLICY, sleep=self._clock.sleep)
+        for attempt in retries:
+            with attempt:
+                began = state.position
+                try:
+                    yield from self._once(repository, state)
+                finally:
+                    if state.position - began >= _PROGRESS:
+                        retries.reset()  # a host that breaks every transfer after a while still gives all of a large layer
 
     def _once(self, repository: Reference, state: _Stream) -> Chunks:
         blob, asked = state.blob, state.position if state.ranges else 0
@@ -166,7 +133,7 @@ class Download:
                     raise ContentError(f"{blob.digest}: {repository.name} sends more than the {blob.size} bytes it should have")
                 yield wanted
         if state.position < blob.size:
-            raise Trouble(_short(repository, state))
+            raise RetryableError(_short(repository, state))
 
 
 def _skip(repository: Reference, response: httpx.Response, state: _Stream, asked: int) -> int:
@@ -177,7 +144,7 @@ def _skip(repository: Reference, response: httpx.Response, state: _Stream, asked
     if response.status_code == _PARTIAL and match and int(match[1]) == asked:
         return 0
     state.ranges = False  # a range that is refused, or another than was asked for: read it all again
-    raise Trouble(_short(repository, state))
+    raise RetryableError(_short(repository, state))
 
 
 def _call(repository: Reference, state: _Stream, asked: int) -> Call:

@@ -12,8 +12,6 @@ from common.interruption import pause
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-MAX_RETRY_AFTER_S = 900.0
-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING
 import httpx
 
 from common.content import Chunk, Chunks, Written
-from common.errors import AuthenticationError, NotFoundError, NotWritableError, RegistryError, RegistryRefusedError
+from common.errors import (
+    AuthenticationError,
+    NotFoundError,
+    NotWritableError,
+    RegistryError,
+    RegistryRefusedError,
+    RegistryUnreachableError,
+)
 from common.log import logger
 from common.oci.reference import Reference, is_host
-from common.registry.http.errors import Trouble
 from common.registry.http.exchange import Answer, Call, Exchange
-from common.registry.http.host_limiter import patiently
 from common.registry.http.urls import joined, with_parameter
+from common.retry import RetryableError
 
 if TYPE_CHECKING:
     from common.oci.image import Descriptor
@@ -118,13 +124,13 @@ class ChunkedSender:
         self._sizes: dict[str, int] = {}
 
     def send(self, session: Session, read: Read) -> None:
-        """Send the whole blob and close the session. Raises Trouble where beginning again may help, else RegistryError.
+        """Send the whole blob and close the session. Raises RetryableError where beginning again may help, else RegistryError.
 
-        The place in the registry's lane is held from the first chunk to the closing PUT: whoever has the source open and waits
-        for the registry, while another has the registry and waits for the source, would wait for ever.
+        The turn at the registry's limiter is held from the first chunk to the closing PUT. Otherwise a thread that has the
+        source open and waits for the registry would deadlock with one that has the registry and waits for the source.
         """
         content = _Content(read)
-        with self._exchange.lane(session.repository.registry).turn():
+        with self._exchange.limiter(session.repository.registry).turn():
             try:
                 session = self._patches(session, content)
                 self._exchange.ask_once(self._call("PUT", session, session.closing_url, read_s=self._closing_put_s))
@@ -138,13 +144,15 @@ class ChunkedSender:
             try:
                 session, position = self._patch(session, content, position)
                 failures = 0
-            except Trouble as trouble:
+            except RetryableError as failure:
                 failures += 1
                 if failures >= _FAILURES:
                     raise
-                if failures > 1 and not trouble.error.status:  # a proxy may break what is too large without a word
+                if failures > 1 and isinstance(
+                    failure.error, RegistryUnreachableError
+                ):  # a proxy may break what is too large without a word
                     self._halve(session, min(self._size(session), session.blob.size - position))
-                _LOG.info("%s: asking how far it got: %s", session.name, trouble)
+                _LOG.info("%s: asking how far it got: %s", session.name, failure)
                 session, position = self._status(session, position)
         return session
 
@@ -163,7 +171,7 @@ class ChunkedSender:
             answer = self._exchange.ask_once(call)
         except RegistryError as error:
             if error.status == _OFFSET_WRONG:
-                raise Trouble(error) from error
+                raise RetryableError(error) from error
             if error.status != TOO_LARGE or not self._halve(session, size):
                 raise
             return session, position
@@ -310,13 +318,13 @@ class Uploader:
             session = Session.opened(repository, blob, first.pop() if first else self._begin(repository, blob))
             try:
                 self._send(session, read, in_chunks=broken)
-            except Trouble as trouble:
+            except RetryableError as failure:
                 if self.has(repository, blob):  # the answer was lost, not the blob
                     return
-                broken = not broken and not trouble.error.status  # no answer at all: smaller requests may get through
+                broken = not broken and isinstance(failure.error, RegistryUnreachableError)  # smaller requests may get through
                 raise
 
-        patiently(step)
+        self._exchange.retried(step)
         return Written.COPIED
 
     def require_whole(self, repository: Reference, blob: Descriptor) -> None:
@@ -375,7 +383,7 @@ class Uploader:
             raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
     def _send(self, session: Session, read: Read, *, in_chunks: bool) -> None:
-        """Send the blob and close the session. What another way or another session may mend becomes Trouble."""
+        """Send the blob and close the session. What another way or another session may repair becomes a RetryableError."""
         registry = session.repository.registry
         chunked = in_chunks or registry in self._chunked
         try:
@@ -387,12 +395,12 @@ class Uploader:
             if error.status in _WANTS_CHUNKS and not chunked:
                 _LOG.info("%s: wants chunks: %s", registry, error.message)
                 self._chunked.add(registry)
-                raise Trouble(error) from error
+                raise RetryableError(error) from error
             if error.code in _BROKEN_SESSION or error.status == _OFFSET_WRONG:
-                raise Trouble(error, 3) from error
+                raise RetryableError(error, 3) from error
             if error.code == _DAMAGED_ON_THE_WAY:
                 _LOG.warning("%s: sending it again: %s", session.name, error.message)
-                raise Trouble(error) from error
+                raise RetryableError(error) from error
             raise
 
     def _whole(self, session: Session, read: Read) -> Call:

@@ -18,8 +18,9 @@ import msgspec
 from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
 from common.log import SECRETS, logger
 from common.oci.reference import is_host
-from common.registry.http.errors import PASSING, Question, Trouble, no_credentials, refused, wrong_credentials
+from common.registry.http.errors import PASSING, Question, no_credentials, refused, wrong_credentials
 from common.registry.http.urls import parsed, with_parameter
+from common.retry import RetryableError
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _Token:
     fresh_until_s: float
 
 
-# Sends a request with a bounded answer: status, headers and body, one try; raises Trouble.
+# Sends a request with a bounded answer: status, headers and body, one try; raises RetryableError.
 Send = Callable[[httpx.Request, Question], httpx.Response]
 
 
@@ -181,7 +182,7 @@ class Auth:
             raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)
         if response.status_code != httpx.codes.OK:
             error = refused(asking, response, response.content)
-            raise Trouble(error) if response.status_code in PASSING else _about_token(error, response.status_code)
+            raise RetryableError(error) if response.status_code in PASSING else _about_token(error, response.status_code)
         if credential:
             self._known.add((access.registry, credential))  # a later 401 is about the scope, not about the account
         return _read(response, asked_s, asking)

@@ -1,6 +1,6 @@
 """What went wrong, in words: from a response or a broken connection to an error that says what to do next.
 
-Owns which trouble may pass (`Trouble`) and which is final.
+Decides which failures are retried (`RetryableError`) and which are final.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib3.exceptions import NameResolutionError, ProxyError
 
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.log import SECRETS
+from common.retry import RetryableError, RetryPolicy
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -25,18 +26,10 @@ if TYPE_CHECKING:
 MAX_ERROR_BODY = 64 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 TRIES = 6
-QUICK_TRIES = 3
+QUICK_TRIES = 3  # of what is more likely wrong settings than an outage
+POLICY = RetryPolicy(tries=TRIES)
 _MAX_TEXT = 300
 _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_…
-
-
-class Trouble(Exception):  # noqa: N818 - an error is what a person sees; this is one that may pass
-    """Something that may go away. `error` is what to raise when it is still there after `tries` tries."""
-
-    def __init__(self, error: RegistryError, tries: int = TRIES) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.tries = tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +127,12 @@ def wrong_credentials(question: Question, kind: type[AuthenticationError] = Auth
     )
 
 
-def unreachable(question: Question, error: httpx.TransportError) -> Trouble:
-    """Return the trouble for a connection that was not made, or broke."""
+def unreachable(question: Question, error: httpx.TransportError) -> RetryableError:
+    """Return the error for a connection that was not made, or broke."""
     causes = list(_causes(error))
     proxy = str(error.request.extensions.get("proxy", ""))
     why, hint, tries = _proxy_tls(proxy, causes) or _explained(question.registry, causes)
-    return Trouble(
+    return RetryableError(
         RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
     )
 

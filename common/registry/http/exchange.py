@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
@@ -21,10 +21,11 @@ from common.log import SECRETS, logger
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, Auth
-from common.registry.http.errors import MAX_ERROR_BODY, PASSING, Question, Trouble, refused, unreachable, wrong_credentials
-from common.registry.http.host_limiter import Lane, patiently, retry_after_s
+from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, Question, refused, unreachable, wrong_credentials
+from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
 from common.registry.http.urls import NOWHERE, joined, same_origin, target
+from common.retry import RetryableError, retry, retry_after_s
 
 if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
@@ -34,6 +35,7 @@ MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOG = logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Exchange:
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._lanes: dict[str, Lane] = {}
+        self._limiters: dict[str, HostLimiter] = {}
 
     def close(self) -> None:
         """Close every connection."""
@@ -124,11 +126,15 @@ class Exchange:
         return f"{repository.name}/".startswith(self._pushes_to)
 
     def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
-        """Send a call, again where trouble may pass. Raises RegistryError; ContentError past `limit` bytes."""
-        return patiently(lambda: self.ask_once(call, limit))
+        """Send a call, with retries. Raises RegistryError; ContentError past `limit` bytes."""
+        return self.retried(lambda: self.ask_once(call, limit))
+
+    def retried(self, action: Callable[[], T]) -> T:
+        """Return the result of `action`, which is retried as requests to registries are."""
+        return retry(action, POLICY, notify=self._notify)
 
     def ask_once(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
-        """Send a call a single time; raises Trouble where another try may help."""
+        """Send a call a single time; raises RetryableError where another try may help."""
         with self.open(call) as response:
             body = _bounded(response, limit)
             if body is None:
@@ -137,26 +143,26 @@ class Exchange:
 
     @contextmanager
     def open(self, call: Call) -> Iterator[httpx.Response]:
-        """Send a call a single time and give the response unread. A break while reading becomes Trouble, too."""
-        lane = self.lane(call.repository.registry)
-        with lane.turn():
+        """Send a call a single time and give the response unread. A break while reading is a RetryableError, too."""
+        limiter = self.limiter(call.repository.registry)
+        with limiter.turn():
             try:
                 response = self._authorized(call)
                 try:
-                    self._judge(call, response, lane)
+                    self._judge(call, response, limiter)
                     yield response
                 finally:
                     response.close()
             except httpx.TransportError as error:
                 raise unreachable(call.question, error) from error
-        lane.went_well()
+        limiter.went_well()
 
-    def lane(self, registry: str) -> Lane:
-        """Return the lane to a registry."""
+    def limiter(self, registry: str) -> HostLimiter:
+        """Return the limiter of a registry."""
         with self._lock:
-            if registry not in self._lanes:
-                self._lanes[registry] = Lane(registry, self._settings.jobs, self._clock, self._notify)
-            return self._lanes[registry]
+            if registry not in self._limiters:
+                self._limiters[registry] = HostLimiter(registry, self._settings.jobs, self._clock, self._notify)
+            return self._limiters[registry]
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send, and once more with what a 401 asks for."""
@@ -238,7 +244,7 @@ class Exchange:
         try:
             response = self._sent(request)
         finally:
-            # A body left half read would keep its source's place in a lane while this thread waits for the next try.
+            # A body left half read would keep its source's place in a limiter while this thread waits for the next try.
             if isinstance(content, Generator):
                 content.close()
         if _LOG.isEnabledFor(logging.DEBUG):
@@ -251,7 +257,7 @@ class Exchange:
         response.request = request
         return response
 
-    def _judge(self, call: Call, response: httpx.Response, lane: Lane) -> None:
+    def _judge(self, call: Call, response: httpx.Response, limiter: HostLimiter) -> None:
         status = response.status_code
         if status < httpx.codes.BAD_REQUEST and status not in _REDIRECTS:
             return
@@ -259,8 +265,8 @@ class Exchange:
             return
         error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"")
         if status in PASSING:
-            lane.slow_down(retry_after_s(response, self._clock.now_s()))
-            raise Trouble(error)
+            limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
+            raise RetryableError(error)
         raise error
 
     def _send_small(self, request: httpx.Request, question: Question) -> httpx.Response:
@@ -317,7 +323,9 @@ def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
         body = _bounded(response, MAX_ERROR_BODY) or b""
         response.close()
         error = refused(call.question, response, body)
-        raise Trouble(RegistryRefusedError(f"{error.message} (after a redirect)", hint="Run again.", status=error.status), 3)
+        raise RetryableError(
+            RegistryRefusedError(f"{error.message} (after a redirect)", hint="Run again.", status=error.status), 3
+        )
     return response
 
 

@@ -1,84 +1,25 @@
-"""How fast a host is asked: requests at a time, pauses that it asked for, and tries after trouble.
+"""Per-host concurrency limiter: requests at a time, and the pauses that the host asks for (Retry-After).
 
-A host that says "later" (Retry-After) stops every thread, not only the one that heard it. The number of requests at a time
-halves on trouble and grows back slowly.
+Such a pause holds every thread, not only the one that received the answer. The number of requests at a time halves when a
+request fails (429, 5xx), and grows back slowly.
 """
 
 from __future__ import annotations
 
-import email.utils
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
-
-import stamina
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
-
-from common.log import logger
-from common.registry.http.errors import TRIES, Trouble
-from common.registry.settings import MAX_RETRY_AFTER_S, Clock
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import httpx
+    from common.registry.settings import Clock
 
-T = TypeVar("T")
-_LOG = logger(__name__)
 _CALM = 20  # answers without trouble, per request allowed, before one more is
 
 
-def _told(details: RetryDetails) -> None:
-    _LOG.info("trying again in %.1f s: %s", details.wait_for, details.caused_by)
-
-
-# stamina's own hook writes to stderr, past our redaction. Hooks are the process's, so this holds wherever stamina is used.
-set_on_retry_hooks([_told])
-
-
-def patiently(action: Callable[[], T]) -> T:
-    """Run `action` until it raises no Trouble, with growing pauses. Raises the trouble's error when tries run out."""
-    try:
-        return action()
-    except Trouble as trouble:
-        first = [trouble]
-    done = 0
-
-    def once_more() -> T:
-        if first:  # the counting begins with the try that is over: most need no other
-            raise first.pop()
-        return action()
-
-    def again(error: Exception) -> bool:
-        nonlocal done
-        done += 1
-        return isinstance(error, Trouble) and done < error.tries
-
-    try:
-        for attempt in stamina.retry_context(
-            on=again, attempts=TRIES, timeout=None, wait_initial=0.5, wait_max=20.0, wait_jitter=1.0
-        ):
-            with attempt:
-                return once_more()
-    except Trouble as trouble:
-        raise trouble.error from trouble.__cause__
-    raise AssertionError("the last attempt returns or raises")
-
-
-def retry_after_s(response: httpx.Response, now_s: float) -> float:
-    """Return the pause that a response asks for: seconds or a date (RFC 9110, 10.2.3), 0 without one, bounded."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER_S)
-    try:
-        until = email.utils.parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
-    return min(max(until - now_s, 0.0), MAX_RETRY_AFTER_S)
-
-
-class Lane:
+class HostLimiter:
     """The way to one host. A thread on it may ask more: reading a blob while writing it must not wait for itself."""
 
     def __init__(self, host: str, jobs: int, clock: Clock, notify: Callable[[str], None]) -> None:

@@ -13,7 +13,8 @@ from common.errors import ContentError, NotFoundError, RegistryError, RegistryRe
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
-from common.registry.settings import MAX_RETRY_AFTER_S, RegistrySettings, Timeouts
+from common.registry.settings import RegistrySettings, Timeouts
+from common.retry import MAX_RETRY_AFTER_S
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import free_port
