@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
-import stamina
 from lightkube import Client, KubeConfig, SingleConfig
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG
@@ -27,12 +26,13 @@ from lightkube.types import PatchType
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS, logger
 from common.registry.http.tls import proxy_for, proxy_parts
+from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
 from common.tls import client_context, trusting
 from importer.cluster.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 # What the API server's refusals become: one class per thing that a caller can do about it. Pure.
@@ -117,7 +117,7 @@ Body = dict[str, Any]
 
 _LOG = logger(__name__)
 _TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # an API server that lists ten thousand packages takes its time
-_TRIES = 4
+_POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 _EVERYWHERE = "*"  # the client library's word for all namespaces
 _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
@@ -264,10 +264,7 @@ class ClusterClient:
 
     def _tried(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
         """Ask up to four times. Every request here may be repeated: a write that went through is found to be there."""
-        for attempt in _attempts():
-            with attempt:
-                return self._once(verb, kind, subject, request)
-        raise AssertionError
+        return retry(lambda: self._once(verb, kind, subject, request), _POLICY, on=UnavailableError)
 
     def _once(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
         _LOG.debug("%s %s", verb, subject)
@@ -353,10 +350,6 @@ def unchanged(live: Body) -> dict[str, str]:
 def _path(kind: Kind, name: str, namespace: str) -> str:
     place = f"namespaces/{namespace}/" if namespace else ""
     return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{place}{kind.plural}/{name}"
-
-
-def _attempts() -> Iterator[Any]:
-    return iter(stamina.retry_context(on=UnavailableError, attempts=_TRIES, timeout=60.0, wait_initial=0.5, wait_max=8.0))
 
 
 def _shown(server: str) -> str:
