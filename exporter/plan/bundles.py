@@ -1,57 +1,44 @@
-"""Looks into bundle images: what their ClusterServiceVersions name is often in no list of the catalog.
+"""The contents of bundle images: the images that their ClusterServiceVersions name are often in no list of the catalog.
 
-Bundle images are tens of kilobytes and carried anyway, so their layers are kept beside the archive, as those of catalogs are
-(ADR 0007). Sources: facts/openshift.md §8, design/selection.md *Images of a bundle*.
+Bundle images are tens of kilobytes and part of the archive, so their layers are kept next to it, as those of catalogs are
+(ADR 0007).
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.content import Chunks, DirectoryStore, verified
-from common.errors import CatalogError, ContentError, HubError, InterruptedByUserError, SpaceError, UsageError
-from common.files import size_text
+from common.errors import HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import workers
-from common.log import logger
-from common.oci.compression import decompressed
-from common.oci.image import Descriptor, Digest, parse_config
-from common.serialization import DocumentError, load_yaml_documents
+from common.serialization import DocumentError
 from common.text import counted
-from exporter.catalog.readers.layer_tree import LayerTree, TreeLimits
-from exporter.catalog.readers.opening import MAX_CONFIG_SIZE, readable
-from exporter.catalog.related_images import KIND as CSV
+from exporter.catalog.readers import bundle_image
 from exporter.catalog.related_images import FoundImage, csvs_of, images_in_csv, images_of
 from exporter.images.resolve import needed, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from common.oci.image import Descriptor, Digest
     from common.oci.reference import Reference
     from common.progress import Progress
     from common.registry.client import RegistryClient
     from exporter.catalog.model import Bundle
+    from exporter.catalog.readers.bundle_image import Resources
     from exporter.images.resolve import ResolvedImage, WantedImage
-
-MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
-_DIRECTORY = "manifests"
-_EXTENSIONS = (".yaml", ".yml", ".json")
-_OBJECT = re.compile(rb"""^[ \t]*["']?kind["']?[ \t]*:""", re.MULTILINE)  # what a file of another name has, if it is an object
-MAX_SIZE = 64 * 1024**2  # of a bundle image; real ones have a hundredth
-_LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000, extended=16 * 1024**2)
-Resources = tuple[Any, ...]
-_LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleContents:
-    """What lies in bundle images, by source.
+    """The contents of bundle images, by source.
 
-    `resolved`: the images; `named`: what their ClusterServiceVersions name; `resources`: the Kubernetes objects as JSON values,
-    of the bundles whose contents were wanted: of all it would be gigabytes. `problems` names every file of these that is lost.
+    `resolved`: the images; `named`: the images that their ClusterServiceVersions name; `resources`: the Kubernetes objects as
+    JSON values, of the requested bundles only, because those of a whole catalog are gigabytes. `problems` names each file of
+    these that cannot be read.
     """
 
     resolved: Mapping[str, ResolvedImage]
@@ -60,16 +47,16 @@ class BundleContents:
     problems: tuple[Problem, ...]
 
     def images(self, bundle: Bundle) -> tuple[FoundImage, ...]:
-        """Return what a bundle's resources name; nothing where nobody has looked, or could."""
+        """Return the images that the objects of a bundle name; empty where its image was not read."""
         return self.named.get(source_of(bundle), ())
 
     def objects(self, bundle: Bundle) -> Resources:
-        """Return the objects of a bundle whose contents were wanted."""
+        """Return the objects of a bundle; empty where they were not requested."""
         return self.resources.get(source_of(bundle), ())
 
 
 def source_of(bundle: Bundle) -> str:
-    """Return what the inventory calls a bundle's image; empty where it has none that can be meant."""
+    """Return the source of a bundle's image in the inventory; empty where the bundle has no valid reference."""
     return next((image.source for image in images_of(bundle)[0] if image.kind is ImageKind.BUNDLE), "")
 
 
@@ -81,7 +68,7 @@ class _Found:
 
 
 class BundleReader:
-    """Reads the objects of bundle images. Shared by threads: each image is read once."""
+    """Reader of bundle images, shared by threads: each blob is fetched once."""
 
     def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
         self._client = client
@@ -89,12 +76,12 @@ class BundleReader:
         self._lock = threading.Lock()
         self._locks: dict[Digest, threading.Lock] = {}
 
-    def look(
+    def read(
         self, wanted: Sequence[WantedImage], contents: Collection[str], *, jobs: int, progress: Progress
     ) -> BundleContents:
-        """Resolve bundle images and read them; one that cannot be had or read is a problem, and the rest goes on.
+        """Resolve bundle images and read them; an image that cannot be fetched or read becomes a problem.
 
-        `contents`: the sources of those whose objects are wanted too.
+        `contents`: the sources of the images whose objects are returned too.
         """
         if not wanted:
             return BundleContents({}, {}, {}, ())
@@ -102,7 +89,7 @@ class BundleReader:
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 
         def one(image: ResolvedImage) -> _Found:
-            found = self._attempt(image, inside=image.wanted.source in contents)
+            found = self._read(image, inside=image.wanted.source in contents)
             progress.advance(1)
             return found
 
@@ -118,71 +105,34 @@ class BundleReader:
             tuple(problem for each in found.values() for problem in each.problems),
         )
 
-    def _attempt(self, image: ResolvedImage, *, inside: bool) -> _Found:
-        """Return what is in an image, or the problem; nothing for an image that has a problem already.
+    def _read(self, image: ResolvedImage, *, inside: bool) -> _Found:
+        """Return the contents of an image, or the problem; empty for an image that has a problem already.
 
-        `inside`: its objects go into the catalog, where OLM takes them from. A file of it that cannot be read is an error.
+        `inside`: its objects go into the catalog, from which OLM installs them, so a file that cannot be read is an error.
         """
         if image.tree is None or image.problem is not None:
             return _Found()
         try:
-            objects, unread = self._read(image)
+            objects, unread = bundle_image.read(image.tree, lambda blob: self._stored(image.wanted.reference, blob))
         except (SpaceError, InterruptedByUserError):
             raise
         except HubError as error:
             if isinstance(error, UsageError) and not isinstance(error, DocumentError):
-                raise  # a setting that makes no sense hurts every image
+                raise  # a wrong setting affects every image: one error instead of thousands of problems
             return _Found(problems=(_unreadable(image.wanted, error, inside=inside),))
         named = tuple(each for csv in csvs_of(objects) for each in images_in_csv(csv))
         if not inside:
             return _Found(named)
-        return _Found(named, objects, tuple(_lost(image.wanted, error) for error in unread))
-
-    def _read(self, image: ResolvedImage) -> tuple[Resources, list[DocumentError]]:
-        """Return the objects of an image, and the errors of its files that cannot be read."""
-        assert image.tree is not None
-        manifest, reference = readable(image.tree), image.wanted.reference
-        size = sum(layer.size for layer in manifest.layers)
-        if size > MAX_SIZE:
-            raise CatalogError(f"{size_text(size)} are too much for a bundle")
-        if manifest.config.size > MAX_CONFIG_SIZE:
-            raise CatalogError(f"a config of {size_text(manifest.config.size)} is too much")
-        config = parse_config(b"".join(bytes(chunk) for chunk in self._stored(reference, manifest.config)))
-        tree = LayerTree(f"/{config.labels.get(MANIFESTS_LABEL, _DIRECTORY).strip('/')}", _LIMITS)
-        for layer in manifest.layers:
-            tree.apply(decompressed(self._stored(reference, layer), MAX_SIZE * 4))
-        files = tree.files()
-        if not files:
-            raise ContentError("it has no manifests, so it is no bundle")
-        unread: list[DocumentError] = []
-        objects = tuple(one for name, content in sorted(files.items()) for one in _objects(name, content, unread))
-        if not any(csvs_of(objects)):
-            raise ContentError(f"it has no {CSV}")
-        return objects, unread
+        return _Found(named, objects, tuple(_unreadable_file(image.wanted, error) for error in unread))
 
     def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
-        """Give the content of a blob, fetched once however many bundles share it."""
+        """Return the contents of a blob from the store, where it is written first. Bundles share layers."""
+        # A lock for each digest: two threads that fetch one layer wait for each other, all others run at the same time.
         with self._lock:
             lock = self._locks.setdefault(blob.digest, threading.Lock())
         with lock:
             self._store.write(blob, lambda _start: verified(self._client.blob(reference, blob), blob))
         return self._store.read(blob)
-
-
-def _objects(name: str, content: bytes, unread: list[DocumentError]) -> Iterator[Any]:
-    """Give the objects of a file. Raises DocumentError for an unreadable ClusterServiceVersion; other errors go to `unread`."""
-    try:
-        for document in load_yaml_documents(content, name, forgiving=True):
-            if isinstance(document, dict):
-                yield document
-            elif name.lower().endswith(_EXTENSIONS):
-                unread.append(DocumentError(f"{name}: not a Kubernetes object"))
-    except DocumentError as error:
-        if CSV.encode() in content or CSV.lower() in name.lower():
-            raise
-        _LOG.info("%s", error.message)
-        if name.lower().endswith(_EXTENSIONS) or _OBJECT.search(content):
-            unread.append(error)
 
 
 def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool) -> Problem:
@@ -193,6 +143,6 @@ def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool) -> Proble
     return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
 
 
-def _lost(wanted: WantedImage, error: DocumentError) -> Problem:
+def _unreadable_file(wanted: WantedImage, error: DocumentError) -> Problem:
     message = f"a file of it cannot be read, so the catalog lacks its objects: {error.message}"
     return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))

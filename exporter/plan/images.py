@@ -41,7 +41,7 @@ def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, media: E
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
     reader = BundleReader(media.client, media.store)
     within = {source_of(one) for item in chosen for one in lacking(item.selection, every=item.inline_all)}
-    return reader.look(unblocked, within, jobs=settings.jobs, progress=media.progress)
+    return reader.read(unblocked, within, jobs=settings.jobs, progress=media.progress)
 
 
 def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
-from common.oci.image import Digest, Index, Manifest, encode, parse
+from common.oci.image import Digest, Index, Manifest, Platform, Tree, encode, parse
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
 from exporter.catalog.readers.sqlite import DatabaseTree
 from exporter.images.layered_image import (
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 DIRECTORY = "/configs"
 USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made
 CatalogFormat = Literal["file-based", "sqlite"]
+MAX_CONFIG_SIZE = 8 * 1024 * 1024  # held in memory; real configs have some kilobytes
+# All platforms of a catalog have the same files. A fixed choice: a later run finds the layers of this one in its store.
+_PREFERRED = Platform("linux", "amd64")
 CONFIGS_LABEL = "operators.operatorframework.io.index.configs.v1"
 DATABASE_LABEL = "operators.operatorframework.io.index.database.v1"
 BUNDLE_LABEL = "operators.operatorframework.io.bundle.package.v1"
@@ -144,9 +147,15 @@ def database_layer(database: bytes, path: str) -> bytes:
     return output.getvalue()
 
 
-def is_platform_image(manifest: Manifest) -> bool:
-    """Say whether a manifest is an image that runs, and no attestation or other artifact that an index has beside it."""
-    return manifest.is_image
+def readable(tree: Tree) -> Manifest:
+    """Return the manifest whose files are read, since every platform has the same. Raises ContentError without any image."""
+    manifests = list(tree.images)
+    if not manifests:
+        raise ContentError(f"no image that runs: {tree.kinds}")
+    if isinstance(tree.root, Index):
+        preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
+        manifests.sort(key=lambda m: m.digest not in preferred)
+    return manifests[0]
 
 
 def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> LayeredImage:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.content import DirectoryStore, verified
-from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
+from common.errors import CatalogError, NotACatalogError, UsageError
 from common.oci.compression import decompressed
-from common.oci.image import Descriptor, Digest, Index, Manifest, Platform, Tree, parse_config, walk
+from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
 from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import Place
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from exporter.catalog.model import Catalog
     from exporter.catalog.readers.package_manifests import PackageManifests
 
-MAX_CONFIG_SIZE = 8 * 1024 * 1024
 MAX_LAYER_SIZE = 8 * 1024**3
 LOCAL = "oci.invalid"  # stands for the registry of a catalog that came from a disk
-_PREFERRED = Platform("linux", "amd64")
 
 
 FILES = Place("file-based", catalog_image.DIRECTORY)
@@ -119,7 +117,7 @@ class CatalogOpener:
 
     def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
         """Read the catalog of an image whose layers `store` brings into the store."""
-        manifest = readable(base.tree)
+        manifest = catalog_image.readable(base.tree)
         place = catalog_image.place_of(source, parse_config(base.configs[manifest.digest]).labels)
         layers = (self._layer(source, layer, store) for layer in manifest.layers)
         if place is not None and place.format == "file-based":
@@ -139,7 +137,7 @@ class CatalogOpener:
         return file_based.load(sorted(files.items()))
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
-        return self._client.blob_bytes(reference, config, MAX_CONFIG_SIZE)
+        return self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
 
     def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
         """Give the uncompressed tar of a layer; it stays in the store."""
@@ -189,17 +187,6 @@ def _require_images(name: str, tree: Tree) -> None:
         f"{name}: no image that runs: {tree.kinds}",
         hint="Name a catalog image; to build a catalog on, the operator-registry image of your release.",
     )
-
-
-def readable(tree: Tree) -> Manifest:
-    """Return the manifest whose files are read: every platform carries the same. Raises ContentError where none is an image."""
-    manifests = list(tree.images)
-    if not manifests:
-        raise ContentError(f"no image that runs: {tree.kinds}")
-    if isinstance(tree.root, Index):
-        preferred = [c.digest for c in tree.root.manifests if c.platform and _PREFERRED.accepts(c.platform)]
-        manifests.sort(key=lambda m: m.digest not in preferred)
-    return manifests[0]
 
 
 def _name(path: str) -> str:

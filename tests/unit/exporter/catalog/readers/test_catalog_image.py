@@ -13,7 +13,6 @@ from exporter.catalog.readers.catalog_image import (
     DATABASE_LABEL,
     Place,
     configs_layer,
-    is_platform_image,
     no_catalog,
     place_of,
     read_configs,
@@ -111,8 +110,8 @@ def test_an_index_keeps_its_platforms_and_loses_what_is_not_rebuilt():
 def test_attestations_beside_images_are_told_apart():
     attestation = factories.image(({"x": b"y"},))
     raw = attestation.raw.replace(b"application/vnd.oci.image.layer.v1.tar+gzip", b"application/vnd.in-toto+json")
-    assert is_platform_image(parse(attestation.raw))
-    assert not is_platform_image(parse(raw))
+    assert parse(attestation.raw).is_image
+    assert not parse(raw).is_image
 
 
 def test_what_is_no_catalog_is_told_what_it_is():
