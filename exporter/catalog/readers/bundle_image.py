@@ -1,6 +1,6 @@
 """Operator bundle images: the Kubernetes objects in their manifests directory.
 
-Sources: operator-registry, docs/design/operator-bundle.md; operator-lifecycle-manager, pkg/controller/bundle/bundle_unpacker.go.
+Sources: operator-registry, docs/design/operator-bundle.md; OLM, pkg/controller/bundle/bundle_unpacker.go.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read(tree: Tree, stored: Callable[[Descriptor], Chunks]) -> tuple[Resources,
 
 
 def _objects(name: str, content: bytes, unread: list[DocumentError]) -> Iterator[Any]:
-    """Yield the objects of a file. Raises DocumentError for an unreadable ClusterServiceVersion; others go to `unread`."""
+    """Yield the objects of a file; errors go to `unread`. Raises DocumentError for an unreadable ClusterServiceVersion."""
     try:
         for document in load_yaml_documents(content, name, forgiving=True):
             if isinstance(document, dict):
