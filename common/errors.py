@@ -34,7 +34,7 @@ Exit codes: the table in `docs/cli.md`.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from common.text import shortened
 
@@ -270,7 +270,9 @@ class InterruptedByUserError(HubError):
     usual_hint = "Completed work is kept; run the same command again to continue."
 
 
-# When several apply, the first in this order is the exit status (docs/cli.md).
+# The exit code of every command is decided by these functions and by `HubError.exit_code` (docs/cli.md, *Exit codes*).
+
+# When several apply, the first in this order is the exit status: what needs a person first comes first.
 PRECEDENCE = (
     ExitCode.INTERRUPTED,
     ExitCode.ARCHIVE,
@@ -281,7 +283,27 @@ PRECEDENCE = (
 )
 
 
+class Rated(Protocol):
+    """A problem, as plans, inventories and results list them: an `error` or a `warning`."""
+
+    @property
+    def severity(self) -> str:
+        """Return `error` where requested content is missing or wrong, else `warning`."""
+        ...
+
+
 def first_of(codes: Iterable[ExitCode]) -> ExitCode:
     """Return the exit code that counts when several apply; DONE when none does."""
     given = set(codes)
     return next((code for code in (*PRECEDENCE, ExitCode.USAGE, ExitCode.FAILED) if code in given), ExitCode.DONE)
+
+
+def of_problems(problems: Iterable[Rated]) -> ExitCode:
+    """Return PROBLEMS when one of them is an error. Warnings alone are DONE: everything requested was carried or applied."""
+    return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in problems) else ExitCode.DONE
+
+
+def strictly(codes: Iterable[ExitCode], *, strict: bool) -> ExitCode:
+    """Return the exit code that counts of an import; under `--strict`, PROBLEMS is a failure."""
+    code = first_of(codes)
+    return ExitCode.FAILED if strict and code is ExitCode.PROBLEMS else code

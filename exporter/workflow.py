@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import ExitCode, UsageError, first_of
+from common.errors import ExitCode, UsageError, first_of, of_problems
 from exporter.archive.archive_spec import Blueprint
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, make_directory, prepared
@@ -155,7 +155,7 @@ def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
     """Return the exit code for problems: 3 when a requested image is missing. Raises ProblemsError for any under `strict`."""
     if strict and problems:
         raise strict_error(problems)
-    return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in problems) else ExitCode.DONE
+    return of_problems(problems)
 
 
 def outcome_of(made: Exported, *, strict: bool) -> ExitCode:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as rerequests
-from common.errors import ArchiveDamagedError, ExitCode, UsageError, first_of
+from common.errors import ArchiveDamagedError, ExitCode, UsageError
 from common.files import write_atomic
 from common.registry.client import RegistryClient
 from importer import mapping
@@ -207,9 +207,3 @@ def deploy(
 def cluster_must_wait(pushed: PushResult, settings: ImportSettings) -> bool:
     """Say whether too little was pushed to let the cluster use it."""
     return pushed.waits or (settings.strict and not pushed.ok)
-
-
-def strictly(codes: Sequence[ExitCode], settings: ImportSettings) -> ExitCode:
-    """Return the exit code that counts; under `strict`, `done, with problems` is a failure."""
-    code = first_of(codes)
-    return ExitCode.FAILED if settings.strict and code is ExitCode.PROBLEMS else code

@@ -10,7 +10,7 @@ import typer
 
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
-from common.errors import ExitCode
+from common.errors import ExitCode, strictly
 from common.text import counted
 from importer.cli.options import (
     ArchiveOptions,
@@ -142,7 +142,7 @@ def push(
     result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
     output.emit(tables.push_document(result), lambda: tables.push_table(result))
     _ask_again(opened, result.lacking, wanted)
-    return workflow.strictly([result.exit_code], settings)
+    return strictly([result.exit_code], strict=settings.strict)
 
 
 @command(app)
@@ -192,7 +192,7 @@ def render(
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
     output.emit(tables.render_document(paths, built), lambda: tables.render_table(paths, built))
-    return workflow.strictly([built.exit_code], settings)
+    return strictly([built.exit_code], strict=settings.strict)
 
 
 @command(app)
@@ -213,7 +213,7 @@ def apply(
     told = cluster.settings(resources.options(registry))
     applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, _tell))
     output.emit(tables.apply_document(applied), lambda: tables.apply_table(applied))
-    return workflow.strictly([applied.exit_code], settings)
+    return strictly([applied.exit_code], strict=settings.strict)
 
 
 @command(app)
@@ -250,7 +250,7 @@ def deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
     output.emit(tables.deploy_document(pushed, applied, report.cluster), lambda: tables.deploy_table(pushed, applied))
-    return workflow.strictly([part.exit_code for part in (pushed, applied) if part is not None], settings)
+    return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 
 @command(app)

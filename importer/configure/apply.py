@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.errors import ClusterError, ExitCode, HubError, RegistryError
+from common.errors import ClusterError, ExitCode, HubError, RegistryError, of_problems
 from common.text import shortened
 from importer import mapping
 from importer.cluster import preflight
@@ -55,7 +55,7 @@ class Applied:
     @property
     def exit_code(self) -> ExitCode:
         """3 when a catalog could not be given to the cluster."""
-        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+        return of_problems(self.problems)
 
 
 class NotAgreedError(HubError):

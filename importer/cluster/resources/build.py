@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
-from common.errors import ExitCode, UsageError
+from common.errors import ExitCode, UsageError, of_problems
 from importer.cluster.kinds import (
     CLUSTER_CATALOG,
     CONFIG_MAP,
@@ -129,7 +129,7 @@ class Built:
     @property
     def exit_code(self) -> ExitCode:
         """3 when a catalog could not be given to the cluster."""
-        return ExitCode.PROBLEMS if any(problem.severity == "error" for problem in self.problems) else ExitCode.DONE
+        return of_problems(self.problems)
 
 
 def catalog_names(texts: Iterable[str]) -> dict[str, str]:
