@@ -69,6 +69,7 @@ MEANINGS = {
 }
 
 
+# An image set of thousands of lines with one wrong indentation would fill the terminal and hide the first fault.
 _SHOWN_FAULTS = 100  # of one FaultsError
 
 
@@ -79,6 +80,7 @@ class HubError(Exception):
     usual_hint: ClassVar[str] = "Run it again with --log-level debug to see more of what led here."
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        # Exception.args keeps the message alone, so that a pickled or logged error has no hint twice.
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -89,10 +91,12 @@ class HubError(Exception):
         return self.hint or self.usual_hint
 
     def __str__(self) -> str:
+        # Two spaces mark advice: the tests of the commands require such a line below each error.
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def about(self, subject: str, note: str = "") -> str:
         """Return message, note and hint on one line, for a list whose lines begin with `subject`."""
+        # The subject begins the line already; most messages begin with it too.
         message = f"{self.message.removeprefix(f'{subject}: ')}{note}"
         return f"{message.rstrip('.')}. {self.hint}" if self.hint else message
 
@@ -156,6 +160,7 @@ class DamagedError(ContentError):
 
     def __init__(self, message: str, *, hint: str = "", more: bool = False) -> None:
         super().__init__(message, hint=hint)
+        # The caller asks another mirror of registries.conf while this is true.
         self.more = more
 
 

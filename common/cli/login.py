@@ -13,6 +13,7 @@ from common.errors import ExitCode, UsageError
 from common.log import configure
 from common.oci.reference import split_registry
 
+# Tokens of OpenShift and of cloud registries have a few KiB; a file piped by mistake must not be read whole.
 _MAX_PASSWORD = 64 * 1024
 
 
@@ -44,6 +45,7 @@ def _login(
     configure("warning")
     user = username or _ask("Username")
     password = _from_stdin() if password_stdin else _ask("Password", hidden=True)
+    # Credentials may be limited to a namespace (containers-auth.json(5)); the check contacts the host.
     host, _namespace = split_registry(registry, "NAMESPACE", "registry.example:5000")
     settings = RegistrySettings(
         authfile=authfile, insecure=frozenset({host} if insecure else ()), ca=ca, environ=dict(os.environ)
@@ -54,6 +56,7 @@ def _login(
 
 
 def _ask(what: str, *, hidden: bool = False) -> str:
+    # Scripts never hang at a prompt: without a terminal the missing option is an error.
     if not sys.stdin.isatty():
         raise UsageError(
             f"no {what.lower()} given, and standard input is not a terminal", hint="Say --username, and --password-stdin."
@@ -63,6 +66,7 @@ def _ask(what: str, *, hidden: bool = False) -> str:
 
 
 def _from_stdin() -> str:
+    # One line, as podman and docker do: `echo token | hub-import login --password-stdin` ends it with a newline.
     password = sys.stdin.readline(_MAX_PASSWORD).rstrip("\r\n")
     if not password:
         raise UsageError("--password-stdin: standard input is empty", hint="Pipe the password or token into the command.")

@@ -33,6 +33,7 @@ from common.registry.settings import RegistrySettings
 
 # Which volumes are whose, where several processes share one archive: a range that a person names, or a shard of N.
 
+# ASCII digits only: `int` also takes other digits of Unicode and underscores, which a Job never sets.
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
 _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6})?)?", re.ASCII)
 
@@ -42,6 +43,7 @@ def volume_range(text: str, count: int) -> range:
     match = _RANGE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"not a range of volumes: {text[:40]!r}", hint="Wanted: --volumes 3-5, or one number.")
+    # `3-` is open: a Job template can name "all from 3" before it knows how many volumes the archive has.
     first = int(match[1])
     last = first if "-" not in text else int(match[2] or count)
     if not 1 <= first <= last <= count:
@@ -71,6 +73,7 @@ def volumes_of_shard(index: int, shards: int, count: int) -> range:
             f"shard {index} of {shards}: shards are counted from 0 to {shards - 1}",
             hint="Give --shards the number of completions of the Job.",
         )
+    # Integer arithmetic: every volume belongs to exactly one shard for any count, and shards differ by one volume at most.
     return range(index * count // shards + 1, (index + 1) * count // shards + 1)
 
 
@@ -168,6 +171,8 @@ class RegistryOptions:
             insecure=frozenset(require_host(host, "--insecure") for host in self.insecure),
             ca=self.ca,
             jobs=self.jobs,
+            # The client never reads os.environ itself, so that tests and several clients in one process cannot disturb each
+            # other.
             environ=dict(os.environ),
         )
 
@@ -209,6 +214,7 @@ class OutputOptions:
 
     def begin(self) -> Progress:
         """Set logging up and return the progress to report to."""
+        # Log lines must not be drawn into a progress bar: on a terminal they pass through the bar's own writer.
         configure(self.log_level, self.log_file, BesideBars(sys.stderr) if self.is_live else None)
         return progress_for(self.progress)
 
@@ -220,6 +226,8 @@ class OutputOptions:
     def emit(self, document: Any, table: Callable[[], str]) -> None:
         """Print a result: `document` as JSON, or what `table` makes of it."""
         if self.format is Format.JSON:
+            # msgspec encodes the Structs of inventories, which json.dumps does not know; field names are those of
+            # docs/cli.md.
             print(msgspec.json.format(msgspec.json.encode(document)).decode())
         else:
             print(table())
@@ -286,6 +294,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 def start(app: typer.Typer, program: str) -> None:
     """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
+    # Before typer is imported by a command: a signal in the first second ends the program with 130 and without a traceback.
     interruption.listen()
     named(app, program)(prog_name=program)
 
@@ -315,6 +324,7 @@ def created_now() -> str:
 
 def source_epoch() -> int | None:
     """Return SOURCE_DATE_EPOCH, in seconds since 1970; None where it is not set. Raises UsageError."""
+    # reproducible-builds.org, SOURCE_DATE_EPOCH: the variable is decimal seconds, and an invalid value must not be ignored.
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is not None and not epoch.isdecimal():
         raise UsageError(
@@ -347,6 +357,7 @@ def _name_variables(node: Any, prefix: str) -> None:
         _take_file_urls(parameter)
         if parameter.param_type_name == "option" and parameter.name not in ("help", "version"):
             names = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
+            # Every option has a variable: in a Job or a CI pipeline, arguments are often fixed by a template.
             parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
             parameter.show_envvar = False
             if parameter.is_flag:
@@ -367,6 +378,7 @@ def _take_file_urls(parameter: Any) -> None:
         return process(context, _each(plain_path, value))
 
     def split(context: Any) -> Any:
+        # podman and skopeo take file:// here; users coming from oc-mirror type it (docs/cli.md, *Paths and references*).
         value = from_variable(context)
         # click splits a variable of several paths at os.pathsep, the colon, which file URLs have too.
         at_colons = isinstance(value, list) and value == parameter.resolve_envvar_value(context).split(os.pathsep)
@@ -389,10 +401,12 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
 
     def call(invocation: typer.Context, **values: Any) -> None:
+        # Errors are converted here and nowhere else: no command has an except clause of its own for HubError.
         raise typer.Exit(_status(lambda: run(values, invocation.meta.get(_TYPED, {}))))
 
     def run(values: dict[str, Any], typed: Mapping[str, Any]) -> ExitCode:
         _require_local(values, typed)
+        # typer knows only flat parameters; the groups exist so that a command gets one object for each subject.
         made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
         return function(**values, **made)
 
@@ -431,10 +445,12 @@ def _status(run: Callable[[], ExitCode]) -> int:
         status = _tell(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
         sys.stdout = None  # the reader is gone (EPIPE); the interpreter would report it a second time when it closes the stream
+        # `hub-import inspect … | head` ends like this, and so does every other filter of the shell: status 1, and no message.
         status = int(ExitCode.FAILED)
     except OSError as error:
         status = _tell(_from_system(error))
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
+        # A defect of the program: the traceback is what a bug report needs, and it may quote a URL with a password.
         print(SECRETS.mask(traceback.format_exc()), file=sys.stderr)
         status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
     interruption.finished(status)

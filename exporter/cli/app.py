@@ -17,12 +17,14 @@ from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptio
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
 
 app = typer.Typer(
+    # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
     help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
     no_args_is_help=True,
 )
 app.callback()(version_option)
 
 
+# Repeated here, because `--help` must not import cryptography: it takes 0.1 s and is not needed for help.
 class Algorithm(StrEnum):
     """How keys sign; a copy of the words, for --help has no time for cryptography."""
 
@@ -44,11 +46,13 @@ def list_(
     from exporter import workflow
     from exporter.cli import listing
 
+    # Without an image set, `list` shows all versions: a person who looks for a version must not see heads only.
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
     chosen = workflow.look(settings, output.begin(), dependencies=closed)
     target = settings.target if closed else None  # an offer is not a selection: no installed operator can be left behind by it
     asked = settings.image_set.problems
+    # The document is built in both formats: the exit status depends on its problems.
     document = listing.list_document(chosen, target, explain=explain, asked=asked)
     output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain, asked=asked))
     return workflow.outcome(document["problems"], strict=selection.strict)
@@ -73,11 +77,13 @@ def plan(
     from exporter import workflow
     from exporter.cli import listing
 
+    # Checked before the lookups, which take minutes: a wrong --output must not lose their result.
     place = location.require_place(file) if file else None
     settings = archive.applied(selection.settings(registry))
     planned = workflow.plan(settings, output.begin(), whole=place is not None)
     document = listing.plan_document(planned, settings, explain=explain)
     if place is not None:
+        # Indented JSON: people compare plans with diff(1) and review them before a transfer.
         location.write(place, pretty_json(document | listing.making_document(planned, settings)))
     output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
@@ -144,7 +150,9 @@ def create(
     from exporter.cli import listing
     from exporter.plan import mapping
 
+    # The key is read first, because a wrong path must not end a run after hours of transfer.
     signer = Signer.load(sign) if sign else None
+    # A plan fixes the selection; options that would change it are refused, not ignored.
     if planned is not None or shard.given:
         said = replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images
         path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
@@ -153,7 +161,9 @@ def create(
     asked = selection.healing(registry, only) if only else selection.settings(registry)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping.read(images) if images else None)
+    # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.
     kit = KitOptions().settings(directory / "kit", registry) if with_kit else None
+    # `oc adm catalog mirror --manifests-only` users edit mapping.txt and give it back.
     if manifests_only:
         written, problems = workflow.write_mapping(settings, output.begin())
         output.emit({"mapping": str(written), "problems": problems}, lambda: listing.mapping_table(written, problems))
@@ -204,6 +214,7 @@ def diff(
     from exporter.plan import diff as differences
 
     output.begin()
+    # Neither side is verified here: diff is a report, and an inventory alone is enough for it.
     found = differences.between(differences.load(parse(old)), differences.load(parse(new)))
     output.emit(found, lambda: differences.table(found))
     return ExitCode.DONE
@@ -217,6 +228,7 @@ def keygen(
     """Make a key pair: the private key signs archives here, the public one goes to the other side by a way that is trusted."""
     from common.archive import signature
 
+    # `with_suffix` would replace a part of a name such as `hub-2026.1`.
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     made = signature.make_keys(private, public, signature.Algorithm(algorithm))
     print(f"{private}: keep it, and keep it secret\n{public}: {made.fingerprint}")

@@ -30,6 +30,7 @@ CATALOGS = "Catalogs and targets"
 ARCHIVE = "Archive"
 INCREMENTS = "Increments and repairs"
 
+# Both families of units: media are sold in GB (powers of 1000), file systems report GiB (powers of 1024).
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _WHOLE = 100
@@ -42,6 +43,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"not a size: {text[:40]!r}", hint="Wanted: a number with a unit (4GiB, 4.7GB), fat32, dvd or bd25.")
+    # IEC 80000-13: only the infix `i` means powers of 1024.
     step = 1024 if match[3] else 1000
     return int(float(match[1]) * step ** _POWERS[match[2].lower()])
 
@@ -117,6 +119,7 @@ class SelectionOptions:
 
     def offered(self) -> SelectionOptions:
         """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
+        # Versions are narrowed by `:CHANNEL` and `@RANGE` of a package, and by nothing else.
         narrowed = self.imageset or self.heads or any(mark in text for text in self.package for mark in ":@")
         return self if narrowed else replace(self, full=True)
 
@@ -129,6 +132,7 @@ class SelectionOptions:
         from common.archive import rerequest
         from exporter.imageset.model import ImageSet
 
+        # The re-request carries the image set of the archive that it repairs; another one would select other images.
         if self.imageset is not None or self._flagged:
             raise UsageError("--only and an image set at once", hint="The re-request names the content.")
         wanted = rerequest.load(only)
@@ -140,6 +144,7 @@ class SelectionOptions:
 
     @property
     def _platforms(self) -> tuple[Platform, ...]:
+        # `--filter-by-os '.*'` is how `oc adm catalog mirror` asks for all platforms.
         return tuple(Platform.parse(text) for text in self.platform if text != ".*")
 
     def _image_set(self) -> ImageSet:
@@ -184,11 +189,13 @@ def _release_of(target: TargetProfile | None) -> tuple[int, int] | None:
     """Return the release that a target runs; of `4.19.0-rc.1` or a nightly build what comes before the second dot."""
     if target is None or target.openshift_release is None:
         return None
+    # Bundles are selected by minor release; a z-stream or a nightly build has the same catalogs.
     return parse_release(".".join(target.openshift_release.split(".")[:2]))
 
 
 def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:
     """Return the platforms that a target needs; all, for a mirror that takes no index without all of its platforms."""
+    # Some registries refuse an index whose platforms are not all there (docs/registry.md): all are carried then.
     if target.registry.sparse_indexes is False:
         return ()
     return tuple(Platform.parse(text) for text in target.platforms or ())
@@ -262,6 +269,7 @@ class ArchiveOptions:
         from common.archive.location import parse
         from common.archive.signature import Verifier
 
+        # Options without an effect are errors: the user believes that a check happens.
         if self.receipt_key and not self.receipt:
             raise UsageError("--receipt-key without --receipt", hint="Name the receipts that it signed.")
         asked = parse_size(self.volume_size) if self.volume_size else (settings.image_set.archive_size_bytes or FAT32_BYTES)
@@ -344,6 +352,7 @@ class BuildOptions:
                 hint="The manifests come from a directory or from an app registry.",
             )
         base, target = Reference.parse(without_docker(self.base)), Reference.parse(without_docker(self.target))
+        # `oc adm catalog build --insecure` has no value and means every registry of the command.
         hosts = [base.registry, target.registry, split_endpoint(self.appregistry_endpoint)[0]] if self.insecure else []
         registry = RegistryOptions(self.authfile, self.registries_conf, hosts, self.ca, self.jobs)
         return BuildSettings(
@@ -391,6 +400,7 @@ class KitOptions:
             pythons=checked_pythons(self.python),
             parity=self.parity,
             image=self._image(registry),
+            # Kits are reproducible: the times in wheels and layers come from the same variable as those of archives.
             epoch=source_epoch(),
         )
 

@@ -47,6 +47,7 @@ class PlaceOptions:
         from common.archive.location import parse
         from common.storage.location import StoredPlace
 
+        # The scheme decides; a directory named `s3:` cannot be meant.
         place = parse(self.where)
         return place if isinstance(place, StoredPlace) else None
 
@@ -60,6 +61,7 @@ class PlaceOptions:
                 f"{self.where}: an archive in object storage is made of a plan",
                 hint="hub-export plan … --output FILE, then create --plan FILE --output s3://… --scratch DIR.",
             )
+        # An option without an effect is an error, see receipt_key.
         if self.scratch is not None:
             raise UsageError("--scratch and a directory", hint="Only s3://… needs a scratch disk.")
         return place
@@ -163,6 +165,7 @@ def _finish(
     if stored is not None and parts == [stored]:
         work = StoredMaking(stored, place.scratch, signer=signer)
         return _show(workflow.finish_stored(work, output.begin()), place, output, strict=strict)
+    # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
     local = [part for part in parts if not isinstance(part, StoredPlace)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)

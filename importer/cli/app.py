@@ -70,6 +70,7 @@ def verify(
     from importer.cli import tables
 
     progress = output.begin()
+    # verify reports a missing or wrong signature on its own, together with everything else that it finds.
     opened = archive.open_untrusted()
     result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
     output.emit(result.document(), lambda: tables.verify_table(result))
@@ -110,6 +111,7 @@ def probe(
     from importer.cli import tables
 
     output.begin()
+    # Nothing of the archive is needed: the profile travels to the connected side before the first export.
     found = workflow.probe(mirror.settings(registry), cluster.settings(), file)
     output.emit(found, lambda: tables.target_table(found, file))
     return ExitCode.DONE
@@ -137,6 +139,7 @@ def push(
     from importer import workflow
     from importer.cli import tables
 
+    # Opened before any registry is contacted: a damaged archive must not start a push.
     progress, opened = output.begin(), archive.open()
     settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
     result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
@@ -189,6 +192,7 @@ def render(
     output.begin()
     settings = mirror.settings(registry)
     release = Release.parse(openshift_release)
+    # No cluster is contacted: `--openshift-release` says which kinds exist there.
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
     output.emit(tables.render_document(paths, built), lambda: tables.render_table(paths, built))
@@ -240,10 +244,12 @@ def deploy(
     from importer.report.page import DeployReport, place_of
 
     progress = output.begin()
+    # The place of the page is settled first: it must exist even when the first step fails.
     wanted = place_of(page, _tell)
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
     opened, interaction = archive.open(), cluster.interaction(output, _tell)
+    # The page is written however the block ends, also by Ctrl-C: it is the record of the change.
     with DeployReport(opened, settings, None if told.dry_run else wanted, _tell, author=author()) as report:
         following = archive.following()
         pushed, applied = workflow.deploy(
@@ -283,6 +289,7 @@ def doctor(
 
     output.begin()
     told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
+    # Read before the question, so that a wrong path is no surprise after the answer.
     pem = read_text(ca, "--ca") if ca else None
 
     def agree(health: Health) -> bool:

@@ -30,6 +30,7 @@ MIRROR = "Paths on the mirror"
 OBJECTS = "Catalog sources and mirror rules"
 CLUSTER = "Cluster"
 
+# Names of accounts come from sudo's environment, which the caller sets: bounded before they reach the page.
 _LONGEST = 64  # characters of an account's name
 
 
@@ -70,6 +71,7 @@ class ArchiveOptions:
         """Return a function that asks for the next medium on a terminal; elsewhere, and for a shard, none follows."""
         from importer.workflow import nothing_follows
 
+        # A prompt makes sense only with a person at a terminal; a shard has volumes of its own.
         return self._next if alone and sys.stdin.isatty() and sys.stderr.isatty() else nothing_follows
 
     def _next(self, archive: Archive, wanted: Sequence[str]) -> Archive | None:
@@ -80,6 +82,7 @@ class ArchiveOptions:
             text = f"still wanted: {', '.join(wanted)}. {ways}"
             try:
                 answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
+            # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3.
             except typer.Abort:
                 return None
             if answer.lower() == "q":
@@ -89,6 +92,7 @@ class ArchiveOptions:
             except HubError as error:
                 typer.echo(f"error: {error}", err=True)
                 continue
+            # Media of another archive often carry the same file names; only the digest of the inventory tells them apart.
             if found.digest == archive.digest and set(found.present) & set(wanted):
                 return found
             other = "it is of another archive" if found.digest != archive.digest else "none of them is there"
@@ -174,6 +178,7 @@ class ResourceFlags:
         """Return the options of the resources; `--ca` is also what the nodes get to trust. Raises UsageError."""
         from importer.cluster.resources.build import ResourceOptions, catalog_names, scope
 
+        # One CA for both: the registry that hub-import trusts is the one that the nodes pull from.
         ca = read_text(registry.ca, "--ca") if registry.ca else None
         return ResourceOptions(
             catalog_names(self.catalog_name),
@@ -259,6 +264,7 @@ class ClusterOptions:
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
             dry_run=self.dry_run,
+            # Minutes on the command line, because a rollout of a MachineConfigPool takes 10 to 40 of them.
             timeout_s=self.timeout * 60.0,
         )
 
@@ -267,6 +273,7 @@ class ClusterOptions:
         from importer.cluster.readiness.wait import Lines
         from importer.configure.apply import Interaction
 
+        # Logs of a pipeline get one line for each change of state instead of a table that is drawn over.
         if not output.is_live:
             return Interaction(tell, self.agree, Lines(tell))
         from importer.cli.tables import LiveTable
@@ -326,8 +333,10 @@ def author() -> Author:
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
+    # OpenShift runs containers with a random UID, which /etc/passwd does not name.
     except KeyError:  # a container with a user that no file names
         user = f"uid {os.getuid()}"
+    # The page is a change record: it names the person behind root.
     former = os.environ.get("SUDO_USER", "")
     return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
 
@@ -338,8 +347,10 @@ def agreed(shown: str, where: str, *, yes: bool) -> bool:
     Raises UsageError where standard input is no terminal.
     """
     print("\n".join(filter(None, (shown, where))), file=sys.stderr, flush=True)
+    # --yes still prints the changes: the log of a pipeline is then a record of them.
     if yes:
         return True
+    # Without a terminal nothing is changed: silence is not consent.
     if not sys.stdin.isatty():
         raise UsageError(
             f"the cluster was not changed: confirmation needs a terminal. {where}",

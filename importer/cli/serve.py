@@ -41,6 +41,7 @@ class ListenOptions:
         """Return certificate and key; None for plain HTTP. Raises UsageError."""
         from importer.serving.server import Identity, check_identity, self_signed
 
+        # A certificate without its key, or two sources of a certificate, cannot be meant.
         if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and self.self_signed):
             raise UsageError(
                 "TLS needs --tls-cert and --tls-key together, or --self-signed alone", hint="hub-import serve --help."
@@ -52,11 +53,13 @@ class ListenOptions:
             found = Identity(self.tls_cert, self.tls_key, self.tls_cert)
         if found is not None:
             check_identity(found.certificate, found.key)
+        # On loopback nobody else can read; elsewhere plain HTTP must be asked for by name.
         elif not address.is_loopback and not self.plain_http:
             raise UsageError(
                 f"{address} is open to others, and this would be plain HTTP",
                 hint="Say --self-signed DIR --name HOST, or --tls-cert and --tls-key; or --plain-http if it has to be.",
             )
+        # Basic authentication sends the password with each request (RFC 7617).
         if found is None and self.htpasswd and not address.is_loopback:
             raise UsageError("passwords over plain HTTP can be read on the way", hint="Say --self-signed DIR --name HOST.")
         return found
@@ -96,6 +99,7 @@ def _serve(
     address = Address.parse(place.listen)
     identity = place.identity(address)
     accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None
+    # Repository names are those that push would use, so that mirror rules stay valid after the move to a real registry.
     mirror = Mirror("localhost", "", max_path_components, keep_source_host)
     offer = offer_of(opened.inventory, mirror)
     whole = count_whole(opened.inventory, mirror, opened.at_hand)
