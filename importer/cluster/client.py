@@ -1,6 +1,6 @@
-"""The Kubernetes API as the rest of the importer sees it: objects in and out as builtins, refusals as ClusterErrors.
+"""Client of the Kubernetes API: objects in and out as builtins, failures as ClusterErrors, with retries.
 
-Owns the connection, the tries and the words for what went wrong; knows no kind better than another.
+It is generic over kinds. lightkube makes the requests; its errors and those of httpx do not leave this module.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-# What the API server's refusals become: one class per thing that a caller can do about it. Pure.
+# Errors of the API server: one class for each reaction of a caller.
 
 _NO_CREDENTIALS, _FORBIDDEN, _CONFLICT = 401, 403, 409
 _PASSING = frozenset((408, 429, 500, 502, 503, 504))
@@ -43,15 +43,15 @@ _LONGEST = 600
 
 
 class UnavailableError(ClusterError):
-    """No answer, or one that says to come back: worth another try."""
+    """No answer, or a status that may pass: the request can be retried."""
 
 
 class ForbiddenError(ClusterError):
-    """The cluster knows who we are, and does not let us."""
+    """The account lacks a permission."""
 
 
 class ConflictError(ClusterError):
-    """Somebody else wrote first, or owns the field. `fields`: (manager, field) pairs, empty for a mere race."""
+    """Another client wrote first, or owns a field. `fields`: (manager, field) pairs, empty for a race."""
 
     def __init__(self, message: str, *, hint: str = "", fields: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -60,7 +60,7 @@ class ConflictError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was asked of which server, for the message."""
+    """A request and its server, for messages."""
 
     verb: str
     kind: Kind
@@ -77,7 +77,7 @@ class Answer:
 
 
 def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
-    """Return the error for an answer that is none of success."""
+    """Return the error for an unsuccessful answer."""
     said = str(answer.document.get("message") or f"HTTP {answer.status}")[:_LONGEST]
     status, verb, subject = answer.status, attempt.verb, attempt.subject
     if status == _NO_CREDENTIALS:
@@ -93,12 +93,12 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
     if status == _CONFLICT:
         return ConflictError(
             f"{subject}: {said}",
-            hint="Something else keeps changing it; apply again when that is quiet.",
+            hint="Another client keeps changing it; apply again when it has stopped.",
             fields=_owned(answer.document),
         )
     if status in _PASSING:
         return UnavailableError(f"cannot {verb} {subject} now: {said}", hint="The API server is busy or restarting; try again.")
-    return ClusterError(f"cannot {verb} {subject}: {said}", hint="The answer is the cluster's own; `oc describe` tells more.")
+    return ClusterError(f"cannot {verb} {subject}: {said}", hint="The message is the cluster's own; `oc describe` shows more.")
 
 
 def _owned(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -116,9 +116,11 @@ FIELD_MANAGER = "hub-import"
 Body = dict[str, Any]
 
 _LOG = logger(__name__)
-_TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # an API server that lists ten thousand packages takes its time
+_TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # listing ten thousand packages takes an API server some time
 _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
-_EVERYWHERE = "*"  # the client library's word for all namespaces
+# A write that lost a race reads the object again and repeats at once; five other writers in a row are not a race.
+CONFLICT_POLICY = RetryPolicy(tries=5, first_s=0.0)
+_EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
@@ -129,8 +131,8 @@ T = TypeVar("T")
 def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
     """Return a client for the cluster of a kubeconfig's context.
 
-    Without `kubeconfig`: the service account when running in a pod, else `$KUBECONFIG`, else ~/.kube/config. Nothing is
-    contacted yet. Raises UsageError for a configuration that is not there or cannot be understood.
+    Without `kubeconfig`: the service account when running in a pod, else `$KUBECONFIG`, else ~/.kube/config. No request is
+    made yet. Raises UsageError for a configuration that is missing or invalid.
     """
     try:
         config = _load(kubeconfig) if kubeconfig else _found()
@@ -146,16 +148,17 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
 
 
 def _why(error: BaseException) -> str:
-    """Say what is wrong with a kubeconfig: where the library stumbles over its shape, its words help nobody."""
+    """Return what is wrong with a kubeconfig."""
     if isinstance(error, httpx.InvalidURL):  # its text has parts of the URL
         return "the address of its server, or of the proxy, is no URL (it may hold a password and is not shown)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    # The messages of these types are about lightkube's own code.
     return "it is no kubeconfig" if isinstance(error, (AttributeError, KeyError, TypeError)) else _first_line(error)
 
 
 class ClusterClient:
-    """One cluster. Objects are plain dictionaries: `get` gives what the server sent, writes give what is there afterwards."""
+    """Client of one cluster. Objects are plain dictionaries, as the server sent them; writes return the new state."""
 
     def __init__(self, config: SingleConfig) -> None:
         config = config._replace(user=config.user or User())
@@ -163,7 +166,7 @@ class ClusterClient:
         for secret in (config.user.token, config.user.password):
             SECRETS.add(secret or "")
         self.server, self._base = _shown(config.cluster.server), config.cluster.server
-        # What --context takes; None for the service account of a pod, which the library gives a name that nobody chose.
+        # The value of --context; None for the service account of a pod, for which lightkube makes up a name.
         self.context = config.context_name if config.fname is not None else None
         self._user, self._transport = config.user, _transport(config, config.user)
         self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=self._transport)
@@ -178,7 +181,7 @@ class ClusterClient:
 
     @cached_property
     def _plain(self) -> httpx.Client:
-        """The same connections and credentials, for requests that the library does not make."""
+        """A client with the same connections and credentials, for requests that lightkube does not offer."""
         return httpx.Client(base_url=self._base, auth=user_auth(self._user), transport=self._transport, timeout=_TIMEOUT_S)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body | None:
@@ -207,7 +210,7 @@ class ClusterClient:
         return self._do("create", kind, body, lambda: self._client.create(made, namespace=namespace, dry_run=dry_run))
 
     def review(self, kind: Kind, body: Mapping[str, Any]) -> Body:
-        """Ask a question that is put as an object and never kept, such as an access review. Raises ClusterError."""
+        """Return the answer to an object that is not stored, such as a SelfSubjectAccessReview. Raises ClusterError."""
         return dict(self._tried("create", kind, kind.name, lambda: self._client.create(_model(kind)(body))))
 
     def merge_patch(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any], *, dry_run: bool = False) -> Body:
@@ -216,26 +219,23 @@ class ClusterClient:
         return self._patch(kind, subject, patch, PatchType.MERGE, dry_run=dry_run)
 
     def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Body:
-        """Apply on the server's side: `body` is all that we want to own. Raises ConflictError with the others' fields."""
+        """Apply an object on the server's side; `body` has all fields to own. Raises ConflictError with the foreign fields."""
         return self._patch(kind, body, body, PatchType.APPLY, force=force, dry_run=dry_run)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, only: Mapping[str, str] | None = None) -> None:
-        """Delete an object; one that is gone already is fine. `only`: the preconditions of meta/v1 DeleteOptions.
+        """Delete an object, if it exists. `only`: the preconditions of meta/v1 DeleteOptions.
 
         Raises ConflictError when a precondition is not met, ClusterError.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", **({"preconditions": dict(only)} if only else {})}
 
-        def ask() -> None:  # the library's own `delete` has no preconditions
+        def ask() -> None:  # lightkube's `delete` has no preconditions
             self._plain.request("DELETE", _path(kind, name, namespace), json=options).raise_for_status()
 
         self._absent_is_none("delete", kind, f"{kind.name} {name}", ask)
 
     def log(self, pod: str, namespace: str, container: str, *, lines: int = 50) -> str:
-        """Return the last lines of a container's log, the former run's while it waits to be started again.
-
-        Empty when there is none. Raises ClusterError.
-        """
+        """Return the last lines of a container's log; empty when there is none. Raises ClusterError."""
 
         def ask() -> str:
             found = self._client.log(pod, namespace=namespace, container=container, tail_lines=lines, newlines=False)
@@ -263,7 +263,7 @@ class ClusterClient:
             return None
 
     def _tried(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
-        """Ask up to four times. Every request here may be repeated: a write that went through is found to be there."""
+        # Every request here may be repeated: a write whose answer was lost finds its result on the server.
         return retry(lambda: self._once(verb, kind, subject, request), _POLICY, on=UnavailableError)
 
     def _once(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T:
@@ -272,7 +272,8 @@ class ClusterClient:
             return request()
         except httpx.HTTPStatusError as error:
             if error.response.status_code == _NOT_FOUND:
-                raise _AbsentError(f"cannot {verb} {subject}: the cluster has none", hint="Is the kind installed?") from error
+                # The API gives the same status for a missing object and for a kind that is not installed.
+                raise _AbsentError(f"cannot {verb} {subject}: not found", hint="Is the kind installed?") from error
             raise refusal(_answer(error.response), Attempt(verb, kind, subject, self.server)) from error
         except httpx.TransportError as error:
             raise _unreachable(self.server, error) from error
@@ -283,20 +284,21 @@ class ClusterClient:
             ) from error
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ClusterError(
-                f"{self.server} answers {verb} {subject} with something else than the Kubernetes API does",
-                hint="Is that address an API server, or a proxy before it?",
+                f"{self.server} does not answer {verb} {subject} as the Kubernetes API does",
+                hint="Is that address an API server, or a proxy in front of it?",
             ) from error
 
 
 class _Transport(httpx.HTTPTransport):
-    """The connections to a cluster. lightkube copies its parameters with dataclasses.asdict, which no context survives."""
+    """The connections to a cluster."""
 
+    # lightkube copies its parameters with dataclasses.asdict, and an SSLContext cannot be copied.
     def __deepcopy__(self, _memo: object) -> Self:
         return self
 
 
 def _transport(config: SingleConfig, user: User) -> _Transport:
-    """Return the connections to a cluster: what its kubeconfig trusts, verified as by kubectl, through the usual proxies."""
+    """Return the connections to a cluster: its kubeconfig's CA, verified as by kubectl, and the proxy of the environment."""
     context = trusting(verify_cluster(config.cluster, user, config.abs_file))
     server = httpx.URL(config.cluster.server)
     address = proxy_for(os.environ, server.scheme, server.netloc.decode())
@@ -307,17 +309,15 @@ def _transport(config: SingleConfig, user: User) -> _Transport:
 
 
 class _AbsentError(ClusterError):
-    """No such object, or no such kind; the API gives both the same status."""
+    """The object or its kind does not exist."""
 
 
 def _found() -> KubeConfig:
-    """Return the service account's configuration, else that of a file, in the order of `KubeConfig.from_env`.
-
-    The library would read the file with a YAML reader of its own, with other errors.
-    """
+    """Return the service account's configuration, else that of a file, in the order of `KubeConfig.from_env`."""
     try:
         return KubeConfig.from_service_account()
     except ConfigError:
+        # Not `KubeConfig.from_file`: it reads YAML without limits, and raises errors of its own.
         return _load(Path(os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG))
 
 
@@ -336,14 +336,14 @@ def _load(path: Path) -> KubeConfig:
 
 @cache
 def _model(kind: Kind) -> Any:
-    """Return the client library's class for a kind. It registers nothing: two clients may see different clusters."""
+    """Return lightkube's class for a kind, without registering it: two clients may see different clusters."""
     base = GenericNamespacedResource if kind.namespaced else GenericGlobalResource
     info = ApiInfo(resource=ResourceDef(kind.group, kind.version, kind.name), plural=kind.plural, verbs=_VERBS)
     return type(kind.name, (base,), {"_api_info": info})
 
 
 def unchanged(live: Body) -> dict[str, str]:
-    """Return the preconditions that let a write through only while an object is what was read."""
+    """Return the preconditions of a write that is refused once the object was changed or recreated."""
     return {name: str(live["metadata"][name]) for name in ("uid", "resourceVersion")}
 
 
@@ -353,7 +353,7 @@ def _path(kind: Kind, name: str, namespace: str) -> str:
 
 
 def _shown(server: str) -> str:
-    """Return the address of a server as it may be shown: without user, password, query and fragment."""
+    """Return the address of a server without user, password, query and fragment, for messages."""
     plain = server.partition("#")[0].partition("?")[0]
     scheme, mark, rest = plain.partition("://")
     host, slash, path = rest.partition("/")
@@ -373,6 +373,7 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _unreachable(server: str, error: httpx.TransportError) -> ClusterError:
+    # httpx wraps the error of ssl two or three times, by version.
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

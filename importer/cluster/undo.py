@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from common.retry import retry
 from importer.cluster import record
-from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged
+from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import differing_values, item_named, needed_patch
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
 from importer.cluster.record import Entry, FieldChange
@@ -152,7 +153,6 @@ def _key(step: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-_TRIES = 5
 _MAPS_OF_DATA = ("data", "binaryData")
 _TRUSTED_CA = ("spec", "additionalTrustedCA")
 
@@ -222,16 +222,11 @@ def _staying_config_maps(client: ClusterClient, entries: Sequence[Entry]) -> set
 
 
 def _one(client: ClusterClient, entry: Entry, staying: Collection[str], *, dry_run: bool) -> Undone:
-    """Undo one entry; look at the object again when others write it between the look and the change."""
-    for _ in range(_TRIES - 1):
-        try:
-            return _tried(client, entry, staying, dry_run=dry_run)
-        except ConflictError:
-            continue
-    return _tried(client, entry, staying, dry_run=dry_run)
+    # An object that is written by another client between the read and the change is read again.
+    return retry(lambda: _undo_entry(client, entry, staying, dry_run=dry_run), CONFLICT_POLICY, on=ConflictError)
 
 
-def _tried(client: ClusterClient, entry: Entry, staying: Collection[str], *, dry_run: bool) -> Undone:
+def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *, dry_run: bool) -> Undone:
     kind = kind_of(entry.api_version, entry.kind)
     live = client.get(kind, entry.name, entry.namespace)
     needed = _still_trusted(entry, live, staying)

@@ -1,6 +1,6 @@
-"""How objects get into the cluster: ours by server-side apply, shared ones by patches of single fields; either is repeatable.
+"""Writer of objects: own ones by server-side apply, shared ones by patches of single fields. Both are idempotent.
 
-Owns tries after conflicts, dry runs and the record of what changed; what is written is for others to say.
+It retries after conflicts, does dry runs, and records each change for `undo` before it is made.
 """
 
 from __future__ import annotations
@@ -8,25 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
+from common.retry import retry
 from common.text import enumeration
-from importer.cluster.client import FIELD_MANAGER, Body, ClusterClient, ConflictError
+from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError
 from importer.cluster.differences import diff_lines, differing, needed_patch
 from importer.cluster.kinds import Kind, Resource, kind_of
 
 if TYPE_CHECKING:
     from importer.cluster.record import Recorder
 
-T = TypeVar("T")
-_TRIES = 5
 _SHOWN = 5
 Wish = Callable[[Body | None], Mapping[str, Any] | None]
 
 
 class Action(StrEnum):
-    """What became of an object."""
+    """The result of writing an object."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -35,7 +34,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object; `detail` is for people, `diff` the lines that differ. In a dry run: what would have become of it."""
+    """One object: `detail` is for people, `diff` the lines that differ. In a dry run, the predicted result."""
 
     action: Action
     kind: str
@@ -51,9 +50,9 @@ class Change:
 
 
 class Writer:
-    """Writes, tells and remembers. `server_side`: the cluster knows server-side apply (Kubernetes 1.18, OpenShift 4.6).
+    """Writes objects, and keeps a Change of each. `server_side`: use server-side apply; else merge patches.
 
-    `recorder` writes down what was before each change, for `undo`.
+    `tell` receives a line for each object. `recorder` stores the former values before each change, for `undo`.
     """
 
     def __init__(
@@ -71,10 +70,10 @@ class Writer:
         self.tell = tell
         self.changes: list[Change] = []
         self._server_side = server_side
-        self.unmade: set[str] = set()  # namespaces that a dry run only would have made: the server cannot try what is in them
+        self.unmade: set[str] = set()  # namespaces that a dry run did not create: the server refuses dry runs in them
 
     def own(self, resource: Resource) -> None:
-        """Write an object of ours. Raises ClusterError when somebody else owns a field that we would change."""
+        """Write an own object. Raises ClusterError when another manager owns a field that would change."""
         kind = kind_of(resource.api_version, resource.kind)
         if self.dry_run and resource.namespace in self.unmade:
             self.promise(resource)
@@ -84,24 +83,24 @@ class Writer:
             return
         before = self.client.get(kind, resource.name, resource.namespace)
         self._note(kind, resource.name, resource.namespace, before, resource.body)
-        after = _again(lambda: self._apply(kind, resource))
+        after = retry(lambda: self._apply(kind, resource), CONFLICT_POLICY, on=ConflictError)
         self._record(kind, resource.name, resource.namespace, before, after)
 
     def promise(self, resource: Resource) -> None:
-        """Record in a dry run that an object would be created, where the server cannot try it yet."""
+        """Report in a dry run that an object would be created, where the server cannot try it yet."""
         kind = kind_of(resource.api_version, resource.kind)
         self._record(kind, resource.name, resource.namespace, None, dict(resource.body))
 
     def shared(self, kind: Kind, name: str, namespace: str, wish: Wish) -> None:
-        """Give an object the fields that `wish` returns for it as it is now (None: not there), and leave all others alone.
+        """Give an object the fields that `wish` returns for its current state (None: missing); all others stay.
 
-        `wish` returns None for an object that shall stay, or stay absent. It is asked again after each conflict.
+        `wish` returns None for an object that stays unchanged, or missing. It is called again after each conflict.
         """
-        before, after = _again(lambda: self._merge(kind, name, namespace, wish))
+        before, after = retry(lambda: self._merge(kind, name, namespace, wish), CONFLICT_POLICY, on=ConflictError)
         self._record(kind, name, namespace, before, after)
 
     def leave(self, kind: str, name: str, namespace: str, why: str) -> None:
-        """Record that an object needs nothing."""
+        """Report that an object needs no change."""
         self._remember(Change(Action.UNCHANGED, kind, name, namespace, why))
 
     def _apply(self, kind: Kind, resource: Resource) -> Body:
@@ -112,8 +111,8 @@ class Writer:
             if others:
                 raise _owned_by_others(resource, error, others) from error
             if not error.fields:
-                raise  # a mere race: once more
-        # What we wrote before the cluster knew server-side apply counts as another manager of our name.
+                raise  # a race: retried
+        # Fields written by a merge patch, before the cluster had server-side apply, have another manager of the same name.
         return self.client.apply(kind, resource.body, force=True, dry_run=self.dry_run)
 
     def _merge(self, kind: Kind, name: str, namespace: str, wish: Wish) -> tuple[Body | None, Body | None]:
@@ -127,6 +126,7 @@ class Writer:
         patch = needed_patch(live, wanted)
         if not patch:
             return live, live
+        # A merge patch with a resourceVersion is refused with 409 when the object was changed since it was read.
         version = {"resourceVersion": live["metadata"]["resourceVersion"]}
         patch = {**patch, "metadata": {**patch.get("metadata", {}), **version}}
         return live, self.client.merge_patch(kind, name, namespace, patch, dry_run=self.dry_run)
@@ -151,15 +151,6 @@ class Writer:
         self.tell(f"would be {change}" if self.dry_run and change.action is not Action.UNCHANGED else str(change))
 
 
-def _again(write: Callable[[], T]) -> T:
-    for _ in range(_TRIES - 1):
-        try:
-            return write()
-        except ConflictError:
-            continue
-    return write()
-
-
 def _whole(kind: Kind, name: str, namespace: str, wanted: Mapping[str, Any]) -> Body:
     place = {"name": name, "namespace": namespace} if namespace else {"name": name}
     metadata = {**wanted.get("metadata", {}), **place}
@@ -169,6 +160,6 @@ def _whole(kind: Kind, name: str, namespace: str, wanted: Mapping[str, Any]) -> 
 def _owned_by_others(resource: Resource, error: ConflictError, others: list[str]) -> ClusterError:
     fields = ", ".join(sorted({field for _, field in error.fields}))
     return ClusterError(
-        f"{resource.kind} {resource.name}: {', '.join(others)} set {fields} to something else",
+        f"{resource.kind} {resource.name}: {', '.join(others)} set {fields} to another value",
         hint=f"Set it there to what `hub-import render` writes, or delete the {resource.kind} and apply again.",
     )

@@ -1,7 +1,7 @@
-"""Which source is found at which mirror, as rules for the nodes. Pure. What of them is in force already: `mirror_merge.py`.
+"""Mirror rules: which sources the nodes pull from which mirrors. Pure.
 
-Repository scope names every repository; namespace and registry scope name what is above it, where the mirror's path ends like
-the source's, so that fewer rules, and fewer changes of the nodes, do for more images (docs/facts/openshift.md §5.3).
+Precedence among the rules of a cluster, the rules that an archive needs, their merge into existing objects, and the
+registries.conf that the machine config operator makes of them (docs/cluster.md, *Foreign mirror rules*).
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ from importer.cluster.kinds import ICSP, IDMS, ITMS, OWN_LABELS, Resource
 if TYPE_CHECKING:
     from importer.mapping import MappedImage
 
-# The mirror itself names a catalog image, and runtimes look for signatures where they find the image: neither needs a rule.
-_WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))
+FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
+MIRROR_KINDS = (ICSP, IDMS, ITMS)
+NEVER = "NeverContactSource"
+Body = Mapping[str, Any]
+Pair = tuple[str, str]  # source, mirror
 
 
 class Scope(StrEnum):
-    """How much of a reference a rule names."""
+    """The part of a reference that a rule names.
+
+    With namespace and registry scope, one rule serves many images, where the mirror's path ends like the source's.
+    """
 
     REPOSITORY = "repository"
     NAMESPACE = "namespace"
@@ -55,23 +61,158 @@ class RuledImage:
     rule: MirrorRule
 
 
-def rules_for(images: Sequence[MappedImage], scope: Scope, there: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of an object: `source`, its mirrors in order, and the `mirrorSourcePolicy` as it is written there."""
+
+    source: str
+    mirrors: tuple[str, ...]
+    policy: str = ""
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return the rule as an object of its kind has it."""
+        body: dict[str, Any] = {"source": self.source, "mirrors": list(self.mirrors)}
+        return {**body, "mirrorSourcePolicy": self.policy} if self.policy else body
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A rule of the cluster. `owned`: in an object of hub-import."""
+
+    rule: Rule
+    kind: str
+    name: str
+    owned: bool
+
+    @property
+    def by_tag(self) -> bool:
+        """Whether it acts on pulls by tag; else on pulls by digest."""
+        return self.kind == ITMS.name
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRules:
+    """The objects to `write`, complete; `satisfied`: wanted objects whose rules are all in force elsewhere."""
+
+    write: tuple[Resource, ...]
+    satisfied: tuple[Resource, ...]
+
+
+def listed(body: Mapping[str, Any], *, owned: bool = False) -> list[Listed]:
+    """Return the rules of an object, with its kind and name."""
+    return [Listed(rule, body["kind"], str(body["metadata"]["name"]), owned) for rule in rules_of(body)]
+
+
+def rules_of(body: Mapping[str, Any]) -> list[Rule]:
+    """Return the rules of an object of any kind."""
+    listed = (body.get("spec") or {}).get(FIELD[body["kind"]]) or []
+    return [
+        Rule(each.get("source") or "", tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "")
+        for each in listed
+    ]
+
+
+def _by_tag(kind: str) -> bool:
+    """Return whether rules of a kind act on pulls by tag; else they act on pulls by digest."""
+    return kind == ITMS.name
+
+
+# Precedence: the rules that nodes follow.
+#
+# The machine config operator writes one entry of registries.conf for each source, out of the rules of all kinds that have it.
+# Nodes follow only the entry with the longest prefix, of equally long ones the first in the order of their bytes
+# (containers/image, pkg/sysregistriesv2). So a rule for a repository takes it away from a rule for its registry, for pulls by
+# digest and by tag. Two policies for one source, also in rules without mirrors, stop the operator
+# (machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes); no policy counts as
+# AllowContactingSource, and an ImageContentSourcePolicy has none.
+
+_WILDCARD = "*."
+
+
+class Precedence:
+    """The rules of a cluster, and what a further rule would override. Rules without a real mirror redirect no pull."""
+
+    def __init__(self, listed: Sequence[Listed]) -> None:
+        self._by_source: dict[str, list[Listed]] = {}
+        self._foreign: dict[str, list[Listed]] = {}  # also those without mirrors: their policies count
+        self._owned_never = {each.rule.source for each in listed if each.owned and each.rule.policy == NEVER}
+        for each in listed:
+            if not each.owned:
+                self._foreign.setdefault(each.rule.source, []).append(each)
+            if set(each.rule.mirrors) - {each.rule.source}:
+                self._by_source.setdefault(each.rule.source, []).append(each)
+        self._wildcards = sorted((each for each in self._by_source if each.startswith(_WILDCARD)), key=len, reverse=True)
+
+    def shadowed(self, source: str, *, by_tag: bool) -> tuple[str, ...]:
+        """Return the mirrors of a broader rule that a rule for `source` would override, each with the rest of the path."""
+        # With a foreign rule for just this source, nodes do not follow a broader one now either.
+        if any(not each.owned for each in self._by_source.get(source, ())):
+            return ()
+        broader = self._broader(source)
+        rest = _below(broader, source)
+        if rest is None or rest.startswith(":"):  # a port after a wildcard cannot follow a mirror with a path
+            return ()
+        mirrors = (mirror for each in self._by_source.get(broader, ()) if each.by_tag is by_tag for mirror in each.rule.mirrors)
+        return tuple(dict.fromkeys(mirror + rest for mirror in mirrors if mirror + rest != source))
+
+    def policy(self, source: str) -> str:
+        """Return the policy that a rule for `source` needs: that of its foreign rules, else that of the broader rule."""
+        foreign = self._foreign.get(source)
+        if not foreign and source in self._owned_never:
+            return NEVER  # an existing policy is not loosened
+        deciding = foreign or self._by_source.get(source) or self._by_source.get(self._broader(source), [])
+        return NEVER if any(each.rule.policy == NEVER for each in deciding) else ""
+
+    def forbidding(self, source: str) -> str:
+        """Return the foreign object that has NeverContactSource for just this source; empty when none has."""
+        return next((f"{each.kind} {each.name}" for each in self._foreign.get(source, ()) if each.rule.policy == NEVER), "")
+
+    def _broader(self, source: str) -> str:
+        """Return the source of the rules that are followed for `source` without one of its own; empty when there are none."""
+        named = next((each for each in _above(source) if each in self._by_source), "")
+        wild = next((each for each in self._wildcards if _below(each, source) is not None), "")
+        return max(wild, named, key=len)  # the wildcard where both are equally long: * sorts before letters and digits
+
+
+def _above(source: str) -> Iterator[str]:
+    """Yield the namespaces above a repository, and its registry."""
+    while "/" in source:
+        source = source.rpartition("/")[0]
+        yield source
+
+
+def _below(broader: str, source: str) -> str | None:
+    """Return the rest of `source` after a broader one: `/path`, for a wildcard also `:port` or empty; None: not broader."""
+    if not broader.startswith(_WILDCARD):
+        return source.removeprefix(broader) if broader and source.startswith(f"{broader}/") else None
+    name = source.partition("/")[0].partition(":")[0]
+    return source.removeprefix(name) if name.endswith(broader[1:]) else None
+
+
+# Wanted rules: those that lead each image of an archive to its mirror.
+
+# A CatalogSource names the mirror itself, and runtimes look for signatures where they find the image: neither needs a rule.
+_WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))
+
+
+def rules_for(images: Sequence[MappedImage], scope: Scope, existing: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:
     """Return the images that need a rule, each with one that leads to its mirror, in the order given.
 
-    Nodes follow the most specific source alone, whether or not its mirrors serve pulls of that kind. An image that another
-    rule, wanted or `there` on the cluster, would lead elsewhere gets a rule for its own repository in every scope.
+    `existing`: the rules of the cluster. An image that a more specific rule would lead elsewhere gets a rule for its own
+    repository in every scope.
     """
     ruled = [RuledImage(image, _rule(image, scope)) for image in images if _needs_rule(image)]
-    while astray := _astray(ruled, there):
-        for position in astray:
+    # Ends: a rule for the image's own repository is the most specific one, so that each round has fewer to change.
+    while misdirected := _misdirected(ruled, existing):
+        for position in misdirected:
             image = ruled[position].image
             ruled[position] = RuledImage(image, _rule(image, Scope.REPOSITORY))
     return tuple(ruled)
 
 
 def _needs_rule(image: MappedImage) -> bool:
-    at_home = image.source is not None and image.source.name == image.repository.name
-    return image.source is not None and not at_home and image.record.kind not in _WITHOUT_RULES
+    unchanged = image.source is not None and image.source.name == image.repository.name
+    return image.source is not None and not unchanged and image.record.kind not in _WITHOUT_RULES
 
 
 def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
@@ -86,13 +227,10 @@ def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
     return MirrorRule(source.removesuffix(f"/{last}"), mirror.removesuffix(f"/{last}"), by_digest)
 
 
-def _astray(ruled: Sequence[RuledImage], there: Collection[MirrorRule]) -> list[int]:
-    """Return the positions of images whose most specific rules lead elsewhere.
-
-    A rule for an image's own repository leads it right, so that there are ever fewer.
-    """
+def _misdirected(ruled: Sequence[RuledImage], existing: Collection[MirrorRule]) -> list[int]:
+    """Return the positions of images whose most specific rules lead elsewhere."""
     by_source: dict[str, set[MirrorRule]] = {}
-    for rule in (*(each.rule for each in ruled), *there):
+    for rule in (*(each.rule for each in ruled), *existing):
         by_source.setdefault(rule.source, set()).add(rule)
     return [position for position, each in enumerate(ruled) if each.rule not in _most_specific(each.image, by_source)]
 
@@ -103,161 +241,26 @@ def _most_specific(image: MappedImage, by_source: Mapping[str, set[MirrorRule]])
 
 
 def _scopes(name: str) -> Iterator[str]:
-    """Give a repository's name and what is above it, up to its registry."""
+    """Yield a repository's name and the scopes above it, up to its registry."""
     yield name
     while "/" in name:
         name = name.rpartition("/")[0]
         yield name
 
 
-# Which of a cluster's mirror rules nodes follow: the most specific source, and one policy for each source. Pure.
-#
-# The machine config operator makes one entry of registries.conf for each source, out of all rules of all kinds that have it;
-# nodes follow the entry with the longest prefix alone, of equally long ones the first in the order of their bytes
-# (containers/image, pkg/sysregistriesv2). So a rule for a repository takes it away from a rule for its registry, for pulls by
-# digest and by tag. Two policies for one source stop the operator (openshift
-# machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes), also of rules without mirrors; no
-# policy counts as AllowContactingSource, and an ImageContentSourcePolicy has none.
+# Merge: the wanted rules that are not in force yet, in objects of hub-import. A rule is in force when any object sends the same
+# source to the same mirrors; every rule that is written again would cost a rollout of all nodes.
 
-FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
-NEVER = "NeverContactSource"
-_WILDCARD = "*."
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of an object: `source`, its mirrors in order, and the `mirrorSourcePolicy` as it is written there."""
-
-    source: str
-    mirrors: tuple[str, ...]
-    policy: str = ""
-
-    def to_builtins(self) -> dict[str, Any]:
-        """Return it as it is in the object."""
-        body: dict[str, Any] = {"source": self.source, "mirrors": list(self.mirrors)}
-        return {**body, "mirrorSourcePolicy": self.policy} if self.policy else body
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A rule that a cluster has. `owned`: in an object of hub-import."""
-
-    rule: Rule
-    kind: str
-    name: str
-    owned: bool
-
-    @property
-    def by_tag(self) -> bool:
-        """Whether it acts on pulls by tag; else on pulls by digest."""
-        return self.kind == ITMS.name
-
-
-def listed(body: Mapping[str, Any], *, owned: bool = False) -> list[Listed]:
-    """Return the rules of an object, with where they are."""
-    return [Listed(rule, body["kind"], str(body["metadata"]["name"]), owned) for rule in rules_of(body)]
-
-
-def rules_of(body: Mapping[str, Any]) -> list[Rule]:
-    """Return the rules of an object of any kind."""
-    listed = (body.get("spec") or {}).get(FIELD[body["kind"]]) or []
-    return [
-        Rule(each.get("source") or "", tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "")
-        for each in listed
-    ]
-
-
-class Precedence:
-    """The rules of a cluster, and what a further rule would override. Rules without a real mirror send no pull elsewhere."""
-
-    def __init__(self, listed: Sequence[Listed]) -> None:
-        self._by_source: dict[str, list[Listed]] = {}
-        self._foreign: dict[str, list[Listed]] = {}  # also those without mirrors: their policies count
-        self._owned_never = {each.rule.source for each in listed if each.owned and each.rule.policy == NEVER}
-        for each in listed:
-            if not each.owned:
-                self._foreign.setdefault(each.rule.source, []).append(each)
-            if set(each.rule.mirrors) - {each.rule.source}:
-                self._by_source.setdefault(each.rule.source, []).append(each)
-        self._wildcards = sorted((each for each in self._by_source if each.startswith(_WILDCARD)), key=len, reverse=True)
-
-    def shadowed(self, source: str, *, by_tag: bool) -> tuple[str, ...]:
-        """Return the mirrors that pulls of `source` would lose to a rule of its own, with the path that makes them fit.
-
-        Nothing where a foreign rule for just that source exists: then nodes do not follow a broader one.
-        """
-        if any(not each.owned for each in self._by_source.get(source, ())):
-            return ()
-        broader = self._broader(source)
-        rest = _below(broader, source)
-        if rest is None or rest.startswith(":"):  # a port after a wildcard: no mirror with a path could be followed by it
-            return ()
-        mirrors = (mirror for each in self._by_source.get(broader, ()) if each.by_tag is by_tag for mirror in each.rule.mirrors)
-        return tuple(dict.fromkeys(mirror + rest for mirror in mirrors if mirror + rest != source))
-
-    def policy(self, source: str) -> str:
-        """Return the policy that a rule for `source` has to have: that of its rules, else that of the broader one.
-
-        Foreign rules decide; without them an existing policy is not loosened.
-        """
-        theirs = self._foreign.get(source)
-        if not theirs and source in self._owned_never:
-            return NEVER
-        deciding = theirs or self._by_source.get(source) or self._by_source.get(self._broader(source), [])
-        return NEVER if any(each.rule.policy == NEVER for each in deciding) else ""
-
-    def forbidding(self, source: str) -> str:
-        """Return the foreign object that has NeverContactSource for just this source; empty when none has."""
-        return next((f"{each.kind} {each.name}" for each in self._foreign.get(source, ()) if each.rule.policy == NEVER), "")
-
-    def _broader(self, source: str) -> str:
-        """Return the source of the rules that are followed for `source` without one of its own; empty when there are none."""
-        named = next((each for each in _above(source) if each in self._by_source), "")
-        wild = next((each for each in self._wildcards if _below(each, source) is not None), "")
-        return max(wild, named, key=len)  # the wildcard where both are equally long: * comes before letters and digits
-
-
-def _above(source: str) -> Iterator[str]:
-    """Give the namespaces above a repository, and its registry."""
-    while "/" in source:
-        source = source.rpartition("/")[0]
-        yield source
-
-
-def _below(broader: str, source: str) -> str | None:
-    """Return what follows a broader source in `source`: `/path`, for a wildcard also `:port` or nothing; None: not broader."""
-    if not broader.startswith(_WILDCARD):
-        return source.removeprefix(broader) if broader and source.startswith(f"{broader}/") else None
-    name = source.partition("/")[0].partition(":")[0]
-    return source.removeprefix(name) if name.endswith(broader[1:]) else None
-
-
-# Wanted mirror rules against those that the cluster has: only what is not in force is added, nothing is taken away. Pure.
-#
-# A rule is in force when any object of the cluster, ours or not, sends the same source to the same mirrors; every rule written
-# again would cost a rollout of all nodes (docs/cluster.md, *Foreign mirror rules*). A rule that is more specific than existing
-# ones lists their mirrors after its own: nodes follow the most specific rule alone (`mirror_precedence.py`).
-
-MIRROR_KINDS = (ICSP, IDMS, ITMS)
-MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which end at 262144
-_HINT = "Say --mirror-scope registry, which makes few rules of many."
+MAX_OBJECT_SIZE = 250_000  # bytes of JSON: `kubectl apply` keeps a copy in annotations, which are limited to 262144 bytes
 _MAX_SPLITS = 100
-Body = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class MergedRules:
-    """`write`: objects as they shall be. `satisfied`: wanted objects whose rules are all in force elsewhere."""
-
-    write: tuple[Resource, ...]
-    satisfied: tuple[Resource, ...]
+_HINT = "Use --mirror-scope registry, which combines many rules into few."
 
 
 def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules:
     """Return what has to be written so that every wanted rule is in force. `live`: all mirror objects of the cluster.
 
-    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one begins (`-2`, …). A rule has the policy that
-    its source has in any object, and the mirrors of a broader rule that it shadows.
+    Objects of hub-import are extended up to MAX_OBJECT_SIZE, then a further one is started (`-2`, …); nothing is removed. A
+    rule gets the policy of its source, and the mirrors of the broader rule that it overrides.
     Raises ClusterError for a policy that the kind cannot express, and for rules that do not fit.
     """
     precedence = Precedence(_listed(wanted, live))
@@ -277,17 +280,12 @@ def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules
     return MergedRules(tuple(write.values()), tuple(satisfied))
 
 
-def _by_tag(kind: str) -> bool:
-    """Say whether rules of a kind act on pulls by tag; else they act on pulls by digest."""
-    return kind == ITMS.name
-
-
 def _is_of_series(name: str, first: str) -> bool:
     return name == first or re.fullmatch(rf"{re.escape(first)}-\d+", name) is not None
 
 
 def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:
-    """Return the existing rules, without those that are wanted now: a wanted rule overrides no other wanted one."""
+    """Return the existing rules, without the mirrors of owned ones that are wanted now."""
     names = {resource.name for resource in wanted}
     asked = {
         (_by_tag(resource.kind), rule.source, mirror)
@@ -302,17 +300,14 @@ def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:
         owned = owned or any(_is_of_series(metadata["name"], name) for name in names)
         for each in listed(body, owned=owned):
             mirrors = each.rule.mirrors
+            # Wanted rules do not override each other: otherwise a second apply would add mirrors, and roll the nodes.
             kept = tuple(mirror for mirror in mirrors if not owned or (each.by_tag, each.rule.source, mirror) not in asked)
             found.append(replace(each, rule=replace(each.rule, mirrors=kept)))
     return found
 
 
 def _completed(wanted: Sequence[Resource], precedence: Precedence) -> list[Resource]:
-    """Return the wanted objects, each rule with the mirrors of the broader rule that it shadows.
-
-    A rule for pulls by digest takes pulls by tag from a broader rule as well, and the other way round: they get a rule for the
-    same source that has only the broader one's mirrors.
-    """
+    """Return the wanted objects, each rule with the mirrors of the broader rule that it overrides."""
     completed: dict[tuple[str, str], Resource] = {}
     named = {(_by_tag(each.kind), rule.source) for each in wanted for rule in rules_of(each.body)}
     for resource in wanted:
@@ -322,6 +317,8 @@ def _completed(wanted: Sequence[Resource], precedence: Precedence) -> list[Resou
             kept = precedence.shadowed(rule.source, by_tag=by_tag)
             rules.append(Rule(rule.source, tuple(dict.fromkeys((*rule.mirrors, *kept))), rule.policy))
             mirrors = precedence.shadowed(rule.source, by_tag=not by_tag)
+            # A rule for pulls by digest also overrides the broader rule for pulls by tag, and the reverse: those pulls get a
+            # rule for the same source, with the broader one's mirrors alone.
             if mirrors and (not by_tag, rule.source) not in named:
                 named.add((not by_tag, rule.source))
                 other.append(Rule(rule.source, mirrors))
@@ -333,8 +330,8 @@ def _completed(wanted: Sequence[Resource], precedence: Precedence) -> list[Resou
 
 def _add(objects: dict[tuple[str, str], Resource], resource: Resource, rules: Sequence[Rule]) -> None:
     before = objects.get((resource.kind, resource.name))
-    there = rules_of(before.body) if before else []
-    objects[resource.kind, resource.name] = _with_rules(resource, resource.name, [*there, *rules])
+    existing = rules_of(before.body) if before else []
+    objects[resource.kind, resource.name] = _with_rules(resource, resource.name, [*existing, *rules])
 
 
 def _of_kind(resource: Resource, kind: str) -> Resource:
@@ -345,7 +342,7 @@ def _of_kind(resource: Resource, kind: str) -> Resource:
 
 
 def _fresh(resource: Resource, existing: Sequence[Rule], own: Collection[Sequence[Rule]], precedence: Precedence) -> list[Rule]:
-    """Return the rules that are not in force, each with the policy that its source has to have."""
+    """Return the rules that are not in force, each with the policy that its source needs."""
     mirrors: dict[str, set[str]] = {}
     for rule in existing:
         mirrors.setdefault(rule.source, set()).update(rule.mirrors)
@@ -360,22 +357,19 @@ def _fresh(resource: Resource, existing: Sequence[Rule], own: Collection[Sequenc
 
 
 def _policy(resource: Resource, source: str, precedence: Precedence) -> str:
-    """Return the policy for a source: two of them for one source stop the rollout. Raises ClusterError."""
+    """Return the policy for a source. Raises ClusterError where the kind has no policies and the source needs one."""
     if resource.kind != ICSP.name:
         return precedence.policy(source)
-    if theirs := precedence.forbidding(source):
+    if conflicting := precedence.forbidding(source):
         raise ClusterError(
-            f"{theirs} has {NEVER} for {source}, which an {ICSP.name} cannot have: two policies for a source stop all rollouts",
-            hint="Bring all rules into ImageDigestMirrorSets first (oc adm migrate icsp), or take the policy out there.",
+            f"{conflicting} has {NEVER} for {source}, which an {ICSP.name} cannot have: two policies of a source stop rollouts",
+            hint="Bring all rules into ImageDigestMirrorSets first (oc adm migrate icsp), or remove the policy from it.",
         )
     return ""
 
 
 def _place(resource: Resource, fresh: Sequence[Rule], own: Mapping[str, Sequence[Rule]]) -> list[Resource]:
-    """Return our objects with the fresh rules: a source is changed where it is, a new one goes where there is room.
-
-    Without fresh ones, the first object when it is there.
-    """
+    """Return the changed objects of a series; without fresh rules its first object, when it exists."""
     series = _Series(resource, own)
     if not fresh:
         return series.first()
@@ -394,22 +388,20 @@ class _Series:
         self._touched: set[str] = set()
 
     def first(self) -> list[Resource]:
-        """Return the first object as it is, when it is there."""
+        """Return the first object, unchanged, when it exists."""
         return [self._object(self._resource.name)] if self._resource.name in self._rules else []
 
     def touched(self) -> list[Resource]:
-        """Return the objects that have changed."""
+        """Return the changed objects."""
         return [self._object(name) for name in self._names() if name in self._touched]
 
     def changed(self, rule: Rule) -> bool:
-        """Change the rule for a source that one of the objects has already; return whether there is one, with room for it.
-
-        New mirrors come before the old ones: they were filled last.
-        """
+        """Change the rule for a source that one of the objects has already; return whether one has it, and room for it."""
         name = self._holder.get(rule.source, "")
         if not name:
             return False
         old = self._rules[name][rule.source]
+        # The new mirrors first: the archive was pushed to them just now, while the old ones may be out of date.
         united = Rule(rule.source, tuple(dict.fromkeys((*rule.mirrors, *old.mirrors))), rule.policy)
         return self._put(name, united, _size(united.to_builtins()) - _size(old.to_builtins()))
 
@@ -455,21 +447,16 @@ def _size(document: Body) -> int:
     return len(json.dumps(document))
 
 
-# Which mirrors a MachineConfig gives the nodes: the registries.conf inside it, however it is packed. Pure.
-#
-# A pool that says it is done may not have begun; only what stands in its configuration tells (docs/facts/openshift.md §5.3).
+# registries.conf: the mirrors that a MachineConfig gives the nodes. A pool that reports Updated may not have started its
+# rollout yet; only the content of its configuration shows whether its nodes have the rules.
 
 _PATH = "/etc/containers/registries.conf"
 _LARGEST = 16 * 1024 * 1024  # bytes, unpacked
 _GZIP = 31  # zlib's window for gzip
-Pair = tuple[str, str]  # source, mirror
 
 
 def mirrors_of(machine_config: Mapping[str, Any]) -> frozenset[Pair] | None:
-    """Return every (source, mirror) that a MachineConfig writes to the nodes; None when it cannot be understood.
-
-    A MachineConfig without the file gives no mirrors.
-    """
+    """Return every (source, mirror) that a MachineConfig writes to the nodes, none without the file; None: unreadable."""
     try:
         files = ((machine_config["spec"]["config"].get("storage") or {}).get("files")) or []
         texts = [_text(each["contents"]) for each in files if each.get("path") == _PATH]
@@ -486,7 +473,7 @@ def _pairs(document: Mapping[str, Any]) -> Iterator[Pair]:
 
 
 def _text(contents: Mapping[str, Any]) -> str:
-    """Return the content of an Ignition file: a data URL (RFC 2397), percent-encoded or base64, perhaps compressed."""
+    """Return the content of an Ignition file: a data URL (RFC 2397), percent-encoded or base64, optionally compressed."""
     scheme, _, rest = str(contents["source"]).partition(":")
     described, comma, data = rest.partition(",")
     if scheme != "data" or not comma:
