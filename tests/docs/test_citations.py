@@ -1,0 +1,85 @@
+"""Paths and names that pages cite exist: a reader who follows one arrives."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import io
+import re
+import tokenize
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.docs.reading import DOCUMENTS, ROOT
+
+PACKAGES = ("common", "exporter", "importer")
+# Studies of other projects cite the files of those.
+PAGES = [path for path in DOCUMENTS if "facts" not in path.relative_to(ROOT).parts]
+MODULES = sorted(file for package in (*PACKAGES, "tests") for file in (ROOT / package).rglob("*.py"))
+_PATH = re.compile(r"(?<![\w./:@{}-])(?:docs|common|exporter|importer|tests|deploy|design|facts|cases)/[\w./-]*\w")
+_FILE = re.compile(r"`(\w+\.(?:py|md))\b")
+_NAME = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def prose(path):
+    """Return the text of a page, or the docstrings and comments of a module."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return source
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, documented)]
+    found += [each.string for each in tokenize.generate_tokens(io.StringIO(source).readline) if each.type == tokenize.COMMENT]
+    return "\n".join(found)
+
+
+@cache
+def file_names():
+    """Return the names of all source files and pages, which are cited without a folder from their own room."""
+    return {file.name for top in (*PACKAGES, "tests", "docs") for file in (ROOT / top).rglob("*.*")} | {
+        file.name for file in ROOT.glob("*.md")
+    }
+
+
+def is_name(dotted):
+    """Say whether a dotted name is a module, or something that a module has."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        if not (place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()):
+            continue
+        found = importlib.import_module(".".join(parts[:length]))
+        for part in parts[length:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def broken(path):
+    """Return what a file cites and does not exist. A page may cite relative to its own folder."""
+    text = prose(path)
+    bases = [ROOT, path.parent] if path.suffix == ".md" else [ROOT]
+    paths = [cited for cited in _PATH.findall(text) if not any((base / cited).exists() for base in bases)]
+    files = [cited for cited in _FILE.findall(text) if cited not in file_names()]
+    return sorted({*paths, *files, *(name for name in _NAME.findall(text) if not is_name(name))})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_what_a_page_cites_exists(path):
+    assert broken(path) == []
+
+
+def test_a_citation_of_nothing_is_found():
+    page = Path(__file__).with_suffix(".none.md")
+    page.write_text("see `common/nothing.py`, `docs/cli.md`, `nothing.py`, `common.files.nothing`, `common.files`")
+    try:
+        assert broken(page) == ["common.files.nothing", "common/nothing.py", "nothing.py"]
+    finally:
+        page.unlink()
