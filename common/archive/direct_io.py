@@ -1,8 +1,4 @@
-"""What the archive asks of a file system: positioned reads and writes that are whole, room, holes, and reading back.
-
-Python's own `posix_fallocate` falls back to writing into every block where the file system has no such call; the archive must
-not (docs/archive-format.md, *Writing*), so Linux's `fallocate` is called directly.
-"""
+"""File access of the archive: positioned reads and writes, preallocation, holes, and I/O past the page cache (O_DIRECT)."""
 
 from __future__ import annotations
 
@@ -26,16 +22,18 @@ if TYPE_CHECKING:
     from common.oci.image import Hasher
 
 READ_BACK_STEP = 4 * 1024 * 1024
+# Of direct reads and writes. A whole page, 64 KiB on some machines: a page is written either through the cache or past it.
 ALIGNMENT = max(4096, mmap.PAGESIZE)
-"""Of direct reads and writes: a page of the cache is written one way only, and pages have 64 KiB on some machines."""
-_KEEP_SIZE_PUNCH_HOLE = 0x03
+_KEEP_SIZE_PUNCH_HOLE = 0x03  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/falloc.h)
+# What file systems answer to fallocate and O_DIRECT that they do not have; EPERM comes from seccomp filters of containers.
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM})
 _ZEROS = bytes(1024 * 1024)
+# os.posix_fallocate writes into every block where the file system has no such call; preallocation must not write (FAT, USB).
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class Ranges(Protocol):
-    """What is read by position and is no file: an object in object storage."""
+    """Content that is read by position without a file descriptor: an object in object storage."""
 
     size: int
 
@@ -44,7 +42,7 @@ class Ranges(Protocol):
         ...
 
 
-File = int | Ranges  # a file descriptor, or what stands for one
+File = int | Ranges  # a file descriptor, or an object in object storage
 
 
 def size_of(file: File) -> int:
@@ -53,13 +51,14 @@ def size_of(file: File) -> int:
 
 
 def read_some(file: File, size: int, offset: int) -> bytes:
-    """Return up to `size` bytes at `offset`; nothing where the file has ended."""
+    """Return up to `size` bytes at `offset`; none at the end of the file."""
     return os.pread(file, size, offset) if isinstance(file, int) else file.read(size, offset)
 
 
 def read_exactly(file: File, size: int, offset: int) -> bytes:
     """Return `size` bytes at `offset`. Raises ContentError when the file ends before."""
     content = read_some(file, size, offset)
+    # One pread may return less: at 2 GiB (read(2)), after a signal, and on network file systems.
     while len(content) < size:
         more = read_some(file, size - len(content), offset + len(content))
         if not more:
@@ -89,11 +88,11 @@ def write_all(file: int, parts: Sequence[Chunk], offset: int) -> None:
     wanted = sum(map(len, parts))
     done = os.pwritev(file, parts, offset)
     while done < wanted:
-        done += os.pwritev(file, _after(parts, done), offset + done)
+        done += os.pwritev(file, _after(parts, done), offset + done)  # less than all when the disk is nearly full
 
 
 def _after(parts: Sequence[Chunk], done: int) -> list[memoryview]:
-    """Return what is left of `parts` behind their first `done` bytes."""
+    """Return what remains of `parts` after their first `done` bytes."""
     left = []
     for part in parts:
         if done < len(part):
@@ -108,8 +107,9 @@ def preallocate(file: int, size: int) -> bool:
 
 
 def zero(file: int, offset: int, length: int) -> None:
-    """Make a range read as zeros: a hole where the file system has them, else written."""
+    """Make a range read as zeros, by a hole where the file system has holes, else by writing zeros."""
     if length == 0 or _fallocate(file, _KEEP_SIZE_PUNCH_HOLE, offset, length):
+        # A hole never makes a file longer (FALLOC_FL_KEEP_SIZE).
         end = os.fstat(file).st_size
         if end < offset + length:
             os.ftruncate(file, offset + length)
@@ -118,14 +118,14 @@ def zero(file: int, offset: int, length: int) -> None:
 
 
 def release(file: int, offset: int, length: int) -> None:
-    """Give the room of a range back where the file system can; elsewhere nothing happens."""
+    """Deallocate a range where the file system supports that; elsewhere do nothing."""
     if length:
         _fallocate(file, _KEEP_SIZE_PUNCH_HOLE, offset, length)
 
 
 def allocated(path: Path) -> int:
     """Return the bytes that a file takes on its file system."""
-    return path.lstat().st_blocks * 512
+    return path.lstat().st_blocks * 512  # of 512 bytes on Linux, independent of the block size of the file system
 
 
 def write_zeros(file: int, offset: int, length: int) -> None:
@@ -139,7 +139,7 @@ def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
         return False
     arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
     while LIBC.fallocate64(*arguments) != 0:
-        code = ctypes.get_errno()
+        code = ctypes.get_errno()  # the copy that ctypes keeps for this thread (use_errno)
         if code in UNSUPPORTED:
             return False
         if code != errno.EINTR:
@@ -148,10 +148,9 @@ def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
 
 
 def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callable[[int], None]) -> None:
-    """Hash bytes `start` to `end` of a file as the medium has them, past the page cache where the file system allows that.
+    """Hash bytes `start` to `end` of a file as the medium has them: flushed before, and read past the page cache.
 
-    What was written is flushed before. `advance` is told of each step and may raise to stop. Raises ContentError when the file
-    is shorter.
+    `advance` gets the length of each step and may raise to stop. Raises ContentError when the file is shorter.
     """
     file = _open_direct(path)
     try:
@@ -166,7 +165,8 @@ def read_back(path: Path, start: int, end: int, hasher: Hasher, advance: Callabl
 
 
 def _read_ahead(file: int, start: int, end: int) -> Iterator[memoryview]:
-    """Give the bytes of a range; the next step is read while the caller is busy with one. Empty where the file ends."""
+    """Yield the bytes of a range, reading one step ahead of the caller; an empty chunk at the end of the file."""
+    # Anonymous maps are aligned to pages, as O_DIRECT needs; two, since one is hashed while the other is filled.
     buffers = [memoryview(mmap.mmap(-1, READ_BACK_STEP)) for _ in range(2)]
 
     def read(position: int, buffer: memoryview) -> memoryview:
@@ -185,7 +185,7 @@ def _read_ahead(file: int, start: int, end: int) -> Iterator[memoryview]:
 
 
 def _open_direct(path: Path) -> int:
-    """Open for reading past the page cache; where that is refused, drop what the cache has and read as usual."""
+    """Open for reading past the page cache; where that is unsupported, drop the file from the cache and read as usual."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_DIRECT", 0))
     except OSError as error:
@@ -198,14 +198,14 @@ def _open_direct(path: Path) -> int:
             return file
         os.close(file)
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    _flush(file)  # only what is clean can be dropped
+    _flush(file)  # POSIX_FADV_DONTNEED skips pages that are dirty
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     return file
 
 
 def _flush(file: int) -> None:
-    """Bring what was written of a file to its medium, where it has one."""
+    """Flush the content of a file to its medium. No error where the file system has none (EINVAL)."""
     try:
         os.fdatasync(file)
     except OSError as error:
@@ -214,7 +214,7 @@ def _flush(file: int) -> None:
 
 
 def _reads_direct(file: int) -> bool:
-    """Say whether the file system takes our alignment; some open for direct access and then refuse every read."""
+    """Return whether direct reads work: some file systems accept O_DIRECT at open and then fail every read with EINVAL."""
     with mmap.mmap(-1, ALIGNMENT) as buffer, memoryview(buffer) as view:
         try:
             os.preadv(file, [view], 0)
@@ -225,76 +225,74 @@ def _reads_direct(file: int) -> bool:
     return True
 
 
-# Runs of bytes into a file: small ones as they come, large ones in aligned steps past the page cache.
+# Sequential writing at a position: small content through the page cache, large content in aligned steps past it.
 #
-# Content that goes to a medium is not read again by this process, so keeping it in the page cache costs memory, a copy
-# for every
-# page and a long flush at the end; and many writers of one file wait for each other there. Only the pages that a run
-# shares with
-# its neighbours, at its two ends, go through the cache: a page belongs to one way of writing alone (ADR 0021).
+# The exporter does not read the content of a medium again, so caching it costs memory, a copy of every page and one long flush
+# at the end; and threads that write one file wait for its lock in the kernel. The two pages that a run shares with its
+# neighbours go through the cache, since the kernel keeps a page consistent only for one way of writing (ADR 0021).
 
-STEP = 2 * 1024 * 1024
-"""Bytes of one direct write, and of one buffer; a multiple of ALIGNMENT."""
+STEP = 2 * 1024 * 1024  # bytes of one direct write, and of one buffer; a multiple of ALIGNMENT
 
 
 class Run(Protocol):
-    """Bytes one after another into a file."""
+    """Sequential writing into a file, from a position on."""
 
     def write(self, parts: Sequence[Chunk]) -> None:
-        """Write `parts` behind what was written before; they are not kept. Raises OSError."""
+        """Append `parts`; the caller may reuse their memory at once. Raises OSError."""
         ...
 
     def close(self) -> None:
-        """See that all is handed to the kernel. Raises OSError."""
+        """Pass everything that is buffered to the kernel. Raises OSError."""
         ...
 
 
 class PlainRun:
-    """A run that begins at byte `offset` of a file; each write is one system call."""
+    """Writing through the page cache, from byte `offset` on; each write is one system call."""
 
     def __init__(self, file: int, offset: int) -> None:
         self._file = file
         self._position = offset
 
     def write(self, parts: Sequence[Chunk]) -> None:
-        """See `Run.write`."""
+        """Append `parts`. Raises OSError."""
         write_all(self._file, parts, self._position)
         self._position += sum(map(len, parts))
 
     def close(self) -> None:
-        """See `Run.close`."""
+        """Do nothing: there is no buffer."""
 
 
 class DiscardedRun:
-    """A run that keeps nothing."""
+    """A run whose content is not kept, for a part that needs a blob only to verify it."""
 
     def write(self, parts: Sequence[Chunk]) -> None:
-        """See `Run.write`."""
+        """Discard `parts`."""
 
     def close(self) -> None:
-        """See `Run.close`."""
+        """Do nothing."""
 
 
 class Buffers:
-    """Buffers of STEP bytes, aligned, for runs to borrow. Shared by threads; a buffer that does not come back is made anew."""
+    """Pool of aligned buffers of STEP bytes, shared by threads. A buffer that is not given back is replaced by a new one."""
 
     def __init__(self) -> None:
+        # A deque, since its append and pop are atomic; an anonymous map costs page faults whenever it is made.
         self._free: deque[mmap.mmap] = deque()
 
     def take(self) -> mmap.mmap:
-        """Return a buffer that nobody else has."""
+        """Return a buffer for exclusive use."""
         try:
             return self._free.pop()
         except IndexError:
             return mmap.mmap(-1, STEP)
 
     def give(self, buffer: mmap.mmap) -> None:
-        """Take a buffer back."""
+        """Return a buffer to the pool."""
         self._free.append(buffer)
 
 
 class StagedRun:
-    """A run that begins at byte `offset`: whole pages through `direct`, opened with O_DIRECT, its two ends through `file`."""
+    """Writing from byte `offset` on: whole pages through `direct`, opened with O_DIRECT, the two ends through `file`."""
 
     def __init__(self, file: int, direct: int, offset: int, buffers: Buffers) -> None:
         self._file = file
@@ -302,11 +300,11 @@ class StagedRun:
         self._buffers = buffers
         self._buffer = buffers.take()
         self._view = memoryview(self._buffer)
-        self._base = offset - offset % ALIGNMENT  # where the buffer's first byte lies in the file
-        self._begin = self._end = offset % ALIGNMENT  # what of the buffer is filled
+        self._base = offset - offset % ALIGNMENT  # position in the file of the buffer's first byte
+        self._begin = self._end = offset % ALIGNMENT  # the part of the buffer that is filled
 
     def write(self, parts: Sequence[Chunk]) -> None:
-        """See `Run.write`."""
+        """Append `parts`. Raises OSError."""
         for part in parts:
             rest = memoryview(part)
             while rest:
@@ -318,13 +316,13 @@ class StagedRun:
                     self._flush()
 
     def close(self) -> None:
-        """See `Run.close`."""
+        """Write the rest of the buffer and return it to the pool. Raises OSError."""
         self._flush()
-        self._view.release()
+        self._view.release()  # a map with exported views cannot be closed
         self._buffers.give(self._buffer)
 
     def _flush(self) -> None:
-        """Hand over what the buffer holds, and begin the next one where it ends, which is a page's end but for the last."""
+        """Write the buffer and advance by STEP; every flush but the last one ends at the end of a page."""
         first = min(-(-self._begin // ALIGNMENT) * ALIGNMENT, self._end)
         last = max(self._end // ALIGNMENT * ALIGNMENT, first)
         self._through_cache(self._begin, first)
@@ -338,7 +336,7 @@ class StagedRun:
             write_all(self._file, [self._view[begin:end]], self._base + begin)
 
     def _past_cache(self, begin: int, end: int) -> None:
-        """Write whole pages; what the file system does not take that way, or only in part, goes through the cache."""
+        """Write whole pages; through the cache where the file system refuses a direct write or takes only a part of it."""
         if begin == end:
             return
         try:
@@ -351,8 +349,8 @@ class StagedRun:
 
 
 def open_direct(path: Path) -> int | None:
-    """Open a file for writing past the page cache; None where the file system, or the system, has no such thing."""
-    if not hasattr(os, "O_DIRECT"):
+    """Open a file for writing past the page cache; return None where the file system or the platform has no O_DIRECT."""
+    if not hasattr(os, "O_DIRECT"):  # macOS
         return None
     try:
         return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_DIRECT)
@@ -362,14 +360,12 @@ def open_direct(path: Path) -> int | None:
         return None
 
 
-# Large ranges of a file, read into one aligned buffer: out of the page cache where they are there, else past it (ADR 0021).
-#
-# An archive that was just verified lies in memory, and reading it from its medium again would take the time of the medium. One
-# that does not is read once: for that the page cache costs a copy of every page, and drives out what others need.
+# Reading of large ranges into one aligned buffer: from the page cache where they are in it, else past it (ADR 0021). An archive
+# that was verified a moment ago is cached; one that is read once would displace the cache of other processes.
 
 
 class Window:
-    """Reads ranges of at most `size` bytes; what one call returned is valid until the next."""
+    """Reader of ranges of at most `size` bytes; the result of one call is valid until the next call."""
 
     def __init__(self, file: File, direct: int | None, size: int) -> None:
         self._file = file
@@ -377,7 +373,7 @@ class Window:
         self._buffer = memoryview(mmap.mmap(-1, -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT))
 
     def read(self, begin: int, end: int) -> memoryview:
-        """Return the bytes of a range, to be changed at will. Raises ContentError when the file ends before, OSError."""
+        """Return the bytes of a range, which the caller may change. Raises OSError, ContentError at the end of the file."""
         first = begin - begin % ALIGNMENT
         wanted = self._buffer[begin - first : end - first]
         got = 0 if self._direct is None else self._past_cache(first, -(-end // ALIGNMENT) * ALIGNMENT)
@@ -387,7 +383,7 @@ class Window:
         return wanted
 
     def _past_cache(self, first: int, last: int) -> int:
-        """Fill the buffer from its beginning; return how many bytes came, none where the file system refuses."""
+        """Fill the buffer from its beginning; return the number of bytes read, 0 where the file system refuses."""
         assert self._direct is not None
         try:
             return os.preadv(self._direct, [self._buffer[: last - first]], first)
@@ -399,7 +395,7 @@ class Window:
 
 @contextmanager
 def opened_direct(path: Path, begin: int, end: int) -> Iterator[int | None]:
-    """Open a file for reading a range past the page cache; None where that is of no use: it is there, or cannot be passed."""
+    """Open a file for reading a range past the page cache; yield None where the range is cached, or O_DIRECT unsupported."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_DIRECT) if hasattr(os, "O_DIRECT") else None
     except OSError as error:
@@ -414,20 +410,19 @@ def opened_direct(path: Path, begin: int, end: int) -> Iterator[int | None]:
 
 
 def cached(file: int, begin: int, end: int) -> bool:
-    """Say whether most of a range of a file is in the page cache; no where the system does not tell.
-
-    Linux tells only who owns a file or may write it; of others' it says that all is there.
-    """
+    """Return whether most of a range of a file is in the page cache; False where the system does not report that."""
     first = begin - begin % mmap.ALLOCATIONGRANULARITY
     pages = -(-(end - first) // mmap.PAGESIZE)
     there = (ctypes.c_ubyte * pages)()
     try:
+        # Since Linux 5.2 mincore reports every page as present, unless the caller owns the file or may write to it.
         if os.geteuid() not in (0, os.fstat(file).st_uid):
             return False
         with mmap.mmap(file, end - first, offset=first, access=mmap.ACCESS_COPY) as view:
             place = ctypes.c_char.from_buffer(view)
+            # Not preadv2 with RWF_NOWAIT: it starts reading ahead (ADR 0021).
             failed = LIBC is None or LIBC.mincore(ctypes.byref(place), ctypes.c_size_t(end - first), there)
-            del place  # the map is not closed while somebody points into it
+            del place  # a map with exported pointers cannot be closed
     except (OSError, ValueError):
         return False
     return not failed and 2 * bytes(there).count(1) > pages

@@ -1,8 +1,6 @@
-"""Zstandard frames: what a volume is made of, apart from the raw blocks (`raw_blocks.py`).
+"""Zstandard frames, the parts of a volume: compressed, skippable, and of raw blocks (RFC 8878; docs/archive-format.md).
 
-Owns compressing with content size and checksum, decompressing within limits, walking over a frame without decompressing it,
-and the skippable frames that stand where a blob is missing. Sources: RFC 8878, docs/archive-format.md. Errors are
-ContentError; whoever knows volume and blob puts them into the message.
+Errors are ContentError; the caller adds volume and blob to the message.
 """
 
 from __future__ import annotations
@@ -31,9 +29,10 @@ FOOTER_MAGIC = b"\x5b\x2a\x4d\x18"  # 0x184D2A5B: the footer of a volume
 SKIPPABLE_HEADER = 8
 MAX_SKIPPABLE = 0x7FFFFFF0  # payload; some tools read the length as a signed number
 _LEVEL = 3
+# A volume of 8 KB could make a reader take gigabytes of memory (ADR 0030); real inventories compress 5 to 60 times.
 _MAX_RATIO = 128
-_FREE = 4 * 1024 * 1024  # bytes that any frame may hold
-_MAX_HEADER = 18
+_FREE = 4 * 1024 * 1024  # bytes that any frame may hold, so that short records may compress further
+_MAX_HEADER = 18  # bytes: magic, descriptor, window, dictionary and content size, each at its longest (RFC 8878, 3.1.1.1)
 _STEP = 256 * 1024
 _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
 
@@ -41,22 +40,24 @@ _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
 def compress(content: bytes) -> bytes:
     """Return one frame with content size and checksum; same bytes in, same bytes out."""
     frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True).compress(content)
-    return bytes(memoryview(frame))  # what it gives holds on to the room of the content, however small it is
+    # zstandard allocates as many bytes as the content has and keeps them all; a copy is as small as the frame.
+    return bytes(memoryview(frame))
 
 
 def content_bound(stored: int) -> int:
-    """Return how much a frame of records may decompress to: real inventories take 5 to 60 times their compressed size."""
+    """Return the limit of bytes that a frame of records may decompress to."""
     return _FREE + _MAX_RATIO * stored
 
 
 def compress_bound(size: int) -> int:
     """Return a number of bytes that the frame of `size` bytes of content never exceeds."""
+    # ZSTD_compressBound (zstd.h); its term for small content is at most 64.
     return size + (size >> 8) + 128
 
 
 def decompress(frame: bytes, limit: int) -> bytes:
     """Return the content of exactly one frame. Raises ContentError when it is broken, followed by more, or beyond `limit`."""
-    size = _content_size(frame, limit)
+    size = _content_size(frame, limit)  # first: the library allocates what the header claims
     try:
         content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -67,13 +68,14 @@ def decompress(frame: bytes, limit: int) -> bytes:
 
 
 def read_frame(file: File, offset: int, stored: int, size: int) -> Iterator[bytes]:
-    """Give the content of the frame of `stored` bytes at `offset`, which must hold exactly `size` bytes.
+    """Yield the content of the frame of `stored` bytes at `offset`, which must hold exactly `size` bytes.
 
-    Never more than a step of it is in memory, whatever the frame claims. Raises ContentError.
+    Memory stays within one step of 256 KiB, whatever size the frame claims. Raises ContentError.
     """
     head = read_exactly(file, min(stored, _MAX_HEADER), offset)
     if _content_size(head, size) != size:
         raise ContentError(f"frame holds {_content_size(head, size)} bytes, wanted {size}")
+    # A reader would accept a second frame behind the first; the format has exactly one at a place.
     if frame_end(file, offset, offset + stored) != offset + stored:
         raise ContentError(f"frame is shorter than the {stored} bytes it should have")
     source = _Window(file, offset, stored)
@@ -100,9 +102,9 @@ def frame_end(file: File, offset: int, limit: int) -> int:
         kind, size = block >> 1 & 3, block >> 3
         if kind == _BLOCK_RESERVED:
             raise ContentError("broken frame: unknown kind of block")
-        position += 3 + (1 if kind == _BLOCK_RLE else size)
-        if block & 1:
-            end = position + (4 if head[4] & 4 else 0)
+        position += 3 + (1 if kind == _BLOCK_RLE else size)  # RLE: one byte, to be repeated `size` times
+        if block & 1:  # the last block
+            end = position + (4 if head[4] & 4 else 0)  # the checksum of the content, where the descriptor announces one
             if end <= limit:
                 return end
             break
@@ -110,13 +112,14 @@ def frame_end(file: File, offset: int, limit: int) -> int:
 
 
 def placeholders(length: int) -> Iterator[tuple[int, bytes]]:
-    """Give position and header of the skippable frames that fill `length` bytes (at least 8), payloads left to be zero.
+    """Yield position and header of the skippable frames that fill `length` bytes (at least 8); their payloads stay zero.
 
-    Their payloads keep the limit of the format, and never 1 to 7 bytes are left over.
+    They take the place of a blob that could not be fetched: positions are fixed before content is (ADR 0003).
     """
     position = 0
     while position < length:
         payload = min(length - position - SKIPPABLE_HEADER, MAX_SKIPPABLE)
+        # A rest of 1 to 7 bytes would have no room for the header of a frame.
         if 0 < length - position - SKIPPABLE_HEADER - payload < SKIPPABLE_HEADER:
             payload -= SKIPPABLE_HEADER
         yield position, PLACEHOLDER_MAGIC + payload.to_bytes(4, "little")
@@ -124,7 +127,7 @@ def placeholders(length: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _content_size(frame: bytes, limit: int) -> int:
-    """Return the content size in a frame's header, once all of the header is within our limits."""
+    """Return the content size in a frame's header. Raises ContentError where the header is beyond the limits of the format."""
     try:
         header = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
@@ -133,6 +136,7 @@ def _content_size(frame: bytes, limit: int) -> int:
         raise ContentError("not a frame of an archive: it has no content size, or wants a dictionary")
     if header.content_size > limit:
         raise ContentError(f"frame grows to {header.content_size} bytes; the limit is {limit}")
+    # The window is memory that the decompressor allocates at once.
     if header.window_size > MAX_WINDOW:
         raise ContentError(f"frame wants a window of {header.window_size} bytes; the limit is {MAX_WINDOW}")
     return int(header.content_size)
@@ -144,13 +148,13 @@ def _header_size(head: bytes) -> int:
         raise ContentError("not a frame: wrong magic number")
     descriptor = head[4]
     single, size_flag = descriptor >> 5 & 1, descriptor >> 6
-    if descriptor & 0b1011:
+    if descriptor & 0b1011:  # the reserved bit, and the two bits that announce a dictionary
         raise ContentError("not a frame of an archive: it wants a dictionary, or a later version of the format")
     return 5 + (1 - single) + (single, 2, 4, 8)[size_flag]
 
 
 class _Window(io.RawIOBase):
-    """A file object over part of a volume, read by position so that threads can share the file."""
+    """A file object over part of a volume. Reads by position, so that threads can share the file descriptor."""
 
     def __init__(self, file: File, offset: int, length: int) -> None:
         super().__init__()
@@ -159,26 +163,24 @@ class _Window(io.RawIOBase):
         self._end = offset + length
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes; all that are left without `size`."""
+        """Return the next `size` bytes; without it all that remain."""
         left = self._end - self._position
         content = read_exactly(self._file, left if size < 0 else min(size, left), self._position)
         self._position += len(content)
         return content
 
 
-# Raw-block frames: content as it is, in blocks of a Zstandard frame that no compressor wrote.
-#
-# Since no byte moves, every position is known before the content is (docs/archive-format.md, *Content frames*): blobs are
+# Raw-block frames store content without compression, so every position is known before the content is (ADR 0004): blobs are
 # written in parallel, resumed in the middle, and read from any byte on.
 
-BLOCK = 128 * 1024
+BLOCK = 128 * 1024  # the largest block that Zstandard allows (RFC 8878, 3.1.1.2.4)
 HEADER_SIZE = 14
 BLOCK_HEADER_SIZE = 3
 _DESCRIPTOR_AND_WINDOW = b"\xc0\x38"  # 8-byte content size, no checksum; a window of 128 KiB
 _AT_ONCE = 2  # blocks read by one system call
 _WHOLE = BLOCK_HEADER_SIZE + BLOCK
-_WINDOW = 8  # blocks read at once of what is large
-LARGE = 2 * _WINDOW * BLOCK  # content that is worth a window
+_WINDOW = 8  # blocks of one read past the page cache
+LARGE = 2 * _WINDOW * BLOCK  # from this size on a buffer of its own and a second open file pay off
 _RAW_STEP = 16 * BLOCK  # content written by one system call; far below the kernel's limit of 1024 parts
 
 
@@ -188,7 +190,7 @@ def raw_frame_size(size: int) -> int:
 
 
 def position(index: int) -> int:
-    """Return where byte `index` of the content lies, counted from the frame's magic."""
+    """Return the position of byte `index` of the content, counted from the frame's magic."""
     return HEADER_SIZE + (index // BLOCK) * (BLOCK_HEADER_SIZE + BLOCK) + BLOCK_HEADER_SIZE + index % BLOCK
 
 
@@ -203,9 +205,9 @@ def block_header(size: int, *, last: bool) -> bytes:
 
 
 def raw_frame(content: bytes) -> bytes:
-    """Return the whole frame of content that is small."""
+    """Return the whole frame of content of at most one block."""
     if len(content) > BLOCK:
-        raise ValueError(f"{len(content)} bytes are no small content")
+        raise ValueError(f"{len(content)} bytes do not fit into one block")
     return raw_frame_header(len(content)) + block_header(len(content), last=True) + content
 
 
@@ -218,11 +220,12 @@ def long_raw_frame(content: bytes) -> bytes:
 
 
 class RawFrameWriter:
-    """Writes one frame at its place, `offset`, while the content arrives in chunks of any size.
+    """Writer of one frame at `offset`, while the content arrives in chunks of any size.
 
-    `run` opens the file there, once the first byte is to be written. `before` and `after` are the finished frames around it
-    (tar header, padding); they go with the first and last bytes, so that a small blob takes one system call. Close it when the
-    content is complete: only then is empty content written. `done`: how many bytes are there from an earlier try, whole blocks.
+    `run` opens the file at a position, when the first byte is written. `before` and `after` are the finished frames around it
+    (tar header, padding), written together with the first and last bytes, so that a small blob takes one system call. `done`:
+    the bytes that an interrupted export left there, in whole blocks. Close it when the content is complete: empty content is
+    not written earlier.
     """
 
     def __init__(
@@ -240,23 +243,23 @@ class RawFrameWriter:
 
     @property
     def room(self) -> int:
-        """The bytes of content that are still wanted."""
+        """The number of bytes of content that are still missing."""
         return self._size - self._done
 
     def write(self, chunk: Chunk) -> None:
         """Write the next bytes of the content, at most `room`. Raises OSError."""
         if len(chunk) > self.room:
-            raise ContentError(f"{len(chunk)} bytes more, and only {self.room} of {self._size} are wanted")
+            raise ContentError(f"{len(chunk)} bytes more, and only {self.room} of {self._size} are missing")
         view = memoryview(chunk)
         for start in range(0, len(view), _RAW_STEP):
             self._write(view[start : start + _RAW_STEP])
 
     def close(self) -> None:
-        """Finish the frame. Raises ContentError when content is wanting."""
+        """Finish the frame. Raises ContentError when content is missing."""
         if self.room:
             raise ContentError(f"content ended after {self._done} of {self._size} bytes")
         if self._size == 0:
-            self._write(memoryview(b""))
+            self._write(memoryview(b""))  # a frame has at least one block, if an empty one
         if self._run is not None:
             self._run.close()
 
@@ -279,7 +282,7 @@ class RawFrameWriter:
         self._run.write(parts)
 
     def _begin(self) -> int:
-        """Return where the first byte that is still wanted lies: that of the tar header, or of a block header."""
+        """Return the position of the first byte to write: that of the tar header, or of a block header."""
         return self._offset + position(self._done) - BLOCK_HEADER_SIZE if self._done else self._offset - len(self._before)
 
     def _block_header(self) -> bytes:
@@ -288,7 +291,7 @@ class RawFrameWriter:
 
 
 def read_raw(file: File, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
-    """Give the content of the frame at `offset` from byte `start` on; a chunk is valid until the next is asked for.
+    """Yield the content of the frame at `offset` from byte `start` on; a chunk is valid until the next one is requested.
 
     Raises ContentError when a frame or block header is not the one that was written for `size` bytes, or the file ends.
     """
@@ -296,6 +299,7 @@ def read_raw(file: File, offset: int, size: int, start: int = 0) -> Iterator[mem
         raise ContentError("the header of the content frame is damaged")
     if size == 0:
         check_block_header(read_exactly(file, BLOCK_HEADER_SIZE, offset + HEADER_SIZE), 0, size)
+    # Headers and content go into buffers of their own (preadv), so that the content of several blocks is contiguous at once.
     content = memoryview(bytearray(min(size, _AT_ONCE * BLOCK)))
     headers = memoryview(bytearray(_AT_ONCE * BLOCK_HEADER_SIZE))
     for first in range(start // BLOCK * BLOCK, size, _AT_ONCE * BLOCK):
@@ -309,7 +313,7 @@ def read_raw(file: File, offset: int, size: int, start: int = 0) -> Iterator[mem
 
 @contextmanager
 def opened_large(place: Place, piece: Piece) -> Iterator[int | None]:
-    """Open a volume for reading a piece past the page cache, where it is large and not in the cache already."""
+    """Open a volume for reading a piece past the page cache; yield None for one that is small, remote or cached already."""
     if piece.size < LARGE or not isinstance(place, Path):
         yield None
         return
@@ -318,7 +322,7 @@ def opened_large(place: Place, piece: Piece) -> Iterator[int | None]:
 
 
 def read_large(file: File, direct: int | None, offset: int, size: int, start: int = 0) -> Iterator[memoryview]:
-    """Give what `read_raw` gives of a frame that is larger than a window, in larger chunks; `direct`: past the page cache."""
+    """Yield what `read_raw` yields, in larger chunks; `direct`: the same file, opened for reading past the page cache."""
     if read_exactly(file, HEADER_SIZE, offset) != raw_frame_header(size):
         raise ContentError("the header of the content frame is damaged")
     window = Window(file, direct, _WINDOW * _WHOLE)
@@ -332,10 +336,10 @@ def read_large(file: File, direct: int | None, offset: int, size: int, start: in
 
 
 def read_begun(file: File, direct: int | None, offset: int, size: int) -> Iterator[memoryview]:
-    """Give the content of a frame that may be unfinished: the blocks that have another begun behind them, and the last one.
+    """Yield the content of a frame that may be unfinished, as far as its blocks were certainly written.
 
-    The block that was begun last may be half written; the last block of the frame is given all the same, for the digest of
-    the whole tells. `direct` as in `read_large`. Raises OSError.
+    A block counts when the header of the next one is present. The last block of the frame has no next one and is yielded
+    unproven: the caller compares the digest of the whole. `direct` as in `read_large`. Raises OSError.
     """
     try:
         head = read_exactly(file, HEADER_SIZE, offset)
@@ -347,35 +351,36 @@ def read_begun(file: File, direct: int | None, offset: int, size: int) -> Iterat
     first, blocks = 0, _WINDOW
     while first < max(size, 1):
         end = min(first + blocks * BLOCK, size)
-        behind = BLOCK_HEADER_SIZE if end < size else 0  # the block after these has to be begun
+        behind = BLOCK_HEADER_SIZE if end < size else 0  # the header of the next block proves these
         begin = offset + position(first) - BLOCK_HEADER_SIZE
         try:
             found = window.read(begin, begin + _stored(end - first) + behind)
         except ContentError:
             if blocks == 1:
                 return
-            blocks = 1  # the file ends here: block by block
+            blocks = 1  # the file ends within these blocks: find the last whole one
             continue
         whole = _begun(found, first, size, end)
         yield _joined(found, whole)
         if whole < end - first:
             return
-        first = max(end, 1)
+        first = max(end, 1)  # 1 ends the loop for empty content, whose only block has no bytes
 
 
 def _begun(found: memoryview, first: int, size: int, end: int) -> int:
-    """Return how much content is surely whole from block `first` on: all before the last block whose header is there."""
+    """Return the bytes of content from block `first` on that were certainly written: all before the last header present."""
     headers: list[int] = [*range(first, max(end, 1), BLOCK), *([end] if end < size else [])]
     for index in headers:
         at = (index - first) // BLOCK * _WHOLE
         length = min(size - index, BLOCK)
         if bytes(found[at : at + BLOCK_HEADER_SIZE]) != block_header(length, last=index + length == size):
+            # The block before it may be half written: its bytes and this header go out in one system call.
             return max(index - first - BLOCK, 0)
     return end - first
 
 
 def _joined(blocks: memoryview, length: int) -> memoryview:
-    """Move the content of blocks together, in their own place, and return it: `length` bytes."""
+    """Move the content of blocks together, in the same buffer, and return it: `length` bytes."""
     for number, start in enumerate(range(0, length, BLOCK)):
         at = number * _WHOLE + BLOCK_HEADER_SIZE
         size = min(BLOCK, length - start)
@@ -384,12 +389,12 @@ def _joined(blocks: memoryview, length: int) -> memoryview:
 
 
 def _stored(length: int) -> int:
-    """Return the bytes that blocks with so much content take, from the first header on."""
+    """Return the bytes that blocks with `length` bytes of content take, their headers included."""
     return length + BLOCK_HEADER_SIZE * max(1, -(-length // BLOCK))
 
 
 def _parts(headers: memoryview, content: memoryview, length: int) -> list[memoryview]:
-    """Return block header, block, block header, block: the content side by side, the headers apart."""
+    """Return buffers in the order of the file, header and block in turn; the content is contiguous, and so are the headers."""
     parts = []
     for number, start in enumerate(range(0, length, BLOCK)):
         parts.append(headers[number * BLOCK_HEADER_SIZE : (number + 1) * BLOCK_HEADER_SIZE])

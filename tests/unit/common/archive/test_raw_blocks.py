@@ -100,5 +100,5 @@ def test_too_much_and_too_little_content_are_refused(file):
 def test_a_small_frame_at_once():
     assert zstandard.ZstdDecompressor().decompress(frames.raw_frame(b"abc")) == b"abc"
     assert frames.raw_frame(b"") == frames.raw_frame_header(0) + b"\x01\0\0"
-    with pytest.raises(ValueError, match="no small content"):
+    with pytest.raises(ValueError, match="do not fit into one block"):
         frames.raw_frame(bytes(BLOCK + 1))
