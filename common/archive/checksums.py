@@ -1,4 +1,4 @@
-"""`SHA256SUMS`: checksums of the archive's files, in the form of `sha256sum -c`. Written last: its presence means done."""
+"""`SHA256SUMS`: checksums of the archive's files, for `sha256sum -c`. It is written last, so its presence means complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 NAME = "SHA256SUMS"
 SIGNATURE_NAME = "SHA256SUMS.sig"
-MAX_SIZE = 64 * 1024 * 1024
+MAX_SIZE = 64 * 1024 * 1024  # of 100,000 volumes with parity: two lines of some hundred bytes each, and room
+# No slash and no leading dot: a name never leaves the directory of the archive.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9][A-Za-z0-9._-]{0,200})", re.ASCII)
 
 
@@ -26,7 +27,7 @@ def parse(raw: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     if len(raw) > MAX_SIZE:
         raise ContentError(f"{NAME}: {len(raw)} bytes; the limit is {MAX_SIZE}")
-    if not raw.endswith(b"\n"):
+    if not raw.endswith(b"\n"):  # a copy that broke off; sha256sum -c would accept it
         raise ContentError(f"{NAME}: cut off in its last line")
     for number, line in enumerate(raw.decode("ascii", "replace").splitlines(), 1):
         match = _LINE.fullmatch(line)

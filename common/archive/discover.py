@@ -1,7 +1,7 @@
-"""Finding the parts of an archive and making sure that they are parts of the same one.
+"""Discovery of the parts of an archive, with the check that they belong together and that its inventory may be trusted.
 
-A directory, several (one medium each), single volume files: whatever is at hand. The inventory comes from its file or from any
-volume; every other part must agree with it. A volume that is damaged is kept: what is whole in it can still be read.
+The parts are in one directory, in several (one for each medium), or named one by one. The inventory is read from its file or
+from any volume; all other parts have to agree with it. A damaged volume stays in the result: its undamaged blobs are readable.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from common.archive.location import Place
 
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
-_LOOKED_AT = 16  # volumes that are asked for a signature where no file has it
-_TAIL = 8 * TAR_BLOCK  # what may stand behind the inventory: padding, and the entry of the signature
+_LOOKED_AT = 16  # volumes that are searched for a signature: each is a frame to decompress, and all should have the same
+_TAIL = 8 * TAR_BLOCK  # bytes after the inventory, at most: padding, and the entry of the signature
 _AGAIN = "Copy it again from where the archive was made."
 
 
 @dataclass(frozen=True, slots=True)
 class FoundVolume:
-    """A volume at hand. Without a usable footer, `damage` says why."""
+    """An available volume. Without a usable footer, `damage` says why."""
 
     path: Place
     footer: Footer | None
@@ -41,9 +41,9 @@ class FoundVolume:
 
 @dataclass(frozen=True, slots=True)
 class FoundArchive:
-    """The available parts of one archive, whatever the state of its signature: enough for a report on it.
+    """The available parts of one archive, with a signature in any state: enough for a report on it.
 
-    Whatever acts on the inventory takes a `TrustedArchive`. `volumes` by number; `key`: the one that has to have signed it.
+    Code that acts on the inventory takes a `TrustedArchive`. `volumes` by number; `key`: the one required to have signed it.
     """
 
     inventory: Inventory
@@ -104,7 +104,7 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What was found. `raw`: the bytes of the inventory, not parsed yet; `where`: the file that they were read from."""
+    """The parts found. `raw`: the bytes of the inventory, not parsed yet; `where`: the file that they were read from."""
 
     where: str
     raw: bytes
@@ -141,9 +141,9 @@ def _look(place: Place, files: _Files) -> None:
     if here is not None:
         _look_into(place, here, files)
     elif not location.is_file(place):
-        hint = "Is the medium mounted?" if isinstance(place, Path) else "Look at what else lies there, and at AWS_ENDPOINT_URL."
+        hint = "Is the medium mounted?" if isinstance(place, Path) else "List the objects there, and check AWS_ENDPOINT_URL."
         raise UsageError(f"{place}: no such file or directory", hint=hint)
-    elif place.suffix == ".json":  # whatever a kept copy is called
+    elif place.suffix == ".json":  # a copy of an inventory that was kept under a name of its own, for `--since`
         files.inventories.append(place)
     else:
         files.volumes.append(place)
@@ -151,6 +151,7 @@ def _look(place: Place, files: _Files) -> None:
 
 def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
     names = {path.name for path in here}
+    # SHA256SUMS is written last (ADR 0010): with it a journal is left over from a kill just before the end.
     if JOURNAL_NAME in names and checksums.NAME not in names:
         raise ArchiveIncompleteError(
             f"{directory}: the export into it never finished", hint="Run hub-export create again with the same image set."
@@ -172,7 +173,7 @@ def _volume(path: Place) -> FoundVolume:
 
 
 def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
-    """Return the inventory's bytes and where they are from: the file, or the first volume that still has them."""
+    """Return the inventory's bytes and the file they were read from: its own, or the first volume that has them whole."""
     found: tuple[str, bytes] | None = None
     for path in files:
         raw = _bounded(path)
@@ -185,12 +186,13 @@ def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[
         return found
     for volume in volumes:
         carried = _carried(volume)
+        # A damaged copy decompresses to something else; the footer has the digest of the inventory it was closed with.
         if carried is not None and volume.footer is not None and digest_of(carried) == volume.footer.inventory:
             return str(volume.path), carried
     first = volumes[0]
     raise ArchiveDamagedError(
         f"{first.path}: no inventory can be read from it: {first.damage or _why_not_carried(first)}",
-        hint="Copy the volume again, or put inventory.json or another volume beside it.",
+        hint="Copy the volume again, or put inventory.json or another volume next to it.",
     )
 
 
@@ -218,7 +220,7 @@ def _untrusted(where: str, signature: SignatureState, key: Verifier) -> ArchiveU
 
 
 def _carried_signature(volume: FoundVolume) -> bytes | None:
-    """Return the signature that a volume carries behind its inventory; None where there is none that can be read."""
+    """Return the signature that a volume carries after its inventory; None where there is none, or it cannot be read."""
     footer = volume.footer
     if footer is None:
         return None
@@ -229,6 +231,7 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
             tail = frames.decompress(read_exactly(file, end - start, start), _TAIL) if 0 < end - start <= _TAIL else b""
     except (ContentError, OSError):
         return None
+    # Searched for, not parsed as tar: the padding before it has the length that the inventory's size gives, unknown here.
     at = tail.find(SIGNATURE_NAME.encode() + b"\0")
     header = tail[at : at + TAR_BLOCK] if at >= 0 else b""
     size = int(header[124:135], 8) if header[124:135].isdigit() else 0
@@ -237,6 +240,7 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
 
 def _bounded(path: Place) -> bytes:
     try:
+        # The size first, so that a device or a huge file is not read into memory.
         size = location.size_of(path)
         raw = location.read(path, size) if size <= MAX_SIZE else None
     except (OSError, ContentError) as error:
@@ -267,6 +271,7 @@ def _read_carried(volume: FoundVolume) -> bytes | None:
     footer = volume.footer
     if footer is None:
         return None
+    # Before the frame is read: the footer of a hostile volume may claim any length.
     if footer.inventory_stored > frames.compress_bound(MAX_SIZE):
         raise ContentError(f"its inventory takes {footer.inventory_stored} bytes; the limit is {MAX_SIZE}")
     with location.opened(volume.path) as file:
@@ -275,7 +280,7 @@ def _read_carried(volume: FoundVolume) -> bytes | None:
 
 
 def _sorted(volumes: Iterable[FoundVolume], inventory: Inventory, digest: Digest, where: str) -> dict[int, FoundVolume]:
-    """Return volumes by number; of two copies the first that is whole."""
+    """Return volumes by number; of two copies of one volume the first with a usable footer."""
     found: dict[int, FoundVolume] = {}
     for number, volume in _numbered(volumes, inventory, digest, where):
         if number not in found or (found[number].footer is None and volume.footer is not None):
@@ -302,7 +307,8 @@ def _numbered(
 
 
 def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) -> str:
-    """Return why a footer names another inventory. Raises ArchiveDamagedError when it is right: the volume is another's."""
+    """Return why a footer names another inventory. Raises ArchiveDamagedError for a volume of another archive."""
+    # A footer that agrees with the inventory in the same volume is not damaged, so the volume is foreign.
     carried = _carried(volume)
     if carried is not None and digest_of(carried) == footer.inventory:
         raise ArchiveDamagedError(
@@ -314,7 +320,7 @@ def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) ->
 
 
 def _number_by_name(volume: FoundVolume, inventory: Inventory) -> int:
-    """Return the number in the name of a volume whose footer is of no use."""
+    """Return the number in the file name of a volume without a usable footer."""
     match = VOLUME_NAME.fullmatch(volume.path.name)
     number = int(match[1]) if match else 0
     if not 1 <= number <= len(inventory.volumes):

@@ -70,7 +70,7 @@ def decompress(frame: bytes, limit: int) -> bytes:
 def read_frame(file: File, offset: int, stored: int, size: int) -> Iterator[bytes]:
     """Yield the content of the frame of `stored` bytes at `offset`, which must hold exactly `size` bytes.
 
-    Memory stays within one step of 256 KiB, whatever size the frame claims. Raises ContentError.
+    Memory stays within one step of 256 KiB, for any size that the frame claims. Raises ContentError.
     """
     head = read_exactly(file, min(stored, _MAX_HEADER), offset)
     if _content_size(head, size) != size:

@@ -1,7 +1,7 @@
-"""The inventory: the archive's own list of what is inside, the manifest format that both sides share.
+"""The inventory: the list of everything in an archive, and the contract between exporter and importer.
 
-Field names are the JSON's (docs/archive-format.md, *inventory.json*). Readers ignore unknown fields; an unknown major
-version is refused with the version it would need. Nothing in a volume is believed that the inventory does not vouch for.
+Field names are those of the JSON (docs/archive-format.md, *inventory.json*). Readers ignore unknown fields and refuse an
+unknown major version. Content of a volume is accepted only under the digest and size that the inventory gives.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ MAX_BLOBS = 2_000_000
 MAX_IMAGES = 500_000
 MAX_PROBLEMS = 500_000
 MAX_NEEDED_BY = 5_000_000  # of all images
-MAX_FREE_FORM = 500_000  # values of the image set and of the templates, which have no shape of ours
-
+MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
 # The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
 _ListedDigest = Annotated[Digest, msgspec.Meta(min_length=71)]
 
 
 class _OpenEnum(StrEnum):
-    """Words that a later writer of the same major version may add to; an unknown one is read as itself."""
+    """An enumeration that a later writer of the same major version may extend; an unknown value becomes a member."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -53,14 +52,14 @@ class ProblemCode(_OpenEnum):
     RELATED_IMAGE_EMPTY = "related-image-empty"  # a bundle lists an image without a reference
     RELATED_IMAGE_INVALID = "related-image-invalid"  # a bundle lists something that is no reference
     RELATED_IMAGE_INTERNAL = "related-image-internal"  # a reference to a registry that only the publisher reaches
-    RELATED_IMAGE_RECOVERED = "related-image-recovered"  # `value` in place of `image`; carried all the same
+    RELATED_IMAGE_RECOVERED = "related-image-recovered"  # `value` in place of `image`; carried nevertheless
     BUNDLE_UNREADABLE = "bundle-unreadable"  # a bundle image that could not be looked into for the images it names
     TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
     SECTION_NOT_CARRIED = "section-not-carried"  # a section of the image set that is another tool's, such as mirror.platform
     IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
-    OPERATOR_STRANDED = "operator-stranded"  # the cluster has an operator that what is carried cannot update
+    OPERATOR_STRANDED = "operator-stranded"  # the cluster has an operator that no carried version updates
     SPARSE_INDEX = "sparse-index"  # platforms left out; some registries refuse that
     REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
     SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none
@@ -125,7 +124,7 @@ class ImageKind(_OpenEnum):
     ATTACHMENT = "attachment"
 
 
-ATTACHED = frozenset((ImageKind.SIGNATURE, ImageKind.ATTACHMENT))  # come along with images, by their registry's word
+ATTACHED = frozenset((ImageKind.SIGNATURE, ImageKind.ATTACHMENT))  # found through the registry of an image, not asked for
 
 
 class ImageRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -156,7 +155,7 @@ class ManifestRecord(_Record, frozen=True):
 
 
 class Piece(_Record, frozen=True):
-    """Where bytes of a blob lie: `offset` is the place of the content frame's magic, `stored` that frame's length."""
+    """Location of bytes of a blob: `offset` is that of the content frame's magic, `stored` the length of that frame."""
 
     volume: int
     offset: int
@@ -172,7 +171,7 @@ class Encoding(StrEnum):
 
 
 class BlobRecord(msgspec.Struct, frozen=True, rename={"media_type": "mediaType", "in_": "in"}, omit_defaults=True):
-    """A blob: here (`encoding`, `pieces`), in an earlier archive (`in`), or `missing` with a problem code."""
+    """A blob: in this archive (`encoding`, `pieces`), in an earlier one (`in`), or `missing` with a problem code."""
 
     size: int
     media_type: str
@@ -190,7 +189,7 @@ class VolumeRecord(_Record, frozen=True):
 
 
 class Problem(_Record, frozen=True):
-    """Something that a person has to know, in plan, inventory and report."""
+    """An error or a warning about the content, for plan, inventory and report."""
 
     severity: Literal["error", "warning"]
     code: ProblemCode
@@ -214,13 +213,14 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     problems: tuple[Problem, ...]
 
 
-# What an inventory says of needs: the blobs of an image, its repository on any mirror, the operators that a blob is for.
+# The closure of an image: its documents and blobs; and the operators that a blob is for.
 
 
 def needed_by(inventory: Inventory, blobs: Collection[Digest]) -> dict[Digest, tuple[str, ...]]:
     """Return for each of `blobs` the operators (`catalog/package/bundle`) that need it, or the images where none does."""
     wanted = frozenset(blobs)
     found: dict[Digest, set[str]] = {blob: set() for blob in wanted}
+    # Image by image, not blob by blob: an inverted index over two million blobs would cost more than one pass.
     for image in inventory.images:
         names = image.needed_by or (image.source,)
         for blob in blobs_of(inventory, image.digest) & wanted:
@@ -252,7 +252,7 @@ def documents_of(inventory: Inventory, root: Digest | None) -> list[Digest]:
 
 
 def repository_of(image: ImageRecord) -> str:
-    """Return what decides an image's repository on any mirror: the one chosen for it, or that of its source."""
+    """Return the repository that decides an image's place on any mirror: the one chosen for it, or that of its source."""
     if image.target_repository:
         return image.target_repository
     folder, slash, name = image.source.partition("@")[0].rpartition("/")

@@ -1,7 +1,7 @@
-"""The inventory as bytes: written the one way, and read as what it is, input from a stranger.
+"""Encoding and validation of `inventory.json` (docs/archive-format.md, *inventory.json*).
 
-Everything that later code relies on is checked here once: digests, sizes, places that overlap or lie outside their volume,
-references that lead nowhere, manifests that list themselves. Section: docs/archive-format.md, *inventory.json*.
+An inventory is hostile input. All that later code relies on is checked here once: digests, sizes, places that overlap or are
+outside their volume, references without a target, manifests that contain themselves.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _VERSION = "1"
 
 
 class _Kind(msgspec.Struct, rename="camel"):
-    """What every version of an inventory begins with."""
+    """The only field that every version of an inventory has."""
 
     media_type: str
 
 
 class WireCatalog(CatalogRecord, frozen=True):
-    """A catalog as it comes from outside: its template may have any shape, and is not decoded before it was measured."""
+    """A catalog as received. Its template stays raw until its values are counted: it may have any shape (ADR 0030)."""
 
     catalog_source_template: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]
 
 
 class _WireInventory(Inventory, frozen=True):
-    """An inventory as it comes from outside."""
+    """An inventory as received; the image set stays raw until its values are counted."""
 
     image_set: msgspec.Raw  # type: ignore[assignment]
     catalogs: tuple[WireCatalog, ...]
@@ -72,8 +72,9 @@ _TEMPLATE: msgspec.json.Decoder[dict[str, Any] | None] = msgspec.json.Decoder(di
 def encode(inventory: Inventory) -> bytes:
     """Return the bytes of `inventory.json`: UTF-8, keys sorted, two-space indent, newline at the end.
 
-    Raises UsageError when that is more than a reader takes.
+    Raises UsageError when that is more than a reader accepts.
     """
+    # Sorted and indented: the digest is the archive's identity, so the same content must give the same bytes.
     content = msgspec.json.format(msgspec.json.encode(inventory, order="sorted"), indent=2) + b"\n"
     if len(content) > MAX_SIZE:
         raise UsageError(f"the inventory has {len(content)} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
@@ -90,12 +91,12 @@ def encode(inventory: Inventory) -> bytes:
 def decode(raw: bytes, where: str) -> Inventory:
     """Read and check an inventory; `where` names it in errors.
 
-    Raises ArchiveError for a major version that is not ours, ArchiveDamagedError for anything that cannot be right.
+    Raises ArchiveError for another major version, ArchiveDamagedError for an inventory that is invalid.
     """
     if len(raw) > MAX_SIZE:
         raise ArchiveDamagedError(f"{where}: {len(raw)} bytes; the limit is {MAX_SIZE}")
     try:
-        _check_version(_KIND.decode(raw).media_type, where)
+        _check_version(_KIND.decode(raw).media_type, where)  # first: another version may have other types of fields
         inventory = decode_unchecked(raw)
         check(inventory)
     except (*UNDECODABLE, ContentError) as error:
@@ -107,12 +108,12 @@ def decode(raw: bytes, where: str) -> Inventory:
 
 
 def decode_unchecked(raw: bytes) -> Inventory:
-    """Read an inventory, or the part of a plan that is one, in bounded memory, without `check`. Raises UNDECODABLE."""
+    """Read an inventory, or that part of a plan, in bounded memory, without `check`. Raises UNDECODABLE."""
     return with_free_form(decode_bounded(raw, _INVENTORY, INDENTED), Inventory)
 
 
 def with_free_form(wire: Any, kind: type[T]) -> T:
-    """Return the record `kind` that a wire record stands for: the same fields, image set and templates decoded.
+    """Return the record `kind` of a wire record: the same fields, with image set and templates decoded.
 
     Raises UNDECODABLE, also where these have more than MAX_FREE_FORM values.
     """
@@ -148,7 +149,7 @@ def _check_version(media_type: str, where: str) -> None:
 
 
 def check(inventory: Inventory) -> None:
-    """Raise ContentError for an inventory that cannot be right."""
+    """Raise ContentError for an inventory that is invalid."""
     _check_counts(inventory)
     for digest in _digests(inventory):
         parse_digest(digest)
@@ -194,7 +195,7 @@ def _check_volumes(inventory: Inventory) -> None:
     if not inventory.volumes:
         raise ContentError("it lists no volumes")
     for number, volume in enumerate(inventory.volumes, 1):
-        # The names are given by the format, so none can lead out of the directory or stand there twice.
+        # The format defines the names, so none leaves the directory (../) and none occurs twice.
         if volume.name != volume_name(number):
             raise ContentError(f"volume {number} is called {volume.name[:80]!r}, wanted {volume_name(number)!r}")
         if not len(OPENING) <= volume.data_size <= MAX_BLOB_SIZE:
@@ -210,10 +211,12 @@ def _check_blob(digest: Digest, blob: BlobRecord) -> None:
         return
     if len(blob.pieces) > MAX_PIECES:
         raise ContentError(f"{digest}: {len(blob.pieces)} pieces; the limit is {MAX_PIECES}")
+    # Each size as well as the sum: a negative size could make the sum right.
     if any(not 0 <= piece.size <= blob.size for piece in blob.pieces) or sum(p.size for p in blob.pieces) != blob.size:
         raise ContentError(f"{digest}: its pieces do not add up to {blob.size} bytes")
     if any(not _stored_fits(blob.encoding, piece) for piece in blob.pieces):
         raise ContentError(f"{digest}: the stored length of a piece does not fit its size and encoding")
+    # A reader finds the piece of a byte by division, so only whole raw blocks may be in front of a cut.
     if len(blob.pieces) > 1 and (blob.encoding is not Encoding.RAW or any(p.size % frames.BLOCK for p in blob.pieces[:-1])):
         raise ContentError(f"{digest}: cut where no blob is cut")
 
@@ -225,15 +228,15 @@ def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
 
 
 def _check_places(inventory: Inventory) -> None:
-    """Check that every place lies in the data region of a volume that exists, and that no two overlap."""
+    """Check that every place is in the data region of a listed volume, and that no two overlap."""
     places: dict[int, list[tuple[int, int]]] = {}
     for digest, blob in inventory.blobs.items():
         for piece in blob.pieces:
             if not 1 <= piece.volume <= len(inventory.volumes):
-                raise ContentError(f"{digest}: lies in volume {piece.volume} of {len(inventory.volumes)}")
+                raise ContentError(f"{digest}: is in volume {piece.volume} of {len(inventory.volumes)}")
             start, end = extent(piece)
             if start < len(OPENING) or end > inventory.volumes[piece.volume - 1].data_size:
-                raise ContentError(f"{digest}: lies outside the data region of volume {piece.volume}: {start} to {end}")
+                raise ContentError(f"{digest}: is outside the data region of volume {piece.volume}: {start} to {end}")
             places.setdefault(piece.volume, []).append((start, end))
     for volume, found in places.items():
         found.sort()
@@ -256,10 +259,14 @@ def _absent(digests: Iterable[Digest], listed: Mapping[Digest, object]) -> Itera
 
 
 def _check_depth(manifests: Mapping[Digest, ManifestRecord]) -> None:
-    """Check that no manifest lies deeper than MAX_DEPTH, and so that none contains itself."""
+    """Check that no manifest is nested deeper than MAX_DEPTH, and so that none contains itself.
+
+    Later code relies on this for its recursion.
+    """
     parents = [digest for digest, record in manifests.items() if record.manifests]
     for _ in range(MAX_DEPTH):
-        # Each round keeps only those that list one of the last round: the ancestors of something one level deeper.
+        # Each round keeps only those that list one of the last round: the ancestors of documents one level deeper. Time is
+        # linear in the listed children; following every path would be exponential in a crafted graph.
         kept = set(parents)
         parents = [digest for digest in parents if any(child in kept for child in manifests[digest].manifests)]
     if parents:

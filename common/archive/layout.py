@@ -1,7 +1,7 @@
-"""Where every byte of content will lie, before the first one is fetched (docs/archive-format.md, *A volume*; ADR 0003).
+"""The layout: volume and offset of every blob, fixed before the first one is fetched (docs/archive-format.md; ADR 0003).
 
-Pure and linear. Blobs keep the order they are given in. A volume is closed when the next blob does not fit any more; what
-would fit in no empty volume is cut. Same plan, same layout.
+Pure, and linear in the number of blobs. Blobs keep their order. A volume is closed when the next blob does not fit; a blob that
+does not fit into an empty volume is cut. The same plan gives the same layout.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PlannedBlob:
 
 
 class PlacedBlob(msgspec.Struct, frozen=True):
-    """A blob and its places. The encoding is raw for a blob that had to be cut, whatever was planned."""
+    """A blob and its places. A blob that was cut is raw: only whole raw blocks have a known position."""
 
     descriptor: Descriptor
     encoding: Encoding
@@ -51,13 +51,13 @@ class PlacedBlob(msgspec.Struct, frozen=True):
 
     @property
     def record(self) -> BlobRecord:
-        """What the inventory says of it."""
+        """The record of the blob in the inventory."""
         return BlobRecord(self.descriptor.size, self.descriptor.media_type, self.encoding, self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Every place. `blobs` in the order of the archive; `reserve` are the bytes kept free in each volume for its end."""
+    """The places of all blobs, in the order of the archive; `reserve`: bytes kept free in each volume for its metadata."""
 
     blobs: Mapping[Digest, PlacedBlob]
     volumes: tuple[VolumeRecord, ...]
@@ -69,12 +69,12 @@ class Layout:
         return sum(volume.data_size + self.reserve for volume in self.volumes)
 
     def blob_records(self) -> dict[Digest, BlobRecord]:
-        """Return the inventory's `blobs`, as if everything were fetched."""
+        """Return the inventory's `blobs` for the case that all of them can be fetched."""
         return {digest: blob.record for digest, blob in self.blobs.items()}
 
 
 def extent(piece: Piece) -> tuple[int, int]:
-    """Return where the place of a piece begins and ends in its volume, from tar header to padding."""
+    """Return begin and end of a piece in its volume, from tar header to padding."""
     return piece.offset - header_frame_size(piece.size), piece.offset + piece.stored + padding_frame_size(piece.size)
 
 
@@ -98,11 +98,11 @@ def plan_layout(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: 
 
 
 def _fit(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) -> Layout | None:
-    """Pack with room for as many volumes as it takes; None when that leaves too little room for content."""
+    """Pack the blobs; None when the metadata leaves too little room for content."""
     total = sum(blob.descriptor.size for blob in blobs)
-    expected = 1 + (total + total // 64) // max(
-        volume_size, 1
-    )  # volumes are rarely full; a second packing costs more than room
+    # Each volume lists all volumes, so their number has to be guessed first. One in 64 is for volumes that are not full: a
+    # second pass over two million blobs costs more than a reserve that is slightly too large.
+    expected = 1 + (total + total // 64) // max(volume_size, 1)
     while expected <= MAX_VOLUMES:
         reserve = metadata_bound + expected * VOLUME_ROOM + CLOSING_SIZE
         packer = _Packer(volume_size - reserve)
@@ -111,11 +111,12 @@ def _fit(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) ->
         volumes = packer.volumes()
         if len(volumes) <= expected:
             return Layout(packer.placed, volumes, reserve)
-        expected = len(volumes) + len(volumes) // 8
+        expected = len(volumes) + len(volumes) // 8  # a larger reserve needs more volumes in turn
     return None
 
 
 def _smallest(blobs: Sequence[PlannedBlob], metadata_bound: int, too_small: int) -> int:
+    """Return the smallest volume size that works, by bisection: the answer to the next question of the user."""
     works = max(2 * too_small, metadata_bound, CLOSING_SIZE)
     while _fit(blobs, metadata_bound, works) is None:
         works *= 2
@@ -130,18 +131,18 @@ def _smallest(blobs: Sequence[PlannedBlob], metadata_bound: int, too_small: int)
 
 @dataclass(slots=True)
 class _Packer:
-    """Fills volumes one after another; `limit` is where a data region ends at the latest."""
+    """Packer of volumes, one after another; `limit`: the largest possible end of a data region."""
 
     limit: int
     placed: dict[Digest, PlacedBlob] = field(default_factory=dict)
     _ends: list[int] = field(default_factory=lambda: [len(OPENING)])
 
     def volumes(self) -> tuple[VolumeRecord, ...]:
-        """Return what was filled."""
+        """Return the records of the volumes."""
         return tuple(VolumeRecord(volume_name(number), end) for number, end in enumerate(self._ends, 1))
 
     def place(self, blob: PlannedBlob) -> bool:
-        """Place a blob behind the others; False when no volume can take even a block of it."""
+        """Place a blob after the others; False when no volume has room for even one block of it."""
         size, encoding = blob.descriptor.size, blob.encoding
         if blob.descriptor.digest in self.placed:
             raise ValueError(f"{blob.descriptor.digest} is planned twice")
@@ -158,7 +159,7 @@ class _Packer:
         return bool(pieces)
 
     def _fits(self, size: int, stored: int) -> bool:
-        """Say whether an entry fits into the current volume, or else into a new one, which is then begun."""
+        """Return whether an entry fits into the current volume, or into a new one, which is then begun."""
         length = header_frame_size(size) + stored + padding_frame_size(size)
         if self._ends[-1] + length > self.limit and len(OPENING) + length <= self.limit:
             self._ends.append(len(OPENING))
@@ -170,7 +171,7 @@ class _Packer:
         return Piece(len(self._ends), offset, stored, size)
 
     def _cut(self, size: int) -> tuple[Piece, ...]:
-        """Fill this volume, then as many as it takes; nothing when a volume is too small for a block or pieces too many."""
+        """Fill this volume and the next ones; nothing when a volume is too small for a block, or there are too many pieces."""
         pieces: list[Piece] = []
         while not self._fits(size, frames.raw_frame_size(size)):
             part = _most(self.limit - self._ends[-1], size)
@@ -178,7 +179,7 @@ class _Packer:
                 pieces.append(self._take(part, frames.raw_frame_size(part)))
                 size -= part
             elif self._ends[-1] == len(OPENING):
-                return ()
+                return ()  # not even an empty volume has room for one block
             self._ends.append(len(OPENING))
             if len(pieces) >= MAX_PIECES:
                 return ()
@@ -188,13 +189,14 @@ class _Packer:
 
 def _most(room: int, size: int) -> int:
     """Return the largest piece, in whole blocks and less than `size`, whose entry fits into `room` bytes."""
+    # Less than `size`: where all of it fits, the caller does not cut.
     part = min(_whole_blocks(room - header_frame_size(0)), (size - 1) // frames.BLOCK * frames.BLOCK)
-    if part >= PAX_SIZE:
+    if part >= PAX_SIZE:  # its header takes three tar blocks, which may cost it its last block
         part = min(_whole_blocks(room - header_frame_size(PAX_SIZE)), part)
     return max(part, 0)
 
 
 def _whole_blocks(room: int) -> int:
-    """Return how much content a frame of at most `room` bytes takes, in whole blocks."""
+    """Return the most content, in whole blocks, of a frame of at most `room` bytes."""
     blocks = (room - frames.HEADER_SIZE) // (frames.BLOCK_HEADER_SIZE + frames.BLOCK)
     return blocks * frames.BLOCK

@@ -1,4 +1,4 @@
-"""Where the files of an archive lie, in a file system or in object storage: found, opened and written the same in both."""
+"""Locations of archive files, in a file system or in object storage, with the same operations for both."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Place = Path | StoredPlace
 
 
 def parse(text: str) -> Place:
-    """Return the place that a person named: `s3://BUCKET/PREFIX`, a path, or `file:///PATH`. Raises UsageError."""
+    """Return the location in an argument: `s3://BUCKET/PREFIX`, a path, or `file:///PATH`. Raises UsageError."""
     return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else local_path(text)
 
 
 def require_place(text: str) -> Place:
-    """Return the place of a file that is to be written in the end; refuse one that could not be. Raises UsageError."""
+    """Return the location of a file to be written at the end of a command. Raises UsageError for one that is not writable."""
     place = parse(text)
     if isinstance(place, StoredPlace):
         if not place.key:
             raise UsageError(f"{text} is a bucket", hint="Name the object that is to be written: s3://BUCKET/NAME.")
-        next(iter(place.parent.children()), None)  # a bucket that is not there is said now
+        next(iter(place.parent.children()), None)  # a request, so that a missing bucket fails now, not after hours of work
     elif files.names_directory(text):
         raise UsageError(f"{text} is a directory", hint="Name the file that is to be written.")
     else:
@@ -41,14 +41,15 @@ def require_place(text: str) -> Place:
 
 
 def files_in(place: Place) -> list[Place] | None:
-    """Return the files directly in a place, by name; None where it is no directory. Raises OSError, StorageError."""
+    """Return the files in a directory, sorted by name; None for any other location. Raises OSError, StorageError."""
     if isinstance(place, StoredPlace):
+        # Object storage has no directories; a prefix without objects is none.
         return [child for child, _ in place.children()] or None
     return [*sorted(path for path in place.iterdir() if path.is_file())] if place.is_dir() else None
 
 
 def is_file(place: Place) -> bool:
-    """Say whether there is a file. Raises StorageError."""
+    """Return whether a file exists. Raises StorageError."""
     return place.stat() is not None if isinstance(place, StoredPlace) else place.is_file()
 
 
@@ -66,7 +67,7 @@ def opened(place: Place) -> Iterator[File]:
     if isinstance(place, StoredPlace):
         yield StoredFile(place)
         return
-    file = os.open(place, os.O_RDONLY)
+    file = os.open(place, os.O_RDONLY)  # a descriptor: reading by position needs no buffer of Python's
     try:
         yield file
     finally:
@@ -78,14 +79,14 @@ def read(place: Place, limit: int) -> bytes:
     if isinstance(place, StoredPlace):
         return place.read(limit)
     with place.open("rb") as file:
-        raw = file.read(limit + 1)
+        raw = file.read(limit + 1)  # bounded by reading, since the file may grow after its size was asked for
     if len(raw) > limit:
         raise ContentError(f"{place}: more than {limit} bytes")
     return raw
 
 
 def write(place: Place, content: bytes) -> None:
-    """Make or replace a file, whole or not at all; durable when this returns. Raises OSError, StorageError."""
+    """Write or replace a file, atomically and durably. Raises OSError, StorageError."""
     if isinstance(place, StoredPlace):
         place.write(content)
     else:

@@ -1,6 +1,6 @@
-"""The metadata region: the same in every volume, so that a single one names the whole archive.
+"""The metadata region: index, manifests and inventory, the same in every volume (docs/archive-format.md, *A volume*, 2).
 
-Owns what is in it and its bytes; `metadata_index.py` reads it. Section: docs/archive-format.md, *A volume*, 2.
+This module writes it; `importer.archive.reader` reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common.oci.image import Digest, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
+# The grammar of names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
 
 _ALPHANUM = "[A-Za-z0-9]+"
 _COMPONENT = rf"{_ALPHANUM}(?:(?:[-._:@+]|--){_ALPHANUM})*"
@@ -29,22 +29,23 @@ _REF_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 
 
 def ref_name(source: str, digest: Digest) -> str:
-    """Return the name of an image: its source reference, or its digest where that is no name by the OCI grammar."""
+    """Return the name of an image: its source reference, or its digest where the grammar does not allow the reference."""
     return source if _REF_NAME.fullmatch(source) else digest
 
 
 INDEX_NAME = "index.json"
 SIGNATURE_NAME = "inventory.json.sig"
-FRAME_CONTENT = 1024 * 1024
-PROBLEMS_ROOM = 256 * 1024  # what fetching may add to `problems`, as bytes of JSON
-_PIECE_ROOM = 256  # the record of a blob's place, as bytes of JSON, at its longest
-_SIGNATURE_ROOM = 2048
-_RECORD_INDENT = 64  # what indenting a problem record adds to its compact form, at most
+FRAME_CONTENT = 1024 * 1024  # a reader decompresses one frame for each manifest that it looks up
+# The size of the region is needed before fetching (ADR 0003), and fetching adds to the inventory; so there is room for these.
+PROBLEMS_ROOM = 256 * 1024  # bytes of JSON for problems found while fetching
+_PIECE_ROOM = 256  # bytes of JSON for the place of a blob, at its longest
+_SIGNATURE_ROOM = 2048  # the frame of the signature, with its tar header
+_RECORD_INDENT = 64  # bytes that indentation adds to the compact form of a problem, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A finished metadata region. `inventory_at` is the place of the inventory's content frame, from the region's start."""
+    """A finished metadata region. `inventory_at`: position of the inventory's content frame, from the start of the region."""
 
     frames: tuple[bytes, ...]
     inventory_at: int
@@ -72,10 +73,10 @@ def build(
 
 
 def bound(inventory: Inventory, index_json: bytes) -> int:
-    """Return the most bytes that the region will take, from a planned inventory: blobs without pieces, no volumes yet.
+    """Return an upper bound of the bytes of the region, from a planned inventory: blobs without pieces, no volumes yet.
 
-    Counts one piece for each blob, PROBLEMS_ROOM for what fetching adds, and a signature. What volumes and cuts add is the
-    layout's (`layout.VOLUME_ROOM`).
+    Counts one piece for each blob, PROBLEMS_ROOM, and a signature. Records of volumes and of further pieces are in
+    `layout.VOLUME_ROOM`.
     """
     before = entries_size(inventory, index_json)
     listed = len(inventory_file.encode(inventory)) + _PIECE_ROOM * len(inventory.blobs) + PROBLEMS_ROOM
@@ -91,12 +92,13 @@ def bound(inventory: Inventory, index_json: bytes) -> int:
 
 def entries_size(inventory: Inventory, index_json: bytes) -> int:
     """Return the bytes of tar in front of the inventory's content."""
+    # Readers bound the decompression of the region by this number.
     manifests = sum(TAR_BLOCK + record.size + padding(record.size) for record in inventory.manifests.values())
     return 2 * TAR_BLOCK + len(padded(index_json)) + manifests
 
 
 def within_room(found: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Return the problems that fetching found, as many as PROBLEMS_ROOM takes; a last one counts those left out."""
+    """Return the problems found while fetching, as many as PROBLEMS_ROOM takes; a last one counts the rest."""
     kept: list[Problem] = []
     room = PROBLEMS_ROOM - TAR_BLOCK
     for number, problem in enumerate(found):
@@ -135,7 +137,7 @@ def _descriptor(name: str, digest: Digest, record: ManifestRecord) -> dict[str, 
 
 
 def _entries(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_size: int) -> Iterator[bytes]:
-    """Give the tar up to the content of the inventory."""
+    """Yield the tar up to the content of the inventory."""
     yield tar_header(INDEX_NAME, len(index_json)) + padded(index_json)
     for digest, raw in manifests.items():
         yield tar_header(entry_name(digest), len(raw)) + padded(raw)
@@ -143,7 +145,7 @@ def _entries(index_json: bytes, manifests: Mapping[Digest, bytes], inventory_siz
 
 
 def _cut(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the same bytes in steps of FRAME_CONTENT."""
+    """Yield the same bytes in chunks of FRAME_CONTENT."""
     pending = bytearray()
     for part in parts:
         pending += part

@@ -1,8 +1,7 @@
-"""Parity: a file beside a volume that mends it alone (docs/archive-format.md, *Parity*; ADR 0012).
+"""Parity files: Reed-Solomon code that repairs a volume (docs/archive-format.md, *Parity*; ADR 0012).
 
-A volume is cut into blocks; every `groups`-th block belongs to one group, so that a run of bad blocks is spread over all of
-them; each group has `parity` blocks of Reed-Solomon code and so survives the loss of as many. A SHA-256 for each block tells
-the bad ones. This module owns the geometry and the file's bytes; `repair.py` mends. The only home of zfec, with `repair.py`.
+A volume is divided into blocks, and these into groups; a group has `parity` blocks of code and survives the loss of as many.
+A SHA-256 of each block identifies the damaged ones. This module has the geometry and the file format; the importer repairs.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX = ".parity"
-HASH = 32
+HASH = 32  # bytes of a SHA-256 checksum
 _MAGIC = b"HUBPAR\x00\x01"
 _HEADER = struct.Struct("<8sIIIIQ32s32s")  # magic, block, data blocks, groups, parity of a group, size, two checksums
 HEADER_SIZE = _HEADER.size + HASH
 MIN_BLOCK, MAX_BLOCK = 4096, 1024 * 1024
-_FEW = 128  # blocks that a small volume is cut into, at least, so that parity of a few percent is fine enough
-_SHARES = 256  # the most blocks that one group may have, parity among them: the field is GF(2^8)
-_MEMORY = 32 * 1024 * 1024
-MAX_VOLUME = 1 << 50
+_FEW = 128  # blocks of a small volume, at least: five percent of ten blocks would be one
+_SHARES = 256  # blocks of one group, at most, parity included: zfec computes in GF(2^8)
+_MEMORY = 32 * 1024 * 1024  # bytes of one step over all blocks of a group
+MAX_VOLUME = 1 << 50  # bounds the table that a damaged or hostile header makes a reader allocate
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a volume of `size` bytes is cut: `count` blocks of `block` bytes in `groups`, each with `parity` more."""
+    """Division of a volume of `size` bytes: `count` blocks of `block` bytes in `groups`, each with `parity` blocks of code."""
 
     size: int
     block: int
@@ -55,46 +54,49 @@ class Geometry:
 
     @property
     def count(self) -> int:
-        """The blocks of the volume; the last one may be short, and counts as if zeros filled it."""
+        """The number of blocks of the volume; the last one may be short and is padded with zeros."""
         return _blocks(self.size, self.block)
 
     @property
     def data(self) -> int:
-        """The blocks of a group; where the volume has none left for it, a block of zeros."""
+        """The number of blocks of a group; a group that has fewer is padded with blocks of zeros."""
         return -(-self.count // self.groups)
 
     @property
     def table_size(self) -> int:
-        """The bytes of the checksums of all blocks, the volume's first."""
+        """Bytes of the checksums of all blocks, those of the volume first."""
         return HASH * (self.count + self.groups * self.parity)
 
     @property
     def first(self) -> int:
-        """Where the parity blocks begin."""
+        """Position of the first parity block."""
         return HEADER_SIZE + self.table_size
 
     @property
     def file_size(self) -> int:
-        """The bytes of the parity file: header and table stand at its beginning and again, table first, at its end."""
+        """Bytes of the parity file."""
+        # Header and table are there twice, at both ends: the file is on the medium that damaged the volume.
         return 2 * self.first + self.groups * self.parity * self.block
 
     @property
     def step(self) -> int:
-        """How much of each block of a group is worked on at a time: memory does not grow with the volume."""
+        """Bytes of each block of a group that are processed at a time: memory does not grow with the volume."""
         return min(self.block, max(MIN_BLOCK, 1 << (_MEMORY // (self.data + self.parity)).bit_length() - 1))
 
     def block_of(self, group: int, number: int) -> int | None:
-        """Return which block of the volume is the `number`-th of a group; None for one of zeros."""
+        """Return the index in the volume of the `number`-th block of a group; None for a block of zeros."""
+        # Neighbours belong to different groups, so that a scratch, a run of bad blocks, is spread over all of them.
         index = group + number * self.groups
         return index if index < self.count else None
 
     def place(self, group: int, number: int) -> int:
-        """Return where the `number`-th parity block of a group lies."""
+        """Return the position of the `number`-th parity block of a group."""
         return self.first + (number * self.groups + group) * self.block
 
 
 def bound(size: int, share: Fraction) -> int:
     """Return the most bytes that the parity of a volume of at most `size` bytes takes."""
+    # Members and parity of a group are both rounded up: two more blocks of parity for each group.
     count = _blocks(size, _block(size))
     groups = -(-count // _most_data(share))
     blocks = -(-count * share.numerator // share.denominator) + 2 * groups
@@ -102,7 +104,8 @@ def bound(size: int, share: Fraction) -> int:
 
 
 def room(size: int, share: Fraction) -> int:
-    """Return how large a volume may be, so that it and its parity take at most `size` bytes."""
+    """Return the largest size of a volume that takes, with its parity, at most `size` bytes."""
+    # `bound` has steps, so there is no formula; the correction converges in a few rounds.
     fits = size
     while share and fits > 0 and (over := fits + bound(fits, share) - size) > 0:
         fits -= max(over * share.denominator // (share.denominator + share.numerator), 1)
@@ -110,9 +113,9 @@ def room(size: int, share: Fraction) -> int:
 
 
 def make(volume: Path, share: Fraction, checksum: str, advance: Callable[[int], None]) -> tuple[Path, str]:
-    """Write the parity of a finished volume beside it, durable; return its path and checksum (64 hex digits).
+    """Write the parity of a finished volume next to it, durably; return its path and checksum (64 hex digits).
 
-    `checksum` is the volume's, `advance` is told of the bytes that were read. Raises OSError, UsageError without zfec.
+    `checksum` is the volume's; `advance` gets the number of bytes read. Raises OSError, UsageError without zfec.
     """
     path = volume.with_name(volume.name + SUFFIX)
     geometry = Geometry.of(volume.stat().st_size, share)
@@ -126,6 +129,7 @@ def make(volume: Path, share: Fraction, checksum: str, advance: Callable[[int], 
             os.close(file)
     finally:
         os.close(source)
+    # The checksum is that of the medium: what cannot be read back would not repair anything.
     hasher = Hasher()
     read_back(path, 0, geometry.file_size, hasher, lambda _size: None)
     return path, hex_of(hasher.digest())
@@ -139,11 +143,11 @@ def pack(geometry: Geometry, checksum: str, table: bytes) -> bytes:
 
 
 def read_header(file: int, size: int) -> tuple[Geometry, str, bytes]:
-    """Return geometry, checksum of the volume, and table of a parity file of `size` bytes; either copy will do.
+    """Return geometry, checksum of the volume, and table of a parity file of `size` bytes, from either copy.
 
-    Raises ContentError when neither is whole, or what they say cannot be.
+    Raises ContentError when neither is whole, or their values are impossible.
     """
-    damage = ""
+    damage = ""  # of the first copy: the second one is searched for from the end, so a file cut short breaks it as well
     for at in (0, size - HEADER_SIZE):
         try:
             geometry, checksum, wanted = _unpack(read_exactly(file, HEADER_SIZE, max(at, 0)), size)
@@ -159,6 +163,7 @@ def read_header(file: int, size: int) -> tuple[Geometry, str, bytes]:
 
 def coder(kind: str, data: int, parity: int) -> Any:
     """Return zfec's `Encoder` or `Decoder` for a group. Raises UsageError where zfec is not installed."""
+    # An optional dependency, for its licence (GPL) and its few wheels (ADR 0012); imported when it is used.
     try:
         zfec = importlib.import_module("zfec")
     except ImportError as error:
@@ -175,9 +180,9 @@ def require_coder() -> None:
 
 
 def slices(file: int, geometry: Geometry, group: int, numbers: Sequence[int], start: int) -> Iterator[bytes]:
-    """Give a step of the named blocks of a group, from byte `start` of each on: the volume's first, then its parity's.
+    """Yield one step of the blocks `numbers` of a group, from byte `start` of each on, zeros after the end of the volume.
 
-    `file`: gives zeros where the volume ends. Raises OSError.
+    Raises OSError.
     """
     for number in numbers:
         index = geometry.block_of(group, number)
@@ -202,6 +207,7 @@ def _fill(source: int, file: int, geometry: Geometry, checksum: str, advance: Ca
 def _fill_group(files: tuple[int, int], geometry: Geometry, group: int, encoder: Any, hashes: list[bytes]) -> None:
     source, file = files
     data, more = range(geometry.data), range(geometry.parity)
+    # All blocks of a group at once, but only a step of each: the code works on bytes of the same position.
     hashers = [hashlib.sha256() for _ in range(geometry.data + geometry.parity)]
     for start in range(0, geometry.block, geometry.step):
         parts = list(slices(source, geometry, group, data, start))
@@ -236,12 +242,12 @@ def _unpack(raw: bytes, file_size: int) -> tuple[Geometry, str, bytes]:
         and geometry.data + parity <= _SHARES
     )
     if not possible or file_size != geometry.file_size:
-        raise ContentError("its header says what cannot be")
+        raise ContentError("its header has impossible values")
     return geometry, volume.hex(), table
 
 
 def _block(size: int) -> int:
-    """Return the block size: a power of two, 1 MiB but for volumes so small that this would be too coarse."""
+    """Return the block size: a power of two, 1 MiB except for small volumes."""
     return min(MAX_BLOCK, max(MIN_BLOCK, 1 << max(size // _FEW, 1).bit_length() - 1))
 
 
@@ -254,5 +260,5 @@ def _parity(data: int, share: Fraction) -> int:
 
 
 def _most_data(share: Fraction) -> int:
-    """Return how many blocks a group has room for beside its parity."""
+    """Return the most blocks of content that a group may have next to its parity."""
     return next(data for data in range(_SHARES - 1, 0, -1) if data + _parity(data, share) <= _SHARES)

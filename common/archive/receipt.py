@@ -1,7 +1,6 @@
-"""The receipt: what the disconnected side really has, carried back so that the next archive leaves it out.
+"""The receipt: a list of the content of a mirror, which the next archive leaves out (docs/archive-format.md, *Receipts*).
 
-Section: docs/archive-format.md, *Increments and receipts*. It leaves a closed network, so it can be written without any name
-of that network; the repositories in it are those of the sources.
+It leaves a closed network, so its repositories are those of the sources, and the name of the mirror can be left out.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ SIGNATURE_SUFFIX = ".sig"
 
 
 class Receipt(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a mirror has. `inventories`: archives of which it has everything; `blobs`: all of `repositories`, each once.
+    """The content of a mirror. `inventories`: archives that it has completely; `blobs`: all of `repositories`, each once.
 
-    `repositories`: by the repository of the source, or the one chosen for it, the blobs that its place on the mirror has.
-    `registry` is left out of a redacted receipt.
+    `repositories`: blobs by the repository of the source, or by the target repository chosen for it. A registry finds a blob
+    only in its repository, so the digest of a blob alone does not say what can be left out (ADR 0011). `registry` is left
+    out of a redacted receipt.
     """
 
     media_type: str
@@ -43,7 +43,8 @@ _DECODER = msgspec.json.Decoder(Receipt)
 
 
 def make(inventories: tuple[Digest, ...], repositories: Mapping[str, frozenset[Digest]], registry: str | None) -> Receipt:
-    """Return a receipt; its order depends on nothing but its content."""
+    """Return a receipt."""
+    # Sorted, so that the same content gives the same bytes and digest: archives refer to a receipt by its digest.
     blobs = sorted({digest for found in repositories.values() for digest in found})
     by_name = {name: tuple(sorted(repositories[name])) for name in sorted(repositories)}
     return Receipt(MEDIA_TYPE, inventories, tuple(blobs), by_name, registry)
@@ -55,11 +56,12 @@ def encode(receipt: Receipt) -> bytes:
 
 
 def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
-    """Read a receipt and its digest. With `key`, only under its signature, the file beside it that ends in `.sig`.
+    """Read a receipt and its digest. With `key`, the file with the suffix `.sig` next to it has to be its signature.
 
-    Raises UsageError for a file that is no receipt, ArchiveError for a later version, ArchiveUntrustedError.
+    Raises UsageError for any other file, ArchiveError for a later version, ArchiveUntrustedError.
     """
     raw = read_limited(path, MAX_SIZE)
+    # Before parsing. A forged receipt would make the exporter leave out what the mirror does not have.
     if key is not None:
         _require_signature(path, raw, key)
     try:
@@ -72,6 +74,7 @@ def load(path: Path, key: Verifier | None = None) -> tuple[Digest, Receipt]:
 
 def _check(receipt: Receipt, path: Path) -> None:
     if receipt.media_type != MEDIA_TYPE:
+        # Another version of the right kind is reported as such: the remedy is a newer program, not another file.
         if receipt.media_type.startswith(MEDIA_TYPE.partition(".v1")[0]):
             raise ArchiveError(
                 f"{path}: a receipt of another version, {receipt.media_type[:80]}", hint="Use a newer hub-airgap."
@@ -83,10 +86,10 @@ def _check(receipt: Receipt, path: Path) -> None:
 
 
 def _require_signature(path: Path, raw: bytes, key: Verifier) -> None:
-    beside = path.with_name(path.name + SIGNATURE_SUFFIX)
-    if not beside.is_file():
-        why = f"it is not signed: there is no {beside.name} beside it"
-    elif key.accepts(raw, read_limited(beside, MAX_SIGNATURE)):
+    signature = path.with_name(path.name + SIGNATURE_SUFFIX)
+    if not signature.is_file():
+        why = f"it is not signed: there is no {signature.name} next to it"
+    elif key.accepts(raw, read_limited(signature, MAX_SIGNATURE)):
         return
     else:
         why = f"its signature is not that of the key {key.fingerprint}"

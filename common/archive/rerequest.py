@@ -1,7 +1,7 @@
-"""The re-request: content of an archive that did not arrive whole, asked for again (docs/archive-format.md, *Re-requests*).
+"""The re-request: a list of blobs of an archive to be exported again (docs/archive-format.md, *Re-requests*).
 
-It holds all that the exporter needs to make the small archive that heals the other side: the images that were hurt as the
-inventory lists them, and which of their blobs are wanted. Like the inventory it names nothing of the closed network.
+It has all that the exporter needs for the small archive that repairs the mirror: the affected images as the inventory lists
+them, and the digests to export. It leaves a closed network, so it names no host of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SIZE = 512 * 1024 * 1024
 
 
 class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wanted again. `inventory`: the archive to be healed; `images`: those that need any of `blobs`."""
+    """Blobs to be exported again. `inventory`: the archive that lacks them; `images`: those that need any of `blobs`."""
 
     media_type: str
     inventory: Digest
@@ -36,7 +36,7 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _WireReRequest(ReRequest, frozen=True):
-    """A re-request as it comes from outside."""
+    """A re-request as received; free-form fields stay raw until their values are counted (ADR 0030)."""
 
     image_set: msgspec.Raw  # type: ignore[assignment]
     catalogs: tuple[inventory_file.WireCatalog, ...]
@@ -46,31 +46,32 @@ _DECODER = msgspec.json.Decoder(_WireReRequest)
 
 
 def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReRequest:
-    """Return the re-request for blobs of an archive; only those count that an image needs."""
+    """Return the re-request for blobs of an archive; blobs that no image needs are left out."""
     wanted = frozenset(blobs)
-    hurt = [image for image in inventory.images if blobs_of(inventory, image.digest) & wanted]
-    names = {(image.source, image.digest) for image in hurt}
-    needed = frozenset(blob for image in hurt for blob in blobs_of(inventory, image.digest))
+    affected = [image for image in inventory.images if blobs_of(inventory, image.digest) & wanted]
+    # With the records of their catalogs: a filtered catalog is in no registry, and the exporter builds it again.
+    names = {(image.source, image.digest) for image in affected}
+    needed = frozenset(blob for image in affected for blob in blobs_of(inventory, image.digest))
     return ReRequest(
         MEDIA_TYPE,
         digest,
         inventory.image_set,
         tuple(catalog for catalog in inventory.catalogs if (catalog.source, catalog.image) in names),
-        tuple(hurt),
+        tuple(affected),
         tuple(sorted(wanted & needed)),
     )
 
 
-def encode(wanted: ReRequest) -> bytes:
+def encode(request: ReRequest) -> bytes:
     """Return the bytes of a re-request."""
-    return pretty_json(wanted)
+    return pretty_json(request)
 
 
 def load(path: Path) -> ReRequest:
-    """Read a re-request. Raises UsageError for a file that is none."""
+    """Read a re-request. Raises UsageError for any other file."""
     try:
         with path.open("rb") as file:
-            return _decoded(file.read(MAX_SIZE + 1))
+            return _decoded(file.read(MAX_SIZE + 1))  # not by its size: a pipe or a device has none
     except (*UNDECODABLE, ContentError) as error:
         raise UsageError(f"{path}: not a re-request: {error}", hint="hub-import verify --rerequest makes one.") from error
     except OSError as error:
@@ -82,9 +83,9 @@ def load(path: Path) -> ReRequest:
 def _decoded(raw: bytes) -> ReRequest:
     if len(raw) > MAX_SIZE:
         raise ContentError(f"more than {MAX_SIZE} bytes")
-    wanted = inventory_file.with_free_form(decode_bounded(raw, _DECODER), ReRequest)
-    if wanted.media_type != MEDIA_TYPE:
-        raise ContentError(f"its media type is {wanted.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
-    for digest in (wanted.inventory, *wanted.blobs, *(image.digest for image in wanted.images if image.digest)):
+    request = inventory_file.with_free_form(decode_bounded(raw, _DECODER), ReRequest)
+    if request.media_type != MEDIA_TYPE:
+        raise ContentError(f"its media type is {request.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
+    for digest in (request.inventory, *request.blobs, *(image.digest for image in request.images if image.digest)):
         parse_digest(digest)
-    return wanted
+    return request

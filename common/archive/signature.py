@@ -1,7 +1,6 @@
-"""Signatures over the bytes of an archive's own files: raw Ed25519, or ECDSA P-256 with SHA-256 for hosts in FIPS mode.
+"""Signatures over files of an archive: raw Ed25519, or ECDSA P-256 with SHA-256 for hosts in FIPS mode.
 
-The only home of cryptography. Both are deterministic, so that the same content gives the same archive, and both are checked by
-`openssl pkeyutl` (docs/archive-format.md).
+`openssl pkeyutl` verifies both (docs/archive-format.md). This is the only module that imports cryptography.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
 
 MAX_KEY = 64 * 1024
 MAX_SIGNATURE = 512  # bytes; Ed25519 has 64, P-256 at most 72
+# Deterministic (RFC 6979): the same content and key give the same archive. Ed25519 always is.
 _ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 
 class Algorithm(StrEnum):
-    """How a key signs."""
+    """Algorithm of a key."""
 
     ED25519 = "ed25519"
     ECDSA_P256 = "ecdsa-p256"
@@ -64,11 +64,11 @@ class Signer:
 
     @property
     def fingerprint(self) -> str:
-        """That of the public key; see `Verifier.fingerprint`."""
+        """Fingerprint of the public key; see `Verifier.fingerprint`."""
         return Verifier(self._key.public_key()).fingerprint
 
     def sign(self, content: bytes) -> bytes:
-        """Return the signature. Same content, same bytes."""
+        """Return the signature; always the same for the same content."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(content)
         return self._key.sign(content, _ECDSA)
@@ -82,7 +82,8 @@ class Verifier:
 
     @classmethod
     def load(cls, path: Path) -> Verifier:
-        """Read a public key, PEM. Raises UsageError; a private key is refused: it has no place on this side."""
+        """Read a public key, PEM. Raises UsageError, also for a private key."""
+        # A private key would contain the public one, but it must not leave the connected side.
         try:
             key = serialization.load_pem_public_key(_read(path))
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -95,12 +96,12 @@ class Verifier:
 
     @property
     def fingerprint(self) -> str:
-        """`SHA256:` and the digest of the key (SubjectPublicKeyInfo, DER), to be compared by people."""
+        """`SHA256:` and the digest of the key (SubjectPublicKeyInfo, DER), for comparison by people."""
         raw = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return f"SHA256:{hashlib.sha256(raw).hexdigest()}"
 
     def accepts(self, content: bytes, signature: bytes) -> bool:
-        """Say whether `signature` is this key's over `content`."""
+        """Return whether `signature` over `content` was made with this key."""
         try:
             if isinstance(self._key, ed25519.Ed25519PublicKey):
                 self._key.verify(signature, content)
@@ -112,13 +113,11 @@ class Verifier:
 
 
 def make_keys(private: Path, public: Path, algorithm: Algorithm) -> Verifier:
-    """Make a key pair: two new PEM files, the private one for its owner alone. Raises UsageError, OSError.
-
-    Neither file is ever replaced: an archive that was signed with an older key needs it.
-    """
+    """Make a key pair: two new PEM files, the private one with mode 0600. Raises UsageError where a file exists, OSError."""
     made: PrivateKey = (
         ed25519.Ed25519PrivateKey.generate() if algorithm is Algorithm.ED25519 else ec.generate_private_key(ec.SECP256R1())
     )
+    # Never replaced: archives that were signed with an older key need it. A dangling link would be written through.
     for path in (private, public):
         if path.exists() or path.is_symlink():
             raise UsageError(f"{path} is there already, and keys are never replaced", hint="Choose another name.")
@@ -134,6 +133,7 @@ def make_keys(private: Path, public: Path, algorithm: Algorithm) -> Verifier:
 
 def _new(path: Path, content: bytes, mode: int) -> None:
     try:
+        # The mode is given at creation: after a chmod another user could have the private key open already.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
             file.write(content)
             file.flush()

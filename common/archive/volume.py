@@ -1,7 +1,7 @@
-"""What a volume has besides content: names, tar headers, padding, the first entry, the end mark, the footer.
+"""The parts of a volume around its content: names, tar headers, padding, first entry, end mark, footer.
 
-Pure. The tar is POSIX pax: mode 0644, no owner, no time (docs/archive-format.md, *A volume*). Everything here is a finished
-Zstandard frame of known length, so that the layout can count to the byte.
+Pure. The tar is POSIX pax: mode 0644, no owner, no time (docs/archive-format.md, *A volume*). Each part is a Zstandard frame of
+known length, so that the layout is exact to the byte.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from common.oci.image import PREFIX, Digest, hex_of
 
 MAX_VOLUMES = 100_000
 MAX_PIECES = 999  # of one blob: three digits in its names
-PAX_SIZE = 8 * 1024**3  # from here on the size does not fit into a ustar header
+PAX_SIZE = 8 * 1024**3  # from this size on 11 octal digits, the size field of a ustar header, do not suffice
 TAR_BLOCK = 512
 _NAME_FIELD = 100
 VOLUME_NAME = re.compile(r"volume-(\d{4,6})\.tar\.zst", re.ASCII)
-JOURNAL_NAME = "hub-export.journal"  # beside volumes that are not complete yet
+JOURNAL_NAME = "hub-export.journal"  # in a directory whose volumes are not complete yet
 _TAG = b"HUBVOL\x00"
 _VERSION = 1
 
@@ -48,12 +48,13 @@ def tar_header(name: str, size: int, kind: bytes = b"0") -> bytes:
         b"%011o\0" % (0 if size >= PAX_SIZE else size) + b"0" * 11 + b"\0",
         b" " * 8 + kind + b"\0" * 100 + b"ustar\x0000" + b"\0" * 64 + b"0000000\0" * 2,
     )
+    # The checksum is over the header with spaces in the place of the checksum (POSIX ustar): `b" " * 8` above.
     block = b"".join(fields).ljust(TAR_BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
 def entry_header(name: str, size: int) -> bytes:
-    """Return everything that stands before the content of a tar entry: a pax header too from 8 GiB on."""
+    """Return all headers of a tar entry: from 8 GiB on with a pax header that has the size."""
     if size < PAX_SIZE:
         return tar_header(name, size)
     record = _pax_record(size)
@@ -61,13 +62,14 @@ def entry_header(name: str, size: int) -> bytes:
 
 
 def _pax_record(size: int) -> bytes:
-    """Return `LENGTH size=VALUE` with its own length; sizes from 8 GiB to 2^63 have 10 to 19 digits, so it has two."""
+    """Return the pax record `LENGTH size=VALUE`."""
+    # LENGTH counts itself; values from 8 GiB to 2^63 have 10 to 19 digits, so it always has two digits.
     body = b" size=%d\n" % size
     return b"%d" % (len(body) + 2) + body
 
 
 def padding(size: int) -> int:
-    """Return the zero bytes that a tar wants behind `size` bytes of content."""
+    """Return the number of zero bytes that a tar has after `size` bytes of content."""
     return -size % TAR_BLOCK
 
 
@@ -87,7 +89,7 @@ def header_frame_size(size: int) -> int:
 
 
 def padding_frame(size: int) -> bytes:
-    """Return the frame behind the content frame of an entry; nothing when no padding is wanted."""
+    """Return the frame after the content frame of an entry; empty when there is no padding."""
     return frames.raw_frame(bytes(padding(size))) if padding(size) else b""
 
 
@@ -128,6 +130,7 @@ class Footer:
 
         Raises ContentError when that is no footer or its numbers do not fit the file, ArchiveError for a later version.
         """
+        # Everything but the version first: a file without a footer is reported as damaged, not as of another version.
         start = FOOTER_MAGIC + (FOOTER_SIZE - SKIPPABLE_HEADER).to_bytes(4, "little") + _TAG
         if len(raw) != FOOTER_SIZE or not raw.startswith(start):
             raise ContentError("it has no footer: cut short, damaged, or its export never finished")
