@@ -1,4 +1,4 @@
-"""Where the images of an inventory go on the mirror, by the rule of `common/mapping.py`; and the catalogs among them. Pure."""
+"""The repositories and tags of an inventory's images on the mirror (`common/mapping.py`), and the closure of images. Pure."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = ["OWN_PATH", "MappedImage", "Mirror", "map_catalog", "map_images", "ma
 def map_catalog(catalog: CatalogRecord, images: Iterable[MappedImage]) -> MappedImage:
     """Return the image of a catalog among mapped images. Raises UsageError when the inventory has none."""
     for image in images:
+        # By source and digest: a filtered catalog and its original can be in one archive under one source.
         if image.record.kind is ImageKind.CATALOG and (image.record.source, image.digest) == (catalog.source, catalog.image):
             return image
     raise UsageError(f"the inventory lists the catalog {catalog.name}, but no image for it")
@@ -28,71 +29,76 @@ def map_catalog(catalog: CatalogRecord, images: Iterable[MappedImage]) -> Mapped
 def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
     """Return `SRC=DST` lines as `oc image mirror -f` reads them, sorted: sources by digest, destinations by tag.
 
-    A rebuilt catalog exists nowhere but in the archive and on the mirror, so it has no line.
+    A rebuilt catalog exists only in the archive and on the mirror, so it has no line.
     """
     lines: set[str] = set()
     for image in images:
         exists = not image.rebuilt and image.record.complete
+        # Content that differs from the digest in its source's name cannot be copied from that source.
         if image.source is not None and image.source.digest in (None, image.digest) and exists:
             lines.update(f"{image.source.pinned(image.digest)}={image.tagged(tag)}" for tag in image.tags)
     return sorted(lines)
 
 
-# What images need, and where on the mirror: by the inventory's word alone. Pure.
-
-
-class Contents:
-    """What images need, by the inventory's word alone."""
+class Closure:
+    """Everything that images refer to, directly or through indexes, according to the inventory. Contacts nothing."""
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
-        self._needs: dict[Digest, frozenset[Digest]] = {}
+        self._blobs: dict[Digest, frozenset[Digest]] = {}
 
-    def documents(self, digest: Digest) -> list[Digest]:
-        """Return an image's manifests and indexes, children first: a registry refuses an index before its manifests."""
+    def manifests_of(self, digest: Digest) -> list[Digest]:
+        """Return the manifests and indexes of an image, children first: a registry refuses an index before its manifests."""
         return documents_of(self._inventory, digest)
 
-    def needs(self, image: MappedImage) -> frozenset[Digest]:
+    def blobs_of(self, image: MappedImage) -> frozenset[Digest]:
         """Return the blobs of an image."""
-        if image.digest not in self._needs:
-            self._needs[image.digest] = blobs_of(self._inventory, image.digest)
-        return self._needs[image.digest]
+        # Kept: every pass over the images asks for it, and so does every failure.
+        if image.digest not in self._blobs:
+            self._blobs[image.digest] = blobs_of(self._inventory, image.digest)
+        return self._blobs[image.digest]
 
-    def places(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
+    def repositories(self, images: Iterable[MappedImage]) -> dict[Digest, tuple[Reference, ...]]:
         """Return for each blob the repositories of the mirror that need it."""
-        places: dict[Digest, dict[Reference, None]] = {}
+        found: dict[Digest, dict[Reference, None]] = {}
         for image in images:
-            for digest in self.needs(image):
-                places.setdefault(digest, {})[image.repository] = None
-        return {digest: tuple(sorted(found)) for digest, found in places.items()}
+            for digest in self.blobs_of(image):
+                found.setdefault(digest, {})[image.repository] = None
+        return {digest: tuple(sorted(repositories)) for digest, repositories in found.items()}
 
-    def blobs(self, images: Sequence[MappedImage]) -> list[Descriptor]:
-        """Return the blobs of images: the most shared first, so that they can be mounted, then in the archive's order."""
-        places = self.places(images)
+    def upload_order(self, images: Sequence[MappedImage]) -> list[Descriptor]:
+        """Return the blobs of images: the most shared first, then in the archive's order."""
+        # A blob that many repositories need is uploaded once and mounted into the others, so it has to be there early; the
+        # rest follows the volumes, because optical and USB media are slow at seeking.
+        repositories = self.repositories(images)
         records = self._inventory.blobs
-        order = sorted(places, key=lambda d: (-len(places[d]), [(p.volume, p.offset) for p in records[d].pieces], d))
+        order = sorted(
+            repositories,
+            key=lambda d: (-len(repositories[d]), [(piece.volume, piece.offset) for piece in records[d].pieces], d),
+        )
         return [Descriptor(records[d].media_type, d, records[d].size) for d in order]
 
 
 class Completion:
-    """Which images have all of their blobs on the mirror, as blob after blob arrives."""
+    """The images whose blobs are all on the mirror, as blob after blob arrives."""
 
-    def __init__(self, images: Sequence[MappedImage], contents: Contents) -> None:
-        self._waiting = {position: len(contents.needs(image)) for position, image in enumerate(images)}
+    def __init__(self, images: Sequence[MappedImage], closure: Closure) -> None:
+        # By position, not digest: one image can be in several repositories, and is complete in each on its own.
+        self._waiting = {position: len(closure.blobs_of(image)) for position, image in enumerate(images)}
         self._images = images
         self._users: dict[Digest, list[int]] = {}
         for position, image in enumerate(images):
-            for digest in contents.needs(image):
+            for digest in closure.blobs_of(image):
                 self._users.setdefault(digest, []).append(position)
 
     def without_blobs(self) -> list[MappedImage]:
-        """Return the images that need no blob at all."""
+        """Return the images that need no blob: indexes without children, for example; no arrival completes them."""
         return [self._images[position] for position, count in self._waiting.items() if not count]
 
     def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> list[MappedImage]:
-        """Note that a blob is in every repository that needs it but those that `refused` it.
+        """Record that a blob is in every repository that needs it except those that `refused` it.
 
-        Returns the images that it was the last one for.
+        Returns the images that are complete with it.
         """
         complete = []
         for position in self._users.get(digest, ()):

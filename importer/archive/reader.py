@@ -234,8 +234,8 @@ class ArchiveReader:
         absent = dict.fromkeys(p.volume for p in self._record(digest).pieces if p.volume not in self._found.volumes)
         return tuple(self.inventory.volumes[number - 1].name for number in absent)
 
-    def at_hand(self, digest: Digest) -> bool:
-        """Say whether all of a blob lies in volumes that are here."""
+    def is_available(self, digest: Digest) -> bool:
+        """Say whether the available volumes hold all of a blob."""
         return self._record(digest).in_ is None and not self.missing_volumes(digest)
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:

@@ -144,7 +144,7 @@ def push(
     settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
     result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
     output.emit(tables.push_document(result), lambda: tables.push_table(result))
-    _ask_again(opened, result.lacking, wanted)
+    _ask_again(opened, result.missing, wanted)
     return strictly([result.exit_code], strict=settings.strict)
 
 

@@ -102,7 +102,7 @@ def _serve(
     # Repository names are those that push would use, so that mirror rules stay valid after the move to a real registry.
     mirror = Mirror("localhost", "", max_path_components, keep_source_host)
     offer = offer_of(opened.inventory, mirror)
-    whole = count_whole(opened.inventory, mirror, opened.at_hand)
+    whole = count_whole(opened.inventory, mirror, opened.is_available)
     with listening(address) as open_socket:
         host = (place.name or [address.host])[0]
         bound = Address(host, open_socket.getsockname()[1])

@@ -126,7 +126,7 @@ def apply(
         _require(planned, interaction if find_missing is not None else replace(interaction, agree=lambda _planned: True))
         result = plan.change(dry_run=False, tell=interaction.tell)
         interaction.changed(result)
-        # Kept before the wait: `status` and `doctor` have to know what is expected when the wait ends in trouble (ADR 0015).
+        # Before the wait: when it ends in an error, `status` and `doctor` need to know the expected state (ADR 0015).
         plan.recorder.expect(plan.expected)
         _wait(client, plan, cluster, interaction)
     return replace(planned, result=result, done=True)

@@ -35,7 +35,7 @@ def undo(cluster: ClusterSettings, tell: Callable[[str], None], agree: Callable[
     with connect(cluster.kubeconfig, cluster.context) as client:
         namespace = record_namespace(client)
         identity = identify(client)
-        # The dry run also finds objects that somebody changed since: the person sees beforehand what stays as it is.
+        # The dry run also finds objects that others changed since: the person sees beforehand what stays as it is.
         would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=silent))
         if not would.objects:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""What the mirror really has of an archive: asked blob by blob, repository by repository, for a receipt."""
+"""The content of an archive that the mirror has: asked blob by blob and repository by repository, for a receipt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common.log import logger
 from common.oci.image import Digest
 from common.oci.reference import Reference
 from common.text import counted
-from importer.mapping import Contents, MappedImage
+from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from common.registry.client import RegistryClient
     from importer.archive.reader import Archive
 
-Asked = tuple[Reference, Digest]
+_RepositoryBlob = tuple[Reference, Digest]
 _LOG = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """By the repository of the source, the blobs that are there; `inventories`: archives of which everything is."""
+    """Blobs on the mirror, by the repository of their source; `inventories`: archives whose whole content is there."""
 
     inventories: tuple[Digest, ...]
     repositories: dict[str, frozenset[Digest]]
@@ -41,14 +41,17 @@ def confirm(
 
     A repository that may not be read, or that does not exist, has nothing, and is in a warning.
     """
-    contents = Contents(archive.inventory)
+    closure = Closure(archive.inventory)
     complete = [image for image in images if image.record.complete]
-    mirror = _Readable(client)
-    asked: list[Asked] = sorted({(image.repository, digest) for image in complete for digest in contents.needs(image)})
+    mirror = _ReadOnlyMirror(client)
+    # Each repository on its own: registries share storage, but whether a blob can be pulled is decided for each repository.
+    asked: list[_RepositoryBlob] = sorted(
+        {(image.repository, digest) for image in complete for digest in closure.blobs_of(image)}
+    )
 
-    def has(one: Asked) -> bool:
-        place, digest = one
-        found = mirror.has_blob(place, digest, archive.inventory.blobs[digest].size)
+    def has(one: _RepositoryBlob) -> bool:
+        repository, digest = one
+        found = mirror.has_blob(repository, digest, archive.inventory.blobs[digest].size)
         progress.advance(1)
         return found
 
@@ -59,22 +62,22 @@ def confirm(
         tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
     progress.end()
     mirror.warn()
+    # The next export leaves out everything of an archive that is confirmed as a whole, so tags count, and images that the
+    # archive holds in part keep it from being whole.
     whole = tagged and len(there) == len(asked) and len(complete) == len(archive.inventory.images)
     repositories: dict[str, set[Digest]] = {}
     for image in complete:
-        found = {digest for digest in contents.needs(image) if (image.repository, digest) in there}
+        found = {digest for digest in closure.blobs_of(image) if (image.repository, digest) in there}
         repositories.setdefault(repository_of(image.record), set()).update(found)
     inventories = (archive.digest, *archive.inventory.requires) if whole else ()
     return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
 
 
 def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:
-    """Return the names of the images that the mirror does not have; those that were never whole do not count.
-
-    Raises RegistryError.
-    """
+    """Return the names of the images that the mirror does not have. Raises RegistryError."""
+    # Images that the archive holds in part were never pushed, and are in the inventory's problems.
     complete = [image for image in images if image.record.complete]
-    mirror = _Readable(client)
+    mirror = _ReadOnlyMirror(client)
 
     def has(image: MappedImage) -> bool:
         found = mirror.has_image(image)
@@ -89,11 +92,11 @@ def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs:
     return missing
 
 
-class _Readable:
-    """What may be read of the mirror. Shared by threads.
+class _ReadOnlyMirror:
+    """The mirror as an account with `pull` alone sees it. Shared by threads.
 
-    Only `pull` is asked for: a question that a token with `push` answers creates the repository on Quay. Quay says 401 for a
-    repository that does not exist (quay/quay, endpoints/v2/__init__.py, `require_repo_read`), so 401 and 403 are taken for no.
+    Quay creates a repository when a token with `push` is requested, so only `pull` is. It answers 401 for a repository that
+    does not exist (quay/quay, endpoints/v2/__init__.py, `require_repo_read`), so 401 and 403 count as "not there".
     """
 
     def __init__(self, client: RegistryClient) -> None:
@@ -113,7 +116,8 @@ class _Readable:
         return self._asked(image.repository, lambda: is_tagged(image, size, self._client))
 
     def warn(self) -> None:
-        """Say which repositories were refused."""
+        """Warn of the repositories that were refused."""
+        # One line: a mirror that was never pushed to refuses each of its repositories.
         if self._refused:
             first = min(self._refused)
             _LOG.warning(
@@ -124,7 +128,7 @@ class _Readable:
 
     def _asked(self, repository: Reference, question: Callable[[], bool]) -> bool:
         if repository in self._refused:
-            return False
+            return False  # without a request: thousands of blobs of one repository would get the same answer
         try:
             return question()
         except AuthenticationError as error:

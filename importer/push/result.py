@@ -1,4 +1,4 @@
-"""What a push did, and what it notes on the way; the JSON of docs/cli.md."""
+"""The result of a push, and the tally that it is made of; the JSON of docs/cli.md."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NAMED = 3  # how many images, or repositories, a problem names
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What a push did; the JSON of docs/cli.md.
+    """The result of a push; the JSON of docs/cli.md.
 
-    `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that went to the mirror; the rest is for
-    people. An image whose manifests were there already costs nothing and counts in `images_present` alone. `waiting_for`
-    names volumes, `requires` earlier archives (or receipts) whose content must come first; `lacking` are the blobs that the
-    mirror needs and that nothing at hand could give; `images_left` are images of which other shards have yet to bring a part.
+    `uploaded`, `mounted`, `present` count blobs in repositories; `bytes` are those that were sent to the mirror. An image whose
+    manifests were there already counts in `images_present` alone. `waiting_for` names volumes, `requires` earlier archives (or
+    receipts) whose content must come first; `missing` are the blobs that neither the mirror nor the available volumes have;
+    `images_left` are images of which other processes have yet to upload a part.
     """
 
     uploaded: int
@@ -44,7 +44,7 @@ class PushResult:
     images_present: int
     images_left_out: int
     requires: tuple[Digest, ...] = ()
-    lacking: frozenset[Digest] = frozenset()
+    missing: frozenset[Digest] = frozenset()
     images_left: int = 0
 
     @property
@@ -58,7 +58,9 @@ class PushResult:
         return bool(self.waiting_for or self.requires)
 
     def after(self, before: PushResult) -> PushResult:
-        """Return what both did, this one of the same archive after `before`; what it waits for is what is still awaited."""
+        """Return the sum of two pushes of one archive, this one after `before`; only this one's waits remain."""
+        # Problems of the first may only mean that a volume was missing, which this push had: its own exit code says so again
+        # where something is still missing.
         codes = (before.exit_code if before.exit_code is not ExitCode.PROBLEMS else ExitCode.DONE, self.exit_code)
         return replace(
             self,
@@ -69,32 +71,34 @@ class PushResult:
             bytes=self.bytes + before.bytes,
             problems=tuple(dict.fromkeys((*before.problems, *self.problems))),
             exit_code=first_of(codes),
-            images_present=before.images_present,
+            images_present=before.images_present,  # this push finds those present that the first one has pushed
         )
 
 
 @dataclass(slots=True)
 class Tally:
-    """What went wrong or was left for later."""
+    """The failures of a push, and the content that is left for later."""
 
     bytes: int = 0
     waiting_for: set[str] = field(default_factory=set)
     requires: set[Digest] = field(default_factory=set)
-    lacking: set[Digest] = field(default_factory=set)
+    missing: set[Digest] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     codes: list[ExitCode] = field(default_factory=list)
 
     def fail(self, subject: str, error: HubError, users: Sequence[MappedImage], note: str = "") -> None:
-        """Note an error and its exit code; operators run without a signature or attachment that the mirror does not take."""
+        """Note an error and its exit code."""
+        # Operators run without a signature or attachment that the mirror does not take: a warning (docs/registry.md).
         harmless = all(image.record.kind in ATTACHED for image in users)
         self.codes.append(ExitCode.PROBLEMS if harmless else error.exit_code)
         severity: Literal["error", "warning"] = "warning" if harmless else "error"
         self.problems.append(Problem(severity, _code_of(error), subject, error.about(subject, note)))
 
     def result(
-        self, counts: Counts, *, images: int, present: int, left: int, left_out: int, never_had: Sequence[Problem]
+        self, counts: Counts, *, images: int, present: int, left: int, left_out: int, export_problems: Sequence[Problem]
     ) -> PushResult:
-        """Return what the push did. `never_had`: problems of the `left_out` images that the archive has not whole."""
+        """Return the result of the push. `export_problems`: those of the `left_out` images, which the archive holds in part."""
+        # Not in `failed`, which counts this push's errors; the exit code has to say that the mirror is incomplete.
         waits = left_out or self.waiting_for or self.requires
         return PushResult(
             uploaded=counts.uploaded,
@@ -103,19 +107,19 @@ class Tally:
             failed=len(self.problems),
             bytes=self.bytes,
             waiting_for=tuple(sorted(self.waiting_for)),
-            problems=(*self.problems, *never_had),
+            problems=(*self.problems, *export_problems),
             exit_code=first_of([*self.codes, *([ExitCode.PROBLEMS] if waits else [])]),
             images=images,
             images_present=present,
             images_left_out=left_out,
             images_left=left,
             requires=tuple(sorted(self.requires)),
-            lacking=frozenset(self.lacking),
+            missing=frozenset(self.missing),
         )
 
-    def wait_for(self, absent: Collection[Digest], archive: Archive) -> None:
-        """Note blobs that neither the mirror nor the volumes at hand have, and what would bring them."""
-        self.lacking.update(absent)
+    def note_missing(self, absent: Collection[Digest], archive: Archive) -> None:
+        """Note blobs that neither the mirror nor the available volumes have, and the volumes or archives that have them."""
+        self.missing.update(absent)
         for digest in absent:
             holder = archive.inventory.blobs[digest].in_
             if holder is not None:
@@ -125,7 +129,7 @@ class Tally:
     def fail_namespace(
         self, namespace: str, repositories: Sequence[Reference], error: HubError, users: Sequence[MappedImage]
     ) -> None:
-        """Note the repositories of a namespace that take nothing from this account, as one problem."""
+        """Note the repositories of a namespace that this account may not write, as one problem."""
         if len(repositories) == 1:
             self.fail(repositories[0].name, error, users, _needed_by(users))
             return
@@ -133,13 +137,14 @@ class Tally:
         self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
-        """Note what became of an image."""
+        """Note the failure of an image."""
         self.fail(image.name, error, [image])
 
     def fail_blob(self, digest: Digest, error: HubError, users: Sequence[MappedImage]) -> None:
-        """Note what became of a blob, and the images that need it."""
+        """Note the failure of a blob, and the images that need it."""
+        # Damaged in the archive: a re-request asks for it. What the registry refused would not become better by that.
         if isinstance(error, ArchiveError):
-            self.lacking.add(digest)
+            self.missing.add(digest)
         self.fail(digest, error, users, _needed_by(users))
 
 

@@ -27,7 +27,7 @@ from common.errors import HubError
 from common.log import logger
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
-from importer.mapping import Contents, MappedImage, Mirror, map_images
+from importer.mapping import Closure, MappedImage, Mirror, map_images
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -150,31 +150,31 @@ def offer_of(inventory: Inventory, mirror: Mirror) -> Offer:
         if image.digest not in inventory.manifests:
             continue  # one that was never found whole, and of which nothing is here
         by_name[image.repository.repository].append(image)
-    contents = Contents(inventory)
-    return {name: _repository(inventory, contents, by_name[name]) for name in sorted(by_name)}
+    closure = Closure(inventory)
+    return {name: _repository(inventory, closure, by_name[name]) for name in sorted(by_name)}
 
 
-def count_whole(inventory: Inventory, mirror: Mirror, at_hand: Callable[[Digest], bool]) -> tuple[int, int]:
+def count_whole(inventory: Inventory, mirror: Mirror, is_available: Callable[[Digest], bool]) -> tuple[int, int]:
     """Return how many images can be pulled with all of their blobs, and how many there are. Raises as `offer_of` does."""
-    contents = Contents(inventory)
+    closure = Closure(inventory)
 
     def is_here(blob: Digest) -> bool:
-        return inventory.blobs[blob].missing is None and at_hand(blob)
+        return inventory.blobs[blob].missing is None and is_available(blob)
 
     images = map_images(inventory, mirror)
     # An incomplete image may lack even its manifest; it would have no blobs, and so none that is missing.
     listed = [image for image in images if image.digest in inventory.manifests]
-    return sum(all(is_here(blob) for blob in contents.needs(image)) for image in listed), len(images)
+    return sum(all(is_here(blob) for blob in closure.blobs_of(image)) for image in listed), len(images)
 
 
-def _repository(inventory: Inventory, contents: Contents, images: Iterable[MappedImage]) -> Repository:
+def _repository(inventory: Inventory, closure: Closure, images: Iterable[MappedImage]) -> Repository:
     tags: dict[str, Digest] = {}
     manifests: set[Digest] = set()
     blobs: set[Digest] = set()
     for image in images:
         tags |= dict.fromkeys(image.tags, image.digest)
-        manifests.update(contents.documents(image.digest))
-        blobs |= contents.needs(image)
+        manifests.update(closure.manifests_of(image.digest))
+        blobs |= closure.blobs_of(image)
     referrers: defaultdict[Digest, list[Digest]] = defaultdict(list)
     for digest in sorted(manifests):
         subject = inventory.manifests[digest].subject
