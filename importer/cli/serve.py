@@ -16,8 +16,8 @@ from importer.cli.options import ArchiveOptions
 
 if TYPE_CHECKING:
     from importer.archive.reader import Archive
-    from importer.serving.app import Offer
-    from importer.serving.server import Address, Identity
+    from importer.serving.app import Repositories
+    from importer.serving.server import Address, ServerCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class ListenOptions:
     htpasswd: Annotated[Path | None, typer.Option(metavar="FILE", help="Accounts (bcrypt) of those who may read.")] = None
     plain_http: Annotated[bool, typer.Option("--plain-http", help="Allow what others can read and change on the way.")] = False
 
-    def identity(self, address: Address) -> Identity | None:
+    def certificate(self, address: Address) -> ServerCertificate | None:
         """Return certificate and key; None for plain HTTP. Raises UsageError."""
-        from importer.serving.server import Identity, check_identity, self_signed
+        from importer.serving.server import ServerCertificate, check_certificate, self_signed
 
         # A certificate without its key, or two sources of a certificate, cannot be meant.
         if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_cert and self.self_signed):
@@ -50,10 +50,10 @@ class ListenOptions:
         if self.self_signed is not None:
             found = self_signed(self.self_signed, self._names(address))
         if self.tls_cert and self.tls_key:
-            found = Identity(self.tls_cert, self.tls_key, self.tls_cert)
+            found = ServerCertificate(self.tls_cert, self.tls_key, self.tls_cert)
         if found is not None:
-            check_identity(found.certificate, found.key)
-        # On loopback nobody else can read; elsewhere plain HTTP must be asked for by name.
+            check_certificate(found.certificate, found.key)
+        # On loopback no other host can read; elsewhere plain HTTP must be asked for by name.
         elif not address.is_loopback and not self.plain_http:
             raise UsageError(
                 f"{address} is open to others, and this would be plain HTTP",
@@ -90,39 +90,52 @@ def _serve(
 ) -> ExitCode:
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
     from importer.mapping import Mirror
-    from importer.serving.app import RegistryApp, count_whole, offer_of
+    from importer.serving.app import RegistryApp, count_pullable, served_repositories
     from importer.serving.htpasswd import Htpasswd
-    from importer.serving.server import Address, listening, serve
+    from importer.serving.server import Address, listen, serve
 
     configure(log_level)
     opened = archive.open()
     address = Address.parse(place.listen)
-    identity = place.identity(address)
+    certificate = place.certificate(address)
     accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None
     # Repository names are those that push would use, so that mirror rules stay valid after the move to a real registry.
     mirror = Mirror("localhost", "", max_path_components, keep_source_host)
-    offer = offer_of(opened.inventory, mirror)
-    whole = count_whole(opened.inventory, mirror, opened.is_available)
-    with listening(address) as open_socket:
+    repositories = served_repositories(opened.inventory, mirror)
+    pullable = count_pullable(opened.inventory, mirror, opened.is_available)
+    with listen(address) as open_socket:
         host = (place.name or [address.host])[0]
         bound = Address(host, open_socket.getsockname()[1])
-        serve(RegistryApp(opened, offer, accounts), open_socket, identity, lambda: _told(opened, offer, whole, bound, identity))
+        serve(
+            RegistryApp(opened, repositories, accounts),
+            open_socket,
+            certificate,
+            lambda: _announce(opened, repositories, pullable, bound, certificate),
+        )
     return ExitCode.DONE
 
 
-def _told(archive: Archive, offer: Offer, whole: tuple[int, int], bound: Address, identity: Identity | None) -> None:
-    """Print the address, the content, and how to use it."""
+def _announce(
+    archive: Archive,
+    repositories: Repositories,
+    pullable: tuple[int, int],
+    bound: Address,
+    certificate: ServerCertificate | None,
+) -> None:
+    """Print the address, the content and commands for clients."""
     from common.text import counted
 
-    tls = "" if identity else " (plain HTTP)"
-    print(f"serving {counted(len(offer), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr)
+    tls = "" if certificate else " (plain HTTP)"
+    print(
+        f"serving {counted(len(repositories), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr
+    )
     if archive.missing:
         print(f"not here, and not served: the content of {', '.join(archive.missing)}", file=sys.stderr)
-    print(f"{whole[0]} of {counted(whole[1], 'image')} can be pulled whole", file=sys.stderr)
-    name, tag = next(((name, tag) for name, found in offer.items() for tag in found.tags), ("NAME", "TAG"))
-    unverified = "" if identity else " --tls-verify=false"
+    print(f"{pullable[0]} of {counted(pullable[1], 'image')} can be pulled whole", file=sys.stderr)
+    name, tag = next(((name, tag) for name, found in repositories.items() for tag in found.tags), ("NAME", "TAG"))
+    unverified = "" if certificate else " --tls-verify=false"
     print(f"an image: podman pull{unverified} {bound}/{name}:{tag}", file=sys.stderr)
-    if identity:
-        print(f"podman and skopeo trust it with {identity.ca} as /etc/containers/certs.d/{bound}/ca.crt", file=sys.stderr)
-    trust = f" --ca {identity.ca}" if identity else f" --insecure {bound}"
+    if certificate:
+        print(f"podman and skopeo trust it with {certificate.ca} as /etc/containers/certs.d/{bound}/ca.crt", file=sys.stderr)
+    trust = f" --ca {certificate.ca}" if certificate else f" --insecure {bound}"
     print(f"on the cluster: hub-import apply ARCHIVE --registry {bound}{trust}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Who may read: a file of `name:bcrypt` lines, as `htpasswd -B` writes it and docker-registry reads it."""
+"""Accounts: a file of `name:bcrypt` lines, as `htpasswd -B` writes it and docker-registry reads it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_FILE = 1024 * 1024
-_MAX_KNOWN = 1000
-_MAX_PASSWORD = 72  # bytes; bcrypt knows no more
+_MAX_KNOWN = 1000  # headers that were right; bounds memory, and further ones only cost the time of bcrypt
+_MAX_PASSWORD = 72  # bytes: bcrypt ignores the rest, and version 5 of the package raises ValueError for it
+# Costs from 04 to 31, the range of bcrypt. Other schemes of htpasswd (MD5, SHA-1, crypt) are weak, and docker-registry refuses
+# them too.
 _LINE = re.compile(r"([^:\s]{1,256}):(\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53})")
-_NOBODY = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"  # takes as long as the hash of somebody
+# The hash for unknown names: their check takes as long as that of an account, so that time does not tell which names exist.
+_UNKNOWN = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 _HINT = "Make it with: htpasswd -Bbn NAME PASSWORD > FILE"
 
 
@@ -64,13 +67,16 @@ class Htpasswd:
         return cls(accounts, cast("_Bcrypt", bcrypt))
 
     def accepts(self, header: str) -> bool:
-        """Say whether an Authorization header is that of an account. What was right once is known again at no cost."""
+        """Say whether an Authorization header is that of an account."""
+        # bcrypt is slow by design, and a pull has hundreds of requests: headers that were right are remembered, as a keyed
+        # digest, since memory may end up in a core dump.
         mark = hmac.digest(self._secret, header.encode(), hashlib.sha256)
         with self._lock:
             if mark in self._known:
                 return True
         if not self._is_right(header):
             return False
+        # Wrong ones are not remembered: an attacker would fill the memory with them.
         with self._lock:
             if len(self._known) < _MAX_KNOWN:
                 self._known.add(mark)
@@ -84,5 +90,6 @@ class Htpasswd:
             return False
         if scheme.lower() != "basic" or not colon or len(password.encode()) > _MAX_PASSWORD or "\0" in password:
             return False
-        hashed = self._accounts.get(name, _NOBODY)
+        # A NUL ends the password for bcrypt: without the check above "secret\0x" would be accepted for "secret".
+        hashed = self._accounts.get(name, _UNKNOWN)
         return self._check.checkpw(password.encode(), hashed.encode()) and name in self._accounts

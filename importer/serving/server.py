@@ -1,4 +1,4 @@
-"""Where and how it is served: address, TLS, limits. The only home of uvicorn."""
+"""The HTTP server: address, TLS, limits, and a self-signed certificate. The only module that imports uvicorn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common import interruption
 from common.errors import UsageError
-from importer.serving.app import CutError
+from importer.serving.app import TruncatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,34 +31,172 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-# A CA and a server certificate of one's own, for a site that has nobody who would sign one.
-
-_DAYS = 825  # what clients take at most
-_DNS_NAME = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", re.ASCII)
-_BEFORE = timedelta(days=1)  # clocks behind a gap are seldom right
+# Bounds memory: each connection holds one chunk of at most 1 MiB. uvicorn answers further ones with 503.
+_CONNECTIONS = 256
+_STALL_TIMEOUT_S = 120.0  # a client that reads nothing for so long is gone
+# For the whole head of a request. A client that sends one byte a minute (slowloris) would hold a connection for hours else.
+_HEAD_TIMEOUT_S = 10.0
+_GRACE_S = 3  # for running transfers after a signal; clients resume with ranges, so there is no need to wait longer
+_KEEP_ALIVE_S = 60
+_BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Files, PEM: the certificate of the server (with its CA behind it), its key, and the CA to give to clients."""
+class Address:
+    """An address to listen on; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT`, `[IPV6]:PORT`. Raises UsageError."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:  # noqa: PLR2004 - the largest port
+            raise UsageError(f"not an address: {text[:80]!r}", hint="Wanted: HOST:PORT, for example 127.0.0.1:5000.")
+        return cls(host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listen(address: Address) -> socket.socket:
+    """Return a listening socket. Raises UsageError."""
+    # Opened here and not by uvicorn, which ends the process when it cannot bind, and does not say which port 0 became.
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
+        hint = "Choose another with --listen; port 0 is any that is free."
+        raise UsageError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}", hint=hint) from error
+
+
+def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate | None, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT (Ctrl-C), SIGTERM or SIGHUP, and return. `ready` is called before the first request."""
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",  # and h11 below: uvloop and httptools are compiled, and have no wheels for ppc64le and s390x
+        http=TimeoutProtocol,
+        ws="none",
+        lifespan="off",  # RegistryApp has no start-up of its own, and answers HTTP scopes alone
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=certificate.certificate if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
+    )
+    logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
+    server = uvicorn.Server(config)
+
+    def end(_number: int, _frame: object) -> None:
+        # uvicorn installs its own handlers while it runs, and raises the signal again at its end: into this handler, so that
+        # Ctrl-C is exit status 0 and not 130. Before it runs, this handler alone makes it end.
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in interruption.heard()}
+    ready()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        interruption.stop()  # ends threads that wait for object storage; the process would wait for them at its exit
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Say whether a log record of uvicorn is of an unexpected error."""
+    # TruncatedError was logged with its cause; CancelledError is a client that went away. Both would print a stack trace.
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, (TruncatedError, asyncio.CancelledError))
+
+
+class TimeoutProtocol(H11Protocol):
+    """A connection with timeouts for the head of a request (slowloris) and for a client that does not read the response.
+
+    uvicorn has a timeout between requests only. This class uses its internals (`loop`, `transport`, `cycle`), so pyproject.toml
+    pins the minor version, and tests/unit/importer/serving/test_uvicorn_internals.py fails when they move.
+    """
+
+    head_timeout_s, stall_timeout_s = _HEAD_TIMEOUT_S, _STALL_TIMEOUT_S
+    _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer of the first request."""
+        super().connection_made(transport)
+        # Abort, not close: closing waits until the client has read the bytes that are written already.
+        self._head_timer = self.loop.call_later(self.head_timeout_s, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer when the head of a request is complete; further bytes of an incomplete head do not restart it."""
+        super().data_received(data)
+        # `cycle` is the request that is being answered; while there is one, the client may wait as long as the answer takes.
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr] # None at first
+            self._head_timer = _cancelled(self._head_timer)
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Start the stall timer: asyncio's write buffer is full, because the client does not read."""
+        super().pause_writing()
+        self._stall_timer = self._stall_timer or self.loop.call_later(self.stall_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the stall timer."""
+        self._stall_timer = _cancelled(self._stall_timer)
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop both timers, which would hold the connection in memory."""
+        self._head_timer, self._stall_timer = _cancelled(self._head_timer), _cancelled(self._stall_timer)
+        super().connection_lost(exc)
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer; return None, its new value."""
+    if timer is not None:
+        timer.cancel()
+    return None
+
+
+# A self-signed CA and its server certificate, for sites without a certificate authority.
+
+_DAYS = 825  # Apple's clients refuse server certificates that are valid for longer (support.apple.com/HT210176)
+_DNS_NAME = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", re.ASCII)
+_BEFORE = timedelta(days=1)  # clocks of disconnected hosts are seldom right: without NTP a node may be hours behind
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """PEM files: the certificate chain of the server, its key, and the CA that clients have to trust."""
 
     certificate: Path
     key: Path
     ca: Path
 
 
-def self_signed(directory: Path, names: Sequence[str]) -> Identity:
-    """Return the identity in a directory; made there for `names` (hosts, addresses) the first time. Raises UsageError.
-
-    The key of the CA is thrown away as soon as it has signed: nobody can sign another with it.
-    """
-    found = Identity(directory / "server.crt", directory / "server.key", directory / "ca.crt")
+def self_signed(directory: Path, names: Sequence[str]) -> ServerCertificate:
+    """Return the certificate in a directory; made there for `names` (hosts, addresses) the first time. Raises UsageError."""
+    found = ServerCertificate(directory / "server.crt", directory / "server.key", directory / "ca.crt")
     if found.certificate.exists():
         _require_names(found.certificate, names)
         return found
     subjects = [_general(name) for name in names]
     now = datetime.now(UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    # With the date: clients that trust an older CA of the same name would report a bad signature instead of an unknown CA.
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hub-airgap {names[0]} {now:%Y-%m-%d}"[:64])])
     ca = (
         _begun(ca_name, ca_name, ca_key.public_key(), now)
@@ -76,11 +214,13 @@ def self_signed(directory: Path, names: Sequence[str]) -> Identity:
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
+    # The key of the CA is never written: nothing else can be signed with a CA that nodes trust.
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _new(found.ca, ca.public_bytes(pem), 0o644)
         _new(found.key, private, 0o600)
+        # Last: it is what says that the identity is complete, when the first run was interrupted.
         _new(found.certificate, server.public_bytes(pem) + ca.public_bytes(pem), 0o644)
     except OSError as error:
         raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --self-signed.") from error
@@ -115,7 +255,8 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _general(name: str) -> x509.GeneralName:
-    """Return a name as certificates have it. Raises UsageError for what no client would ever compare with."""
+    """Return a host as a subject alternative name. Raises UsageError for a text that no client would compare with."""
+    # An address as DNSName would be refused: clients compare addresses with iPAddress entries alone (RFC 2818, 3.1).
     try:
         return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
     except ValueError:
@@ -125,7 +266,7 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _require_names(path: Path, names: Sequence[str]) -> None:
-    """Refuse a certificate that is not for all of `names`, or has run out."""
+    """Raise UsageError for a certificate that lacks one of `names`, or has expired."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         has = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -136,7 +277,7 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
     if missing:
         raise UsageError(f"{path}: is not for {', '.join(missing)}", hint=hint)
     if certificate.not_valid_after_utc < datetime.now(UTC):
-        raise UsageError(f"{path}: ran out on {certificate.not_valid_after_utc:%Y-%m-%d}", hint=hint)
+        raise UsageError(f"{path}: expired on {certificate.not_valid_after_utc:%Y-%m-%d}", hint=hint)
 
 
 def _new(path: Path, content: bytes, mode: int) -> None:
@@ -144,141 +285,11 @@ def _new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
 
 
-_CONNECTIONS = 256
-_STALL_S = 120.0  # a client that takes nothing for so long is gone
-_HEAD_S = 10.0  # for all of a request's head; who is silent, or sends a letter a minute, holds a connection no longer
-_GRACE_S = 3  # for running transfers, when the server is told to end
-_KEEP_ALIVE_S = 60
-_BACKLOG = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; port 0 is any that is free."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT`, `[IPV6]:PORT`. Raises UsageError."""
-        host, colon, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:  # noqa: PLR2004 - the largest port
-            raise UsageError(f"not an address: {text[:80]!r}", hint="Wanted: HOST:PORT, for example 127.0.0.1:5000.")
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nobody but this host gets there."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def listening(address: Address) -> socket.socket:
-    """Return a socket that listens. Raises UsageError."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:  # the latter: a name that no DNS could have
-        hint = "Choose another with --listen; port 0 is any that is free."
-        raise UsageError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}", hint=hint) from error
-
-
-def check_identity(certificate: Path, key: Path) -> None:
+def check_certificate(certificate: Path, key: Path) -> None:
     """Raise UsageError when certificate and key cannot be used."""
+    # Before the socket is opened: uvicorn would end with a stack trace.
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         why = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else str(error)
         raise UsageError(f"{certificate} and {key}: cannot be used for TLS: {why}", hint="Wanted: PEM files.") from error
-
-
-class PatientProtocol(H11Protocol):
-    """A connection that is ended when its client does not finish a request, or takes nothing of an answer, for too long.
-
-    It is aborted: closing would wait for the client to take what was written already.
-    """
-
-    head_s, stall_s = _HEAD_S, _STALL_S
-    _silent: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
-        super().connection_made(transport)
-        self._silent = self.loop.call_later(self.head_s, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        """Wait on where a request is not whole yet; more bytes of it are no more time."""
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr] # None at first
-            self._silent = _stopped(self._silent)
-        elif self._silent is None:
-            self._silent = self.loop.call_later(self.head_s, self.transport.abort)
-
-    def pause_writing(self) -> None:
-        """Begin to wait for a client that has not taken what was written."""
-        super().pause_writing()
-        self._stalled = self._stalled or self.loop.call_later(self.stall_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """See `pause_writing`."""
-        self._stalled = _stopped(self._stalled)
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        self._silent, self._stalled = _stopped(self._silent), _stopped(self._stalled)
-        super().connection_lost(exc)
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Cancel a timer; there is none then."""
-    if timer is not None:
-        timer.cancel()
-    return None
-
-
-def serve(app: ASGIApp, place: socket.socket, identity: Identity | None, ready: Callable[[], None]) -> None:
-    """Serve until a signal, which is a good end: SIGINT (Ctrl-C), SIGTERM, SIGHUP. `ready` is called before."""
-    config = uvicorn.Config(
-        app,
-        loop="asyncio",
-        http=PatientProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
-        ssl_certfile=identity.certificate if identity else None,
-        ssl_keyfile=identity.key if identity else None,
-    )
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
-    server = uvicorn.Server(config)
-
-    def end(_number: int, _frame: object) -> None:
-        server.should_exit = True  # it hears signals itself once it runs, and passes them on when it has ended
-
-    before = {number: signal.signal(number, end) for number in interruption.heard()}
-    ready()
-    try:
-        server.run(sockets=[place])
-    finally:
-        interruption.stop()  # a thread that waits for object storage ends too
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a record is worth a stack: answers that were cut, and those that nobody took, are not."""
-    kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, (CutError, asyncio.CancelledError))

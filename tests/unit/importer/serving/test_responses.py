@@ -1,4 +1,4 @@
-"""Answers to an archive whose documents or inventory are wrong."""
+"""Responses for an archive whose manifests or inventory are wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from common.oci import media_types
 from importer.mapping import Mirror
-from importer.serving.app import RegistryApp, offer_of
+from importer.serving.app import RegistryApp, served_repositories
 from tests.fakes.archives import CUT
 
 
@@ -25,7 +25,7 @@ def asked(inventory_type: str, document_type: str, method: str = "HEAD") -> Resp
     archive = SimpleNamespace(inventory=inventory, manifest=lambda digest: json.dumps(documents[digest]).encode())
     path = f"/v2/small/manifests/{inventory.images[0].digest}"
     request = Request({"type": "http", "method": method, "path": path, "headers": [], "query_string": b""})
-    return RegistryApp(archive, offer_of(inventory, Mirror("localhost"))).answer(request)
+    return RegistryApp(archive, served_repositories(inventory, Mirror("localhost"))).answer(request)
 
 
 @pytest.mark.parametrize("media_type", ["text/\u4e2d", "a/b\r\nX-Evil: 1", "a/b; c=d", "a"])
