@@ -90,7 +90,7 @@ class Bounds:
 
     @property
     def open(self) -> bool:
-        """Say whether neither bound is there."""
+        """Return whether neither bound is there."""
         return self.minimum is None and self.maximum is None
 
     @property
@@ -102,15 +102,15 @@ class Bounds:
         return high if high.build else low
 
     def contains(self, version: Version) -> bool:
-        """Say whether a version lies within, by precedence; prereleases are versions like any other."""
+        """Return whether a version lies within, by precedence; prereleases are versions like any other."""
         return not self.below(version) and not self.above(version)
 
     def below(self, version: Version) -> bool:
-        """Say whether a version lies below the minimum."""
+        """Return whether a version lies below the minimum."""
         return self.minimum is not None and version.key < self.minimum.key
 
     def above(self, version: Version) -> bool:
-        """Say whether a version lies above the maximum."""
+        """Return whether a version lies above the maximum."""
         if self.maximum is None:
             return False
         return version.key >= self.maximum.key if self.maximum_excluded else version.key > self.maximum.key
@@ -167,7 +167,7 @@ class OlmRange:
         return cls(tuple(tuple(c for word in words for c in _comparisons(word, text)) for words in alternatives))
 
     def contains(self, version: Version) -> bool:
-        """Say whether a version lies within; build metadata counts for nothing."""
+        """Return whether a version lies within; build metadata counts for nothing."""
         return any(all(holds(version.key, key) for holds, key in one) for one in self.alternatives)
 
 

@@ -1,7 +1,7 @@
-"""The closure of selections over what their bundles require, across the catalogs of an image set. Pure.
+"""The closure of selections over the requirements of their bundles, across the catalogs of an image set. Pure.
 
-Looked for first in the catalog of the bundle that requires, then in the others, as OLM does; what is kept already counts
-first. What is added says why, what cannot be satisfied is a problem. Sources: facts/openshift.md §7, design/selection.md.
+Each added bundle has a reason, each requirement that no bundle satisfies is a problem. Rules: docs/selection.md,
+*Dependencies*; the order of candidates is that of OLM's resolver (OLM, pkg/controller/registry/resolver/resolver.go).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A catalog with all that it offers, and what is kept of it. `closed`: what its bundles require is looked for."""
+    """A whole catalog and the selection from it. `closed`: the requirements of its bundles are resolved."""
 
     catalog: Catalog
     selection: Selection
@@ -43,7 +43,7 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Candidate:
     """A bundle that would satisfy a requirement, and the channel to take it from."""
 
     catalog: int
@@ -54,7 +54,7 @@ class _Place:
 
 @dataclass(slots=True)
 class _Closure:
-    """The catalogs, what is kept of each so far, and the bundles whose requirements are still to be looked at."""
+    """The catalogs, the selection from each so far, and the queue of bundles whose requirements are not resolved yet."""
 
     catalogs: Sequence[Catalog]
     selections: list[Selection]
@@ -63,8 +63,9 @@ class _Closure:
     _providers: list[dict[Api, list[tuple[Package, Bundle]]]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Look at bundle after bundle until nothing is required that was not looked for."""
+        """Resolve the requirements of bundle after bundle, those that are added too, until the queue is empty."""
         self._providers = [_index(catalog) for catalog in self.catalogs]
+        # A name identifies a bundle within its package only: two catalogs may have different bundles of one name.
         seen: set[tuple[int, str, str]] = set()
         while self.waiting:
             catalog, bundle = self.waiting.popleft()
@@ -79,13 +80,14 @@ class _Closure:
             return
         reason = f"required by {bundle.package} {bundle.version_text}: {requirement}"
         if not self._add(catalog, requirement, reason):
+            # A warning: the cluster may have the dependency already, and this side does not know.
             message = f"requires {requirement}, which {self._why(requirement)}"
             self.problems[catalog].append(
                 Problem("warning", ProblemCode.DEPENDENCY_UNSATISFIED, f"{bundle.package}/{bundle.name}", message)
             )
 
     def _kept(self, requirement: Requirement) -> bool:
-        """Say whether what is kept satisfies a requirement."""
+        """Return whether the selections satisfy a requirement."""
         match requirement:
             case NeedsAny(options):
                 return any(map(self._kept, options))
@@ -104,15 +106,18 @@ class _Closure:
         return False
 
     def _add(self, catalog: int, requirement: Requirement, reason: str) -> bool:
-        """Keep more, so that a requirement is satisfied; False when nothing in any catalog can do that."""
+        """Extend the selections so that a requirement is satisfied; False when no bundle of any catalog satisfies it."""
+        # The first alternative that can be added, as OLM's solver takes the first that is satisfiable.
         if isinstance(requirement, NeedsAny):
             return any(self._add(catalog, option, reason) for option in requirement.options)
         if isinstance(requirement, NeedsAll):
+            # Within an alternative, an added part stays when a later part fails: too much installs, too little does not.
             return all(self._kept(part) or self._add(catalog, part, reason) for part in requirement.parts)
-        return any(self._keep(place, reason) for place in self._places(catalog, requirement))
+        return any(self._keep(candidate, reason) for candidate in self._candidates(catalog, requirement))
 
-    def _places(self, first: int, requirement: Requirement) -> Iterator[_Place]:
-        """Give the bundles that would do: of the own catalog first, in each default channels first, the newest first."""
+    def _candidates(self, first: int, requirement: Requirement) -> Iterator[_Candidate]:
+        """Yield the bundles that satisfy a requirement: of catalog `first` first, default channels first, newest first."""
+        # OLM prefers the catalog of the dependent bundle, so a bundle from another one might never be installed.
         order = [first, *(number for number in range(len(self.catalogs)) if number != first)]
         for number in order:
             packages: list[Package] = []
@@ -121,26 +126,28 @@ class _Closure:
             elif isinstance(requirement, NeedsApi):
                 found = self._providers[number].get(requirement.api, ())
                 packages = sorted({package.name: package for package, _ in found}.values(), key=lambda package: package.name)
-            places = [place for package in packages for place in _in_package(number, package, requirement)]
-            yield from sorted(places, key=lambda place: place.channel.name != place.package.default_channel)
+            candidates = [one for package in packages for one in _in_package(number, package, requirement)]
+            # A stable sort: within the default channels, and within the others, the order of package names remains.
+            yield from sorted(candidates, key=lambda one: one.channel.name != one.package.default_channel)
 
-    def _keep(self, place: _Place, reason: str) -> bool:
-        """Keep a bundle and what leads to it from the head of its channel; False when OLM would refuse the result."""
-        on_the_way = f"needed to reach {place.bundle.version_text}, {reason}"
-        reasons = {name: reason if name == place.bundle.name else on_the_way for name in _segment(place)}
-        selection = self.selections[place.catalog]
+    def _keep(self, candidate: _Candidate, reason: str) -> bool:
+        """Add a bundle and the entries above it, up to the head of its channel; False when OLM would refuse the result."""
+        package = candidate.package
+        on_the_way = f"needed to reach {candidate.bundle.version_text}, {reason}"
+        reasons = {name: reason if name == candidate.bundle.name else on_the_way for name in _segment(candidate)}
+        selection = self.selections[candidate.catalog]
         try:
-            larger, added = extended(selection, place.package, place.channel.name, reasons)
+            larger, added = extended(selection, package, candidate.channel.name, reasons)
         except CatalogError:
-            return False
-        self.selections[place.catalog] = larger
-        self.waiting += [(place.catalog, place.package.bundles[name]) for name in added if name in place.package.bundles]
+            return False  # the next candidate may be in a channel that OLM serves
+        self.selections[candidate.catalog] = larger
+        self.waiting += [(candidate.catalog, package.bundles[name]) for name in added if name in package.bundles]
         return True
 
     def _why(self, requirement: Requirement) -> str:
-        """Say why nothing satisfies a requirement."""
+        """Return why nothing satisfies a requirement."""
         if isinstance(requirement, Unclear):
-            return "nobody can look for here"
+            return "cannot be resolved on this side"
         if isinstance(requirement, NeedsPackage):
             if requirement.range is None:
                 return "is no range of versions that OLM reads"
@@ -153,8 +160,9 @@ class _Closure:
 
 
 def close(selected: Sequence[Selected]) -> list[Selection]:
-    """Return the selections with everything that their bundles require, where it is in any of the catalogs."""
+    """Return the selections with all bundles that theirs require, as far as the catalogs have them."""
     closure = _Closure([one.catalog for one in selected], [one.selection for one in selected], problems=[[] for _ in selected])
+    # Bundles that are added later are closed too, also in a catalog with `skipDependencies`: otherwise they could not install.
     closure.waiting.extend(
         (number, bundle) for number, one in enumerate(selected) if one.closed for bundle in one.selection.catalog.bundles
     )
@@ -184,26 +192,30 @@ def _fits(bundle: Bundle, requirement: Requirement) -> bool:
     return isinstance(requirement, NeedsApi) and requirement.api in provided(bundle)
 
 
-def _in_package(number: int, package: Package, requirement: Requirement) -> Iterator[_Place]:
-    """Give the best bundle of each channel, the default one first: nearest the head, which is the newest."""
+def _in_package(number: int, package: Package, requirement: Requirement) -> Iterator[_Candidate]:
+    """Yield the bundle nearest the head, so the newest, of each channel, the default channel first."""
     for name in sorted(package.channels, key=lambda name: (name != package.default_channel, name)):
         channel = package.channels[name]
         try:
             graph = UpdateGraph.of(channel.entries, "")
         except CatalogError:
-            continue
+            continue  # OLM would not serve the channel
+        # A stranded entry has no way from the head, so it cannot be kept with one.
         stranded = set(graph.stranded)
         fitting = (package.bundles[entry] for entry in graph.order() if entry in package.bundles and entry not in stranded)
         best = next((bundle for bundle in fitting if _fits(bundle, requirement)), None)
         if best is not None:
-            yield _Place(number, package, channel, best)
+            yield _Candidate(number, package, channel, best)
 
 
-def _segment(place: _Place) -> frozenset[str]:
+def _segment(candidate: _Candidate) -> frozenset[str]:
     """Return the entries from the head of the channel down to the bundle."""
-    graph = UpdateGraph.of(place.channel.entries, "")
-    if place.bundle.name == graph.head or place.bundle.version is None:
-        return frozenset(head_only(graph, place.channel.name).kept)
-    versions = {name: bundle.version for name, bundle in place.package.bundles.items() if bundle.version is not None}
-    bounds = Bounds.of(str(place.bundle.version), "")
-    return frozenset(in_range(graph, versions, bounds, place.channel.name).kept)
+    # A channel must have one head that reaches every entry (operator-registry, alpha/model/model.go, Channel.Head), so a
+    # bundle in the middle cannot be kept alone.
+    graph = UpdateGraph.of(candidate.channel.entries, "")
+    if candidate.bundle.name == graph.head or candidate.bundle.version is None:
+        return frozenset(head_only(graph, candidate.channel.name).kept)
+    # The range that ends at the head: what it keeps of the chain, with its reasons, is the rule for `minVersion` as well.
+    versions = {name: bundle.version for name, bundle in candidate.package.bundles.items() if bundle.version is not None}
+    bounds = Bounds.of(str(candidate.bundle.version), "")
+    return frozenset(in_range(graph, versions, bounds, candidate.channel.name).kept)

@@ -1,7 +1,7 @@
-"""The catalog: packages, channels, entries, bundles. Frozen, no I/O; readers make it, `selection.py` makes it smaller.
+"""The catalog: packages, channels, entries, bundles. Frozen, no I/O; `readers` make it, `selection.py` makes it smaller.
 
-The bytes of a blob are the truth and stay beside the parsed form: what is kept is written as it was read. (A *blob* of a
-file-based catalog is one object of its stream; facts/openshift.md §2.2.)
+A *blob* is one JSON object of a file-based catalog's stream (OLM, *File-based catalogs*; operator-registry,
+alpha/declcfg/declcfg.go, there `Meta`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import Problem
     from exporter.version import Version
 
+# Schemas and property types: operator-registry, alpha/declcfg/declcfg.go and alpha/property/property.go.
 PACKAGE = "olm.package"
 CHANNEL = "olm.channel"
 BUNDLE = "olm.bundle"
@@ -32,6 +33,7 @@ class Blob:
     schema: str
     package: str
     name: str
+    # The bytes are kept next to the parsed form, and written as they were read: fields that a later OLM introduces survive.
     view: memoryview
     """JSON; a part of the file read, so that a large catalog is in memory once."""
 
@@ -42,22 +44,23 @@ class Blob:
 
 
 class Property(msgspec.Struct, frozen=True):
-    """A property of a bundle; `value` is JSON that nobody has looked at yet."""
+    """A property of a bundle; `value` is JSON, decoded on demand, since few types matter here."""
 
     type: str
     value: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class RelatedImage(msgspec.Struct, frozen=True):
-    """An entry of `relatedImages` as written. `value` is where some publishers put what belongs in `image`."""
+    """An entry of `relatedImages` as written."""
 
     name: str = ""
     image: str = ""
+    # Some publishers write the reference here; OLM reads `image` only (3scale-operator.v0.5.5, for example).
     value: str = ""
 
 
 class ChannelEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """A node of a channel's update graph; empty strings and tuples stand for what is not said."""
+    """A node of a channel's update graph; empty strings and tuples stand for missing fields."""
 
     name: str
     replaces: str = ""
@@ -75,20 +78,22 @@ class Channel:
 
 
 def _decoded(raw: msgspec.Raw) -> Any:
-    """Return a JSON value; text that is not UTF-8 has U+FFFD in it, as Go's encoding/json reads it."""
+    """Return a JSON value, with U+FFFD in place of bytes that are not UTF-8."""
     try:
         return msgspec.json.decode(raw)
     except UnicodeDecodeError:
+        # As Go's encoding/json reads it (*Unmarshal*): such catalogs are served, and msgspec refuses them.
         return msgspec.json.decode(bytes(raw).decode(errors="replace"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One version of a package. `version` is None where `version_text`, what the catalog says, is no SemVer version."""
+    """One version of a package. `version` is None where `version_text`, the text in the catalog, is no SemVer version."""
 
     name: str
     package: str
     image: str
+    # OLM refuses a bundle whose version is not SemVer; here it is a problem of that bundle alone, with the text shown.
     version_text: str
     version: Version | None
     properties: tuple[Property, ...]
@@ -96,16 +101,16 @@ class Bundle:
     blob: Blob
 
     def values(self, kind: str) -> Iterator[Any]:
-        """Give the decoded values of every property of a type, in order."""
+        """Yield the decoded values of every property of a type, in order."""
         return (_decoded(one.value) for one in self.properties if one.type == kind)
 
     def has(self, *kinds: str) -> bool:
-        """Say whether a property of one of the types is there."""
+        """Return whether a property of one of the types is there."""
         return any(one.type in kinds for one in self.properties)
 
 
 class DeprecatedReference(msgspec.Struct, frozen=True):
-    """What a deprecation is about: the package itself (no name), a channel or a bundle."""
+    """The subject of a deprecation: the package itself (no name), a channel or a bundle."""
 
     schema: str
     name: str = ""
@@ -128,13 +133,14 @@ class Deprecations:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package with all that belongs to it. `others` are blobs of schemas that we do not know."""
+    """A package with all its blobs. `others` have schemas that hub-export does not know."""
 
     name: str
     default_channel: str
     channels: Mapping[str, Channel]
     bundles: Mapping[str, Bundle]
     deprecations: Deprecations | None
+    # Kept: opm passes blobs of other schemas on, and a later OLM may know them.
     others: tuple[Blob, ...]
     blob: Blob
 
@@ -146,7 +152,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All packages, by name in sorted order; `others` are package-less blobs; `problems` are what the reader met."""
+    """All packages, by name in sorted order; `others` are package-less blobs; `problems` are those of the reader."""
 
     packages: Mapping[str, Package]
     others: tuple[Blob, ...] = ()

@@ -11,7 +11,7 @@ from common.oci.image import Digest, Document, Index, Manifest, Tree
 from common.oci.reference import Reference
 from common.text import shortened
 from exporter.catalog.readers import catalog_image, sqlite
-from exporter.catalog.readers.catalog_image import CatalogFormat, Place
+from exporter.catalog.readers.catalog_image import CatalogFormat, CatalogLocation
 from exporter.catalog.readers.sqlite import opened, serialized
 from exporter.catalog.related_images import inline_objects
 from exporter.catalog.update_graph import UpdateGraph
@@ -198,7 +198,7 @@ def carry(
 
     Raises CatalogError when OLM would not serve the selection, UsageError for a format that it cannot be brought into.
     """
-    wanted_format = wanted_format or opened.place.format
+    wanted_format = wanted_format or opened.location.format
     if wanted_format == "sqlite" and opened.database is None:
         raise UsageError(
             f"{opened.source}: a file-based catalog cannot become an SQLite one", hint="Leave --catalog-format out for it."
@@ -212,28 +212,28 @@ def carry(
         named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
         tag=name.tag if name else None,
     )
-    if selection.unmodified and opened.base is not None and wanted_format == opened.place.format:
+    if selection.unmodified and opened.base is not None and wanted_format == opened.location.format:
         return CarriedCatalog(ResolvedImage(wanted, opened.base.tree), {}, selection.catalog, wanted_format)
     if wanted_format == "sqlite":
         assert opened.database is not None
         database = filtered(opened.database, selection.catalog, opened.source)
-        tree, held = rebuild(catalog_image.database_layer(database, opened.place.path), base, opened.place)
+        tree, held = rebuild(catalog_image.database_layer(database, opened.location.path), base, opened.location)
         kept = sqlite.catalog_of(sqlite.read(database, opened.source))  # a few entries more: see sqlite_filter.py
     else:
         kept = selection.catalog
-        place = Place("file-based", catalog_image.DIRECTORY)
-        layer = catalog_image.configs_layer(catalog_files(selection.catalog), place.path)
-        tree, held = rebuild(layer, base, place)
+        location = CatalogLocation("file-based", catalog_image.DIRECTORY)
+        layer = catalog_image.configs_layer(catalog_files(selection.catalog), location.path)
+        tree, held = rebuild(layer, base, location)
     return CarriedCatalog(ResolvedImage(wanted, tree), held, kept, wanted_format)
 
 
-def rebuild(layer: bytes, base: CatalogBase, place: Place) -> tuple[Tree, dict[Digest, bytes]]:
+def rebuild(layer: bytes, base: CatalogBase, location: CatalogLocation) -> tuple[Tree, dict[Digest, bytes]]:
     """Return the documents and new blobs of an image that serves `place` from one layer more, for every platform of `base`.
 
     Same input, same digest (design/selection.md, *Filtered catalog*).
     """
     images = {
-        manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, place)
+        manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, location)
         for manifest in base.tree.documents
         if isinstance(manifest, Manifest) and manifest.digest in base.configs
     }

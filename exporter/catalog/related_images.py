@@ -58,7 +58,7 @@ class FoundImage:
 
 
 def images_in_csv(csv: Any) -> Iterator[FoundImage]:
-    """Give every image that a ClusterServiceVersion names; parts of the wrong shape are passed over."""
+    """Yield every image that a ClusterServiceVersion names; parts of the wrong shape are passed over."""
     for entry in _listed(csv, "spec", "relatedImages"):
         name, image, value = (_text(entry, key) for key in ("name", "image", "value"))
         yield FoundImage(name, value if value and not image.strip() else image, Origin.LIST if image.strip() else Origin.VALUE)
@@ -73,7 +73,7 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
 
 
 def _names_an_image(name: str, value: str) -> bool:
-    """Say whether a variable is there to name an image; one without a value gets it from elsewhere, or is there to be set.
+    """Return whether a variable is there to name an image; one without a value gets it from elsewhere, or is there to be set.
 
     Besides RELATED_IMAGE_… there are publishers who call theirs otherwise: those count when they are whole references.
     """
@@ -149,12 +149,12 @@ def _found(bundle: Bundle) -> Iterator[FoundImage]:
 
 
 def csvs_of(resources: Iterable[Any]) -> Iterator[Any]:
-    """Give the ClusterServiceVersions among Kubernetes objects."""
+    """Yield the ClusterServiceVersions among Kubernetes objects."""
     return (one for one in resources if isinstance(one, dict) and one.get("kind") == KIND)
 
 
 def inline_csvs(bundle: Bundle) -> Iterator[Any]:
-    """Give each ClusterServiceVersion that the catalog has inside `olm.bundle.object`, as JSON values."""
+    """Yield each ClusterServiceVersion that the catalog has inside `olm.bundle.object`, as JSON values."""
     for value in bundle.values(BUNDLE_OBJECT):
         data = value.get("data") if isinstance(value, dict) else None
         for resource in _resources(data) if isinstance(data, str) else ():
@@ -163,7 +163,7 @@ def inline_csvs(bundle: Bundle) -> Iterator[Any]:
 
 
 def inline_objects(bundle: Bundle) -> Iterator[bytes]:
-    """Give each resource that the catalog has inside `olm.bundle.object` as JSON, those that are none left out."""
+    """Yield each resource that the catalog has inside `olm.bundle.object` as JSON, those that are none left out."""
     for value in bundle.values(BUNDLE_OBJECT):
         try:
             raw = base64.b64decode(value["data"], validate=True)
@@ -173,7 +173,7 @@ def inline_objects(bundle: Bundle) -> Iterator[bytes]:
 
 
 def unreadable_objects(bundle: Bundle, *, filtered: bool) -> Iterator[Problem]:
-    """Give a problem for each `olm.bundle.object` that is no Kubernetes object: what OLM installs would lack it.
+    """Yield a problem for each `olm.bundle.object` that is no Kubernetes object: what OLM installs would lack it.
 
     For bundles whose objects OLM takes from the catalog. `filtered`: the catalog is written anew, so that files which its
     objects refer to are not part of it.
@@ -185,7 +185,7 @@ def unreadable_objects(bundle: Bundle, *, filtered: bool) -> Iterator[Problem]:
 
 
 def _fault(value: Any, *, filtered: bool) -> str:
-    """Say why the value of an `olm.bundle.object` is no object; empty when it is one."""
+    """Return why the value of an `olm.bundle.object` is no object; empty when it is one."""
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(data, str):
         ref = value.get("ref") if isinstance(value, dict) else None

@@ -148,7 +148,7 @@ def _flat(requirement: Requirement) -> Sequence[Requirement]:
 def apis_of_csv(
     csv: Any, relation: str, sections: Sequence[str] = ("customresourcedefinitions", "apiservicedefinitions")
 ) -> Iterator[Api]:
-    """Give the APIs that a ClusterServiceVersion says it has (`owned`) or needs (`required`)."""
+    """Yield the APIs that a ClusterServiceVersion says it has (`owned`) or needs (`required`)."""
     spec = csv.get("spec") if isinstance(csv, dict) else None
     for section in sections:
         part = spec.get(section) if isinstance(spec, dict) else None

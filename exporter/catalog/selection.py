@@ -276,7 +276,7 @@ def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator
 
 
 def _wanted_channels(package: Package, request: PackageRequest, faults: list[UsageError]) -> Iterator[tuple[str, Bounds]]:
-    """Give the channels to look at, each with its range: its own, or the package's. Unknown ones are put into `faults`."""
+    """Yield the channels to look at, each with its range: its own, or the package's. Unknown ones are put into `faults`."""
     if not request.channels:
         yield from ((name, request.bounds) for name in package.channels)
     for one in sorted(request.channels, key=lambda one: one.name):
@@ -342,7 +342,7 @@ def _joined(reasons: Iterable[str]) -> str:
 
 
 def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Problem]:
-    """Give a problem for each bundle that nobody could install: stranded, or in no channel at all."""
+    """Yield a problem for each bundle that nobody could install: stranded, or in no channel at all."""
     placed = {entry.name for _, entry in package.entries}
     for name in package.bundles:
         if name not in placed:
@@ -425,7 +425,7 @@ def filled(selection: Selection, resources: Callable[[Bundle], Resources], *, ev
 
 
 def lacking(selection: Selection, *, every: bool) -> Iterator[Bundle]:
-    """Give the bundles that `filled` would fill."""
+    """Yield the bundles that `filled` would fill."""
     for package in () if selection.unmodified else selection.catalog.packages.values():
         yield from _wanting(package, every=every)
 
@@ -435,7 +435,7 @@ def _filled(bundle: Bundle, resources: Resources) -> Bundle | None:
 
 
 def _wanting(package: Package, *, every: bool) -> Iterator[Bundle]:
-    """Give the bundles whose resources are wanted in the catalog and are not there."""
+    """Yield the bundles whose resources are wanted in the catalog and are not there."""
     heads = set(_heads(package))
     for bundle in package.bundles.values():
         if (every and not bundle.has(BUNDLE_OBJECT)) or (bundle.name in heads and not bundle.has(BUNDLE_OBJECT, CSV_METADATA)):

@@ -67,7 +67,7 @@ def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool
         )
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
     chosen = tuple(
-        Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.place.format == "sqlite")
+        Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.location.format == "sqlite")
         for name, request, one, kept in zip(unique_names(opened), requests, opened, selections, strict=True)
     )
     for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
@@ -134,6 +134,6 @@ def from_package_manifests(
     made = of_package_manifests(found, "", "catalog")
     assert made.database is not None
     base = CatalogOpener(media.client, media.store).base(reference, platforms)
-    tree, held = rebuild(database_layer(made.database, made.place.path), base, made.place)
+    tree, held = rebuild(database_layer(made.database, made.location.path), base, made.location)
     image = ResolvedImage(WantedImage(reference, ImageKind.CATALOG), tree)
-    return CarriedCatalog(image, held, made.catalog, made.place.format)
+    return CarriedCatalog(image, held, made.catalog, made.location.format)

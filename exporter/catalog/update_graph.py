@@ -56,7 +56,7 @@ class UpdateGraph:
         return tuple(name for name in self.entries if name not in chain and name not in self.skipped_by)
 
     def skips(self, name: str) -> Iterator[str]:
-        """Give the entries that an entry skips and that are entries."""
+        """Yield the entries that an entry skips and that are entries."""
         return (skipped for skipped in self.entries[name].skips if skipped in self.entries)
 
     def order(self) -> tuple[str, ...]:
@@ -218,7 +218,7 @@ def _counts(graph: UpdateGraph, inside: set[str]) -> list[int]:
 
 
 def _skipped_inside(graph: UpdateGraph, nodes: Iterable[str], inside: set[str], seen: Iterable[str] = ()) -> Iterator[str]:
-    """Give what `nodes` skip within the range, and what that skips in turn, each once and none of `seen`."""
+    """Yield what `nodes` skip within the range, and what that skips in turn, each once and none of `seen`."""
     known = seen if isinstance(seen, set) else set(seen)
     found: set[str] = set()
     waiting = list(nodes)
@@ -233,7 +233,7 @@ def _skipped_inside(graph: UpdateGraph, nodes: Iterable[str], inside: set[str], 
 def _chain_reasons(
     graph: UpdateGraph, versions: Versions, chain: tuple[str, ...], inside: set[str], *, bounds: Bounds, channel: str
 ) -> Iterator[tuple[str, str]]:
-    """Give the reason for each node of the kept part of the chain, which may be out of range and needed all the same."""
+    """Yield the reason for each node of the kept part of the chain, which may be out of range and needed all the same."""
     newer = ""
     following = _next_inside(chain, inside)
     for place, name in enumerate(chain):
@@ -275,7 +275,7 @@ def _label(versions: Versions, name: str) -> str:
 
 
 def _outside(bounds: Bounds, version: Version | None) -> str:
-    """Say why a version is not in range; that a prerelease is older than its release surprises people."""
+    """Return why a version is not in range; that a prerelease is older than its release surprises people."""
     if version is None:
         return "has no version"
     for bound, beyond in ((bounds.minimum, bounds.below(version)), (bounds.maximum, bounds.above(version))):

@@ -55,7 +55,7 @@ def validate(catalog: Catalog) -> list[Finding]:
 
 
 def validate_package(package: Package) -> Iterator[Finding]:
-    """Give every rule that a package breaks."""
+    """Yield every rule that a package breaks."""
     rules: tuple[Callable[[Package], Iterable[tuple[str, bool]]], ...] = (_package_rules, _deprecation_rules)
     for rule in rules:
         for message, fatal in rule(package):

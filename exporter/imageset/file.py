@@ -195,7 +195,7 @@ class _Reader:
         return {name: child for name, child in fields.items() if name not in _LEFT_OUT or self._is_section(name, child)}
 
     def _is_section(self, name: str, at: Placed) -> bool:
-        """Say whether a section that is not carried has its type, also in an image set from before that was looked at."""
+        """Return whether a section that is not carried has its type, also in an image set from before that was looked at."""
         well_formed = self._has_type(at, f"mirror.{name}", _SECTION_TYPES[name])
         for field in _SECTION_LISTS[name] if well_formed and at.value else ():
             if field in at.value:
@@ -350,7 +350,7 @@ class _Reader:
         return at.value
 
     def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
-        """Give what is read of each element; a fault that ends one is recorded, and the next is read."""
+        """Yield what is read of each element; a fault that ends one is recorded, and the next is read."""
         if at is None or at.value is None:
             return
         if not isinstance(at.value, list):
@@ -391,7 +391,7 @@ class _Reader:
         return at.value
 
     def _placed(self, at: Placed, read: Callable[[], T]) -> T:
-        """Give an error that knows no file its line."""
+        """Yield an error that knows no file its line."""
         try:
             return read()
         except HubError as error:
@@ -417,7 +417,7 @@ def _kind(value: Any) -> str:
 
 
 def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
-    """Give name, place and reason of each section that is not carried and asks for something."""
+    """Yield name, place and reason of each section that is not carried and asks for something."""
     for name, why in _LEFT_OUT.items():
         if name in mirror and _asks_for_something(name, mirror[name].plain()):
             yield name, mirror[name], f"hub-export carries operators and images; {why}"
@@ -430,7 +430,7 @@ def _asks_for_something(name: str, value: Any) -> bool:
 
 
 def _is_blank(value: Any) -> bool:
-    """Say whether a value asks for nothing: empty, or of empty values alone."""
+    """Return whether a value asks for nothing: empty, or of empty values alone."""
     if isinstance(value, dict | list):
         return all(map(_is_blank, value.values() if isinstance(value, dict) else value))
     return not value

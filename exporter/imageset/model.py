@@ -152,7 +152,7 @@ def check(operator: OperatorRequest, where: str) -> None:
 
 
 def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageError]:
-    """Give what is wrong with the packages of a request taken together."""
+    """Yield what is wrong with the packages of a request taken together."""
     yield from _doubled((package.name for package in operator.packages), where, "package")
     for package in operator.packages:
         if operator.full and _ranged(package):
@@ -163,7 +163,7 @@ def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageErro
 
 
 def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
-    """Give what is wrong with one package."""
+    """Yield what is wrong with one package."""
     yield from _doubled((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
     asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
     for one in asked:

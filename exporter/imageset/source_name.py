@@ -49,7 +49,7 @@ def not_named(name: str, what: str) -> NotACatalogError:
 
 
 def exists(name: str) -> bool:
-    """Say whether this machine may have a file of this name: also where it is not allowed to look, for opening says why."""
+    """Return whether this machine may have a file of this name: also where it is not allowed to look, for opening says why."""
     try:
         return Path(name).exists()
     except OSError as error:
@@ -57,6 +57,6 @@ def exists(name: str) -> bool:
 
 
 def _names_a_host(name: str) -> bool:
-    """Say whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
+    """Return whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
     host, slash, _ = name.partition("/")
     return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))

@@ -54,7 +54,7 @@ def _planned(path: Place) -> Inventory | None:
 
 
 def _has_totals(raw: bytes) -> bool:
-    """Say whether JSON is what `plan` writes. Raises UNDECODABLE for what is no JSON."""
+    """Return whether JSON is what `plan` writes. Raises UNDECODABLE for what is no JSON."""
     try:
         return _TOTALS.decode(raw).totals is not msgspec.UNSET
     except msgspec.ValidationError:

@@ -49,7 +49,7 @@ class ExportPlan:
         return sum(blob.descriptor.size for blob in self.blobs)
 
     def needs(self, digest: Digest) -> Iterator[Digest]:
-        """Give the blobs of a document and of all documents below it."""
+        """Yield the blobs of a document and of all documents below it."""
         document = self.documents[digest]
         if isinstance(document, Manifest):
             yield from (blob.digest for blob in document.blobs)
@@ -92,7 +92,7 @@ def make_plan(
 
 
 def _ordered(images: Sequence[ResolvedImage]) -> Iterable[Descriptor]:
-    """Give each blob once: what one operator needs lies together, then by digest (archive format, *A volume*)."""
+    """Yield each blob once: what one operator needs lies together, then by digest (archive format, *A volume*)."""
     groups: dict[tuple[int, str], dict[Digest, Descriptor]] = {}
     taken: set[Digest] = set()
     for image in sorted(images, key=_group):

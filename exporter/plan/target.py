@@ -94,7 +94,7 @@ def _takers(channel: Channel, operator: InstalledOperator) -> list[ChannelEntry]
 
 
 def _takes(entry: ChannelEntry, csv: str, version: Version | None) -> bool:
-    """Say whether an entry is what is installed, or updates it."""
+    """Return whether an entry is what is installed, or updates it."""
     if csv in {entry.name, entry.replaces, *entry.skips}:
         return True
     if version is None or not entry.skip_range:

@@ -119,7 +119,7 @@ def test_frames_and_lists(tmp_path):
     made = receipt.encode(receipt.make((digest_of(b"x"),), {"registry.test/one": frozenset(some)}, "mirror.test"))
     wanted = rerequest.encode(rerequest.make(inventory, digest_of(b"x"), some))
     path = tmp_path / "file.json"
-    output.write(tmp_path / "journal", CUT.layout())
+    output.write_journal(tmp_path / "journal", CUT.layout())
     begun = (tmp_path / "journal").read_bytes()
 
     def check(chance):
@@ -130,7 +130,7 @@ def test_frames_and_lists(tmp_path):
             checksums.parse(mutated(checksums.render({"inventory.json": "0" * 64, "volume-0001.tar.zst": "1" * 64}), chance))
         elif kind == 4:
             path.write_bytes((mutated_json if chance.random() < 0.8 else mutated)(begun, chance))
-            output.read(path)
+            output.read_journal(path)
         else:
             raw, load = ((made, receipt.load), (wanted, rerequest.load))[kind - 2]
             path.write_bytes((mutated_json if chance.random() < 0.8 else mutated)(raw, chance))

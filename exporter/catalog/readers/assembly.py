@@ -1,7 +1,7 @@
-"""Blobs → `Catalog`: puts what belongs to a package under it. Pure; every reader of a catalog ends here.
+"""Assembly of a `Catalog` from its blobs, in which every reader ends. Pure.
 
-Tolerant: what is wrong with one bundle, channel or package becomes a named problem, and the rest goes on. Go's JSON reader
-knows field names in any case, so the top-level ones are folded here as well (facts/openshift.md §2.1).
+Tolerant: a fault of one bundle, channel or package becomes a problem with its name, and the others are read. (opm gives up on
+the whole catalog: operator-registry, alpha/declcfg/load.go.)
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ class BlobError(ValueError):
 
 def blob_of(view: memoryview) -> tuple[Blob, Fields]:
     """Read the top level of one JSON object. Raises BlobError, msgspec.DecodeError, RecursionError."""
+    # Go's encoding/json matches field names in any case, so a catalog with `Schema` is served: names are compared folded.
     fields = _folded(_FIELDS.decode(view))
     schema = _text(fields, "schema")
     if not schema:
         raise BlobError("an object without 'schema'")
     name = _text(fields, "name")
+    # The blob of a package has its name in `name`, all others in `package`.
     package = name if schema == PACKAGE else _text(fields, "package")
     return Blob(schema, package, name, view), fields
 
@@ -61,6 +63,7 @@ def blob_of(view: memoryview) -> tuple[Blob, Fields]:
 def _folded(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     folded = {key.lower(): value for key, value in fields.items()}
     if len(folded) != len(fields):
+        # Go would take the last one; which of the two was meant is unknown here. opm refuses them too.
         raise BlobError("two fields whose names differ in case alone")
     return folded
 
@@ -75,7 +78,7 @@ def _text(fields: Fields, key: str) -> str:
 
 @dataclass(slots=True)
 class _Parts:
-    """What was found of one package."""
+    """The blobs of one package."""
 
     blobs: list[tuple[Blob, str]] = field(default_factory=list)
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class _Parts:
 
 
 class Assembly:
-    """Takes blobs in, in reading order, and gives the catalog. The first of two blobs of one name counts."""
+    """Collector of blobs, in reading order. The first of two blobs of one name counts."""
 
     def __init__(self) -> None:
         self._packages: dict[str, _Parts] = defaultdict(_Parts)
@@ -94,12 +97,12 @@ class Assembly:
         self._names: dict[str, str] = {}
 
     def add(self, blob: Blob, fields: Fields) -> None:
-        """Take in a blob with its top-level fields as `blob_of` gave them."""
+        """Add a blob with its top-level fields, both as returned by `blob_of`."""
         if not blob.package:
             if blob.schema in (PACKAGE, CHANNEL, BUNDLE, DEPRECATIONS):
                 self._problem("", f"a blob of {blob.schema} (name {blob.name!r}) names no package; left out")
             else:
-                self._others.append(blob)
+                self._others.append(blob)  # a blob of no package is valid in any other schema
             return
         parts = self._packages[self._one(blob.package)]
         try:
@@ -108,7 +111,7 @@ class Assembly:
             self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
 
     def catalog(self) -> Catalog:
-        """Return what was taken in, packages in the order of their names."""
+        """Return the catalog of all blobs added, packages in the order of their names."""
         packages = {
             name: package
             for name, parts in sorted(self._packages.items())
@@ -133,6 +136,7 @@ class Assembly:
             self._problem(_subject(blob), f"a second {blob.schema} blob of this name; left out")
 
     def _package(self, name: str, parts: _Parts) -> Package | None:
+        # A package is defined by its olm.package blob, not by the folder or by blobs that name it.
         if not parts.blobs:
             self._problem(name, "has blobs but no olm.package; left out")
             return None
@@ -142,11 +146,12 @@ class Assembly:
             self._problem(name, f"{len(parts.deprecations)} olm.deprecations blobs; the first counts")
         blob, default = parts.blobs[0]
         deprecations = parts.deprecations[0] if parts.deprecations else None
+        # Sorted, so that output and archives do not depend on the order of files in a layer.
         channels = dict(sorted(parts.channels.items()))
         return Package(name, default, channels, dict(sorted(parts.bundles.items())), deprecations, tuple(parts.others), blob)
 
     def _one(self, name: str) -> str:
-        """Return the one string that stands for all of the same text; names repeat in every blob."""
+        """Return one string object for all equal texts, because names repeat in every blob."""
         return self._names.setdefault(name, name)
 
     def _problem(self, subject: str, message: str) -> None:
@@ -154,7 +159,7 @@ class Assembly:
 
 
 def assemble(blobs: Iterable[tuple[Blob, Fields]]) -> Catalog:
-    """Return the catalog that blobs make up. Never raises for what is wrong with one of them."""
+    """Return the catalog of blobs. Never raises for the fault of a blob: it becomes a problem of the catalog."""
     assembly = Assembly()
     for blob, fields in blobs:
         assembly.add(blob, fields)
@@ -181,8 +186,10 @@ def _bundle(blob: Blob, fields: Fields) -> Bundle:
 
 
 def _version(properties: tuple[Property, ...]) -> str:
+    # A bundle's version is in its olm.package property only; the blob has no field for it.
     for one in properties:
         if one.type == PACKAGE:
+            # The first one counts; `validation.py` reports a bundle with several.
             try:
                 return _PACKAGE.decode(one.value).version
             except msgspec.ValidationError:
@@ -202,13 +209,14 @@ def _entries(fields: Fields) -> tuple[ChannelEntry, ...]:
 
 
 def _list(fields: Fields, key: str, decoder: msgspec.json.Decoder[tuple[T, ...]]) -> tuple[T, ...]:
-    """Decode a list; where a null stands for nothing, as Go writes it, the slow way forgives it."""
+    """Decode a list, with `null` for missing fields accepted."""
     raw = fields.get(key)
     if raw is None:
         return ()
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError:
+        # Go writes nil slices and pointers as null. Slower, so only for lists that need it.
         plain = msgspec.json.decode(raw, type=list[dict[str, msgspec.Raw]] | None)
         kept = [{name: value for name, value in one.items() if bytes(value) != b"null"} for one in plain or ()]
         return decoder.decode(msgspec.json.encode(kept))

@@ -1,8 +1,6 @@
-"""The catalog image: where in it the catalog lies, and the image rebuilt around other catalog files. No I/O.
+"""The catalog image: the location of the catalog in it, and the image rebuilt with other catalog files. No I/O.
 
-What layers mean is `layer_tree.py`'s. Rebuilt, an image is its base and one layer more: the configs directory, in it the
-opaque whiteout, then the files. Never a whiteout beside the directory, for OLM v1 drops everything outside it before it applies
-whiteouts, and what was left out would be back. Sources: facts/openshift.md §0.7, §3; design/selection.md *Filtered catalog*.
+A rebuilt image is its base with one more layer. Rules: docs/selection.md, *Filtered catalog*.
 """
 
 from __future__ import annotations
@@ -36,35 +34,36 @@ from exporter.images.layered_image import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-DIRECTORY = "/configs"
+DIRECTORY = "/configs"  # as `opm generate dockerfile` has it
 USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made
 CatalogFormat = Literal["file-based", "sqlite"]
 MAX_CONFIG_SIZE = 8 * 1024 * 1024  # held in memory; real configs have some kilobytes
 # All platforms of a catalog have the same files. A fixed choice: a later run finds the layers of this one in its store.
 _PREFERRED = Platform("linux", "amd64")
+# The labels of operator-registry, pkg/containertools/labels.go and pkg/lib/bundle/generate.go.
 CONFIGS_LABEL = "operators.operatorframework.io.index.configs.v1"
 DATABASE_LABEL = "operators.operatorframework.io.index.database.v1"
 BUNDLE_LABEL = "operators.operatorframework.io.bundle.package.v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an image has its catalog: a directory of files, or an SQLite database; an absolute path."""
+class CatalogLocation:
+    """The location of the catalog in an image: the absolute path of a directory of files, or of an SQLite database."""
 
     format: CatalogFormat
     path: str
 
 
-def place_of(name: str, labels: Mapping[str, str]) -> Place | None:
-    """Return where an image has its catalog, by its labels; None where they do not say, as before OpenShift 4.6.
+def location_of(name: str, labels: Mapping[str, str]) -> CatalogLocation | None:
+    """Return the location of an image's catalog by its labels; None without them, as before OpenShift 4.6.
 
-    `name` is what messages call the image. Files go before a database: an image may have an old one hidden beside them. Raises
-    NotACatalogError for an operator bundle, CatalogError for a path that cannot be meant.
+    `name` names the image in messages. Raises NotACatalogError for an operator bundle, CatalogError for an invalid path.
     """
+    # Files before a database: images of Red Hat's build service may contain an old database too (release-engineering/iib).
     if directory := labels.get(CONFIGS_LABEL):
-        return Place("file-based", _checked(name, CONFIGS_LABEL, directory))
+        return CatalogLocation("file-based", _checked(name, CONFIGS_LABEL, directory))
     if database := labels.get(DATABASE_LABEL):
-        return Place("sqlite", _checked(name, DATABASE_LABEL, database))
+        return CatalogLocation("sqlite", _checked(name, DATABASE_LABEL, database))
     if BUNDLE_LABEL in labels:
         raise NotACatalogError(
             f"{name}: an operator bundle (of package {labels[BUNDLE_LABEL]}), not a catalog",
@@ -74,7 +73,7 @@ def place_of(name: str, labels: Mapping[str, str]) -> Place | None:
 
 
 def no_catalog(name: str) -> NotACatalogError:
-    """Return the error for an image that has no catalog at all."""
+    """Return the error for an image without a catalog."""
     return NotACatalogError(
         f"{name}: an image without the label {CONFIGS_LABEL} and without a database, so no catalog",
         hint="Catalog images are for example registry.redhat.io/redhat/redhat-operator-index:v4.18; others go with --image.",
@@ -82,6 +81,7 @@ def no_catalog(name: str) -> NotACatalogError:
 
 
 def _checked(name: str, label: str, text: str) -> str:
+    # The label may be relative, as the `./index.db` of early Dockerfiles.
     path = posixpath.normpath(posixpath.join("/", text)).replace("//", "/")
     if path == "/" or ".." in text.split("/"):
         raise CatalogError(f"{name}: its label {label} names {text[:200]!r}")
@@ -101,9 +101,9 @@ def read_configs(layers: Iterable[Iterable[bytes]], directory: str, limits: Tree
 
 
 def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
-    """Return the uncompressed layer that leaves just `files` in the directory; the same files give the same bytes.
+    """Return the uncompressed layer after which the directory has exactly `files`; the same files give the same bytes.
 
-    Directories 0755, files 0644, all root's and of the year 1970; sorted by name.
+    Directories have mode 0755, files 0644; all belong to root, are dated 1970 and are sorted by name.
     """
     root = directory.strip("/")
     folders = {parent for path in files for parent in parents(path)}
@@ -111,6 +111,8 @@ def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for parent in (*sorted(parents(root)), root):
             add_folder(tar, parent)
+        # The opaque whiteout is inside the directory. OLM v1 drops all entries outside it before it applies whiteouts
+        # (operator-controller, image unpacking), so a whiteout of the directory itself would bring the base's packages back.
         add_file(tar, f"{root}/{OPAQUE}", b"")
         for path in sorted({*folders, *files}):
             if path in files:
@@ -121,26 +123,27 @@ def configs_layer(files: Mapping[str, bytes], directory: str) -> bytes:
 
 
 def read_database(layers: Iterable[Iterable[bytes]], path: str | None) -> tuple[str, bytes] | None:
-    """Return an image's database, by the `path` that its label names or where catalogs have theirs, and where it lies.
+    """Return the path and the content of an image's database, found by the `path` of its label or among the usual ones.
 
-    None when there is none. Raises CatalogError for layers that cannot be read, beyond the limits, and for several.
+    None without one. Raises CatalogError for layers that cannot be read, beyond the limits, and for several databases.
     """
     tree = DatabaseTree()
     for layer in layers:
         tree.apply(layer)
     found = tree.databases()
-    for place in (path, *USUAL_DATABASES) if path is None else (path,):
-        if place is not None and place in found:
-            return place, found[place]
+    for usual in USUAL_DATABASES if path is None else (path,):
+        if usual in found:
+            return usual, found[usual]
     if path is not None or not found:
         return None
+    # A database in another directory is the catalog when it is the only one; among several none can be preferred.
     if len(found) > 1:
         raise CatalogError(f"several databases, and no label says which is the catalog: {', '.join(sorted(found)[:5])}")
     return next(iter(found.items()))
 
 
 def database_layer(database: bytes, path: str) -> bytes:
-    """Return the uncompressed layer that puts a database in its place; the same database gives the same bytes."""
+    """Return the uncompressed layer with a database at its path; the same database gives the same bytes."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
         add_file(tar, path.strip("/"), database)
@@ -158,29 +161,32 @@ def readable(tree: Tree) -> Manifest:
     return manifests[0]
 
 
-def rebuild(manifest: Manifest, config: bytes, layer: bytes, place: Place) -> LayeredImage:
-    """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving `place`.
+def rebuild(manifest: Manifest, config: bytes, layer: bytes, location: CatalogLocation) -> LayeredImage:
+    """Return the image `manifest` and `config` with `layer` (uncompressed) on top, serving the catalog at `location`.
 
-    Every value of both documents survives but those that have to change: diff_ids and history, and where files are served
-    `Cmd` without a cache and the two labels; a database stays where the image serves it already. Raises UsageError for a base
-    that cannot serve a catalog, CatalogError for documents that contradict each other.
+    All values of both documents stay except diff_ids and history, and for files `Cmd` and the two labels; a database replaces
+    the one that the image serves already. Raises UsageError for a base that cannot serve a catalog, CatalogError for documents
+    that contradict each other.
     """
 
     def serve(settings: Fields) -> None:
-        if place.format == "file-based":
+        if location.format == "file-based":
             _require_entrypoint(manifest, settings)
             labels = labels_of(settings)
             labels.pop(DATABASE_LABEL, None)
-            labels[CONFIGS_LABEL] = as_raw(place.path)
-            settings |= {"Cmd": as_raw(["serve", place.path]), "Labels": as_raw(labels)}
+            labels[CONFIGS_LABEL] = as_raw(location.path)
+            # Without --cache-dir: the cache of the base does not match the new files, and opm would exit ("cache requires
+            # rebuild", operator-registry, cmd/opm/serve/serve.go, --cache-enforce-integrity).
+            settings |= {"Cmd": as_raw(["serve", location.path]), "Labels": as_raw(labels)}
 
     try:
-        return add_layer(manifest, config, layer, Change(serve, f"hub-export: selected packages in {place.path}"))
+        return add_layer(manifest, config, layer, Change(serve, f"hub-export: selected packages in {location.path}"))
     except ContentError as error:
         raise CatalogError(f"catalog {error.message}") from error
 
 
 def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
+    # A base without opm as its entrypoint (built FROM scratch, for extractContent) would start nothing on releases before 4.20.
     entrypoint = msgspec.json.decode(runtime.get("Entrypoint", b"null"), type=list[str] | None)
     if entrypoint and "serve" not in entrypoint[1:]:
         return
@@ -192,10 +198,9 @@ def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
 
 
 def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
-    """Return the index with each child in `images`, by the digest of its base, replaced; the others are left out.
+    """Return the index with each child in `images`, by the digest of its base, replaced; other children are left out.
 
-    Platforms and annotations stay as they are; each child gets the media type that it has. Raises CatalogError when no child
-    is left.
+    Platforms and annotations stay; the media type of a child is that of its new manifest. Raises CatalogError without children.
     """
     fields = fields_of(index.raw, "index")
     children = [fields_of(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]

@@ -1,7 +1,7 @@
-"""File-based catalogs: a directory of JSON streams and YAML documents → `Catalog` (facts/openshift.md §2.1).
+"""Reader of file-based catalogs: a directory of JSON streams and YAML documents.
 
-Owns files and streams; what the blobs mean is `assembly.py`'s. A file that is no catalog file stops the reading with its name
-and line, as it would stop OLM; what is wrong inside a blob becomes a problem of the catalog.
+A file that is not a catalog file stops reading with its name and line, as it stops OLM (operator-registry,
+alpha/declcfg/load.go); a fault inside a blob becomes a problem of the catalog (`assembly.py`).
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ if TYPE_CHECKING:
 
     from exporter.catalog.model import Blob, Catalog
 
-# `.indexignore`: which files of a catalog directory are no catalog files. Gitignore syntax (facts/openshift.md §2.1).
+# `.indexignore`: the files of a catalog directory that are not catalog files, in gitignore syntax (operator-registry,
+# alpha/declcfg/load.go; git, gitignore(5)).
 
 NAME = ".indexignore"
-MAX_RULES = 10_000
-MAX_PATTERN = 1024
+MAX_RULES = 10_000  # each is tried for each file and each directory above it
+MAX_PATTERN = 1024  # characters of one line
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One line. `segments` None stands for `**`."""
+    """One line. None among `segments` stands for `**`."""
 
     segments: tuple[re.Pattern[str] | None, ...]
     directories_only: bool
     again: bool
-    """A line with `!`: not ignored after all."""
+    """A line with `!`: files that it matches are included again."""
 
     def matches(self, parts: tuple[str, ...], is_directory: bool) -> bool:
         return (is_directory or not self.directories_only) and _match(self.segments, parts)
 
 
 class IgnoreRules:
-    """The rules of every `.indexignore` of a tree."""
+    """The rules of all `.indexignore` files of a tree."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """Read `files`, path of each `.indexignore` relative to the root. Raises CatalogError beyond the limits."""
@@ -56,13 +57,14 @@ class IgnoreRules:
             raise CatalogError(f"more than {MAX_RULES} lines in {NAME} files")
 
     def ignores(self, path: str) -> bool:
-        """Say whether a file is ignored, itself or by a directory above it: inside an ignored one nothing comes back."""
+        """Return whether a file is ignored, itself or by a directory above it."""
         parts = _parts(path)
+        # Within an ignored directory no line with `!` includes a file again (gitignore(5), *Pattern format*).
         return any(self._hit(parts[:end], end < len(parts)) for end in range(1, len(parts) + 1)) if self._rules else False
 
     def _hit(self, parts: tuple[str, ...], is_directory: bool) -> bool:
         ignored = False
-        for depth in range(len(parts)):  # the rules nearest to the file have the last word
+        for depth in range(len(parts)):  # the rules nearest to the file are decisive, and of one file the last line
             for rule in self._rules.get(parts[:depth], ()):
                 if rule.matches(parts[depth:], is_directory):
                     ignored = not rule.again
@@ -75,6 +77,7 @@ def _parts(path: str) -> tuple[str, ...]:
 
 def _rules(path: str, content: bytes) -> Iterator[_Rule]:
     for number, raw in enumerate(content.decode(errors="replace").splitlines(), 1):
+        # Trailing spaces do not count, unless they are escaped.
         line = re.sub(r"(?<!\\) +$", "", raw)
         if len(line) > MAX_PATTERN:
             raise CatalogError(f"{path}:{number}: a pattern of {len(line)} characters; the limit is {MAX_PATTERN}")
@@ -87,25 +90,27 @@ def _rule(line: str) -> _Rule:
     pattern = line[again:]
     directories_only = pattern.endswith("/")
     pattern = pattern.rstrip("/")
+    # A pattern with a slash, other than at its end, counts from the directory of its file; without one at any depth.
     anchored = "/" in pattern
     segments = tuple(None if part == "**" else _segment(part) for part in pattern.removeprefix("/").split("/"))
     if not anchored:
         segments = (None, *segments)
     if segments[-1] is None:
-        segments = (*segments, _segment("*"))  # `a/**` is what lies in `a`, not `a`
+        segments = (*segments, _segment("*"))  # `a/**` matches everything in `a`, not `a`
     # `**/**` matches what `**` matches; a run of 300 costs 300 times as much for each component of a path.
     single = (segments[0], *(after for before, after in pairwise(segments) if before is not None or after is not None))
     return _Rule(single, directories_only, again)
 
 
 def _segment(pattern: str) -> re.Pattern[str]:
-    """Translate one path component; fnmatch's expressions do not backtrack, whatever the pattern."""
+    """Translate the pattern of one path component."""
+    # fnmatch makes expressions with atomic groups, which do not backtrack: no pattern takes exponential time.
     escaped = re.sub(r"\\(.)", lambda match: f"[{match[1]}]" if match[1] in "*?[" else match[1], pattern)
     return re.compile(fnmatch.translate(escaped.replace("[^", "[!")))
 
 
 def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -> bool:
-    """Walk all readings of `**` at once: the set of places in `segments` that the parts so far may have come to."""
+    """Match by simulating all readings of `**` at once: a set of positions in `segments`, so linear in `parts`."""
     places = _opened({0}, segments)
     for part in parts:
         onward: set[int] = set()
@@ -120,7 +125,7 @@ def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -
 
 
 def _opened(places: set[int], segments: tuple[re.Pattern[str] | None, ...]) -> set[int]:
-    """Add the places behind each `**`, which may stand for no directory at all."""
+    """Add the positions after each `**`, which may stand for no directory."""
     opened = set(places)
     for place in sorted(places):
         following = place
@@ -138,10 +143,10 @@ _HINT = f"Every file of a catalog directory must be a catalog file, or be named 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what is read."""
+    """Bounds of one catalog."""
 
-    files: int = 200_000
-    size: int = 2 * 1024**3
+    files: int = 200_000  # catalogs have a file for each package, at most one for each bundle
+    size: int = 2 * 1024**3  # held in memory; the largest real catalog has 132 MB
     """Bytes, of all files together."""
     blobs: int = 2_000_000
 
@@ -176,7 +181,8 @@ def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
 
 
 def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
-    """Give each blob of one file, JSON or YAML told apart by its first character. Raises CatalogError."""
+    """Yield each blob of one file, JSON or YAML. Raises CatalogError."""
+    # By the first character, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter.
     if content[:64].lstrip()[:1] == b"{":
         yield from _json_blobs(path, content)
     else:
@@ -202,11 +208,9 @@ def _bounded(blobs: Iterable[tuple[Blob, Fields]], limits: Limits) -> Iterator[t
 
 
 def _json_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
-    """Cut the stream where a line ends an object and the next begins one: no JSON value has that inside.
-
-    (A raw newline cannot stand in a string, and between `}` and `{` a value has a comma.) Whatever does not come out whole that
-    way, such as a stream on one line, is cut by counting braces.
-    """
+    """Split the stream where one line ends with `}` and the next begins with `{`."""
+    # No JSON value contains that: a string has no raw newline, and between `}` and `{` a value has a comma. A segment that is
+    # not valid on its own, such as a stream on one line, is split by counting braces, which is slower.
     view = memoryview(content)
     start, end = 0, 0
     while end < len(content):
@@ -228,11 +232,12 @@ def _json_segment(path: str, content: bytes, view: memoryview, start: int, end: 
                 raise _unreadable(path, content, first, last, error) from error
 
 
+# Strings as a whole, so that braces in them are not counted. Possessive: an unterminated string is scanned once.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}]', re.DOTALL)
 
 
 def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give begin and end of each object; anything between objects goes with the next one, to be refused there."""
+    """Yield begin and end of each object; text between objects belongs to the next one, which is refused for it."""
     depth, first = 0, start
     for token in _TOKENS.finditer(content, start, end):
         mark = content[token.start()]
@@ -247,16 +252,17 @@ def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _unreadable(path: str, content: bytes, start: int, end: int, error: Exception) -> CatalogError:
-    """Say where: the line of the fault for broken JSON, else the line on which the object begins."""
+    """Return the error with its line: that of the fault for broken JSON, else that on which the object begins."""
     place = start + len(content[start:end]) - len(content[start:end].lstrip())
     reason = str(error)
+    # msgspec names no position in a document; the standard library does.
     try:
         json.loads(content[start:end])
     except json.JSONDecodeError as fault:
         place = start + len(fault.doc[: fault.pos].encode())
         reason = fault.msg
     except (ValueError, RecursionError):
-        pass  # broken in another way: `error` says how
+        pass  # another fault, which `error` names
     line = content.count(b"\n", 0, place) + 1
     return CatalogError(f"{path}:{line}: not a catalog blob: {reason}", hint=_HINT)
 

@@ -1,7 +1,7 @@
-"""The files of one directory of an image, read through its layers without anything touching a disk.
+"""The files of one directory of an image, with all its layers applied in memory.
 
-Owns what tar entries, whiteouts and links mean (OCI image layout specification 1.1, *Image Layer Filesystem Changeset*); which
-directory is asked for is `catalog_image.py`'s. Every number and name comes from outside, so each has a limit.
+Tar entries, whiteouts and links as in the OCI image specification 1.1, *Image Layer Filesystem Changeset*. All numbers and
+names are untrusted, so each has a limit.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, ChunkSource, E
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_NAME = 4096
-MAX_DEPTH = 128
-MAX_LINKS = 40
+MAX_NAME = 4096  # PATH_MAX of Linux: no engine could create a longer one
+MAX_DEPTH = 128  # `walk` and `_merge` recurse once for each directory, and Python allows 1,000 frames
+MAX_LINKS = 40  # symbolic links in a row, as Linux allows (path_resolution(7))
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)
 class TreeLimits:
-    """Bounds on what is read."""
+    """Bounds of one image."""
 
-    size: int = 2 * 1024**3
+    size: int = 2 * 1024**3  # held in memory; the largest real catalog has 132 MB
     """Bytes of all files that the directory has, in any layer."""
-    entries: int = 5_000_000
+    entries: int = 5_000_000  # an image of a whole operating system has some hundred thousand
     """Tar entries of all layers."""
     extended: int = MAX_ALL_EXTENDED
     """Bytes of the extended tar headers of all layers."""
@@ -41,7 +41,7 @@ DEFAULT_LIMITS = TreeLimits()
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A symbolic link; `target` as written."""
+    """A symbolic link; `target` as in the tar."""
 
     target: str
 
@@ -50,10 +50,10 @@ Node: TypeAlias = "bytes | _Link | dict[str, Node]"
 
 
 class LayerTree:
-    """The directory, and what lies above it, as the layers applied so far leave it."""
+    """The directory and its parents after the layers applied so far."""
 
     def __init__(self, directory: str, limits: TreeLimits = DEFAULT_LIMITS) -> None:
-        """Begin with an empty tree; `directory` is absolute."""
+        """Create an empty tree; `directory` is absolute."""
         self._directory = parts(directory)
         self._limits = limits
         self._tree: dict[str, Node] = {}
@@ -64,9 +64,10 @@ class LayerTree:
     def apply(self, layer: Iterable[bytes]) -> None:
         """Apply the next layer, lowest first: the chunks of its uncompressed tar, read to their end.
 
-        Raises CatalogError for a broken tar, for what a catalog has no use for, and beyond the limits.
+        Raises CatalogError for a broken tar, for kinds of files that a catalog never has, and beyond the limits.
         """
         chunks = iter(layer)
+        # Whiteouts hide files of lower layers, never those that their own layer adds (Changeset, *Whiteouts*): collected apart.
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
         tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended)
@@ -76,9 +77,8 @@ class LayerTree:
         except TarFormatError as error:
             raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
         self._extended += tar.extended
-        for _ in chunks:  # a layer is verified when its last byte was read
-            pass
-        # Whiteouts hide what lower layers have, never what their own layer adds.
+        for _ in chunks:
+            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
         for path in hidden:
             _hide(self._tree, path)
         _merge(self._tree, added)
@@ -86,7 +86,7 @@ class LayerTree:
     def files(self) -> dict[str, bytes]:
         """Return every file by its path relative to the directory, links resolved.
 
-        Raises CatalogError for a link that leads out of the directory or nowhere.
+        Raises CatalogError for a link out of the directory and for a dangling one.
         """
         root = found(self._tree, self._directory)
         if root is not None and not isinstance(root, dict):
@@ -98,9 +98,11 @@ class LayerTree:
         if self._entries > self._limits.entries:
             raise CatalogError(f"the catalog image has more than {self._limits.entries} files and directories")
         path = parts(entry.name)
+        # The tar and the names of the whole image are read, the contents of the directory only.
         if not path or not self._concerns(path):
             return
         name = path[-1]
+        # `.wh.NAME` hides NAME, `.wh..wh..opq` all siblings; neither becomes a file.
         if name.startswith(WHITEOUT):
             hidden.append(path if name == OPAQUE else (*path[:-1], name.removeprefix(WHITEOUT)))
         elif entry.is_directory:
@@ -109,31 +111,34 @@ class LayerTree:
             _folder(added, path[:-1])[name] = self._node(tar, entry, added)
 
     def _concerns(self, path: tuple[str, ...]) -> bool:
-        """Say whether a path is in the directory, is it, lies above it, or hides something above it."""
+        """Return whether a path is in the directory, is the directory or a parent of it, or hides one of these."""
         length = min(len(path) - path[-1].startswith(WHITEOUT), len(self._directory))
         return path[:length] == self._directory[:length]
 
     def _node(self, tar: TarReader, entry: Entry, added: dict[str, Node]) -> Node:
-        """Return what an entry that is no directory puts at its path."""
+        """Return the node of an entry that is not a directory."""
         if entry.is_symbolic_link:
             return _Link(entry.link[:MAX_NAME])
         if entry.is_hard_link:
             target = parts(entry.link)
+            # To a file of this layer, or of a lower one: both are valid (Changeset, *Hardlinks*).
             node = found(added, target) or found(self._tree, target)
             if node is None or isinstance(node, dict):
-                raise CatalogError(f"/{entry.name} of the catalog image is a hard link to something outside the catalog")
+                raise CatalogError(f"/{entry.name} of the catalog image is a hard link to a file outside the catalog")
             return node
         if entry.sparse:
             raise sparse_file(entry)
         if not entry.is_file:
             raise CatalogError(f"/{entry.name} of the catalog image is neither a file, a directory nor a link")
+        # Counted for every layer, also for files that a later one replaces: memory is used before that is known.
         self._size += entry.size
         if self._size > self._limits.size:
             raise CatalogError(f"the catalog has more than {size_text(self._limits.size)}")
         return tar.read()
 
     def _content(self, path: tuple[str, ...], node: Node) -> bytes:
-        """Follow links that stay in the directory."""
+        """Return the content of a file, links within the directory followed."""
+        # Bounded by a count, since links may form a cycle; and each step must stay inside, for OLM v1 unpacks nothing else.
         place, why = (*self._directory, *path), "leads to itself"
         for _ in range(MAX_LINKS):
             if isinstance(node, bytes):
@@ -148,11 +153,11 @@ class LayerTree:
                 break
             node = leads
         name = "/".join((*self._directory, *path))
-        raise CatalogError(f"/{name} of the catalog image is a link that {why}", hint="Its publisher has to mend the image.")
+        raise CatalogError(f"/{name} of the catalog image is a link that {why}", hint="Its publisher has to repair the image.")
 
 
 def found(tree: dict[str, Node], path: tuple[str, ...]) -> Node | None:
-    """Return what lies at a path; None for nothing."""
+    """Return the node at a path, or None."""
     node: Node | None = tree
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
@@ -160,7 +165,7 @@ def found(tree: dict[str, Node], path: tuple[str, ...]) -> Node | None:
 
 
 def _folder(tree: dict[str, Node], path: tuple[str, ...]) -> dict[str, Node]:
-    """Return the folder at a path; what stands in the way of it is replaced."""
+    """Return the folder at a path. A file or link in its place is replaced, as unpacking does."""
     for part in path:
         child = tree.get(part)
         if not isinstance(child, dict):
@@ -185,7 +190,7 @@ def _merge(lower: dict[str, Node], upper: dict[str, Node]) -> None:
 
 
 def walk(folder: dict[str, Node], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
-    """Give everything that is no directory, by path, sorted."""
+    """Yield all nodes except directories, sorted by path."""
     for name, node in sorted(folder.items()):
         if isinstance(node, dict):
             yield from walk(node, (*above, name))
@@ -194,17 +199,18 @@ def walk(folder: dict[str, Node], above: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def parts(name: str) -> tuple[str, ...]:
-    """Return the components of a tar name. Raises CatalogError for a name that climbs, or is too long or deep."""
+    """Return the components of a tar name. Raises CatalogError for a name with `..`, and for one too long or too deep."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if len(name) > MAX_NAME or len(parts) > MAX_DEPTH:
         raise CatalogError(f"the catalog image has a name of {len(name)} characters, {len(parts)} directories deep")
+    # Refused rather than resolved: engines differ in what they do with such a name.
     if ".." in parts or "\0" in name:
         raise CatalogError(f"the catalog image has a name with '..' or worse: {name[:200]!r}")
     return parts
 
 
 def sparse_file(entry: Entry) -> CatalogError:
-    """Return the error for a sparse file: a kilobyte of it stands for any size, and no builder of catalogs makes one."""
+    """Return the error for a sparse file: a kilobyte of it can expand to any size, and no builder of catalogs makes one."""
     return CatalogError(
         f"/{entry.name} of the catalog image is a sparse file",
         hint="Its publisher has to build the image with a tar that stores files whole (GNU tar without --sparse).",
@@ -212,6 +218,6 @@ def sparse_file(entry: Entry) -> CatalogError:
 
 
 def _followed(place: tuple[str, ...], target: str) -> tuple[str, ...]:
-    """Return where a link leads; `..` above the root stays at the root, as in a kernel."""
+    """Return the target of a link; `..` above the root stays at the root (path_resolution(7))."""
     path = posixpath.normpath(posixpath.join("/", *place[:-1], target))
     return tuple(part for part in path.split("/") if part)

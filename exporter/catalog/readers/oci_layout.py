@@ -1,6 +1,6 @@
-"""OCI image layouts, as a directory or in a tar (`oci:` and `oci-archive:` of skopeo): catalogs that lie on a disk.
+"""OCI image layouts on disk, as a directory or a tar (`oci:` and `oci-archive:` of skopeo).
 
-Nothing is unpacked, and no link is followed. Section: OCI image specification 1.1, *Image Layout*.
+Nothing is unpacked, and no link is followed. Source: OCI image specification 1.1, *Image Layout*.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatErro
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Annotation of a manifest in index.json (OCI image specification 1.1, *Pre-Defined Annotation Keys*).
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"
 MAX_ENTRIES = 100_000  # of an archive; an image has a few hundred
 Opener = Callable[[str], IO[bytes]]
-_MAX_NAME = 256  # of an entry; a layout has none that is longer
+_MAX_NAME = 256  # of an entry; the longest of a layout is blobs/ALGORITHM/HEX. Bounds the memory of the index
+# By the first bytes: gzip (RFC 1952), bzip2, xz. skopeo reads such archives too.
 _COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
     b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
     b"\xfd7zXZ\0": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115 - closed with its file
 }
-# What reading a damaged or truncated file of these formats raises.
+# Errors of reading a damaged or truncated file of these formats.
 _NO_TAR = (OSError, EOFError, OverflowError, ValueError, TarFormatError, lzma.LZMAError, zlib.error)
 
 
@@ -48,7 +50,7 @@ class _Listed(msgspec.Struct, rename="camel"):
 
     @property
     def name(self) -> str:
-        """What the layout calls the image."""
+        """The name of the image in the layout."""
         return (self.annotations or {}).get(_REF_NAME, "")
 
 
@@ -62,7 +64,7 @@ _DECODER = msgspec.json.Decoder(_Index)
 class OciLayout:
     """An open layout. A BlobSource, for one thread at a time.
 
-    Raises UsageError for what is no layout, NotFoundError and ContentError for files that are not what they should be.
+    Raises UsageError for a path without a layout, NotFoundError and ContentError for missing and damaged files.
     """
 
     def __init__(self, path: Path, opener: Opener) -> None:
@@ -77,6 +79,7 @@ class OciLayout:
             raise UsageError(
                 f"{self._path}: no OCI layout: {error}", hint="skopeo copy docker://… oci:PATH makes one."
             ) from error
+        # Without a name the only image is meant, as for skopeo.
         found = [one for one in index.manifests if name in ("", one.name)]
         if len(found) != 1:
             names = ", ".join(sorted(one.name or one.digest for one in index.manifests)[:10]) or "none"
@@ -88,13 +91,14 @@ class OciLayout:
 
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or index, verified."""
+        # The size in the descriptor is not trusted; the digest is, once it matches.
         document = parse(self._file(_name(descriptor.digest)), descriptor.media_type)
         if document.digest != descriptor.digest:
             raise ContentError(f"{self._path}: manifest {descriptor.digest} has digest {document.digest}")
         return document
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
-        """See `BlobSource.read`."""
+        """Return the chunks of a blob from a position on; the caller verifies them."""
         with self._open(_name(blob.digest)) as file:
             file.seek(start)
             while chunk := file.read(CHUNK_SIZE):
@@ -103,7 +107,7 @@ class OciLayout:
     def _file(self, name: str) -> bytes:
         with self._open(name) as file:
             content = file.read(MAX_MANIFEST_SIZE + 1)
-        if len(content) > MAX_MANIFEST_SIZE:
+        if len(content) > MAX_MANIFEST_SIZE:  # registries refuse larger ones too (distribution-spec 1.1, *Pushing Manifests*)
             raise ContentError(f"{self._path}: {name} has more than {MAX_MANIFEST_SIZE} bytes")
         return content
 
@@ -126,7 +130,7 @@ def opened(path: Path) -> Iterator[OciLayout]:
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a file is the tar of a layout."""
+    """Return whether a file is the tar of a layout."""
     try:
         with _uncompressed(path) as file:
             return any(_plain(entry.name) == "oci-layout" for entry in _entries(file))
@@ -161,6 +165,7 @@ def _name(digest: Digest) -> str:
 
 def _of_directory(path: Path, name: str) -> IO[bytes]:
     try:
+        # A link in a layout from elsewhere could lead to any file of this machine, and its content into an error message.
         return os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
     except OSError as error:
         raise NotFoundError(f"{path}: {name}: {error.strerror}") from error
@@ -173,7 +178,7 @@ def _of_tar(path: Path, file: IO[bytes], entry: Entry | None, name: str) -> IO[b
 
 
 class _Content(io.RawIOBase):
-    """The content of an entry as a file; the file of the archive is positioned before each read."""
+    """The content of an entry as a file. Entries share the file of the archive, so each read seeks first."""
 
     def __init__(self, file: IO[bytes], entry: Entry) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Opens a catalog wherever it lies.
+"""Opening of a catalog by its name: an image of a registry or a layout, a directory of files, or a file.
 
-A catalog image's layers are read once, into a `DirectoryStore` beside the archive, so that the archive is filled from there
-and the registry is asked for each blob a single time. Which formats exist is the readers' business (`file_based.py`, …).
+The layers of a catalog image are stored in a `DirectoryStore` next to the archive, which is filled from there later, so that
+each blob is requested from the registry once (ADR 0007).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
 from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, sqlite
-from exporter.catalog.readers.catalog_image import Place
+from exporter.catalog.readers.catalog_image import CatalogLocation
 from exporter.images.resolve import fetch_tree
 from exporter.imageset import source_name
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from exporter.catalog.model import Catalog
     from exporter.catalog.readers.package_manifests import PackageManifests
 
-MAX_LAYER_SIZE = 8 * 1024**3
-LOCAL = "oci.invalid"  # stands for the registry of a catalog that came from a disk
+MAX_LAYER_SIZE = 8 * 1024**3  # before and after decompression; the layers of real catalogs have some hundred megabytes
+LOCAL = "oci.invalid"  # in place of a registry for a catalog from disk; the top-level domain never resolves (RFC 6761)
 
 
-FILES = Place("file-based", catalog_image.DIRECTORY)
+FILES = CatalogLocation("file-based", catalog_image.DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogBase:
-    """The image that a catalog came in, or that it is rebuilt on: its documents, and each manifest's config."""
+    """The image of a catalog, or the image that it is rebuilt on: its documents, and the config of each manifest."""
 
     reference: Reference
     tree: Tree
@@ -46,9 +46,9 @@ class CatalogBase:
 
 @dataclass(frozen=True, slots=True)
 class OpenedCatalog:
-    """A catalog that was read. `digest` is the image's as pulled; a file or directory has neither digest nor base.
+    """An opened catalog. `digest` is that of the image as pulled; a file or directory has neither digest nor base.
 
-    `place`: where in the image it lies; `database`: the SQLite file it was read from.
+    `location`: where the image has it; `database`: the SQLite file from which it was read.
     """
 
     source: str
@@ -56,12 +56,12 @@ class OpenedCatalog:
     catalog: Catalog
     digest: Digest | None = None
     base: CatalogBase | None = None
-    place: Place = FILES
+    location: CatalogLocation = FILES
     database: bytes | None = None
 
 
 class CatalogOpener:
-    """Opens catalogs; `store` keeps the layers that were read on the way."""
+    """Opener of catalogs; `store` keeps the layers that were read."""
 
     def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
         self._client = client
@@ -77,6 +77,7 @@ class CatalogOpener:
         if not source_name.exists(name):
             return self._open_image(source_name.reference_of(name), platforms)
         path = Path(name)
+        # By content, not by extension: users rename databases and archives.
         if path.is_file() and not _is_database(path) and oci_layout.is_archive(path):
             return self._open_layout(name, path, "", platforms)
         if path.is_dir() and package_manifests.is_directory(path):
@@ -91,6 +92,7 @@ class CatalogOpener:
     def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
         """Fetch the documents and configs of an image to build on, for the wanted platforms."""
         tree = fetch_tree(reference, self._client, platforms)
+        # Checked before configs and layers are fetched: a base that is an artifact would fail later, with a worse message.
         _require_images(str(reference), tree)
         configs = {m.digest: self._config(reference, m.config) for m in tree.images}
         return CatalogBase(reference, tree, configs)
@@ -105,10 +107,11 @@ class CatalogOpener:
         return replace(opened, digest=base.tree.root.digest)
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform]) -> OpenedCatalog:
-        """Open a catalog image that lies on this disk: everything of it goes into the store, as if it had been fetched."""
+        """Open a catalog image of a layout on disk. All its blobs are copied into the store, as if they were fetched."""
         with oci_layout.opened(path) as layout:
             tree = walk(layout.root(image), layout.document, platforms)
             for blob in tree.blobs:
+                # The archive is filled from the store; no registry has these blobs.
                 self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
         _require_images(name, tree)
         configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in tree.images}
@@ -116,19 +119,19 @@ class CatalogOpener:
         return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None)
 
     def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
-        """Read the catalog of an image whose layers `store` brings into the store."""
+        """Read the catalog of an image; `store` puts a layer into the store."""
         manifest = catalog_image.readable(base.tree)
-        place = catalog_image.place_of(source, parse_config(base.configs[manifest.digest]).labels)
+        location = catalog_image.location_of(source, parse_config(base.configs[manifest.digest]).labels)
         layers = (self._layer(source, layer, store) for layer in manifest.layers)
-        if place is not None and place.format == "file-based":
-            catalog, database = self._files(source, layers, place.path), None
+        if location is not None and location.format == "file-based":
+            catalog, database = self._files(source, layers, location.path), None
         else:
-            found = catalog_image.read_database(layers, place.path if place else None)
+            found = catalog_image.read_database(layers, location.path if location else None)
             if found is None:
-                raise _no_database(source, place)
-            place, database = Place("sqlite", found[0]), found[1]
-            catalog = sqlite.catalog_of(sqlite.read(database, f"{source}{place.path}"))
-        return OpenedCatalog(source, name, catalog, None, base, place, database)
+                raise _no_database(source, location)
+            location, database = CatalogLocation("sqlite", found[0]), found[1]
+            catalog = sqlite.catalog_of(sqlite.read(database, f"{source}{location.path}"))
+        return OpenedCatalog(source, name, catalog, None, base, location, database)
 
     def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
         files = catalog_image.read_configs(layers, directory)
@@ -140,7 +143,7 @@ class CatalogOpener:
         return self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
 
     def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
-        """Give the uncompressed tar of a layer; it stays in the store."""
+        """Return the chunks of the uncompressed tar of a layer, which is stored first."""
         if layer.size > MAX_LAYER_SIZE:
             raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
         store(layer)
@@ -148,17 +151,18 @@ class CatalogOpener:
 
 
 def of_package_manifests(found: PackageManifests, source: str, name: str) -> OpenedCatalog:
-    """Return the catalog that package manifests make: a database of schema 5, where `oc adm catalog build` had it."""
+    """Return the catalog of package manifests: a database of schema 5, at the path that `oc adm catalog build` used."""
     catalog = sqlite.catalog_of(found.database)
+    # The faults of files come first: those of the catalog may follow from them.
     catalog = replace(catalog, problems=(*found.problems, *catalog.problems))
-    place = Place("sqlite", catalog_image.USUAL_DATABASES[1])
-    return OpenedCatalog(source, name, catalog, place=place, database=package_manifests.sqlite_database(found.database))
+    location = CatalogLocation("sqlite", catalog_image.USUAL_DATABASES[1])
+    return OpenedCatalog(source, name, catalog, location=location, database=package_manifests.sqlite_database(found.database))
 
 
-def _no_database(source: str, place: Place | None) -> NotACatalogError:
-    if place is None:
+def _no_database(source: str, location: CatalogLocation | None) -> NotACatalogError:
+    if location is None:
         return catalog_image.no_catalog(source)
-    return NotACatalogError(f"{source}: the image has no SQLite file {place.path}, where its label says the catalog is")
+    return NotACatalogError(f"{source}: the image has no SQLite file {location.path}, where its label says the catalog is")
 
 
 def _is_database(path: Path) -> bool:
@@ -171,12 +175,12 @@ def _open_database(path: Path) -> OpenedCatalog:
         raise CatalogError(f"{path}: {path.stat().st_size} bytes; the limit is {sqlite.MAX_SIZE}")
     content = path.read_bytes()
     catalog = sqlite.catalog_of(sqlite.read(content, str(path)))
-    place = Place("sqlite", catalog_image.USUAL_DATABASES[0])
-    return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, place=place, database=content)
+    location = CatalogLocation("sqlite", catalog_image.USUAL_DATABASES[0])
+    return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, location=location, database=content)
 
 
 def _require_images(name: str, tree: Tree) -> None:
-    """Raise UsageError where there is no image, NotACatalogError where there is none for any platform."""
+    """Raise UsageError for a tree without images of the wanted platforms, NotACatalogError for one without any image."""
     if tree.images:
         return
     if tree.left_out:
@@ -191,11 +195,12 @@ def _require_images(name: str, tree: Tree) -> None:
 
 def _name(path: str) -> str:
     """Return a catalog's name: the last component, fit for Kubernetes names (RFC 1123 label)."""
+    # 50 of the 63 characters of a label: prefix and suffix of the names on the cluster need the rest.
     return re.sub(r"[^a-z0-9-]+", "-", path.rpartition("/")[2].lower()).strip("-")[:50] or "catalog"
 
 
 def unique_names(catalogs: Iterable[OpenedCatalog]) -> list[str]:
-    """Return a name for each catalog; the second of a kind gets `-2`."""
+    """Return a name for each catalog; the second one of a name gets the suffix `-2`."""
     names: list[str] = []
     for catalog in catalogs:
         count = sum(1 for name in names if name == catalog.name or name.startswith(f"{catalog.name}-"))

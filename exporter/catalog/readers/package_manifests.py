@@ -1,8 +1,8 @@
-"""Package manifests, the format of the app registry (until 2020) → the rows of a catalog. Pure but for reading a directory.
+"""Reader of package manifests, the format of the app registry until 2020, into the rows of a catalog.
 
-`*.package.yaml` names channels and their head; every ClusterServiceVersion and the other objects beside it in its folder are a
-bundle. One folder may have several; the flattened form has everything of a package in one YAML file. As the loaders of those
-days, only the first document of a file counts and hidden files do not. Sources: facts/openshift.md §4.2.
+`*.package.yaml` names channels and their heads. A ClusterServiceVersion and the other objects in its folder are a bundle; one
+folder may have several. The flattened form has all objects of a package in one YAML file. The rules are those of
+operator-registry, pkg/sqlite/directory.go and pkg/appregistry.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-MAX_SIZE = 512 * 1024**2
+MAX_SIZE = 512 * 1024**2  # of all files, which are held in memory
 MAX_FILES = 100_000
+# A package file by a line of its content: its name ends with .package.yaml by convention only.
 _MARK = re.compile(rb"""^["']?packageName["']?\s*:""", re.MULTILINE)
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _PROPERTIES = "olm.properties"
+# The fields of a flattened package, each a YAML list in a string, and the endings of the files that it is split into.
 _FLATTENED = (
     ("clusterServiceVersions", "clusterserviceversion"),
     ("customResourceDefinitions", "crd"),
@@ -45,7 +47,7 @@ _FLATTENED = (
 
 @dataclass(frozen=True, slots=True)
 class PackageManifests:
-    """The rows, and what was wrong with single files."""
+    """The rows, and the problems of single files."""
 
     database: Database
     problems: tuple[Problem, ...]
@@ -53,7 +55,7 @@ class PackageManifests:
 
 @dataclass(slots=True)
 class _Found:
-    """What the files hold, by folder."""
+    """The documents of the files, by kind."""
 
     csvs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)  # folder, file, object
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -63,21 +65,23 @@ class _Found:
 
 
 def is_directory(path: Path) -> bool:
-    """Say whether a directory holds package manifests."""
+    """Return whether a directory has package manifests."""
     files = sorted(one for one in path.rglob("*") if one.suffix in _EXTENSIONS and one.is_file())
+    # Package files by their usual name first, so that one file decides; the bound is for directories of other contents.
     files.sort(key=lambda one: ".package." not in one.name)
     return any(b"currentCSV" in (raw := one.read_bytes()) and _MARK.search(raw) for one in files[:1000])
 
 
 def files_of_directory(path: Path) -> dict[str, bytes]:
     """Return the files of a directory by relative path. Raises CatalogError past the limits."""
+    # No links: a directory from elsewhere could refer to any file of this machine.
     names = sorted(one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
     _require_within(len(names), sum(one.stat().st_size for one in names))
     return {str(one.relative_to(path)): one.read_bytes() for one in names}
 
 
 def files_of_archive(content: bytes, name: str) -> dict[str, bytes]:
-    """Return the files of an app registry's tar.gz, below a folder `name`; a flattened one is taken apart.
+    """Return the files of an app registry's tar.gz, below a folder `name`; a flattened package is split into files.
 
     Raises CatalogError for an archive that cannot be read, past the limits.
     """
@@ -86,25 +90,27 @@ def files_of_archive(content: bytes, name: str) -> dict[str, bytes]:
     try:
         tar = TarReader(ChunkSource(decompressed([content], MAX_SIZE)))
         for number, entry in enumerate(tar, 1):
-            path = posixpath.normpath(f"/{entry.name}").lstrip("/")
+            path = posixpath.normpath(f"/{entry.name}").lstrip("/")  # a key of a dictionary, and never a path of this machine
             size += entry.size
             _require_within(number, size)
             if entry.is_file and not entry.sparse:
                 files[f"{name}/{path}"] = tar.read()
     except TarFormatError as error:
         raise CatalogError(f"{name}: the app registry's archive cannot be read: {error.message}") from error
+    # Exactly one file means the flattened form (operator-registry, pkg/appregistry).
     return _flattened(next(iter(files.values())), name) if len(files) == 1 else files
 
 
 def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
-    """Return the rows of a catalog. What is wrong with one file or bundle is a problem, and the rest goes on.
+    """Return the rows of a catalog. A fault of one file or bundle becomes a problem, and the others are read.
 
-    Raises NotACatalogError when there is no package at all.
+    Raises NotACatalogError without any package.
     """
     found = _sorted(files)
     bundles: dict[str, BundleRow] = {}
     csvs: dict[str, dict[str, Any]] = {}
     for folder, file, csv in found.csvs:
+        # Bundles are known by the name of their ClusterServiceVersion, the primary key of the table.
         name = _text(csv, "metadata", "name")
         if not name or name in bundles:
             why = f"the bundle {name} is there already" if name else "a ClusterServiceVersion without a name"
@@ -122,6 +128,7 @@ def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
 def _sorted(files: Mapping[str, bytes]) -> _Found:
     found = _Found()
     for name in sorted(files):
+        # As the loader of that time: hidden files are skipped, and only the first document of a file counts.
         if posixpath.basename(name).startswith(".") or not name.endswith(_EXTENSIONS):
             continue
         try:
@@ -141,7 +148,7 @@ def _sorted(files: Mapping[str, bytes]) -> _Found:
 
 
 def _unread(found: _Found, edges: Mapping[tuple[str, str], list[EdgeRow]]) -> Iterator[Problem]:
-    """Give a problem for each file that cannot be read, about the bundle or package that lacks it now.
+    """Yield a problem for each file that cannot be read, with the bundle or package that lacks it as the subject.
 
     A bundle has the files of its folder, a package those in the folder of its manifest and below.
     """
@@ -159,7 +166,7 @@ def _unread(found: _Found, edges: Mapping[tuple[str, str], list[EdgeRow]]) -> It
         around = [(len(base), name) for base, name in manifests if name and (not base or f"{folder}/".startswith(f"{base}/"))]
         above = [name for depth, name in around if depth == max(around)[0]]
         if file.partition("/")[0] in above:
-            above = [file]  # it begins with the package, as the subject of a problem has to, and says more
+            above = [file]  # it begins with the package, as the subject of a problem must, and is more precise
         for subject in dict.fromkeys(bundles.get(folder) or above or [file]):
             yield _problem(subject, f"{why}; left out")
 
@@ -175,6 +182,7 @@ def _bundle(name: str, csv: dict[str, Any], others: Sequence[dict[str, Any]]) ->
         "".join(f"{one}\n" for one in (text, *map(_json, others))),
         version=_text(csv, "spec", "version"),
         skip_range=_text(csv, "metadata", "annotations", "olm.skipRange"),
+        # Without environment variables, as migration 1 of operator-registry fills the table.
         related_images=sorted({one.text for one in images_in_csv(csv) if one.origin is not Origin.ENVIRONMENT}),
         provided=list(provided),
         required=list(required),
@@ -183,20 +191,21 @@ def _bundle(name: str, csv: dict[str, Any], others: Sequence[dict[str, Any]]) ->
 
 
 def _apis_of_crd(crd: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Give group, version and kind of every version of a CustomResourceDefinition."""
+    """Yield group, version and kind of every version of a CustomResourceDefinition."""
     if crd.get("kind") != "CustomResourceDefinition":
         return
     group, kind = _text(crd, "spec", "group"), _text(crd, "spec", "names", "kind")
     spec = crd.get("spec")
     listed = spec.get("versions") if isinstance(spec, dict) else None
     versions = [_text(one, "name") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    # `spec.version` is the form of apiextensions.k8s.io/v1beta1, which these catalogs have.
     for version in dict.fromkeys([*versions, _text(crd, "spec", "version")]):
         if group and version and kind:
             yield group, version, kind
 
 
 def _properties(csv: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the properties that an annotation lists."""
+    """Yield the properties of the annotation `olm.properties`."""
     try:
         listed = msgspec.json.decode(_text(csv, "metadata", "annotations", _PROPERTIES) or "[]")
     except UNDECODABLE:
@@ -221,6 +230,7 @@ def _channels(
         if made:
             edges |= {(package, channel): rows for channel, rows in made.items()}
             default = _text(document, "defaultChannel")
+            # With one channel the default may be left out (operator-registry, pkg/registry/types.go, GetDefaultChannel).
             defaults[package] = default or (next(iter(made)) if len(made) == 1 else "")
     return sorted(edges), edges, defaults
 
@@ -238,7 +248,7 @@ def _package_edges(
 
 
 def _chain(head: str, csvs: Mapping[str, dict[str, Any]]) -> Iterator[EdgeRow]:
-    """Give the edges from the head down, as the loaders number them: skips between a bundle and what it replaces."""
+    """Yield the edges from the head down, numbered as by operator-registry, pkg/sqlite/load.go: `skips` before `replaces`."""
     depth, current, seen = 0, head, set()
     while current and current not in seen:
         seen.add(current)
@@ -247,6 +257,7 @@ def _chain(head: str, csvs: Mapping[str, dict[str, Any]]) -> Iterator[EdgeRow]:
         yield EdgeRow(current, replaces, depth)
         for skipped in _skips(csv):
             depth += 1
+            # An edge to a skipped entry and the entry itself, which may have no bundle: clients query both.
             yield EdgeRow(current, skipped, depth)
             yield EdgeRow(skipped, "", depth)
         depth += 1
@@ -260,7 +271,7 @@ def _skips(csv: dict[str, Any] | None) -> list[str]:
 
 
 def _flattened(content: bytes, name: str) -> dict[str, bytes]:
-    """Take the one file of a flattened package apart: a folder with a file for each object and package."""
+    """Split the one file of a flattened package into a folder with a file for each object and package."""
     document = next(iter(load_yaml_documents(content, name)), None)
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, dict):
@@ -296,9 +307,11 @@ def _problem(subject: str, message: str) -> Problem:
     return Problem("error", ProblemCode.CATALOG_INVALID, subject, message)
 
 
-# Rows → an SQLite catalog of schema 5 with all contents inside: what OpenShift 4.3 and 4.4 serve (facts/openshift.md §1.2).
+# The rows as an SQLite catalog of schema 5 with all objects inlined. The servers of OpenShift 4.3 and 4.4 know no later schema
+# (operator-registry, pkg/sqlite/migrations).
 
 SCHEMA = 5
+# The default would be the time of writing, and the same rows must give the same bytes.
 _WRITTEN = "1970-01-01 00:00:00"
 _API_KEY = "group_name TEXT, version TEXT, kind TEXT, channel_entry_id INTEGER"
 _API_RULES = (
@@ -333,7 +346,7 @@ _TABLES = {
 
 
 def sqlite_database(rows: Database) -> bytes:
-    """Return the file. Same rows, same bytes; bundles that are in no channel are in it too, and cost nothing."""
+    """Return the database file, with bundles that are in no channel too. The same rows give the same bytes."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("BEGIN")
         for name, columns in _TABLES.items():
@@ -358,6 +371,7 @@ def _add_bundle(connection: sqlite3.Connection, row: BundleRow) -> None:
 def _add_channel(connection: sqlite3.Connection, rows: Database, package: str, channel: str) -> None:
     edges = rows.edges[package, channel]
     connection.execute("INSERT INTO channel VALUES (?, ?, ?)", (channel, package, edges[0].bundle))
+    # Explicit numbers: `replaces` refers to entries that are inserted later.
     first = connection.execute("SELECT coalesce(max(entry_id), 0) + 1 FROM channel_entry").fetchone()[0]
     numbers: dict[str, int] = {}
     for number, edge in enumerate(edges, first):
@@ -368,6 +382,7 @@ def _add_channel(connection: sqlite3.Connection, rows: Database, package: str, c
             "INSERT INTO channel_entry VALUES (?, ?, ?, ?, ?, ?)", (number, channel, package, edge.bundle, target, edge.depth)
         )
     for table, group, version, kind, number in _apis(rows, edges, numbers):
+        # The column of the plural must have a value; the plural of most kinds follows this rule.
         connection.execute("INSERT OR IGNORE INTO api VALUES (?, ?, ?, ?)", (group, version, kind, kind.lower() + "s"))
         connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)", (group, version, kind, number))  # noqa: S608
 

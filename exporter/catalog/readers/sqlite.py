@@ -1,8 +1,7 @@
-"""SQLite catalogs, as OpenShift had them up to 4.10: any schema from 0 to 13 → the blobs of a file-based catalog → `Catalog`.
+"""Reader of SQLite catalogs, the format up to OpenShift 4.10, with any schema from 0 to 13.
 
-The file is read from memory and so never changed. What a database says is taken as `opm render` takes it; defects of its
-loaders are known (facts/openshift.md §1.2): rows without a name, texts stored as BLOB, entries of bundles that are not there,
-requirements that a migration overwrote. What the rows hold is here; how they become blobs is `sqlite_blobs.py`'s.
+The rows become the blobs of a file-based catalog as `opm render` makes them. Sources: operator-registry, pkg/sqlite (removed
+in August 2026, pull request 1986), above all migrations/ and query.go.
 """
 
 from __future__ import annotations
@@ -33,9 +32,12 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"SQLite format 3\0"
-MAX_SIZE = 2 * 1024**3
-_STEPS = 200_000_000  # of SQLite's machine for one query; the largest real catalogs take a hundredth
-# How often the file was changed (twice), and which release of SQLite wrote it: the same for all that we write.
+MAX_SIZE = 2 * 1024**3  # held in memory
+# Instructions of SQLite's virtual machine for one query; the largest real catalogs need a hundredth. A hostile file could
+# make a query endless.
+_STEPS = 200_000_000
+# Header fields that differ between runs (SQLite, *Database File Format*, 1.3): file change counter, version-valid-for, and the
+# release of SQLite that wrote the file.
 _VARYING = ((24, 28), (92, 96), (96, 100))
 _NEEDED = ("package", "channel", "channel_entry", "operatorbundle")
 _TABLES = (*_NEEDED, "related_image", "api_provider", "api_requirer", "dependencies", "properties", "deprecated")
@@ -43,7 +45,7 @@ _TABLES = (*_NEEDED, "related_image", "api_provider", "api_requirer", "dependenc
 
 @dataclass(slots=True)
 class BundleRow:
-    """A bundle with all that other tables say of it. Texts are empty where the database has none."""
+    """A bundle with its rows of the other tables. Texts are empty where the database has none."""
 
     name: str
     csv: str = ""
@@ -61,7 +63,7 @@ class BundleRow:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRow:
-    """An entry of a channel: from a bundle to what it replaces or skips, if anything; nearer the head, smaller `depth`."""
+    """An edge of a channel: from a bundle to one that it replaces or skips, if any. The head has the smallest `depth`."""
 
     bundle: str
     target: str
@@ -79,14 +81,14 @@ class Database:
 
 
 def is_database(content: bytes | memoryview) -> bool:
-    """Say whether these are the first bytes of an SQLite file."""
+    """Return whether content begins as an SQLite file does."""
     return bytes(content[: len(MAGIC)]) == MAGIC
 
 
 def read(content: bytes, name: str) -> Database:
-    """Return the rows of a database; `name` is what messages call it.
+    """Return the rows of a database; `name` names it in messages.
 
-    Raises CatalogError for a file that is cut short or damaged, that is no catalog, or that hides its tables behind views.
+    Raises CatalogError for a truncated or damaged file, for one that is not a catalog, and for views in place of tables.
     """
     with opened(content, name) as connection:
         tables = _tables(connection, name)
@@ -103,13 +105,16 @@ def read(content: bytes, name: str) -> Database:
 
 @contextmanager
 def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
-    """Open a database in memory. What goes wrong inside becomes CatalogError."""
+    """Open a database in memory. Errors of SQLite within the block become CatalogError."""
     if len(content) > MAX_SIZE:
         raise CatalogError(f"{name}: {len(content)} bytes; the limit is {MAX_SIZE}")
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         try:
+            # Invalid UTF-8 in one row must not make the whole catalog unreadable.
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            # In memory, so that the file is never changed and a journal next to it is not replayed (ADR 0013).
             connection.deserialize(content)
+            # For databases from elsewhere: SQLite, *Defense Against The Dark Arts*, 1.1.
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
             yield connection
@@ -120,8 +125,8 @@ def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
 
 
 def serialized(connection: sqlite3.Connection) -> bytes:
-    """Return a database as a file that depends on nothing but its content."""
-    connection.execute("VACUUM")
+    """Return a database as a file that depends on its content only."""
+    connection.execute("VACUUM")  # free pages would keep rows that were deleted, and the order of pages would vary
     made = bytearray(connection.serialize())
     for start, end in _VARYING:
         made[start:end] = (1).to_bytes(end - start, "big")
@@ -129,9 +134,10 @@ def serialized(connection: sqlite3.Connection) -> bytes:
 
 
 def _tables(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
-    """Return the columns of each table that is there. Raises CatalogError when it is no catalog."""
-    connection.set_progress_handler(lambda: 1, _STEPS)  # a query that takes longer is no catalog's
+    """Return the columns of each table. Raises CatalogError for a database that is not a catalog."""
+    connection.set_progress_handler(lambda: 1, _STEPS)  # interrupts the query
     kinds = dict(_rows(connection, "SELECT name, type FROM sqlite_master"))
+    # A view in place of a table could compute without end; a table is only read.
     odd = [table for table in _TABLES if kinds.get(table, "table") != "table"]
     absent = [table for table in _NEEDED if table not in kinds]
     if odd or absent:
@@ -146,13 +152,16 @@ def _bundles(connection: sqlite3.Connection, tables: Mapping[str, frozenset[str]
         column if column in tables["operatorbundle"] else "NULL"
         for column in ("name", "csv", "bundle", "bundlepath", "version", "skiprange")
     ]
-    for row in _rows(connection, f"SELECT {', '.join(columns)} FROM operatorbundle WHERE name IS NOT NULL ORDER BY name"):  # noqa: S608 - columns are ours
+    # Migration 5 inserts rows instead of updating them, which leaves rows without a name.
+    query = f"SELECT {', '.join(columns)} FROM operatorbundle WHERE name IS NOT NULL ORDER BY name"  # noqa: S608 - fixed names
+    for row in _rows(connection, query):
         name, csv, objects, image, version, skip_range = map(_text, row)
         yield BundleRow(name, csv, objects, image, version, skip_range)
 
 
 def _edges(connection: sqlite3.Connection) -> dict[tuple[str, str], list[EdgeRow]]:
     found: dict[tuple[str, str], list[EdgeRow]] = defaultdict(list)
+    # Outer join: a bundle without edges is an entry too, and the target of an edge may have been deleted.
     query = """SELECT e.package_name, e.channel_name, e.operatorbundle_name, t.operatorbundle_name, e.depth
         FROM channel_entry e LEFT JOIN channel_entry t ON t.entry_id = e.replaces ORDER BY e.depth, e.entry_id"""
     for package, channel, bundle, target, depth in _rows(connection, query):
@@ -163,7 +172,7 @@ def _edges(connection: sqlite3.Connection) -> dict[tuple[str, str], list[EdgeRow
 
 
 def _fill(connection: sqlite3.Connection, tables: Mapping[str, frozenset[str]], bundles: Mapping[str, BundleRow]) -> None:
-    """Add to each bundle what the other tables say of it."""
+    """Add the rows of the other tables to each bundle."""
     queries = {
         "related_image": "SELECT operatorbundle_name, image FROM related_image",
         "properties": "SELECT operatorbundle_name, type, value FROM properties",
@@ -177,6 +186,7 @@ def _fill(connection: sqlite3.Connection, tables: Mapping[str, frozenset[str]], 
             bundle = bundles.get(_text(name))
             if bundle is not None:
                 _add(bundle, table, tuple(map(_text, values)))
+    # The true requirements are still in `api_requirer`.
     if _overwritten(bundles.values()):
         for bundle in bundles.values():
             bundle.dependencies = [one for one in bundle.dependencies if one[0] != "olm.gvk"]
@@ -199,14 +209,16 @@ def _add(bundle: BundleRow, table: str, values: tuple[Any, ...]) -> None:
 
 def _api_query(table: str, tables: Mapping[str, frozenset[str]]) -> str:
     columns = tables.get(table, frozenset())
+    # Migration 6 keyed the table by bundle; before, it refers to entries of channels.
     if "operatorbundle_name" in columns:
-        return f"SELECT DISTINCT operatorbundle_name, group_name, version, kind FROM {table}"  # noqa: S608 - ours, as below
+        return f"SELECT DISTINCT operatorbundle_name, group_name, version, kind FROM {table}"  # noqa: S608 - a fixed name
     return f"""SELECT DISTINCT e.operatorbundle_name, a.group_name, a.version, a.kind
         FROM {table} a JOIN channel_entry e ON e.entry_id = a.channel_entry_id"""  # noqa: S608
 
 
 def _overwritten(bundles: Any) -> bool:
-    """Say whether a migration gave all requirements the value of the first: then those of APIs are told by `api_requirer`."""
+    """Return whether migration 9 gave all requirements the value of the first."""
+    # Its subquery is not correlated. Recognized by equal values although the bundles require several APIs.
     values = [value for bundle in bundles for kind, value in bundle.dependencies if kind == "olm.gvk"]
     return len(values) > 1 and len(set(values)) == 1 and len({name for b in bundles if b.required for name in b.required}) > 1
 
@@ -216,23 +228,23 @@ def _rows(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...
 
 
 def _text(value: Any) -> str:
-    """Return a text that may be stored as BLOB, or not at all."""
-    if isinstance(value, bytes):
+    """Return a text that may be stored as BLOB or NULL."""
+    if isinstance(value, bytes):  # Go's driver stores a []byte as BLOB
         return value.decode("utf-8", "replace")
     return "" if value is None else str(value)
 
 
-# Rows of an SQLite catalog → blobs of a file-based one, as `opm render` makes them. Pure.
+# From rows to the blobs of a file-based catalog, as `opm render` makes them (operator-registry, pkg/sqlite/conversion.go).
 
 Document = dict[str, Any]
 _DECODER = json.JSONDecoder()
 _DEPRECATED = "olm.deprecated"
-# What the database calls a requirement, and what file-based catalogs do.
+# Requirements have other types in file-based catalogs (operator-registry, alpha/property/property.go).
 _REQUIRED = {"olm.gvk": "olm.gvk.required", "olm.package": "olm.package.required", "olm.label": "olm.label.required"}
 
 
 def catalog_of(database: Database) -> Catalog:
-    """Return the catalog. Never raises for what is wrong with one bundle: it is a problem, and the rest goes on."""
+    """Return the catalog. Never raises for the fault of one bundle: it becomes a problem, and the others are read."""
     assembly = Assembly()
     problems = list(_stranded(database))
     for document in _documents(database, problems):
@@ -251,6 +263,7 @@ def _documents(database: Database, problems: list[Problem]) -> Iterator[Document
         yield {"schema": CHANNEL, "package": package, "name": channel, "entries": entries}
     for name, row in sorted(database.bundles.items()):
         for package in packages.get(name, ()):
+            # opm does not render deprecated bundles: they exist as the ends of edges only.
             if not _is_deprecated(row):
                 yield _bundle(row, package, problems)
 
@@ -277,7 +290,7 @@ def _head(database: Database, package: str, channel: str) -> BundleRow | None:
 
 
 def _described(head: BundleRow | None) -> Document:
-    """Return what `opm` shows of a package: the icon of the head of its default channel."""
+    """Return the fields that opm derives for a package: the icon, from the head of its default channel."""
     spec = _spec(head.csv) if head else {}
     icons = spec.get("icon")
     icon = icons[0] if isinstance(icons, list) and icons and isinstance(icons[0], dict) else None
@@ -285,7 +298,7 @@ def _described(head: BundleRow | None) -> Document:
 
 
 def _entries(database: Database, package: str, channel: str) -> Iterator[Document]:
-    """Give the entries of bundles that are there. Of a bundle's edges the nearest to the head replaces, the others skip."""
+    """Yield the entries whose bundles exist in the database."""
     edges: dict[str, list[str]] = {}
     for edge in database.edges.get((package, channel), ()):
         edges.setdefault(edge.bundle, []).append(edge.target)
@@ -293,6 +306,7 @@ def _entries(database: Database, package: str, channel: str) -> Iterator[Documen
         row = database.bundles.get(name)
         if row is None or _is_deprecated(row):
             continue
+        # Rows do not say which edge is `replaces`. The one nearest to the head is; the others skip (query.go, ListBundles).
         replaces, *skips = edges[name]
         skips = [one for one in dict.fromkeys(skips) if one and one != replaces]
         yield {
@@ -327,8 +341,9 @@ def _bundle(row: BundleRow, package: str, problems: list[Problem]) -> Document:
 
 
 def _properties(row: BundleRow, package: str) -> Iterator[tuple[str, str]]:
-    """Give the properties that the database states, and those that older schemas keep elsewhere, as JSON texts."""
+    """Yield the properties of the table, and those that older schemas have in other tables, as JSON texts."""
     kinds = {kind for kind, _ in row.properties}
+    # A bundle may be in several packages; opm requires exactly one olm.package property, that of the bundle's package.
     yield from ((kind, value) for kind, value in row.properties if kind != PACKAGE or _names(value, package))
     if not any(kind == PACKAGE and _names(value, package) for kind, value in row.properties):
         yield PACKAGE, _json({"packageName": package, "version": row.version or str(_spec(row.csv).get("version", ""))})
@@ -346,7 +361,7 @@ def _names(value: str, package: str) -> bool:
 
 
 def _requirement(kind: str, value: str) -> str:
-    """Return a requirement as file-based catalogs write it: the range of a package is called otherwise there."""
+    """Return a requirement as in file-based catalogs, where the range of a package has another name."""
     decoded = _decoded(value)
     if kind != "olm.package" or not isinstance(decoded, dict):
         return value
@@ -359,17 +374,15 @@ def _gvk(api: tuple[str, str, str]) -> str:
 
 
 def _objects(row: BundleRow) -> Iterator[Document]:
-    """Give the resources that are inline; where the database kept the ClusterServiceVersion alone, that.
-
-    What cannot be read comes last, as it is: `related_images.unreadable_objects` names it.
-    """
+    """Yield the inlined objects, or the ClusterServiceVersion where the database has no others."""
+    # Text that cannot be parsed comes last, unchanged: `related_images.unreadable_objects` reports it.
     texts, rest = _split(row.objects)
     for text in (*(texts or ([row.csv] if row.csv else [])), *([rest] if rest else [])):
         yield {"type": BUNDLE_OBJECT, "value": {"data": base64.b64encode(text.encode()).decode()}}
 
 
 def _split(text: str) -> tuple[list[str], str]:
-    """Return the JSON objects that stand one behind the other, and the rest from where one cannot be read."""
+    """Return the JSON objects of a text, which follow each other without separators, and the rest that cannot be parsed."""
     found: list[str] = []
     decoder, at = _DECODER, 0
     while (at := _after_space(text, at)) < len(text):
@@ -389,7 +402,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _related(row: BundleRow) -> Iterator[Document]:
-    """Give what the ClusterServiceVersion lists, by name, then what only the table has."""
+    """Yield the images of the ClusterServiceVersion, with names, then those of the table only."""
     listed = _spec(row.csv).get("relatedImages")
     named = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     texts = set()
@@ -398,6 +411,7 @@ def _related(row: BundleRow) -> Iterator[Document]:
         texts.add(entry.get("image", ""))
         yield entry
     for image in dict.fromkeys(row.related_images):
+        # The table has an empty text where the ClusterServiceVersion has `value` in place of `image`; the entry above has both.
         if image not in texts and (image.strip() or not named):
             yield {"name": "", "image": image}
 
@@ -409,7 +423,8 @@ def _spec(csv: str) -> Mapping[str, Any]:
 
 
 def _annotation(csv: str, name: str) -> str:
-    """Return an annotation of a ClusterServiceVersion: before schema 5 the database has no column for it."""
+    """Return an annotation of a ClusterServiceVersion."""
+    # Before schema 5 the database has no column for `skipRange`.
     decoded = _decoded(csv) if csv else None
     metadata = decoded.get("metadata") if isinstance(decoded, dict) else None
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
@@ -418,7 +433,7 @@ def _annotation(csv: str, name: str) -> str:
 
 
 def _decoded(text: str) -> Any:
-    """Return JSON values; None for what is none."""
+    """Return JSON values; None for invalid JSON."""
     try:
         return msgspec.json.decode(text.encode())
     except UNDECODABLE:
@@ -429,17 +444,17 @@ def _json(document: Document) -> str:
     return msgspec.json.encode(document).decode()
 
 
-# The SQLite files of an image, through its layers; nothing else of them is kept.
+# The SQLite files of an image. Before OpenShift 4.6 images have no label for the path of their database: all files are checked.
 
 
 class DatabaseTree(LayerTree):
-    """All of an image's names, and the content of its databases."""
+    """The files of an image, with the content of its databases only."""
 
     def __init__(self, limits: TreeLimits = DEFAULT_LIMITS) -> None:
         super().__init__("/", limits)
 
     def databases(self) -> dict[str, bytes]:
-        """Return the databases that the layers applied so far leave, by absolute path."""
+        """Return the databases after the layers applied so far, by absolute path."""
         return {f"/{'/'.join(path)}": node for path, node in walk(self._tree) if isinstance(node, bytes) and node}
 
     def _node(self, tar: TarReader, entry: Entry, added: dict[str, Node]) -> Node:
@@ -447,6 +462,7 @@ class DatabaseTree(LayerTree):
             target = parts(entry.link)
             node = found(added, target) or found(self._tree, target)
             return node if isinstance(node, bytes) else b""
+        # Other files are kept as empty ones, because a later layer may hide or replace them.
         head = tar.read(len(MAGIC)) if entry.is_file else b""
         if not is_database(head):
             return b""

@@ -1,9 +1,8 @@
-"""Tar archives from outside, read from front to back in time that grows with their bytes, and in bounded memory.
+"""Reader of untrusted tar archives, from front to back, in time linear in their bytes and in bounded memory.
 
-`TarInfo.frombuf` reads the 512-byte headers. Extended headers are read here: tarfile's expressions take quadratic time for
-them before Python 3.11.10 and 3.12.6 (CVE-2024-6232), and it calls itself once for each. The rules are those of Go's
-archive/tar, with which container engines unpack layers: what is refused here could not be unpacked there. Sources:
-POSIX.1-2017, pax, *pax Interchange Format*; GNU tar manual, *Basic Tar Format*; Go, archive/tar/reader.go.
+The rules are those of Go's archive/tar, with which container engines unpack layers: an archive that is refused here could not
+be unpacked there either. Sources: POSIX.1-2017, pax, *pax Interchange Format*; GNU tar manual, *Basic Tar Format*; Go,
+archive/tar/reader.go.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
 MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst
 MAX_RUN = 16  # extended headers before one entry; writers make one of each type at most
-_MAX_SIZE = 1 << 62
-_MAX_DIGITS = 20
+_MAX_SIZE = 1 << 62  # of an entry: positions stay below 2**63, as off_t and Go's int64 have them
+_MAX_DIGITS = 20  # of 2**64; int() of a megabyte of digits takes seconds (CVE-2020-10735)
 _BLOCK = tarfile.BLOCKSIZE
-_STEP = 1024 * 1024
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENDED = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+# A size in the header of one of these is to be ignored (POSIX.1-2017, pax, *ustar Interchange Format*, size).
 _WITHOUT_CONTENT = (
     tarfile.LNKTYPE,
     tarfile.SYMTYPE,
@@ -38,22 +37,22 @@ _SPARSE = b"GNU.sparse."
 _SPARSE_NAME = b"GNU.sparse.name"
 _KNOWN = (b"path", b"linkpath", b"size", _SPARSE_NAME)
 _HAS_MORE, _MORE = 482, 504  # the flags of an old GNU sparse header, and of the blocks that continue it
-_ENCODING = ("utf-8", "surrogateescape")
+_ENCODING = ("utf-8", "surrogateescape")  # names are bytes; those that are not UTF-8 must differ from each other too
 
 
 class TarFormatError(ContentError):
-    """The bytes are no tar, or one with an extended header that no writer makes."""
+    """The bytes are not a tar, or one with an extended header that no writer makes."""
 
 
 class Source(Protocol):
-    """Bytes that are read once, from front to back."""
+    """A source of bytes, read once from front to back."""
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer only at the end."""
         ...
 
     def skip(self, size: int) -> bool:
-        """Pass over the next `size` bytes; False where there are fewer."""
+        """Skip the next `size` bytes; False where there are fewer."""
         ...
 
 
@@ -65,11 +64,11 @@ class ChunkSource:
         self._pending = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """See `Source.read`."""
+        """Return the next `size` bytes, joined from the chunks."""
         return b"".join(self._take(size))
 
     def skip(self, size: int) -> bool:
-        """See `Source.skip`."""
+        """Skip the next `size` bytes; the chunks are consumed, and not joined."""
         return sum(map(len, self._take(size))) == size
 
     def _take(self, size: int) -> Iterator[memoryview]:
@@ -86,17 +85,17 @@ class ChunkSource:
 
 
 class FileSource:
-    """A source over a file that can seek: content that is passed over is not read."""
+    """A source over a seekable file: skipped content is not read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read(self, size: int) -> bytes:
-        """See `Source.read`."""
+        """Return the next `size` bytes of the file."""
         return self._file.read(size)
 
     def skip(self, size: int) -> bool:
-        """See `Source.skip`."""
+        """Skip the next `size` bytes with a seek."""
         if size <= 0:
             return True
         self._file.seek(size - 1, 1)
@@ -107,7 +106,7 @@ class FileSource:
 class Entry:
     """A file, directory or link; `size` bytes of content are at `offset` in the archive.
 
-    `sparse`: the content is a file with its holes left out, in one of GNU tar's formats, whose size has no bound in its bytes.
+    `sparse`: the content is a file without its holes, in a format of GNU tar; its real size has no relation to its bytes.
     """
 
     name: str
@@ -156,15 +155,17 @@ class TarReader:
         pending = _Pending()
         while (block := self._header()) is not None:
             header = _parsed(block)
+            # Extended headers are read here, not by tarfile: before Python 3.11.10 and 3.12.6 its regular expressions take
+            # quadratic time for them (CVE-2024-6232), and it recurses once for each.
             if header.type not in _EXTENDED:
                 yield self._entry(header, block, pending)
                 pending = _Pending()
-                self._pass_over()
+                self._skip_rest()
             else:
                 pending.add(header, self._extended(header))
 
     def read(self, size: int | None = None) -> bytes:
-        """Return the next bytes of the content of the entry given last: all that is left, or at most `size` bytes."""
+        """Return the next bytes of the current entry: all that are left, or at most `size`."""
         wanted = self._left if size is None else min(size, self._left)
         content = self._bytes(wanted)
         self._left -= wanted
@@ -174,7 +175,7 @@ class TarReader:
         """Return the next header block; None at the end of the archive."""
         block = self._source.read(_BLOCK)
         if not block and self._position:
-            return None  # the two blocks of zeros at the end are often missing, and no reader insists on them
+            return None  # the two blocks of zeros at the end are often missing, and readers accept that
         if len(block) < _BLOCK:
             raise TarFormatError("it ends within a header" if self._position else "it is empty")
         self._position += _BLOCK
@@ -196,9 +197,11 @@ class TarReader:
         if not 0 <= size <= _MAX_SIZE:
             raise TarFormatError(f"an entry of {size} bytes")
         sparse = pending.sparse or header.type == tarfile.GNUTYPE_SPARSE
+        # The map of an old GNU sparse file may continue in further blocks, which the size does not count.
         if header.type == tarfile.GNUTYPE_SPARSE and block[_HAS_MORE]:
             while self._bytes(_BLOCK)[_MORE]:
                 pass
+        # Values of extended headers go before those of the header itself, which may be cut.
         name, link = pending.name or header.name, pending.link or header.linkname
         old_directory = header.type == tarfile.AREGTYPE and name.endswith("/")  # before POSIX.1-1988
         kind = tarfile.DIRTYPE if old_directory else header.type
@@ -206,8 +209,8 @@ class TarReader:
         self._padding = _padding(self._left)
         return Entry(name, kind, link, self._left, self._position, sparse)
 
-    def _pass_over(self) -> None:
-        """Go to the end of the current entry."""
+    def _skip_rest(self) -> None:
+        """Skip to the end of the current entry."""
         if not self._source.skip(self._left):
             raise TarFormatError("it ends within the content of an entry")
         self._position += self._left
@@ -227,7 +230,7 @@ class TarReader:
 
 
 class _Pending:
-    """What the extended headers read so far say of the entry that follows."""
+    """The values of the extended headers before an entry."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -236,31 +239,31 @@ class _Pending:
         self.sparse = False
 
     def add(self, header: tarfile.TarInfo, content: bytes) -> None:
-        """Take an extended header. Raises TarFormatError for one that cannot be read, and beyond MAX_RUN."""
+        """Add an extended header. Raises TarFormatError for one that cannot be read, and beyond MAX_RUN."""
         self._count += 1
         if self._count > MAX_RUN:
             raise TarFormatError(f"more than {MAX_RUN} extended headers before one entry")
         if header.type in _PAX:
-            self._pax, self.sparse = _pax(content)
+            self._pax, self.sparse = _pax(content)  # the last one counts, as for Go
         elif header.type == tarfile.XGLTYPE:
-            _pax(content)  # has to be readable; container engines go by none of it (Go: TypeXGlobalHeader)
+            _pax(content)  # must be valid, but container engines use none of its values (Go: TypeXGlobalHeader)
         else:
             self._long[header.type] = content.partition(b"\0")[0]
 
     @property
     def name(self) -> str:
-        """The name, where one is given."""
+        """The name of the entry; empty when its own header has it."""
         found = self._long.get(tarfile.GNUTYPE_LONGNAME) or self._pax.get(_SPARSE_NAME) or self._pax.get(b"path")
         return (found or b"").decode(*_ENCODING)
 
     @property
     def link(self) -> str:
-        """The target of a link, where one is given."""
+        """The target of a link; empty when the header of the entry has it."""
         return (self._long.get(tarfile.GNUTYPE_LONGLINK) or self._pax.get(b"linkpath") or b"").decode(*_ENCODING)
 
     @property
     def size(self) -> int | None:
-        """The size, where one is given."""
+        """The size of the entry; None when its own header has it."""
         digits = self._pax.get(b"size")
         if not digits:
             return None
@@ -273,11 +276,11 @@ def _parsed(block: bytes) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(block, *_ENCODING)
     except tarfile.HeaderError as error:
-        raise TarFormatError(f"a header that is none: {error}") from error
+        raise TarFormatError(f"a block that is not a header: {error}") from error
 
 
 def _pax(content: bytes) -> tuple[dict[bytes, bytes], bool]:
-    """Return the values of a pax header that matter here, and whether it makes its entry a sparse file."""
+    """Return the relevant values of a pax header, and whether it makes its entry a sparse file."""
     found: dict[bytes, bytes] = {}
     sparse = False
     for key, value in _records(content):
@@ -288,15 +291,17 @@ def _pax(content: bytes) -> tuple[dict[bytes, bytes], bool]:
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give the records of a pax header (length, blank, key, `=`, value, newline), looking once at each byte."""
+    """Yield the records of a pax header: length, blank, key, `=`, value, newline. Reads each byte once."""
     start = 0
     while start < len(content):
+        # Bounded, so that a header without blanks is not searched to its end for each record.
         space = content.find(b" ", start, start + _MAX_DIGITS)
         digits = content[start:space]
         if space < 0 or not digits.isdigit():
             raise TarFormatError("an extended header without the length of a record")
         end = start + int(digits)
         equals = content.find(b"=", space + 1, end)
+        # The length counts itself and the newline (POSIX.1-2017, pax Extended Header); a wrong one shifts the rest.
         if not space + 1 < equals < end <= len(content) or content[end - 1 : end] != b"\n":
             raise TarFormatError("an extended header with a record that is not as long as it says")
         yield content[space + 1 : equals], content[equals + 1 : end - 1]

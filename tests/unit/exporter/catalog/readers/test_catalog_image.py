@@ -11,17 +11,17 @@ from exporter.catalog.readers.catalog_image import (
     BUNDLE_LABEL,
     CONFIGS_LABEL,
     DATABASE_LABEL,
-    Place,
+    CatalogLocation,
     configs_layer,
+    location_of,
     no_catalog,
-    place_of,
     read_configs,
     rebuild,
     rebuild_index,
 )
 from tests.fakes import factories, image_readers
 
-CONFIGS = Place("file-based", "/configs")
+CONFIGS = CatalogLocation("file-based", "/configs")
 OLD = {"configs/foo/catalog.json": b"old foo", "configs/bar/catalog.json": b"old bar", "configs/index.yaml": b"old"}
 FILES = {"foo/catalog.json": b"new foo", "catalog.json": b"others"}
 
@@ -116,21 +116,21 @@ def test_attestations_beside_images_are_told_apart():
 
 def test_what_is_no_catalog_is_told_what_it_is():
     with pytest.raises(NotACatalogError, match=r"an operator bundle .of package etcd."):
-        place_of("quay.io/x/y:z", {BUNDLE_LABEL: "etcd"})
-    assert place_of("quay.io/x/y:z", {}) is None
+        location_of("quay.io/x/y:z", {BUNDLE_LABEL: "etcd"})
+    assert location_of("quay.io/x/y:z", {}) is None
     assert "no catalog" in no_catalog("quay.io/x/y:z").message
 
 
 def test_files_go_before_a_database():
-    assert place_of("x", {CONFIGS_LABEL: "configs", DATABASE_LABEL: "/x.db"}) == CONFIGS
-    assert place_of("x", {DATABASE_LABEL: "./index.db"}) == Place("sqlite", "/index.db")
+    assert location_of("x", {CONFIGS_LABEL: "configs", DATABASE_LABEL: "/x.db"}) == CONFIGS
+    assert location_of("x", {DATABASE_LABEL: "./index.db"}) == CatalogLocation("sqlite", "/index.db")
 
 
 @pytest.mark.parametrize("label", [CONFIGS_LABEL, DATABASE_LABEL])
 @pytest.mark.parametrize("directory", ["/", "..", "/a/../..", "/configs/../.."])
 def test_a_label_that_leads_elsewhere(directory, label):
     with pytest.raises(CatalogError, match="names"):
-        place_of("x", {label: directory})
+        location_of("x", {label: directory})
 
 
 @pytest.mark.parametrize("settings", [{"Entrypoint": None}, {"Entrypoint": []}, {"Entrypoint": ["/bin/opm", "serve"]}])

@@ -194,7 +194,7 @@ def test_a_file_is_opened_as_a_catalog_and_never_changed(tmp_path):
     path.write_bytes(databases.real("schema-05"))
     path.chmod(0o444)
     opened = CatalogOpener(None, None).open(str(path))
-    assert (opened.name, opened.place.format, len(opened.catalog.packages)) == ("community", "sqlite", 3)
+    assert (opened.name, opened.location.format, len(opened.catalog.packages)) == ("community", "sqlite", 3)
     assert path.read_bytes() == databases.real("schema-05")
     assert [one.name for one in tmp_path.iterdir()] == ["community.db"]
 
