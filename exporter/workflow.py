@@ -19,7 +19,7 @@ from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, make_directory, prepared
 from exporter.catalog import steps
 from exporter.context import opened
-from exporter.distributed import part_directory, plan_file, s3
+from exporter.distributed import finishing, part_directory, plan_file, s3
 from exporter.kit import making
 from exporter.plan import mapping, planning, rerequest_plan
 from exporter.plan.checks import check, strict_error
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from exporter.catalog.steps import Chosen
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
-    from exporter.distributed.s3 import StoredMaking
+    from exporter.distributed.s3_volumes import StoredMaking
     from exporter.kit.making import Kit
     from exporter.kit.settings import KitSettings
     from exporter.plan.planning import Planned
@@ -96,7 +96,7 @@ def export_part(
 ) -> MadePart:
     """Make the volumes `numbers` of the archive of a plan, in a directory of their own within `work.output`; see `export`.
 
-    Finished volumes are left as they are, and missing blobs are requested again.
+    A finished part is left as it is; an unfinished one continues with the blobs that are missing.
     """
     check(found.drawn.plan, strict=strict)
     make_directory(work.output, "--output")
@@ -104,12 +104,13 @@ def export_part(
         return part_directory.make(found, work, numbers, media)
 
 
-def finish(directories: Sequence[Path], work: Making, progress: Progress) -> Exported:
-    """Join the parts in `directories`, or directly below them, to the archive that one process would have made.
+def finish(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Exported:
+    """Join the parts in `directories`, or directly below them, into the archive that one process would have made.
 
-    Raises UsageError for a directory without a part, ArchiveIncompleteError when volumes are in none. Idempotent.
+    Raises UsageError without parts, and for unfinished ones unless their missing blobs are accepted; ArchiveIncompleteError
+    when volumes are in none of them. A finished archive is left as it is.
     """
-    return Exported(part_directory.join(directories, work, progress))
+    return Exported(finishing.join(directories, work, progress, accept_missing=accept_missing))
 
 
 def export_stored(
@@ -123,8 +124,7 @@ def export_stored(
 ) -> MadePart | Exported:
     """Make the volumes `numbers` of the archive of a plan in object storage; all of it, when None. See `export`.
 
-    The archive is finished only when no blob is missing: otherwise every volume would have to be fetched, closed again and
-    uploaded, and the user decides between that and another attempt.
+    It is finished unless a blob is missing: an archive without it needs `finish` with `accept_missing`.
     """
     if work.scratch is None:
         raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
@@ -135,9 +135,9 @@ def export_stored(
     return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
-def finish_stored(work: StoredMaking, progress: Progress) -> Exported:
-    """Finish the archive in object storage when all its volumes are present. Raises the errors of `s3.finish`."""
-    return Exported(s3.finish(work, progress))
+def finish_stored(work: StoredMaking, progress: Progress, *, accept_missing: bool = False) -> Exported:
+    """Finish the archive in object storage whose volumes are there. Raises what `s3.finish` raises."""
+    return Exported(s3.finish(work, progress, accept_missing=accept_missing))
 
 
 def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, tuple[Problem, ...]]:

@@ -427,6 +427,7 @@ class Storage:
 
     def write(self, bucket: str, key: str, content: Chunk) -> None:
         """Make an object, whole or not at all, in place of one that is there."""
+        self._known.pop((bucket, key), None)  # only a replacement by another process is an error for readers
         self._call("put_object", Bucket=bucket, Key=key, Body=bytes(content), ContentMD5=_md5(content))
 
     def delete(self, bucket: str, key: str) -> None:
@@ -473,6 +474,7 @@ class Storage:
 
     def complete(self, bucket: str, key: str, upload: str, tags: dict[int, str]) -> None:
         """Make the object out of its parts."""
+        self._known.pop((bucket, key), None)
         listed = [{"PartNumber": number, "ETag": f'"{tags[number]}"'} for number in sorted(tags)]
         self._call("complete_multipart_upload", Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed})
 

@@ -1,7 +1,7 @@
 """Fetch the blobs of a plan, from registries or from the catalogs that were read, into their places in the volumes.
 
 The place of a blob that cannot be fetched stays empty, and the inventory names the blob; the archive is completed without it.
-`exporter.distributed.part_directory` does the same for some of the volumes.
+`exporter.distributed.part_directory` fetches some of the volumes, and leaves them unfinished then.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from exporter.archive.output import REPORT
 from exporter.archive.writer import ArchiveWriter, Filling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from common.archive.inventory import Inventory
     from common.content import BlobSource, Chunks
     from common.errors import HubError
     from common.oci.image import Descriptor, Digest
+    from common.progress import Progress
     from exporter.archive.archive_spec import Blueprint
     from exporter.context import ExportContext
     from exporter.plan.plan import ExportPlan
@@ -37,7 +38,7 @@ class PlannedSource:
         self._registry = RegistrySource(media.client, plan.places)
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
-        """See `BlobSource.read`."""
+        """Give the content of a planned blob from byte `start` on."""
         held = self._held.get(blob.digest)
         if held is not None:
             return iter((memoryview(held)[start:],))
@@ -67,23 +68,37 @@ def fetch(drawn: Blueprint, making: Making, media: ExportContext, report: Page) 
     if share:
         parity.require_coder()
     with ArchiveWriter(making.output, drawn.layout, progress=media.progress, share=share, beside=report.room) as writer:
-        lost = copy_planned(drawn.plan, [blob.descriptor for blob in drawn.plan.blobs], making, media, writer)
+        lost = copy_blobs(
+            [blob.descriptor for blob in drawn.plan.blobs],
+            PlannedSource(drawn.plan, media),
+            writer,
+            jobs=making.jobs,
+            progress=media.progress,
+            on_missing=writer.mark_missing,
+        )
         closing = drawn.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT: report.render(closing.inventory, sums)})
     return closing.inventory
 
 
-def copy_planned(
-    plan: ExportPlan, blobs: Sequence[Descriptor], making: Making, media: ExportContext, writer: Filling
+def copy_blobs(
+    blobs: Sequence[Descriptor],
+    source: BlobSource,
+    writer: Filling,
+    *,
+    jobs: int,
+    progress: Progress,
+    on_missing: Callable[[Digest], None],
+    what: str = "fetching",
 ) -> dict[Digest, HubError]:
-    """Copy blobs; return those that could not be had, with the reason."""
+    """Copy blobs; return those that could not be read, with the reason, after `on_missing` was called for each."""
     lost: dict[Digest, HubError] = {}
-    media.progress.begin(f"fetching {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
+    progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
-        for outcome in copy(blobs, PlannedSource(plan, media), writer, jobs=making.jobs, progress=media.progress):
+        for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
-                writer.mark_missing(outcome.blob.digest)
+                on_missing(outcome.blob.digest)
     finally:
-        media.progress.end()
+        progress.end()
     return lost

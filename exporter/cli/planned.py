@@ -91,7 +91,7 @@ def create_planned(
     """Make the archive of a plan, or a part of it."""
     from exporter import workflow
     from exporter.distributed import plan_file
-    from exporter.distributed.s3 import StoredMaking
+    from exporter.distributed.s3_volumes import StoredMaking
 
     progress, found = output.begin(), plan_file.load(path)
     numbers = shard.of(len(found.drawn.layout.volumes))
@@ -148,26 +148,35 @@ def _finish(
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="The private key (PEM) that the parts were signed with.")
     ] = None,
+    accept_missing: Annotated[
+        bool,
+        typer.Option(
+            "--accept-missing",
+            help="Make the archive without the blobs that unfinished parts could not get; the volumes are written once more.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False,
 ) -> ExitCode:
-    """Join the parts that several create --plan made, to the archive that one would have made.
+    """Join the parts that several create --plan made, into the archive that one would have made.
 
     Parts on the same file system are moved, and used up; others are copied; in object storage they stay where they are.
+    An unfinished part, which lacks a blob, is named and refused: run its create again, or give --accept-missing.
     """
     from common.archive.location import parse
     from common.archive.signature import Signer
     from common.storage.location import StoredPlace
     from exporter import workflow
-    from exporter.distributed.s3 import StoredMaking
+    from exporter.distributed.s3_volumes import StoredMaking
 
     signer = Signer.load(sign) if sign else None
     stored, parts = place.stored(), [parse(each) for each in directories]
     if stored is not None and parts == [stored]:
         work = StoredMaking(stored, place.scratch, signer=signer)
-        return _show(workflow.finish_stored(work, output.begin()), place, output, strict=strict)
+        return _show(workflow.finish_stored(work, output.begin(), accept_missing=accept_missing), place, output, strict=strict)
     # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
     local = [part for part in parts if not isinstance(part, StoredPlace)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
-    made = workflow.finish(local, Making(place.directory(), signer=signer), output.begin())
+    making = Making(place.directory(), signer=signer)
+    made = workflow.finish(local, making, output.begin(), accept_missing=accept_missing)
     return _show(made, place, output, strict=strict)

@@ -1,183 +1,237 @@
-"""Parts into the archive that one process would have made, byte for byte (docs/archive-format.md, *Parts*).
+"""Join finished parts into the archive that one process would have made, byte for byte (docs/archive-format.md, *Parts*).
 
-Volumes are moved, or copied where they lie on another file system. Where nothing was lost they are whole already; otherwise, or
-when the archive is signed otherwise, each is closed again. Whatever interrupts this, the next run goes on, also with parts that
-were made again: what a volume is that came from a part is in the mark (`gathered.py`).
+The volumes are closed already, as the archive wants them, and are never opened for writing: they are moved, or copied from
+another file system. An interrupted joining continues when it is run again, also with parts that were made again since.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from common.archive import direct_io, location, parity
-from common.archive.direct_io import Buffers
-from common.archive.layout import Layout, extent
-from common.archive.volume import VOLUME_NAME
-from common.errors import ArchiveDamagedError, ArchiveError, ArchiveIncompleteError, InUseError
-from common.files import locked, require_space, sync_directory
+from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
+from common.files import read_limited, require_space, sync_directory, write_atomic
 from common.oci.image import Digest, Hasher, hex_of
+from common.serialization import UNDECODABLE
 from common.text import counted
-from exporter.archive.output import LOCK, PROBE, WORKING, OutputDirectory
-from exporter.archive.volume_writer import Closing, Further, VolumeFile
-from exporter.distributed import join_state, part
-from exporter.distributed.join_state import FoundPart, Gathered, Mark, Owners, Volumes, again, parts_of
-from exporter.distributed.part import signature_of
+from exporter.archive import output
+from exporter.archive.output import PROBE, WORKING, OutputDirectory
+from exporter.distributed.part import MAX_SIZE, NAME
+from exporter.distributed.part_selection import again, locked_parts, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from common.archive.layout import Layout
     from common.archive.location import Place
     from common.progress import Progress
+    from exporter.archive.volume_writer import Closing, Further
+    from exporter.distributed.part_selection import FoundPart, Selection
 
 _STEP = 4 * 1024 * 1024
+_TYPE = "application/vnd.hub-airgap.joining.v2+json"
+_OTHER = "Choose another --output, or move the volumes away that are in it."
 
 
 def join(
-    owned: Owners,
+    selection: Selection,
     directory: Path,
     layout: Layout,
     closing: Closing,
     *,
-    share: Fraction = Fraction(0),
     progress: Progress,
     further: Further | None = None,
 ) -> None:
     """Make the archive of a layout in `directory` out of its parts; those on the same file system are used up.
 
-    `closing` must call missing what is `lost`. Raises UsageError for a directory that cannot be taken, InUseError for a part
-    that is in use, ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is not what its part wrote.
+    Every part must be closed as `closing` says (`Part.closed_by`). Raises UsageError for a directory that cannot be taken,
+    InUseError for a part that is in use, ArchiveIncompleteError when a part lacks a file, ArchiveDamagedError when a file is
+    not the one that its part wrote.
     """
-    parts = parts_of(owned)
+    parts = parts_of(selection)
     mark = Mark(directory, parts[0].record.plan)
     with ExitStack() as stack:
 
         def admit(path: Path) -> None:
             mark.admit(path)
-            stack.enter_context(_kept(parts))
+            stack.enter_context(locked_parts(parts))
 
         output = stack.enter_context(OutputDirectory(directory, layout, admit))
-        joiner = _Joiner(Volumes(directory, layout, closing, share, mark), progress)
-        joiner.gather(owned)
-        closing.complete(directory, joiner.close(), further)
+        sums = _Joiner(directory, layout, closing.region.size + CLOSING_SIZE, mark, progress).gather(selection)
+        closing.complete(directory, sums, further)
         output.finished()
         for one in parts:
             tidy(one.directory)
 
 
-@contextmanager
-def _kept(parts: Iterable[FoundPart]) -> Iterator[None]:
-    """Keep parts from being made again meanwhile. Raises InUseError for one that is in use, or not what it was."""
-    with ExitStack() as stack:
-        for one in parts:
-            try:
-                stack.enter_context(locked(one.directory / LOCK, f"the part {one.directory}"))
-            except OSError as error:
-                if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
-                    raise  # where nothing can be written, nobody makes a part
-            if part.read(one.directory) != one.record:
-                raise InUseError(f"{one.directory} was made again just now", hint="Run this again.")
-        yield
+class _MarkFile(msgspec.Struct, frozen=True, rename="camel"):
+    """The contents of `hub-export.joining`. Only the type is required: version 1 had other fields."""
+
+    media_type: str
+    plan: Digest = Digest("")
+    sums: dict[str, str] = {}
+
+
+_MARK = msgspec.json.Decoder(_MarkFile)
+
+
+class Mark:
+    """`hub-export.joining` in an output directory: the plan of a joining, and the checksums of the files that come from parts.
+
+    A volume that was moved exists nowhere else, and its bytes do not say by which plan it was made. So every other export
+    leaves the directory alone, and the next run takes a file for the one of a part only by its checksum in the mark.
+    """
+
+    def __init__(self, directory: Path, plan: Digest) -> None:
+        self._path = directory / output.JOINING
+        self._plan = plan
+        self._sums: dict[str, str] = {}
+
+    def admit(self, directory: Path) -> None:
+        """Read the mark of an interrupted joining in its directory; changes nothing.
+
+        Raises UsageError for a directory whose volumes came from parts of another plan, or from no part, or are a part.
+        """
+        output.refuse_part(directory)
+        files = [path for path in directory.iterdir() if VOLUME_NAME.fullmatch(path.name.removesuffix(parity.SUFFIX))]
+        if self._path.is_file():
+            self._sums = self._read()
+        elif files:
+            raise UsageError(
+                f"{directory} holds volumes of an interrupted export",
+                hint="Run the command that began it again, or choose another --output.",
+            )
+        for path in files:
+            if not output.is_plain(path):
+                raise UsageError(f"{path} is a link, or has another name", hint="Put a copy of it there.")
+
+    def has(self, name: str, checksum: str) -> bool:
+        """Say whether a file of this name, should there be one, is the one with this checksum."""
+        return self._sums.get(name) == checksum
+
+    def note(self, sums: Mapping[str, str]) -> None:
+        """Note the checksums of files that are about to come; durable when this returns. Raises OSError."""
+        self._sums |= sums
+        write_atomic(self._path, msgspec.json.encode(_MarkFile(_TYPE, self._plan, self._sums)) + b"\n")
+
+    def _read(self) -> dict[str, str]:
+        try:
+            mark = _MARK.decode(read_limited(self._path, MAX_SIZE))
+        except UNDECODABLE as error:
+            raise UsageError(f"{self._path}: not the mark of a joining: {error}", hint=_OTHER) from error
+        if mark.media_type != _TYPE:
+            raise UsageError(
+                f"{self._path}: of another version: {mark.media_type[:80]!r}", hint="Finish with the version that began."
+            )
+        if mark.plan != self._plan:
+            raise UsageError(
+                f"{self._path.parent} holds volumes of another plan's parts",
+                hint=f"They are not touched: finish that archive first. {_OTHER}",
+            )
+        return mark.sums
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A volume or its parity, as a part lists it; `size` is None where it does not follow from the layout."""
+
+    source: Path
+    target: Path
+    checksum: str
+    size: int | None
+
+    @property
+    def name(self) -> str:
+        return self.target.name
 
 
 @dataclass(frozen=True, slots=True)
 class _Joiner:
-    """One joining."""
+    """One joining; `tail` is the size of a volume behind its data region."""
 
-    volumes: Volumes
+    directory: Path
+    layout: Layout
+    tail: int
+    mark: Mark
     progress: Progress
 
-    def gather(self, owned: Owners) -> None:
-        """Bring every volume, and the parity of those that are whole, into the directory; make room for better ones."""
-        directory, volumes = self.volumes.directory, self.volumes
-        self._sweep()
-        near = {one.directory: _can_move(one.directory, directory) for one in parts_of(owned)}
-        coming = {number: one for number, one in owned.items() if self._comes(number, one, near=near[one.directory])}
-        todo = [
-            (one, name)
-            for number, one in owned.items()
-            for name in volumes.names(number)
-            if (number in coming or volumes.lacks(number, name, one.record)) and _is_there(one.directory / name)
-        ]
-        for name in (name for number in coming for name in volumes.names(number)):
-            (directory / name).unlink(missing_ok=True)
-        sync_directory(directory)  # no volume is here while the mark changes what it says of it
-        volumes.mark.note({number: join_state.of_part(one.record, number, volumes.layout) for number, one in coming.items()})
-        for one, name in todo:
-            if near[one.directory]:
-                (one.directory / name).rename(directory / name)
-        self._copy([(one, name) for one, name in todo if not near[one.directory]])
-        sync_directory(directory)
+    def gather(self, selection: Selection) -> dict[str, str]:
+        """Bring every file into the directory; return the checksums, volumes before parity."""
+        self._remove_temporary_files()
+        near = {one.directory: _can_move(one.directory, self.directory) for one in parts_of(selection)}
+        files = [(file, near[one.directory]) for number, one in sorted(selection.items()) for file in self._files(number, one)]
+        coming = [(file, moves) for file, moves in files if self._comes(file, moves=moves)]
+        for file, _ in coming:
+            file.target.unlink(missing_ok=True)
+        # The mark may say something new of a name only while there is no file of that name.
+        sync_directory(self.directory)
+        self.mark.note({file.name: file.checksum for file, _ in coming})
+        for file, moves in coming:
+            if moves:
+                file.source.rename(file.target)
+        self._copy([file for file, moves in coming if not moves])
+        sync_directory(self.directory)
+        # SHA256SUMS lists volumes, then parity, both by number, as one process writes them.
+        listed = sorted((file for file, _ in files), key=lambda file: file.name.endswith(parity.SUFFIX))
+        return {file.name: file.checksum for file in listed}
 
-    def close(self) -> dict[str, str]:
-        """Close every volume again that is not closed as it shall be, or not surely; return the checksums of all."""
-        todo = [number for number in self.volumes.numbers if not self.volumes.is_whole(number)]
-        if todo:
-            self.progress.begin("closing the volumes again", sum(map(self.volumes.size, todo)))
-        buffers = Buffers()
-        for number in todo:
-            self._close_again(VolumeFile(self.volumes.path(number), number, self.volumes.record(number), 0, buffers))
-        if todo:
-            self.progress.end()
-        return self.volumes.sums()
+    def _files(self, number: int, one: FoundPart) -> list[_File]:
+        """Return the files of a volume. Raises UsageError when the record lists no checksum of the volume."""
+        record, found = self.layout.volumes[number - 1], list[_File]()
+        for name, size in ((record.name, record.data_size + self.tail), (record.name + parity.SUFFIX, None)):
+            if name in one.record.sums:
+                found.append(_File(one.directory / name, self.directory / name, one.record.sums[name], size))
+        if not found or found[0].name != record.name:
+            raise UsageError(f"{one.directory}: its record lacks the checksum of {record.name}", hint=again(one.directory))
+        return found
 
-    def _close_again(self, volume: VolumeFile) -> None:
-        wanted, number = self.volumes, volume.number
-        cleared = wanted.to_be_cleared(number)
-        wanted.mark.note({number: Gathered(cleared)})
-        sums = close_again(volume, wanted.layout, wanted.closing, cleared, share=wanted.share, progress=self.progress)
-        wanted.mark.note({number: Gathered(cleared, wanted.closing.identity, signature_of(wanted.closing), sums)})
+    def _comes(self, file: _File, *, moves: bool) -> bool:
+        """Say whether a file has to be brought here from its part.
 
-    def _copy(self, files: Sequence[tuple[FoundPart, str]]) -> None:
+        One that can be moved always is, since it is as new as its record; one that was copied is not copied twice.
+        """
+        is_here = self.mark.has(file.name, file.checksum) and _is_whole(file.target, file.size)
+        comes = _is_whole(file.source, file.size) and (moves or not is_here)
+        if comes or is_here:
+            return comes
+        hint = again(file.source.parent)
+        for path in (file.source, file.target):
+            if _is_file(path) and not _is_whole(path, file.size):
+                raise ArchiveDamagedError(f"{path} is not as long as its part says", hint=hint)
+        raise ArchiveIncompleteError(f"{file.source}: not there, and its part lists it", hint=hint)
+
+    def _copy(self, files: Sequence[_File]) -> None:
         """Copy files of parts. Raises SpaceError, before the first, when they do not fit."""
-        sizes = sum((one.directory / name).stat().st_size for one, name in files)
-        require_space(self.volumes.directory, sizes, "the archive")
+        sizes = sum(file.source.stat().st_size for file in files)
+        require_space(self.directory, sizes, "the archive")
         if files:
             self.progress.begin(f"copying {counted(len(files), 'file')}", sizes)
-        for one, name in files:
-            bring(one.directory / name, self.volumes.directory / name, one.record.sums.get(name), self.progress.advance)
+        for file in files:
+            copy_file(file.source, file.target, file.checksum, self.progress.advance)
         if files:
             self.progress.end()
 
-    def _comes(self, number: int, one: FoundPart, *, near: bool) -> bool:
-        """Say whether a part's volume is to be brought, though there may be one here. Raises ArchiveError for want of any.
-
-        One that can be moved always is: it is as new as its record. One that had to be copied is not copied twice.
-        """
-        there = one.directory / self.volumes.record(number).name
-        comes = _is_there(there) and self.volumes.is_long_enough(number, there)
-        stays = not (comes and near) and self.volumes.stays(number)
-        if not comes and not stays:
-            raise self._wanting(number, there)
-        return not stays
-
-    def _wanting(self, number: int, there: Path) -> ArchiveError:
-        """Return why a volume cannot be had from its part, nor from what is here."""
-        here, hint = self.volumes.path(number), again(there.parent)
-        if cleared := self.volumes.cleared_for_nothing(number):
-            return ArchiveIncompleteError(
-                f"{here}: the place of {cleared[0]}, which was lost before, is cleared in it", hint=hint
-            )
-        if _is_there(there) or here.is_file():
-            short = there if _is_there(there) else here
-            return ArchiveDamagedError(f"{short} is not as long as its part says", hint=hint)
-        return ArchiveIncompleteError(f"{there}: not there, and its part lists it", hint=hint)
-
-    def _sweep(self) -> None:
-        """Remove what an interrupted run left half written."""
-        for name in [name for number in self.volumes.numbers for name in self.volumes.names(number)]:
-            _temporary(self.volumes.directory / name).unlink(missing_ok=True)
-        (self.volumes.directory / PROBE).unlink(missing_ok=True)
+    def _remove_temporary_files(self) -> None:
+        """Remove the files that an interrupted run left half written."""
+        for volume in self.layout.volumes:
+            for name in (volume.name, volume.name + parity.SUFFIX):
+                _temporary(self.directory / name).unlink(missing_ok=True)
+        (self.directory / PROBE).unlink(missing_ok=True)
 
 
 def _can_move(source: Path, target: Path) -> bool:
-    """Say whether files move between directories: of one device may be two mounts or quotas, and one only be read."""
+    """Say whether files move between directories.
+
+    The device number does not say it: two bind mounts or quotas of one device refuse with EXDEV, and one may be read-only.
+    """
     probe = source / PROBE
     try:
         probe.touch()
@@ -190,40 +244,20 @@ def _can_move(source: Path, target: Path) -> bool:
     return True
 
 
-def _is_there(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def _is_whole(path: Path, size: int | None) -> bool:
+    return _is_file(path) and size in (None, path.stat().st_size)
 
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name}.new")
 
 
-def close_again(
-    volume: VolumeFile,
-    layout: Layout,
-    closing: Closing,
-    lost: Collection[Digest],
-    *,
-    share: Fraction = Fraction(0),
-    progress: Progress,
-) -> dict[str, str]:
-    """Clear the places that a volume has of what was lost, close it, and make its parity; return the checksums by name."""
-    for digest in lost:
-        for piece in layout.blobs[digest].pieces:
-            if piece.volume == volume.number:
-                volume.clear(*extent(piece))
-    os.fsync(volume.file())
-    volume.path.with_name(volume.path.name + parity.SUFFIX).unlink(missing_ok=True)
-    volume.read_back_data(progress.advance)
-    sums = {volume.path.name: volume.finish(closing.region, closing.identity, len(layout.volumes), progress.advance)}
-    if share:
-        path, checksum = parity.make(volume.path, share, sums[volume.path.name], lambda _size: None)
-        sums[path.name] = checksum
-    return sums
-
-
-def bring(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
-    """Copy a file, whole or not at all; what its part says of it must be right. Raises ArchiveDamagedError."""
+def copy_file(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
+    """Copy a file, whole or not at all, and compare it with its checksum. Raises ArchiveDamagedError."""
     temporary, hasher, position = _temporary(target), Hasher(), 0
     temporary.unlink(missing_ok=True)
     with location.opened(source) as reader, temporary.open("xb") as writer:
@@ -239,19 +273,20 @@ def bring(source: Place, target: Path, checksum: str | None, advance: Callable[[
     temporary.replace(target)
 
 
-def is_used_up(directory: Path) -> bool:
-    """Say whether the volumes of a part were moved away."""
+def is_without_volumes(directory: Path) -> bool:
+    """Say whether a directory has no volumes, like that of a part whose volumes were moved."""
     return not any(VOLUME_NAME.fullmatch(path.name) for path in directory.iterdir())
 
 
 def tidy(directory: Path) -> None:
-    """Remove what is ours of a part whose volumes were moved, its record last; one that was copied stays as it is."""
-    if not is_used_up(directory):
+    """Remove the working files of a part whose volumes were moved, its record last; one that was copied stays as it is."""
+    if not is_without_volumes(directory):
         return
-    for path in sorted(directory.glob(f"{WORKING}*"), key=lambda path: (path.name == part.NAME, path.name)):
+    # The record goes last: interrupted before, the next `finish` still knows the directory as a part.
+    for path in sorted(directory.glob(f"{WORKING}*"), key=lambda path: (path.name == NAME, path.name)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    with suppress(OSError):  # what else is in it is not ours to remove
+    with suppress(OSError):  # files that hub-export did not make stay, and so does the directory
         directory.rmdir()

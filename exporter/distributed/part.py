@@ -1,8 +1,8 @@
-"""A part of an archive: some of its volumes, filled by one of several processes, and the record that says how far they are.
+"""Part of an archive: some of its volumes, filled by one of several processes, and the record of their state.
 
-Where the layout is fixed, volumes need nothing of each other: whoever fills some of them closes them with the inventory as it
-was planned, which is the archive's when nothing was lost. Joining (`joining.py`) then only has to put files beside each other;
-where something was lost, it closes all volumes again with the inventory that says so (docs/archive-format.md, *Parts*).
+The layout is fixed before the first byte is fetched, so the process that fills some volumes needs nothing of the others. It
+closes them with the inventory as planned, or leaves the part unfinished when a blob could not be fetched
+(docs/archive-format.md, *Parts*).
 """
 
 from __future__ import annotations
@@ -38,30 +38,31 @@ _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DAMAGED = "Make this part again: remove its directory, and run its hub-export create."
 
 
-class Lost(msgspec.Struct, frozen=True):
-    """Why a blob could not be had."""
+class MissingBlob(msgspec.Struct, frozen=True):
+    """The reason why a blob could not be fetched."""
 
     message: str
     hint: str = ""
 
     @property
     def error(self) -> HubError:
-        """The same as an error."""
+        """The reason as an error."""
         return HubError(self.message, hint=self.hint)
 
 
 class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a part says of itself: the volumes it has, and the blobs that it could not get.
+    """Record of a part: its volumes, and the blobs that could not be fetched.
 
-    `plan` is the digest of the plan that it was made by. The volumes are closed when nothing was lost: `inventory` and
-    `signature` are the digests of what closed them, and `sums` the checksums (64 hex digits) of volumes and parity by file
-    name. In object storage `tags` says by the same names which versions of the objects are meant.
+    `plan` is the digest of the plan that it was made by. With `lost` and no `inventory` the part is unfinished and its volumes
+    are open. Closed volumes have `inventory` and `signature`, the digests of what closed them, and `sums`, the checksums (64
+    hex digits) of volumes and parity by file name; `lost` then names the blobs that were accepted as missing. In object
+    storage `tags` has the ETags of the objects by the same names.
     """
 
     media_type: str
     plan: Digest
     volumes: tuple[int, ...]
-    lost: dict[Digest, Lost] = {}
+    lost: dict[Digest, MissingBlob] = {}
     inventory: Digest | None = None
     signature: Digest | None = None
     sums: dict[str, str] = {}
@@ -107,23 +108,27 @@ class PartWriter(Filling):
         if self._begin is not None:
             self._begin()
 
-    def finish(self, closing: Closing, lost: Mapping[Digest, HubError]) -> Part:
-        """Close the volumes with the planned inventory, if nothing was `lost`; write the record, durable, and return it.
+    def suspend(self, lost: Mapping[Digest, HubError]) -> Part:
+        """Write the record of an unfinished part, and return it.
 
-        Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
-        checksums are of.
+        The places of the blobs `lost` keep the bytes that were fetched: the next run continues from there.
         """
-        if lost:
-            for volume in self._volumes.values():
-                self._wait(volume)
-            reasons = {digest: Lost(error.message, error.hint) for digest, error in lost.items()}
-            part = Part(_TYPE, self._plan, tuple(self._volumes), reasons)
-        else:
-            sums = self._close_volumes(closing.region, closing.identity)
-            sums |= self._make_parity(sums)
-            self._progress.end()
-            ends = closing.identity, signature_of(closing), sums
-            part = Part(_TYPE, self._plan, tuple(self._volumes), {}, *ends)
+        reasons = {digest: MissingBlob(error.message, error.hint) for digest, error in lost.items()}
+        return self._record(Part(_TYPE, self._plan, tuple(self._volumes), reasons))
+
+    def finish(self, closing: Closing, accepted: Mapping[Digest, MissingBlob] | None = None) -> Part:
+        """Close the volumes, write the record, and return it; `accepted` are missing blobs that the inventory names.
+
+        Raises ContentError when a medium has less than was written, OSError when it breaks. The checksums are those of the
+        bytes that were read back.
+        """
+        sums = self._close_volumes(closing.region, closing.identity)
+        sums |= self._make_parity(sums)
+        self._progress.end()
+        open_part = Part(_TYPE, self._plan, tuple(self._volumes), dict(accepted or {}))
+        return self._record(open_part.closed(closing, sums))
+
+    def _record(self, part: Part) -> Part:
         write_atomic(self._directory / NAME, encode(part))
         return part
 
@@ -142,7 +147,7 @@ def encode(part: Part) -> bytes:
 
 
 def decode(raw: bytes, path: str) -> Part:
-    """Return the record in `raw`, which is from `path`. Raises UsageError for what is none."""
+    """Return the record in `raw`, which was read from `path`. Raises UsageError for anything else."""
     try:
         part = decode_bounded(raw, _PART)
     except UNDECODABLE as error:
@@ -157,9 +162,9 @@ def decode(raw: bytes, path: str) -> Part:
 
 
 def _check(part: Part) -> None:
-    """Raise ContentError for what no part says of itself."""
+    """Raise ContentError for values that no record has."""
     if len(set(part.volumes)) != len(part.volumes) or not all(1 <= number <= MAX_VOLUMES for number in part.volumes):
-        raise ContentError("its volumes are no different numbers from 1 on")
+        raise ContentError("its volumes are not different numbers from 1 on")
     for digest in (part.plan, *part.lost, part.inventory, part.signature):
         if digest is not None:
             parse_digest(digest)
@@ -169,7 +174,7 @@ def _check(part: Part) -> None:
 
 
 def forget(directory: Path) -> None:
-    """Take the record of a part away: its volumes are about to change."""
+    """Remove the record of a part whose volumes are about to change."""
     (directory / NAME).unlink(missing_ok=True)
 
 

@@ -101,7 +101,7 @@ def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(wor
     unfinished = run("hub-import", "verify", place, env=store.environment)
     assert (unfinished.status, "never finished" in unfinished.stderr) == (4, True)
     early = world.hub(*world.finish(place), env=store.environment, status=4)
-    assert "in no part that is here" in early.stderr
+    assert "in none of the parts" in early.stderr
     store.reset()
     world.hub(*world.create(place, "--scratch", tmp_path / ranges[1], "--volumes", ranges[1]), env=store.environment)
     sent = sorted(each.part for each in store.requests if each.part and each.path.rpartition("/")[2] == "volume-0002.tar.zst")
@@ -159,8 +159,8 @@ def test_damage_is_found(world, finished, store):
 
 
 @pytest.mark.more
-def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
-    """Closed volumes cannot be changed where they are: those are brought to the scratch disk, and back."""
+def test_missing_blobs_are_accepted_when_that_is_asked_for(world, store, tmp_path):
+    """Every volume carries the inventory, so each is written again on the scratch disk, from the objects."""
     place = f"s3://{BUCKET}/lossy"
     with world.without_the_largest_blob() as lost:
         world.hub(*world.create(tmp_path / "local"), status=3)
@@ -168,10 +168,15 @@ def test_what_cannot_be_had_is_missing_in_the_end(world, store, tmp_path):
             *world.create(place, "--scratch", tmp_path / "s", "--volumes", f"1-{world.count}"), env=store.environment, status=3
         )
     assert lost in made.stdout
-    refused = world.hub(*world.finish(place), env=store.environment, status=2)
-    assert "1 blob could not be had" in refused.stderr
+    refused = world.hub(*world.finish(place, "--scratch", tmp_path / "s"), env=store.environment, status=2)
+    assert "unfinished, without 1 blob" in refused.stderr
+    assert lost in refused.stderr
+    assert "--accept-missing" in refused.stderr
+    refused = world.hub(*world.finish(place, "--accept-missing"), env=store.environment, status=2)
     assert "--scratch" in refused.stderr
-    world.hub(*world.finish(place, "--scratch", tmp_path / "s"), env=store.environment, status=3)
+    accepted = world.finish(place, "--scratch", tmp_path / "s", "--accept-missing")
+    made = world.hub(*accepted, "--format", "json", env=store.environment, status=3)
+    assert {problem["code"] for problem in made.json["problems"]} == {"blob-unavailable"}
     assert contents(store.root / BUCKET / "lossy") == contents(tmp_path / "local")
     assert not [path for path in (tmp_path / "s").rglob("*") if path.is_file()]
 
@@ -262,8 +267,8 @@ def test_earlier_archives_and_plans_are_read_there_too(world, finished, store, t
 
 
 @pytest.mark.more
-def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):
-    """Killed between a volume and its record, which then says nothing of what the volume is."""
+def test_writing_volumes_again_continues_after_a_kill(world, store, tmp_path):
+    """Killed between the upload of a volume and that of its record."""
     place, scratch = f"s3://{BUCKET}/cut", tmp_path / "s"
     with world.without_the_largest_blob():
         world.hub(*world.create(tmp_path / "local"), status=3)
@@ -272,9 +277,9 @@ def test_closing_again_goes_on_after_a_kill(world, store, tmp_path):
     store.fault = lambda request: (
         403 if request.method == "PUT" and request.path.endswith("part-0002") and next(records) > 1 else 0
     )
-    world.hub(*world.finish(place, "--scratch", scratch), env=store.environment, status=1)
+    world.hub(*world.finish(place, "--scratch", scratch, "--accept-missing"), env=store.environment, status=1)
     store.reset()
-    world.hub(*world.finish(place, "--scratch", scratch), env=store.environment, status=3)
+    world.hub(*world.finish(place, "--scratch", scratch, "--accept-missing"), env=store.environment, status=3)
     assert contents(store.root / BUCKET / "cut") == contents(tmp_path / "local")
 
 

@@ -19,7 +19,7 @@ from common.storage.client import Storage
 from common.storage.location import StoredPlace
 from exporter import workflow
 from exporter.distributed import plan_file
-from exporter.distributed.s3 import StoredMaking
+from exporter.distributed.s3_volumes import StoredMaking
 from tests.fakes.commands import run
 from tests.fakes.object_store import BUCKET, ObjectStore, Request, object_store
 from tests.fakes.planned import PACKAGE, World, contents, planned_world
@@ -64,8 +64,8 @@ class Site:
         wanted = range(numbers[0], numbers[-1] + 1) if numbers else None
         return workflow.export_stored(plan, self.work(), wanted, settings, Silent(), strict=False)
 
-    def finish(self, *, scratch: bool = True):
-        return workflow.finish_stored(self.work(scratch=scratch), Silent())
+    def finish(self, *, scratch: bool = True, accept: bool = False):
+        return workflow.finish_stored(self.work(scratch=scratch), Silent(), accept_missing=accept)
 
     @property
     def contents(self) -> dict[str, str]:
@@ -99,14 +99,17 @@ def inventory(world):
     return plan_file.load(world.home / "plan.json").drawn.inventory({})
 
 
-def test_an_archive_with_losses_waits_for_a_person(site):
+def test_an_archive_with_unfinished_volumes_waits_for_a_person(site):
     with lost_and_cut(site.world) as volumes:
         made = site.create()
     assert len(volumes) > 1
     assert made.record.lost
     assert "SHA256SUMS" not in site.store.names(site.name)
-    with pytest.raises(UsageError, match=rf"1 blob could not be had \(volumes {volumes[0]}, {volumes[1]}") as raised:
-        site.finish(scratch=False)
+    with pytest.raises(UsageError, match=rf"without 1 blob: .*volume-000{volumes[0]}.*, .*volume-000{volumes[1]}") as raised:
+        site.finish()
+    assert "--accept-missing" in raised.value.advice
+    with pytest.raises(UsageError, match="written again on a scratch disk: 1 blob missing") as raised:
+        site.finish(scratch=False, accept=True)
     assert "--scratch" in raised.value.advice
     begun = site.world.source.log.stat().st_size
     site.create()
@@ -119,19 +122,19 @@ def test_an_archive_with_losses_waits_for_a_person(site):
     assert site.contents == site.world.whole
 
 
-def test_what_was_cleared_never_counts_as_whole_again(site):
-    """A blob cut over two volumes, lost to one of the processes, cleared in both; then it is back."""
+def test_a_volume_without_an_accepted_blob_never_counts_as_finished_again(site):
+    """A blob cut over two volumes, missing for one of the processes, cleared in one; then it is available again."""
     first, second, *_ = volumes_of_the_lost(site.world)
     site.create(1, first)
     with lost_and_cut(site.world):
         site.create(second, site.world.count)
-    site.refuse(f"volume-{second:04d}.tar.zst")  # closing again is cut between the two
+    site.refuse(f"volume-{second:04d}.tar.zst")  # interrupted between the two
     with pytest.raises(StorageError):
-        site.finish()
+        site.finish(accept=True)
     site.store.reset()
     site.create(second, site.world.count)
-    with pytest.raises(UsageError, match=rf"could not be had \(volumes {first}\)"):
-        site.finish(scratch=False)
+    with pytest.raises(UsageError, match=rf"without 1 blob: [^,]*volume-000{first}[^,]*; missing"):
+        site.finish()
     site.create(first)
     site.finish()
     assert site.contents == site.world.whole
@@ -205,7 +208,7 @@ def test_who_comes_late_leaves_a_finished_archive_alone(site, tmp_path):
 
 
 @pytest.mark.more
-def test_a_part_that_somebody_signed_otherwise_is_closed_again(site, tmp_path):
+def test_a_volume_that_was_signed_with_another_key_is_written_again(site, tmp_path):
     site.create(1, site.world.count)
     late = Site(site.world, site.store, site.name, tmp_path / "late", "other")
     late.create(1)

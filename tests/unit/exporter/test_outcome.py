@@ -13,7 +13,7 @@ from common.oci.image import Digest
 from exporter import workflow
 from exporter.archive.archive_spec import Blueprint
 from exporter.catalog.readers import file_based
-from exporter.distributed.part import Lost, Part
+from exporter.distributed.part import MissingBlob, Part
 from exporter.distributed.part_directory import MadePart
 from tests.fakes import reports
 from tests.fakes.catalogs import CATALOGS
@@ -40,7 +40,7 @@ def test_a_part_ends_as_the_archive_does(kind, status, drawn, tmp_path):
     assert lost
     changed = tuple(replaced(image, kind=kind) if image == images[-1] else image for image in drawn.plan.images)
     drawn = Blueprint(dataclasses.replace(drawn.plan, images=changed), drawn.terms)
-    record = Part("", Digest(""), (1,), {digest: Lost("gone") for digest in lost})
+    record = Part("", Digest(""), (1,), {digest: MissingBlob("gone") for digest in lost})
     part = MadePart(tmp_path, range(1, 2), 1, record)
     assert workflow.outcome_of_part(part, drawn, strict=False) == status
     unfinished = workflow.outcome_of_part(part, drawn, strict=False, whole=True)

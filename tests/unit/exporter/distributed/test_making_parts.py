@@ -1,4 +1,4 @@
-"""Parts with the plan that made them: made where nobody else does, joined once, and done again it does nothing."""
+"""Parts with the plan that made them: made, finished into an archive, and finished again without any change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from common.archive.layout import PlannedBlob
+from common.archive.signature import Algorithm, Signer, make_keys
 from common.content import DirectoryStore
-from common.errors import ArchiveIncompleteError, InUseError, UsageError
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, InUseError, UsageError
 from common.files import locked
 from common.oci import media_types
 from common.oci.image import encode, hex_of, parse
@@ -22,12 +23,14 @@ from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
 from common.serialization import pretty_json
+from exporter.archive.fetch import fetch
 from exporter.archive.output import JOINING, LOCK
 from exporter.catalog.readers import file_based
 from exporter.cli import listing
 from exporter.context import ExportContext
-from exporter.distributed import part, part_directory, plan_file
+from exporter.distributed import finishing, part, part_directory, plan_file
 from exporter.imageset.model import ImageSet
+from exporter.report.page import Report
 from exporter.settings import ExportSettings, Making
 from tests.fakes import reports
 from tests.fakes.archives import described, noise
@@ -53,7 +56,7 @@ def elsewhere(tmp_path_factory):
 
 @pytest.fixture(params=["moved", "copied"])
 def work(request, tmp_path, elsewhere):
-    """Where parts lie: beside the archive, or on another file system."""
+    """The directory of parts: on the file system of the archive, or on another."""
     return tmp_path / "work" if request.param == "moved" else elsewhere
 
 
@@ -85,22 +88,22 @@ def planned_at(made, created):
 
 @pytest.fixture
 def create(tmp_path):
-    """Make a part; `lost`: the first blob cannot be had."""
+    """Make a part; `lost`: the first blob is missing."""
     with RegistryClient(RegistrySettings()) as client:
 
-        def made(plan, output, first, last, *, lost=False):
+        def made(plan, output, first, last, *, lost=False, signer=None):
             root = Path(tempfile.mkdtemp(dir=tmp_path))
             (root / "sha256").mkdir()
             for blob in BLOBS[lost:]:
                 (root / "sha256" / hex_of(described(blob).digest)).write_bytes(blob)
             media = ExportContext(client, DirectoryStore(root), Silent())
-            return part_directory.make(plan, Making(output), range(first, last + 1), media)
+            return part_directory.make(plan, Making(output, signer=signer), range(first, last + 1), media)
 
         yield made
 
 
-def finish(*directories, output):
-    return part_directory.join(directories, Making(output), Silent())
+def finish(*directories, output, accept=False, signer=None):
+    return finishing.join(directories, Making(output, signer=signer), Silent(), accept_missing=accept)
 
 
 def contents(directory):
@@ -116,37 +119,149 @@ def missing(inventory):
 
 
 def test_there_are_volumes_enough(plans):
-    """The first blob lies in the first of three."""
+    """The first blob is in the first of three."""
     layout = plans[0].drawn.layout
     assert len(layout.volumes) == 3
     assert {piece.volume for piece in layout.blobs[LOST].pieces} == {1}
     assert layout == plans[1].drawn.layout
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["whole", "with a loss"])
-def test_done_again_it_does_nothing(lost, work, plans, create, out):
-    create(plans[0], work, 1, 2, lost=lost)
+def test_done_again_it_does_nothing(work, plans, create, out):
+    create(plans[0], work, 1, 2)
     create(plans[0], work, 3, 3)
     first = finish(work, output=out)
     before = contents(out), contents(work)
-    assert missing(first) == ({LOST} if lost else set())
     assert finish(work, output=out) == first
     assert (contents(out), contents(work)) == before
 
 
-def test_what_overlaps_stays_and_is_named(work, out, plans, create, caplog):
-    """The part with the loss gives the volume that only it has."""
-    more = out.with_name("more")
+@pytest.fixture
+def whole(plans, create, tmp_path):
+    """The archive of one part, with all blobs."""
+    create(plans[0], tmp_path / "for-whole", 1, 3)
+    finish(tmp_path / "for-whole", output=tmp_path / "whole")
+    return contents(tmp_path / "whole")
+
+
+def test_an_unfinished_part_is_named_and_refused(work, plans, create, out):
+    bad = create(plans[0], work, 1, 2, lost=True)
+    assert (bad.record.lost.keys(), bad.record.inventory) == ({LOST}, None)
+    create(plans[0], work, 3, 3)
+    before = contents(work)
+    with pytest.raises(UsageError) as raised:
+        finish(work, output=out)
+    assert raised.value.exit_code == 2
+    assert f"unfinished, without 1 blob: {bad.directory}; missing: {LOST} (" in raised.value.message
+    assert "--accept-missing" in raised.value.hint
+    assert contents(work) == before
+    assert not out.exists()
+
+
+def test_an_unfinished_part_continues(work, plans, create, out, whole):
+    """Only the blob that was missing is read from its source again."""
+    made = create(plans[0], work, 1, 2, lost=True)
+    create(plans[0], work, 3, 3)
+    inode = (made.directory / "volume-0001.tar.zst").stat().st_ino
+    assert create(plans[0], work, 1, 2).record.lost == {}
+    assert (made.directory / "volume-0001.tar.zst").stat().st_ino == inode
+    finish(work, output=out)
+    assert contents(out) == whole
+
+
+def one_process(plan, work, signer=None):
+    """Return the files of the archive that one process makes without the lost blob."""
+    media = work.with_name(f"{work.name}-media")
+    (media / "sha256").mkdir(parents=True)
+    for blob in BLOBS[1:]:
+        (media / "sha256" / hex_of(described(blob).digest)).write_bytes(blob)
+    with RegistryClient(RegistrySettings()) as client:
+        making = Making(work, signer=signer)
+        fetch(plan.drawn, making, ExportContext(client, DirectoryStore(media), Silent()), Report(plan.facts, making))
+    return contents(work)
+
+
+def test_a_missing_blob_that_is_accepted_is_a_problem_of_the_archive(work, plans, create, out, tmp_path):
+    """The archive is the one of one process; the volumes of the parts are not changed."""
     create(plans[0], work, 1, 2, lost=True)
+    create(plans[0], work, 3, 3)
+    before = contents(work)
+    made = finish(work, output=out, accept=True)
+    assert missing(made) == {LOST}
+    assert {problem.code for problem in made.problems} <= {"blob-unavailable"}
+    assert contents(out) == one_process(plans[0], tmp_path / "by-one")
+    assert contents(work) == before
+    assert finish(work, output=out) == made
+    assert (contents(work), missing(made)) == (before, {LOST})
+
+
+def test_accepting_missing_blobs_changes_nothing_where_none_is_missing(plans, create, out, tmp_path, whole):
+    create(plans[0], tmp_path / "work", 1, 3)
+    finish(tmp_path / "work", output=out, accept=True)
+    assert contents(out) == whole
+
+
+def test_a_volume_that_is_damaged_is_not_accepted_as_missing(work, plans, create, out):
+    made = create(plans[0], work, 1, 3, lost=True)
+    with (made.directory / "volume-0002.tar.zst").open("r+b") as file:
+        file.seek(200_000)
+        file.write(b"damaged")
+    with pytest.raises(ArchiveDamagedError, match=r"volume-0002\.tar\.zst: not what its part wrote"):
+        finish(work, output=out, accept=True)
+    assert not (out / "SHA256SUMS").exists()
+
+
+@pytest.mark.parametrize("keys", [(None, 0), (0, None), (0, 1)], ids=str)
+def test_an_archive_with_another_signature_than_its_parts_is_written_from_them(keys, plans, create, out, tmp_path):
+    for name in "01":
+        make_keys(tmp_path / name, tmp_path / f"{name}.pub", Algorithm.ECDSA_P256)
+    first, second = (None if key is None else Signer.load(tmp_path / str(key)) for key in keys)
+    create(plans[0], tmp_path / "work", 1, 2, signer=first)
+    create(plans[0], tmp_path / "work", 3, 3, signer=first)
+    finish(tmp_path / "work", output=out, signer=second)
+    create(plans[0], tmp_path / "more", 1, 3, signer=second)
+    finish(tmp_path / "more", output=tmp_path / "one", signer=second)
+    assert contents(out) == contents(tmp_path / "one")
+
+
+def test_writing_from_parts_is_continued_after_a_kill_at_any_instant(plans, create, out, tmp_path):
+    """Also when the part was finished meanwhile: then the archive is the whole one."""
+    create(plans[0], tmp_path / "lossy", 1, 3, lost=True)
+    create(plans[0], tmp_path / "whole", 1, 3)
+    wanted = {}
+    for kind in ("lossy", "whole"):
+        shutil.copytree(tmp_path / kind, tmp_path / f"{kind}-copy")
+        finish(tmp_path / f"{kind}-copy", output=tmp_path / f"{kind}-archive", accept=True)
+        wanted[kind] = contents(tmp_path / f"{kind}-archive")
+    for changes in itertools.count(0, 3):
+        kind = ("lossy", "whole")[changes % 2]
+        with killed_after(changes, out) as died:
+            finish(tmp_path / "lossy", output=out, accept=True)
+        if not (out / "SHA256SUMS").exists():
+            shutil.copytree(tmp_path / kind, tmp_path / "again")
+            finish(tmp_path / "again", output=out, accept=True)
+            shutil.rmtree(tmp_path / "again")
+        else:
+            kind = "lossy"
+            finish(tmp_path / "lossy", output=out)
+        assert contents(out) == wanted[kind], changes
+        shutil.rmtree(out)
+        if not died:
+            break
+    assert changes > 6
+
+
+def test_what_overlaps_stays_and_is_named(work, out, plans, create, caplog):
+    """A blob is not missing where its volume is taken from another part."""
+    more = out.with_name("more")
     create(plans[0], work, 2, 3)
+    create(plans[0], more, 1, 1)
+    create(plans[0], more, 1, 2, lost=True)
     caplog.set_level(logging.WARNING, "hub")
-    first = finish(work, output=out)
-    assert missing(first) == {LOST}
-    assert f"{work / 'volumes-0001-0002'}: its volumes are in {out} now" in caplog.text
-    create(plans[0], more, 2, 2)
+    first = finish(work, more, output=out)
+    assert missing(first) == set()
+    assert f"{more / 'volumes-0001-0002'}: its volumes are in {out} now" in caplog.text
     left = contents(work), contents(more)
     assert finish(work, more, output=out) == first
-    assert f"{more / 'volumes-0002-0002'}: its volumes are in {out} now" in caplog.text
     assert (contents(work), contents(more)) == left
 
 
@@ -154,7 +269,7 @@ def test_a_finished_archive_does_not_become_better(plans, create, tmp_path, else
     """Parts that have what it lacks are not taken for those it was made of."""
     out = tmp_path / "out"
     create(plans[0], elsewhere, 1, 3, lost=True)
-    finish(elsewhere, output=out)
+    finish(elsewhere, output=out, accept=True)
     before = contents(out)
     create(plans[0], elsewhere, 1, 3)
     with pytest.raises(UsageError, match="out holds a finished archive"):
@@ -163,14 +278,27 @@ def test_a_finished_archive_does_not_become_better(plans, create, tmp_path, else
     assert missing(finish(elsewhere, output=tmp_path / "better")) == set()
 
 
+def test_a_joining_of_an_earlier_version_is_named(plans, create, tmp_path):
+    create(plans[0], tmp_path / "work", 1, 3)
+    out = tmp_path / "out"
+    out.mkdir()
+    mark = '{"mediaType":"application/vnd.hub-airgap.joining.v1+json","plan":"PLAN","volumes":{"1":{"cleared":["x"]}}}'
+    (out / JOINING).write_text(mark.replace("PLAN", plans[0].identity))
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"of another version: .*joining\.v1") as raised:
+        finish(tmp_path / "work", output=out)
+    assert raised.value.hint == "Finish with the version that began."
+    assert contents(tmp_path) == before
+
+
 def test_tidying_up_goes_on_at_any_instant(plans, create, tmp_path):
     """Nothing of a part is left when the next run is done, and the archive is what it was."""
     work, out = tmp_path / "work", tmp_path / "out"
-    create(plans[0], tmp_path / "kept", 1, 2, lost=True)
+    create(plans[0], tmp_path / "kept", 1, 2)
     create(plans[0], tmp_path / "kept", 3, 3)
     shutil.copytree(tmp_path / "kept", work)
     made, whole = finish(work, output=out), contents(out)
-    for changes in itertools.count(40, 3):
+    for changes in itertools.count(20, 3):
         shutil.rmtree(out)
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(tmp_path / "kept", work)
@@ -184,7 +312,7 @@ def test_tidying_up_goes_on_at_any_instant(plans, create, tmp_path):
 
 
 def test_whenever_a_joining_was_killed_another_plan_leaves_its_volumes_alone(plans, create, out, tmp_path):
-    """Its parts lie where the first plan's lay, whose volumes are in the output directory and nowhere else."""
+    """Its parts are in the directory of the first plan's, whose volumes are in the output directory and nowhere else."""
     work, refused = tmp_path / "work", 0
     for number, plan in enumerate(plans):
         create(plan, tmp_path / f"kept-{number}", 1, 3)
@@ -219,7 +347,7 @@ def test_a_part_is_not_changed_before_it_is_locked(plans, create, tmp_path):
                 create(plan, tmp_path, 1, 2)
         create(plans[0], tmp_path, 3, 3)
         with pytest.raises(InUseError, match="is in use"):
-            finish(tmp_path, output=tmp_path / "out")
+            finish(tmp_path, output=tmp_path / "out", accept=True)
     assert contents(made.directory) == before
 
 
