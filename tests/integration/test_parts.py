@@ -112,6 +112,9 @@ def test_a_joining_that_was_interrupted_while_it_tidied_up_is_done(world, tmp_pa
     world.hub(*world.finish(out))
     assert [path.name for path in first.iterdir()] == ["notes.txt"], "files of others are not removed"
     assert not second.exists()
+    (first / "notes.txt").unlink()
+    first.rmdir()
+    assert contents(out) == world.whole
     shutil.copytree(tmp_path / "left", second)
     world.hub(*world.finish(out))
     assert contents(out) == world.whole
