@@ -1,4 +1,4 @@
-"""The version of this tool, as it stands in inventories and in `--version`."""
+"""The version of the program, and instructions to install its optional packages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ VERSION = version("hub-airgap")
 TOOL = f"hub-airgap {VERSION}"
 
 
-# Packages that not every installation has: how to install one where this program runs.
-
-
 def how_to_install(package: str, debian: str = "") -> str:
-    """Return a sentence with the command that installs a package for the Python that runs this.
+    """Return a sentence with the command that installs a package for the running Python.
 
-    `debian`: the distribution's package, which only helps outside of a virtual environment.
+    `debian`: the package of the distribution, which is not visible in a virtual environment.
     """
+    # With the path of this Python: `pip` on PATH often belongs to another one.
     python, wanted = shlex.quote(sys.executable), shlex.quote(_requirement(package))
     if importlib.util.find_spec("pip") is None:
         return f"Install {wanted} into the environment of {python}, with the tool that made it (this environment has no pip)."
@@ -27,7 +25,7 @@ def how_to_install(package: str, debian: str = "") -> str:
 
 
 def _requirement(package: str) -> str:
-    """Return the versions that fit, as `hub-airgap` asks for them; the name alone where its metadata is not installed."""
+    """Return the requirement on a package in the metadata of hub-airgap; the name alone where there is no metadata."""
     try:
         asked = [each.partition(";")[0].strip() for each in requires("hub-airgap") or ()]
     except PackageNotFoundError:

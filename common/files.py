@@ -1,4 +1,4 @@
-"""Files that are whole or not there, locks, and room on the file system."""
+"""Atomic and durable writing of files, lock files, and free space."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_NAMES = 10_000
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
-    temporary = _temporary(path)
+    temporary = _temporary(path)  # in the same directory: a rename is atomic only within a file system
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before the rename; else a crash may leave an empty file under the final name
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Return the name under which a file is written before it is whole."""
+    """Return the name of a file while it is written."""
     return path.with_name(f".{path.name}.new")
 
 
@@ -56,6 +56,7 @@ def write_new(path: Path, content: bytes) -> Path:
 
 
 def _reserved(path: Path) -> Path:
+    """Create an empty file under the first free name, so that another process takes the next one."""
     for number in range(1, _MAX_NAMES):
         name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         with suppress(FileExistsError):
@@ -65,30 +66,29 @@ def _reserved(path: Path) -> Path:
 
 
 def require_place(path: Path) -> None:
-    """Refuse a file that could not be written in the end, before the long work for it begins. Raises UsageError."""
+    """Raise UsageError for a file that cannot be written, before the long work for it begins."""
     try:
         _temporary(path).lstat()
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as error:  # a name that the file system does not take, a directory that may not be entered
+    except OSError as error:  # a name that the file system does not allow, a directory without permission to enter it
         raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Name a file elsewhere.") from error
     if path.is_dir():
         raise UsageError(f"{path} is a directory", hint="Name the file that is to be written.")
+    # The directory, not the file: it is written under another name and renamed.
     require_writable(path.parent, f"{path}: ")
 
 
 def names_directory(text: str) -> bool:
-    """Say whether a path, as it was typed, can only be a directory: it ends with a slash, `.` or `..`. A Path loses them."""
+    """Return whether a path as typed names a directory: it ends with a slash, `.` or `..`, which a Path would remove."""
     return text.rpartition("/")[2] in ("", ".", "..")
 
 
 def require_writable(directory: Path, what: str = "") -> None:
-    """Refuse a directory in which no file can be made; nothing is left in it. Raises UsageError, whose text begins with `what`.
-
-    A file is made, because the permission bits are no answer: root passes them, and ACLs and NFS decide for themselves.
-    """
+    """Raise UsageError, whose text begins with `what`, for a directory in which no file can be created."""
     if not directory.is_dir():
         raise UsageError(f"{what}there is no directory {directory}", hint="Make it first, or name another place.")
+    # By creating a file, since permission bits are not decisive: root passes them, ACLs and NFS servers add rules.
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass
@@ -99,7 +99,7 @@ def require_writable(directory: Path, what: str = "") -> None:
 
 
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
-    """Return the content of a file that a person named, of `limit` bytes at most. Raises UsageError."""
+    """Return the content of a file given as an argument, of at most `limit` bytes. Raises UsageError."""
     try:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
@@ -111,7 +111,7 @@ def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames and new names in `directory` durable."""
+    """Make new names and renames in `directory` durable: fsync of a file does not include its name (fsync(2))."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -121,7 +121,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file. Raises InUseError when another process has it."""
+    """Hold a lock file. Raises InUseError when another process holds it."""
     lock = filelock.FileLock(path, blocking=False)
     try:
         lock.acquire()
@@ -137,9 +137,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def free_space(directory: Path) -> int:
-    """Return the bytes that an ordinary user may still write below `directory`."""
+    """Return the free bytes of the file system of `directory`."""
     status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
+    return status.f_bavail * status.f_frsize  # f_bfree would include the blocks that are reserved for root
 
 
 def require_space(directory: Path, need: int, what: str) -> None:

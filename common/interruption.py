@@ -1,11 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP: heard by every thread, from the first line of a program to its last.
+"""Handling of SIGINT, SIGTERM and SIGHUP: a stop that reaches all threads.
 
-A signal reaches the main thread alone; a worker in a pause of fifteen minutes would go on sleeping, and the process would
-wait for it. So pauses are taken here, and a stop ends them all; code that waits otherwise registers an ending with `on_stop`.
-
-Before a command runs, and after it, there is nothing to clean up: a signal ends the process at once, for an exception in the
-middle of an import or of the interpreter's shutdown would be printed as a trace, or swallowed. This module is imported before
-anything else, and imports little.
+Python runs signal handlers in the main thread only. Workers wait with `pause`, which a stop ends; code that waits in another
+way registers a function with `on_stop`. This module is imported before all others, so it imports little.
 """
 
 from __future__ import annotations
@@ -27,27 +23,28 @@ if TYPE_CHECKING:
 _STOPPED = threading.Event()
 _ENDINGS: list[Callable[[], None]] = []
 _NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"
-_idle: tuple[int, str] | None = None  # the exit status and the message while no command runs
+# Exit status and message while no command runs. Then there is nothing to clean up, and the process ends at once: an exception
+# in the middle of an import or of the interpreter's shutdown would be printed as a traceback, or lost.
+_idle: tuple[int, str] | None = None
 
 
 def listen() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP end every pause and raise KeyboardInterrupt in the main thread.
-
-    A SIGHUP that the caller ignores stays ignored: that is what nohup is for.
-    """
-    for number in heard():
+    """Install the handler: the signals end every pause and raise KeyboardInterrupt in the main thread."""
+    for number in stop_signals():
         signal.signal(number, _stop)
     atexit.register(_ignore)  # before all others, so that it runs after them
 
 
 def _ignore() -> None:
-    """Ignore the signals until the process is gone: of those that are handled, the interpreter restores the default action."""
-    for number in heard():
+    """Ignore the signals until the process has ended."""
+    # During its shutdown the interpreter restores the default action of handled signals, and the exit status would be that of
+    # a killed process.
+    for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def heard() -> list[signal.Signals]:
-    """Return the signals that end a program."""
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop the program; without SIGHUP where the caller ignores it, as nohup does."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
@@ -71,18 +68,18 @@ def finished(status: int) -> None:
 
 
 def pause(seconds: float) -> None:
-    """Wait. Raises InterruptedByUserError as soon as the process is told to stop."""
+    """Wait. Raises InterruptedByUserError as soon as the program is stopped."""
     if _STOPPED.wait(seconds):
         raise InterruptedByUserError("stopped")
 
 
 def on_stop(ending: Callable[[], None]) -> None:
-    """Have `ending` called in the main thread, at any moment, when the process is told to stop; it must not wait or raise."""
+    """Register a function for a stop. It is called in the main thread, inside a signal handler: it must not wait or raise."""
     _ENDINGS.append(ending)
 
 
 def stop() -> None:
-    """End every pause, and all that `on_stop` knows of."""
+    """End every pause, and call the functions registered with `on_stop`."""
     _STOPPED.set()
     for ending in tuple(_ENDINGS):
         ending()
@@ -99,17 +96,14 @@ def _end(status: int, message: str) -> NoReturn:
     try:
         os.write(2, message.encode())
     except OSError:
-        pass  # no standard error, nobody to read it
+        pass  # standard error is closed
     finally:
-        os._exit(status)
-
-
-# A pool of threads that ends at once when the work is given up.
+        os._exit(status)  # not sys.exit: no exception through an import, no joining of threads
 
 
 @contextmanager
 def workers(jobs: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of `jobs` threads. On an exception, Ctrl-C among them, what was not begun is never begun."""
+    """Provide a pool of `jobs` threads. On an exception, also KeyboardInterrupt, pending tasks are cancelled."""
     # This module is loaded before signals are handled, and concurrent.futures takes 8 ms.
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 

@@ -1,7 +1,4 @@
-"""Logging: the package's own loggers, with secrets removed before a handler sees a record.
-
-Owns the redaction; `cli.py` decides where records go.
-"""
+"""Logging, with redaction of secrets in every record."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = "hub"
+# Second line of defence, for secrets that were not registered: headers, signed URLs, passwords in URLs.
 _PATTERNS = (
     re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\",]+"),
     re.compile(r"(?i)([?&](?:x-amz-signature|x-amz-credential|signature|sig|token|access_token)=)[^&\s'\"]+"),
@@ -24,21 +22,22 @@ _MASK = "***"
 
 
 class Secrets:
-    """The secrets in use; whatever reads one adds it, and no log line shows it."""
+    """Registry of the secrets in use, for redaction. Code that reads a secret adds it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: set[str] = set()
 
     def add(self, secret: str) -> None:
-        """Remember a secret. Very short ones are ignored: masking them would hide ordinary text."""
-        if len(secret) > 3:  # noqa: PLR2004 - see the docstring
+        """Register a secret for redaction."""
+        if len(secret) > 3:  # noqa: PLR2004 - replacing shorter ones would garble ordinary text
             with self._lock:
                 self._known.add(secret)
 
     def mask(self, text: str) -> str:
-        """Return `text` with every known secret, and whatever looks like one, replaced."""
+        """Return `text` with every registered secret, and all that matches the patterns, replaced."""
         with self._lock:
+            # Longest first: a secret may contain another one, and its rest would stay readable.
             known = sorted(self._known, key=len, reverse=True)
         for secret in known:
             text = text.replace(secret, _MASK)
@@ -61,7 +60,7 @@ def logger(name: str) -> logging.Logger:
 
 
 class Screen(Protocol):
-    """Where lines for people go."""
+    """Output for messages, such as a terminal with a progress display."""
 
     def write(self, text: str, /) -> object:
         """Write text."""
@@ -72,8 +71,8 @@ def configure(level: str, file: Path | None = None, screen: Screen | None = None
     """Send records of `level` and above to `screen` (None: stderr), and all from debug on to `file` when given."""
     root = logging.getLogger(_NAME)
     root.setLevel(logging.DEBUG if file else level.upper())
-    root.handlers.clear()
-    root.propagate = False
+    root.handlers.clear()  # forked commands configure more than once
+    root.propagate = False  # a handler of the root logger would print records without redaction
     shown = logging.StreamHandler(sys.stderr if screen is None else screen)
     shown.setLevel(level.upper())
     shown.setFormatter(_Redacted("%(levelname)s %(message)s"))

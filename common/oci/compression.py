@@ -1,7 +1,4 @@
-"""Compressed streams with limits: gzip and zstd layers, read and written.
-
-Owns the bound on what a compressed stream may become; the frames of a volume are `archive/frames.py`'s.
-"""
+"""Bounded decompression of gzip and zstd layers, and reproducible gzip."""
 
 from __future__ import annotations
 
@@ -16,18 +13,20 @@ from common.errors import ContentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_WINDOW = 8 * 1024 * 1024
+MAX_WINDOW = 8 * 1024 * 1024  # the window that decoders have to support (RFC 8878, 3.1.1.1.2)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _STEP = 1024 * 1024
-_ZSTD_SLICE = 1024  # 4 bytes can become a block of 128 KiB, so that one slice becomes 32 MiB at most
+# decompressobj() of zstandard has no limit of output. A block of 128 KiB may take 4 bytes, so a slice gives at most 32 MiB.
+_ZSTD_SLICE = 1024
 
 
 def decompressed(chunks: Iterable[bytes | memoryview], limit: int) -> Iterator[bytes]:
-    """Give the content of a plain, gzip or zstd stream, told apart by its first bytes.
+    """Yield the content of an uncompressed, gzip or zstd stream.
 
-    Raises ContentError when more than `limit` bytes come out, when the stream is broken, or when it ends early.
+    Raises ContentError when there are more than `limit` bytes, when the stream is broken, or when it ends early.
     """
+    # By its first bytes, as container engines do (containers/image, pkg/compression): media types of layers are often wrong.
     source = iter(chunks)
     head = b""
     while len(head) < len(_ZSTD) and (chunk := next(source, None)) is not None:
@@ -58,14 +57,14 @@ def _plain(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]
 
 
 def _gunzip(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
-    """Give the content of every member of a gzip stream; zero bytes between and after members are padding."""
+    """Yield the content of every member of a gzip stream (RFC 1952, 2.2); zero bytes between and after members are padding."""
     inflater: Any = None
     try:
         for pending in _slices(head, source, _STEP):
             while pending and (inflater is not None or pending.strip(b"\0")):
-                inflater = inflater or zlib.decompressobj(wbits=31)
+                inflater = inflater or zlib.decompressobj(wbits=31)  # 16 + 15: a gzip header, and the largest window
                 yield inflater.decompress(pending, _STEP)
-                pending = inflater.unconsumed_tail or inflater.unused_data  # noqa: PLW2901 - what is left of this slice
+                pending = inflater.unconsumed_tail or inflater.unused_data  # noqa: PLW2901 - the rest of this slice
                 inflater = None if inflater.eof else inflater
     except zlib.error as error:
         raise ContentError(f"broken gzip stream: {error}") from error
@@ -74,7 +73,7 @@ def _gunzip(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes
 
 
 def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
-    """Give the content of every frame of a zstd stream."""
+    """Yield the content of every frame of a zstd stream."""
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     frame: Any = None
     try:
@@ -82,7 +81,7 @@ def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes
             while pending:
                 frame = frame or decompressor.decompressobj()
                 yield frame.decompress(pending)
-                pending = frame.unused_data if frame.eof else b""  # noqa: PLW2901 - what is left of this slice
+                pending = frame.unused_data if frame.eof else b""  # noqa: PLW2901 - the rest of this slice
                 frame = None if frame.eof else frame
     except zstandard.ZstdError as error:
         raise ContentError(f"broken zstd stream: {error}") from error
@@ -91,7 +90,7 @@ def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes
 
 
 def _slices(head: bytes, source: Iterator[bytes | memoryview], size: int) -> Iterator[bytes]:
-    """Give the stream in slices of at most `size` bytes."""
+    """Yield the stream in slices of at most `size` bytes."""
     for chunk in chain((head,), source):
         view = memoryview(chunk)
         for start in range(0, len(view), size):
@@ -99,6 +98,6 @@ def _slices(head: bytes, source: Iterator[bytes | memoryview], size: int) -> Ite
 
 
 def gzip(content: bytes) -> bytes:
-    """Compress with a fixed header (no time, no name): same bytes in, same bytes out."""
+    """Compress with a fixed header (no time, no name), so that the same content gives the same digest."""
     deflater = zlib.compressobj(level=9, wbits=31)
     return deflater.compress(content) + deflater.flush()

@@ -1,4 +1,4 @@
-"""Media types that mean something to us (OCI image specification 1.1, Docker image manifest v2 schema 2)."""
+"""Media types of manifests, configs and layers (OCI image specification 1.1, Docker image manifest v2 schema 2)."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ SCHEMA_1 = frozenset({DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED})
 # What configs of images that run are called; the last ones by mistake of clients (moby, distribution/registry.go, ImageTypes).
 IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream", "application/json", "text/html", ""})
 
-# What a registry is told that we understand; HEAD and GET send the same, else the digest may differ.
+# The same for HEAD and GET: a registry may convert a manifest for a client that does not accept its type, with another digest.
 ACCEPT = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, DOCKER_SCHEMA_1_SIGNED, DOCKER_SCHEMA_1)

@@ -1,7 +1,6 @@
-"""Image references: `registry/repository[:tag][@digest]`, as podman, oc and CRI-O read them.
+"""Image references, `registry/repository[:tag][@digest]`, and the prefixes of transports in front of references and paths.
 
-Grammar: OCI distribution specification (repository, tag) and the reference grammar of distribution; short names are Docker
-Hub's, as the container tools do. Parsing is the only way in: a `Reference` is always well formed.
+Grammar: OCI distribution specification (repository, tag) and the package reference of distribution (host, digest).
 """
 
 from __future__ import annotations
@@ -18,21 +17,19 @@ from common.oci.image import Digest, parse_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Prefixes that name a transport, as the container tools write them: `file://`, `docker://`, `oci:` (containers-transports(5)).
-#
-# A path may be written as a file URL (RFC 8089), a reference with `docker://`. Every other prefix is refused with the
-# value that
-# is wanted: taken as a path it would be a directory named `docker:`.
+# Transports (containers-transports(5)). A path may be a file URL (RFC 8089), a reference may begin with `docker://`. All others
+# are refused, with the accepted form: taken as a path, one would create a directory named `docker:`.
 
 DOCKER = "docker://"
+# One slash or three; with two the next part is a host (RFC 8089, 2), and only localhost is this one.
 _FILE = re.compile(r"file:(?://(?:localhost(?=/))?)?(?=/(?!/))", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}(?P<rest>.*)", re.DOTALL)
 _LAYOUT = re.compile(r"(file|oci|oci-archive|docker-archive|dir|containers-storage|docker-daemon):(?P<rest>.*)", re.DOTALL)
-_SHOWN = 200
+_SHOWN = 200  # characters of an argument in a message
 
 
 def local_path(text: str) -> Path:
-    """Return the path of a text, which may be a file URL. Raises UsageError for another transport or another host."""
+    """Return the path in an argument, which may be a file URL. Raises UsageError for another transport or another host."""
     plain = plain_path(text)
     refuse_transport(plain)
     return Path(plain)
@@ -41,15 +38,15 @@ def local_path(text: str) -> Path:
 def plain_path(text: str) -> str:
     """Return the path of a file URL on this host, `file:///path` or `file://localhost/path`, without its %-escapes.
 
-    Everything else is returned as it is, also a URL with `%00`: neither `os.environ` nor `open` takes a NUL.
+    Any other text is returned unchanged.
     """
     found = _FILE.match(text)
     path = unquote(text[found.end() :], errors="surrogateescape") if found else text
-    return text if "\0" in path else path
+    return text if "\0" in path else path  # %00: neither os.environ nor open() accept a NUL
 
 
 def rejoined(parts: Sequence[str]) -> list[str]:
-    """Return the paths of a variable that was split at each colon, with file URLs whole again."""
+    """Return the paths of an environment variable that was split at each colon, with file URLs joined again."""
     whole: list[str] = []
     for part in parts:
         if whole and whole[-1].lower() == "file" and part.startswith("/"):
@@ -60,7 +57,7 @@ def rejoined(parts: Sequence[str]) -> list[str]:
 
 
 def refuse_transport(text: str) -> None:
-    """Raise UsageError for a path that begins with a transport; `text` is as it was typed, for a Path loses slashes."""
+    """Raise UsageError for a path that begins with a transport; `text` as typed, since a Path joins double slashes."""
     found = _SCHEME.fullmatch(text) or _LAYOUT.fullmatch(text)
     if found is None:
         return
@@ -83,7 +80,7 @@ def refuse_transport(text: str) -> None:
         case "s3":
             raise UsageError(
                 f"{shown}: has to be a path of this machine",
-                hint="Archives and plans may lie in object storage; copy other files here first.",
+                hint="Only archives and plans may be in object storage; copy other files here first.",
             )
         case "oci" | "oci-archive" | "docker-archive" | "dir":
             raise UsageError(
@@ -98,12 +95,12 @@ def refuse_transport(text: str) -> None:
 
 
 def without_docker(text: str) -> str:
-    """Return a reference or a registry as it was typed, without `docker://`."""
+    """Return a reference or a registry without `docker://`."""
     return text[len(DOCKER) :] if text[: len(DOCKER)].lower() == DOCKER else text
 
 
 def scheme_of(text: str) -> tuple[str, str] | None:
-    """Return the `scheme://` that a reference wrongly begins with, and the rest of it; None where it has none."""
+    """Return the `scheme://` that a reference must not begin with, and the rest of it; None where it has none."""
     head, mark, rest = text.partition("://")
     return (f"{head}://", rest.rstrip("/")) if mark and head.replace("-", "").isalnum() else None
 
@@ -113,15 +110,15 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
-_MAX_REPOSITORY = 255
+_MAX_REPOSITORY = 255  # RepositoryNameTotalLengthMax in distribution/reference
 _MAX_PORT = 65535
-_MAX_HOST = 253 + len(":65535")  # a longer name is no name of DNS (RFC 1035, 2.3.4)
+_MAX_HOST = 253 + len(":65535")  # the longest name of DNS in text form (RFC 1035, 2.3.4)
 DOCKER_HUB = "docker.io"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """A parsed reference. Without tag and digest it names a repository."""
+    """A parsed, well-formed reference. Without tag and digest it names a repository."""
 
     registry: str
     repository: str
@@ -137,7 +134,7 @@ class Reference:
         registry, repository = _with_registry(name)
         if not is_host(registry):
             raise _refuse(text, f"{registry!r} is no host name")
-        if repository != repository.lower():
+        if repository != repository.lower():  # the most frequent mistake, so it has a message of its own
             raise _refuse(text, "a repository has no upper-case letters")
         if not is_repository(repository):
             raise _refuse(text, f"{repository!r} is no repository path")
@@ -159,7 +156,7 @@ class Reference:
         return replace(self, digest=digest)
 
     def pinned(self, digest: Digest) -> Reference:
-        """Return `registry/repository@digest`, the form that mirror rules act on."""
+        """Return `registry/repository@digest`, the form that IDMS and ICSP apply to."""
         return replace(self, tag=None, digest=digest)
 
     def __str__(self) -> str:
@@ -169,13 +166,13 @@ class Reference:
 
 
 def is_host(text: str) -> bool:
-    """Say whether `text` is `host[:port]` by the grammar of references."""
+    """Return whether `text` is `host[:port]` by the grammar of references."""
     port = text.rpartition(":")[2] if re.search(r":\d+$", text) else "0"
     return len(text) <= _MAX_HOST and bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
 
 
 def require_host(text: str, option: str) -> str:
-    """Return `HOST[:PORT]` of an option, also from `docker://HOST`. Raises UsageError with the value that is wanted."""
+    """Return `HOST[:PORT]` of an option, also from `docker://HOST`. Raises UsageError with the accepted form."""
     host = without_docker(text)
     if not is_host(host):
         scheme = scheme_of(host)
@@ -190,7 +187,7 @@ def require_host(text: str, option: str) -> str:
 def split_registry(text: str, path: str, example: str) -> tuple[str, str]:
     """Return host and path of `HOST[:PORT][/PATH]`, also after `docker://`; `path` and `example` are what an error shows.
 
-    Raises UsageError, with the value that is wanted where the text begins with another scheme.
+    Raises UsageError, with the accepted form where the text begins with another scheme.
     """
     plain = without_docker(text).removesuffix("/")
     host, slash, rest = plain.partition("/")
@@ -203,17 +200,18 @@ def split_registry(text: str, path: str, example: str) -> tuple[str, str]:
 
 
 def is_repository(text: str) -> bool:
-    """Say whether `text` is a repository path (`a/b/c`) by the OCI grammar."""
+    """Return whether `text` is a repository path (`a/b/c`) by the OCI grammar."""
     return bool(_REPOSITORY.fullmatch(text)) and len(text) <= _MAX_REPOSITORY
 
 
 def is_tag(text: str) -> bool:
-    """Say whether `text` is a tag by the OCI grammar."""
+    """Return whether `text` is a tag by the OCI grammar."""
     return bool(_TAG.fullmatch(text))
 
 
 def _split(text: str) -> tuple[str, str | None, str | None]:
     """Return name, tag and digest as written."""
+    # A colon before a slash separates a port, not a tag: `localhost:5000/image`.
     rest, at, digest = text.partition("@")
     head, colon, tag = rest.rpartition(":")
     if colon and "/" not in tag:
@@ -222,12 +220,14 @@ def _split(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _with_registry(name: str) -> tuple[str, str]:
-    """Return registry and repository; a name without a host is Docker Hub's."""
+    """Return registry and repository; a name without a host is one of Docker Hub."""
+    # The rule of distribution/reference (ParseNormalizedNamed): the first part is a host if it has a dot or a colon.
     host, slash, path = name.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
         registry, repository = host, path
     else:
         registry, repository = DOCKER_HUB, name
+    # Other names of Docker Hub: of its old index, and of the host that serves its API.
     if registry in ("index.docker.io", "registry-1.docker.io"):
         registry = DOCKER_HUB
     if registry == DOCKER_HUB and "/" not in repository:

@@ -105,7 +105,7 @@ def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate 
         # Ctrl-C is exit status 0 and not 130. Before it runs, this handler alone makes it end.
         server.should_exit = True
 
-    before = {number: signal.signal(number, end) for number in interruption.heard()}
+    before = {number: signal.signal(number, end) for number in interruption.stop_signals()}
     ready()
     try:
         server.run(sockets=[listener])
