@@ -1,8 +1,7 @@
-"""Proving an archive: every byte of every volume at hand against the inventory, or quickly only what holds it together.
+"""Verification of an archive: every byte of the available volumes, or with `quick` structure and completeness.
 
-A full check reads each volume once, in order: tar headers, frames, padding, metadata and footer are compared with what a writer
-makes, blobs with their digests, the file with SHA256SUMS where that is here. One damage never hides the next. Signatures are
-`signature.py`'s, mending is parity's.
+A full check reads each volume once, in order: tar headers, frames, padding, metadata and footer are compared with those that a
+writer makes, blobs with their digests, the file with SHA256SUMS where that is present. One damage never hides the next.
 """
 
 from __future__ import annotations
@@ -47,240 +46,13 @@ if TYPE_CHECKING:
     from common.content import Chunk
     from importer.archive.reader import ArchiveReader
 
-# The check of one volume, from its first byte to its footer (`verification.py` puts the volumes together).
-
-_CHECK_STEP = 256 * 1024
-_MAX_SIGNATURE = 1024
-
-
-@dataclass(slots=True)
-class VolumeCheck:
-    """What was found: `bad` blobs that lie whole in this volume, and `damage` to everything around them."""
-
-    number: int
-    checked: int = 0
-    bad: dict[Digest, str] = field(default_factory=dict)
-    damage: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    digest: Digest
-    record: BlobRecord
-    number: int  # of the piece, from 1
-
-    @property
-    def piece(self) -> Piece:
-        return self.record.pieces[self.number - 1]
-
-    @property
-    def whole(self) -> bool:
-        return len(self.record.pieces) == 1
-
-    @property
-    def name(self) -> str:
-        return entry_name(self.digest, self.number, len(self.record.pieces))
-
-
-class CheckedVolume:
-    """A volume to be checked. `checksum`: what SHA256SUMS says of the file, if anything."""
-
-    def __init__(self, archive: ArchiveReader, number: int, checksum: str | None, progress: Progress) -> None:
-        self._archive = archive
-        self._volume = archive.found.volumes[number]
-        self._data_size = archive.inventory.volumes[number - 1].data_size
-        self._checksum = checksum
-        self._progress = progress
-        self._stop = threading.Event()
-        self._result = VolumeCheck(number)
-
-    def stop(self) -> None:
-        """Make a running check end at its next chunk."""
-        self._stop.set()
-
-    def run(self, *, quick: bool) -> VolumeCheck:
-        """Check, and return what was found. Raises InterruptedByUserError after `stop`."""
-        footer = self._volume.footer
-        if footer is None:
-            self._result.damage.append(self._volume.damage)
-        try:
-            with opened(self._volume.path) as file:
-                tape = _Tape(file, self._stop, self._progress, hashing=self._checksum is not None)
-                if not quick:
-                    self._check_content(file, tape)
-                if footer is not None:
-                    self._attempt(lambda: self._check_metadata(file, footer))
-                if not quick and self._checksum is not None and tape.checksum() != self._checksum:
-                    self._result.damage.append("its checksum is not the one in SHA256SUMS")
-        except OSError as error:
-            self._result.damage.append(f"cannot be read: {error}")
-        return self._result
-
-    def _attempt(self, check: Callable[[], None]) -> None:
-        try:
-            check()
-        except (ContentError, OSError) as error:
-            self._result.damage.append(str(error))
-
-    def _check_content(self, file: File, tape: _Tape) -> None:
-        self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
-        end = len(OPENING)
-        for place in self._places():
-            start, after = extent(place.piece)
-            self._attempt(partial(_check_gap, file, end, start, tape))
-            self._check_place(file, place, tape)
-            end = after
-        self._attempt(lambda: _check_gap(file, end, self._data_size, tape))
-
-    def _places(self) -> list[_Place]:
-        found = [
-            _Place(digest, record, number)
-            for digest, record in self._archive.inventory.blobs.items()
-            for number, piece in enumerate(record.pieces, 1)
-            if piece.volume == self._result.number
-        ]
-        return sorted(found, key=lambda place: place.piece.offset)
-
-    def _check_place(self, file: File, place: _Place, tape: _Tape) -> None:
-        piece = place.piece
-        start, _ = extent(piece)
-        self._attempt(lambda: _compare(file, start, header_frame(place.name, piece.size), f"the tar header of {place.name}"))
-        try:
-            got = _hash(file, place, tape)
-            if place.whole and got != place.digest:
-                self._result.bad[place.digest] = f"its content has digest {got}"
-        except (ContentError, OSError) as error:
-            self._result.bad[place.digest] = str(error)
-        self._result.checked += place.whole
-        after = piece.offset + piece.stored
-        self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {place.name}"))
-
-    def _check_metadata(self, file: File, footer: Footer) -> None:
-        inventory = self._archive.inventory
-        index = self._archive.scan(self._result.number)
-        names = {metadata.INDEX_NAME, *map(entry_name, inventory.manifests)}
-        if index.names() != names:
-            raise ContentError(f"its metadata has other entries than the inventory lists: {sorted(index.names() ^ names)[:3]}")
-        for digest, record in inventory.manifests.items():
-            index.manifest(file, digest, record.size)
-        index_json = metadata.index_json(inventory.images, inventory.manifests)
-        if index.index_json(file, len(index_json)) != index_json:
-            raise ContentError("its index.json is not that of the inventory")
-        self._check_inventory(file, footer, index.inventory_size)
-
-    def _check_inventory(self, file: File, footer: Footer, size: int) -> None:
-        raw = frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), min(size, MAX_SIZE))
-        if digest_of(raw) != self._archive.digest or len(raw) != size:
-            raise ContentError("its copy of the inventory is damaged")
-        end = size_of(file) - CLOSING_SIZE
-        _check_tail(_decompressed(file, footer.inventory_offset + footer.inventory_stored, end), padding(size))
-        _compare(file, end, END_MARK, "the tar end mark")
-
-
-def _hash(file: File, place: _Place, tape: _Tape) -> Digest:
-    """Return the digest of a piece. Raises ContentError when its frame is damaged."""
-    hasher = Hasher()
-    for chunk, end in _content(file, place):
-        hasher.update(chunk)
-        tape.advance_to(end)
-    return hasher.digest()
-
-
-def _content(file: File, place: _Place) -> Iterator[tuple[Chunk, int]]:
-    """Give each chunk of a piece with the place in the file where it ends."""
-    piece, done = place.piece, 0
-    if place.record.encoding is Encoding.ZSTD:
-        for compressed in frames.read_frame(file, piece.offset, piece.stored, piece.size):
-            yield compressed, piece.offset
-        return
-    for chunk in read_raw(file, piece.offset, piece.size):
-        done += len(chunk)
-        yield chunk, piece.offset + raw_position(done - 1) + 1
-
-
-def _compare(file: File, offset: int, wanted: bytes, what: str) -> None:
-    if read_exactly(file, len(wanted), offset) != wanted:
-        raise ContentError(f"{what} is damaged, at offset {offset}")
-
-
-def _check_gap(file: File, start: int, end: int, tape: _Tape) -> None:
-    """Check that nothing but zeroed skippable frames lies between two places: blobs that could not be fetched."""
-    while start < end:
-        head = read_exactly(file, frames.SKIPPABLE_HEADER, start)
-        size = int.from_bytes(head[4:], "little")
-        if head[:4] != frames.PLACEHOLDER_MAGIC or start + len(head) + size > end:
-            raise ContentError(f"the place of a missing blob is damaged, at offset {start}")
-        start += len(head)
-        for position in range(start, start + size, _CHECK_STEP):
-            part = read_exactly(file, min(_CHECK_STEP, start + size - position), position)
-            if part.count(0) != len(part):
-                raise ContentError(f"the place of a missing blob is not empty, at offset {position}")
-            tape.advance_to(position + len(part))
-        start += size
-
-
-def _decompressed(file: File, start: int, end: int) -> bytes:
-    """Return the content of the few small frames behind the inventory's."""
-    content = b""
-    while start < end:
-        after = frames.frame_end(file, start, end)
-        content += frames.decompress(read_exactly(file, after - start, start), 4 * TAR_BLOCK)
-        start = after
-        if len(content) > 4 * TAR_BLOCK:
-            raise ContentError("entries behind the inventory's")
-    return content
-
-
-def _check_tail(tail: bytes, pad: int) -> None:
-    """Check what follows the inventory: padding, and where it is signed the entry of its signature."""
-    rest = tail[pad:]
-    size = int(rest[124:135], 8) if rest[124:135].isdigit() else 0
-    signature = rest[TAR_BLOCK : TAR_BLOCK + size]
-    entry = tar_header(metadata.SIGNATURE_NAME, size) + padded(signature) if rest else b""
-    if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:
-        raise ContentError("entries behind the inventory's")
-
-
-class _Tape:
-    """A volume read once from its beginning: every byte goes into its checksum, close behind where the check reads.
-
-    Without `hashing`, when nothing says what the checksum should be, it only counts.
-    """
-
-    def __init__(self, file: File, stop: threading.Event, progress: Progress, *, hashing: bool) -> None:
-        self._file = file
-        self._hashing = hashing
-        self._stop = stop
-        self._progress = progress
-        self._hasher = Hasher()
-        self._position = 0
-
-    def advance_to(self, end: int) -> None:
-        """Take in the bytes up to `end`, or to the end of the file."""
-        while self._position < end:
-            if self._stop.is_set():
-                raise InterruptedByUserError("stopped")
-            size = min(_CHECK_STEP, end - self._position)
-            if self._hashing:
-                chunk = read_some(self._file, size, self._position)
-                if not chunk:
-                    return
-                self._hasher.update(chunk)
-                size = len(chunk)
-            self._position += size
-            self._progress.advance(size)
-
-    def checksum(self) -> str:
-        """Return the checksum (64 hex digits) of the whole file."""
-        self.advance_to(size_of(self._file))
-        return hex_of(self._hasher.digest())
-
-
+_CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them
+_MAX_SIGNATURE = 1024  # of an entry in a volume: Ed25519 has 64 bytes, ECDSA in DER about 72
 _STEP = 1024 * 1024
 
 
 class VolumeStatus(StrEnum):
-    """What a check found of a volume."""
+    """The state of a volume after a check."""
 
     OK = "ok"
     MISSING = "missing"
@@ -288,7 +60,7 @@ class VolumeStatus(StrEnum):
 
 
 class VolumeResult(NamedTuple):
-    """A volume of the archive and what a check found of it."""
+    """A volume of the archive and its state after a check."""
 
     name: str
     status: VolumeStatus
@@ -296,7 +68,7 @@ class VolumeResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BadBlob:
-    """A blob that is not what its digest says; `offset` is the place of its content frame in the volume."""
+    """A blob whose content has another digest; `offset` is that of its content frame in the volume."""
 
     digest: Digest
     volume: str
@@ -306,9 +78,9 @@ class BadBlob:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What a check found. `checked` counts blobs; `damage` tells people, one line for each thing that is wrong.
+    """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
-    `mendable`: the damaged volumes that have parity beside them.
+    `repairable`: the damaged volumes that have a parity file next to them.
     """
 
     inventory: Digest
@@ -318,11 +90,11 @@ class VerifyResult:
     bad: tuple[BadBlob, ...]
     damage: tuple[str, ...]
     is_trusted: bool = True
-    mendable: tuple[str, ...] = ()
+    repairable: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """All volumes are here, nothing is damaged, and the signature is what was asked for."""
+        """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
         here = all(volume.status is VolumeStatus.OK for volume in self.volumes)
         return here and self.is_trusted and not self.damage and not self.bad
 
@@ -339,35 +111,37 @@ class VerifyResult:
 
 
 def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
-    """Check what is at hand, `jobs` volumes at a time; `quick` leaves the content out. Damage is a result, not an error."""
+    """Check the available volumes, `jobs` at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
-    sums = _Sums(() if quick else archive.found.checksums, archive.found.key)
+    sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
+    # Threads: hashing and decompression release the GIL. Two volumes at a time suit a disc drive and a disk next to each other.
     checks = [
         CheckedVolume(archive, number, sums.expected(volume.path), progress) for number, volume in archive.found.volumes.items()
     ]
     with ThreadPoolExecutor(max(jobs, 1), thread_name_prefix="verify") as pool:
         try:
             results = list(pool.map(lambda check: check.run(quick=quick), checks))
-            cut = [] if quick else list(pool.map(lambda digest: _check_cut(archive, digest), _cut(archive)))
+            split = [] if quick else list(pool.map(lambda digest: _check_split(archive, digest), _split_blobs(archive)))
         finally:
+            # Ctrl-C reaches the main thread alone; without this, the pool would read its volumes to their end.
             for check in checks:
                 check.stop()
             pool.shutdown(wait=True, cancel_futures=True)
     progress.end()
-    return _result(archive, results, cut, [*sums.damage, *sums.others()])
+    return _result(archive, results, split, [*sums.damage, *sums.others()])
 
 
-def _cut(archive: ArchiveReader) -> Iterator[Digest]:
-    """Give the blobs at hand that lie in several pieces: no single volume can prove them."""
+def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:
+    """Give the available blobs that are split over volumes: the check of a single volume cannot hash them."""
     for digest, record in archive.inventory.blobs.items():
         if len(record.pieces) > 1 and not archive.missing_volumes(digest):
             yield digest
 
 
-def _check_cut(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
-    """Return the digest and what is wrong with it, if anything."""
+def _check_split(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
+    """Return the digest and the error of its content, if any."""
     try:
         for _ in archive.content(digest):
             pass
@@ -377,21 +151,22 @@ def _check_cut(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
 
 
 def _result(
-    archive: ArchiveReader, results: Sequence[VolumeCheck], cut: Sequence[tuple[Digest, str]], damage: Sequence[str]
+    archive: ArchiveReader, results: Sequence[VolumeCheck], split: Sequence[tuple[Digest, str]], damage: Sequence[str]
 ) -> VerifyResult:
     bad = {digest: why for result in results for digest, why in result.bad.items()}
-    bad.update((digest, why) for digest, why in cut if why)
-    hurt = {archive.inventory.blobs[digest].pieces[0].volume for digest, why in cut if why}
-    damaged = {result.number for result in results if result.damage or result.bad} | hurt
+    # A split blob counts for the volume of its first piece: the digest cannot show which piece is damaged.
+    bad.update((digest, why) for digest, why in split if why)
+    holding_bad_split = {archive.inventory.blobs[digest].pieces[0].volume for digest, why in split if why}
+    damaged = {result.number for result in results if result.damage or result.bad} | holding_bad_split
     lines = [f"{archive.inventory.volumes[r.number - 1].name}: {line}" for r in results for line in r.damage]
     return VerifyResult(
         inventory=archive.digest,
         signature=archive.found.signature,
         volumes=tuple(_statuses(archive, damaged)),
-        checked=sum(result.checked for result in results) + len(cut),
+        checked=sum(result.checked for result in results) + len(split),
         bad=tuple(_bad(archive, bad)),
         is_trusted=archive.found.is_trusted,
-        mendable=tuple(
+        repairable=tuple(
             archive.inventory.volumes[number - 1].name for number in sorted(damaged) if _has_parity(archive, number)
         ),
         damage=(*lines, *(f"{digest}: {why}" for digest, why in sorted(bad.items())), *damage),
@@ -416,13 +191,246 @@ def _bad(archive: ArchiveReader, bad: dict[Digest, str]) -> Iterator[BadBlob]:
         yield BadBlob(digest, archive.inventory.volumes[piece.volume - 1].name, piece.offset, needs[digest])
 
 
-class _Sums:
-    """The checksums beside the volumes: what each file should have, and what is wrong with the files that are no volumes."""
+@dataclass(slots=True)
+class VolumeCheck:
+    """The result for one volume: `bad` blobs that are stored whole in it, and `damage` to everything around them."""
+
+    number: int
+    checked: int = 0
+    bad: dict[Digest, str] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPiece:
+    digest: Digest
+    record: BlobRecord
+    number: int  # of the piece, from 1
+
+    @property
+    def piece(self) -> Piece:
+        return self.record.pieces[self.number - 1]
+
+    @property
+    def whole(self) -> bool:
+        return len(self.record.pieces) == 1
+
+    @property
+    def name(self) -> str:
+        return entry_name(self.digest, self.number, len(self.record.pieces))
+
+
+class CheckedVolume:
+    """The check of one volume, from its first byte to its footer. `checksum`: its entry in SHA256SUMS, if any."""
+
+    def __init__(self, archive: ArchiveReader, number: int, checksum: str | None, progress: Progress) -> None:
+        self._archive = archive
+        self._volume = archive.found.volumes[number]
+        self._data_size = archive.inventory.volumes[number - 1].data_size
+        self._checksum = checksum
+        self._progress = progress
+        self._stop = threading.Event()
+        self._result = VolumeCheck(number)
+
+    def stop(self) -> None:
+        """Make a running check end at its next chunk."""
+        self._stop.set()
+
+    def run(self, *, quick: bool) -> VolumeCheck:
+        """Run the check. Raises InterruptedByUserError after `stop`."""
+        footer = self._volume.footer
+        if footer is None:
+            self._result.damage.append(self._volume.damage)
+        try:
+            with opened(self._volume.path) as file:
+                checksum = _SequentialChecksum(file, self._stop, self._progress, hashing=self._checksum is not None)
+                if not quick:
+                    self._check_content(file, checksum)
+                if footer is not None:
+                    self._attempt(lambda: self._check_metadata(file, footer))
+                if not quick and self._checksum is not None and checksum.checksum() != self._checksum:
+                    self._result.damage.append("its checksum is not the one in SHA256SUMS")
+        except OSError as error:
+            self._result.damage.append(f"cannot be read: {error}")
+        return self._result
+
+    def _attempt(self, check: Callable[[], None]) -> None:
+        # Each part on its own: a person who copies a volume again needs to know all of its damage, not the first byte of it.
+        try:
+            check()
+        except (ContentError, OSError) as error:
+            self._result.damage.append(str(error))
+
+    def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
+        self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
+        end = len(OPENING)
+        for place in self._pieces():
+            start, after = extent(place.piece)
+            self._attempt(partial(_check_gap, file, end, start, checksum))
+            self._check_piece(file, place, checksum)
+            end = after
+        self._attempt(lambda: _check_gap(file, end, self._data_size, checksum))
+
+    def _pieces(self) -> list[_StoredPiece]:
+        found = [
+            _StoredPiece(digest, record, number)
+            for digest, record in self._archive.inventory.blobs.items()
+            for number, piece in enumerate(record.pieces, 1)
+            if piece.volume == self._result.number
+        ]
+        # By offset: one pass over the file, since a seek on optical media takes a tenth of a second.
+        return sorted(found, key=lambda place: place.piece.offset)
+
+    def _check_piece(self, file: File, place: _StoredPiece, checksum: _SequentialChecksum) -> None:
+        piece = place.piece
+        start, _ = extent(piece)
+        # Header and padding are known from the inventory, so they are compared as bytes instead of being parsed.
+        self._attempt(lambda: _compare(file, start, header_frame(place.name, piece.size), f"the tar header of {place.name}"))
+        try:
+            got = _hash(file, place, checksum)
+            # Of a split blob only the frame is checked here; its digest is `_check_split`'s.
+            if place.whole and got != place.digest:
+                self._result.bad[place.digest] = f"its content has digest {got}"
+        except (ContentError, OSError) as error:
+            self._result.bad[place.digest] = str(error)
+        self._result.checked += place.whole
+        after = piece.offset + piece.stored
+        self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {place.name}"))
+
+    def _check_metadata(self, file: File, footer: Footer) -> None:
+        inventory = self._archive.inventory
+        # Exact, not a superset: an entry that the inventory does not list could be taken for content by `tar -x` or skopeo.
+        index = self._archive.scan(self._result.number)
+        names = {metadata.INDEX_NAME, *map(entry_name, inventory.manifests)}
+        if index.names() != names:
+            raise ContentError(f"its metadata has other entries than the inventory lists: {sorted(index.names() ^ names)[:3]}")
+        for digest, record in inventory.manifests.items():
+            index.manifest(file, digest, record.size)
+        index_json = metadata.index_json(inventory.images, inventory.manifests)
+        if index.index_json(file, len(index_json)) != index_json:
+            raise ContentError("its index.json is not that of the inventory")
+        self._check_inventory(file, footer, index.inventory_size)
+
+    def _check_inventory(self, file: File, footer: Footer, size: int) -> None:
+        # Bounded by what the header says, and by the format's limit: a frame may claim to decompress to terabytes.
+        raw = frames.decompress(read_exactly(file, footer.inventory_stored, footer.inventory_offset), min(size, MAX_SIZE))
+        if digest_of(raw) != self._archive.digest or len(raw) != size:
+            raise ContentError("its copy of the inventory is damaged")
+        end = size_of(file) - CLOSING_SIZE
+        _check_tail(_decompressed(file, footer.inventory_offset + footer.inventory_stored, end), padding(size))
+        _compare(file, end, END_MARK, "the tar end mark")
+
+
+def _hash(file: File, place: _StoredPiece, checksum: _SequentialChecksum) -> Digest:
+    """Return the digest of a piece. Raises ContentError when its frame is damaged."""
+    hasher = Hasher()
+    for chunk, end in _content(file, place):
+        hasher.update(chunk)
+        checksum.advance_to(end)
+    return hasher.digest()
+
+
+def _content(file: File, place: _StoredPiece) -> Iterator[tuple[Chunk, int]]:
+    """Give each chunk of a piece with the offset of its end in the file."""
+    piece, done = place.piece, 0
+    if place.record.encoding is Encoding.ZSTD:
+        for compressed in frames.read_frame(file, piece.offset, piece.stored, piece.size):
+            yield compressed, piece.offset
+        return
+    for chunk in read_raw(file, piece.offset, piece.size):
+        done += len(chunk)
+        yield chunk, piece.offset + raw_position(done - 1) + 1
+
+
+def _compare(file: File, offset: int, expected: bytes, what: str) -> None:
+    if read_exactly(file, len(expected), offset) != expected:
+        raise ContentError(f"{what} is damaged, at offset {offset}")
+
+
+def _check_gap(file: File, start: int, end: int, checksum: _SequentialChecksum) -> None:
+    """Check that there are only zeroed skippable frames between two offsets: the space of blobs that could not be fetched."""
+    # Anything else there would be bytes that no digest covers.
+    while start < end:
+        head = read_exactly(file, frames.SKIPPABLE_HEADER, start)
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] != frames.PLACEHOLDER_MAGIC or start + len(head) + size > end:
+            raise ContentError(f"the space of a missing blob is damaged, at offset {start}")
+        start += len(head)
+        for position in range(start, start + size, _CHECK_STEP):
+            part = read_exactly(file, min(_CHECK_STEP, start + size - position), position)
+            if part.count(0) != len(part):
+                raise ContentError(f"the space of a missing blob is not empty, at offset {position}")
+            checksum.advance_to(position + len(part))
+        start += size
+
+
+def _decompressed(file: File, start: int, end: int) -> bytes:
+    """Return the content of the frames after the inventory's: padding, and the entry of a signature."""
+    # At most four tar blocks, so that a damaged or forged tail cannot fill the memory.
+    content = b""
+    while start < end:
+        after = frames.frame_end(file, start, end)
+        content += frames.decompress(read_exactly(file, after - start, start), 4 * TAR_BLOCK)
+        start = after
+        if len(content) > 4 * TAR_BLOCK:
+            raise ContentError("entries behind the inventory's")
+    return content
+
+
+def _check_tail(tail: bytes, pad: int) -> None:
+    """Check the bytes after the inventory: padding, and in a signed archive the entry of its signature."""
+    rest = tail[pad:]
+    # Bytes 124 to 135 of a tar header are the size, in octal digits (POSIX.1-1988, ustar).
+    size = int(rest[124:135], 8) if rest[124:135].isdigit() else 0
+    signature = rest[TAR_BLOCK : TAR_BLOCK + size]
+    entry = tar_header(metadata.SIGNATURE_NAME, size) + padded(signature) if rest else b""
+    if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:
+        raise ContentError("entries behind the inventory's")
+
+
+class _SequentialChecksum:
+    """The checksum of a volume, computed close behind the offset that the check reads, so that the page cache still has it.
+
+    Without `hashing`, for volumes that SHA256SUMS does not list, it only counts bytes for the progress display.
+    """
+
+    def __init__(self, file: File, stop: threading.Event, progress: Progress, *, hashing: bool) -> None:
+        self._file = file
+        self._hashing = hashing
+        self._stop = stop
+        self._progress = progress
+        self._hasher = Hasher()
+        self._position = 0
+
+    def advance_to(self, end: int) -> None:
+        """Add the bytes up to `end`, or to the end of the file."""
+        while self._position < end:
+            if self._stop.is_set():
+                raise InterruptedByUserError("stopped")
+            size = min(_CHECK_STEP, end - self._position)
+            if self._hashing:
+                chunk = read_some(self._file, size, self._position)
+                if not chunk:
+                    return
+                self._hasher.update(chunk)
+                size = len(chunk)
+            self._position += size
+            self._progress.advance(size)
+
+    def checksum(self) -> str:
+        """Return the checksum (64 hex digits) of the whole file."""
+        self.advance_to(size_of(self._file))
+        return hex_of(self._hasher.digest())
+
+
+class _ChecksumFiles:
+    """The SHA256SUMS files next to the volumes: the expected checksums, and the errors of files that are no volumes."""
 
     def __init__(self, files: Sequence[Place], key: Verifier | None) -> None:
         self.damage: list[str] = []
         self._sums: dict[Place, dict[str, str]] = {}
         self._volumes: set[Place] = set()
+        # One for each directory: the volumes of an archive may be on several media, each with its own SHA256SUMS.
         for path in files:
             try:
                 raw = location.read(path, checksums.MAX_SIZE)
@@ -433,28 +441,29 @@ class _Sums:
                 self.damage.append(f"{path}: {error}")
 
     def _check_signature(self, path: Place, raw: bytes, key: Verifier) -> None:
-        beside = path.with_name(checksums.SIGNATURE_NAME)
-        if not location.is_file(beside):
-            self.damage.append(f"{path}: is not signed: there is no {beside.name} beside it")
-        elif not key.accepts(raw, location.read(beside, MAX_SIGNATURE)):
+        signature = path.with_name(checksums.SIGNATURE_NAME)
+        if not location.is_file(signature):
+            self.damage.append(f"{path}: is not signed: there is no {signature.name} next to it")
+        elif not key.accepts(raw, location.read(signature, MAX_SIGNATURE)):
             self.damage.append(f"{path}: its signature is not that of the key {key.fingerprint}")
 
     def expected(self, volume: Place) -> str | None:
-        """Return the checksum that a volume should have; None where nothing says."""
+        """Return the expected checksum of a volume; None where no SHA256SUMS is present or lists it."""
         self._volumes.add(volume.resolve())
         listed = self._sums.get(volume.parent.resolve())
         if listed is not None and volume.name not in listed:
-            self.damage.append(f"{volume}: {checksums.NAME} beside it does not list it")
+            self.damage.append(f"{volume}: {checksums.NAME} next to it does not list it")
         return (listed or {}).get(volume.name)
 
     def others(self) -> Iterator[str]:
-        """Give a line for each other listed file that is here and has another checksum."""
+        """Give a line for each other listed file that is present and has another checksum."""
+        # The report and the parity files, for example. A missing one is no damage: only the volumes are the archive.
         for directory, sums in self._sums.items():
             if inventory_file.NAME not in sums and location.is_file(directory / inventory_file.NAME):
-                yield f"{directory / inventory_file.NAME}: {checksums.NAME} beside it does not list it"
-            for name, wanted in sums.items():
+                yield f"{directory / inventory_file.NAME}: {checksums.NAME} next to it does not list it"
+            for name, expected in sums.items():
                 path = directory / name
-                if path not in self._volumes and location.is_file(path) and _checksum(path) != wanted:
+                if path not in self._volumes and location.is_file(path) and _checksum(path) != expected:
                     yield f"{path}: its checksum is not the one in {checksums.NAME}"
 
 

@@ -83,8 +83,8 @@ def verify_table(result: VerifyResult) -> str:
         for bad in result.bad
     ]
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
-    if result.mendable:
-        lines.append(f"parity is present for {', '.join(result.mendable)}: hub-import repair restores them")
+    if result.repairable:
+        lines.append(f"parity is present for {', '.join(result.repairable)}: hub-import repair restores them")
     verdict = "whole" if result.ok else "NOT whole"
     return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
 
@@ -98,8 +98,8 @@ def repair_document(results: Sequence[Repaired]) -> Document:
             "blockSize": one.block,
             "blocks": one.blocks,
             "bad": one.bad,
-            "mended": one.mended,
-            "lacking": one.lacking,
+            "mended": one.repaired,
+            "lacking": one.missing,
         }
         for one in results
     ]
@@ -110,10 +110,10 @@ def repair_table(results: Sequence[Repaired]) -> str:
     """Return `repair` for people."""
     lines = []
     for one in results:
-        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.mended} repaired"
+        found = f"{one.bad} of {counted(one.blocks, 'block')} of {size_text(one.block)} bad, {one.repaired} repaired"
         lines.append(f"{one.path}: {one.status}: {found if one.bad else 'no block bad'}")
         if one.status is RepairStatus.DAMAGED:
-            missing = f"{counted(one.lacking, 'good block')} ({size_text(one.lacking * one.block)})"
+            missing = f"{counted(one.missing, 'good block')} ({size_text(one.missing * one.block)})"
             lines.append(f"  {missing} too few for the parity. Copy the volume again, or: hub-import verify --rerequest FILE")
     return "\n".join(lines)
 

@@ -94,7 +94,7 @@ def test_checksums_that_the_key_did_not_sign_are_damage(signed, tmp_path):
     assert "SHA256SUMS: its signature is not that of the key" in done.stdout
     (copy / "SHA256SUMS.sig").unlink()
     done = run("hub-import", "verify", copy, "--key", public)
-    assert (done.status, "there is no SHA256SUMS.sig beside it" in done.stdout) == (4, True)
+    assert (done.status, "there is no SHA256SUMS.sig next to it" in done.stdout) == (4, True)
 
 
 def test_a_volume_alone_carries_the_signature(signed, tmp_path):

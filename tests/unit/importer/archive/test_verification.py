@@ -176,7 +176,7 @@ def test_missing_blobs_leave_empty_places(tmp_path):
         flip(tmp_path / V2, offset)
         result = verify(Archive.open([tmp_path]))
         assert statuses(result) == ["ok", "damaged", "ok"]
-        assert any(f"the place of a missing blob {match}" in line for line in result.damage)
+        assert any(f"the space of a missing blob {match}" in line for line in result.damage)
         flip(tmp_path / V2, offset)
 
 
