@@ -1,4 +1,4 @@
-"""Source reference → mirror reference: the one rule that push, resources and serve follow, and plan looks ahead by. Pure.
+"""Source reference → mirror reference: the one rule that push, resources, serve and plan use. Pure.
 
 `HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail
 with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*).
@@ -17,12 +17,12 @@ from common.oci.reference import Reference, is_repository, is_tag, split_registr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-OWN_PATH = "hub-airgap"  # where a catalog goes that was a directory, and so has no path of its own
+OWN_PATH = "hub-airgap"  # the path of a catalog that was a directory, and has none of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """The registry pushed to: host, an optional path before all repositories, and how source paths are laid below it."""
+    """The target registry: host, an optional path before all repositories, and how source paths are mapped below it."""
 
     host: str
     prefix: str = ""
@@ -34,10 +34,11 @@ class Mirror:
         """Read `HOST[:PORT][/PREFIX]`, also after `docker://`. Raises UsageError."""
         host, prefix = split_registry(text, "PREFIX", "registry.example:5000/mirror")
         taken = len(prefix.split("/")) if prefix else 0
+        # At least one component has to be left: all images would get the prefix as their repository.
         if max_path_components is not None and max_path_components <= taken:
             raise UsageError(
                 f"--max-path-components {max_path_components} leaves no room below the prefix {prefix!r}",
-                hint=f"Wanted: at least {taken + 1}.",
+                hint=f"Give at least {taken + 1}.",
             )
         return cls(host, prefix, max_path_components, keep_source_host)
 
@@ -46,7 +47,7 @@ class Mirror:
 
     @property
     def joins_paths(self) -> bool:
-        """Whether repositories may end otherwise than their sources, so that rules need repository scope."""
+        """Whether repositories may end differently from their sources, so that mirror rules need repository scope."""
         return self.max_path_components is not None
 
     def repository(self, source: Reference) -> Reference:
@@ -62,6 +63,7 @@ class Mirror:
         limit = self.max_path_components
         if limit is not None and len(parts) > limit:
             parts = [*parts[: limit - 1], "-".join(parts[limit - 1 :])]
+        # Lower case: repository names have no upper case, but hosts (--keep-source-host) and prefixes may.
         joined = "/".join(parts).lower()
         if not is_repository(joined):
             raise UsageError(f"{joined[:300]!r} is no repository path", hint="Choose a shorter or simpler --registry prefix.")
@@ -69,6 +71,7 @@ class Mirror:
 
 
 def _host_path(source: Reference) -> str:
+    # A port's colon and the brackets of an IPv6 address are not allowed in a repository.
     return source.registry.replace(":", "-").strip("[]")
 
 
@@ -88,7 +91,7 @@ class MappedImage:
 
     @property
     def name(self) -> str:
-        """What the inventory calls the image."""
+        """The source of the image, as the inventory names it."""
         return self.record.source
 
     @property
@@ -102,15 +105,16 @@ class MappedImage:
 
 
 def stable_tag(digest: Digest) -> str:
-    """Return the tag that spares an image from garbage collection when its other tags move (docs/registry.md)."""
+    """Return the tag that protects an image from garbage collection when its other tags move (docs/registry.md)."""
+    # Not `sha256-<hex>`: that is the tag of the referrers fallback (distribution specification, *Referrers tag schema*).
     return f"hub-sha256-{hex_of(digest)}"
 
 
 def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
-    """Return every resolved image of the inventory with its place, in the inventory's order.
+    """Return every resolved image of the inventory with its repository and tags, in the inventory's order.
 
-    Raises UsageError when two sources would meet in one repository under one tag with different digests, or when a target
-    repository is no repository path.
+    Raises UsageError when two images would get one repository and tag with different digests, or when a target repository is
+    no repository path.
     """
     mapped = lay(inventory.catalogs, inventory.images, mirror)
     for meeting in meetings(mapped):
@@ -119,7 +123,7 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
 
 
 def lay(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
-    """Return every resolved image with its place, in their order; some may meet. Raises UsageError for an impossible place."""
+    """Return every resolved image with its repository and tags, in their order; some may collide. Raises UsageError."""
     names = {(catalog.source, catalog.image): catalog for catalog in catalogs}
     moved = _moved_tags(images)
     return tuple(
@@ -131,7 +135,7 @@ def lay(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Images of different content that would get one name on the mirror."""
+    """A collision: images of different content that would get one name on the mirror."""
 
     place: Reference
     images: tuple[MappedImage, ...]
@@ -146,14 +150,15 @@ class Meeting:
 
     @property
     def certain(self) -> bool:
-        """Whether they meet on every mirror: --keep-source-host does not part images of one host, or of chosen places."""
+        """Whether they collide on every mirror, with --keep-source-host too."""
+        # That option does not separate images of one host, nor those whose target the image set names.
         digests: dict[str | None, set[Digest]] = {}
         for image in self.images:
             digests.setdefault(_host(image), set()).add(image.digest)
         return any(len(found) > 1 for found in digests.values())
 
     def advice(self, mirror: Mirror | None = None) -> str:
-        """Return what parts them; `mirror` None: it is not known yet."""
+        """Return how to separate them; `mirror` None: it is not known yet."""
         kinds = {image.record.kind for image in self.images}
         fields = ", ".join(field for kind, field in _TARGETS.items() if kind in kinds)
         ways = [f"give one of them another {fields} or targetTag" if fields else "leave one of them out with blockedImages"]
@@ -173,28 +178,27 @@ def _named(image: MappedImage) -> str:
 
 
 def _host(image: MappedImage) -> str | None:
-    """Return what --keep-source-host puts before the path; None where it puts nothing."""
+    """Return the prefix of --keep-source-host; None where it adds none."""
     if image.source is None or image.record.target_repository:
         return None
     return _host_path(image.source)
 
 
 def meetings(images: Iterable[MappedImage]) -> Iterator[Meeting]:
-    """Give every name on the mirror that images of different content claim, in the order of the images."""
+    """Give every name on the mirror that images of different content would get, in the order of the images."""
     claims: dict[Reference, list[MappedImage]] = {}
     for image in images:
         for tag in image.tags:
             claims.setdefault(image.tagged(tag), []).append(image)
     for place, found in claims.items():
         if len({image.digest for image in found}) > 1:
+            # One image for each digest and host, the first of them: a source that is listed twice is not a collision of three.
             yield Meeting(place, tuple({(image.digest, _host(image)): image for image in reversed(found)}.values())[::-1])
 
 
 def _moved_tags(images: Iterable[ImageRecord]) -> set[tuple[str, str, str]]:
-    """Return what several digests claim of their sources' tags: the tag moved between two versions that both are carried.
-
-    Those that are pulled by digest do not need the tag; each keeps its stable one. An image pulled by the tag keeps it.
-    """
+    """Return the tags that several digests of one source claim: the tag moved between two versions in one archive."""
+    # Images that are pulled by digest do not need the tag; each keeps its stable one. An image pulled by the tag keeps it.
     claims: dict[tuple[str, str, str], set[Digest]] = {}
     for image in images:
         if (claim := _claim(image) or _claim(image, by_tag=True)) is not None and image.digest is not None:
@@ -216,6 +220,7 @@ def _claim(image: ImageRecord, *, by_tag: bool = False) -> tuple[str, str, str] 
 
 def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror, *, keeps_tag: bool) -> MappedImage:
     source = None if catalog is not None and catalog.digest is None else Reference.parse(record.source)
+    # The image set's own target first, then the source's path, then the fixed path for catalogs without a source reference.
     target = record.target_repository or None
     if target:
         repository = mirror.at(target)

@@ -1,4 +1,4 @@
-"""What one import is told, frozen and with units; `cli.py` makes it, everything else only reads it."""
+"""The settings of an import, frozen and with units; made by the command line, read by everything else."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.mapping import Mirror
 
+# A pool of dozens of nodes that drains and reboots one after the other needs most of an hour; see --timeout.
 TIMEOUT_S = 45 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSettings:
-    """Where the archive lies and where its content goes."""
+    """The mirror registry, and how to push to it."""
 
     mirror: Mirror
     registry: RegistrySettings
     jobs: int = 6
     strict: bool = False
     heal: bool = False
-    """Whether to ask for every blob, also of images that are there."""
+    """Whether to check every blob, also of images whose tags are right."""
     volumes: range | None = None
-    """The volumes, counted from 1, of this process's shard of a push; None: all of it."""
+    """The volumes, counted from 1, of this process's part of a push; None: all (ADR 0022)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Which cluster, what it shall be told, and how far to go. `release` None: what the cluster says of itself.
+    """The cluster, its new configuration, and how far to go. `release` None: that of ClusterVersion.
 
     `authfile`: credentials for the nodes to pull from the mirror with, merged into the global pull secret; never those that
     were used to push. `allowed_orphans`: operators whose Subscriptions may lose their CatalogSource.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     # Given images, returns the names of those that are missing on the mirror.
     FindMissing = Callable[[Sequence[MappedImage]], Sequence[str]]
 
-_SHOWN = 5
+_SHOWN = 5  # missing images named in one finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ def preview(
     with connect(cluster.kubeconfig, cluster.context) as client:
         planned = _preflight(client, make_plan(client, archive, images, settings, cluster))
     seen(planned)
+    # A dry run shows its findings as its result.
     if not cluster.dry_run:
         _warn(planned, interaction.tell)
         _require(planned, interaction)
@@ -123,6 +124,7 @@ def apply(
             return planned
         if find_missing is not None:
             _warn(planned, interaction.tell)
+        # After a push, the person agreed to the preview: a question in the middle of a maintenance window might wait all night.
         _require(planned, interaction if find_missing is not None else replace(interaction, agree=lambda _planned: True))
         result = plan.change(dry_run=False, tell=interaction.tell)
         interaction.changed(result)

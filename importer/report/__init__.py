@@ -1,1 +1,1 @@
-"""The page that a deploy leaves: what was pushed and applied, and the state it ended in."""
+"""The page of a deploy: the content that was pushed, the changes of the cluster, and the final state."""

@@ -1,7 +1,7 @@
-"""Follows a deploy and leaves a page of it, however it ends: a record of the change, and a handover to the next shift.
+"""The page of a deploy, written however it ends: a record of the change, and a handover to the next shift.
 
-The page says what the commands said, who ran them where, on which cluster, and nothing of credentials. It is no proof:
-`hub-import status` asks the cluster itself. A page is never replaced: each deploy has its own file.
+It has the output of the commands, the account, the host and the cluster, and no credentials. It is no proof: `hub-import
+status` asks the cluster itself. A page is never replaced: each deploy has its own file.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from importer.settings import ImportSettings
 
 _TEMPLATE = "deploy.html.jinja"
-_DIGITS = 12
+_DIGITS = 12  # of the archive's digest, as podman and docker shorten image IDs
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a deploy ended: done, done with problems, or failed, and the words for it."""
+    """The end of a deploy: done, done with problems, or failed; and its text."""
 
     kind: str  # good, warn or bad, as the style knows them
     text: str
@@ -48,7 +48,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who ran a deploy: the name of the account on this machine, and the name of the machine."""
+    """The author of a deploy: the name of the account on this machine, and the name of the machine."""
 
     user: str
     host: str
@@ -58,11 +58,12 @@ class Author:
 
 
 def place_of(text: str | None, tell: Tell) -> Path | None:
-    """Return where the page of a deploy goes, `--report FILE|DIR`; without it, the current directory.
+    """Return the path for the page of a deploy, `--report FILE|DIR`; without it, the current directory.
 
-    It is looked at before the deploy begins. A text that ends with a slash names a directory. Raises UsageError for a place
-    that cannot be written; where none was named, that is a warning, and None: no page.
+    A text that ends with a slash names a directory. Raises UsageError for a path that cannot be written; where none was named,
+    that is a warning, and None: no page.
     """
+    # Checked before the deploy begins: afterwards, the record of a change of hours would be lost to a typing error.
     if text is None:
         return _current(tell)
     place = local_path(text)
@@ -76,14 +77,14 @@ def place_of(text: str | None, tell: Tell) -> Path | None:
 def _is_directory(place: Path) -> bool:
     try:
         return place.is_dir()
-    except OSError:  # a name that is too long, a directory that may not be entered
+    except OSError:  # ENAMETOOLONG, EACCES: `require_place` reports them with a hint
         return False
 
 
 def _current(tell: Tell) -> Path | None:
     here = Path()
     try:
-        require_writable(here)
+        require_writable(here)  # a Job in a pod has a read-only root file system
     except UsageError as error:
         tell(f"warning: this deploy will leave no page: {error.message}. --report names another place")
         return None
@@ -93,9 +94,8 @@ def _current(tell: Tell) -> Path | None:
 class DeployReport:
     """A context manager around one deploy; leaving it writes the page, also when an error passes through.
 
-    A deploy that was refused before it did anything (a wrong option, no agreement) leaves none. A page that cannot be written
-    is reported, and is no reason to call a deploy failed. `where`: a directory, in which the page is named by time and archive,
-    or a file; a file that exists is kept, and the page gets the next free name. None: no page.
+    `where`: a directory, in which the page is named by time and archive, or a file; an existing file is kept, and the page gets
+    the next free name. None: no page.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class DeployReport:
         self._tell = tell
         self._author = author
         self._now = now or (lambda: datetime.now(UTC))
-        self._seen = _Seen()
+        self._recorded = _RecordingDisplay()
         self.pushed: PushResult | None = None
         self.applied: Applied | None = None
         self.cluster: ClusterIdentity | None = None
@@ -125,18 +125,20 @@ class DeployReport:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # A deploy that was refused before it did anything (a wrong option, no agreement) is nothing to record.
         if self._where is None or (self.pushed is None and isinstance(error, (UsageError, NotAgreedError))):
             return
-        wanted = self._where / self._name() if self._where.is_dir() else self._where
+        target = self._where / self._name() if self._where.is_dir() else self._where
         try:
-            file = write_new(wanted, self._render(self._ending(error)))
-        except OSError as problem:
-            self._tell(f"{wanted}: the page of this deploy could not be written: {problem.strerror}")
+            file = write_new(target, self._render(self._ending(error)))
+        except OSError as problem:  # a warning: the cluster is changed, and the exit code has to say so
+            self._tell(f"{target}: the page of this deploy could not be written: {problem.strerror}")
         else:
             self._tell(f"{file}: what was done, as a page")
 
     def _name(self) -> str:
-        """Return the name of a page: when the deploy began, UTC, and the first digits of the archive's digest."""
+        """Return the name of a page: the UTC time of the start, and the first digits of the archive's digest."""
+        # Basic format of ISO 8601, without colons: the page is copied to file systems that do not allow them.
         return f"hub-deploy-{self._began.strftime('%Y%m%dT%H%M%SZ')}-{hex_of(self._archive.digest)[:_DIGITS]}.html"
 
     def previewed(self, planned: Applied) -> None:
@@ -145,16 +147,17 @@ class DeployReport:
 
     def recording(self, interaction: Interaction) -> Interaction:
         """Return callbacks that call the given ones and record the changes, the wait and its findings for the page."""
-        self._seen.display = interaction.display
-        return replace(interaction, display=self._seen, changed=self._seen.changed)
+        self._recorded.display = interaction.display
+        return replace(interaction, display=self._recorded, changed=self._recorded.changed)
 
     def _ending(self, error: BaseException | None) -> Ending:
+        # In the order of what a reader needs to know first: the error, then what is missing, then problems.
         if isinstance(error, HubError):
             return Ending("bad", error.message, error.advice)
         if error is not None:
             return Ending("bad", "Interrupted.", "Run the same command again: it continues where it stopped.")
         if self.applied is None:
-            return Ending("bad", "The cluster was not changed: something that it needs is not in the mirror.")
+            return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes == {ExitCode.DONE}:
             return Ending("good", "OLM lists what the archive carries.")
@@ -177,14 +180,15 @@ class DeployReport:
             cluster=self.cluster,
             pushed=self.pushed,
             applied=self.applied,
-            result=self._seen.result,
-            rows=self._seen.last,
-            findings=tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._seen.findings))),
+            result=self._recorded.result,
+            rows=self._recorded.last,
+            # The wait finds some causes that the preflight found already.
+            findings=tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._recorded.findings))),
         )
 
 
-class _Seen:
-    """A display that remembers what the wait showed last, and shows it where it would have been shown."""
+class _RecordingDisplay:
+    """A display that records the last state of the wait for the page, and passes everything on to another display."""
 
     def __init__(self) -> None:
         self.display: Display | None = None
@@ -193,23 +197,23 @@ class _Seen:
         self.findings: list[Finding] = []
 
     def changed(self, result: ApplyResult) -> None:
-        """See `Interaction.changed`."""
+        """Record the changes, for `Interaction.changed`."""
         self.result = result
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
-        """See `Display.rows`."""
+        """Record and pass on the state of everything that is waited for."""
         self.last = rows
         if self.display is not None:
             self.display.rows(rows, now_s)
 
     def finding(self, finding: Finding) -> None:
-        """See `Display.finding`."""
+        """Record and pass on a finding."""
         self.findings.append(finding)
         if self.display is not None:
             self.display.finding(finding)
 
     def end(self) -> None:
-        """See `Display.end`."""
+        """Pass on the end."""
         if self.display is not None:
             self.display.end()
 
