@@ -1,4 +1,7 @@
-"""`hub-import probe`: what the other side has to know of this one. A part that cannot be seen does not stop the rest."""
+"""`hub-import probe`: the target profile of a cluster and a mirror, for the online side.
+
+A part that cannot be read does not stop the others. It is null in the profile, and has a note (ADR 0016).
+"""
 
 from __future__ import annotations
 
@@ -24,164 +27,107 @@ if TYPE_CHECKING:
 
     from importer.settings import ClusterSettings, ImportSettings
 
-# What could not be seen, in words that may leave the site: what was tried, and never what the other end said to it.
-#
-# An API server names the user in its refusals, and errors name its address; neither is anybody's business on the other side.
-
 T = TypeVar("T")
+
+REPOSITORY = "hub-import-probe"  # one that nothing else uses: what cannot be deleted stays apart from images
+_NESTED = "a/b/c"  # registries without nesting take two components at most, such as ORGANIZATION/REPOSITORY
+_EMPTY = b"{}"
+# The answers of registries to what they do not support. 401 and 403 are not among them: a missing right says nothing about the
+# registry.
+_UNSUPPORTED = frozenset({400, 404, 405, 415, 422, 501})
+_ABSENT = digest_of(b"a manifest that was never written")
+_LOG = logger(__name__)
+
+READS = (Permission(NODE, "list"), Permission(SUBSCRIPTION, "list"), Permission(CLUSTER_SERVICE_VERSION, "get"))
+"""The permissions that this module uses, for `render --rbac`; without them, `probe` has notes instead of values."""
+
+_Site = tuple[str | None, tuple[str, ...] | None, tuple[InstalledOperator, ...] | None]
+
+
+def probe(settings: ImportSettings, cluster: ClusterSettings) -> TargetProfile:
+    """Return the profile of the cluster and the mirror. Writes a few hundred bytes to the mirror, and deletes them again.
+
+    Raises ClusterError when the cluster does not answer or refuses the credentials, UsageError for a wrong kubeconfig.
+    """
+    with connect(cluster.kubeconfig, cluster.context) as client:
+        redaction = Redaction(client.server)
+        release, platforms, operators = _site(client, redaction)
+    registry = _registry(settings, redaction)
+    return TargetProfile(MEDIA_TYPE, release, platforms, operators, registry, tuple(redaction.notes))
+
+
+def _site(client: ClusterClient, redaction: Redaction) -> _Site:
+    """Return release, platforms and operators. Raises ClusterError when all three fail for other reasons than permissions."""
+    release = redaction.attempt("release", lambda: running_version(client))
+    failed = redaction.errors[0] if redaction.errors else None
+    # A profile of an API server that does not answer would only have notes, and each further request would take its timeout.
+    if isinstance(failed, UnavailableError):
+        raise failed
+    platforms = redaction.attempt("nodes", lambda: node_platforms(client))
+    operators = redaction.attempt("installed operators", lambda: installed_operators(client, redaction))
+    if failed and platforms is None and operators is None and not isinstance(failed, ForbiddenError):
+        raise failed
+    return release, platforms, operators
+
+
+def _registry(settings: ImportSettings, redaction: Redaction) -> TargetRegistry:
+    mirror = settings.mirror
+
+    def ask() -> Abilities:
+        # `pushes_to`: a token with `push` from the first question on, as in `push` (ADR 0031).
+        with RegistryClient(settings.registry, pushes_to=frozenset({str(mirror)})) as client:
+            client.ping(str(mirror))
+            return probe_registry(client, mirror.at(REPOSITORY), redaction)
+
+    found = redaction.attempt("mirror", ask) or Abilities()
+    return TargetRegistry(str(mirror), found.nested_paths, found.sparse_indexes, found.referrers)
 
 
 @dataclass(slots=True)
-class Unseen:
-    """Collects notes. `server` is the address of the cluster, which no note shows."""
+class Redaction:
+    """Notes about values that are not known, without text of the site. `server`: the address of the cluster.
+
+    The profile leaves a closed network. An API server names the user in its refusals, and errors name its address; a note says
+    what was tried, and no words of the other end (ADR 0016).
+    """
 
     server: str = ""
     notes: list[str] = field(default_factory=list)
     errors: list[HubError] = field(default_factory=list)
 
-    def seen(self, what: str, look: Callable[[], T]) -> T | None:
-        """Return what `look` finds; None, and a note, when it may not or cannot."""
+    def attempt(self, what: str, read: Callable[[], T]) -> T | None:
+        """Return the result of `read`; None, and a note, when it raises HubError."""
         try:
-            return look()
+            return read()
         except HubError as error:
             self.note(what, error)
             return None
 
     def note(self, what: str, error: HubError) -> None:
-        """Note why something is not known."""
+        """Add a note about a value that is not known."""
         self.errors.append(error)
         self.notes.append(f"{what}: {self._why(error)}")
 
     def _why(self, error: HubError) -> str:
-        """Return our own words of a message: of the cluster's its first clause, of a registry's what is outside of brackets."""
+        """Return the part of a message that this program wrote."""
+        # The cluster's words follow the first colon, a registry's are in brackets (common/registry/http/errors.py).
         message = error.message.replace(self.server, "the cluster") if self.server else error.message
         return message.partition(": " if isinstance(error, ClusterError) else " (")[0]
 
 
-# What a mirror takes, found out by trying: a tiny image in a repository of our own, written and taken away again.
-
-REPOSITORY = "hub-import-probe"
-_NESTED = "a/b/c"
-_NOTHING = b"{}"
-_CANNOT = frozenset({400, 404, 405, 415, 422, 501})
-_ABSENT = digest_of(b"a manifest that was never written")
-_LOG = logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepts:
-    """What a registry takes; None: it could not be told."""
-
-    nested_paths: bool | None = None
-    sparse_indexes: bool | None = None
-    referrers: bool | None = None
-
-
-def probe_registry(client: RegistryClient, repository: Reference, unseen: Unseen) -> Accepts:
-    """Try all three in `repository`, and delete what was written where the registry lets us.
-
-    `unseen` gets why something could not be told; the log says what could not be deleted.
-    """
-    trial = _Trial(client, repository, unseen)
-    try:
-        return trial.answers()
-    finally:
-        trial.tidy()
-
-
-@dataclass(slots=True)
-class _Trial:
-    client: RegistryClient
-    repository: Reference
-    unseen: Unseen
-    manifests: list[Reference] = field(default_factory=list)
-    blobs: list[Reference] = field(default_factory=list)
-
-    def answers(self) -> Accepts:
-        image, place = _image(), self.repository
-        if self.unseen.seen("writing to the mirror", lambda: self._push(place, image)) is None:
-            return Accepts()
-        deep = Reference(place.registry, f"{place.repository}/{_NESTED}")
-        return Accepts(
-            nested_paths=self._taken("nested paths", lambda: self._push(deep, image)),
-            sparse_indexes=self._taken("sparse indexes", lambda: self._put(place, _sparse_index(image), media_types.OCI_INDEX)),
-            referrers=self.unseen.seen("referrers", lambda: self.client.has_referrers_api(place.pinned(digest_of(image)))),
-        )
-
-    def tidy(self) -> None:
-        """Delete what was written, the newest first. Blobs that stay are for the registry's own garbage collection."""
-        left: HubError | None = None
-        for reference in reversed(self.manifests):
-            left = self._deleted(self.client.delete, reference) or left
-        for reference in self.blobs:
-            self._deleted(self.client.delete_blob, reference)
-        if left is not None:
-            _LOG.warning("a few hundred bytes stay in %s: %s", self.repository.name, left.message)
-
-    def _taken(self, what: str, attempt: Callable[[], bool]) -> bool | None:
-        """Tell a registry that cannot from one that would not let us: only the first is an answer."""
-        try:
-            return attempt()
-        except HubError as error:
-            if isinstance(error, RegistryError) and error.status in _CANNOT:
-                return False
-            self.unseen.note(what, error)
-            return None
-
-    def _push(self, repository: Reference, image: bytes) -> bool:
-        blob = Descriptor(media_types.OCI_EMPTY, digest_of(_NOTHING), len(_NOTHING))
-        if not self.client.has_blob(repository, blob.digest, blob.size):
-            self.blobs.append(repository.pinned(blob.digest))
-            self.client.upload(repository, blob, lambda start: iter([memoryview(_NOTHING)[start:]]))
-        return self._put(repository, image, media_types.OCI_MANIFEST)
-
-    def _put(self, repository: Reference, raw: bytes, media_type: str) -> bool:
-        reference = repository.pinned(digest_of(raw))
-        self.client.put_manifest(reference, raw, media_type)
-        self.manifests.append(reference)
-        return True
-
-    def _deleted(self, delete: Callable[[Reference], None], reference: Reference) -> HubError | None:
-        try:
-            delete(reference)
-        except HubError as error:
-            return error
-        return None
-
-
-def _image() -> bytes:
-    empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(_NOTHING), "size": len(_NOTHING)}
-    kinds = {"mediaType": media_types.OCI_MANIFEST, "artifactType": media_types.OCI_EMPTY}
-    return _encoded({**kinds, "config": empty, "layers": [empty]})
-
-
-def _sparse_index(image: bytes) -> bytes:
-    there = {"digest": digest_of(image), "size": len(image), "platform": {"os": "linux", "architecture": "amd64"}}
-    absent = {"digest": _ABSENT, "size": 500, "platform": {"os": "linux", "architecture": "arm64"}}
-    children = [{"mediaType": media_types.OCI_MANIFEST, **child} for child in (there, absent)]
-    return _encoded({"mediaType": media_types.OCI_INDEX, "manifests": children})
-
-
-def _encoded(document: dict[str, object]) -> bytes:
-    return json.dumps({"schemaVersion": 2, **document}).encode()
-
-
-# What runs on a cluster already: the platforms of its nodes, the operators that Subscriptions keep up to date. Reads only.
-
-READS = (Permission(NODE, "list"), Permission(SUBSCRIPTION, "list"), Permission(CLUSTER_SERVICE_VERSION, "get"))
-"""What this module has to be allowed to do, for `render --rbac`; `probe` goes on without."""
+# The cluster: platforms of its nodes, and operators that Subscriptions keep up to date. Reads only.
 
 
 def node_platforms(client: ClusterClient) -> tuple[str, ...]:
-    """Return the platforms of the nodes (`linux/amd64`), sorted. Raises ClusterError, also when no node says one."""
+    """Return the platforms of the nodes (`linux/amd64`), sorted. Raises ClusterError, also when no node has one."""
     found = {platform for node in _listed(client, NODE) for platform in _platform(node)}
     if not found:
         raise ClusterError("no node says its architecture")
     return tuple(sorted(found))
 
 
-def installed_operators(client: ClusterClient, unseen: Unseen) -> tuple[InstalledOperator, ...]:
-    """Return the operators that Subscriptions have installed, sorted; versions that are not to be read are noted in `unseen`.
+def installed_operators(client: ClusterClient, redaction: Redaction) -> tuple[InstalledOperator, ...]:
+    """Return the operators that Subscriptions have installed, sorted; unreadable versions are noted in `redaction`.
 
     Raises ClusterError when the Subscriptions cannot be listed.
     """
@@ -189,16 +135,17 @@ def installed_operators(client: ClusterClient, unseen: Unseen) -> tuple[Installe
     for subscription in _listed(client, SUBSCRIPTION):
         spec, csv = subscription.get("spec") or {}, str(status_of(subscription).get("installedCSV") or "")
         if not csv:
-            continue
+            continue  # nothing is installed yet, so nothing can be stranded
         namespace = str(subscription["metadata"].get("namespace", ""))
-        version = unseen.seen(f"version of {csv}", partial(_version, client, csv, namespace))
+        version = redaction.attempt(f"version of {csv}", partial(_version, client, csv, namespace))
         package, channel, catalog = (str(spec.get(key) or "") for key in ("name", "channel", "source"))
         found.append(InstalledOperator(package, channel, csv, version, catalog, namespace))
     return tuple(sorted(found, key=lambda one: (one.package, one.namespace, one.csv)))
 
 
 def _listed(client: ClusterClient, kind: Kind) -> list[Body]:
-    """Return the objects of a kind. No such kind is not the same as none of them: it raises ClusterError."""
+    """Return the objects of a kind. Raises ClusterError when the cluster does not have the kind."""
+    # Not an empty list: without OLM, "no operators" would be a wrong answer.
     found = client.list(kind)
     if found is None:
         raise ClusterError(f"the cluster has no {kind.path}")
@@ -215,46 +162,117 @@ def _version(client: ClusterClient, csv: str, namespace: str) -> str | None:
 
 def _platform(node: Body) -> Iterator[str]:
     info = status_of(node).get("nodeInfo") or {}
+    # `operatingSystem` is `linux` unless a Windows node says otherwise; the architecture has no such default.
     system, architecture = info.get("operatingSystem") or "linux", info.get("architecture")
     if architecture:
         yield f"{system}/{architecture}"
 
 
-_Site = tuple[str | None, tuple[str, ...] | None, tuple[InstalledOperator, ...] | None]
+# The mirror: its abilities, found out with a tiny image in a repository of its own, which is deleted again.
 
 
-def probe(settings: ImportSettings, cluster: ClusterSettings) -> TargetProfile:
-    """Return the profile of the cluster and of the mirror. Into the mirror it writes a few hundred bytes, and takes them away.
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """The abilities of a registry; None: not known."""
 
-    Raises ClusterError when the cluster does not answer, or not to us, UsageError for a wrong kubeconfig.
+    nested_paths: bool | None = None
+    sparse_indexes: bool | None = None
+    referrers: bool | None = None
+
+
+def probe_registry(client: RegistryClient, repository: Reference, redaction: Redaction) -> Abilities:
+    """Try all three in `repository`, and delete the written content where the registry allows it.
+
+    `redaction` gets the reasons for unknown abilities; the log says what could not be deleted.
     """
-    with connect(cluster.kubeconfig, cluster.context) as client:
-        unseen = Unseen(client.server)
-        release, platforms, operators = _site(client, unseen)
-    registry = _registry(settings, unseen)
-    return TargetProfile(MEDIA_TYPE, release, platforms, operators, registry, tuple(unseen.notes))
+    trial = _RegistryTrial(client, repository, redaction)
+    try:
+        return trial.run()
+    finally:
+        trial.clean_up()
 
 
-def _site(client: ClusterClient, unseen: Unseen) -> _Site:
-    """Look at the cluster. Where everything fails, and not for want of permission, there is no cluster to tell of."""
-    release = unseen.seen("release", lambda: running_version(client))
-    failed = unseen.errors[0] if unseen.errors else None
-    if isinstance(failed, UnavailableError):
-        raise failed
-    platforms = unseen.seen("nodes", lambda: node_platforms(client))
-    operators = unseen.seen("installed operators", lambda: installed_operators(client, unseen))
-    if failed and platforms is None and operators is None and not isinstance(failed, ForbiddenError):
-        raise failed
-    return release, platforms, operators
+@dataclass(slots=True)
+class _RegistryTrial:
+    client: RegistryClient
+    repository: Reference
+    redaction: Redaction
+    manifests: list[Reference] = field(default_factory=list)
+    blobs: list[Reference] = field(default_factory=list)
+
+    def run(self) -> Abilities:
+        image, place = _image(), self.repository
+        # An account that may not write at all would make every ability look unsupported.
+        if self.redaction.attempt("writing to the mirror", lambda: self._push(place, image)) is None:
+            return Abilities()
+        deep = Reference(place.registry, f"{place.repository}/{_NESTED}")
+        return Abilities(
+            nested_paths=self._is_supported("nested paths", lambda: self._push(deep, image)),
+            sparse_indexes=self._is_supported(
+                "sparse indexes", lambda: self._put(place, _sparse_index(image), media_types.OCI_INDEX)
+            ),
+            referrers=self.redaction.attempt(
+                "referrers", lambda: self.client.has_referrers_api(place.pinned(digest_of(image)))
+            ),
+        )
+
+    def clean_up(self) -> None:
+        """Delete the written content, the newest first."""
+        # The newest first: some registries refuse to delete a manifest that an index names. Most do not delete blobs at all;
+        # their garbage collection does.
+        left: HubError | None = None
+        for reference in reversed(self.manifests):
+            left = self._delete(self.client.delete, reference) or left
+        for reference in self.blobs:
+            self._delete(self.client.delete_blob, reference)
+        if left is not None:
+            _LOG.warning("a few hundred bytes stay in %s: %s", self.repository.name, left.message)
+
+    def _is_supported(self, what: str, attempt: Callable[[], bool]) -> bool | None:
+        """Return whether an attempt was accepted; None, and a note, for errors that say nothing about the ability."""
+        try:
+            return attempt()
+        except HubError as error:
+            if isinstance(error, RegistryError) and error.status in _UNSUPPORTED:
+                return False
+            self.redaction.note(what, error)
+            return None
+
+    def _push(self, repository: Reference, image: bytes) -> bool:
+        blob = Descriptor(media_types.OCI_EMPTY, digest_of(_EMPTY), len(_EMPTY))
+        if not self.client.has_blob(repository, blob.digest, blob.size):
+            self.blobs.append(repository.pinned(blob.digest))
+            self.client.upload(repository, blob, lambda start: iter([memoryview(_EMPTY)[start:]]))
+        return self._put(repository, image, media_types.OCI_MANIFEST)
+
+    def _put(self, repository: Reference, raw: bytes, media_type: str) -> bool:
+        reference = repository.pinned(digest_of(raw))
+        self.client.put_manifest(reference, raw, media_type)
+        self.manifests.append(reference)
+        return True
+
+    def _delete(self, delete: Callable[[Reference], None], reference: Reference) -> HubError | None:
+        try:
+            delete(reference)
+        except HubError as error:
+            return error
+        return None
 
 
-def _registry(settings: ImportSettings, unseen: Unseen) -> TargetRegistry:
-    mirror = settings.mirror
+def _image() -> bytes:
+    # An artifact with the empty descriptor of the OCI image specification 1.1: two bytes serve as config and layer.
+    empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(_EMPTY), "size": len(_EMPTY)}
+    kinds = {"mediaType": media_types.OCI_MANIFEST, "artifactType": media_types.OCI_EMPTY}
+    return _encoded({**kinds, "config": empty, "layers": [empty]})
 
-    def ask() -> Accepts:
-        with RegistryClient(settings.registry, pushes_to=frozenset({str(mirror)})) as client:
-            client.ping(str(mirror))
-            return probe_registry(client, mirror.at(REPOSITORY), unseen)
 
-    found = unseen.seen("mirror", ask) or Accepts()
-    return TargetRegistry(str(mirror), found.nested_paths, found.sparse_indexes, found.referrers)
+def _sparse_index(image: bytes) -> bytes:
+    # Two platforms, of which one manifest is missing: the result of an export with --platform.
+    there = {"digest": digest_of(image), "size": len(image), "platform": {"os": "linux", "architecture": "amd64"}}
+    absent = {"digest": _ABSENT, "size": 500, "platform": {"os": "linux", "architecture": "arm64"}}
+    children = [{"mediaType": media_types.OCI_MANIFEST, **child} for child in (there, absent)]
+    return _encoded({"mediaType": media_types.OCI_INDEX, "manifests": children})
+
+
+def _encoded(document: dict[str, object]) -> bytes:
+    return json.dumps({"schemaVersion": 2, **document}).encode()
