@@ -1,7 +1,6 @@
-"""The resources into the cluster, in the order in which each finds what it needs; again and again without harm.
+"""Application of resources to a cluster, each after those that it depends on (docs/cluster.md, *apply*). Idempotent.
 
-Objects of our own are applied, singletons that belong to the cluster get single fields (design: cluster, *apply*). What is
-wanted is `resources.py`'s; how one object is written `writing.py`'s.
+`resources/build.py` makes the resources; `writing.py` writes a single object.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ if TYPE_CHECKING:
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
 
-_LEAVING_TRIES = 60
-_LEAVING_PAUSE_S = 2.0
+_REMOVAL_TRIES = 60
+_REMOVAL_PAUSE_S = 2.0  # the marketplace operator reconciles within seconds, unless it is being restarted
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """Every object that was looked at, in order. In a dry run: what would have become of it."""
+    """The result for every object, in order; in a dry run, the predicted one."""
 
     changes: tuple[Change, ...]
 
     @property
     def changed(self) -> tuple[Change, ...]:
-        """Those that are not as they were."""
+        """The objects that were created or changed."""
         return tuple(change for change in self.changes if change.action != "unchanged")
 
 
@@ -68,35 +67,35 @@ def apply(
 ) -> ApplyResult:
     """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
 
-    `registries`: hosts that nodes have to be allowed to pull from, where the cluster names those that they may.
-    `release` None is a Kubernetes with OLM. `tell` gets a line for each object, `recorder` what was before. Repeatable: what
-    is as wanted is not written.
-    Raises ClusterError; what was done until then stays, and the next run goes on from there.
+    `registries`: hosts to add where the cluster has a list of allowed registries. `release` None is a Kubernetes with OLM.
+    The function `tell` receives a line for each object, and `recorder` the former values; objects that do not differ are not
+    written. Raises ClusterError; changes until then stay, and a repeated call continues from there.
     """
     server_side = release is None or release.server_side_apply
     writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell, recorder=recorder)
-    chosen = _Chosen(resources)
-    _trust(writer, chosen, registries)
-    _default_sources_off(writer, chosen)
-    _mirror_rules(writer, chosen, release)
+    pending = _Pending(resources)
+    _trust(writer, pending, registries)
+    _default_sources_off(writer, pending)
+    _mirror_rules(writer, pending, release)
     _namespace(writer, release)
-    for resource in chosen.of(NETWORK_POLICY.name, DEPLOYMENT.name, SERVICE.name):
+    # What serves a catalog by address comes before the CatalogSource that names it.
+    for resource in pending.of(NETWORK_POLICY.name, DEPLOYMENT.name, SERVICE.name):
         writer.own(resource)
-    for resource in chosen.of(CATALOG_SOURCE.name):
+    for resource in pending.of(CATALOG_SOURCE.name):
         if writer.dry_run and _is_default_there(writer, resource):
-            writer.promise(resource)  # by then the default of its name is gone
+            writer.promise(resource)  # after the change, the default with this name is deleted first
             continue
         _await_default_gone(writer, resource, sleep)
         _without_image(writer, resource)
         writer.own(resource)
-    _cluster_catalogs(writer, chosen)
-    for resource in chosen.rest():
+    _cluster_catalogs(writer, pending)
+    for resource in pending.rest():
         writer.own(resource)
     return ApplyResult(tuple(writer.changes))
 
 
-class _Chosen:
-    """The wanted resources, by kind; each is taken once."""
+class _Pending:
+    """The resources that are not applied yet, by kind."""
 
     def __init__(self, resources: Sequence[Resource]) -> None:
         self._left = list(resources)
@@ -110,28 +109,28 @@ class _Chosen:
         return self._left
 
 
-def _trust(writer: Writer, chosen: _Chosen, registries: Sequence[str]) -> None:
-    """Give the nodes the mirror's CA: into the ConfigMap that is in use, before images.config names it."""
-    for resource in chosen.of(IMAGE_REGISTRY.name):
+def _trust(writer: Writer, pending: _Pending, registries: Sequence[str]) -> None:
+    """Write the mirror's CA into the ConfigMap in use, before images.config names it, and allow its registry."""
+    for resource in pending.of(IMAGE_REGISTRY.name):
         writer.shared(IMAGE_REGISTRY, resource.name, "", managed(resource))
-    for resource in chosen.of(CONFIG_MAP.name):
+    for resource in pending.of(CONFIG_MAP.name):
         name = ca_config_map_name(writer.client, resource.name)
         writer.shared(CONFIG_MAP, name, resource.namespace, with_ca(resource))
-    for resource in chosen.of(IMAGE_CONFIG.name):
+    for resource in pending.of(IMAGE_CONFIG.name):
         wanted = resource.body["spec"]["additionalTrustedCA"]["name"]
         writer.shared(IMAGE_CONFIG, resource.name, "", trusting(wanted))
     if registries:
         allow(writer, registries)
 
 
-def _default_sources_off(writer: Writer, chosen: _Chosen) -> None:
-    """Switch the default sources off; a cluster without the marketplace has none, and no OperatorHub either."""
-    for resource in chosen.of(OPERATOR_HUB.name):
+def _default_sources_off(writer: Writer, pending: _Pending) -> None:
+    """Disable the default sources; a cluster without the capability `marketplace` has no OperatorHub."""
+    for resource in pending.of(OPERATOR_HUB.name):
         writer.shared(OPERATOR_HUB, resource.name, "", defaults_off)
 
 
-def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> None:
-    wanted = chosen.of(*(kind.name for kind in MIRROR_KINDS))
+def _mirror_rules(writer: Writer, pending: _Pending, release: Release | None) -> None:
+    wanted = pending.of(*(kind.name for kind in MIRROR_KINDS))
     if not wanted:
         return
     merged = merge_rules(wanted, mirror_objects(writer.client, release))
@@ -141,9 +140,9 @@ def _mirror_rules(writer: Writer, chosen: _Chosen, release: Release | None) -> N
         writer.own(resource)
 
 
-def _cluster_catalogs(writer: Writer, chosen: _Chosen) -> None:
-    """Serve our catalogs to OLM v1 too, and stop its defaults; a cluster without OLM v1 is told of, and is fine."""
-    wanted = chosen.of(CLUSTER_CATALOG.name)
+def _cluster_catalogs(writer: Writer, pending: _Pending) -> None:
+    """Serve the catalogs to OLM v1 too, and stop its defaults, where the cluster has OLM v1."""
+    wanted = pending.of(CLUSTER_CATALOG.name)
     if not wanted:
         return
     served = writer.client.list(CLUSTER_CATALOG)
@@ -159,18 +158,16 @@ def _cluster_catalogs(writer: Writer, chosen: _Chosen) -> None:
 
 
 def _if_there(fields: Mapping[str, Any]) -> Wish:
-    """Return the wish to change an object, but not to make it."""
+    """Return the wish to change an object, but not to create it."""
     return lambda live: None if live is None else fields
 
 
 def _namespace(writer: Writer, release: Release | None) -> None:
-    """Make the namespace of catalogs where the marketplace, which brings it along, was left out of the cluster.
-
-    It is not recorded: `undo` would take with it what others have put there since.
-    """
+    """Create the namespace of catalogs where the capability `marketplace`, which includes it, is disabled."""
     if release is None or not release.has_capabilities or writer.client.get(NAMESPACE, MARKETPLACE) is not None:
         return
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    # Not recorded: `undo` would delete the namespace with all objects that others have created in it since.
     unrecorded = Writer(writer.client, server_side=False, dry_run=writer.dry_run, tell=writer.tell)
     unrecorded.shared(NAMESPACE, MARKETPLACE, "", lambda live: {"metadata": {"labels": labels}} if live is None else None)
     writer.changes += unrecorded.changes
@@ -178,7 +175,7 @@ def _namespace(writer: Writer, release: Release | None) -> None:
 
 
 def _without_image(writer: Writer, resource: Resource) -> None:
-    """Take the image out of a CatalogSource that shall have an address: OLM takes the image where both are."""
+    """Remove the image from a CatalogSource that gets an address: OLM prefers the image where it has both."""
     if "address" not in resource.body["spec"]:
         return
 
@@ -190,19 +187,17 @@ def _without_image(writer: Writer, resource: Resource) -> None:
 
 
 def _await_default_gone(writer: Writer, resource: Resource, sleep: Callable[[float], None]) -> None:
-    """Let the marketplace delete its default of the same name first: what we applied before that, it would delete.
-
-    The default's own object is never changed: it keeps the annotation by which the marketplace takes it for its own.
-    """
-    for _ in range(_LEAVING_TRIES):
+    """Wait until the marketplace operator has deleted its default of the same name."""
+    # It deletes the objects that have its annotation, so the default's own object must not be changed and kept.
+    for _ in range(_REMOVAL_TRIES):
         if not _is_default_there(writer, resource):
             return
         writer.tell(f"waiting for the marketplace to remove its default CatalogSource {resource.name}")
-        sleep(_LEAVING_PAUSE_S)
-    waited_s = _LEAVING_TRIES * _LEAVING_PAUSE_S
+        sleep(_REMOVAL_PAUSE_S)
+    waited_s = _REMOVAL_TRIES * _REMOVAL_PAUSE_S
     raise ClusterError(
         f"the default CatalogSource {resource.name} was disabled, and still exists after {waited_s:.0f} s",
-        hint="Look at OperatorHub `cluster`: do its `sources` enable it? And does the marketplace operator run?",
+        hint="See OperatorHub `cluster`: do its `sources` enable it? Does the marketplace operator run?",
     )
 
 

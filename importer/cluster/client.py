@@ -148,7 +148,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
 
 
 def _why(error: BaseException) -> str:
-    """Return what is wrong with a kubeconfig."""
+    """Return the defect of a kubeconfig, for a message."""
     if isinstance(error, httpx.InvalidURL):  # its text has parts of the URL
         return "the address of its server, or of the proxy, is no URL (it may hold a password and is not shown)"
     if isinstance(error, OSError) and error.strerror:

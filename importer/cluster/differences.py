@@ -1,4 +1,4 @@
-"""What differs between two Kubernetes objects, for patches and for people. Pure."""
+"""Differences of Kubernetes objects: merge patches, former values, and diffs for people. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 from common.serialization import dump_yaml
 from importer.cluster.kinds import SECRET
 
-# The former value of a field, brought up to date with what others have changed between two of our changes. Pure.
-#
-# Without that, `undo` after a second apply would take out what others put there between the first and the second.
+# The former value of a field, with foreign changes between two applies. Without them, `undo` after a second apply would
+# remove what others added between the first and the second.
 
 _AUTHS = "auths"
 
@@ -33,10 +32,10 @@ def encoded(document: Mapping[str, Any]) -> str:
 
 
 def rebased(before: Any, after: Any, now: Any) -> Any:
-    """Return `before` with what others have changed since we wrote `after`; `now` is what is there at present.
+    """Return `before` with the foreign changes since `after` was written; `now` is the present value.
 
-    Items of lists and registry credentials that we changed stay as they were before; all others are as they are now. A value of
-    another type is returned as it is.
+    Items of lists and registry credentials that the apply changed are those of `before`; all others are those of `now`. A value
+    of another type is returned unchanged.
     """
     if now == after:
         return before
@@ -56,9 +55,9 @@ def _rebased_keys(before: Mapping[str, Any], after: Mapping[str, Any], now: Mapp
     return {**kept, **{key: value for key, value in now.items() if key not in before and key not in changed}}
 
 
-# What tells the items of a list apart, in the built-in kinds (`listMapKey` in Kubernetes' api/core/v1/types.go).
+# The keys of list items in the built-in kinds (`listMapKey` in Kubernetes' api/core/v1/types.go).
 _MERGE_KEYS = (("name",), ("containerPort", "protocol"), ("port", "protocol"), ("mountPath",))
-# Written by the server, or by controllers, whenever they like: no change of ours.
+# Written by the server or by controllers at any time: not a difference.
 _SERVERS = frozenset(("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"))
 _MAX_DEPTH = 64
 
@@ -66,8 +65,7 @@ _MAX_DEPTH = 64
 def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return the JSON merge patch (RFC 7386) that gives `live` the fields of `wanted`; empty when it has them all.
 
-    A field that is wanted as None must not be there. Items of lists may have more fields than are wanted: API servers write
-    defaults into them. A merge patch replaces a list whole, so one that has to change keeps what else its items have.
+    A field that is wanted as None is removed. Items of lists may have more fields than the wanted ones.
     """
     patch: dict[str, Any] = {}
     for key, value in wanted.items():
@@ -76,6 +74,7 @@ def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int 
             if inner := needed_patch(current, value, depth + 1):
                 patch[key] = inner
         elif isinstance(value, list) and isinstance(current, list) and depth < _MAX_DEPTH:
+            # A merge patch replaces a list whole, so that the defaults that the API server added to its items are repeated.
             merged = _merged_list(current, value, depth + 1)
             if merged != current:
                 patch[key] = merged
@@ -85,7 +84,7 @@ def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int 
 
 
 def differing_values(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the paths of the deepest fields of `wanted` that `live` has not, or has with another value."""
+    """Return the paths of the deepest fields of `wanted` that `live` lacks, or has with another value."""
     return sorted(_deepest(live, needed_patch(live, wanted), ()))
 
 
@@ -105,7 +104,7 @@ def item_named(items: Any, key: Mapping[str, Any]) -> Any:
 
 
 def _merged_list(live: list[Any], wanted: list[Any], depth: int) -> list[Any]:
-    """Return `live` with what is wanted in its items, or `wanted` where the items cannot be told apart and differ."""
+    """Return `live` with the wanted fields in its items, or `wanted` where the items have no key and differ."""
     names = _merge_key(wanted)
     if names is None:
         same = len(live) == len(wanted) and all(_covers(*pair, depth) for pair in zip(live, wanted, strict=True))
@@ -150,14 +149,14 @@ def _patched(live: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the fields that differ, as dotted paths; status and what the server keeps for itself do not count."""
+    """Return the fields that differ, as dotted paths, without status and the metadata of the server."""
     return sorted(_paths(_opened(before), _opened(after), "", 0))
 
 
 def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what differs as lines that begin with - or +, under the name of the object; nothing where nothing does.
+    """Return a unified diff of two objects, under their name; empty without a difference.
 
-    The content of a Secret is not shown; of registry credentials, the registries are.
+    The values of a Secret are hidden; of registry credentials, the registries are shown.
     """
     old = dump_yaml(_shown(before, after, "former")).splitlines() if before else []
     new = dump_yaml(_shown(after, before, "new")).splitlines() if after else []
@@ -169,17 +168,17 @@ def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
 
 
 def _shown(body: Mapping[str, Any], other: Mapping[str, Any], age: str) -> dict[str, Any]:
-    ours = _ours(body)
-    shown = {name: ours[name] for name in ("apiVersion", "kind", "metadata") if name in ours} | ours
+    settable = _settable(body)
+    shown = {name: settable[name] for name in ("apiVersion", "kind", "metadata") if name in settable} | settable
     if body.get("kind") == SECRET.name:
-        theirs = other.get("data") or {}
-        hidden = {key: _hidden(value, theirs.get(key), age) for key, value in (body.get("data") or {}).items()}
+        other_data = other.get("data") or {}
+        hidden = {key: _hidden(value, other_data.get(key), age) for key, value in (body.get("data") or {}).items()}
         shown = {**shown, "data": hidden}
     return shown
 
 
 def _hidden(value: Any, other: Any, age: str) -> Any:
-    """Return what may be shown of a Secret's value: its length, or the registries of credentials and which of them differ."""
+    """Return a Secret's value for display: its length, or the registries of credentials and which of them differ."""
     auths, others = _auths(value), _auths(other) or {}
     if auths is None:
         return f"({len(str(value))} characters, not shown)"
@@ -196,14 +195,14 @@ def _auths(value: Any) -> dict[str, Any] | None:
     return None if document is None else document["auths"]
 
 
-def _ours(body: Mapping[str, Any]) -> dict[str, Any]:
+def _settable(body: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {key: value for key, value in (body.get("metadata") or {}).items() if key not in _SERVERS}
     return {**{key: value for key, value in body.items() if key != "status"}, "metadata": metadata}
 
 
 def _opened(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object with the credentials of a Secret as entries, so that paths lead to each."""
-    settable = _ours(body)
+    settable = _settable(body)
     if body.get("kind") != SECRET.name:
         return settable
     data = body.get("data") or {}

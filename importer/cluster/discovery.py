@@ -1,4 +1,4 @@
-"""What kind of cluster this is, as far as the resources depend on it."""
+"""Discovery of a cluster: its identity and release, and the mirror rules and catalogs that it has."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ def running_version(client: ClusterClient) -> str | None:
     if _VERSION.match(version) is None:
         raise ClusterError(
             f"ClusterVersion of {client.server} names no release: {version[:_LONGEST]!r}",
-            hint="Say which one it is with --openshift-release 4.N.",
+            hint="Name it with --openshift-release 4.N.",
         )
     return version[:_LONGEST]
 
 
 def has_icsp(client: ClusterClient) -> bool:
-    """Whether an ImageContentSourcePolicy exists: 4.13 and 4.14 then refuse an ImageDigestMirrorSet beside it."""
+    """Return whether an ImageContentSourcePolicy exists: 4.13 and 4.14 cannot combine it with an ImageDigestMirrorSet."""
     return bool(client.list(ICSP))
 
 
 def mirror_objects(client: ClusterClient, release: Release | None) -> list[Body]:
-    """Return all objects with mirror rules, each with its kind: items of a list may come without. Raises ClusterError."""
+    """Return all objects with mirror rules, each with its kind. Raises ClusterError."""
     kinds = release.rule_kinds if release is not None else (ICSP, IDMS, ITMS)
+    # Items of a list have no `kind` of their own.
     return [{**each, "apiVersion": kind.api_version, "kind": kind.name} for kind in kinds for each in client.list(kind) or []]
 
 
@@ -69,27 +70,27 @@ def mirror_rules(client: ClusterClient, release: Release | None) -> frozenset[Mi
 
 
 def served_by_us(client: ClusterClient, names: Iterable[str], namespace: str) -> list[str]:
-    """Return the CatalogSources, of `names`, whose catalog runs in a Deployment of ours."""
+    """Return those of the CatalogSources `names` whose catalog runs in a Deployment of hub-import."""
     specs = {name: (client.get(CATALOG_SOURCE, name, namespace) or {}).get("spec") or {} for name in names}
     return [name for name, spec in specs.items() if spec.get("address") == address(name, namespace)]
 
 
 def _running(status: dict[str, Any]) -> str:
-    """Return the newest version whose rollout was completed; during the installation the one that is wanted."""
+    """Return the newest version whose rollout was completed; during the installation the desired one."""
     for entry in status.get("history") or []:
         if entry.get("state") == "Completed":
             return str(entry.get("version"))
     return str((status.get("desired") or {}).get("version"))
 
 
-# Which cluster is worked on, for people and programs: before a question, in results, on the page of a deploy.
+# The identity of a cluster: shown before a question, in results, on the page of a deploy.
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterIdentity:
     """The address of the API, the context of the kubeconfig (None in a pod, by its service account), and the version.
 
-    `version` is OpenShift's, such as 4.18.7; None where there is none, or where it cannot be read. No user, no credential.
+    `version` is OpenShift's, such as 4.18.7; None where it is missing, or cannot be read. It has no user and no credential.
     """
 
     server: str
@@ -106,14 +107,14 @@ class ClusterIdentity:
         return release_of(self.version)
 
 
-def identify(client: ClusterClient, told: Release | None = None) -> ClusterIdentity:
-    """Ask a cluster for its version; where it does not say and `told` names a release, that counts. Raises ClusterError."""
+def identify(client: ClusterClient, given: Release | None = None) -> ClusterIdentity:
+    """Return the identity of a cluster; `given` is its release where it does not report one. Raises ClusterError."""
     try:
         version = running_version(client)
     except UnavailableError:
         raise
     except ClusterError:
-        if told is None:
+        if given is None:
             raise
-        version = str(told)
+        version = str(given)
     return ClusterIdentity(client.server, client.context, version)

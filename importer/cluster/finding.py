@@ -1,4 +1,4 @@
-"""What is wrong with a cluster, as far as it can be told: cause, evidence, fix. Pure."""
+"""Findings about a cluster: cause, evidence, fix. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UNKNOWN = "unknown"
 
 
 class Severity(StrEnum):
-    """Whether operators are kept from the cluster, or may be."""
+    """Whether a cause keeps operators from being served, or only may."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -17,9 +17,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `code` is stable (docs/cluster.md, *doctor*); `evidence` is what the cluster says itself.
+    """One problem. `code` is stable (docs/cluster.md, *status and doctor*); `evidence` quotes the cluster.
 
-    `fixable`: `hub-import doctor --fix` may mend it as things stand.
+    `fixable`: `hub-import doctor --fix` can repair it in the present state.
     """
 
     code: str
@@ -32,6 +32,6 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """All of it, on several lines."""
+        """The whole finding, on several lines."""
         shown = "".join(f"\n    {line}" for line in self.evidence)
         return f"{self.subject}: {self.cause} [{self.code}]{shown}\n    fix: {self.fix}"

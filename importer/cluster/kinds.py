@@ -28,7 +28,7 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """What stands in the `apiVersion` of an object."""
+        """The `apiVersion` of its objects."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
@@ -93,20 +93,20 @@ def kind_of(api_version: str, name: str) -> Kind:
     """Return the kind of an object. Raises ClusterError for one that the importer does not write."""
     found = _BY_NAME.get((api_version, name))
     if found is None:
-        raise ClusterError(f"{name} of {api_version} is no kind that this program handles")
+        raise ClusterError(f"{name} of {api_version} is not a kind that this program handles")
     return found
 
 
 # A Kubernetes object as the importer writes it.
 
-OWN_LABELS = {"app.kubernetes.io/managed-by": "hub-import"}  # of every object that is ours alone
+OWN_LABELS = {"app.kubernetes.io/managed-by": "hub-import"}  # on every object that hub-import owns alone
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One object, ready for YAML or for the API. `namespace` is empty for cluster-scoped kinds.
 
-    `body` is the whole of it; of one that is `shared` with the cluster, the fields that we want in it where it exists.
+    `body` is the whole object; of one that is `shared` with the cluster, only the fields to set where it exists.
     """
 
     api_version: str
@@ -140,6 +140,6 @@ def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def short(text: Any, longest: int = _LONGEST) -> str:
-    """Return the first words of what the cluster says, on one line, `longest` characters of them."""
+    """Return a message of the cluster on one line, cut to `longest` characters."""
     line = " ".join(str(text or "").split())
     return line if len(line) <= longest else line[:longest] + "…"

@@ -1,6 +1,6 @@
-"""What is looked at before the first change: may we, can it work, what will it do to the nodes (docs/cluster.md, *Preflight*).
+"""Preflight checks before the first change: permissions, conditions, effects on the nodes (docs/cluster.md, *Preflight*).
 
-Reads only. What would make the import fail later is an error here; what a person should know is a warning.
+Reads only. Conditions that would make the import fail later are errors; others that a person should know are warnings.
 """
 
 from __future__ import annotations
@@ -39,18 +39,20 @@ if TYPE_CHECKING:
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.writing import Change
 
-# Which images a scope covers, and which hosts a noProxy: the ways in which a cluster names registries. Pure.
+# Matching of images by the scopes, and of hosts by the noProxy lists, in which a cluster names registries.
 
 
 def covers(scope: str, name: str) -> bool:
-    """Say whether a scope (`*.host`, `host[:port]`, a path, an image) covers an image, or a registry's host."""
+    """Return whether a scope (`*.host`, `host[:port]`, a path, an image) covers an image, or a registry's host."""
+    # containers-policy.json(5), *docker:* scopes
     if scope.startswith("*."):
         return name.partition("/")[0].partition(":")[0].endswith(scope[1:])
     return name == scope or name.startswith((f"{scope}/", f"{scope}@"))
 
 
 def in_no_proxy(host: str, no_proxy: str) -> bool:
-    """Say whether a host, with or without a port, is asked directly: names, `.domain`, `*`, addresses and networks."""
+    """Return whether a host, with or without a port, is in a noProxy list: names, `.domain`, `*`, addresses, networks."""
+    # golang.org/x/net/http/httpproxy, which CRI-O uses
     name = host.rpartition(":")[0] or host
     return any(_matches(name.strip("[]"), host, entry.strip()) for entry in no_proxy.split(",") if entry.strip())
 
@@ -71,15 +73,15 @@ _READS = frozenset(("get", "list"))
 _RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
 _REGISTRIES = "spec.registrySources"  # of image.config `cluster`
 _ROLLING = _RULES | {_REGISTRIES}
-_EVERY = "every node is drained"
+_DRAINED = "every node is drained"
 _HOSTS = Path("/etc/hosts")
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """All that a cluster is about to get.
+    """An import, as far as preflight needs it.
 
-    `unsigned`: catalog images that no signature can be there for. `terms`: what becomes of Subscriptions.
+    `unsigned`: catalog images that cannot have a signature of their publisher. `terms`: its effects on Subscriptions.
     """
 
     resources: Sequence[Resource]
@@ -91,33 +93,33 @@ class Intent:
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    """Give one error that lists every permission that is missing. Raises ClusterError."""
+    """Yield one error that lists all missing permissions. Raises ClusterError."""
     written = {resource.kind for resource in intent.resources} | {SECRET.name}  # the record is one
-    if lacking := missing(client, (one for one in needed(intent.release) if _is_used(one, written))):
+    if refused := missing(client, (one for one in needed(intent.release) if _is_used(one, written))):
         yield Finding(
             "not-allowed",
             "permissions",
-            f"{len(lacking)} permissions are missing",
-            tuple(map(str, lacking)),
-            "`hub-import render --rbac` writes a ClusterRole and Roles with just what is needed; an administrator binds them.",
+            f"{len(refused)} permissions are missing",
+            tuple(map(str, refused)),
+            "`hub-import render --rbac` writes a ClusterRole and Roles with exactly these; an administrator binds them.",
         )
 
 
 def _is_used(permission: Permission, written: set[str]) -> bool:
-    """Say whether an import that writes these kinds uses a permission; only `undo` deletes."""
+    """Return whether an import that writes these kinds uses a permission; only `undo` deletes."""
     kind, verb = permission.kind.name, permission.verb
     return kind not in _OPTIONAL - written if verb in _READS else kind in written and verb != "delete"
 
 
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
-    """Return what the cluster is like, as far as it matters for this import. Raises ClusterError."""
+    """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
     anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable)
-    looks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, *anywhere)
-    return [finding for look in looks for finding in look(client, intent)]
+    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, *anywhere)
+    return [finding for check in checks for finding in check(client, intent)]
 
 
 def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) -> list[Finding]:
-    """Return what changes will do to the nodes, and what would keep the nodes from them. Raises ClusterError."""
+    """Return the effects of changes on the nodes, and the conditions that would block their rollout. Raises ClusterError."""
     changed = _changed(changes)
     if intent.release is None or not changed & (_ROLLING | {SECRET.name}):
         return []
@@ -127,10 +129,10 @@ def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) ->
 
 
 def drain(intent: Intent, changes: Iterable[Change]) -> str:
-    """Return the most that changes do to the nodes, in words: `no drain`, or that every node is drained. Empty if not known."""
+    """Return the strongest effect of changes on the nodes: `no drain`, or that every node is drained; empty if unknown."""
     if intent.release is None:
         return ""
-    effects = [effect for _, effect in _effects(intent.release, _changed(changes)) if effect.startswith(_EVERY)]
+    effects = [effect for _, effect in _effects(intent.release, _changed(changes)) if effect.startswith(_DRAINED)]
     return max(effects, key=len, default="no drain")
 
 
@@ -156,14 +158,14 @@ def _blocked(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         yield Finding(
             "registry-blocked",
             "image.config cluster",
-            "nodes are told not to pull from the mirror",
+            "nodes are configured not to pull from the mirror",
             (f"blockedRegistries: {', '.join(found)}",),
-            "Take it out of spec.registrySources.blockedRegistries.",
+            "Remove it from spec.registrySources.blockedRegistries.",
         )
 
 
 def _policies(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    """Give the policies that ask for a signature of a catalog image."""
+    """Yield the policies that require a signature of a catalog image."""
     if intent.release is None or not intent.release.has_image_policies:
         return
     for policy in client.list(IMAGE_POLICY) or []:
@@ -189,7 +191,7 @@ def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         yield Finding(
             "mirror-behind-proxy",
             "Proxy cluster",
-            "nodes would ask the mirror through the cluster's proxy",
+            "nodes would pull from the mirror through the cluster's proxy",
             (f"noProxy: {no_proxy or '(empty)'}",),
             f"Unless that works, add {intent.mirror.partition(':')[0]} to spec.noProxy (this rolls nodes).",
             severity=Severity.WARNING,
@@ -202,20 +204,20 @@ def _orphans(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 
 
 def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    """Give a warning for a name that this machine knows and nodes may not."""
+    """Yield a warning for a name that this machine resolves and nodes may not."""
     if why := why_nodes_may_not_resolve(intent.mirror, _HOSTS):
         yield Finding(
             "mirror-unknown-to-nodes",
             f"registry {intent.mirror}",
-            f"nodes may not find the mirror under this name: {why}",
+            f"nodes may not resolve the mirror's name: {why}",
             (),
-            "Use a name in --registry that the cluster's DNS knows.",
+            "Use a name in --registry that the cluster's DNS resolves.",
             severity=Severity.WARNING,
         )
 
 
 def why_nodes_may_not_resolve(mirror: str, hosts: Path) -> str:
-    """Return why nodes may not resolve a registry's host (with its port); empty when there is no sign of it."""
+    """Return why nodes may not resolve a registry's host (with its port); empty without a sign of it."""
     name = mirror.rpartition(":")[0] or mirror
     try:
         return "it is the loopback address" if ipaddress.ip_address(name.strip("[]")).is_loopback else ""
@@ -237,19 +239,21 @@ def _names_in(hosts: Path) -> set[str]:
 
 
 def _effects(release: Release, changed: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Give what makes nodes take over a new configuration, and what happens to the nodes then."""
+    """Yield the changes that roll out a new configuration, and the effect of each on the nodes."""
+    # machine-config-operator, pkg/daemon: tag mirrors and changed registrySources drain in every release; a changed pull
+    # secret reboots up to 4.6 and is written in place from 4.7 on.
     if {ICSP.name, IDMS.name}.intersection(changed):
         yield "mirror rules for pulls by digest", release.rollout
     if ITMS.name in changed:
-        yield "mirror rules for pulls by tag", f"{_EVERY}, one after another"
+        yield "mirror rules for pulls by tag", f"{_DRAINED}, one after another"
     if _REGISTRIES in changed:
-        yield "registries that nodes may pull from", f"{_EVERY}, one after another"
+        yield "registries that nodes may pull from", f"{_DRAINED}, one after another"
     if SECRET.name in changed and release <= Release(4, 6):
-        yield "pull secret", f"{_EVERY} and rebooted, one after another"
+        yield "pull secret", f"{_DRAINED} and rebooted, one after another"
 
 
 def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
-    """Give what the nodes will go through, for a person who chooses the hour."""
+    """Yield the effects on the nodes, for a person who chooses the time."""
     effects = [f"{cause}: {effect}" for cause, effect in _effects(release, changed)]
     if effects:
         yield Finding(
@@ -257,22 +261,22 @@ def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
             f"OpenShift {release}",
             "nodes take over a new configuration",
             tuple(effects),
-            "Nothing, if this is the hour for it.",
+            "Nothing, if this is a suitable time for it.",
             severity=Severity.WARNING,
         )
 
 
 def _pool(client: ClusterClient, pool: Body, *, rolls: bool) -> Iterator[Finding]:
-    """Give what keeps a pool from a rollout; without one, only what is worth knowing."""
+    """Yield the condition of a pool that blocks a rollout; a warning where nothing is rolled out."""
     subject, severity = f"MachineConfigPool {pool['metadata']['name']}", Severity.ERROR if rolls else Severity.WARNING
     if said := complaint(pool):
         cause = "the pool is degraded: it would not get the mirror rules"
-        fix = "Mend it first: oc describe machineconfigpool."
+        fix = "Repair it first: oc describe machineconfigpool."
         yield Finding("pool-degraded", subject, cause, (said,), fix, severity=severity)
     elif is_paused(pool):
         cause = f"the pool is paused: its nodes would not get the {'mirror rules' if rolls else 'changed pull secret'}"
         fix = unpause(pool["metadata"]["name"], held_back(client, pool))
         yield Finding("pool-paused", subject, cause, (how_far(pool), "spec.paused: true"), fix, severity=severity)
     elif not is_rolled_out(pool):
-        cause = "the pool is being rolled already; the rollout for this import comes after that"
+        cause = "another rollout of the pool is in progress; that of this import comes after it"
         yield Finding("pool-busy", subject, cause, (how_far(pool),), "Nothing.", severity=Severity.WARNING)

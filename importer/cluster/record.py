@@ -1,9 +1,8 @@
-"""What apply did to the cluster, and how it was before: written down before each change, so that `undo` can bring it back.
+"""The record of an import in the cluster: former values for `undo` (ADR 0014), and the catalogs it has to serve (ADR 0015).
 
-The record is a Secret, for former values may be one (the pull secret). One entry for each object: whether we made it, and for
-each field that we set what stood there before and what we put there. What was there before the first apply is never
-overwritten by a later one; what others have added since to a list, or to registry credentials, is added to it.
-Design: cluster, *Undo*; ADR 0014.
+It is one Secret. An entry for each object has whether hub-import created it, and for each field that it set, the value before
+and after. Values from before the first apply are never overwritten by a later one; what others have added since to a list, or
+to registry credentials, is added to them.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
 from importer.cluster.readiness.readiness import ExpectedCatalog
 
+# A Secret, since it holds former values of the pull secret.
 NAME = "hub-import-record"
 _EXPECTED = "expected."  # how the keys of expected catalogs begin; all others are entries
-MAX_SIZE = 900_000  # bytes of all entries; a Secret may have a mebibyte
+MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
 _TRIES = 5
 _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
@@ -36,7 +36,7 @@ _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that we set. `before` is what stood there, if `existed`; `after` what we put there."""
+    """A field that hub-import set, and its value before, if it `existed`, and after."""
 
     path: tuple[str, ...]
     existed: bool
@@ -46,7 +46,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object that we made or changed; `order` counts from 1."""
+    """An object that hub-import created or changed; `order` counts from 1."""
 
     api_version: str
     kind: str
@@ -63,19 +63,20 @@ class Entry:
 
     @property
     def written(self) -> dict[str, Any]:
-        """All that we put into the object."""
+        """All fields that hub-import wrote into the object."""
         found: Any = {}
         for one in self.fields:
             found = _with(found, one.path, one.after)
         return dict(found)
 
     def merged(self, other: Entry) -> Entry:
-        """Return this entry with what a later apply set: what was before stays, what is after is the newest.
+        """Return this entry with the fields of a later apply: the oldest `before` stays, the newest `after` counts.
 
-        In lists and registry credentials, what others have changed in between counts as before.
+        In lists and registry credentials, foreign changes in between count as before.
         """
         known = {one.path: one for one in self.fields}
         for one in other.fields:
+            # A map that the first apply created whole is one field: a later change inside it belongs to that field.
             above = next((one.path[:end] for end in range(1, len(one.path) + 1) if one.path[:end] in known), None)
             if above is None:
                 known[one.path] = one
@@ -95,7 +96,7 @@ class Recorder:
     _entries: dict[str, Entry] | None = field(default=None)
 
     def note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
-        """Write down a change before it is made: `live` gets the fields of `wanted`, None: it is made. Raises ClusterError."""
+        """Record a change before it is made: `live` (None: created) gets the fields of `wanted`. Raises ClusterError."""
         entries = self._known()
         content = _content(wanted)
         fields = tuple(_fields(live or {}, needed_patch(live or {}, content), content))
@@ -110,7 +111,7 @@ class Recorder:
             entries[entry.key] = entry
 
     def change(self, kind: Kind, name: str, namespace: str, path: tuple[str, ...]) -> FieldChange | None:
-        """Return what is recorded of a field; None where nothing is. Raises ClusterError."""
+        """Return the recorded change of a field; None without one. Raises ClusterError."""
         for entry in self._known().values():
             if (entry.kind, entry.name, entry.namespace) == (kind.name, name, namespace):
                 return next((one for one in entry.fields if one.path == path), None)
@@ -134,12 +135,12 @@ class Recorder:
 
     def _write(self, data: Mapping[str, str]) -> None:
         live = self.client.get(SECRET, NAME, self.namespace)
-        there = {**((live or {}).get("data") or {}), **data}
-        size = sum(len(str(value)) for value in there.values())
+        data_after = {**((live or {}).get("data") or {}), **data}
+        size = sum(len(str(value)) for value in data_after.values())
         if size > MAX_SIZE:
             raise ClusterError(
-                f"the record of what was changed has {size} bytes; the limit is {MAX_SIZE}",
-                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo begins anew from there.",
+                f"the record of changes has {size} bytes; the limit is {MAX_SIZE}",
+                hint=f"Save Secret {NAME} of {self.namespace}, delete it, and apply again: undo then starts from that state.",
             )
         if live is None:
             metadata = {"name": NAME, "namespace": self.namespace, "labels": dict(OWN_LABELS)}
@@ -149,12 +150,12 @@ class Recorder:
 
 
 def record_namespace(client: ClusterClient) -> str:
-    """Return where a cluster's record is kept: beside the configuration, or without OpenShift beside OLM."""
+    """Return the namespace of the record: that of the configuration, or without OpenShift that of OLM."""
     return CONFIG_NAMESPACE if client.get(CLUSTER_VERSION, "version") is not None else PLAIN_OLM
 
 
 def load(client: ClusterClient, namespace: str) -> list[Entry]:
-    """Return what was recorded, in the order in which it was done; nothing where nothing was. Raises ClusterError."""
+    """Return the recorded entries, in the order of the changes; none without a record. Raises ClusterError."""
     live = client.get(SECRET, NAME, namespace)
     data = (live or {}).get("data") or {}
     entries = (_decoded(key, str(value)) for key, value in data.items() if not key.startswith(_EXPECTED))
@@ -169,11 +170,13 @@ def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCat
 
 
 def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
-    """Take entries out of the record, and the record itself when none is left."""
+    """Remove entries from the record, and the record itself when none is left."""
     for _ in range(_TRIES):
         try:
             _forget(client, namespace, entries)
-        except ConflictError:  # another import has written into it meanwhile
+        except (
+            ConflictError
+        ):  # another import has written to it meanwhile; after five tries the entry stays, and `undo` can be repeated
             continue
         return
 
@@ -192,9 +195,9 @@ def _forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry])
 def _fields(
     live: Mapping[str, Any], patch: Mapping[str, Any], wanted: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[FieldChange]:
-    """Give each field that a patch sets: whole where nothing was there, else the deepest that differ.
+    """Yield each field that a patch sets: whole where it did not exist, else the deepest that differ.
 
-    `wanted` is what the patch was made for: its lists are ours alone, those of the patch have what others put into them.
+    `wanted` is what the patch was made for: its lists have own items only, while those of the patch have foreign items too.
     """
     for key, value in patch.items():
         current = live.get(key)
@@ -205,7 +208,7 @@ def _fields(
 
 
 def _with(value: Any, path: tuple[str, ...], new: Any) -> Any:
-    """Return a value in which `new` stands at a path below it."""
+    """Return a copy of a value with `new` at a path below it."""
     if not path:
         return new
     inside = dict(value) if isinstance(value, Mapping) else {}
@@ -213,7 +216,7 @@ def _with(value: Any, path: tuple[str, ...], new: Any) -> Any:
 
 
 def _content(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an object is about, without what names it."""
+    """Return the content of an object, without its identity and status."""
     metadata = {key: value for key, value in (wanted.get("metadata") or {}).items() if key in ("labels", "annotations")}
     body = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata", "status")}
     return {**body, **({"metadata": metadata} if metadata else {})}
@@ -253,7 +256,7 @@ def _decoded(key: str, value: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise ClusterError(
-            f"the record of what was changed cannot be read, at {key}", hint=f"Look at Secret {NAME}; nothing was undone."
+            f"the record of changes cannot be read, at {key}", hint=f"See Secret {NAME}; nothing was undone."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""OpenShift releases, and what each of them knows (docs/facts/openshift.md §3.3, §5.3, §10). Pure."""
+"""OpenShift releases, and the features of each that an import depends on. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from common.errors import UsageError
 from importer.cluster.kinds import ICSP, IDMS, ITMS, Kind
 
 _MAJOR = 4
-_POD_CONFIG_SINCE = {  # minor release of 4
+# First minor release of 4 with each field: CatalogSource in operator-framework/api, as vendored by OLM's branch release-4.N.
+_POD_CONFIG_SINCE = {
     "nodeSelector": 10,
     "tolerations": 10,
     "priorityClassName": 10,
@@ -19,13 +20,13 @@ _POD_CONFIG_SINCE = {  # minor release of 4
     "memoryTarget": 14,
     "extractContent": 15,
 }
-_LIMIT_MENDED = 10  # 4.3.10
+_WITHOUT_LIMIT = 10  # BZ#1814777 was merged to release-4.3 on 2020-03-26, so about 4.3.10
 _PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5})\S*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Release:
-    """A minor release, such as 4.18; they compare in the order in which they came out. `patch` where it is known."""
+    """A minor release, such as 4.18, comparable by age. `patch` where it is known; it does not count in comparisons."""
 
     major: int
     minor: int
@@ -33,7 +34,7 @@ class Release:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `4.18` (a patch version may follow). Raises UsageError, also for what is older than the tool can serve."""
+        """Read `4.18` (a patch version may follow). Raises UsageError, also for a release before 4.3."""
         match = _PATTERN.fullmatch(text.strip())
         if not match:
             raise UsageError(f"not an OpenShift release: {text[:40]!r}", hint="Wanted: two numbers, for example 4.18")
@@ -55,7 +56,8 @@ class Release:
 
     @property
     def server_side_apply(self) -> bool:
-        """Whether server-side apply can be relied on: up to 4.5 many CRDs have no structural schema."""
+        """Whether server-side apply is reliable."""
+        # Up to 4.5 many CRDs have no structural schema, so that their lists are atomic and unknown fields are kept.
         return self >= Release(4, 6)
 
     @property
@@ -75,43 +77,41 @@ class Release:
 
     @property
     def limits_catalog_memory(self) -> bool:
-        """Whether OLM gives catalog pods 100 MiB and no more: 4.3 up to about 4.3.9 (docs/facts/openshift.md §0.1)."""
-        return self == Release(4, 3) and self.patch is not None and self.patch < _LIMIT_MENDED
+        """Whether OLM limits catalog pods to 100 MiB of memory: 4.3 up to about 4.3.9 (BZ#1760608, removed by BZ#1814777)."""
+        return self == Release(4, 3) and self.patch is not None and self.patch < _WITHOUT_LIMIT
 
     @property
     def trusts_without_registry(self) -> bool:
-        """Whether nodes get a registry's CA also where the image registry's operator does nothing."""
+        """Whether nodes get a registry's CA also where the image registry is not Managed."""
+        # Up to 4.4 the daemon set node-ca, which copies CAs to the nodes, belongs to the registry's operator.
         return self >= Release(4, 5)
 
     @property
     def has_namespaced_credentials(self) -> bool:
-        """Whether nodes find the credential of a pull that a pull secret has under `HOST/PATH` (openshift-docs#35639).
-
-        CRI-O 1.22 of 4.9 has containers/image 5.15, which looks for it; CRI-O 1.21 of 4.8 has 5.10.
-        """
+        """Whether nodes find the credential of a pull that a pull secret has under `HOST/PATH` (openshift-docs#35639)."""
+        # CRI-O 1.22 of 4.9 has containers/image 5.15, which looks for it; CRI-O 1.21 of 4.8 has 5.10.
         return self >= Release(4, 9)
 
     @property
     def has_image_policies(self) -> bool:
-        """Whether ClusterImagePolicy is there for all."""
+        """Whether ClusterImagePolicy is generally available (v1, SigstoreImageVerification in the default feature set)."""
         return self >= Release(4, 20)
 
     @property
     def has_capabilities(self) -> bool:
-        """Whether parts of it, such as the marketplace, can be left out of a cluster."""
+        """Whether capabilities, such as the marketplace, can be disabled."""
         return self >= Release(4, 11)
 
     @property
     def restricts_pods(self) -> bool:
-        """Whether pods may have a restricted security context: its seccomp profile was refused before."""
+        """Whether pods may have a restricted security context."""
+        # Before 4.11 the SCC `restricted` refuses the seccomp profile RuntimeDefault.
         return self >= Release(4, 11)
 
     @property
     def denies_network(self) -> bool:
-        """Whether the namespace of catalogs denies all traffic that no NetworkPolicy allows.
-
-        operator-framework/operator-marketplace#644; the branch of 4.19 has no such policy, that of 4.20 has.
-        """
+        """Whether the namespace of catalogs denies all traffic that no NetworkPolicy allows."""
+        # operator-marketplace#644: the branch release-4.20 has the policy, release-4.19 does not.
         return self >= Release(4, 20)
 
     @property
@@ -121,7 +121,9 @@ class Release:
 
     @property
     def rollout(self) -> str:
-        """What new mirror rules for pulls by digest do to the nodes, for people (docs/facts/openshift.md §5.3)."""
+        """The effect of new mirror rules for pulls by digest on the nodes, for people."""
+        # machine-config-operator, pkg/daemon: a change of registries.conf reboots up to 4.6; 4.7 drains and reloads CRI-O; from
+        # 4.8 on added mirrors for digests are reloaded without a drain.
         if self <= Release(4, 6):
             return "every node is drained and rebooted, one after another"
         if self == Release(4, 7):
@@ -135,7 +137,7 @@ class Release:
 
     @property
     def default_cluster_catalogs(self) -> dict[str, str]:
-        """The ClusterCatalogs that it comes with, and the image of each."""
+        """The ClusterCatalogs that OpenShift creates, and the image of each."""
         if not self.has_cluster_catalog:
             return {}
         indexes = {f"{of}-operators": f"{of}-operator-index" for of in ("certified", "community", "redhat")}
@@ -144,11 +146,12 @@ class Release:
         return {f"openshift-{name}": f"registry.redhat.io/redhat/{index}:v{self}" for name, index in sorted(indexes.items())}
 
     def digest_rules(self, *, existing_icsp: bool) -> Kind:
-        """Return the kind for mirror rules of digest pulls; before 4.15 the two kinds cannot stand side by side."""
+        """Return the kind for mirror rules of pulls by digest."""
+        # Before 4.15 the machine config operator refuses a cluster that has both kinds.
         if self < Release(4, 13) or (existing_icsp and self < Release(4, 15)):
             return ICSP
         return IDMS
 
     def tag_rules(self, *, existing_icsp: bool) -> Kind | None:
-        """Return the kind for mirror rules of tag pulls, if there is one that can be used."""
+        """Return the kind for mirror rules of pulls by tag; None where no usable one exists."""
         return ITMS if self.digest_rules(existing_icsp=existing_icsp) is IDMS else None

@@ -1,7 +1,6 @@
-"""Subscriptions and the CatalogSources that they name: which of them have none, or will have none after an import.
+"""Subscriptions whose CatalogSource is missing, or will be missing after an import. Reads only.
 
-Such a Subscription gets no update, and OLM resolves nothing in its namespace any more. Reads only; preflight and
-doctor decide what follows.
+Such a Subscription gets no updates, and OLM resolves no Subscription of its namespace any more. Used by preflight and doctor.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Subscribed:
 
     @classmethod
     def of(cls, body: Body) -> Subscribed:
-        """Read a Subscription; fields that are missing are empty."""
+        """Return the Subscription that a body describes; missing fields are empty."""
         metadata, spec = body["metadata"], body.get("spec") or {}
         namespace = str(metadata.get("namespace") or "")
         source = (str(spec.get("sourceNamespace") or namespace), str(spec.get("source") or ""))
@@ -54,14 +53,14 @@ class Sources:
     everywhere: bool = True
 
     def lack(self, place: Place) -> bool:
-        """Say whether a CatalogSource is known not to exist."""
+        """Return whether a CatalogSource is known not to exist."""
         seen = self.everywhere or place[0] == self.namespace
         return bool(place[1]) and seen and place not in self.bodies
 
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """A catalog of the archive: its name there, the CatalogSource that it gets, its packages."""
+    """A catalog of the archive: its name, its CatalogSource, and its packages."""
 
     catalog: str
     source: Place
@@ -70,7 +69,7 @@ class Offering:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an import brings, and which operators may lose their catalog. `defaults_off`: the default sources are disabled."""
+    """The catalogs of an import, and the operators that may lose theirs. `defaults_off`: default sources are disabled."""
 
     offerings: Sequence[Offering]
     namespace: str
@@ -79,7 +78,7 @@ class Terms:
 
 
 def sources_of(client: ClusterClient, namespace: str) -> Sources:
-    """Return all CatalogSources; those of `namespace` alone where more may not be read. Raises ClusterError."""
+    """Return all CatalogSources, or only those of `namespace` where others may not be read. Raises ClusterError."""
     try:
         return Sources(_by_place(client.list(CATALOG_SOURCE)), namespace)
     except ForbiddenError:
@@ -92,29 +91,29 @@ def _by_place(bodies: Iterable[Body] | None) -> dict[Place, Body]:
 
 
 def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
-    """Give what an import does to Subscriptions: one error for each CatalogSource that is missing or goes away.
+    """Yield one error for each CatalogSource that Subscriptions name, and that is missing or will be removed.
 
-    Operators that are allowed to lose theirs are a warning, and so are Subscriptions that may not be read.
-    Raises ClusterError.
+    It is a warning for operators that may lose their catalog, and for Subscriptions that may not be read. Raises ClusterError.
     """
-    bodies, unseen = _readable(client)
-    yield from unseen
+    bodies, unreadable = _readable(client)
+    yield from unreadable
     subscribed = [Subscribed.of(each) for each in bodies]
     sources = sources_of(client, terms.namespace)
     off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
     going = {place for place, body in sources.bodies.items() if off and place[0] == terms.namespace and is_default(body)}
     made = {each.source for each in terms.offerings}
-    lost: dict[Place, list[Subscribed]] = {}
+    losing_by_source: dict[Place, list[Subscribed]] = {}
     for one in sorted(subscribed, key=lambda each: (each.source, each.namespace, each.name)):
         if one.source not in made and (one.source in going or sources.lack(one.source)):
-            lost.setdefault(one.source, []).append(one)
+            losing_by_source.setdefault(one.source, []).append(one)
     fixes = _Fixes(terms)
-    for place, losing in sorted(lost.items(), key=lambda each: (-len(each[1]), each[0])):  # names go to where most are kept
+    # The largest first: a catalog can take the name of one missing source only, and that keeps the most Subscriptions.
+    for place, losing in sorted(losing_by_source.items(), key=lambda each: (-len(each[1]), each[0])):
         yield from _orphaned(place, losing, terms, goes=place in going, fix=fixes.of(place, losing))
 
 
 def _readable(client: ClusterClient) -> tuple[list[Body], list[Finding]]:
-    """Return the Subscriptions of all namespaces that may be read, and a warning when there are others."""
+    """Return the Subscriptions of all readable namespaces, and a warning when there are others."""
     try:
         return client.list(SUBSCRIPTION) or [], []
     except ForbiddenError as error:
@@ -160,7 +159,7 @@ def _orphaned(place: Place, losing: Sequence[Subscribed], terms: Terms, *, goes:
 
 
 class _Fixes:
-    """Finds out what keeps the Subscriptions of a missing CatalogSource; a catalog can take one name only."""
+    """Advice for the Subscriptions of missing CatalogSources; each catalog can take the name of one of them."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -182,7 +181,7 @@ class _Fixes:
 
 
 def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> str:
-    """Return how the Subscriptions come to name the CatalogSource of an offering."""
+    """Return the advice to let the Subscriptions name the CatalogSource of an offering."""
     first = next(one for one in losing if one.package in offering.packages)
     return f"Let the Subscriptions name {name}: {repoint(first, (offering.source[0], name))}."
 

@@ -1,6 +1,6 @@
-"""That nodes trust the mirror: its CA beside the CAs that are there, its credential beside the credentials that are there.
+"""Trust of the nodes in the mirror: its CA and its credential are merged into those of the cluster.
 
-Nothing of others is replaced (facts: openshift §5.4).
+Foreign CAs and credentials are not replaced (openshift/api, config/v1, Image; OpenShift documentation, *global pull secret*).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _TYPE = "kubernetes.io/dockerconfigjson"
 
 
 def ca_config_map_name(client: ClusterClient, wanted: str) -> str:
-    """Return the ConfigMap that the cluster takes its registries' CAs from; `wanted` where none is set yet."""
+    """Return the ConfigMap with the CAs of the cluster's registries; `wanted` where none is set yet."""
     live = client.get(IMAGE_CONFIG, "cluster") or {}
     trusted = (live.get("spec") or {}).get("additionalTrustedCA") or {}
     return trusted.get("name") or wanted
 
 
 def trusting(name: str) -> Callable[[Body | None], Mapping[str, Any]]:
-    """Return the wish of images.config: CAs from the ConfigMap `name`, unless it takes them from another one already."""
+    """Return the wish for images.config: CAs from the ConfigMap `name`, unless it names another one already."""
 
     def wish(live: Body | None) -> Mapping[str, Any]:
         current = (((live or {}).get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
@@ -49,9 +49,9 @@ def trusting(name: str) -> Callable[[Body | None], Mapping[str, Any]]:
 
 
 def managed(resource: Resource) -> Callable[[Body | None], Mapping[str, Any] | None]:
-    """Return the wish of the image registry: Managed, with the storage that it has, or that was agreed to.
+    """Return the wish for the image registry: Managed, with the storage that it has, or that of `resource`.
 
-    It raises ClusterError when there is no storage, and none was agreed to.
+    It raises ClusterError when neither has storage.
     """
 
     def wish(live: Body | None) -> Mapping[str, Any] | None:
@@ -61,12 +61,12 @@ def managed(resource: Resource) -> Callable[[Body | None], Mapping[str, Any] | N
         asked = resource.body["spec"]
         wanted = {name: asked[name] for name in ("managementState", "storage") if name in asked}
         if any(spec.get("storage") or {}):
-            wanted.pop("storage", None)
+            wanted.pop("storage", None)  # emptyDir would replace storage that holds images
         elif "storage" not in wanted:
             raise ClusterError(
                 f"the image registry of this cluster is {spec.get('managementState') or 'not managed'} and has no storage: "
-                "up to OpenShift 4.4, nodes learn to trust a registry only while it is Managed",
-                hint="Give it storage, or say --image-registry-emptydir: its own content is then lost when it restarts.",
+                "up to OpenShift 4.4, nodes get the CA of a registry only while it is Managed",
+                hint="Give it storage, or use --image-registry-emptydir: its own content is then lost when it restarts.",
             )
         return {"spec": wanted}
 
@@ -74,14 +74,16 @@ def managed(resource: Resource) -> Callable[[Body | None], Mapping[str, Any] | N
 
 
 def allow(writer: Writer, registries: Sequence[str]) -> None:
-    """Let nodes pull from `registries`, where the cluster has a list of those that they may pull from; this rolls pools."""
+    """Add `registries` to the allowed registries, where the cluster has such a list; this rolls pools."""
     current = _allowed(writer.client.get(IMAGE_CONFIG, "cluster"))
     if not current or set(registries) <= set(current):
         return
 
     def wish(live: Body | None) -> Mapping[str, Any] | None:
-        there = _allowed(live)
-        return {"spec": {"registrySources": {"allowedRegistries": [*there, *(r for r in registries if r not in there)]}}}
+        # A merge patch replaces an array whole (RFC 7386).
+        present = _allowed(live)
+        added = (registry for registry in registries if registry not in present)
+        return {"spec": {"registrySources": {"allowedRegistries": [*present, *added]}}}
 
     writer.shared(IMAGE_CONFIG, "cluster", "", wish)
 
@@ -92,7 +94,7 @@ def _allowed(live: Body | None) -> list[str]:
 
 
 def with_ca(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
-    """Return the wish of the CA ConfigMap: ours under our keys, after those that stand there for the same host."""
+    """Return the wish for the CA ConfigMap: the mirror's CA under its key, after those of the same host."""
 
     def wish(live: Body | None) -> Mapping[str, Any]:
         existing = (live or {}).get("data") or {}
@@ -115,9 +117,8 @@ def merge_pull_secret(
     """Add a credential (`auth`: base64 of user:password) under `key` to the cluster's pull secret; all others stay.
 
     `key` is a registry's host, or `HOST/PATH`. Nothing is written where nodes find the same credential for it already. Another
-    credential of a whole host is replaced only with `replace`, or where `recorder` shows that hub-import wrote it: others may
-    pull with it.
-    Raises ClusterError for that, and when the pull secret is not there or cannot be read.
+    credential of a whole host is replaced only with `replace`, or where `recorder` shows that hub-import wrote it.
+    Raises ClusterError for another credential, and when the pull secret is missing or cannot be read.
     """
     SECRETS.add(auth)
     writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
@@ -131,6 +132,7 @@ def merge_pull_secret(
             return {}
         if _is_recorded(recorder, key, auths.get(key)):
             recorded.append(auths[key])
+        # Other images of that registry, even the release, may be pulled with it.
         if found and "/" not in key and not replace and auths.get(key) not in recorded:
             raise _another(key)
         merged = {**document, "auths": {**auths, key: {"auth": auth}}}
@@ -141,7 +143,7 @@ def merge_pull_secret(
 
 
 def _is_recorded(recorder: Recorder | None, key: str, entry: Any) -> bool:
-    """Say whether an entry of the pull secret is one that hub-import put there, by its record."""
+    """Return whether hub-import wrote an entry of the pull secret, by its record."""
     change = recorder.change(SECRET, _NAME, CONFIG_NAMESPACE, ("data", _KEY)) if recorder is not None else None
     if change is None or entry is None:
         return False
@@ -150,7 +152,8 @@ def _is_recorded(recorder: Recorder | None, key: str, entry: Any) -> bool:
 
 
 def _credential_for(auths: Mapping[str, Any], key: str) -> str:
-    """Return the credential that nodes find for a key: the most specific entry's (containers-auth.json(5)); empty: none."""
+    """Return the credential that nodes find for a key: that of the most specific entry; empty without one."""
+    # As in containers-auth.json(5): HOST/a/b, then HOST/a, then HOST.
     entries = {_bare(each): entry for each, entry in auths.items()} | dict(auths)
     while True:
         entry = entries.get(key)
@@ -162,7 +165,7 @@ def _credential_for(auths: Mapping[str, Any], key: str) -> str:
 
 
 def _bare(key: str) -> str:
-    """Return the host of a key in docker's old form, `https://HOST/v1/`; any other key as it is."""
+    """Return the host of a key in docker's old form, `https://HOST/v1/`; any other key unchanged."""
     scheme, mark, rest = key.partition("://")
     return rest.partition("/")[0] if mark and scheme in ("http", "https") else key
 
@@ -177,12 +180,12 @@ def _another(host: str) -> ClusterError:
     return ClusterError(
         f"the pull secret has another credential for {host}, which the cluster may pull other images with",
         hint="It was not replaced. From OpenShift 4.9 on a prefix, --registry HOST/PREFIX, keeps the two apart; "
-        "or let that account read the mirror and leave --cluster-authfile out; or say --replace-credential.",
+        "or let that account read the mirror and leave --cluster-authfile out; or use --replace-credential.",
     )
 
 
 def _joined(existing: str, pem: str) -> str:
-    """Return both certificates; while a registry changes its CA, nodes need the old one too."""
+    """Return both certificates: while a registry changes its CA, nodes need the old one too."""
     if pem.strip() in existing:
         return existing
     return f"{existing.rstrip()}\n{pem.lstrip()}" if existing.strip() else pem
@@ -201,31 +204,26 @@ def _docker_config(secret: Body | None) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.setdefault("auths", {}), dict):
         raise ClusterError(
             f"Secret {_NAME} in {CONFIG_NAMESPACE} has no readable {_KEY}",
-            hint="Mend it before anything is added: nodes cannot pull with it either.",
+            hint="Repair it first: nodes cannot pull with it either.",
         ) from None  # the cause could show its content
     return document
 
 
-# The credential that the nodes pull from the mirror with: from a file that was given for just that.
+# The credential with which nodes pull from the mirror: only from the file of --cluster-authfile.
 
 _NOWHERE = Path("/nonexistent")
 
 
 def pull_secret_key(host: str, prefix: str, release: Release | None) -> str:
-    """Return the key that a pull secret has the credential of a mirror under: `HOST/PREFIX` where nodes understand that.
-
-    So the credential of a project stays apart from that of the registry, which the cluster itself may be pulled with.
-    """
+    """Return the key of a mirror's credential in a pull secret: `HOST/PREFIX` where nodes support that, else `HOST`."""
+    # A key of its own keeps the credential of the registry, with which the release may be pulled, untouched.
     namespaced = prefix and release is not None and release.has_namespaced_credentials
     return f"{host}/{prefix}" if namespaced else host
 
 
 def pull_credential(authfile: Path, host: str, prefix: str = "") -> str:
-    """Return what a pull secret says of `host/prefix`: base64 of user:password, of the most specific entry that fits.
-
-    Raises UsageError when the file has nothing for it. No other file is looked into: the credential that pushes may write, and
-    never gets to nodes.
-    """
+    """Return base64 of user:password for `host/prefix`, of the most specific entry in a file. Raises UsageError without one."""
+    # No other file is read: the credential of a push may write, and must not get to the nodes.
     place = f"{host}/{prefix}" if prefix else host
     settings = RegistrySettings(authfile=authfile, environ={}, system_root=_NOWHERE)
     found = Credentials(settings).find(host, prefix)

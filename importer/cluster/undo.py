@@ -1,4 +1,4 @@
-"""Brings the cluster back to how it was before the first apply, from the record; and leaves alone what others wrote since."""
+"""Undo of all applies: restores the state before the first one, and keeps foreign changes since (ADR 0014, ADR 0027)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from importer.cluster.differences import differing_values, item_named, needed_pa
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
 from importer.cluster.record import Entry, FieldChange
 
-# What stands in an object of ours and was written by others: fields, keys of ConfigMaps, labels, annotations. Pure.
-#
-# Kubernetes 1.18 and later say who wrote each field (`metadata.managedFields`); what no manager owns is a default of the API
-# server, or an admission webhook's. Earlier ones do not say, so there only what no server adds counts: keys of data, labels and
-# annotations, further items of lists, and fields of custom kinds.
+# Foreign content of an own object: fields, keys of ConfigMaps, labels, annotations. Kubernetes 1.18 and later report the
+# manager of each field (`metadata.managedFields`); a field without one is a default of the API server, or of an admission
+# webhook. Earlier ones do not, so there only content that no server adds counts: keys of data, labels and annotations, further
+# items of lists, and fields of custom kinds.
 
 Path = tuple[str, ...]
-_UPGRADED = "before-first-apply"  # owns all of an object that is older than managedFields
+_UPGRADED = "before-first-apply"  # the manager of all fields of an object that is older than managedFields
 _DATA = (("data",), ("binaryData",), ("metadata", "labels"), ("metadata", "annotations"))
 _BUILT_IN = frozenset(("v1", "apps/v1", "networking.k8s.io/v1"))
-# Stamps of tools and controllers, without a meaning once the object is gone.
+# Written by tools and controllers, without a meaning once the object is deleted.
 _STAMPS = frozenset(
     (
         "deployment.kubernetes.io/revision",
@@ -37,25 +36,23 @@ _MAX_DEPTH = 64
 
 
 def foreign_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
-    """Return the paths of what others put into an object, `written` being all that we put there."""
+    """Return the paths of foreign content in an object; `written` has all fields of hub-import."""
     entries = _entries(live)
     known = any(each.get("manager") == FIELD_MANAGER for each in entries)
     known = known and not any(each.get("manager") == _UPGRADED for each in entries)
-    paths = _managed(entries) if known else _beside(live, written)
+    paths = _managed(entries) if known else _unwritten(live, written)
     found = (path for path in paths if _is_data(path) and not _is_written(live, written, path))
     return sorted(set(found))
 
 
 def recreated_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
-    """Return the fields of an object that another manager created again with content that we had written; none of any other.
-
-    The API server knows the managers of such an object, and hub-import is not one of them.
-    """
+    """Return the fields of an object that another manager recreated with the content of hub-import; none of any other."""
+    # For example after a move from `apply` to `render` with GitOps: hub-import is not among the managers then.
     entries = [each for each in _entries(live) if each.get("subresource") != "status"]
     if not entries or {each.get("manager") for each in entries} & {FIELD_MANAGER, _UPGRADED}:
         return []
     owned = sorted({path for path in _managed(entries) if _is_data(path) and value_at(live, path)[0]})
-    # What undo has emptied of our keys has no field of ours either; nothing in it is as we wrote it.
+    # An object from which undo has removed its keys does not count: nothing in it has a value of hub-import.
     return owned if any(value_at(live, path) == value_at(written, path) for path in owned) else []
 
 
@@ -75,7 +72,7 @@ def shown(path: Path) -> str:
 
 
 def value_at(body: Any, path: Path) -> tuple[bool, Any]:
-    """Return whether something stands at a path, and what."""
+    """Return whether a path exists, and its value."""
     for step in path:
         if step.startswith("k:"):
             body = item_named(body, _key(step))
@@ -95,7 +92,7 @@ def _managed(entries: list[Mapping[str, Any]]) -> Iterator[Path]:
 
 
 def _owned(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
-    """Give the leaves of a set of fields (FieldsV1 of meta/v1: `f:` a field, `k:` an item by its key, `v:` one of a set)."""
+    """Yield the leaves of a set of fields (FieldsV1 of meta/v1: `f:` a field, `k:` an item by its key, `v:` one of a set)."""
     for key, inner in tree.items():
         if key == "." or len(path) > _MAX_DEPTH:
             continue
@@ -109,7 +106,7 @@ def _owned(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
                 yield here
 
 
-def _beside(live: Body, written: Mapping[str, Any]) -> Iterator[Path]:
+def _unwritten(live: Body, written: Mapping[str, Any]) -> Iterator[Path]:
     for place in _DATA:
         yield from _further(value_at(live, place)[1], value_at(written, place)[1], place, fields=True)
     custom = live.get("apiVersion") not in _BUILT_IN
@@ -117,17 +114,17 @@ def _beside(live: Body, written: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _further(live: Any, written: Any, path: Path, *, fields: bool) -> Iterator[Path]:
-    """Give what stands there and was not written: items of lists, and with `fields` also those of maps."""
+    """Yield the paths of unwritten content: items of lists, and with `fields` also those of maps."""
     if isinstance(live, list) and isinstance(written, list):
         if len(live) > len(written):
             yield path
-        for item, ours in zip(live, written, strict=False):
-            yield from _further(item, ours, path, fields=False)
+        for item, own in zip(live, written, strict=False):
+            yield from _further(item, own, path, fields=False)
     elif isinstance(live, Mapping) and len(path) < _MAX_DEPTH:
-        ours = written if isinstance(written, Mapping) else {}
+        own = written if isinstance(written, Mapping) else {}
         for key, value in live.items():
-            if key in ours:
-                yield from _further(value, ours[key], (*path, key), fields=fields)
+            if key in own:
+                yield from _further(value, own[key], (*path, key), fields=fields)
             elif fields:
                 yield (*path, key)
 
@@ -139,10 +136,10 @@ def _is_data(path: Path) -> bool:
 
 
 def _is_written(live: Body, written: Mapping[str, Any], path: Path) -> bool:
-    """Say whether we put the same there, or nothing stands there any more."""
+    """Return whether a path has the value that hub-import wrote, or none any more."""
     found, value = value_at(live, path)
-    ours, wanted = value_at(written, path)
-    return not found or value in ({}, [], None) or (ours and bool(value == wanted))
+    known, wanted = value_at(written, path)
+    return not found or value in ({}, [], None) or (known and bool(value == wanted))
 
 
 def _key(step: str) -> dict[str, Any]:
@@ -158,19 +155,19 @@ _TRUSTED_CA = ("spec", "additionalTrustedCA")
 
 
 class Outcome(StrEnum):
-    """What became of an object."""
+    """The result of undoing the changes of one object."""
 
     DELETED = "deleted"
     RESTORED = "restored"
-    GONE = "gone"  # it was not there any more, or was restored already
+    GONE = "gone"  # it was missing, or restored already
     REFUSED = "refused"  # others have changed it since
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """One object; `fields` are those that others have written, as dotted paths: while there are any, its entry is kept.
+    """The result for one object. `fields`: the foreign ones, as dotted paths; with any, its entry stays in the record.
 
-    `restored` with `fields`: what we had put there was taken out, and what others had put there was left.
+    `restored` with `fields`: the own content was removed, the foreign content stays.
     """
 
     outcome: Outcome
@@ -178,7 +175,7 @@ class Undone:
     name: str
     namespace: str
     fields: tuple[str, ...] = ()
-    why: str = "changed by somebody else since"
+    why: str = "changed by others since"
 
     def __str__(self) -> str:
         place = f" in {self.namespace}" if self.namespace else ""
@@ -188,7 +185,7 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be done with one object. `patch` None: nothing is changed in it."""
+    """The plan for one object. `patch` None: it is not changed."""
 
     outcome: Outcome
     fields: tuple[Path, ...] = ()
@@ -196,11 +193,10 @@ class _Plan:
 
 
 def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable[[str], None]) -> list[Undone]:
-    """Undo what the record in `namespace` tells, the last change first; say of each object what became of it.
+    """Undo the changes of the record in `namespace`, the last one first; return the result for each object.
 
-    What others wrote is left as it is, and its entry in the record: an object with a field that they have changed, and a
-    ConfigMap of ours with keys of theirs, from which only ours are taken. Repeatable, and it may be interrupted anywhere.
-    Raises ClusterError.
+    An object with a field that others have changed stays, and so does its entry; from an own ConfigMap with foreign keys, only
+    the own keys are removed. Idempotent; it may be interrupted anywhere. Raises ClusterError.
     """
     done: list[Undone] = []
     entries = record.load(client, namespace)
@@ -215,9 +211,9 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
 
 
 def _staying_config_maps(client: ClusterClient, entries: Sequence[Entry]) -> set[str]:
-    """Return the ConfigMaps of ours that stay for what others put into them."""
-    ours = [entry for entry in entries if entry.created and entry.kind == CONFIG_MAP.name]
-    live = [(entry, client.get(CONFIG_MAP, entry.name, entry.namespace)) for entry in ours]
+    """Return the own ConfigMaps that stay for their foreign content."""
+    created = [entry for entry in entries if entry.created and entry.kind == CONFIG_MAP.name]
+    live = [(entry, client.get(CONFIG_MAP, entry.name, entry.namespace)) for entry in created]
     return {entry.name for entry, body in live if body is not None and _planned(entry, body).fields}
 
 
@@ -241,12 +237,12 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
     place = (entry.kind, entry.name, entry.namespace)
     if needed and not plan.fields:
         outcome = plan.outcome if plan.outcome is Outcome.RESTORED else Outcome.REFUSED
-        return Undone(outcome, *place, (shown(needed),), "kept for the CAs that others put into that ConfigMap")
+        return Undone(outcome, *place, (shown(needed),), "kept for the foreign CAs in that ConfigMap")
     return Undone(plan.outcome, *place, tuple(map(shown, plan.fields)))
 
 
 def _still_trusted(entry: Entry, live: Body | None, staying: Collection[str]) -> Path:
-    """Return the field that names a ConfigMap that stays: nodes take the CAs of other registries from there, too."""
+    """Return the field that names a ConfigMap that stays: nodes get the CAs of other registries from it, too."""
     if live is None or entry.kind != IMAGE_CONFIG.name:
         return ()
     paths = [one.path for one in entry.fields if _TRUSTED_CA in (one.path[:2], (*one.path, _TRUSTED_CA[-1]))]
@@ -267,52 +263,52 @@ def _without(entry: Entry, path: Path) -> Entry:
 
 
 def _planned(entry: Entry, live: Body | None) -> _Plan:
-    """Decide what becomes of an object."""
+    """Return the plan for an object."""
     if live is None:
         return _Plan(Outcome.GONE)
     return _created(entry, live) if entry.created else _changed(entry, live)
 
 
 def _created(entry: Entry, live: Body) -> _Plan:
-    """Decide about an object of ours: deleted, unless others have written into it."""
+    """Return the plan for an object that hub-import created: delete it, unless it has foreign content."""
     written = entry.written
-    if recreated := recreated_fields(live, written):  # for example after a move from apply to render and GitOps
+    if recreated := recreated_fields(live, written):
         return _Plan(Outcome.REFUSED, tuple(recreated))
-    theirs = (*_overwritten(live, written), *foreign_fields(live, written))
-    if not theirs:
+    foreign = (*_overwritten(live, written), *foreign_fields(live, written))
+    if not foreign:
         return _Plan(Outcome.DELETED)
     patch = _taken_out(live, written) if any(name in written for name in _MAPS_OF_DATA) else {}
-    return _Plan(Outcome.RESTORED if patch else Outcome.REFUSED, tuple(dict.fromkeys(theirs)), patch)
+    return _Plan(Outcome.RESTORED if patch else Outcome.REFUSED, tuple(dict.fromkeys(foreign)), patch)
 
 
 def _overwritten(live: Body, written: Mapping[str, Any]) -> list[Path]:
-    """Return the fields that have another value than the one we gave them; one that is gone holds nothing of theirs."""
+    """Return the fields that have another value than the written one; a field that was removed holds nothing foreign."""
     return [path for path in differing_values(live, written) if value_at(live, path)[0]]
 
 
 def _taken_out(live: Body, written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the patch that takes our keys out of a ConfigMap or Secret, and our labels with them."""
-    ours = {
+    """Return the patch that removes the own keys of a ConfigMap or Secret, and the own labels with them."""
+    own = {
         name: {key: None for key, value in written[name].items() if value_at(live, (name, key)) == (True, value)}
         for name in _MAPS_OF_DATA
         if name in written
     }
-    patch: dict[str, Any] = {name: keys for name, keys in ours.items() if keys}
+    patch: dict[str, Any] = {name: keys for name, keys in own.items() if keys}
     labels = dict.fromkeys(value_at(written, ("metadata", "labels"))[1] or {})
     return {**patch, "metadata": {"labels": labels}} if patch and labels else patch
 
 
 def _changed(entry: Entry, live: Body) -> _Plan:
-    """Decide about an object of others: our fields as they were, unless others have changed one of them."""
-    foreign = [one for one in entry.fields if not (_is_ours(live, one) or _is_former(live, one))]
+    """Return the plan for a foreign object: restore the own fields, unless others have changed one of them."""
+    foreign = [one for one in entry.fields if not (_is_own(live, one) or _is_former(live, one))]
     if foreign:
         return _Plan(Outcome.REFUSED, tuple(path for one in foreign for path in _differing(live, one)))
     patch = _patch(live, [one for one in entry.fields if not _is_former(live, one)])
     return _Plan(Outcome.RESTORED if patch else Outcome.GONE, (), patch)
 
 
-def _is_ours(live: Body, change: FieldChange) -> bool:
-    """Say whether a field still has what we put there; defaults of the server beside it are no change, further items are."""
+def _is_own(live: Body, change: FieldChange) -> bool:
+    """Return whether a field has the written value; added defaults of the server do not count, added items do."""
     found, value = value_at(live, change.path)
     if change.after is None:
         return value is None
@@ -334,7 +330,7 @@ def _is_former(live: Body, change: FieldChange) -> bool:
 
 
 def _patch(live: Body, changes: Sequence[FieldChange]) -> dict[str, Any]:
-    """Return the merge patch that brings fields back: null where nothing was; a map as it was, without what we added."""
+    """Return the merge patch that restores fields: null where they did not exist; of a map, only the own part changes."""
     patch: dict[str, Any] = {}
     for change in changes:
         place = patch
@@ -345,7 +341,7 @@ def _patch(live: Body, changes: Sequence[FieldChange]) -> dict[str, Any]:
 
 
 def _reverted(live: Any, before: Any, after: Any) -> Any:
-    """Return what brings a value back; of a map that others have added to, only our part goes."""
+    """Return the merge patch that restores a value; of a map with foreign keys, only the own ones are removed."""
     if not (isinstance(live, Mapping) and isinstance(after, Mapping) and isinstance(before, Mapping | None)):
         return before
     if before is None and _holds_only(live, after):
@@ -356,7 +352,7 @@ def _reverted(live: Any, before: Any, after: Any) -> Any:
 
 
 def _holds_only(live: Any, after: Any) -> bool:
-    """Say whether a value has no keys but those that we put there."""
+    """Return whether a value has no keys but the written ones."""
     if not isinstance(live, Mapping) or not isinstance(after, Mapping):
         return True
     return all(key in after and _holds_only(value, after[key]) for key, value in live.items())

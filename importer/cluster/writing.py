@@ -52,7 +52,7 @@ class Change:
 class Writer:
     """Writes objects, and keeps a Change of each. `server_side`: use server-side apply; else merge patches.
 
-    `tell` receives a line for each object. `recorder` stores the former values before each change, for `undo`.
+    The function `tell` receives a line for each object. `recorder` stores the former values before each change, for `undo`.
     """
 
     def __init__(

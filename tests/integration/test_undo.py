@@ -106,7 +106,7 @@ def test_what_somebody_else_has_changed_is_refused_and_kept_in_the_record(tmp_pa
             ("OperatorHub", "cluster"): ("spec.disableAllDefaultSources",),
             ("CatalogSource", "hub-redhat-operators"): ("spec.displayName",),
         }
-        assert "refused OperatorHub cluster: changed by somebody else since: spec.disableAllDefaultSources" in lines
+        assert "refused OperatorHub cluster: changed by others since: spec.disableAllDefaultSources" in lines
         assert cluster.names("ImageDigestMirrorSet") == []
         assert {(one.kind, one.name) for one in record.load(client, SPACE)} == set(refused)
         client.merge_patch(OPERATOR_HUB, "cluster", "", {"spec": {"disableAllDefaultSources": True}})

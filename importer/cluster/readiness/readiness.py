@@ -1,6 +1,7 @@
-"""Single looks at the cluster: each says of one thing whether it is as it shall be, and what it is doing. Reads only.
+"""Readiness checks: what a cluster is expected to serve, and whether it does. Reads only.
 
-`wait.py` looks until all is well; a look that fails because the API server is away is a state like any other there.
+Each check reads the state of one thing, a CatalogSource, its pod, its packages, a ClusterCatalog, or a pool of nodes. `wait.py`
+repeats them until all are ready; `status` and `doctor` report them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SHOWN = 5
 
 
 class Offer(msgspec.Struct, frozen=True, rename="camel"):
-    """What matters of a package: its default channel, and the head of each channel."""
+    """A package as OLM offers it: its default channel, and the head of each channel."""
 
     default_channel: str
     heads: dict[str, str]
@@ -58,15 +59,15 @@ class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def offers(packages: Iterable[PackageRecord]) -> dict[str, Offer]:
-    """Return what OLM has to list of the packages of an inventory."""
+    """Return the packages of an inventory as OLM has to list them."""
     return {one.name: Offer(one.default_channel, {channel.name: channel.head for channel in one.channels}) for one in packages}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was seen of one thing.
+    """The result of one readiness check.
 
-    `state` is for people, in a few words; `evidence` is what the cluster says of it, `then` what happens next by itself.
+    `state` is a few words for people; `evidence` quotes the cluster, `next_step` describes what happens without action.
     """
 
     subject: str
@@ -82,13 +83,11 @@ class Check:
 
 
 def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
-    """Check at the connection that OLM has to the catalog's pod, and for a ready pod that serves it from the image pushed.
-
-    READY alone may be the former pod's.
-    """
+    """Check OLM's connection to the catalog, and that a ready pod serves it from the expected image."""
     found = client.get(CATALOG_SOURCE, expected.name, expected.namespace)
     if found is None:
         return [Check(f"CatalogSource {expected.name}", ok=False, state="does not exist")]
+    # The connection alone does not do: READY is event-driven, and may still be that of the former pod.
     pods = client.list(POD, expected.namespace, pod_labels(found)) or []
     if not pods and (refused := _refused(client, found, expected)):
         return [_connection(found, expected), refused]
@@ -103,11 +102,11 @@ def _connection(found: Body, expected: ExpectedCatalog) -> Check:
     state = (status.get("connectionState") or {}).get("lastObservedState") or "no connection yet"
     if state == "READY":
         return Check(subject, ok=True, state=state)
-    return Check(subject, ok=False, state=state, evidence=short(status.get("message")), next_step="OLM tries again by itself")
+    return Check(subject, ok=False, state=state, evidence=short(status.get("message")), next_step="OLM tries again on its own")
 
 
 def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Check | None:
-    """Return what keeps the pods of a Deployment of ours from being made; None where nothing does, or OLM makes them."""
+    """Return the error that keeps a catalog's own Deployment from creating pods; None without one, or for OLM's pods."""
     if not (source.get("spec") or {}).get("address"):
         return None
     deployment = client.get(DEPLOYMENT, service_name(expected.name), expected.namespace) or {}
@@ -116,20 +115,20 @@ def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> 
         return None
     state, said = f"not created: {failure.get('reason')}", short(failure.get("message"))
     return Check(
-        f"pod of {expected.name}", ok=False, state=state, evidence=said, next_step="its ReplicaSet tries again by itself"
+        f"pod of {expected.name}", ok=False, state=state, evidence=said, next_step="its ReplicaSet tries again on its own"
     )
 
 
 def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
     subject = f"pod of {expected.name}"
-    ours = [pod for pod in found if expected.image in images_of(pod)]
-    if not ours:
+    candidates = [pod for pod in found if expected.image in images_of(pod)]
+    if not candidates:
         state = f"none with the image {expected.image}" if found else "not created yet"
-        return Check(subject, ok=False, state=state, next_step="OLM makes it")
-    ready = [pod for pod in ours if condition(pod, "Ready").get("status") == "True"]
+        return Check(subject, ok=False, state=state, next_step="OLM creates it")
+    ready = [pod for pod in candidates if condition(pod, "Ready").get("status") == "True"]
     if not ready:
-        state, evidence = _trouble(ours[0])
-        next_step = "the node pulls and starts it, again and again; it need not be killed"
+        state, evidence = _failure(candidates[0])
+        next_step = "the node keeps trying to pull and start it; it need not be deleted"
         return Check(subject, ok=False, state=state, evidence=evidence, next_step=next_step)
     if not any(runs(pod, expected.image) for pod in ready):
         return Check(subject, ok=False, state="ready, with another image than the one pushed", next_step="OLM replaces the pod")
@@ -137,13 +136,13 @@ def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
 
 
 def pod_labels(source: Body) -> dict[str, str]:
-    """Return the labels of the pods that serve a CatalogSource: OLM's, or with an address those of our own Deployment."""
+    """Return the labels of the pods that serve a CatalogSource: OLM's, or those of its own Deployment."""
     name, spec = str(source["metadata"]["name"]), source.get("spec") or {}
     return serving_labels(name) if spec.get("address") and not spec.get("image") else {"olm.catalogSource": name}
 
 
 def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
-    """Compare what OLM lists from the catalog with what the archive carries: packages, default channels, channels, heads."""
+    """Check that OLM lists exactly the expected packages, default channels, channels and heads."""
     there = listed_packages(client, expected.name, expected.namespace)
     if there is None:
         return [Check(f"packages of {expected.name}", ok=False, state="the cluster serves no PackageManifests")]
@@ -151,7 +150,7 @@ def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
 
 
 def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[str, Offer] | None:
-    """Return what OLM lists from a CatalogSource; None where no PackageManifests are served. Raises ClusterError."""
+    """Return the packages that OLM lists from a CatalogSource; None without PackageManifests. Raises ClusterError."""
     listed = client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
     if listed is None:
         return None
@@ -159,7 +158,7 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
 
 
 def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Check:
-    """Compare what is listed with what is expected."""
+    """Return the check of listed packages against the expected ones."""
     subject, wanted = f"packages of {expected.name}", expected.packages
     differences = [*_absent(wanted, there), *_surplus(wanted, there), *_different(wanted, there)]
     state = f"{len(wanted.keys() & there.keys())} of {len(wanted)} listed"
@@ -168,7 +167,7 @@ def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Check:
 
 
 def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
-    """Check at the ClusterCatalogs with the image: serving, and serving just that."""
+    """Check that the ClusterCatalogs with the image serve it, by digest."""
     found = client.list(CLUSTER_CATALOG) or []
     return [_cluster_catalog(each, expected.image) for each in found if _source_image(each) == expected.image]
 
@@ -205,21 +204,21 @@ def _difference(wanted: Offer, there: Offer) -> str:
 
 
 def images_of(pod: Body) -> set[str]:
-    """Return the images of all containers; with extractContent the catalog is an init container's."""
+    """Return the images of all containers; with extractContent the catalog is that of an init container."""
     spec = pod.get("spec") or {}
     return {str(each.get("image")) for each in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]}
 
 
 def runs(pod: Body, image: str) -> bool:
-    """Say whether a pod's containers run the image; runtimes that name no digest are believed."""
+    """Return whether a pod's containers run the image; True for runtimes that report no digest."""
     digest, status = image.partition("@")[2], status_of(pod)
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     named = {str(one.get("imageID", "")).partition("@")[2] for one in each} - {""}
     return not named or digest in named
 
 
-def _trouble(pod: Body) -> tuple[str, str]:
-    """Say why a pod is not ready, and what the cluster says of it: the first container that waits or has ended."""
+def _failure(pod: Body) -> tuple[str, str]:
+    """Return the reason and message of the first container that waits or has ended, else those of the pod."""
     status = status_of(pod)
     for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         state = each.get("state") or {}
@@ -238,14 +237,14 @@ def _cluster_catalog(catalog: Body, image: str) -> Check:
         return Check(subject, ok=same, state="serving" if same else f"still serving {resolved}")
     said = short(progressing.get("message") or serving.get("message"))
     state = str(progressing.get("reason") or "not serving yet")
-    return Check(subject, ok=False, state=state, evidence=said, next_step="catalogd tries again by itself")
+    return Check(subject, ok=False, state=state, evidence=said, next_step="catalogd tries again on its own")
 
 
 def _source_image(catalog: Body) -> Any:
     return (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
 
 
-# Looks at the pools of nodes: whether each has the mirror rules, in its configuration and on its machines. Reads only.
+# Pools of nodes: whether each has the mirror rules, in its configuration and on its machines.
 
 _POOLS_SHOWN = 3
 _SETTINGS = {
@@ -257,19 +256,18 @@ _SETTINGS = {
 
 
 def pools(client: ClusterClient, rules: Collection[Pair] = ()) -> list[Check]:
-    """Check at the rollout of every MachineConfigPool; none where the cluster has no such kind (facts: openshift §5.3).
+    """Check the rollout of every MachineConfigPool; hosted clusters (HyperShift) have none.
 
-    A pool is done when the configuration that it is on gives its nodes all `rules`: for a minute or two after rules were
-    written it says that it is done, and has not begun. A paused pool is well when its nodes have the rules already.
-    Raises ClusterError for a paused pool whose nodes lack rules: it would never end.
+    A pool is ready when the configuration of its nodes has all `rules`; a paused one too.
+    Raises ClusterError for a paused pool whose nodes lack rules: its rollout would never end.
     """
     return [_pool(client, each, rules) for each in client.list(MACHINE_CONFIG_POOL) or []]
 
 
 def rules_lacking(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> list[Pair]:
-    """Return the rules that the configuration wanted for a pool does not have; of a paused pool, its current one's too.
+    """Return the rules that the target configuration of a pool lacks; of a paused pool, those that its current one lacks too.
 
-    One that cannot be read is believed.
+    A configuration that cannot be parsed counts as complete.
     """
     names = {_wanted(pool), *([_current(pool)] if is_paused(pool) else [])} - {""}
     found = [client.get(MACHINE_CONFIG, name) for name in sorted(names)] if rules else []
@@ -278,12 +276,12 @@ def rules_lacking(client: ClusterClient, pool: Body, rules: Collection[Pair]) ->
 
 
 def is_paused(pool: Body) -> bool:
-    """Say whether the nodes of a pool stay on the configuration that they have."""
+    """Return whether the nodes of a pool keep their present configuration."""
     return bool((pool.get("spec") or {}).get("paused"))
 
 
 def held_back(client: ClusterClient, pool: Body) -> str:
-    """Say what would be rolled out to the nodes of a paused pool if it were not paused. Raises ClusterError."""
+    """Describe what unpausing a pool would roll out to its nodes. Raises ClusterError."""
     current, wanted = _current(pool), _wanted(pool)
     if current == wanted and is_rolled_out(pool):
         return "nothing that is pending, and the mirror rules that are written later"
@@ -301,7 +299,7 @@ def _current(pool: Body) -> str:
 
 
 def _config_changes(before: Body, after: Body) -> list[str]:
-    """Name what differs between two MachineConfigs, the operating system first: it makes nodes reboot."""
+    """Describe the differences of two MachineConfigs, the operating system first: it makes nodes reboot."""
     old, new = before.get("spec") or {}, after.get("spec") or {}
     found = ["another operating system image (its nodes reboot)"] if old.get("osImageURL") != new.get("osImageURL") else []
     found += [text for name, text in _SETTINGS.items() if (old.get(name) or None) != (new.get(name) or None)]
@@ -317,8 +315,9 @@ def _files(spec: Body) -> set[tuple[str, str]]:
 
 
 def is_rolled_out(pool: Body) -> bool:
-    """Say whether all machines of a pool are on the configuration that is wanted for them."""
+    """Return whether all machines of a pool have its target configuration."""
     spec, status = pool.get("spec") or {}, status_of(pool)
+    # Updated alone is stale until the operator has observed the new generation and rendered its configuration.
     return (
         condition(pool, "Updated").get("status") == "True"
         and condition(pool, "Degraded").get("status") != "True"
@@ -329,21 +328,21 @@ def is_rolled_out(pool: Body) -> bool:
 
 
 def how_far(pool: Body) -> str:
-    """Say how far a pool is."""
+    """Describe the progress of a pool."""
     status = status_of(pool)
     return f"{status.get('updatedMachineCount', 0)} of {status.get('machineCount', 0)} nodes updated"
 
 
 def complaint(pool: Body) -> str:
-    """Return what a degraded pool says of itself; empty for one that is well."""
+    """Return the message of a degraded pool; empty for any other."""
     if condition(pool, "Degraded").get("status") != "True":
         return ""
     found = (condition(pool, kind).get("message") for kind in ("Degraded", "RenderDegraded", "NodeDegraded"))
-    return short(next(filter(None, found), "no reason is given"))
+    return short(next(filter(None, found), "without a message"))
 
 
 def unpause(name: str, what: str) -> str:
-    """Return the command that unpauses a pool, after what that does to its nodes."""
+    """Return the command that unpauses a pool, after a description of what that does to its nodes."""
     command = f'oc patch machineconfigpool {name} --type merge -p \'{{"spec":{{"paused":false}}}}\''
     return f"Unpausing it rolls out {what}. If that is wanted now: {command}"
 
@@ -359,11 +358,11 @@ def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Check:
     subject = f"MachineConfigPool {name}"
     if said := complaint(pool):
         return Check(
-            subject, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, next_step="nothing, until that is mended"
+            subject, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, next_step="nothing, until that is fixed"
         )
     if is_paused(pool):
         return Check(subject, ok=True, state=f"{how_far(pool)}, paused; no mirror rule is missing")
-    if done and lacking:
+    if done and lacking:  # Updated, since the rollout of rules that were just written has not started
         state = f"{how_far(pool)}, without {len(lacking)} of the mirror rules"
-        return Check(subject, ok=False, state=state, next_step="the machine config operator takes a minute or two to begin")
+        return Check(subject, ok=False, state=state, next_step="the machine config operator takes a minute or two to start")
     return Check(subject, ok=done, state=how_far(pool), next_step="" if done else "its nodes follow one after another")

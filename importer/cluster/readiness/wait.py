@@ -1,4 +1,4 @@
-"""Waiting until the cluster serves what the archive carries, showing on the way what each thing is doing and since when."""
+"""Wait until the cluster serves the content of the archive, displaying the state of each check and since when."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
-# What a wait shows: every thing that is waited for, since when it is as it is, and what was found to be wrong.
+# The display of a wait: the state of each check and since when, and the causes that were found.
 
 REMIND_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing. `since_s` counts from the beginning of the wait; `before` is what it was until then, since `before_s`."""
+    """One check and its previous result. `since_s` and `before_s` count from the start of the wait."""
 
     check: Check
     since_s: float
@@ -34,10 +34,10 @@ class Row:
 
 
 class Display(Protocol):
-    """Where a wait is shown."""
+    """Display of a wait."""
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
-        """Show how everything is, `now_s` after the beginning."""
+        """Show all checks, `now_s` after the start."""
         ...
 
     def finding(self, finding: Finding) -> None:
@@ -45,19 +45,19 @@ class Display(Protocol):
         ...
 
     def end(self) -> None:
-        """Show nothing more."""
+        """Leave the final state on the screen."""
         ...
 
 
 class Lines:
-    """The wait as plain lines, for a log: one for each change, and a reminder now and then while nothing changes."""
+    """Display of a wait as plain lines, for logs: one for each change, and a reminder every minute without one."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._last_s = 0.0
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
-        """Tell what has changed."""
+        """Write the changes, or the reminder."""
         fresh = [row for row in rows if row.since_s == now_s]
         for row in fresh:
             was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.text})" if row.before else ""
@@ -72,11 +72,11 @@ class Lines:
                 self._tell(f"{clock_text(now_s)} still {row.check.subject}, for {since}: {row.check.state}{next_step}")
 
     def finding(self, finding: Finding) -> None:
-        """Tell a cause, its evidence and its fix."""
+        """Write a cause, its evidence and its fix."""
         self._tell(finding.text)
 
     def end(self) -> None:
-        """Nothing is left on the screen that would have to go."""
+        """Do nothing: lines stay as they are."""
 
 
 def clock_text(seconds: float) -> str:
@@ -85,9 +85,9 @@ def clock_text(seconds: float) -> str:
 
 
 POLL_S = 5.0
-QUICK_POLL_S, QUICK_S = 1.0, 10.0  # at first: what is in place already shows soon
+QUICK_POLL_S, QUICK_S = 1.0, 10.0  # at first: a second apply of the same archive is done after one poll
 DIAGNOSE_S = 30.0
-_READS = 2  # a state can be a former pod's: all has to be well twice in a row
+_READS = 2  # a single read may show the state of the former pod
 Diagnose = Callable[[], Sequence[Finding]]
 
 
@@ -102,11 +102,11 @@ def wait_healthy(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when every catalog is served from its image, with just its packages, and every pool has the mirror rules.
+    """Return when every catalog is served from its image, with exactly its packages, and every pool has the mirror rules.
 
-    `display` gets every state, and each cause that `diagnose` finds, once. `release` None: a Kubernetes without pools. `clock`
-    gives seconds and never jumps. An API server that is away for a while is waited for. Raises ClusterError after `timeout_s`,
-    listing what is not as it shall be, what was seen last and why; and at once for what waiting cannot mend.
+    `display` receives every state, and each cause that `diagnose` finds, once. `release` None: a Kubernetes without pools.
+    `clock` is monotonic, in seconds. Raises ClusterError after `timeout_s`, with the checks that failed, their last state and
+    the causes; and at once for a paused pool or a missing permission, which waiting does not change.
     """
     watch = _Watch(clock, display, diagnose)
     good = 0
@@ -137,15 +137,15 @@ def _checks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], rele
 
 
 def _try(subject: str, check: Callable[[], list[Check]]) -> list[Check]:
-    """Check; an API server that restarts, as it does while nodes are rolled, is one more state to wait through."""
+    """Return the checks; one that reports an unavailable API server, which restarts while nodes are rolled."""
     try:
         return check()
     except UnavailableError as error:
-        return [Check(subject, ok=False, state=error.message, next_step="it is asked again")]
+        return [Check(subject, ok=False, state=error.message, next_step="the request is repeated")]
 
 
 class _Watch:
-    """What every thing was last seen doing, and since when; and what was found to be wrong."""
+    """The last result of every check and since when, and the causes that were shown."""
 
     def __init__(self, clock: Callable[[], float], display: Display, diagnose: Diagnose) -> None:
         self._clock = clock
@@ -153,14 +153,14 @@ class _Watch:
         self._display = display
         self._diagnose = diagnose
         self._diagnosed_s = 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._shown: set[tuple[str, str]] = set()
         self._known: dict[str, Row] = {}
 
     def elapsed(self) -> float:
         return self._clock() - self._start_s
 
     def note(self, seen: Sequence[Check]) -> None:
-        """Show what was seen; what was not looked at this time is forgotten. Now and then look for causes."""
+        """Show results; checks without one this time are dropped. Look for causes every half minute."""
         now_s = self.elapsed()
         self._known = {check.subject: self._row(check, now_s) for check in seen}
         self._display.rows(list(self._known.values()), now_s)
@@ -168,19 +168,19 @@ class _Watch:
             return
         self._diagnosed_s = now_s
         for finding in self.findings():
-            if finding.code != UNKNOWN and (finding.code, finding.subject) not in self._told:
-                self._told.add((finding.code, finding.subject))
+            if finding.code != UNKNOWN and (finding.code, finding.subject) not in self._shown:
+                self._shown.add((finding.code, finding.subject))
                 self._display.finding(finding)
 
     def findings(self) -> Sequence[Finding]:
-        """Return what is wrong; nothing while the API server is away."""
+        """Return the findings; none while the API server is unavailable."""
         try:
             return self._diagnose()
         except UnavailableError:
             return ()
 
-    def unwell(self) -> list[str]:
-        """Return a line for each thing that is not as it shall be."""
+    def failing(self) -> list[str]:
+        """Return a line for each check that is not ready."""
         return [
             f"{row.check.subject}: {row.check.text}, since {clock_text(row.since_s)}"
             for row in self._known.values()
@@ -197,9 +197,9 @@ class _Watch:
 
 
 def _timed_out(watch: _Watch, timeout_s: float) -> ClusterError:
-    unwell = watch.unwell() or ["all was well, but only once"]
+    failing = watch.failing() or ["all checks were ready, but only in the last read"]
     causes = [finding.text.replace("\n", "\n  ") for finding in watch.findings()]
     return ClusterError(
-        "\n  ".join([f"the cluster is not healthy after {clock_text(timeout_s)}:", *unwell, *causes]),
-        hint="Nothing has to be undone: run the same command again to go on waiting, or `hub-import doctor` for causes.",
+        "\n  ".join([f"the cluster is not healthy after {clock_text(timeout_s)}:", *failing, *causes]),
+        hint="Nothing has to be undone: run the same command again to continue waiting, or `hub-import doctor` for causes.",
     )

@@ -1,7 +1,6 @@
-"""Every Kubernetes object that an archive asks for, by release. Pure: `render.py` writes files, `apply.py` applies.
+"""The Kubernetes objects for an archive, by release (docs/cluster.md, *apply* and *render*). Pure.
 
-Sources: docs/cluster.md *apply*, docs/facts/openshift.md §5, §10. Shared singletons (OperatorHub, Image `cluster`) hold the
-fields that we want in them.
+Shared singletons (OperatorHub, Image `cluster`) have only the fields to set.
 """
 
 from __future__ import annotations
@@ -39,18 +38,18 @@ if TYPE_CHECKING:
 
     from importer.cluster.release import Release
 
-# The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (docs/facts/openshift.md §5.4). Pure.
+# The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (openshift/api, config/v1, Image).
 
 NAME = "hub-registry-ca"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
-_LARGEST = 900_000  # bytes; an object ends at 1 MiB with all that others have put into it
+_LARGEST = 900_000  # bytes; Kubernetes limits an object to 1 MiB, and others may have CAs in the same ConfigMap
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
 def trust(host: str, pem: str) -> tuple[Resource, ...]:
     """Return the objects that let nodes trust the registry `host` (with its port). `pem`: one certificate or several.
 
-    Only certificates are taken, so that a private key in the same file does not leave the machine. Raises UsageError.
+    Raises UsageError for a text without certificates, or a host that no key can name.
     """
     config_map = {
         "apiVersion": CONFIG_MAP.api_version,
@@ -68,22 +67,23 @@ def trust(host: str, pem: str) -> tuple[Resource, ...]:
 
 
 def _key(host: str) -> str:
-    """Return the key of a host: OpenShift reads `..` as the colon, which no key can hold."""
+    """Return the key of a host: OpenShift reads `..` as a colon, which a key of a ConfigMap cannot have."""
     key = host.replace(":", "..")
     if not _KEY.fullmatch(key):
         raise UsageError(
-            f"--ca: nodes cannot be given a CA for {host}: OpenShift has no way to write such an address",
+            f"--ca: nodes cannot be given a CA for {host}: OpenShift has no key for such an address",
             hint="Give the registry a host name and use that in --registry.",
         )
     return key
 
 
 def _certificates(pem: str) -> str:
+    # Only certificates: a private key in the same file must not leave the machine.
     found = _CERTIFICATE.findall(pem)
     if not found:
         raise UsageError(
-            "--ca: no certificate in it that nodes could trust",
-            hint="Wanted: PEM, which begins with -----BEGIN CERTIFICATE-----.",
+            "--ca: the file has no certificate",
+            hint="Expected: PEM, which starts with -----BEGIN CERTIFICATE-----.",
         )
     certificates = "".join(f"{certificate}\n" for certificate in found)
     if len(certificates) > _LARGEST:
@@ -99,10 +99,10 @@ ADDITIONAL = "additional"  # the owner of images that no catalog needs
 
 @dataclass(frozen=True, slots=True)
 class ResourceOptions:
-    """What a person may choose. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM.
+    """The options of a person. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM.
 
-    `serve_catalog`: catalogs run in Deployments of ours, found by address; `served` are those that do already.
-    `image_registry_emptydir`: where nodes get a CA only while the image registry runs, it may run without lasting storage.
+    `serve_catalog`: catalogs run in own Deployments, found by address; `served`: those that do already.
+    `image_registry_emptydir`: where the image registry has to be Managed (4.2 to 4.4), it may get emptyDir as its storage.
     """
 
     catalog_names: Mapping[str, str] = field(default_factory=dict)
@@ -115,10 +115,10 @@ class ResourceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The objects, and what could not be made: each problem says what to do instead.
+    """The objects, and a problem for each one that cannot be made.
 
-    `registries`: the hosts that nodes have to be allowed to pull from, where they may not pull from all. `rules`: the mirror
-    rules, as nodes have to have them in the end.
+    `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
+    nodes need in the end.
     """
 
     resources: tuple[Resource, ...]
@@ -139,7 +139,7 @@ def catalog_names(texts: Iterable[str]) -> dict[str, str]:
         catalog, equals, name = text.rpartition("=")
         if not name or source_name(name) != name:
             raise UsageError(
-                f"--catalog-name {text[:80]!r}: {name[:80]!r} is no name for a CatalogSource",
+                f"--catalog-name {text[:80]!r}: {name[:80]!r} is not a name for a CatalogSource",
                 hint="Wanted: lower-case letters, digits and -, for example redhat-operators.",
             )
         names[catalog if equals else ""] = name
@@ -164,9 +164,9 @@ def build(
     existing_icsp: bool = False,
     existing_rules: Collection[MirrorRule] = (),
 ) -> Built:
-    """Return the objects for a release; for None, a Kubernetes with OLM, the CatalogSources alone.
+    """Return the objects for a release; for None, a Kubernetes with OLM, only the CatalogSources.
 
-    `existing_rules`: the mirror rules that the cluster has, as far as that is known.
+    `existing_rules`: the mirror rules of the cluster, where they are known.
     """
     _check_names(inventory, options)
     servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
@@ -191,7 +191,7 @@ def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
 
 
 def _check_names(inventory: Inventory, options: ResourceOptions) -> None:
-    """Check that every name given is for a catalog that is there, and that no two catalogs get one name."""
+    """Check that every given name is for a catalog of the archive, and that no two catalogs get one name."""
     known = {catalog.name for catalog in inventory.catalogs}
     for catalog in options.catalog_names.keys() - known - {""}:
         raise UsageError(f"--catalog-name: the archive has no catalog {catalog!r}", hint=f"It has: {', '.join(sorted(known))}")
@@ -218,13 +218,14 @@ def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:
 def _served(
     catalog: CatalogRecord, image: MappedImage, release: Release | None, options: ResourceOptions
 ) -> Iterator[Resource]:
-    """Give the objects that serve a catalog. OLM v1 reads file-based catalogs alone."""
+    """Yield the objects that serve a catalog."""
     name = name_of(catalog, options)
     limited = release is not None and release.limits_catalog_memory
     by_address = options.serve_catalog or limited or name in options.served
     if by_address:
         yield from serving(name, namespace_for(release), str(image.pinned), release)
     yield catalog_source(catalog, image, name, release, served=by_address)
+    # OLM v1 (catalogd) reads only file-based catalogs.
     if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)
 
@@ -242,7 +243,7 @@ def _operator_hub() -> Resource:
 
 
 def _default_cluster_catalogs(release: Release, ours: Collection[str]) -> Iterator[Resource]:
-    """Give what OpenShift itself serves to OLM v1, to be served no more; the operator that made them lets the field be."""
+    """Yield the default ClusterCatalogs, switched off; the operator that creates them does not reset the field."""
     for name, index in release.default_cluster_catalogs.items():
         if name not in ours:
             body = {"apiVersion": CLUSTER_CATALOG.api_version, "kind": CLUSTER_CATALOG.name, "metadata": {"name": name}}
@@ -251,7 +252,7 @@ def _default_cluster_catalogs(release: Release, ours: Collection[str]) -> Iterat
 
 
 def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) -> Iterator[Resource]:
-    """Give what lets nodes trust the mirror; up to 4.4 that reaches them only while the image registry's operator works."""
+    """Yield the objects by which nodes trust the mirror; up to 4.4 the image registry has to be Managed for it."""
     yield from trust(host, pem)
     if not release.trusts_without_registry:
         storage: dict[str, Any] = {"storage": {"emptyDir": {}}} if options.image_registry_emptydir else {}
@@ -268,7 +269,7 @@ def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) ->
 
 @dataclass(frozen=True, slots=True)
 class _RuleKinds:
-    """The kinds that hold mirror rules. `by_tag` None: nothing redirects pulls by tag."""
+    """The kinds of mirror rules. `by_tag` None: no kind redirects pulls by tag."""
 
     by_digest: Kind
     by_tag: Kind | None
@@ -278,7 +279,7 @@ class _RuleKinds:
 
 
 def _mirror_rules(catalogs: Collection[str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:
-    """Give one object of rules for each catalog and kind; a rule that two catalogs need is the first one's."""
+    """Yield one object of rules for each catalog and kind; a rule that two catalogs need is in that of the first."""
     seen: set[MirrorRule] = set()
     for owner in (*catalogs, ADDITIONAL):
         owned = {each.rule for each in ruled if owner in _owners(each.image, catalogs)} - seen
@@ -297,13 +298,13 @@ def _rule_object(kind: Kind, name: str, rules: Iterable[MirrorRule]) -> Resource
 
 
 def _owners(image: MappedImage, catalogs: Collection[str]) -> set[str]:
-    """Return the catalogs that need an image, of those that are here."""
+    """Return the catalogs of the archive that need an image; ADDITIONAL for images without one."""
     return {needed.partition("/")[0] for needed in image.record.needed_by}.intersection(catalogs) or {ADDITIONAL}
 
 
 def _unmirrorable(ruled: Iterable[RuledImage], release: Release, kinds: _RuleKinds) -> Iterator[Problem]:
-    """Give a problem for every image that is pulled by tag where no rule redirects tags."""
+    """Yield a problem for every image that is pulled by tag where no rule redirects tags."""
     for image in (each.image for each in ruled if kinds.of(each.rule) is None):
-        hurt = f"; needed by {', '.join(image.record.needed_by[:3])}" if image.record.needed_by else ""
-        message = f"is pulled by tag, and no mirror rule of OpenShift {release} redirects tags{hurt}"
+        needed = f"; needed by {', '.join(image.record.needed_by[:3])}" if image.record.needed_by else ""
+        message = f"is pulled by tag, and no mirror rule of OpenShift {release} redirects tags{needed}"
         yield Problem("warning", ProblemCode.TAG_UNMIRRORABLE, image.name, message)

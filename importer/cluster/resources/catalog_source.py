@@ -1,4 +1,4 @@
-"""The objects that tell OLM of a catalog: CatalogSource, and ClusterCatalog for OLM v1. Pure."""
+"""The objects that serve a catalog: CatalogSource, ClusterCatalog for OLM v1, and the Deployment of one by address. Pure."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.mapping import MappedImage
 
-# What a person's CatalogSource template (`targetCatalogSourceTemplate`, carried in the inventory) may say. Pure.
+# The CatalogSource template of a person (`targetCatalogSourceTemplate` of the image set, stored in the inventory).
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Where the catalog comes from is not for a template to say, and polling for a digest is of no use: neither is read."""
+    """The fields of a template that are used; not the image, and not `updateStrategy`, since a digest needs no polling."""
 
     display_name: str | None = None
     description: str | None = None
@@ -48,35 +48,29 @@ class _Template(msgspec.Struct, frozen=True):
 
 
 def template_spec(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
-    """Return the fields of a CatalogSource's `spec` that a catalog's template gives and the release knows.
-
-    Raises UsageError for a field of the wrong type, before the cluster would. How a rebuilt catalog is extracted is left out:
-    the template was written for the catalog that has a cache.
-    """
+    """Return the fields of a catalog's template that the release knows. Raises UsageError for a field of the wrong type."""
     template = convert(catalog.catalog_source_template or {}, _Template, f"CatalogSource template of {catalog.name}")
     wanted: dict[str, Any] = msgspec.to_builtins(template.spec or _Spec())
     if release is not None and not release.has_priority:
         wanted.pop("priority", None)
     pod_config = wanted.pop("grpcPodConfig", {})
     known = pod_config.keys() if release is None else release.pod_config_fields
+    # The template was written for the original catalog, whose cache a rebuilt one does not have.
     decided = {"extractContent"} if catalog.filtered else set()
     kept = {name: value for name, value in pod_config.items() if name in known and name not in decided}
     return {**wanted, "grpcPodConfig": kept} if kept else wanted
 
 
-# A catalog that we run ourselves: Deployment and Service, for a CatalogSource that has an address instead of an image. Pure.
-#
-# Where the namespace denies traffic by default, a NetworkPolicy lets OLM in, as OLM does for pods of its own
-# (operator-lifecycle-manager, pkg/controller/registry/reconciler: `DesiredGRPCServerNetworkPolicy`).
-#
-# OLM 4.3 up to about 4.3.9 gives catalog pods 100 MiB and no field to change that; and before 4.9 a pod that does not answer
-# within about 40 s is killed. A Deployment of our own has neither limit (docs/facts/openshift.md §0.1, §0.2).
+# A catalog by address: Deployment and Service, for a CatalogSource with an address instead of an image. OLM 4.3 up to about
+# 4.3.9 limits catalog pods to 100 MiB (BZ#1760608), and before 4.9 a pod that does not answer within about 40 s is killed; an
+# own Deployment has neither limit. Where the namespace denies traffic by default, a NetworkPolicy lets OLM in, as for the pods
+# of OLM (operator-lifecycle-manager, pkg/controller/registry/reconciler: `DesiredGRPCServerNetworkPolicy`).
 
 PORT = 50051
 _LABEL = "hub-import/catalog"
 _STARTS_WITHIN_S = 900  # a large SQLite catalog on a slow disk
 _PERIOD_S = 10
-_OLMS_USER = 1001  # operator-lifecycle-manager, pkg/controller/registry/reconciler/reconciler.go
+_OLM_USER = 1001  # operator-lifecycle-manager, pkg/controller/registry/reconciler/reconciler.go
 
 
 def serving_labels(name: str) -> dict[str, str]:
@@ -85,12 +79,12 @@ def serving_labels(name: str) -> dict[str, str]:
 
 
 def address(name: str, namespace: str) -> str:
-    """Return where the CatalogSource `name` finds them."""
+    """Return the address of the Service for the CatalogSource `name`."""
     return f"{service_name(name)}.{namespace}.svc:{PORT}"
 
 
 def service_name(name: str) -> str:
-    """Return the name of Service and Deployment; OLM's own Service has the CatalogSource's."""
+    """Return the name of Service and Deployment; not the CatalogSource's, which OLM gives to a Service of its own."""
     return f"{name[:54].rstrip('-')}-serving"
 
 
@@ -124,7 +118,7 @@ def serving(name: str, namespace: str, image: str, release: Release | None) -> t
 
 
 def _network_policy(metadata: dict[str, Any], labels: dict[str, str]) -> Resource:
-    """Return the policy that lets the catalog be asked, and the pod ask nothing: it needs nothing."""
+    """Return the policy that allows requests to the catalog, and none from its pod, which needs none."""
     spec = {
         "podSelector": {"matchLabels": labels},
         "policyTypes": ["Ingress", "Egress"],
@@ -136,21 +130,20 @@ def _network_policy(metadata: dict[str, Any], labels: dict[str, str]) -> Resourc
 
 
 def _pod(image: str, release: Release | None, *, restricted: bool) -> dict[str, Any]:
-    """Return the pod: restricted (Kubernetes, *Pod Security Standards*) where that is allowed.
-
-    OpenShift gives it a user; elsewhere it is the one that OLM gives to catalogs.
-    """
+    """Return the pod: restricted (Kubernetes, *Pod Security Standards*) where that is allowed."""
     container = _container(image)
     if not restricted:
         return {"containers": [container]}
     context = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    user = {"runAsUser": _OLMS_USER} if release is None else {}
+    # OpenShift assigns a user of the namespace's range; elsewhere it is the one that OLM gives to catalogs.
+    user = {"runAsUser": _OLM_USER} if release is None else {}
     bounded = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {"securityContext": {**context, **user}, "containers": [{**container, "securityContext": bounded}]}
 
 
 def _container(image: str) -> dict[str, Any]:
-    """Return the container. Kubernetes 1.16 has no startup probe: being alive is not asked for until it must have started."""
+    """Return the container."""
+    # Kubernetes 1.16 has no startup probe, so the liveness probe starts late instead.
     probe = {"exec": {"command": ["grpc_health_probe", f"-addr=localhost:{PORT}"]}, "periodSeconds": _PERIOD_S}
     return {
         "name": "registry-server",
@@ -178,20 +171,21 @@ def source_name(text: str) -> str:
 
 
 def namespace_for(release: Release | None) -> str:
-    """Return the namespace whose catalogs are offered everywhere."""
+    """Return the global catalog namespace, whose catalogs are offered in all namespaces."""
     return MARKETPLACE if release is not None else PLAIN_OLM
 
 
 def catalog_source(
     catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None, *, served: bool = False
 ) -> Resource:
-    """Return the CatalogSource of a catalog: the mirror's host and the digest, never the source's name.
+    """Return the CatalogSource of a catalog, with its image on the mirror by digest.
 
-    `served`: not OLM but a Deployment of ours runs the image, so it names that one's address.
+    `served`: the image runs in an own Deployment, and the CatalogSource has its address.
     Raises UsageError for a template with fields of a wrong type.
     """
     template = template_spec(catalog, release)
     config = {**_pod_config(catalog, release), **template.pop("grpcPodConfig", {})}
+    # The name of the source would not do, in spite of mirror rules: a rebuilt catalog exists on the mirror only.
     where = {"address": address(name, namespace_for(release))} if served else {"image": str(image.pinned)}
     spec: dict[str, Any] = {
         "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
@@ -209,7 +203,7 @@ def catalog_source(
 
 
 def cluster_catalog(image: MappedImage, name: str) -> Resource:
-    """Return the ClusterCatalog of a catalog. A digest is not polled for."""
+    """Return the ClusterCatalog of a catalog, without polling, which the API forbids for a digest."""
     spec = {"availabilityMode": "Available", "source": {"type": "Image", "image": {"ref": str(image.pinned)}}}
     return Resource.of(
         {
@@ -222,14 +216,12 @@ def cluster_catalog(image: MappedImage, name: str) -> Resource:
 
 
 def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
-    """Return what we say of the pod, as far as the release knows it.
-
-    Images of SQLite catalogs are made for pods that may write to their own files. A rebuilt catalog has no valid cache, so its
-    content is extracted only where that works without one (docs/facts/openshift.md §3.3).
-    """
+    """Return the `grpcPodConfig` of a catalog, as far as the release knows its fields."""
     config: dict[str, Any] = {}
     if release is not None and "securityContextConfig" in release.pod_config_fields:
+        # Images of SQLite catalogs expect to write to their own files.
         config["securityContextConfig"] = "restricted" if catalog.format == FILE_BASED else "legacy"
+    # A rebuilt catalog has no valid cache: copy-content of 4.15 to 4.19 fails without one.
     if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
         config["extractContent"] = {"catalogDir": CONFIGS}
     return config

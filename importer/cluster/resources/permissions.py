@@ -1,6 +1,6 @@
-"""What the importer has to be allowed to do on a cluster: exactly the verbs that it uses (facts/openshift.md §5.6).
+"""The permissions of the importer on a cluster: exactly the verbs that it uses, for preflight and `render --rbac`.
 
-`needed` is without which it cannot work; `helpful` lets it say what would suffer, and why something does not work.
+An import fails without those of `needed`; those of `helpful` let preflight and `doctor` see Subscriptions and causes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def needed(release: Release | None) -> list[Permission]:
 
 
 def helpful(release: Release | None) -> list[Permission]:
-    """Return what preflight, `doctor` and the wait use besides: what an import does to Subscriptions, and causes and fixes."""
+    """Return the permissions of preflight on Subscriptions, and of `doctor` and the wait for causes and fixes."""
     place = MARKETPLACE if release is not None else PLAIN_OLM
     found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], place)]
     found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",)), (CATALOG_SOURCE, ("list",))])]
@@ -115,7 +115,7 @@ def _each(kinds: Iterable[tuple[Kind, tuple[str, ...]]], namespace: str = "") ->
 
 
 def missing(client: ClusterClient, wanted: Iterable[Permission]) -> list[Permission]:
-    """Ask the cluster what of this it does not allow whoever we are. Changes nothing. Raises ClusterError."""
+    """Return the permissions that the cluster does not give to this account. Changes nothing. Raises ClusterError."""
     return [one for one in wanted if not _is_allowed(client, one)]
 
 
@@ -138,7 +138,7 @@ def _is_allowed(client: ClusterClient, permission: Permission) -> bool:
 
 
 def roles(permissions: Iterable[Permission]) -> list[dict[str, Any]]:
-    """Return a ClusterRole, and a Role for each namespace, with just these permissions, ready to be bound."""
+    """Return a ClusterRole, and a Role for each namespace, with exactly these permissions."""
     verbs: dict[str, dict[tuple[str, str], set[str]]] = {"": {}}
     for one in permissions:
         verbs.setdefault(one.namespace, {}).setdefault((one.kind.group, one.resource), set()).add(one.verb)

@@ -204,7 +204,7 @@ def test_a_namespace_that_is_not_there_is_said(start):
 
 def test_what_needs_an_unknown_kind_is_refused(start):
     _, client = start()
-    with pytest.raises(ClusterError, match="StatefulSet of apps/v1 is no kind"):
+    with pytest.raises(ClusterError, match="StatefulSet of apps/v1 is not a kind"):
         run(client, [Resource.of({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "x"}})])
 
 

@@ -144,7 +144,7 @@ def test_a_name_may_be_chosen(chosen):
 
 @pytest.mark.parametrize("text", ["redhat-operators=Upper", "redhat-operators=", "", "a=" + "b" * 64, "a=4x", "a=../b"])
 def test_a_name_that_no_catalog_source_may_have_is_refused(text):
-    with pytest.raises(UsageError, match="is no name for a CatalogSource"):
+    with pytest.raises(UsageError, match="is not a name for a CatalogSource"):
         catalog_names([text])
 
 
