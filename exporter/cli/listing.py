@@ -39,6 +39,8 @@ def document(kit: Kit) -> dict[str, Any]:
         "kit": str(kit.path),
         "bytes": kit.size,
         "wheels": kit.wheels,
+        # A runtime is a platform with a Python version: wheels are built for such pairs.
+        # A runtime is a platform with a Python version: wheels are built for such pairs.
         "runtimes": [
             {
                 "platform": str(each.runtime.platform),
@@ -55,6 +57,8 @@ def document(kit: Kit) -> dict[str, Any]:
 
 def table(kit: Kit) -> str:
     """Return the result for people."""
+    # The missing projects are named, so that a site can build these wheels for itself.
+    # The missing projects are named, so that a site can build these wheels for itself.
     rows = [("PLATFORM", "PYTHON", "INSTALLS", "NO WHEEL OF")]
     rows += [
         (str(each.runtime.platform), each.runtime.python, "yes" if each.usable else "no", ", ".join(each.lacks) or "-")
@@ -83,12 +87,16 @@ def list_document(
     catalogs = [
         {
             "catalog": item.opened.source,
+            # Catalog tags move daily: the digest is the only proof of which catalog was read.
+            # Catalog tags move daily: the digest is the only proof of which catalog was read.
             "digest": item.opened.digest,
             "packages": records.package_records(item.selection.catalog),
         }
         for item in chosen
     ]
     document: Document = {"catalogs": catalogs, "problems": [*asked, *_problems(chosen, target)]}
+    # Reasons are one entry for each bundle, tens of thousands for an index: only on request.
+    # Reasons are one entry for each bundle, tens of thousands for an index: only on request.
     return document | ({"reasons": _reasons(chosen)} if explain else {})
 
 
@@ -104,6 +112,8 @@ def list_table(
     parts = []
     for item in chosen:
         parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
+        # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
+        # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
         parts.append(_explained(chosen))
@@ -118,6 +128,7 @@ def mapping_table(written: Path, problems: Sequence[Problem]) -> str:
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
     """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
     plan = planned.plan
+    # The JSON of a plan is the inventory as it would be: one format for plan, archive and diff.
     inventory = Blueprint(plan, settings.terms).planned_inventory
     document: Document = msgspec.to_builtins(inventory)
     document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
@@ -127,6 +138,7 @@ def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) 
 def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> str:
     """Return `plan` for people."""
     plan = planned.plan
+    # Tables and JSON take their numbers from one place, so that they cannot disagree.
     sums = plan_document(planned, settings, explain=False)["totals"]
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
     parts.append(
@@ -143,6 +155,7 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
 def created_document(made: Exported, directory: Path | str) -> Document:
     """Return the JSON of `create`."""
     inventory = made.inventory
+    # An increment lists the blobs of earlier archives without carrying them.
     carried = [blob.size for blob in inventory.blobs.values() if blob.in_ is None]
     return {
         "archive": str(directory),
@@ -160,6 +173,7 @@ def created_table(made: Exported, directory: Path | str) -> str:
     notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
     parts = [
         f"{directory}: {_sums(document['totals'])}{notes}\nvolumes: {names}",
+        # The next step is the command itself: the person with the media rarely has the documentation.
         f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
         *([table(made.kit)] if made.kit else []),
     ]
@@ -174,6 +188,7 @@ def making_document(planned: Planned, settings: ExportSettings) -> Document:
 def part_document(made: MadePart | None) -> Document:
     """Return the JSON of `create` with --volumes or --shards; None: there is no volume left for this shard."""
     if made is None:
+        # More shards than volumes is normal for a Job with a fixed number of completions: status 0.
         return {"part": None, "volumes": [], "lost": {}}
     return {"part": str(made.directory), "volumes": list(made.volumes), "lost": made.record.lost}
 
@@ -184,6 +199,7 @@ def part_table(made: MadePart | None) -> str:
         return "nothing to do: the archive has fewer volumes than there are shards"
     lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
     lost += [f"{counted(len(lost), 'blob')} could not be fetched; the same command asks for them again"] if lost else []
+    # A part is always a range, so two numbers name it.
     names = f"volumes {made.volumes[0]} to {made.volumes[-1]}" if len(made.volumes) > 1 else f"volume {made.volumes[0]}"
     done = f"{made.directory}: {names} of {made.count}"
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
@@ -232,18 +248,21 @@ def _attached(images: Iterable[ImageRecord]) -> str:
     signatures, attachments = kinds[ImageKind.SIGNATURE], kinds[ImageKind.ATTACHMENT]
     if not signatures and not attachments:
         return ""
+    # Signatures and attachments have publishers of their own; an approving officer asks where further images come from.
     return f"\namong the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"
 
 
 def _elsewhere(blobs: Iterable[BlobRecord]) -> str:
     """Return a line about content that was left out, and where it is; empty without any."""
     left = [blob for blob in blobs if blob.in_ is not None]
+    # The digests of the archives that must be on the mirror before this one.
     holders = sorted({str(blob.in_) for blob in left})
     size = size_text(sum(blob.size for blob in left))
     return f"\nleft out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has" if left else ""
 
 
 def _channels(packages: Iterable[PackageRecord]) -> str:
+    # A line for each channel: the head is the version that OLM installs from it.
     rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
     rows += [
         (package.name, package.default_channel, channel.name, channel.head, str(len(channel.bundles)))
@@ -261,6 +280,7 @@ def _versions(item: Chosen) -> str:
             entries = {entry.name: entry for entry in channel.entries}
             for bundle in records.channel_record(package, channel).bundles:
                 entry = entries[bundle.name]
+                # Some bundles skip fifty versions; their names would push every other column off the screen.
                 skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
                 rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))
     return columns(rows)

@@ -51,6 +51,7 @@ def inspect_document(archive: Archive) -> Document:
 def inspect_table(archive: Archive) -> str:
     """Return `inspect` for people."""
     inventory = archive.inventory
+    # A person compares this list with the labels on the media: one line for each volume, in the order of their numbers.
     rows = [("CATALOG", "PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD")]
     rows += [
         (catalog.name, package.name, package.default_channel, channel.name, channel.head)
@@ -66,6 +67,7 @@ def inspect_table(archive: Archive) -> str:
         f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}",
         f"here: {', '.join(archive.present) or 'no volume'}",
     ]
+    # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
     if inventory.requires:
         parts.append(f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first")
     if archive.missing:
@@ -77,6 +79,7 @@ def verify_table(result: VerifyResult) -> str:
     """Return `verify` for people."""
     lines = [f"archive {result.inventory}, signature {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
+    # A scratched disc gives thousands of lines; the verdict must stay on the screen.
     lines += result.damage[:_SHOWN]
     bad_blobs = [
         f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, needed by {', '.join(bad.needed_by) or 'no image'}"
@@ -85,6 +88,7 @@ def verify_table(result: VerifyResult) -> str:
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
     if result.repairable:
         lines.append(f"parity is present for {', '.join(result.repairable)}: hub-import repair restores them")
+    # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
 
@@ -136,24 +140,29 @@ def push_document(result: PushResult) -> Document:
 
 def push_table(result: PushResult) -> str:
     """Return `push` for people."""
+    # Problems come first, the totals last: the end of the output is what a terminal shows.
     lines = problem_lines(result.problems)
     lines.append(
         f"{counted(result.images, 'image')}: {result.images_present} already there; "
         f"{counted(result.uploaded, 'blob')} uploaded ({size_text(result.bytes)}), {result.mounted} mounted, "
         f"{result.present} present, {result.failed} failed"
     )
+    # Known since the export, and repeated here: the person at the mirror never saw the output of hub-export.
     if result.images_left_out:
         lines.append(
             f"{counted(result.images_left_out, 'image')} could not be fetched when the archive was made (inspect names them)"
         )
+    # Not a problem: another process of the same Job has the blobs that these images still lack.
     if result.images_left:
         lines.append(
             f"{counted(result.images_left, 'image')} left to other shards: the process that pushes its last blob tags it;  "
             "what is left when all are done, a push of the whole archive brings"
         )
     if result.waiting_for:
+        # Volumes may arrive in any order, so the sentence does not name a next one.
         then = "push it too" if len(result.waiting_for) == 1 else "push them too, in any order"
         lines.append(f"waiting for: {', '.join(result.waiting_for)}; {then}")
+    # Digests, because directories and labels of media are named differently on both sides.
     if result.requires:
         lines.append(
             f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "
@@ -169,6 +178,7 @@ def receipt_document(receipt: Receipt, file: Path) -> Document:
 
 def receipt_table(receipt: Receipt, file: Path) -> str:
     """Return `receipt` for people."""
+    # Only a receipt for whole inventories lets the next export leave out all of their blobs.
     whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
     return f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"
 
@@ -179,6 +189,7 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def _totals(inventory: Inventory) -> dict[str, int]:
+    # Blobs of earlier archives are listed, too, and take no room here.
     blobs = [blob for blob in inventory.blobs.values() if blob.in_ is None]  # what this archive carries
     return {
         "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
@@ -198,6 +209,7 @@ def target_table(profile: TargetProfile, file: Path | None) -> str:
         "sparse indexes": registry.sparse_indexes,
         "referrers": registry.referrers,
     }
+    # An unknown ability is not a missing one: the export then assumes the common case (ADR 0016).
     said = {None: "not known", True: "yes", False: "no"}
     lines = [
         f"release: {profile.openshift_release or 'no OpenShift seen'}",
@@ -213,6 +225,7 @@ def target_table(profile: TargetProfile, file: Path | None) -> str:
 
 # Results of the commands that work on a cluster, as JSON (docs/cli.md, *JSON*) and for people. Pure.
 
+# Lines of one object. A ConfigMap with a CA bundle has thousands; JSON has them all.
 _DIFF_SHOWN = 60
 
 
@@ -228,6 +241,7 @@ def render_table(paths: Sequence[Path], built: Built) -> str:
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
     """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null for unknown values."""
+    # Every result names its cluster, so that a log proves where a change was made (ADR 0033).
     return {"server": cluster.server, "context": cluster.context, "release": cluster.version} if cluster else None
 
 
@@ -246,6 +260,7 @@ def apply_table(applied: Applied) -> str:
     """Return `apply` for people."""
     if not applied.done:
         return f"{planned_table(applied)}\n{would_change(applied)}\nNothing was changed."
+    # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
     verdict = "OLM lists what the archive carries."
     return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), f"{applied.cluster}.", verdict])
 
@@ -263,6 +278,7 @@ def would_change(would: Applied) -> str:
 
 def question_table(would: Applied, *, diff: bool) -> str:
     """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
+    # Long diffs hid the question at the end; they are shown on request.
     diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if diff and change.diff]
     return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
 
@@ -295,6 +311,7 @@ def undo_table(done: UndoResult, *, dry_run: bool) -> str:
     if dry_run:
         lines.append("Nothing was changed.")
     if refused:
+        # ADR 0027: a field with another manager is never reset, because its owner may depend on it.
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
     return "\n".join(lines)
 
@@ -308,6 +325,7 @@ def undone_rows(done: UndoResult) -> str:
 
 def would_undo(would: UndoResult) -> str:
     """Return which cluster would be changed back, and how much: one line."""
+    # Kept and absent objects are listed, but they are no changes.
     changed = [one for one in would.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
     return f"{would.cluster}: {counted(len(changed), 'change')}."
 
