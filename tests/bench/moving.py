@@ -186,7 +186,7 @@ def sizes(goods: Goods, found: Rounds) -> list[Row]:
     return [
         Row("archive", found.archive / goods.unique, 1.01, "× unique blobs", f"{found.archive} and {goods.unique} bytes"),
         Row(
-            "disk beside the volumes, `create`",
+            "disk next to the volumes, `create`",
             max(one.disk for one in found.create) / MIB,
             64,
             "MiB",
