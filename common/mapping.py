@@ -116,13 +116,13 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
     Raises UsageError when two images would get one repository and tag with different digests, or when a target repository is
     no repository path.
     """
-    mapped = lay(inventory.catalogs, inventory.images, mirror)
-    for meeting in meetings(mapped):
-        raise UsageError(f"{meeting}, with different content", hint=meeting.advice(mirror))
+    mapped = place_images(inventory.catalogs, inventory.images, mirror)
+    for collision in collisions(mapped):
+        raise UsageError(f"{collision}, with different content", hint=collision.advice(mirror))
     return mapped
 
 
-def lay(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
+def place_images(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
     """Return every resolved image with its repository and tags, in their order; some may collide. Raises UsageError."""
     names = {(catalog.source, catalog.image): catalog for catalog in catalogs}
     moved = _moved_tags(images)
@@ -134,8 +134,8 @@ def lay(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """A collision: images of different content that would get one name on the mirror."""
+class Collision:
+    """Images of different content that would get one name on the mirror."""
 
     place: Reference
     images: tuple[MappedImage, ...]
@@ -184,8 +184,8 @@ def _host(image: MappedImage) -> str | None:
     return _host_path(image.source)
 
 
-def meetings(images: Iterable[MappedImage]) -> Iterator[Meeting]:
-    """Give every name on the mirror that images of different content would get, in the order of the images."""
+def collisions(images: Iterable[MappedImage]) -> Iterator[Collision]:
+    """Yield every name on the mirror that images of different content would get, in the order of the images."""
     claims: dict[Reference, list[MappedImage]] = {}
     for image in images:
         for tag in image.tags:
@@ -193,7 +193,7 @@ def meetings(images: Iterable[MappedImage]) -> Iterator[Meeting]:
     for place, found in claims.items():
         if len({image.digest for image in found}) > 1:
             # One image for each digest and host, the first of them: a source that is listed twice is not a collision of three.
-            yield Meeting(place, tuple({(image.digest, _host(image)): image for image in reversed(found)}.values())[::-1])
+            yield Collision(place, tuple({(image.digest, _host(image)): image for image in reversed(found)}.values())[::-1])
 
 
 def _moved_tags(images: Iterable[ImageRecord]) -> set[tuple[str, str, str]]:
@@ -230,7 +230,7 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
         assert catalog is not None
         repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
     chosen = record.target_tag or (record.tag if keeps_tag else None) or None
-    if chosen and not is_tag(chosen):
+    if chosen and not is_tag(chosen):  # the inventory is input, and a tag goes into the path of a URL
         raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
     tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
     return MappedImage(record, digest, source, repository, tags, rebuilt=catalog is not None and catalog.digest != digest)

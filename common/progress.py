@@ -1,6 +1,6 @@
-"""Progress: what long work tells, and the ways of showing it. Silent unless a command says otherwise.
+"""Progress of long operations: the interface for workers, and its displays on stderr (docs/cli.md, *Progress*).
 
-Workers call `Progress`; what a person sees of it on stderr is made here (docs/cli.md, *Progress*). Nothing else knows tqdm.
+This is the only module that imports tqdm.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from common.files import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Progress as lines: for logs, and for programs. What stands still is told too.
-
 PLAIN_INTERVAL_S = 10.0
 BYTES = "bytes"
 
 
-class Pulse:
-    """Calls something again and again while a step runs: what stands still has to be shown too."""
+class Heartbeat:
+    """Periodic call during a step, so that a stalled step is reported too."""
 
     def __init__(self, interval_s: float, beat: Callable[[], None]) -> None:
         self._interval = interval_s
@@ -34,13 +32,14 @@ class Pulse:
         self._stopped: threading.Event | None = None
 
     def start(self) -> None:
-        """Begin, and end what was begun before."""
+        """Start; a running heartbeat is stopped."""
         self.stop()
+        # An event for each run: the thread of the last one may not have looked at its event yet.
         self._stopped = threading.Event()
         threading.Thread(target=self._run, args=(self._stopped,), name="progress", daemon=True).start()
 
     def stop(self) -> None:
-        """End; a beat that has begun may still come to its end."""
+        """Stop. A call that has begun may still be running."""
         if self._stopped is not None:
             self._stopped.set()
 
@@ -49,8 +48,8 @@ class Pulse:
             self._beat()
 
 
-class _Counted:
-    """Counts a step and reports it every so often; the base of the two line formats."""
+class _Lines:
+    """Periodic report of a step, one line each; the base of the two line formats."""
 
     def __init__(self, file: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
         self._file = file
@@ -58,52 +57,52 @@ class _Counted:
         self._clock = clock
         self._lock = threading.Lock()
         self._what, self._total, self._done, self._unit = "", 0, 0, BYTES
-        self._began = self._told = self._moved = 0.0
-        self._pulse = Pulse(interval_s, self._beat)
+        self._began = self._reported = self._moved = 0.0
+        self._heartbeat = Heartbeat(interval_s, self._beat)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
-        """See `Progress.begin`."""
+        """Report the begin of a step."""
         with self._lock:
             self._what, self._total, self._done, self._unit = what, total, 0, unit
-            self._began = self._told = self._moved = self._clock()
-            self._tell("begin", "")
-        self._pulse.start()
+            self._began = self._reported = self._moved = self._clock()
+            self._report("begin", "")
+        self._heartbeat.start()
 
     def item(self, name: str, size: int) -> None:
-        """See `Progress.item`."""
+        """Do nothing: lines show the step as a whole."""
 
-    def advance(self, size: int, item: str = "") -> None:  # noqa: ARG002 - lines show the step as a whole
-        """See `Progress.advance`."""
+    def advance(self, size: int, item: str = "") -> None:  # noqa: ARG002 - as above
+        """Count, and report the step when a report is due."""
         with self._lock:
             self._done += size
             self._moved = self._clock()
-            self._tell_if_due(self._moved)
+            self._report_if_due(self._moved)
 
     def item_end(self, name: str) -> None:
-        """See `Progress.item_end`."""
+        """Do nothing."""
 
     def waiting(self, what: str) -> None:
-        """See `Progress.waiting`."""
+        """Report a wait at once: it may last minutes."""
         if what:
             with self._lock:
-                self._tell("waiting", what)
+                self._report("waiting", what)
 
     def end(self) -> None:
-        """See `Progress.end`."""
-        self._pulse.stop()
+        """Report the end of the step."""
+        self._heartbeat.stop()
         with self._lock:
-            self._tell("end", "")
+            self._report("end", "")
             self._what = ""
 
     def _beat(self) -> None:
         with self._lock:
-            if self._what:
-                self._tell_if_due(self._clock())
+            if self._what:  # a heartbeat may arrive after the end of the step
+                self._report_if_due(self._clock())
 
-    def _tell_if_due(self, now: float) -> None:
-        if now - self._told >= self._interval:
-            self._told = now
-            self._tell("progress", "")
+    def _report_if_due(self, now: float) -> None:
+        if now - self._reported >= self._interval:
+            self._reported = now
+            self._report("progress", "")
 
     def _amount(self, number: float) -> str:
         if self._unit == BYTES:
@@ -111,19 +110,19 @@ class _Counted:
         return f"{number:.0f} {self._unit if round(number) != 1 else self._unit.removesuffix('s')}"
 
     def _rate(self) -> float:
-        return self._done / max(self._clock() - self._began, 1e-3)
+        return self._done / max(self._clock() - self._began, 1e-3)  # never by zero
 
-    def _tell(self, event: str, text: str) -> None:
+    def _report(self, event: str, text: str) -> None:
         raise NotImplementedError
 
 
-class Plain(_Counted):
-    """One line every ten seconds, for logs."""
+class Plain(_Lines):
+    """Progress as text, one line every ten seconds, for logs."""
 
     def __init__(self, file: TextIO, interval_s: float = PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(file, interval_s, clock)
 
-    def _tell(self, event: str, text: str) -> None:
+    def _report(self, event: str, text: str) -> None:
         print(self._line(event, text), file=self._file, flush=True)
 
     def _line(self, event: str, text: str) -> str:
@@ -133,21 +132,21 @@ class Plain(_Counted):
             return f"waiting: {text}"
         if event == "end":
             return f"{self._what}: done, {self._amount(self._done)} in {duration(self._clock() - self._began)}"
-        rate, still = self._rate(), self._clock() - self._moved
+        rate, stalled = self._rate(), self._clock() - self._moved
         left = f", {duration(max(self._total - self._done, 0) / rate)} left" if self._total and rate else ""
-        if still >= self._interval:
-            left = f", nothing for {duration(still)}"
+        if stalled >= self._interval:
+            left = f", nothing for {duration(stalled)}"
         done = f"{self._amount(self._done)} of {self._amount(self._total)}" if self._total else self._amount(self._done)
         return f"{self._what}: {done}, {self._amount(rate)}/s{left}"
 
 
-class JsonLines(_Counted):
-    """One JSON object a line, for programs."""
+class JsonLines(_Lines):
+    """Progress as JSON, one object on each line, for programs."""
 
     def __init__(self, file: TextIO, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(file, interval_s, clock)
 
-    def _tell(self, event: str, text: str) -> None:
+    def _report(self, event: str, text: str) -> None:
         line = {
             "event": event,
             "step": self._what,
@@ -162,36 +161,36 @@ class JsonLines(_Counted):
 def duration(seconds: float) -> str:
     """Return a time for people: `40 s`, `12 min`, `3 h 05 min`."""
     minutes = round(seconds / 60)
-    if seconds < 100:  # noqa: PLR2004 - more says nothing more
+    if seconds < 100:  # noqa: PLR2004 - up to two digits of one unit
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004
 
 
-STILL_S = 5.0  # after which a step that stands still is said to do so
-MAX_LINES = 6  # running items shown below the overall bar
+STALL_S = 5.0  # without progress, after which a step is shown as stalled
+MAX_LINES = 6  # running items shown below the overall bar; more would scroll a terminal of 24 lines
 
 
 class Progress(Protocol):
-    """What long work tells. Every method may be called from any thread."""
+    """Interface for long operations to report progress. Its methods may be called from any thread."""
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
-        """Begin a step: `what` for people ("fetching 12 blobs"), `total` of `unit` (0: not known)."""
+        """Begin a step: `what` is its name ("fetching 12 blobs"), `total` its amount in `unit` (0: unknown)."""
         ...
 
     def item(self, name: str, size: int) -> None:
-        """Begin one of the things that the step works on at the same time; `size` in bytes."""
+        """Begin one of the parallel items of the step; `size` in bytes."""
         ...
 
     def advance(self, size: int, item: str = "") -> None:
-        """Count `size` more of the current step's unit as done, by `item` where one is running."""
+        """Add `size` units to the current step, and to `item` where it is shown."""
         ...
 
     def item_end(self, name: str) -> None:
-        """Take an item off the screen, done or failed."""
+        """End an item, done or failed."""
         ...
 
     def waiting(self, what: str) -> None:
-        """Nothing moves now, and this is why ("quay.io asked to wait 30 s"). Empty: it moves again."""
+        """Report the reason of a pause ("quay.io asked to wait 30 s"); the empty string ends it."""
         ...
 
     def end(self) -> None:
@@ -200,7 +199,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """The progress of a program that nobody watches."""
+    """Progress that is not shown."""
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
         """Say nothing."""
@@ -222,34 +221,35 @@ class Silent:
 
 
 class Bars:
-    """tqdm bars for a terminal: the step as a whole, and a line for each running item."""
+    """Progress as bars on a terminal: one for the step, and a line for each running item."""
 
-    def __init__(self, file: TextIO, still_s: float = STILL_S) -> None:
+    def __init__(self, file: TextIO, stall_s: float = STALL_S) -> None:
         self._file = file
-        self._still_s = still_s
+        self._stall_s = stall_s
         self._lock = threading.Lock()
         self._overall: tqdm.tqdm[Never] | None = None
         self._items: dict[str, tqdm.tqdm[Never]] = {}
         self._moved = time.monotonic()
-        self._pulse = Pulse(still_s, self._refresh)
+        self._heartbeat = Heartbeat(stall_s, self._refresh)
 
     def begin(self, what: str, total: int, unit: str = BYTES) -> None:
-        """See `Progress.begin`."""
+        """Show the bar of a step."""
         with self._lock:
             self._overall = self._bar(what, total, 0, unit)
             self._moved = time.monotonic()
-        self._pulse.start()
+        self._heartbeat.start()
 
     def item(self, name: str, size: int) -> None:
-        """See `Progress.item`."""
+        """Show the bar of an item, where one of the lines is free."""
         with self._lock:
+            # tqdm stores positions as negative numbers; without one of its own a bar would overwrite another.
             taken = {-bar.pos for bar in self._items.values()}
             free = next((line for line in range(1, MAX_LINES + 1) if line not in taken), None)
             if free is not None:
                 self._items[name] = self._bar(f"  {name}", size, free)
 
     def advance(self, size: int, item: str = "") -> None:
-        """See `Progress.advance`."""
+        """Advance the bars of the step and of the item."""
         with self._lock:
             self._moved = time.monotonic()
             for bar in (self._items.get(item), self._overall):
@@ -257,21 +257,21 @@ class Bars:
                     bar.update(size)
 
     def item_end(self, name: str) -> None:
-        """See `Progress.item_end`."""
+        """Remove the bar of an item."""
         with self._lock:
             bar = self._items.pop(name, None)
             if bar is not None:
                 bar.close()
 
     def waiting(self, what: str) -> None:
-        """See `Progress.waiting`."""
+        """Write the reason of a pause above the bars."""
         with self._lock:
-            if what:  # a line of its own: beside a bar it would not fit into 80 columns
+            if what:  # on a line of its own: next to a bar it would not fit into 80 columns
                 tqdm.tqdm.write(f"waiting: {what}", file=self._file)
 
     def end(self) -> None:
-        """See `Progress.end`."""
-        self._pulse.stop()
+        """Close all bars."""
+        self._heartbeat.stop()
         with self._lock:
             for bar in (*self._items.values(), self._overall):
                 if bar is not None:
@@ -280,19 +280,19 @@ class Bars:
             self._overall = None
 
     def _refresh(self) -> None:
-        """Let the clock of a step that stands still go on, and say so."""
+        """Redraw the bar of a stalled step, with the time without progress: tqdm redraws only when there is progress."""
         with self._lock:
-            still = time.monotonic() - self._moved
-            if self._overall is not None and still >= self._still_s:
-                self._overall.set_postfix_str(f"nothing for {duration(still)}")
-                self._overall.set_postfix_str("", refresh=False)  # gone with the next byte
+            stalled = time.monotonic() - self._moved
+            if self._overall is not None and stalled >= self._stall_s:
+                self._overall.set_postfix_str(f"nothing for {duration(stalled)}")
+                self._overall.set_postfix_str("", refresh=False)  # not shown any more after the next byte
 
     def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
         bar: tqdm.tqdm[Never] = tqdm.tqdm(
             desc=what,
             total=total or None,
             position=line,
-            leave=line == 0,
+            leave=line == 0,  # the step stays on the terminal, items disappear
             file=self._file,
             unit="B" if unit == BYTES else f" {unit}",
             unit_scale=unit == BYTES,
@@ -303,8 +303,8 @@ class Bars:
         return bar
 
 
-class BesideBars:
-    """A file that lines are written to while bars are drawn on it: they go above."""
+class AboveBars:
+    """A text file on which bars are drawn: lines are written above them."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

@@ -1,7 +1,6 @@
-"""JSON and YAML in and out, with the place of every error.
+"""Reading and writing of JSON and YAML, with line and column of every error, and with bounds for hostile input.
 
-YAML is read with PyYAML's C loader; what its scalars and tags mean is `yaml_loader.py`'s. Aliases are refused beyond a bound,
-duplicate keys are errors (YAML 1.2, 3.2.1.3). Typed decoding is msgspec's.
+YAML is read with PyYAML's C loader, by the rules of sigs.k8s.io/yaml; JSON is decoded by msgspec.
 """
 
 from __future__ import annotations
@@ -17,11 +16,8 @@ import yaml
 
 from common.errors import UsageError
 
-# From the nodes of a YAML document to JSON values: the meaning of scalars, tags and keys.
-#
-# Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), so that is followed where it differs from YAML 1.1:
-# `_AS_TEXT` lists the implicit types that go-yaml leaves as text, `_VALUES` the tags with constructors of our own. Every
-# exception of a constructor is raised as a `yaml.MarkedYAMLError` with the place of its node.
+# The meaning of scalars, tags and keys. Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), which is followed where
+# it differs from YAML 1.1: `_AS_TEXT` lists the implicit types that stay text, `_VALUES` the tags with other constructors.
 
 Constructor = Callable[["Loader", yaml.Node], Any]
 _TAG = "tag:yaml.org,2002:"
@@ -32,9 +28,9 @@ _MAX_NUMBER = 400  # characters: the time for numbers of base 60, and for their 
 
 
 class Loader(yaml.CSafeLoader):
-    """The C loader, with the rules of this module. Gives text, numbers, booleans, None, lists, and dicts whose keys are text.
+    """The C loader, with the rules of this module. Returns text, numbers, booleans, None, lists, and dicts with text as keys.
 
-    Two equal keys of a mapping are an error, unless `last_counts`.
+    Two equal keys of a mapping are an error (YAML 1.2, 3.2.1.3), unless `last_counts`.
     """
 
     last_counts = False
@@ -48,7 +44,7 @@ class Loader(yaml.CSafeLoader):
 
 
 class ForgivingLoader(Loader):
-    """The same for what others published: of two equal keys the last counts, as for Kubernetes."""
+    """Loader for published files: of two equal keys the last one counts, as for Kubernetes."""
 
     last_counts = True
 
@@ -69,7 +65,7 @@ def _sequence(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
 
 
 def _collection(loader: Loader, node: yaml.Node) -> Any:
-    """Give a collection by its kind: go-yaml does not look at the tags of collections."""
+    """Return a collection by its kind: go-yaml ignores the tags of collections."""
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node)
     if isinstance(node, yaml.SequenceNode):
@@ -92,16 +88,14 @@ def _binary(loader: Loader, node: yaml.ScalarNode) -> str:
 
 
 def _timestamp(loader: Loader, node: yaml.ScalarNode) -> str:
-    yaml.CSafeLoader.construct_yaml_timestamp(loader, node)  # raises for what is no date
+    yaml.CSafeLoader.construct_yaml_timestamp(loader, node)  # raises for any other text
     return str(node.value)
 
 
 def _placing(construct: Any) -> Constructor:
-    """Give every exception of a constructor the place of its node: PyYAML's raise IndexError, KeyError and others.
+    """Raise all exceptions of a constructor as MarkedYAMLError: those of PyYAML also raise IndexError, KeyError and others."""
 
-    The value is not shown: a kubeconfig is YAML too.
-    """
-
+    # The value is not in the message: a kubeconfig is YAML too.
     def placed(loader: Loader, node: yaml.Node) -> Any:
         try:
             return construct(loader, node)
@@ -149,7 +143,7 @@ _prepare()
 T = TypeVar("T")
 _MAX_DEPTH = 200
 _TOO_DEEP = f"nested deeper than {_MAX_DEPTH}"
-# libyaml from 0.2.6 on refuses a thousand levels by itself, and looks so far ahead that it does so before we have counted any.
+# libyaml from 0.2.6 on refuses a thousand levels itself, and reads so far ahead that it does so before any level is counted.
 _TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
 _HARMLESS_BRACKETS = 5_000
@@ -172,7 +166,7 @@ class DocumentError(UsageError):
 
 
 def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = False) -> Iterator[Any]:
-    """Give each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.
+    """Yield each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.
 
     `forgiving`: two equal keys are no error; the last counts.
     """
@@ -190,7 +184,7 @@ def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = Fals
 
 
 def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
-    """Return what is said of a document that the loader gave up on, with its line, and its column where that is wanted."""
+    """Return the error for a document that the loader refused, with its line, and with its column where `column` is set."""
     if isinstance(error, RecursionError):
         return DocumentError(f"{where}: {_TOO_DEEP}")
     mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
@@ -203,7 +197,7 @@ def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
 
 
 def _require_bounded(text: str | bytes, where: str) -> None:
-    """Refuse documents deep enough to crash the C loader, and those whose aliases multiply beyond all bounds.
+    """Raise DocumentError for nesting that would crash the C loader, and for aliases that multiply beyond the bounds.
 
     Only suspicious documents cost a pass over their events.
     """
@@ -218,16 +212,16 @@ def _require_bounded(text: str | bytes, where: str) -> None:
 
 
 def _has_many_brackets(raw: bytes) -> bool:
-    """Say whether a document of a stream has brackets enough to nest too deep; a marker ends each, wherever it stands."""
+    """Return whether any document of a stream has enough brackets to be nested too deep; a marker ends each document."""
     if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS:
         return False
     if raw.startswith(_UTF_16) or b"\0" in raw:
-        return True  # what looks like a marker there may be in the middle of characters
+        return True  # the bytes of a marker may be in the middle of characters there
     return any(one.count(b"[") + one.count(b"{") > _HARMLESS_BRACKETS for one in _MARKER.split(raw))
 
 
 def _count(events: Iterable[Any], where: str) -> None:
-    """Count nodes as if every alias were written out."""
+    """Count values and depth with every alias expanded. Raises DocumentError past the bounds."""
     known: dict[str, int] = {}
     stack: list[tuple[str | None, int]] = [(None, 0)]
     for event in events:
@@ -254,7 +248,7 @@ def _count(events: Iterable[Any], where: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A YAML value with the line it begins on. `value` is a scalar, or a dict or list of further `Placed`."""
+    """A YAML value with its first line. `value` is a scalar, or a dict or list of further `Placed`."""
 
     value: Any
     line: int
@@ -267,10 +261,10 @@ class Placed:
 
 
 def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] | None = None) -> Placed:
-    """Read the one document of a YAML file for people, keeping lines. Raises DocumentError with `where` and line.
+    """Read the only document of a configuration file, with lines. Raises DocumentError with `where` and line.
 
-    Aliases and keys that are not text are refused: configuration files need neither. With `faults`, errors of single keys and
-    values are put there, and the rest is read; what has no structure, and the error after a thousand, is raised.
+    Aliases and keys that are not text are errors. With `faults`, errors of single keys and values are appended to it, and the
+    rest is read; an error of the structure, and the error after a thousand, is raised.
     """
     _require_bounded(text, where)
     loader = Loader(text)
@@ -284,7 +278,7 @@ def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] 
 
 
 class _Placing:
-    """Walks the nodes of one document. Errors are raised, or collected where `faults` is given."""
+    """Conversion of the nodes of one document. Errors are raised, or collected in `faults`."""
 
     def __init__(self, loader: Loader, where: str, faults: list[DocumentError] | None) -> None:
         self._loader = loader
@@ -298,7 +292,7 @@ class _Placing:
             raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
         if id(node) in self._seen:
             self._fault(line, "an alias; write the value out")
-            return Placed(None, line)  # written out, aliases can be more than memory holds
+            return Placed(None, line)  # expanded, aliases may take more memory than there is
         self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             return Placed([self.value(child, depth + 1) for child in node.value], line)
@@ -337,7 +331,7 @@ class _Placing:
 
 
 def dump_yaml(document: Any) -> str:
-    """Return a document as YAML: keys in the given order, no aliases, texts of several lines as such, stable between runs."""
+    """Return a document as YAML: keys in the given order, no aliases, blocks for texts of several lines; always the same."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -353,7 +347,7 @@ _Dumper.add_representer(str, _Dumper.text)
 
 
 def convert(document: Any, kind: type[T], where: str) -> T:
-    """Turn a loaded document into a msgspec type. Raises DocumentError naming the path inside the document."""
+    """Convert a loaded document to a msgspec type. Raises DocumentError with the path inside the document."""
     try:
         return msgspec.convert(document, type=kind)
     except msgspec.ValidationError as error:
@@ -361,11 +355,9 @@ def convert(document: Any, kind: type[T], where: str) -> T:
 
 
 def decode_json(raw: bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:
-    """Decode JSON into what a decoder is for. Raises DocumentError.
-
-    Decoders are made when a module is imported: msgspec looks into a type when it first meets it, and two threads that do so
-    at the same time crash the process.
-    """
+    """Decode JSON with a decoder. Raises DocumentError."""
+    # Decoders are made when modules are imported: msgspec inspects a type when it is first used, and two threads that do so at
+    # the same time crash the process.
     try:
         return decoder.decode(raw)
     except UNDECODABLE as error:
@@ -373,11 +365,8 @@ def decode_json(raw: bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:
 
 
 def decode_bounded(raw: bytes, decoder: msgspec.json.Decoder[T], bytes_per_value: int = COMPACT) -> T:
-    """Decode JSON from outside whose decoded form takes a small multiple of its bytes, at most.
-
-    Values of two or three bytes, such as `[],`, take dozens in memory: where there are more values than real documents have in
-    as many bytes, ValidationError is raised before any is made. Raises UNDECODABLE.
-    """
+    """Decode hostile JSON into at most a small multiple of its bytes. Raises UNDECODABLE, also for too many values."""
+    # Values of two or three bytes, such as `[],`, take dozens in memory (ADR 0030).
     require_bounded_values(raw, bytes_per_value)
     return decoder.decode(raw)
 
@@ -390,7 +379,7 @@ def require_bounded_values(raw: bytes, bytes_per_value: int = COMPACT) -> None:
 
 
 def values_in(raw: bytes) -> int:
-    """Return at least how many values JSON has: its commas and opening brackets, those inside of texts included."""
+    """Return the approximate number of values in JSON: its commas and opening brackets, also those inside of texts."""
     return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
 
 

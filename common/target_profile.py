@@ -1,6 +1,7 @@
-"""The target profile: what the disconnected side is, as far as it matters for what is carried there (ADR 0016).
+"""The target profile: release, platforms, operators and registry of the disconnected side, for the exporter (ADR 0016).
 
-`hub-import probe` writes it, a security officer reads it, `hub-export create --target` goes by it. Null: it could not be told.
+`hub-import probe` writes it, `hub-export create --target` applies it. It leaves a closed network, so a person has to be able to
+read it. Null stands for unknown.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
-MAX_SIZE = 4 * 1024 * 1024
+MAX_SIZE = 4 * 1024 * 1024  # thousands of operators
 _WANTED = "hub-import probe makes one."
 _RELEASE = re.compile(r"\d{1,3}\.\d{1,3}(?:\.\S{1,80})?")
 
 
 class InstalledOperator(msgspec.Struct, frozen=True, rename="camel"):
-    """An operator that a Subscription keeps up to date. `csv`: what is installed; `version` null: it says none."""
+    """An operator that a Subscription updates. `csv`: the installed one; `version` null: it states none."""
 
     package: str
     channel: str
@@ -36,7 +37,7 @@ class InstalledOperator(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TargetRegistry(msgspec.Struct, frozen=True, rename="camel"):
-    """The mirror, and what it takes: repositories within repositories, indexes without all their platforms, referrers."""
+    """The mirror, and whether it supports nested repositories, indexes without all of their platforms, and referrers."""
 
     address: str
     nested_paths: bool | None
@@ -45,10 +46,7 @@ class TargetRegistry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
-    """One cluster and its mirror. `platforms` are those of its nodes; `operators` null: they could not be listed.
-
-    `notes`: what could not be seen, and why.
-    """
+    """One cluster and its mirror. `platforms` are those of its nodes; `notes`: what could not be read, and why."""
 
     media_type: str
     openshift_release: str | None
@@ -62,7 +60,7 @@ _PROFILE = msgspec.json.Decoder(TargetProfile)
 
 
 class _Header(msgspec.Struct, rename="camel"):
-    """What every version of the format has."""
+    """The only field that every version of the format has."""
 
     media_type: str
 
@@ -76,9 +74,10 @@ def encode(profile: TargetProfile) -> bytes:
 
 
 def load(path: Path) -> TargetProfile:
-    """Read a profile. Raises UsageError for a file that is none, or one of a later version."""
+    """Read a profile. Raises UsageError for any other file, and for a later version."""
     raw = read_limited(path, MAX_SIZE, _WANTED)
     try:
+        # The version first: a later one may have other types of fields.
         _require_known(_HEADER.decode(raw).media_type, path)
         profile = decode_bounded(raw, _PROFILE)
     except UNDECODABLE as error:
@@ -88,7 +87,8 @@ def load(path: Path) -> TargetProfile:
 
 
 def _require_sound(profile: TargetProfile, path: Path) -> None:
-    """Look at the words of a file that may have been edited by hand."""
+    """Check the values. Raises UsageError."""
+    # People edit this file, to remove what must not leave their network.
     release = profile.openshift_release
     if release is not None and not _RELEASE.fullmatch(release):
         raise UsageError(f"{path}: not a release: {release[:40]!r}", hint="Wanted: a version such as 4.18.7, or null.")
@@ -100,7 +100,7 @@ def _require_sound(profile: TargetProfile, path: Path) -> None:
 
 
 def _require_known(media_type: str, path: Path) -> None:
-    """Look at the version before anything else: a later one may have another shape."""
+    """Raise UsageError for another format or version."""
     if media_type == MEDIA_TYPE:
         return
     later = media_type.startswith(MEDIA_TYPE.partition(".v1")[0])

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))  # control and format characters, among them those that turn text around
+# Control, format, private-use characters and surrogates: some reverse the direction of text, or move the cursor of a terminal.
+_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))
 
 
 def sanitize(text: object, limit: int) -> str:
     """Return foreign text as one line of at most `limit` visible characters; the empty string for anything but a string."""
     if not isinstance(text, str):
         return ""
+    # Bounded before it is cleaned: a text of a catalog may have megabytes.
     kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_visible(sign))
     line = " ".join(kept.split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
 def is_visible(sign: str) -> bool:
-    """Say whether a character shows itself, and changes nothing about others."""
+    """Return whether a character is visible and does not change how others are shown."""
     return unicodedata.category(sign) not in _HIDDEN
 
 

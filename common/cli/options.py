@@ -28,7 +28,7 @@ from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.log import SECRETS, configure
 from common.oci.reference import local_path, plain_path, rejoined, require_host
-from common.progress import BesideBars, Progress, Style, progress_for
+from common.progress import AboveBars, Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
 
 # Which volumes are whose, where several processes share one archive: a range that a person names, or a shard of N.
@@ -215,7 +215,7 @@ class OutputOptions:
     def begin(self) -> Progress:
         """Set logging up and return the progress to report to."""
         # Log lines must not be drawn into a progress bar: on a terminal they pass through the bar's own writer.
-        configure(self.log_level, self.log_file, BesideBars(sys.stderr) if self.is_live else None)
+        configure(self.log_level, self.log_file, AboveBars(sys.stderr) if self.is_live else None)
         return progress_for(self.progress)
 
     @property

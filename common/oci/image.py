@@ -1,4 +1,7 @@
-"""Content addresses: `sha256:<64 hex digits>`. Only SHA-256 exists here; the archive format knows no other (ADR 0004)."""
+"""The model of OCI content: digests, platforms, descriptors, manifests, indexes, image configs, and trees of them. Pure.
+
+Sources: OCI image specification 1.1, OCI distribution specification 1.1, Docker image manifest v2 schema 2.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 Digest = NewType("Digest", str)
 
-_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")  # the only algorithm of the archive format (ADR 0004)
 PREFIX = "sha256:"
 
 
@@ -43,13 +46,13 @@ def hex_of(digest: Digest) -> str:
 
 
 class Hasher:
-    """A digest in the making."""
+    """Incremental computation of a digest."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def update(self, chunk: bytes | memoryview) -> None:
-        """Take in the next bytes."""
+        """Add the next bytes."""
         self._hash.update(chunk)
 
     def digest(self) -> Digest:
@@ -78,7 +81,7 @@ class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
         return cls(match[1], match[2], match[3] or "")
 
     def accepts(self, other: Platform) -> bool:
-        """Say whether `other` is what was asked for by `self`; without a variant any will do."""
+        """Return whether `other` matches `self` as a requirement; one without a variant matches every variant."""
         same = (self.os, self.architecture) == (other.os, other.architecture)
         return same and self.variant in ("", other.variant)
 
@@ -86,14 +89,12 @@ class Platform(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
-# Descriptors: media type, digest, size (OCI content descriptors).
-
-# Larger than any layer, small enough that sums of two million of them stay exact and far from 2^63.
+# Larger than any layer; the sum of two million of them is below 2^63, so that offsets fit into the fields of a volume.
 MAX_SIZE = 1 << 42
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a manifest says of other content. Unknown fields are left out; the raw manifest keeps them."""
+    """Reference to content (OCI content descriptor). Unknown fields are left out; the raw document keeps them."""
 
     media_type: str
     digest: Digest
@@ -104,12 +105,11 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     urls: tuple[str, ...] = ()
 
 
-# Image manifests and indexes, parsed once; the raw bytes stay with the parsed form and are the truth.
-#
-# Leaves fetching to the registry client and walking to `graph.py`. Sources: OCI image specification 1.1 (manifest, image
-# index), Docker image manifest v2 schema 2.
+# Image manifests and indexes. The raw bytes stay with the parsed form: they are what the digest is over.
 
-MAX_MANIFEST_SIZE = 16 * 1024 * 1024
+MAX_MANIFEST_SIZE = (
+    16 * 1024 * 1024
+)  # registries have to accept 4 MiB at least (OCI distribution specification, Pushing Manifests)
 MAX_CHILDREN = 10_000
 _SCHEMA_2 = 2
 
@@ -126,7 +126,7 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
     urls: tuple[str, ...] | None = None
 
     def read(self) -> Descriptor:
-        """Return the descriptor, with its empty fields empty."""
+        """Return the descriptor, with empty values for absent fields."""
         return Descriptor(
             self.media_type or "",
             self.digest,
@@ -139,7 +139,7 @@ class _WireDescriptor(msgspec.Struct, rename="camel"):
 
 
 class _Wire(msgspec.Struct, rename="camel"):
-    """The fields of both documents that we act on."""
+    """The fields of manifests and indexes that are read."""
 
     schema_version: int = 0
     media_type: str | None = None
@@ -156,7 +156,7 @@ _WIRE = msgspec.json.Decoder(_Wire)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An image manifest: one config, some layers. `blobs` is config and layers, each digest once."""
+    """An image manifest: one config, some layers."""
 
     raw: bytes
     media_type: str
@@ -173,13 +173,14 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether this is an image that runs: no Helm chart, attestation, signature or other artifact."""
+        """Whether a container can run from it: it is no Helm chart, attestation, signature or other artifact."""
+        # By the media types that container engines check; the config of an artifact may be of any type.
         layers_are_tars = all(".tar" in layer.media_type for layer in self.layers)
         return layers_are_tars and self.config.media_type.partition(";")[0].strip() in media_types.IMAGE_CONFIGS
 
     @property
     def descriptor(self) -> Descriptor:
-        """What an index would say of this manifest."""
+        """The descriptor of this manifest, for an index."""
         return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
@@ -196,7 +197,7 @@ class Index:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What an outer index would say of this one."""
+        """The descriptor of this index, for an outer index."""
         return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
@@ -213,13 +214,13 @@ def parse(raw: bytes, media_type: str = "") -> Document:
 
     Raises ContentError for Docker schema 1 (by name), for anything that is neither, and for values beyond their limits.
     """
-    if len(raw) > MAX_MANIFEST_SIZE:
+    if len(raw) > MAX_MANIFEST_SIZE:  # before the parser, whose result takes a multiple of the bytes
         raise ContentError(f"manifest of {len(raw)} bytes; the limit is {MAX_MANIFEST_SIZE}")
     digest = digest_of(raw)
     wire = _decode(raw, digest)
     given = media_type.partition(";")[0].strip().lower()
     _refuse_schema_1(wire, given, digest)
-    kind = wire.media_type or _oci_type(wire, given)
+    kind = wire.media_type or _oci_type(wire, given)  # not the server's Content-Type first (ADR 0024)
     if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
         return _index(raw, digest, kind, wire)
     if wire.config is None:
@@ -238,7 +239,7 @@ def _refuse_schema_1(wire: _Wire, given: str, digest: Digest) -> None:
 
 
 def _oci_type(wire: _Wire, given: str) -> str:
-    """Return the type of a document that does not name its own."""
+    """Return the type of a document without `mediaType`."""
     if wire.manifests is None or (wire.config is not None and given not in media_types.INDEXES):
         return media_types.OCI_MANIFEST
     return media_types.OCI_INDEX
@@ -273,12 +274,13 @@ def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
         raise ContentError(f"{digest}: {len(descriptors)} descriptors; the limit is {MAX_CHILDREN}")
     for descriptor in descriptors:
         parse_digest(descriptor.digest)
+        # Sizes are summed up to offsets and free space; a negative one would make room for others.
         if not 0 <= descriptor.size <= MAX_SIZE:
             raise ContentError(f"{digest}: impossible size {descriptor.size} of {descriptor.digest}")
 
 
 class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
-    """The part `config` of an image config that we read."""
+    """The fields of `config` in an image config that are read."""
 
     env: list[str] | None = None
     entrypoint: list[str] | None = None
@@ -287,7 +289,7 @@ class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypo
 
 
 class ImageConfig(msgspec.Struct):
-    """An image config (OCI image configuration) as far as we read it."""
+    """The fields of an image config (OCI image configuration) that are read."""
 
     architecture: str = ""
     os: str = ""
@@ -317,37 +319,34 @@ def parse_config(raw: bytes) -> ImageConfig:
 
 
 def encode(document: dict[str, Any]) -> bytes:
-    """Return the bytes of a manifest, index or config of our own making: compact JSON, keys in the given order."""
+    """Return the bytes of a new manifest, index or config: compact JSON, keys in the given order."""
     return msgspec.json.encode(document)
 
 
-# How an index lists a manifest that refers to another (OCI distribution specification 1.1, *Listing Referrers*). No I/O.
-
-
 def artifact_type(document: Document) -> str:
-    """Return what kind of artifact a document is: what it says itself, else its config's media type; empty for neither."""
+    """Return the artifact type of a document: its own, else the media type of its config, else the empty string."""
     return document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else "")
 
 
 def described(document: Document) -> dict[str, Any]:
-    """Return the descriptor that lists a referrer: with its artifact type and its annotations."""
+    """Return the descriptor of a referrer, with artifact type and annotations (distribution spec., *Listing Referrers*)."""
     kind = artifact_type(document)
     notes = msgspec.json.decode(document.raw).get("annotations")
     plain = {"mediaType": document.media_type, "digest": digest_of(document.raw), "size": len(document.raw)}
     return plain | ({"artifactType": kind} if kind else {}) | ({"annotations": notes} if notes else {})
 
 
-# What hangs together: an index, its manifests, their blobs. No I/O: the caller gives a way to get a document.
+# The tree of documents below an index.
 
-MAX_DEPTH = 8
+MAX_DEPTH = 8  # an index of multi-architecture images has depth 1; deeper ones are rare, and recursion has to end
 MAX_DOCUMENTS = 10_000
-_ATTESTATION = Platform("unknown", "unknown")
+_ATTESTATION = Platform("unknown", "unknown")  # the platform that BuildKit gives to attestations
 _NAMED = 4  # how many media types a message names
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A top-level document and every document below it that was wanted. `left_out`: children of unwanted platforms."""
+    """A top-level document and the selected documents below it. `left_out`: children of other platforms."""
 
     root: Document
     documents: tuple[Document, ...]
@@ -361,12 +360,12 @@ class Tree:
 
     @property
     def images(self) -> tuple[Manifest, ...]:
-        """The manifests of images that run, without the artifacts that an index may have beside them."""
+        """The manifests of container images, without the artifacts that an index may have next to them."""
         return tuple(one for one in self.documents if isinstance(one, Manifest) and one.is_image)
 
     @property
     def is_hollow(self) -> bool:
-        """Whether this is an index that lists nothing but attestations (BuildKit's platform `unknown/unknown`), or nothing."""
+        """Whether this is an index that lists only attestations, or nothing."""
         listed = [child for one in self.documents if isinstance(one, Index) for child in one.manifests]
         indexes = {one.digest for one in self.documents if isinstance(one, Index)}
         content = (child for child in listed if child.digest not in indexes and child.platform != _ATTESTATION)
@@ -374,7 +373,7 @@ class Tree:
 
     @property
     def kinds(self) -> str:
-        """What this consists of, by media types, for a message that says why it is no image."""
+        """The media types of the content, for the message that this is not an image."""
         if self.is_hollow:
             return "an index that lists no image"
         manifests = [one for one in self.documents if isinstance(one, Manifest)]
@@ -382,15 +381,16 @@ class Tree:
         return (
             f"content of the media types {', '.join(sorted(found)[:_NAMED])}"
             if found
-            else "an index without what was wanted of it"
+            else "an index without the requested platforms"
         )
 
 
 def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:
     """Collect `root` and all below it, children before parents; `platforms` (none means all) chooses among children.
 
-    Raises ContentError past MAX_DEPTH and MAX_DOCUMENTS; whatever `fetch` raises passes through.
+    Raises ContentError past MAX_DEPTH and MAX_DOCUMENTS; errors of `fetch` pass through.
     """
+    # A registry refuses an index whose manifests it does not have, so children come first.
     seen: dict[Digest, Document] = {}
     left_out: list[Descriptor] = []
 
@@ -414,7 +414,7 @@ def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Seq
 
 
 def choose(children: Iterable[Descriptor], platforms: Sequence[Platform]) -> tuple[list[Descriptor], list[Descriptor]]:
-    """Part children into wanted and unwanted. A child that names no platform is always wanted."""
+    """Divide children into those of the platforms and others. A child without a platform belongs to the first."""
     wanted: list[Descriptor] = []
     unwanted: list[Descriptor] = []
     for child in children:
@@ -424,7 +424,7 @@ def choose(children: Iterable[Descriptor], platforms: Sequence[Platform]) -> tup
 
 
 def platforms_of(documents: Iterable[Document]) -> Iterator[Platform]:
-    """Give the platforms that indexes name, in order, with repeats."""
+    """Yield the platforms that indexes list, in order, with repeats."""
     for document in documents:
         if isinstance(document, Index):
             yield from (child.platform for child in document.manifests if child.platform is not None)

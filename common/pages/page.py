@@ -1,7 +1,7 @@
-"""Pages for people: one HTML file each, from Jinja templates, that fetches nothing and runs nothing but our own script.
+"""Self-contained HTML pages from Jinja templates (ADR 0017): no request to any host, no script but the one in this folder.
 
-What comes from catalogs is hostile: everything is escaped, and the content security policy in the page names the one style
-and the one script by their digest, so that whatever slipped through would still not run. Nothing else knows Jinja (ADR 0017).
+Texts of catalogs are hostile: all are escaped. The content security policy names style and script by digest, so an injected
+script would not run. This is the only module that imports Jinja.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ _HERE = Path(__file__).parent
 
 
 def render(directory: Path, name: str, **context: Any) -> bytes:
-    """Return the page that a template of `directory` makes of `context`, UTF-8. Same context, same bytes."""
+    """Return the page made from a template in `directory`, UTF-8; the same context gives the same bytes."""
     text = _environment(directory).get_template(name).render(context | _resources())
     return text.encode()
 
 
 def _shown(value: Any) -> Any:
-    """Return what a template writes without the signs that nobody sees; lines stay. Lone surrogates would not even be UTF-8."""
+    """Return a value of a template without invisible characters, except line breaks and tabs."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
+    # Among them characters that reverse the direction of text, and lone surrogates, which UTF-8 cannot encode.
     return "".join(sign for sign in value if sign in "\n\t" or is_visible(sign))
 
 
@@ -40,7 +41,7 @@ def _environment(directory: Path) -> Environment:
         loader=FileSystemLoader([directory, _HERE]),
         autoescape=True,
         finalize=_shown,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name is an error, not an empty text
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -52,7 +53,7 @@ def _environment(directory: Path) -> Environment:
 
 @cache
 def _resources() -> dict[str, Any]:
-    """Return style and script, and the policy that allows just these."""
+    """Return style and script, and the policy that allows these alone."""
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return {
         "style": Markup(style),  # noqa: S704 - our own files, which no input reaches

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
 from common.files import write_atomic
-from common.mapping import Meeting, Mirror, lay, meetings
+from common.mapping import Collision, Mirror, collisions, place_images
 from common.oci.image import hex_of
 from common.text import counted, shortened
 
@@ -85,28 +85,28 @@ _SHOWN = 20
 
 def find(plan: ExportPlan) -> tuple[Problem, ...]:
     """Return a warning for each name that images may meet under. Raises UsageError when some meet on every mirror."""
-    found = list(meetings(lay(plan.catalogs, plan.images, _MIRROR)))
-    if certain := [meeting for meeting in found if meeting.certain]:
+    found = list(collisions(place_images(plan.catalogs, plan.images, _MIRROR)))
+    if certain := [collision for collision in found if collision.certain]:
         raise _refused(certain)
     return tuple(
         Problem(
             "warning",
             ProblemCode.REFERENCE_COLLISION,
-            _claimed_place(meeting),
-            f"{meeting.sources} would meet there on the mirror, with different content. {meeting.advice()}",
+            _claimed_place(collision),
+            f"{collision.sources} would meet there on the mirror, with different content. {collision.advice()}",
         )
-        for meeting in found
+        for collision in found
     )
 
 
-def _refused(certain: list[Meeting]) -> UsageError:
-    texts = [f"{meeting.sources} would both become {_claimed_place(meeting)} on the mirror" for meeting in certain]
-    hint = " ".join(dict.fromkeys(meeting.advice() for meeting in certain))
+def _refused(certain: list[Collision]) -> UsageError:
+    texts = [f"{collision.sources} would both become {_claimed_place(collision)} on the mirror" for collision in certain]
+    hint = " ".join(dict.fromkeys(collision.advice() for collision in certain))
     if len(texts) == 1:
         return UsageError(f"{texts[0]}, with different content", hint=hint)
     listed = "".join(f"\n  {text}" for text in shortened(texts, _SHOWN))
     return UsageError(f"{counted(len(texts), 'name')} on the mirror for images of different content:{listed}", hint=hint)
 
 
-def _claimed_place(meeting: Meeting) -> str:
-    return f"{meeting.place.repository}:{meeting.place.tag}"
+def _claimed_place(collision: Collision) -> str:
+    return f"{collision.place.repository}:{collision.place.tag}"

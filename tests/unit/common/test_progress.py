@@ -153,7 +153,7 @@ def test_what_stands_still_is_told_in_a_log():
 
 def test_what_stands_still_is_told_on_a_terminal():
     file = io.StringIO()
-    bars = Bars(file, still_s=0.02)
+    bars = Bars(file, stall_s=0.02)
     bars.begin("fetching 3 blobs", 30 * MIB)
     for _ in range(500):
         if "nothing for" in file.getvalue():
