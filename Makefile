@@ -80,5 +80,10 @@ bench: dev
 man: dev
 	$(BIN)/python -m tests.man_pages
 
+# The wheels of a kit, renewed for each release. The same BEFORE gives the same file.
+lock: BEFORE ?= $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+lock: dev
+	$(BIN)/python -m tests.kit_lock $(BEFORE)
+
 demo: dev
 	$(BIN)/python -m tests.demo

@@ -16,7 +16,7 @@ from common.cli.options import REGISTRIES, RegistryOptions, created_now, source_
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
-from exporter.kit.settings import ImageSettings, KitSettings, checked_platforms, checked_pythons
+from exporter.kit.settings import RELEASE_LOCK, ImageSettings, KitSettings, checked_platforms, checked_pythons
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
@@ -388,11 +388,16 @@ class KitOptions:
     image_python: Annotated[
         str | None, typer.Option(metavar="3.N", help="The Python of --image-base, where its PYTHON_VERSION does not say.")
     ] = None
+    lock: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The wheels to fetch (pylock.toml), instead of those of the release.")
+    ] = None
 
     def settings(self, output: Path, registry: RegistryOptions) -> KitSettings:
         """Return the settings of a kit, with this process's environment. Raises UsageError."""
         if self.image_python and not self.image_base:
             raise UsageError("--image-python without --image-base", hint="Name the image to build on.")
+        # create --with-kit has no option for it, but the same variable.
+        lock = self.lock or os.environ.get("HUB_EXPORT_LOCK")
         return KitSettings(
             output=output,
             environ=dict(os.environ),
@@ -400,6 +405,7 @@ class KitOptions:
             pythons=checked_pythons(self.python),
             parity=self.parity,
             image=self._image(registry),
+            lock=Path(lock) if lock else RELEASE_LOCK,
             # Kits are reproducible: the times in wheels and layers come from the same variable as those of archives.
             epoch=source_epoch(),
         )

@@ -1,8 +1,8 @@
-"""Makes a kit, step by step. Start reading here.
+"""Make a kit, step by step. Start reading here.
 
-    the base of the image, if one is wanted ─► our own wheel ─► wheels for each runtime (pip) ─► images ─► the folder
+    the base of the image, if one is asked for ─► the importer's own wheel ─► the locked wheels (pip) ─► images ─► the folder
 
-What no wheel is there for is left out, and said; the kit is made of the rest.
+A runtime for which a package has no wheel is left out and reported as a problem; the kit is made for the others.
 """
 
 from __future__ import annotations
@@ -22,33 +22,34 @@ from common.content import DirectoryStore
 from common.distribution import VERSION
 from common.errors import HubError, UsageError
 from common.files import locked, sync_directory, write_atomic
-from common.oci.image import Platform, digest_of
 from common.registry.client import RegistryClient
-from common.text import counted
 from exporter.context import ExportContext
-from exporter.kit import importer_image, wheel_file, wheels
+from exporter.kit import importer_image, wheel_file
 from exporter.kit.settings import KitSettings, Runtime
-from exporter.kit.wheels import Pip, WheelSet
+from exporter.kit.wheels import WheelFetcher, WheelSet
 from exporter.settings import FAT32_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from common.oci.image import Platform
     from common.progress import Progress
     from exporter.kit.importer_image import Base
+    from exporter.kit.lock_file import Selection
 
-# The folder that a kit is made in: whose it is, and how a new kit takes the place of an old one.
+# The folder in which a kit is made.
 #
-# Everything is fetched into a folder of its own in it, so that an interrupted run goes on and an old kit stays whole meanwhile.
-# Then the files are moved into place; SHA256SUMS goes first and comes last: with it the kit is complete.
+# Everything is fetched into a staging folder inside it, so that an interrupted run can continue and an older kit stays whole
+# meanwhile. Then the files are moved to their places. SHA256SUMS is removed first and written last, which marks a
+# complete kit.
 
 STAGING = "hub-export.kit"
 LOCK = "hub-export.kit.lock"
 WHEELS = "wheels"
 INSTALL, README, RUNTIMES = "install.sh", "README.txt", "platforms.txt"
-_REQUEST = "request"
-_OURS = re.compile(
+_MARK = "request"  # in the staging folder: this command made it
+_NAMES = re.compile(
     r"wheels|install\.sh|readme\.txt|platforms\.txt|sha256sums|hub-import-linux-[a-z0-9]+\.oci\.tar", re.IGNORECASE
 )
 _LINE = re.compile(r"[0-9a-f]{64}  ((?:wheels/)?[A-Za-z0-9][A-Za-z0-9._+-]*)")
@@ -56,16 +57,15 @@ _CHUNK = 1024 * 1024
 
 
 class KitFolder:
-    """Holds a folder while a kit is made in it. Nothing of others is touched.
+    """The folder of a kit, locked while a kit is made in it. Foreign files in it are left alone.
 
-    `request` says what the kit is made of; what an interrupted run fetched for another is thrown away. Raises UsageError for a
-    folder that is in use, cannot be made, or has files named like ours that are not ours.
+    Raises UsageError for a folder that is in use or cannot be made, and for one with files that are named like those of a kit
+    but were not made by this command.
     """
 
-    def __init__(self, path: Path, request: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.staging = path / STAGING
-        self._request = request
         self._stack = ExitStack()
         self._existed = path.is_dir()
 
@@ -75,41 +75,35 @@ class KitFolder:
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
         if self._existed:
-            self._require_ours()
+            self._require_own()
         try:
             self._stack.enter_context(locked(self.path / LOCK, f"the folder {self.path}"))
         except PermissionError as error:
             raise UsageError(f"{self.path}: {error.strerror}", hint="Choose another --output.") from error
-        request = self.staging / _REQUEST
-        if self.staging.is_dir() and not (request.is_file() and request.read_text() == self._request):
-            shutil.rmtree(self.staging)
+        # An interrupted run can have left files here. They are used where their checksums fit, and no other way.
         self.staging.mkdir(exist_ok=True)
-        write_atomic(request, self._request.encode())
+        (self.staging / _MARK).touch()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
         (self.path / LOCK).unlink(missing_ok=True)
         if not self._existed:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # not empty: fetched files, for the next run
                 self.path.rmdir()
 
-    def abandon(self) -> None:
-        """Take away what was fetched: it would not help another run."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-
     def finish(self, wheels: Mapping[str, Path], files: Mapping[str, bytes], images: Mapping[str, Path]) -> int:
-        """Move all into place, in the stead of an older kit; return the size of the kit.
+        """Move everything into place, replacing an older kit; return the size of the kit.
 
-        `wheels` and `images`: where they lie now, by name; `files`: what to write.
+        `wheels` and `images`: their present paths, by name; `files`: contents to write.
         """
         (self.path / WHEELS).mkdir(exist_ok=True)
         moved = {**{f"{WHEELS}/{name}": path for name, path in wheels.items()}, **images}
         sums = {name: _checksum(path) for name, path in moved.items()}
         sums |= {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         size = sum(path.stat().st_size for path in moved.values()) + sum(map(len, files.values()))
-        stale = self._ours() - set(sums)
-        (self.path / checksums.NAME).unlink(missing_ok=True)  # from here on this is no kit until the last line
+        stale = self._present() - set(sums)
+        (self.path / checksums.NAME).unlink(missing_ok=True)  # install.sh refuses a kit without it
         for name in stale:
             (self.path / name).unlink(missing_ok=True)
         for name, path in moved.items():
@@ -122,27 +116,28 @@ class KitFolder:
         shutil.rmtree(self.staging)
         return size + len(listed)
 
-    def _require_ours(self) -> None:
-        """Raise UsageError for files named like ours in a folder where no kit was made, or begun."""
+    def _require_own(self) -> None:
+        """Raise UsageError for files with the names of a kit in a folder where no kit was made or begun."""
         try:
-            found = sorted(entry.name for entry in self.path.iterdir() if _OURS.fullmatch(entry.name))
+            found = sorted(entry.name for entry in self.path.iterdir() if _NAMES.fullmatch(entry.name))
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}", hint="Choose another --output.") from error
         link = next((name for name in (*found, STAGING) if (self.path / name).is_symlink()), None)
-        ours = (self.staging / _REQUEST).is_file() or INSTALL in self._made_earlier()
-        if link or (found and not ours):
+        own = (self.staging / _MARK).is_file() or INSTALL in self._listed()
+        # A link could lead this command to write or remove files outside of the folder.
+        if link or (found and not own):
             raise UsageError(
                 f"{self.path} holds {link or found[0]}, which this command did not make",
                 hint="Choose another folder with --output, or move the file away.",
             )
 
-    def _ours(self) -> set[str]:
-        """Return the names of what a kit has here, or a run that was interrupted while it moved its files."""
+    def _present(self) -> set[str]:
+        """Return the names of wheels and images in the folder, of a complete kit or of a run that was interrupted."""
         wheels = {f"{WHEELS}/{path.name}" for path in (self.path / WHEELS).glob("*.whl")}
-        return wheels | {path.name for path in self.path.glob("hub-import-*.oci.tar") if _OURS.fullmatch(path.name)}
+        return wheels | {path.name for path in self.path.glob("hub-import-*.oci.tar") if _NAMES.fullmatch(path.name)}
 
-    def _made_earlier(self) -> set[str]:
-        """Return the names of the files of a kit that is here."""
+    def _listed(self) -> set[str]:
+        """Return the names in SHA256SUMS, none without one."""
         sums = self.path / checksums.NAME
         if sums.is_symlink() or not sums.is_file():
             return set()
@@ -151,7 +146,7 @@ class KitFolder:
 
 
 def _checksum(path: Path) -> str:
-    """Return the checksum of a file that is durable when this returns."""
+    """Return the checksum of a file, which is durable when this returns."""
     if path.stat().st_size > FAT32_BYTES:
         raise HubError(f"{path.name} is too large for FAT32: {path.stat().st_size} bytes", hint="Use a smaller --image-base.")
     digest = hashlib.sha256()
@@ -162,7 +157,7 @@ def _checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-# What the kit tells: README.txt for the person on the other side, platforms.txt for install.sh.
+# The texts of a kit: README.txt for the person on the other side, platforms.txt for install.sh.
 
 _TEXT = """\
 hub-airgap {version}: the importer, to be installed without a network.
@@ -195,13 +190,13 @@ def readme(sets: Sequence[WheelSet], images: Mapping[Platform, str], problems: S
         version=VERSION,
         images=_IMAGES.format(version=VERSION, lines=lines) if images else "",
         runtimes="\n".join(f"  {each.runtime}" for each in sets if each.usable),
-        problems=f"\nNot in this kit, for the package index did not have it:\n{missing}" if missing else "",
+        problems=f"\nNot in this kit, for there is no wheel of it:\n{missing}" if missing else "",
     )
     return text.encode("ascii", "replace")
 
 
 def runtimes_file(sets: Sequence[WheelSet]) -> bytes:
-    """Return platforms.txt: machine, Python, and what to install there, a line each."""
+    """Return platforms.txt: machine, Python and the requirement to install there, a line each."""
     lines = ["# machine python requirement"]
     lines += [f"{each.runtime.machine} {each.runtime.python} {each.requirement}=={VERSION}" for each in sets if each.usable]
     lines += [f"# {each.runtime.machine} {each.runtime.python} lacks {' '.join(each.lacks)}" for each in sets if each.lacks]
@@ -210,7 +205,7 @@ def runtimes_file(sets: Sequence[WheelSet]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """A kit that was made. `size` in bytes; `images` by platform; `problems`: what was asked for and is not in it."""
+    """A kit that was made. `size` in bytes; `images` by platform; `problems`: subject and message of each missing item."""
 
     path: Path
     sets: tuple[WheelSet, ...]
@@ -225,25 +220,21 @@ class Kit:
 
 
 def make(settings: KitSettings, progress: Progress) -> Kit:
-    """Make the kit in `settings.output`, in the stead of the one that is there.
+    """Make the kit in `settings.output`, replacing an older one.
 
-    Raises UsageError for a folder of others, without pip, and where nothing of what was asked for can be had; HubError with
-    pip's own words; SpaceError; RegistryError and ContentError for the base of an image.
+    Raises UsageError for a folder with foreign files, without pip, and where no runtime has all wheels; HubError with pip's
+    message; SpaceError; RegistryError and ContentError for the base of an image.
     """
-    pip = Pip(settings.environ)
-    pip.require()
+    fetcher = WheelFetcher(settings)
+    selections = fetcher.select()
+    # Before the folder is touched and anything is fetched: the lock file knows which wheels exist.
+    _require_some(selections)
     name, content = wheel_file.rebuilt(distribution(wheel_file.OWN), settings.epoch)
-    request = f"{digest_of(content)} {settings.parity}\n"
-    with _image_bases(settings, progress) as (client, bases), KitFolder(settings.output, request) as folder:
+    with _image_bases(settings, progress) as (client, bases), KitFolder(settings.output) as folder:
         own = folder.staging / "own" / name
         own.parent.mkdir(exist_ok=True)
         own.write_bytes(content)
-        try:
-            sets = _fetch(own, settings, folder.staging, pip, progress)
-        except HubError:
-            shutil.rmtree(folder.staging / "partial", ignore_errors=True)
-            raise
-        _require_some(sets, folder)
+        sets = fetcher.fetch(own, selections, folder.staging / WHEELS, progress)
         media = client and ExportContext(client, DirectoryStore(folder.staging / "blobs"), progress)
         images = _images(settings, sets, bases, media, folder.staging) if media else {}
         problems = (*_lacking(sets), *_without_image(settings, sets, bases, images))
@@ -255,12 +246,12 @@ def make(settings: KitSettings, progress: Progress) -> Kit:
             RUNTIMES: runtimes_file(sets),
         }
         size = folder.finish(found, files, {path.name: path for path in images.values()})
-        return Kit(settings.output, sets, made, size, problems)
+        return Kit(settings.output, tuple(sets), made, size, problems)
 
 
 @contextmanager
 def _image_bases(settings: KitSettings, progress: Progress) -> Iterator[tuple[RegistryClient | None, dict[Platform, Base]]]:
-    """Look at the base of the image before anything is fetched; nothing where no image is wanted."""
+    """Give the base image of each platform, before anything is fetched; none where no image is asked for."""
     if settings.image is None:
         yield None, {}
         return
@@ -276,47 +267,15 @@ def _image_bases(settings: KitSettings, progress: Progress) -> Iterator[tuple[Re
         yield client, found
 
 
-def _fetch(own: Path, settings: KitSettings, staging: Path, pip: Pip, progress: Progress) -> tuple[WheelSet, ...]:
-    """Fetch the wheels of every runtime; those that an interrupted run had finished are taken as they are."""
-    runtimes, found = settings.runtimes, []
-    progress.begin(f"fetching wheels for {counted(len(runtimes), 'combination')}", len(runtimes), "combinations")
-    try:
-        for number, runtime in enumerate(runtimes, 1):
-            progress.item(f"{number} of {len(runtimes)}: {runtime}", 0)
-            found.append(_set_of(own, runtime, staging, pip, parity=settings.parity))
-            progress.item_end(f"{number} of {len(runtimes)}: {runtime}")
-            progress.advance(1)
-    finally:
-        progress.end()
-    return tuple(found)
-
-
-def _set_of(own: Path, runtime: Runtime, staging: Path, pip: Pip, *, parity: bool) -> WheelSet:
-    directory = staging / f"{runtime.platform.architecture}-{runtime.python}"
-    if directory.is_dir():
-        try:
-            return wheels.reread(own, runtime, directory, parity=parity)
-        except HubError:
-            shutil.rmtree(directory)
-    partial = staging / "partial"
-    found = wheels.fetch(own, runtime, partial, pip, parity=parity)
-    if not found.usable:
-        return found
-    partial.rename(directory)
-    moved = {name: directory / path.name for name, path in found.wheels.items()}
-    return WheelSet(runtime, moved, found.lacks, found.parity)
-
-
-def _require_some(sets: Sequence[WheelSet], folder: KitFolder) -> None:
-    if any(each.usable for each in sets):
+def _require_some(selections: Mapping[Runtime, Selection]) -> None:
+    if any(each.wheels for each in selections.values()):
         return
-    folder.abandon()
-    lacks = "\n".join(f"  {each.runtime}: {', '.join(each.lacks)}" for each in sets)
+    lacks = "\n".join(f"  {runtime}: {', '.join(each.lacks)}" for runtime, each in selections.items())
     raise UsageError(
-        f"no kit can be made: the package index has no wheels of\n{lacks}",
+        f"no kit can be made: the lock file has no wheels of\n{lacks}",
         hint="hub-import need not run on the cluster's own architecture: any machine that reaches the registry and the API "
-        "will do, so take --platform linux/amd64. Or build the wheels on a machine of this kind (pip wheel NAME) and name "
-        "their directory in PIP_FIND_LINKS; the image of --image-base needs them as well.",
+        "will do, so take --platform linux/amd64. Or build the wheels on a machine of this kind (pip wheel NAME==VERSION); "
+        "name their directory in PIP_FIND_LINKS, and with --lock a lock file that has them.",
     )
 
 
@@ -342,6 +301,7 @@ def _images(
         found = by_runtime.get(Runtime(platform, base.python))
         if found is not None:
             path = staging / f"hub-import-{platform.os}-{platform.architecture}.oci.tar"
+            # pip is in a kit for install.sh alone.
             needed = sorted(each for name, each in found.wheels.items() if name != "pip")
             importer_image.write(base, needed, path, media, settings.image.jobs)
             made[platform] = path

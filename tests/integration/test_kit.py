@@ -281,13 +281,16 @@ def test_a_kit_takes_the_place_of_the_old_one_and_of_nothing_else(wheels, copy, 
 
 def test_a_kit_that_was_interrupted_goes_on(wheels, kit, tmp_path):
     path, staging = tmp_path / "kit", tmp_path / "kit/hub-export.kit"
-    refused = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path))
+    refused = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path, wheels))
     assert refused.status == 1, refused.stderr
-    assert not (staging / "partial").exists()
-    shutil.copytree(kit / "wheels", staging / f"{ARCHITECTURE}-{PYTHON}")
-    own = next((kit / "wheels").glob("hub_airgap-*"))
-    (staging / "request").write_text(f"sha256:{hashlib.sha256(own.read_bytes()).hexdigest()} False\n")
-    done = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path))  # what is there is not asked for again
+    shutil.copytree(kit / "wheels", staging / "wheels", dirs_exist_ok=True)
+    damaged = next((staging / "wheels").glob("semver-*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(wheels / damaged.name, one)
+    # The wheels of the interrupted run are not asked for again; the damaged one is, and pip finds no other here.
+    done = run("hub-export", "kit", "--output", path, *HERE, env=offer(one, wheels))
     assert done.status == 0, done.stderr
     assert (path / "SHA256SUMS").read_bytes() == (kit / "SHA256SUMS").read_bytes()
     assert not staging.exists()
@@ -298,7 +301,8 @@ def test_an_index_that_is_not_there_is_told_without_its_credentials(tmp_path):
     environment = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": index, "PIP_RETRIES": "0"}
     done = run("hub-export", "kit", "--output", tmp_path / "kit", *HERE, env=environment)
     assert done.status == 1, done.stderr
-    assert "the package index cannot be reached" in done.stderr
+    assert "pip could not fetch the wheels" in done.stderr
+    assert "No matching distribution found for" in done.stderr
     assert "PIP_INDEX_URL" in done.stderr
     assert REAL_USER not in done.stderr
 
@@ -315,7 +319,7 @@ def test_a_full_disk_is_exit_status_7(wheels, tmp_path):
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120, env=environment
     )
     assert done.stdout == "status 7\n", done.stdout + done.stderr
-    assert "no space left" in done.stderr.lower()
+    assert "the wheels of the kit needs" in done.stderr
 
 
 @pytest.fixture
@@ -377,7 +381,7 @@ def test_the_image_is_its_base_and_the_importer(base, wheels, tmp_path):
     assert all(
         stat.S_IMODE(m.mode) == (0o755 if m.isdir() or m.name.endswith("bin/hub-import") else 0o644) for m in members.values()
     )
-    assert {"opt", "opt/hub-airgap/bin/hub-import", "opt/hub-airgap/lib/importer/cli.py"} < set(members)
+    assert {"opt", "opt/hub-airgap/bin/hub-import", "opt/hub-airgap/lib/importer/cli/app.py"} < set(members)
     assert not any(part in name for name in members for part in ("/pip/", ".pyc", ".data/"))
     program = (tmp_path / "root/opt/hub-airgap/bin/hub-import").read_text()
     assert program.startswith(f"#!/usr/bin/env python{PYTHON}\n")

@@ -1,109 +1,186 @@
-"""What a runtime requires, whatever Python this is; wheels made again; what pip may say aloud."""
+"""The selection of wheels for a runtime by the lock file, their download by pip, and the rebuilt wheel of the importer."""
 
 import io
+import os
+import re
 import zipfile
+from dataclasses import replace
 from importlib.metadata import Distribution, distribution
 
 import pytest
+from packaging.requirements import Requirement
 
-from common.errors import ContentError, HubError, SpaceError, UsageError
+from common.errors import HubError, SpaceError, UsageError
 from common.oci.image import Platform
-from exporter.kit import wheels
-from exporter.kit.settings import PLATFORMS, PYTHONS, Runtime, checked_platforms, checked_pythons
+from common.progress import Silent
+from exporter.kit.lock_file import LockFile, Selection
+from exporter.kit.settings import PLATFORMS, PYTHONS, KitSettings, Runtime, checked_platforms, checked_pythons
 from exporter.kit.wheel_file import rebuilt
-from exporter.kit.wheels import fetch
+from exporter.kit.wheels import WheelFetcher, shown
+from tests.fakes import wheelhouse
 
 ARM_311, AMD_313 = Runtime(Platform("linux", "arm64"), "3.11"), Runtime(Platform("linux", "amd64"), "3.13")
 
 
-def wheel(name, *requires, tag="py3-none-any"):
-    """Return the file name and content of a wheel that requires others."""
+def wheel(name, version="1.0", tag="py3-none-any"):
+    """Return the file name and content of a wheel."""
     output = io.BytesIO()
     with zipfile.ZipFile(output, "w") as archive:
-        lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {one}" for one in requires)]
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", "\n".join(lines) + "\n")
-    return f"{name}-1.0-{tag}.whl", output.getvalue()
+        folder = f"{name}-{version}.dist-info"
+        archive.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{folder}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{folder}/RECORD", "")
+    return f"{name}-{version}-{tag}.whl", output.getvalue()
 
 
-class Index:
-    """A pip that gives what it was told to, and follows requirements as Python 3.12 on amd64 would: those without a marker."""
-
-    def __init__(self, *offered):
-        self.offered = dict(offered)
-        self.asked = []
-
-    def download(self, requirements, runtime, directory, *, dependencies=True):
-        self.asked.append(tuple(requirements))
-        directory.mkdir(parents=True, exist_ok=True)
-        for requirement in requirements:
-            name = requirement.rpartition("/")[2].partition("[")[0].partition("-1.0")[0].partition("=")[0].partition(">")[0]
-            file = next((file for file in self.offered if file.startswith(f"{name}-")), None)
-            if file is None:
-                raise wheels.NoWheelError(name)
-            (directory / file).write_bytes(self.offered[file])
+MAC = "{}-1-cp313-cp313-macosx_11_0_arm64.whl"
 
 
-def fetched(tmp_path, runtime, *offered):
-    own = wheel("hub_airgap", "everywhere", 'old; python_version < "3.12"', 'arm; platform_machine == "aarch64"', "fat[extra]")
-    common = (wheel("everywhere"), wheel("pip"), wheel("fat", 'more; extra == "extra"'), wheel("more"))
-    index = Index(own, *common, *offered)
-    return fetch(tmp_path / own[0], runtime, tmp_path / "to", index, parity=False), index
+def lock_of(tmp_path, *packages, own=()):
+    """Return the lock file of packages: name, version, marker, and the names of the wheels."""
+    text = 'lock-version = "1.0"\ncreated-by = "test"\n'
+    for name, version, marker, files in packages:
+        text += f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' + (f'marker = "{marker}"\n' if marker else "")
+        for file in files:
+            text += f'[[packages.wheels]]\nurl = "https://index.example/{file}"\nhashes = {{ sha256 = "00" }}\n'
+    (tmp_path / "pylock.toml").write_text(text)
+    return LockFile(tmp_path / "pylock.toml", own)
 
 
-def test_what_is_required_only_there_is_fetched_and_what_is_not_is_left_out(tmp_path):
-    found, index = fetched(tmp_path, ARM_311, wheel("old"), wheel("arm"))
-    assert set(found.wheels) == {"hub-airgap", "pip", "everywhere", "fat", "more", "old", "arm"}
-    assert index.asked[-1][2:] == ("arm", "everywhere", "fat[extra]", "old", "more")
-    assert {path.name for path in (tmp_path / "to").iterdir()} == {path.name for path in found.wheels.values()}
-    found, index = fetched(tmp_path, AMD_313)
-    assert set(found.wheels) == {"hub-airgap", "pip", "everywhere", "fat", "more"}
-    assert found.requirement == "hub-airgap"
-
-
-def test_a_set_that_lacks_something_is_none(tmp_path):
-    found, _ = fetched(tmp_path, ARM_311, wheel("arm"))
-    assert not found.usable
-    assert found.lacks
-    assert not (tmp_path / "to").exists()
-
-
-def test_a_broken_wheel_is_no_wheel(tmp_path):
-    own = ("hub_airgap-1.0-py3-none-any.whl", b"not a zip")
-    with pytest.raises(ContentError, match="not a wheel"):
-        fetch(tmp_path / own[0], AMD_313, tmp_path / "to", Index(own, wheel("pip")), parity=False)
-
-
-def changed(content, **fields):
-    """Return a zip whose entry says something else of itself, in its header and in the directory."""
-    raw = bytearray(content)
-    for magic, flags, method in ((b"PK\3\4", 6, 8), (b"PK\1\2", 8, 10)):
-        at = raw.index(magic)
-        raw[at + flags] |= fields.get("flags", 0)
-        raw[at + method] = fields.get("method", raw[at + method])
-    return bytes(raw)
-
-
-def large(name):
-    output = io.BytesIO()
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", bytes(64 << 20))
-    return output.getvalue()
+def test_packages_are_selected_by_their_markers_on_the_runtime(tmp_path):
+    lock = lock_of(
+        tmp_path,
+        ("everywhere", "1", "", ["everywhere-1-py3-none-any.whl"]),
+        ("old", "1", "python_version < '3.12'", ["old-1-py3-none-any.whl"]),
+        ("arm", "1", "platform_machine == 'aarch64'", ["arm-1-py3-none-any.whl"]),
+        ("patched", "1", "python_full_version < '3.13.2'", ["patched-1-py3-none-any.whl"]),
+        ("windows", "1", "sys_platform == 'win32'", ["windows-1-py3-none-any.whl"]),
+        ("code", "1", "'parity' in extras", ["code-1-py3-none-any.whl"]),
+    )
+    assert set(lock.select(ARM_311, parity=False).wheels) == {"everywhere", "old", "arm", "patched"}
+    assert set(lock.select(AMD_313, parity=False).wheels) == {"everywhere", "patched"}
+    assert set(lock.select(AMD_313, parity=True).wheels) == {"everywhere", "patched", "code"}
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("files", "best"),
     [
-        (changed(wheel("pip")[1], flags=1), "encrypted"),
-        (changed(wheel("pip")[1], method=99), "compression"),
-        (changed(large("pip"), method=8)[:-60], "not a zip"),
-        (changed(wheel("pip")[1], method=8), "not a wheel"),
-        (large("pip"), "METADATA takes 67108864 bytes; the limit is 4194304"),
+        (["x-1-py3-none-any.whl", "x-1-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"], 1),
+        (["x-1-cp39-abi3-manylinux_2_28_x86_64.whl", "x-1-py3-none-any.whl"], 0),
+        (["x-1-cp313-cp313-manylinux_2_17_x86_64.whl", "x-1-cp313-cp313-manylinux_2_28_x86_64.whl"], 1),
+        (["x-1-cp313-cp313-linux_x86_64.whl"], 0),  # as pip wheel builds it
+        (["x-1-cp313-cp313t-manylinux_2_17_x86_64.whl", "x-1-cp313-cp313-musllinux_1_2_x86_64.whl"], None),
+        (["x-1-cp313-cp313-manylinux_2_34_x86_64.whl", "x-1-cp312-cp312-manylinux_2_17_x86_64.whl"], None),
+        (["x-1-cp313-cp313-manylinux_2_17_aarch64.whl", "x-1-cp313-cp313-win_amd64.whl"], None),
     ],
 )
-def test_a_wheel_that_cannot_be_unpacked_is_none(tmp_path, content, why):
-    own = ("hub_airgap-1.0-py3-none-any.whl", content)
-    with pytest.raises(ContentError, match=why):
-        fetch(tmp_path / own[0], AMD_313, tmp_path / "to", Index(own, wheel("pip")), parity=False)
+def test_the_wheel_that_fits_the_runtime_best_is_selected(tmp_path, files, best):
+    selected = lock_of(tmp_path, ("x", "1", "", files)).select(AMD_313, parity=False)
+    expected = {} if best is None else {"x": files[best]}
+    assert {name: each.filename for name, each in selected.wheels.items()} == expected
+    assert selected.lacks == (("x",) if best is None else ())
+
+
+def test_every_package_without_a_wheel_is_named(tmp_path):
+    lock = lock_of(
+        tmp_path, ("a", "1", "", ["a-1-py3-none-any.whl"]), ("b", "1", "", [MAC.format("b")]), ("c", "1", "", [MAC.format("c")])
+    )
+    assert lock.select(AMD_313, parity=False) == Selection({}, ("b", "c"))
+
+
+def test_a_runtime_can_lack_parity_alone(tmp_path):
+    lock = lock_of(
+        tmp_path, ("a", "1", "", ["a-1-py3-none-any.whl"]), ("code", "1", "'parity' in extras", [MAC.format("code")])
+    )
+    selected = lock.select(AMD_313, parity=True)
+    assert (set(selected.wheels), selected.lacks, selected.parity) == ({"a"}, ("code",), False)
+    assert lock.select(AMD_313, parity=False).lacks == ()
+
+
+def test_a_lock_file_must_satisfy_the_requirements_of_the_importer(tmp_path):
+    packages = ("a", "1", "", ["a-1-py3-none-any.whl"]), ("b", "1", "", ["b-1-py3-none-any.whl"])
+    own = ["A>=1", "b>=2", "c", 'd; extra == "parity"', 'e; python_version < "3.12"']
+    lock = lock_of(tmp_path, *packages, own=own)
+    assert lock.select(AMD_313, parity=False).lacks == ("b", "c")
+    assert lock.select(AMD_313, parity=True).lacks == ("b", "c", "d")
+    assert lock.select(ARM_311, parity=False).lacks == ("b", "c", "e")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("not toml", "no lock file"),
+        ('created-by = "x"', "lock-version"),
+        ('lock-version = "2.0"\ncreated-by = "x"\npackages = []', "no lock file"),
+        ('lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = 1', "no lock file"),
+    ],
+)
+def test_a_file_that_is_no_lock_file_is_refused(tmp_path, text, message):
+    path = tmp_path / "pylock.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        LockFile(path, [])
+
+
+def test_a_wheel_without_a_sha256_is_refused(tmp_path):
+    lock_of(tmp_path, ("x", "1", "", ["x-1-py3-none-any.whl"]))
+    path = tmp_path / "pylock.toml"
+    path.write_text(path.read_text().replace("sha256", "md5"))
+    with pytest.raises(UsageError, match="has no sha256"):
+        LockFile(path, []).select(AMD_313, parity=False)
+
+
+def kit_settings(tmp_path, *runtimes):
+    """Return the settings of a kit of the wheels in `tmp_path/index`, which are all that pip knows."""
+    environ = {**os.environ, "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}
+    platforms, pythons = tuple({each.platform for each in runtimes}), tuple({each.python for each in runtimes})
+    return KitSettings(tmp_path / "kit", environ, platforms, pythons, lock=wheelhouse.lock(tmp_path / "index"))
+
+
+def offered(tmp_path):
+    """Offer a wheel of every requirement of the importer."""
+    (tmp_path / "index").mkdir()
+    for text in distribution("hub-airgap").requires or ():
+        requirement = Requirement(text)
+        if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
+            low = next((each.version for each in requirement.specifier if each.operator in (">=", "==")), "1")
+            name, content = wheel(requirement.name.replace("-", "_"), low.replace("*", "0"))
+            (tmp_path / "index" / name).write_bytes(content)
+
+
+def fetch(tmp_path, settings):
+    fetcher = WheelFetcher(settings)
+    return fetcher.fetch(tmp_path / "own.whl", fetcher.select(), tmp_path / "wheels", Silent())
+
+
+def test_pip_fetches_the_locked_wheels_for_another_machine_and_checks_them(tmp_path):
+    offered(tmp_path)
+    settings = kit_settings(tmp_path, AMD_313)
+    (found,) = fetch(tmp_path, settings)
+    names = {path.name for path in (tmp_path / "index").glob("*.whl")}
+    assert {path.name for path in (tmp_path / "wheels").iterdir()} == names
+    assert found.requirement == "hub-airgap"
+    assert {path.name for path in found.wheels.values()} == {*names, "own.whl"}
+
+    changed = tmp_path / "index" / wheel("semver", "3.0.4")[0]
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    settings = replace(settings, environ={**settings.environ, "PIP_FIND_LINKS": str(tmp_path / "index")})
+    assert fetch(tmp_path, settings)  # nothing is missing, so pip is not asked
+    (tmp_path / "wheels" / changed.name).unlink()
+    with pytest.raises(HubError, match=r"exit status 1\): THESE PACKAGES DO NOT MATCH THE HASHES.*semver"):
+        fetch(tmp_path, settings)
+    assert not (tmp_path / "wheels" / changed.name).exists()
+
+
+def test_a_kit_that_does_not_fit_is_a_lack_of_space_before_pip_runs(tmp_path):
+    offered(tmp_path)
+    settings = kit_settings(tmp_path, AMD_313)
+    text = re.sub(r"^size = \d+", f"size = {1 << 60}", settings.lock.read_text(), flags=re.MULTILINE)
+    settings.lock.write_text(text)
+    with pytest.raises(SpaceError, match="the wheels of the kit needs"):
+        fetch(tmp_path, settings)
 
 
 def test_runtimes_say_what_wheels_run_there():
@@ -135,6 +212,11 @@ def test_our_own_wheel_is_the_same_every_time_and_whole():
     assert not any(name.endswith((".pyc", ".pth", "INSTALLER", "direct_url.json")) for name in names)
 
 
+def test_the_lock_file_of_the_release_is_part_of_the_wheel():
+    with zipfile.ZipFile(io.BytesIO(rebuilt(distribution("hub-airgap"))[1])) as archive:
+        assert "exporter/kit/pylock.toml" in archive.namelist()
+
+
 def test_a_changed_installation_is_no_source_of_wheels(tmp_path):
     folder = tmp_path / "thing-1.0.dist-info"
     folder.mkdir()
@@ -157,27 +239,19 @@ def test_a_changed_installation_is_no_source_of_wheels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "shown"),
+    ("output", "message"),
     [
-        ("WARNING: x\nERROR: No matching distribution found for msgspec<0.23,>=0.20", wheels.NoWheelError, "msgspec"),
-        ("ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/", wheels.NoWheelError, ""),
         (
-            "WARNING: Retrying after connection broken by 'x': /simple/\nERROR: No matching distribution found for a",
-            HubError,
-            "reach",
+            "WARNING: Retrying\nERROR: Could not find a version of a\nERROR: No matching distribution found for a==1\n",
+            "Could not find a version of a ERROR: No matching distribution found for a==1",
         ),
-        ("WARNING: 401 Error, Credentials not correct for https://u:p@x/simple\nERROR: No matching", HubError, "cannot reach"),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", SpaceError, "no space"),
         (
             "ERROR: https://user:secret@index.example/simple/a went away, user:secret@index.example",
-            HubError,
-            "(address) went away",
+            "(address) went away, (address)",
         ),
+        ("WARNING: 401 Error for https://user:secret@x/simple", "WARNING: 401 Error for (address)"),
+        ("", "no message"),
     ],
 )
-def test_what_pip_says_becomes_an_error_without_addresses(said, kind, shown):
-    error = wheels._error(said, ARM_311)
-    assert type(error) is kind
-    assert shown in error.message
-    assert "secret" not in str(error)
-    assert "u:p@" not in str(error)
+def test_the_message_of_pip_is_shown_without_addresses(output, message):
+    assert shown(output) == message
