@@ -1,4 +1,4 @@
-"""What one export is told, frozen and with units; `cli.py` makes it, everything else only reads it."""
+"""The settings of an export, immutable and with units. Made by the command line."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ if TYPE_CHECKING:
     from exporter.imageset.model import ImageSet
 
 
-FAT32_BYTES = 4 * 1024**3 - 1
+FAT32_BYTES = 4 * 1024**3 - 1  # the largest file on FAT32, whose sizes are 32-bit numbers
+# DVD-R and BD-R hold a little more (4.707 and 25.025 GB); the rest is for the file system.
 NAMED_SIZES = {"fat32": FAT32_BYTES, "dvd": 4_700_000_000, "bd25": 25_000_000_000}
 
 
 class SignaturePolicy(StrEnum):
-    """What becomes of signatures and attachments of images."""
+    """The policy for signatures and attachments of images."""
 
     REQUIRE = "require"  # an image without one stops the export before the first layer
-    CARRY = "carry"  # those that are there come along
-    IGNORE = "ignore"  # nobody looks for them
+    CARRY = "carry"  # those that exist are carried
+    IGNORE = "ignore"  # none are looked up
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What of an archive comes from neither catalog nor registry, fixed with its plan: every part is made on the same terms.
+    """The values of an archive that come from neither catalog nor registry. Fixed in the plan, so all parts have the same.
 
-    `created` is RFC 3339 in UTC, `image_set` as it was read, `tool` what planned, `volume_size` in bytes, `parity` as a part.
+    `created` is RFC 3339 in UTC, `image_set` as read, `tool` the version that planned, `volume_size` in bytes, `parity` the
+    redundancy as a fraction of a volume.
     """
 
     created: str
     image_set: dict[str, Any]
-    tool: str = TOOL
+    tool: str = TOOL  # with its version, so that a part made by another one is refused
     volume_size: int = FAT32_BYTES
     parity: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """Who makes an archive of a plan: where, with how many transfers at the same time, signed by whom."""
+    """The settings of carrying out a plan: output directory, number of parallel transfers, signer."""
 
     output: Path
     jobs: int = 6
@@ -59,7 +61,7 @@ class Making:
 
     @property
     def sign(self) -> Callable[[bytes], bytes] | None:
-        """What signs a file."""
+        """The function that signs a file; None without a signer."""
         return self.signer.sign if self.signer else None
 
 
@@ -67,10 +69,10 @@ class Making:
 class ExportSettings:
     """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set.
 
-    `since` and `receipts`: archives and receipts whose blobs are left out; `only`: heal an archive instead of making one;
-    `images`: the sources that alone are carried;
-    `release`: the OpenShift release that the catalogs are for; `catalog_format`: what catalogs become, None: what they are;
-    `parity`: redundancy beside each volume, as a part of its size; `target`: what the other side said of itself.
+    `since` and `receipts`: archives and receipts whose blobs are left out; `only`: make the archive of a re-request;
+    `images`: the sources to carry, None for all; `release`: the OpenShift release of the cluster; `catalog_format`: the format
+    of rebuilt catalogs, None for that of the source; `parity`: redundancy next to each volume, as a fraction of its size;
+    `target`: the profile that the other side made of its cluster and registry.
     """
 
     image_set: ImageSet
@@ -96,10 +98,10 @@ class ExportSettings:
 
     @property
     def terms(self) -> Terms:
-        """What of this the archive itself shows."""
+        """The settings that are part of the archive."""
         return Terms(self.created, self.image_set.as_read, TOOL, self.volume_size, self.parity)
 
     @property
     def making(self) -> Making:
-        """What of this is for whoever makes it."""
+        """The settings of carrying out the plan."""
         return Making(self.output, self.jobs, self.signer)

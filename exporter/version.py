@@ -1,7 +1,6 @@
-"""SemVer order and the ranges of OLM, both as blang/semver v4 reads them, for OLM reads them with it.
+"""Versions, their order, and the version ranges of OLM, as blang/semver v4 reads them, the library of OLM.
 
-Owns what a version is and what lies between two of them; which bundle that keeps is `selection.py`'s. The only import of
-semver. Sources: SemVer 2.0.0 §9-11; facts/openshift.md §2.3 (ranges); design/selection.md, *Rules*.
+Sources: Semantic Versioning 2.0.0, 9 to 11; blang/semver v4, semver.go and range.go.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from typing import Any
 
 import semver
 
-MAX_LENGTH = 256
-MAX_RANGE_LENGTH = 4096
+MAX_LENGTH = 256  # of a version: parsing converts digits to int, in quadratic time
+MAX_RANGE_LENGTH = 4096  # of a range; alternatives are tried for every bundle of a package
+# At most 18 digits: blang/semver has unsigned 64-bit numbers.
 _LENIENT = re.compile(r"v?(\d{1,18})(?:\.(\d{1,18}))?(?:\.(\d{1,18}))?((?:[-+].*)?)", re.ASCII)
 
 _Identifier = tuple[int, int, str]
@@ -24,7 +24,7 @@ Key = tuple[int, int, int, bool, tuple[_Identifier, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version. `key` orders by precedence: two versions that differ in build metadata alone have equal keys."""
+    """A version. `key` orders by precedence, so versions that differ only in build metadata have equal keys."""
 
     text: str
     key: Key = field(compare=False)
@@ -45,6 +45,7 @@ def parse(text: str) -> Version:
     if len(text) > MAX_LENGTH:
         raise ValueError(f"version of {len(text)} characters; the limit is {MAX_LENGTH}")
     try:
+        # Its expressions accept digits of other scripts, which int() reads too; SemVer allows ASCII only (9, 10).
         parsed = semver.Version.parse(text if text.isascii() else "")
     except ValueError:
         raise ValueError(f"not a version: {text!r}, wanted MAJOR.MINOR.PATCH by the rules of semver.org") from None
@@ -55,7 +56,7 @@ def parse(text: str) -> Version:
 
 
 def try_parse(text: str) -> Version | None:
-    """Read a strict version; None when it is none."""
+    """Read a strict version; None for any other text."""
     try:
         return parse(text)
     except ValueError:
@@ -63,15 +64,15 @@ def try_parse(text: str) -> Version | None:
 
 
 def _identifier(text: str) -> _Identifier:
-    """Numbers rank below words and by value (SemVer §11.4)."""
+    """Return the sort key of an identifier: numbers by value, and below words (SemVer 2.0.0, 11.4)."""
     return (0, int(text), "") if text.isdecimal() else (1, 0, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a person asked for with a minimum and a maximum, both inclusive; a missing bound is open.
+    """The range of `minVersion` and `maxVersion`, both inclusive; a missing bound is open.
 
-    A maximum of `1.2` includes every `1.2.x`; a leading `v` is forgiven.
+    A maximum of `1.2` includes every `1.2.x`; a leading `v` is accepted.
     """
 
     minimum: Version | None = None
@@ -81,7 +82,7 @@ class Bounds:
 
     @classmethod
     def of(cls, minimum: str, maximum: str) -> Bounds:
-        """Read both bounds; an empty text is an open one. Raises ValueError, also for a minimum above the maximum."""
+        """Read both bounds; an empty text is an open bound. Raises ValueError, also for a minimum above the maximum."""
         low = _lenient(minimum, upper=False)[0] if minimum else None
         high, excluded = _lenient(maximum, upper=True) if maximum else (None, False)
         if low and high and (low.key > high.key or (excluded and low.key >= high.key)):
@@ -90,7 +91,7 @@ class Bounds:
 
     @property
     def open(self) -> bool:
-        """Return whether neither bound is there."""
+        """Return whether both bounds are missing."""
         return self.minimum is None and self.maximum is None
 
     @property
@@ -99,18 +100,20 @@ class Bounds:
         low, high = self.minimum, self.maximum
         if low is None or high is None or self.maximum_excluded or low.key != high.key:
             return None
-        return high if high.build else low
+        return high if high.build else low  # the one with build metadata: it selects among equal versions
 
     def contains(self, version: Version) -> bool:
-        """Return whether a version lies within, by precedence; prereleases are versions like any other."""
+        """Return whether a version is within the bounds, by precedence."""
+        # Prereleases are never hidden: most versions of Red Hat look like one (4.12.0-202301010000, 1.34.1-5). oc-mirror's
+        # library (Masterminds/semver) excludes them unless a bound has a prerelease too.
         return not self.below(version) and not self.above(version)
 
     def below(self, version: Version) -> bool:
-        """Return whether a version lies below the minimum."""
+        """Return whether a version is below the minimum."""
         return self.minimum is not None and version.key < self.minimum.key
 
     def above(self, version: Version) -> bool:
-        """Return whether a version lies above the maximum."""
+        """Return whether a version is above the maximum."""
         if self.maximum is None:
             return False
         return version.key >= self.maximum.key if self.maximum_excluded else version.key > self.maximum.key
@@ -127,7 +130,7 @@ def _lenient(text: str, *, upper: bool) -> tuple[Version, bool]:
     if patch is not None or not upper:
         return parse(f"{major}.{minor or 0}.{patch or 0}{rest}"), False
     following = f"{major}.{int(minor) + 1}.0" if minor is not None else f"{int(major) + 1}.0.0"
-    return parse(f"{following}-0"), True
+    return parse(f"{following}-0"), True  # -0 is the lowest prerelease: 1.2 includes no prerelease of 1.3.0
 
 
 _Comparison = tuple[Callable[[Any, Any], bool], Key]
@@ -136,11 +139,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
 _WILDCARD = re.compile(r"(\d{1,18})(?:\.(\d{1,18}|x))?\.x", re.ASCII)
-# A wildcard turns one comparison into bounds: operator → (operator, from the version after the wildcard's?), …
+# A wildcard turns one comparison into bounds: operator → (operator, whether it compares with the version after the wildcard), …
+# (blang/semver, range.go, expandWildcardVersion). Both bounds must hold, so `!1.2.x` matches no version.
 _WILDCARDS: dict[str, tuple[tuple[str, bool], ...]] = {
     "": ((">=", False), ("<", True)), "=": ((">=", False), ("<", True)), "==": ((">=", False), ("<", True)),
     ">": ((">=", True),), ">=": ((">=", False),), "<": (("<", False),), "<=": (("<", True),),
-    "!": (("<", False), (">=", True)), "!=": (("<", False), (">=", True)),  # both must hold: nothing lies within
+    "!": (("<", False), (">=", True)), "!=": (("<", False), (">=", True)),
 }  # fmt: skip
 
 
@@ -167,12 +171,12 @@ class OlmRange:
         return cls(tuple(tuple(c for word in words for c in _comparisons(word, text)) for words in alternatives))
 
     def contains(self, version: Version) -> bool:
-        """Return whether a version lies within; build metadata counts for nothing."""
+        """Return whether a version is in the range; build metadata is ignored."""
         return any(all(holds(version.key, key) for holds, key in one) for one in self.alternatives)
 
 
 def _words(text: str) -> list[str]:
-    """Split at spaces, but not behind `<`, `>` and `=`; a word of one character is dropped, as blang does."""
+    """Split at spaces, but not after `<`, `>` and `=`; words of one character are dropped (range.go, splitAndTrim)."""
     return [word for word in re.sub(r"([<>=]) +", r"\1", text).split(" ") if len(word) > 1]
 
 
@@ -184,7 +188,7 @@ def _comparisons(word: str, whole: str) -> list[_Comparison]:
     wildcard = _WILDCARD.fullmatch(version)
     if wildcard:
         return _expanded(sign, wildcard)
-    if "x" in version and sign not in (">=", "<"):  # blang takes the letter, of `-next.1` say, for a wildcard
+    if "x" in version and sign not in (">=", "<"):  # blang takes the letter, of `-next.1` for example, for a wildcard
         raise ValueError(f"not a version range: {whole!r}, OLM takes the x of {word!r} for a wildcard")
     try:
         return [(_OPERATORS[sign], parse(version).key)]

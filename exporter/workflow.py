@@ -53,6 +53,7 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
 
     With `whole` the plan contains the blobs that exist on this machine only, so that it can be carried out on another.
     """
+    # A temporary store: a plan leaves nothing on this machine.
     with opened(settings.registry, progress) as media:
         planned = planning.make(settings, media)
         return plan_file.with_local(planned, media.store) if whole else planned
@@ -78,7 +79,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         opened(settings.registry, progress, settings.output / CATALOGS) as media,
     ):
         planned = rerequest_plan.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
-        check(planned.plan, strict=settings.strict)
+        check(planned.plan, strict=settings.strict)  # before the first layer
         made = making.make(kit, progress) if kit else None  # before the first layer: pip fails in seconds, layers take hours
         report = Report.of(planned, settings)
         return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), made)
@@ -86,6 +87,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
     """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
+    # The plan may have been made days ago, with other flags: the checks of `export` apply again.
     check(found.drawn.plan, strict=strict)
     with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as media:
         return Exported(fetch(found.drawn, work, media, Report(found.facts, work)))
@@ -132,6 +134,7 @@ def export_stored(
     make_directory(work.scratch, "--scratch")
     with opened(registry, progress) as media:
         made = s3.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
+    # One process made all volumes, so no other can still be writing some.
     return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
@@ -145,6 +148,7 @@ def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, t
 
     Raises ProblemsError for any problem under `strict`, before it is written.
     """
+    # Checked before the file is written, since users edit it at once.
     planned = plan(settings, progress)
     if settings.strict and planned.plan.problems:
         raise strict_error(planned.plan.problems)
@@ -160,6 +164,7 @@ def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
 
 def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
     """Return the exit code of an export with its kit. Raises ProblemsError for problems of the export under `strict`."""
+    # Problems of the kit never stop an export: pip may have wheels for one platform and not for another.
     lacking = ExitCode.PROBLEMS if made.kit is not None and made.kit.problems else ExitCode.DONE
     return first_of((outcome(made.inventory.problems, strict=strict), lacking))
 

@@ -22,6 +22,7 @@ PACKAGE = "olm.package"
 CHANNEL = "olm.channel"
 BUNDLE = "olm.bundle"
 DEPRECATIONS = "olm.deprecations"
+# Either of these in the head of a channel satisfies OLM's package server.
 BUNDLE_OBJECT = "olm.bundle.object"
 CSV_METADATA = "olm.csv.metadata"
 
@@ -73,6 +74,7 @@ class Channel:
     """A channel: its entries in the order of the blob."""
 
     name: str
+    # In this order, because `selection.with_entries` drops elements of the blob's list by position.
     entries: tuple[ChannelEntry, ...]
     blob: Blob
 
@@ -126,6 +128,8 @@ class Deprecation(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Deprecations:
     """The deprecations of a package, in the order of the blob."""
+
+    # opm refuses entries of missing channels and bundles, so the blob must shrink with the selection.
 
     entries: tuple[Deprecation, ...]
     blob: Blob

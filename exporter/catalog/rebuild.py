@@ -1,4 +1,4 @@
-"""The catalog image that is carried: the original, or one rebuilt around what was selected."""
+"""The catalog image of an archive: the original, or one rebuilt with the selection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.catalog.selection import Selection
     from exporter.imageset.model import OperatorRequest
 
-# Catalog → catalog files, validated. `catalog_image.py` puts them into an image.
+# The files of a selection, validated as opm does; `catalog_image.py` makes the layer.
 
 _SHOWN = 10
 
@@ -36,8 +36,9 @@ def catalog_files(catalog: Catalog) -> dict[str, bytes]:
     """Return the files of a catalog by path relative to the configs directory; the same catalog gives the same bytes.
 
     `<package>/catalog.json` for each package, package-less blobs in `catalog.json`, every blob as it was read. Raises
-    CatalogError when OLM would refuse to serve it (facts/openshift.md §2.3), naming each rule.
+    CatalogError with each rule that is broken when OLM would refuse to serve it.
     """
+    # opm serves all or nothing: one package that breaks a rule would leave the cluster without a catalog.
     if faults := [str(finding) for finding in validate(catalog) if finding.fatal]:
         listed = "\n  ".join(shortened(faults, _SHOWN))
         raise CatalogError(f"OLM would refuse the catalog:\n  {listed}")
@@ -60,24 +61,20 @@ def _stream(blobs: Iterable[Blob]) -> bytes:
     return b"".join(blob.raw.strip() + b"\n" for blob in blobs)
 
 
-# An SQLite catalog with less in it: for clusters whose servers know no other kind. The schema stays what it was.
-#
-# What goes with a package, channel or bundle goes from every table; what stays keeps its rows as they were, but the head of a
-# channel that was cut from the top, and the depths below it. An entry whose bundle is not kept stays as the mere end of
-# an edge;
-# where another channel keeps that bundle, it is in this one too, for a database has no other way to keep the edge. Same input,
-# same bytes.
+# The filtered SQLite catalog, for clusters whose servers know no other format. The schema does not change. Rows of dropped
+# packages, channels and bundles are deleted from every table; others change only where the head of a channel is another one.
 
 _OF_BUNDLE = ("related_image", "properties", "dependencies", "deprecated")
 _APIS = ("api_provider", "api_requirer")
 
 
 def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
-    """Return the database with just what `kept` has, which was read from it. Raises CatalogError as `sqlite.read` does."""
+    """Return the database with only the contents of `kept`, which was read from it. Raises the errors of `sqlite.read`."""
     with opened(content, name) as connection:
+        # A channel references its head with ON DELETE CASCADE: deleting that bundle would delete the channel.
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("BEGIN")
-        key = "PRIMARY KEY(package, channel, bundle)"  # an index: without it, this would be quadratic
+        key = "PRIMARY KEY(package, channel, bundle)"  # an index, without which the deletes take quadratic time
         connection.execute(f"CREATE TEMP TABLE kept_entry (package TEXT, channel TEXT, bundle TEXT, {key}) WITHOUT ROWID")
         entries = [(p.name, c.name, e.name) for p in kept.packages.values() for c in p.channels.values() for e in c.entries]
         connection.executemany("INSERT OR IGNORE INTO kept_entry VALUES (?, ?, ?)", entries)
@@ -92,14 +89,17 @@ def filtered(content: bytes, kept: Catalog, name: str) -> bytes:
 
 
 def _drop_triggers(connection: sqlite3.Connection) -> None:
-    """Take triggers out: those of operator-registry clean up rows that are cut here anyway, others are nobody's."""
+    """Drop all triggers."""
+    # Those of operator-registry clean up rows that are deleted here anyway; foreign ones could run any statement.
     names = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'trigger'")]
     for name in names:
         connection.execute(f"DROP TRIGGER main.{_quoted(name)}")
 
 
 def _cut_entries(connection: sqlite3.Connection) -> None:
-    """Keep the entries of kept bundles, and those that they replace or skip: an update may begin at one that is not carried."""
+    """Delete all entries except those of kept bundles and those that they replace or skip."""
+    # A replaced bundle may be installed on the cluster without being in the archive, and the edge from it is its update. Where
+    # another channel keeps that bundle it becomes an entry of this one too: the schema has no other way to keep the edge.
     connection.execute(
         """DELETE FROM channel_entry WHERE NOT EXISTS (SELECT 1 FROM kept_entry k WHERE k.package = package_name
             AND k.channel = channel_name AND k.bundle = operatorbundle_name) AND entry_id NOT IN (
@@ -120,6 +120,7 @@ def _cut_bundles(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM {table} WHERE operatorbundle_name NOT IN (SELECT name FROM operatorbundle)")  # noqa: S608
         elif table in tables:
             connection.execute(f"DELETE FROM {table} WHERE channel_entry_id NOT IN (SELECT entry_id FROM channel_entry)")  # noqa: S608
+    # A kind that no bundle provides or requires any more would be listed, and found nowhere.
     users = [table for table in _APIS if table in tables]
     if "api" in tables and users:
         used = " UNION ".join(f"SELECT group_name, version, kind FROM {table}" for table in users)  # noqa: S608
@@ -137,6 +138,7 @@ def _cut_channels(connection: sqlite3.Connection, kept: Catalog) -> None:
             connection.execute(
                 "UPDATE channel SET head_operatorbundle_name = ? WHERE package_name = ? AND name = ?", (head, *key)
             )
+            # Depth 0 is the head for the servers, so a channel that lost its newest entries is renumbered.
             connection.execute(
                 """UPDATE channel_entry SET depth = depth - (SELECT min(depth) FROM channel_entry
                     WHERE package_name = :package AND channel_name = :channel)
@@ -146,7 +148,8 @@ def _cut_channels(connection: sqlite3.Connection, kept: Catalog) -> None:
 
 
 def _fill_contents(connection: sqlite3.Connection, bundles: Iterable[Bundle]) -> None:
-    """Put the resources of bundles back that the database has lost and the bundle image still had."""
+    """Add the objects of bundles that the catalog has inlined and the database has not."""
+    # opm blanks them for all bundles except the heads of default channels, and a selection may make others heads.
     for bundle in bundles:
         objects = list(inline_objects(bundle))
         csv = next((one for one in objects if b'"ClusterServiceVersion"' in one), None)
@@ -173,7 +176,7 @@ def _quoted(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CarriedCatalog:
-    """A catalog image ready to be planned; `held` are its blobs that exist in no registry, `catalog` is what it serves."""
+    """A catalog image to be planned; `held` are its blobs that exist in no registry, `catalog` is the catalog it serves."""
 
     resolved: ResolvedImage
     held: Mapping[Digest, bytes]
@@ -194,9 +197,9 @@ def carry(
     base: CatalogBase,
     wanted_format: CatalogFormat | None = None,
 ) -> CarriedCatalog:
-    """Return the image for a selection; a database stays one unless another format is wanted.
+    """Return the image for a selection, in the format of the catalog unless another one is requested.
 
-    Raises CatalogError when OLM would not serve the selection, UsageError for a format that it cannot be brought into.
+    Raises CatalogError when OLM would not serve the selection, UsageError for a format that it cannot be converted to.
     """
     wanted_format = wanted_format or opened.location.format
     if wanted_format == "sqlite" and opened.database is None:
@@ -212,13 +215,14 @@ def carry(
         named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
         tag=name.tag if name else None,
     )
+    # Untouched, so that the digest and the signatures of the original stay valid.
     if selection.unmodified and opened.base is not None and wanted_format == opened.location.format:
         return CarriedCatalog(ResolvedImage(wanted, opened.base.tree), {}, selection.catalog, wanted_format)
     if wanted_format == "sqlite":
         assert opened.database is not None
         database = filtered(opened.database, selection.catalog, opened.source)
         tree, held = rebuild(catalog_image.database_layer(database, opened.location.path), base, opened.location)
-        kept = sqlite.catalog_of(sqlite.read(database, opened.source))  # a few entries more: see sqlite_filter.py
+        kept = sqlite.catalog_of(sqlite.read(database, opened.source))  # may have a few entries more: see `_cut_entries`
     else:
         kept = selection.catalog
         location = CatalogLocation("file-based", catalog_image.DIRECTORY)
@@ -228,9 +232,9 @@ def carry(
 
 
 def rebuild(layer: bytes, base: CatalogBase, location: CatalogLocation) -> tuple[Tree, dict[Digest, bytes]]:
-    """Return the documents and new blobs of an image that serves `place` from one layer more, for every platform of `base`.
+    """Return the documents and new blobs of an image with one more layer, for every platform of `base`.
 
-    Same input, same digest (design/selection.md, *Filtered catalog*).
+    The same input gives the same digest (docs/selection.md, *Filtered catalog*).
     """
     images = {
         manifest.digest: catalog_image.rebuild(manifest, base.configs[manifest.digest], layer, location)

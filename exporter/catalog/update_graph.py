@@ -1,7 +1,7 @@
-"""The update graph of a channel: its head, the chain of `replaces` below it, and what skips what.
+"""The update graph of a channel: its head, the chain of `replaces` below it, and the skipped entries.
 
-Only the channel's entries are nodes; a name in `replaces` or `skips` that is no entry counts for nothing. Everything here is
-linear in entries and edges. Sources: facts/oc-mirror.md §2.3, facts/openshift.md §2.3, design/selection.md *Rules*.
+All functions are linear in entries and edges: a package of the community catalog has 4,944 skips. Rules: docs/selection.md,
+*Rules*. Source: operator-registry, alpha/model/model.go (Channel.Head, validateReplacesChain).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.version import Bounds, Version
 if TYPE_CHECKING:
     from exporter.catalog.model import ChannelEntry
 
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 100_000  # of one channel, against hostile catalogs
 MAX_NAMES = 5  # named in an error message
 
 
@@ -32,12 +32,14 @@ class UpdateGraph:
 
     @classmethod
     def of(cls, entries: Iterable[ChannelEntry], where: str) -> UpdateGraph:
-        """Build the graph of a channel. Raises CatalogError, naming `where` and every fault that makes it none."""
+        """Build the graph of a channel. Raises CatalogError with `where` and each fault."""
         listed = tuple(entries)
         nodes = {entry.name: entry for entry in listed}
+        # Names in `replaces` and `skips` that are no entries of the channel are valid and have no effect (opm does the same).
         pointed_at = {name for entry in listed for name in targets(entry, nodes)}
         heads = [name for name in nodes if name not in pointed_at]
         faults = [*_faults(listed), *_head_faults(heads, bool(listed))]
+        # There may be a cycle below a single head too.
         if not faults and (cycle := _in_cycles(nodes)):
             faults.append(f"cycle in the update graph: {names(cycle)}")
         if faults:
@@ -46,21 +48,21 @@ class UpdateGraph:
 
     @property
     def head(self) -> str:
-        """The entry that nothing replaces or skips: what OLM installs."""
+        """The entry that no other replaces or skips: the one that OLM installs."""
         return self.chain[0]
 
     @property
     def stranded(self) -> tuple[str, ...]:
-        """Entries that no update leads over: neither in the chain nor skipped. OLM refuses a channel that has one."""
+        """Entries without an update to the head: neither in the chain nor skipped. opm refuses a channel with one."""
         chain = set(self.chain)
         return tuple(name for name in self.entries if name not in chain and name not in self.skipped_by)
 
     def skips(self, name: str) -> Iterator[str]:
-        """Yield the entries that an entry skips and that are entries."""
+        """Yield the entries of the channel that an entry skips."""
         return (skipped for skipped in self.entries[name].skips if skipped in self.entries)
 
     def order(self) -> tuple[str, ...]:
-        """Return every entry, head first: the chain, behind each of its nodes what that skips; the stranded last."""
+        """Return every entry, head first: each node of the chain, then the entries that it skips; the stranded last."""
         chain = set(self.chain)
         seen: dict[str, None] = {}
         for node in self.chain:
@@ -75,7 +77,7 @@ class UpdateGraph:
 
 
 def targets(entry: ChannelEntry, nodes: Mapping[str, ChannelEntry]) -> set[str]:
-    """Return the entries that `entry` stands above: what it replaces and skips, itself left out."""
+    """Return the entries that `entry` replaces or skips, except itself."""
     return {name for name in (entry.replaces, *entry.skips) if name in nodes and name != entry.name}
 
 
@@ -107,7 +109,7 @@ def _head_faults(heads: list[str], has_entries: bool) -> Iterator[str]:
 
 
 def _in_cycles(nodes: Mapping[str, ChannelEntry]) -> list[str]:
-    """Return the nodes that are left when heads are taken away again and again (Kahn): those in or under a cycle."""
+    """Return the nodes in cycles or below one, by Kahn's algorithm: those left when heads are removed repeatedly."""
     below = {name: targets(entry, nodes) for name, entry in nodes.items()}
     pointers = Counter(name for some in below.values() for name in some)
     free = [name for name in nodes if not pointers[name]]
@@ -138,9 +140,8 @@ def _skipped(listed: tuple[ChannelEntry, ...], nodes: Mapping[str, ChannelEntry]
     return skipped
 
 
-# What a version range keeps of one channel, with the reason for every entry. Pure, and linear in entries and edges.
-#
-# The range algorithm is that of facts/oc-mirror.md §2.3 with the differences of design/selection.md, *Rules*.
+# The entries of a channel that a version range keeps, with a reason for every entry. The algorithm is that of oc-mirror's
+# catalog filter, with the differences of docs/selection.md, *Rules*.
 
 STRANDED = "stranded: no update leads over it, and OLM refuses a channel with such an entry"
 Versions = Mapping[str, Version]
@@ -149,7 +150,7 @@ Versions = Mapping[str, Version]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What stays of a channel and why, and why the rest goes. Every entry is in one of the two."""
+    """The kept and the dropped entries of a channel with their reasons. Every entry is in one of the two."""
 
     kept: Mapping[str, str]
     dropped: Mapping[str, str]
@@ -170,12 +171,13 @@ def head_only(graph: UpdateGraph, channel: str) -> Kept:
 
 
 def one_version(graph: UpdateGraph, versions: Versions, wanted: Version) -> Kept:
-    """Keep the one bundle of a version; nothing is kept when the channel does not have it.
+    """Keep the one bundle of a version; none when the channel does not have it.
 
     Several bundles may differ in build metadata alone: then that of `wanted` must match, and without any the one nearest the
     head is kept.
     """
     equal = [name for name in graph.order() if name in versions and versions[name].key == wanted.key]
+    # SemVer gives them equal precedence (2.0.0, 10), so build metadata decides only where it was given.
     if len(equal) > 1 and wanted.build:
         equal = [name for name in equal if versions[name].build == wanted.build]
     kept = {name: f"version {versions[name]}" for name in equal[:1]}
@@ -183,13 +185,16 @@ def one_version(graph: UpdateGraph, versions: Versions, wanted: Version) -> Kept
 
 
 def in_range(graph: UpdateGraph, versions: Versions, bounds: Bounds, channel: str) -> Kept:
-    """Keep what lies within bounds, and what connects it; the head stays when there is no maximum."""
+    """Keep the entries within bounds and those that connect them; without a maximum, the head too."""
     dropped = {name: _outside(bounds, versions.get(name)) for name in graph.entries}
     inside = {name for name, version in versions.items() if name in graph.entries and bounds.contains(version)}
     counts = _counts(graph, inside)
-    if not counts[0]:
+    if not counts[0]:  # nothing in range: the caller drops the channel, or names the range in an error
         return Kept({}, dropped)
+    # Without a maximum the head stays even when it is out of range: a rebuild such as 1.0.1-1 that replaces 1.0.1 sorts below
+    # it. Otherwise the new head is the lowest node that still has all entries in range at or below it.
     top = 0 if bounds.maximum is None else max(place for place, count in enumerate(counts) if count == counts[0])
+    # The first node with no entry in range at or below it.
     bottom = next((place for place, count in enumerate(counts) if not count), len(counts))
     chain = graph.chain[top:bottom]
     kept = dict(_chain_reasons(graph, versions, chain, inside, bounds=bounds, channel=channel))
@@ -199,15 +204,16 @@ def in_range(graph: UpdateGraph, versions: Versions, bounds: Bounds, channel: st
 
 
 def _result(graph: UpdateGraph, kept: Mapping[str, str], dropped: Mapping[str, str]) -> Kept:
-    """Take stranded entries out of what is kept: OLM refuses a channel that has one."""
+    """Return the result without stranded entries, since OLM refuses a channel with one."""
     stranded = set(graph.stranded)
-    lost = dict.fromkeys(stranded, STRANDED)
+    reasons = dict.fromkeys(stranded, STRANDED)
     stay = {name: why for name, why in kept.items() if name not in stranded}
-    return Kept(stay, {name: lost.get(name) or dropped[name] for name in graph.entries if name not in stay})
+    return Kept(stay, {name: reasons.get(name) or dropped[name] for name in graph.entries if name not in stay})
 
 
 def _counts(graph: UpdateGraph, inside: set[str]) -> list[int]:
     """Return for each node of the chain how many entries within the range are it, skipped by it, or below it."""
+    # From the bottom with one set for all nodes: an entry that several nodes skip counts once, and the time stays linear.
     seen: set[str] = set()
     counts = [0] * len(graph.chain)
     for place in range(len(graph.chain) - 1, -1, -1):
@@ -218,7 +224,7 @@ def _counts(graph: UpdateGraph, inside: set[str]) -> list[int]:
 
 
 def _skipped_inside(graph: UpdateGraph, nodes: Iterable[str], inside: set[str], seen: Iterable[str] = ()) -> Iterator[str]:
-    """Yield what `nodes` skip within the range, and what that skips in turn, each once and none of `seen`."""
+    """Yield the entries in range that `nodes` skip, and those that these skip in turn, each once and none of `seen`."""
     known = seen if isinstance(seen, set) else set(seen)
     found: set[str] = set()
     waiting = list(nodes)
@@ -233,7 +239,8 @@ def _skipped_inside(graph: UpdateGraph, nodes: Iterable[str], inside: set[str], 
 def _chain_reasons(
     graph: UpdateGraph, versions: Versions, chain: tuple[str, ...], inside: set[str], *, bounds: Bounds, channel: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield the reason for each node of the kept part of the chain, which may be out of range and needed all the same."""
+    """Yield the reason for each node of the kept part of the chain, also for those out of range."""
+    # Nodes out of range stay where they connect others, because opm requires one chain from the head.
     newer = ""
     following = _next_inside(chain, inside)
     for place, name in enumerate(chain):
@@ -275,10 +282,11 @@ def _label(versions: Versions, name: str) -> str:
 
 
 def _outside(bounds: Bounds, version: Version | None) -> str:
-    """Return why a version is not in range; that a prerelease is older than its release surprises people."""
+    """Return why a version is not in range."""
     if version is None:
         return "has no version"
     for bound, beyond in ((bounds.minimum, bounds.below(version)), (bounds.maximum, bounds.above(version))):
+        # SemVer 2.0.0, 11.3: 4.12.0-202301010000 is older than 4.12.0. Users of OpenShift's versions do not expect it.
         if bound and beyond and bound.release == version.release and bool(bound.prerelease) != bool(version.prerelease):
             older, newer = (version, bound) if version.key < bound.key else (bound, version)
             return f"out of range {bounds.text}: {older} is a prerelease, older than {newer}"

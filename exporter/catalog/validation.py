@@ -1,7 +1,7 @@
-"""What OLM demands of a catalog before it serves it: the rules of `opm validate`, and one more.
+"""The rules of `opm validate` for a catalog, and one more of OLM's package server.
 
-A *fatal* finding makes OLM refuse the whole catalog, so nothing with one is written. The others harm one bundle or package, or
-are rules that only opm of 2026 has: what a publisher's own opm serves is carried and named. Source: facts/openshift.md §2.3.
+A *fatal* finding makes opm refuse the whole catalog, so no catalog with one is written. Others affect one bundle or package.
+Sources: operator-registry, alpha/model/model.go (Validate) and alpha/declcfg/declcfg_to_model.go.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _PACKAGE = msgspec.json.Decoder(PackageValue)
 
 
 def validate(catalog: Catalog) -> list[Finding]:
-    """Return every rule that a catalog breaks, packages in order."""
+    """Return a finding for each rule that a catalog breaks, packages in order."""
     return [finding for package in catalog.packages.values() for finding in validate_package(package)]
 
 
 def validate_package(package: Package) -> Iterator[Finding]:
-    """Yield every rule that a package breaks."""
+    """Yield a finding for each rule that a package breaks."""
     rules: tuple[Callable[[Package], Iterable[tuple[str, bool]]], ...] = (_package_rules, _deprecation_rules)
     for rule in rules:
         for message, fatal in rule(package):
@@ -69,6 +69,7 @@ def validate_package(package: Package) -> Iterator[Finding]:
 
 
 def _package_rules(package: Package) -> Iterator[tuple[str, bool]]:
+    # As opm, by k8s.io/apimachinery, IsDNS1123Label.
     if not _DNS_LABEL.fullmatch(package.name):
         yield f"{package.name!r} is no DNS label (RFC 1123)", True
     if not package.channels:
@@ -77,10 +78,12 @@ def _package_rules(package: Package) -> Iterator[tuple[str, bool]]:
         yield "has no default channel", True
     elif package.default_channel not in package.channels:
         yield f"the default channel {package.default_channel!r} does not exist", True
+    # opm of 2026 allows several releases of a version.
     releases = Counter((value.version, value.release) for bundle in package.bundles.values() for value in _values(bundle))
     for (version, release), count in releases.items():
         if count > 1:
             yield f"version {version}{release and f' release {release}'} is there {count} times", True
+    # opm refuses such a bundle; a selection never keeps one, but a whole catalog may have it.
     placed = {entry.name for _, entry in package.entries}
     if homeless := [name for name in package.bundles if name not in placed]:
         yield f"bundles in no channel: {names(homeless)}", True
@@ -90,8 +93,10 @@ def _channel_rules(package: Package, channel: Channel) -> Iterator[tuple[str, bo
     if missing := [entry.name for entry in channel.entries if entry.name not in package.bundles]:
         yield f"entries without a bundle: {names(missing)}", True
     for entry in channel.entries:
+        # A missing `skips` is valid, an empty name in it is not.
         if "" in entry.skips:
             yield f"{entry.name} skips an empty name", True
+        # Not fatal: only opm of 2026 checks it, and an older one of the publisher may serve the catalog.
         if fault := _range_fault(entry.skip_range):
             yield f"{entry.name}: skipRange: {fault}", False
     try:
@@ -101,13 +106,15 @@ def _channel_rules(package: Package, channel: Channel) -> Iterator[tuple[str, bo
         return
     if stranded := _stranded(graph):
         yield f"stranded entries, neither replaced on the way from the head nor skipped: {names(stranded)}", True
+    # The package server lists a channel only with the metadata of its head (OLM, pkg/package-server/provider/registry.go).
     head = package.bundles.get(graph.head)
     if head is not None and not head.has(CSV_METADATA, BUNDLE_OBJECT):
         yield f"its head {head.name} has neither {CSV_METADATA} nor {BUNDLE_OBJECT}: OLM will not list it", False
 
 
 def _stranded(graph: UpdateGraph) -> list[str]:
-    """Return what opm calls stranded: its walk down the chain ends at a replaced bundle that is skipped as well."""
+    """Return the entries that opm calls stranded."""
+    # Stricter than `UpdateGraph.stranded`: the walk of Channel.validateReplacesChain ends at a replaced entry that is skipped.
     walked: set[str] = set()
     for name in graph.chain:
         walked.add(name)
@@ -133,12 +140,15 @@ def _bundle_rules(package: Package, bundle: Bundle) -> Iterator[tuple[str, bool]
         yield f"its {PACKAGE} property names package {values[0].package_name!r}", True
     if len(values) == 1 and bundle.version is None:
         yield f"version {bundle.version_text!r} is no semantic version", True
+    # A rule of opm of 2026 only, so not fatal.
     if len(values) == 1 and values[0].release and bundle.name != _released_name(values[0]):
         yield f"has a release, so its name should be {_released_name(values[0])}", False
     if sum(one.type == CSV_METADATA for one in bundle.properties) > 1:
         yield f"has more than one {CSV_METADATA}", True
+    # OLM unpacks the image, or installs the objects from the catalog.
     if not bundle.image and not bundle.has(BUNDLE_OBJECT):
         yield "has neither an image nor bundle objects", True
+    # Empty references are valid for opm, on purpose; others it parses since 2026.
     for image in (bundle.image, *(related.image for related in bundle.related_images)):
         if fault := _reference_fault(image):
             yield fault, False
@@ -150,7 +160,7 @@ def _values(bundle: Bundle) -> Iterator[PackageValue]:
             try:
                 yield _PACKAGE.decode(one.value)
             except UNDECODABLE:
-                continue
+                continue  # counted as missing, as by opm
 
 
 def _released_name(value: PackageValue) -> str:
@@ -168,6 +178,7 @@ def _reference_fault(image: str) -> str:
 
 def _deprecation_rules(package: Package) -> Iterator[tuple[str, bool]]:
     entries = package.deprecations.entries if package.deprecations else ()
+    # opm refuses references to missing channels and bundles, and two entries for one reference.
     known = {CHANNEL: package.channels, BUNDLE: package.bundles}
     for one in entries:
         of, name = one.reference.schema, one.reference.name
@@ -176,7 +187,7 @@ def _deprecation_rules(package: Package) -> Iterator[tuple[str, bool]]:
         if of == PACKAGE and name:
             yield f"deprecation of the package itself names {name!r}", True
         elif of in known and name not in known[of]:
-            yield f"deprecation of a {of} that is not there: {name!r}", True
+            yield f"deprecation of a missing {of}: {name!r}", True
         elif of not in (PACKAGE, CHANNEL, BUNDLE):
             yield f"deprecation of something unknown: {of!r}", True
     for (of, name), count in Counter((one.reference.schema, one.reference.name) for one in entries).items():

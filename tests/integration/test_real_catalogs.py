@@ -87,7 +87,7 @@ def test_a_catalog_with_images_under_value_exports_completely(tmp_path):
         )
     recovered = [one for one in done.json["problems"] if one["code"] == "related-image-recovered"]
     assert recovered
-    assert all("is under `value`, not `image`; carried all the same: " in one["message"] for one in recovered)
+    assert all("is under `value`, not `image`; carried nevertheless: " in one["message"] for one in recovered)
     inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
     sources_of = {one["source"] for one in inventory["images"]}
     assert {whole(one["message"].rpartition(" ")[2]) for one in recovered} <= sources_of

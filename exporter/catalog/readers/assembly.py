@@ -107,7 +107,7 @@ class Assembly:
         parts = self._packages[self._one(blob.package)]
         try:
             self._place(parts, blob, fields)
-        except (BlobError, *UNDECODABLE) as error:
+        except (BlobError, *UNDECODABLE) as error:  # the other blobs of the package stay
             self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
 
     def catalog(self) -> Catalog:
@@ -120,6 +120,7 @@ class Assembly:
         return Catalog(packages, tuple(self._others), tuple(self._problems))
 
     def _place(self, parts: _Parts, blob: Blob, fields: Fields) -> None:
+        # A list for packages and deprecations, since several are a fault that is reported once, with their number.
         if blob.schema == PACKAGE:
             parts.blobs.append((blob, self._one(_text(fields, "defaultchannel"))))
         elif blob.schema == CHANNEL:

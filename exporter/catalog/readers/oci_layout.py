@@ -121,6 +121,7 @@ def opened(path: Path) -> Iterator[OciLayout]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_uncompressed(path))
+            # Links and devices have no content of their own here, so only regular files count.
             entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
         except _NO_TAR as error:
             raise UsageError(

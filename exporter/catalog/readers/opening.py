@@ -135,6 +135,7 @@ class CatalogOpener:
 
     def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
         files = catalog_image.read_configs(layers, directory)
+        # A label without the directory: the image was built wrongly, and its registry would serve nothing.
         if not files:
             raise NotACatalogError(f"{source}: the image has no files in {directory}, where its label says the catalog is")
         return file_based.load(sorted(files.items()))
@@ -171,7 +172,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _open_database(path: Path) -> OpenedCatalog:
-    if path.stat().st_size > sqlite.MAX_SIZE:
+    if path.stat().st_size > sqlite.MAX_SIZE:  # before it is read into memory
         raise CatalogError(f"{path}: {path.stat().st_size} bytes; the limit is {sqlite.MAX_SIZE}")
     content = path.read_bytes()
     catalog = sqlite.catalog_of(sqlite.read(content, str(path)))
@@ -203,6 +204,7 @@ def unique_names(catalogs: Iterable[OpenedCatalog]) -> list[str]:
     """Return a name for each catalog; the second one of a name gets the suffix `-2`."""
     names: list[str] = []
     for catalog in catalogs:
+        # Catalogs of one image and several tags have one name; names of objects on the cluster must differ.
         count = sum(1 for name in names if name == catalog.name or name.startswith(f"{catalog.name}-"))
         names.append(f"{catalog.name}-{count + 1}" if catalog.name in names else catalog.name)
     return names
