@@ -410,8 +410,8 @@ def _nothing_left(request: OperatorRequest, found: _Found) -> CatalogError:
 
 
 # Bundles that need their manifests in the catalog. Heads, because OLM's package server lists a channel only with the metadata
-# of its head, and an SQLite catalog has them only for its own heads. All bundles for OpenShift 4.3, whose OLM 0.13 cannot unpack
-# bundle images.
+# of its head, and an SQLite catalog has them only for its own heads. All bundles for OpenShift 4.3, whose OLM 0.13 cannot
+# unpack bundle images.
 
 Resources = tuple[Any, ...]
 
