@@ -68,8 +68,8 @@ def apply(
     """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
 
     `registries`: hosts to add where the cluster has a list of allowed registries. `release` None is a Kubernetes with OLM.
-    The function `tell` receives a line for each object, and `recorder` the former values; objects that do not differ are not
-    written. Raises ClusterError; changes until then stay, and a repeated call continues from there.
+    Each object is reported in a line, and `recorder` receives the former values; objects that do not differ are not written.
+    Raises ClusterError; changes until then stay, and a repeated call continues from there.
     """
     server_side = release is None or release.server_side_apply
     writer = Writer(client, server_side=server_side, dry_run=dry_run, tell=tell, recorder=recorder)
@@ -111,6 +111,7 @@ class _Pending:
 
 def _trust(writer: Writer, pending: _Pending, registries: Sequence[str]) -> None:
     """Write the mirror's CA into the ConfigMap in use, before images.config names it, and allow its registry."""
+    # The registry first: up to 4.4 its operator runs node-ca, which copies the CA to the nodes.
     for resource in pending.of(IMAGE_REGISTRY.name):
         writer.shared(IMAGE_REGISTRY, resource.name, "", managed(resource))
     for resource in pending.of(CONFIG_MAP.name):
@@ -119,6 +120,7 @@ def _trust(writer: Writer, pending: _Pending, registries: Sequence[str]) -> None
     for resource in pending.of(IMAGE_CONFIG.name):
         wanted = resource.body["spec"]["additionalTrustedCA"]["name"]
         writer.shared(IMAGE_CONFIG, resource.name, "", trusting(wanted))
+    # With allowedRegistries set, policy.json rejects all other registries, also the sources of the mirror rules.
     if registries:
         allow(writer, registries)
 
@@ -133,6 +135,7 @@ def _mirror_rules(writer: Writer, pending: _Pending, release: Release | None) ->
     wanted = pending.of(*(kind.name for kind in MIRROR_KINDS))
     if not wanted:
         return
+    # All kinds are read: a rule that another object has in force already must not roll the nodes again.
     merged = merge_rules(wanted, mirror_objects(writer.client, release))
     for resource in merged.satisfied:
         writer.leave(resource.kind, resource.name, "", "its rules are in force already")
@@ -153,6 +156,7 @@ def _cluster_catalogs(writer: Writer, pending: _Pending) -> None:
         elif not resource.shared:
             writer.own(resource)
         elif resource.name in present:
+            # Only the mode: the default ClusterCatalogs belong to OpenShift, and a missing one must not be created.
             mode = resource.body["spec"]["availabilityMode"]
             writer.shared(CLUSTER_CATALOG, resource.name, "", _if_there({"spec": {"availabilityMode": mode}}))
 
@@ -166,6 +170,7 @@ def _namespace(writer: Writer, release: Release | None) -> None:
     """Create the namespace of catalogs where the capability `marketplace`, which includes it, is disabled."""
     if release is None or not release.has_capabilities or writer.client.get(NAMESPACE, MARKETPLACE) is not None:
         return
+    # The level that the marketplace gives its namespace since 4.12.
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
     # Not recorded: `undo` would delete the namespace with all objects that others have created in it since.
     unrecorded = Writer(writer.client, server_side=False, dry_run=writer.dry_run, tell=writer.tell)
@@ -180,6 +185,7 @@ def _without_image(writer: Writer, resource: Resource) -> None:
         return
 
     def wish(live: Body | None) -> Mapping[str, Any] | None:
+        # grpcPodConfig configures the pod that OLM no longer creates.
         return {"spec": {"image": None, "grpcPodConfig": None}} if live else None
 
     if "image" in ((writer.client.get(CATALOG_SOURCE, resource.name, resource.namespace) or {}).get("spec") or {}):

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 # Errors of the API server: one class for each reaction of a caller.
 
 _NO_CREDENTIALS, _FORBIDDEN, _CONFLICT = 401, 403, 409
+# Statuses of a load balancer in front of the API server, of priority and fairness (429), or of etcd during a leader election.
 _PASSING = frozenset((408, 429, 500, 502, 503, 504))
+# A validation error repeats the rejected object.
 _LONGEST = 600
 
 
@@ -94,6 +96,7 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
         return ConflictError(
             f"{subject}: {said}",
             hint="Another client keeps changing it; apply again when it has stopped.",
+            # Only a conflict of server-side apply has causes.
             fields=_owned(answer.document),
         )
     if status in _PASSING:
@@ -103,6 +106,7 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
 
 def _owned(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Read the causes of a server-side apply conflict: `conflict with "manager" using v1: .spec.image`."""
+    # An intermediary may answer with any JSON, so each level is checked.
     details = document.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     return tuple(
@@ -122,6 +126,7 @@ _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 CONFLICT_POLICY = RetryPolicy(tries=5, first_s=0.0)
 _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
+# With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
@@ -161,6 +166,7 @@ class ClusterClient:
     """Client of one cluster. Objects are plain dictionaries, as the server sent them; writes return the new state."""
 
     def __init__(self, config: SingleConfig) -> None:
+        # A kubeconfig without a user is valid: a proxy on localhost authenticates.
         config = config._replace(user=config.user or User())
         assert config.user is not None
         for secret in (config.user.token, config.user.password):
@@ -195,6 +201,7 @@ class ClusterClient:
 
         Without `namespace`, those of all namespaces.
         """
+        # lightkube takes None for the namespace of the context, and refuses a namespace for a kind without.
         place = (namespace or _EVERYWHERE) if kind.namespaced else None
 
         def ask() -> list[Body]:
@@ -325,6 +332,7 @@ def _load(path: Path) -> KubeConfig:
     path = path.expanduser()
     with path.open("rb") as file:
         raw = file.read(_MAX_KUBECONFIG + 1)
+    # One byte more was requested, so that a file of exactly the limit is accepted.
     if len(raw) > _MAX_KUBECONFIG:
         raise ValueError(f"larger than {_MAX_KUBECONFIG} bytes")
     try:

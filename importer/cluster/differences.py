@@ -37,14 +37,17 @@ def rebased(before: Any, after: Any, now: Any) -> Any:
     Items of lists and registry credentials that the apply changed are those of `before`; all others are those of `now`. A value
     of another type is returned unchanged.
     """
+    # Unchanged since the last apply, the usual case.
     if now == after:
         return before
     if isinstance(before, list) and isinstance(after, list) and isinstance(now, list):
+        # An item that the apply kept (it is in `before` and `after`) and that is missing now was removed by others.
         kept = [item for item in before if item in now or item not in after]
         return kept + [item for item in now if item not in before and item not in after]
     former, written, present = map(docker_config, (before, after, now))
     if former is None or written is None or present is None:
         return before
+    # Other keys of a Docker configuration, such as credHelpers, are never written by hub-import.
     document = {**present, _AUTHS: _rebased_keys(former[_AUTHS], written[_AUTHS], present[_AUTHS])}
     return before if document == former else encoded(document)
 
@@ -59,6 +62,7 @@ def _rebased_keys(before: Mapping[str, Any], after: Mapping[str, Any], now: Mapp
 _MERGE_KEYS = (("name",), ("containerPort", "protocol"), ("port", "protocol"), ("mountPath",))
 # Written by the server or by controllers at any time: not a difference.
 _SERVERS = frozenset(("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"))
+# CRDs may nest as deep as they like, and Python recurses at most 1,000 calls.
 _MAX_DEPTH = 64
 
 
@@ -105,6 +109,7 @@ def item_named(items: Any, key: Mapping[str, Any]) -> Any:
 
 def _merged_list(live: list[Any], wanted: list[Any], depth: int) -> list[Any]:
     """Return `live` with the wanted fields in its items, or `wanted` where the items have no key and differ."""
+    # Without a key, such as mirrors of a rule or arguments of a container, position identifies an item.
     names = _merge_key(wanted)
     if names is None:
         same = len(live) == len(wanted) and all(_covers(*pair, depth) for pair in zip(live, wanted, strict=True))
@@ -158,6 +163,7 @@ def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
 
     The values of a Secret are hidden; of registry credentials, the registries are shown.
     """
+    # As YAML, which people know from `oc diff`.
     old = dump_yaml(_shown(before, after, "former")).splitlines() if before else []
     new = dump_yaml(_shown(after, before, "new")).splitlines() if after else []
     if old == new:
@@ -213,6 +219,7 @@ def _opened(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _paths(before: Any, after: Any, path: str, depth: int) -> Iterator[str]:
+    # A list counts as one field: an index says little once an item was inserted.
     if not (isinstance(before, Mapping) and isinstance(after, Mapping)) or depth > _MAX_DEPTH:
         if before != after:
             yield path

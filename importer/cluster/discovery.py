@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 80
 _MINOR = re.compile(r"\d{1,3}\.\d{1,3}")
+# Nightly builds and release candidates have a suffix: 4.18.0-0.nightly-2025-01-01-000000.
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 
@@ -28,6 +29,7 @@ def discover_release(client: ClusterClient) -> Release | None:
 
 def release_of(version: str | None) -> Release | None:
     """Return the release of a whole version, such as 4.18.7; None without one."""
+    # A release alone, such as 4.18, comes from --openshift-release.
     known = _VERSION.match(version or "") or _MINOR.fullmatch(version or "")
     return Release.parse(known[0]) if known else None
 
@@ -65,6 +67,7 @@ def mirror_rules(client: ClusterClient, release: Release | None) -> frozenset[Mi
         MirrorRule(each.rule.source, mirror, not each.by_tag)
         for each in found
         for mirror in each.rule.mirrors
+        # A source may list itself as a mirror, to set its place in the order of attempts.
         if mirror != each.rule.source
     )
 
@@ -78,6 +81,8 @@ def served_by_us(client: ClusterClient, names: Iterable[str], namespace: str) ->
 def _running(status: dict[str, Any]) -> str:
     """Return the newest version whose rollout was completed; during the installation the desired one."""
     for entry in status.get("history") or []:
+        # The newest entry is first (openshift/api, config/v1: ClusterVersionStatus.History); one in progress is
+        # Partial.
         if entry.get("state") == "Completed":
             return str(entry.get("version"))
     return str((status.get("desired") or {}).get("version"))
@@ -114,6 +119,7 @@ def identify(client: ClusterClient, given: Release | None = None) -> ClusterIden
     except UnavailableError:
         raise
     except ClusterError:
+        # An account without permission for ClusterVersion can still import with --openshift-release.
         if given is None:
             raise
         version = str(given)

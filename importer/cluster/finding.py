@@ -22,6 +22,7 @@ class Finding:
     `fixable`: `hub-import doctor --fix` can repair it in the present state.
     """
 
+    # Codes, severities and these fields are part of the JSON output (docs/cli.md).
     code: str
     subject: str
     cause: str

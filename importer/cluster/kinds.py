@@ -70,6 +70,7 @@ MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
 )
 
+# `undo` finds the kind of a recorded object here, so a kind that was once written stays in the list.
 _WRITTEN = (
     NAMESPACE,
     CONFIG_MAP,
@@ -131,6 +132,7 @@ _LONGEST = 200
 def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Return a condition of an object's status; empty when it has none of the kind."""
     conditions: Iterable[Mapping[str, Any]] = status_of(body).get("conditions") or []
+    # KEP-1623: a list with one entry for each type.
     return next((each for each in conditions if each.get("type") == kind), {})
 
 

@@ -133,10 +133,12 @@ def drain(intent: Intent, changes: Iterable[Change]) -> str:
     if intent.release is None:
         return ""
     effects = [effect for _, effect in _effects(intent.release, _changed(changes)) if effect.startswith(_DRAINED)]
+    # The longest text is the strongest effect: "drained and rebooted" extends "drained".
     return max(effects, key=len, default="no drain")
 
 
 def _changed(changes: Iterable[Change]) -> frozenset[str]:
+    # Only registrySources of image.config rolls nodes; additionalTrustedCA does not in any release.
     return frozenset(_REGISTRIES if _REGISTRIES in change.detail else change.kind for change in changes)
 
 
@@ -185,6 +187,7 @@ def _policies(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 
 def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     proxy = client.get(PROXY, "cluster") or {}
+    # status.noProxy has the cluster's own networks, and `.svc`, in addition to spec.noProxy.
     merged = {**(proxy.get("spec") or {}), **status_of(proxy)}
     no_proxy = str(merged.get("noProxy") or "")
     if (merged.get("httpsProxy") or merged.get("httpProxy")) and not in_no_proxy(intent.mirror, no_proxy):
@@ -223,6 +226,7 @@ def why_nodes_may_not_resolve(mirror: str, hosts: Path) -> str:
         return "it is the loopback address" if ipaddress.ip_address(name.strip("[]")).is_loopback else ""
     except ValueError:
         pass
+    # RFC 6761, 6.3: resolvers answer localhost and all names below it with the loopback address.
     if name == "localhost" or name.endswith(".localhost"):
         return "it means each node itself"
     if "." not in name:
@@ -235,6 +239,7 @@ def _names_in(hosts: Path) -> set[str]:
         lines = hosts.read_text(errors="replace").splitlines()
     except OSError:
         return set()
+    # hosts(5): an address, then its names; # starts a comment.
     return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 

@@ -59,6 +59,7 @@ class Entry:
     @property
     def key(self) -> str:
         """The key of the entry in the Secret."""
+        # Keys of a Secret: alphanumerics, `-`, `_`, `.`, at most 253 (Kubernetes, api/core/v1, Secret.Data).
         return re.sub(r"[^A-Za-z0-9._-]", "-", f"{self.kind}.{self.namespace or 'cluster'}.{self.name}")[:250]
 
     @property
@@ -100,12 +101,14 @@ class Recorder:
         entries = self._known()
         content = _content(wanted)
         fields = tuple(_fields(live or {}, needed_patch(live or {}, content), content))
+        # Nothing will change, so there is nothing to restore.
         if not fields:
             return
         order = max((one.order for one in entries.values()), default=0) + 1
         entry = Entry(kind.api_version, kind.name, name, namespace, order, live is None, fields)
         old = entries.get(entry.key)
         entry = old.merged(entry) if old else entry
+        # A repeated apply does not write the record.
         if entry != old:
             self._write({entry.key: _encoded(entry)})
             entries[entry.key] = entry
@@ -136,6 +139,7 @@ class Recorder:
     def _write(self, data: Mapping[str, str]) -> None:
         live = self.client.get(SECRET, NAME, self.namespace)
         data_after = {**((live or {}).get("data") or {}), **data}
+        # In base64: more than the decoded bytes, which the limit of 1 MiB counts.
         size = sum(len(str(value)) for value in data_after.values())
         if size > MAX_SIZE:
             raise ClusterError(
@@ -151,6 +155,7 @@ class Recorder:
 
 def record_namespace(client: ClusterClient) -> str:
     """Return the namespace of the record: that of the configuration, or without OpenShift that of OLM."""
+    # The namespace of the pull secret, so that its former values are not readable for more accounts than its present one.
     return CONFIG_NAMESPACE if client.get(CLUSTER_VERSION, "version") is not None else PLAIN_OLM
 
 
@@ -174,9 +179,8 @@ def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) 
     for _ in range(_TRIES):
         try:
             _forget(client, namespace, entries)
-        except (
-            ConflictError
-        ):  # another import has written to it meanwhile; after five tries the entry stays, and `undo` can be repeated
+        except ConflictError:
+            # Another import has written to it meanwhile. After five tries the entry stays, and `undo` can be repeated.
             continue
         return
 
@@ -186,6 +190,7 @@ def _forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry])
     if live is None:
         return
     left = set(live.get("data") or {}) - set(entries)
+    # After the last entry nothing of hub-import is left in the cluster, so nothing is expected either.
     if all(key.startswith(_EXPECTED) for key in left):
         client.delete(SECRET, NAME, namespace, only=unchanged(live))
     else:
@@ -201,6 +206,7 @@ def _fields(
     """
     for key, value in patch.items():
         current = live.get(key)
+        # Down to single fields: others may change their neighbours before undo.
         if isinstance(value, Mapping) and isinstance(current, Mapping) and len(path) < _MAX_DEPTH:
             yield from _fields(current, value, wanted[key], (*path, key))
         else:
@@ -265,11 +271,13 @@ def _catalog_key(expected: ExpectedCatalog) -> str:
 
 
 def _packed(expected: ExpectedCatalog) -> str:
+    # Compressed: the packages of several catalogs share the limit of one Secret.
     return base64.b64encode(zlib.compress(msgspec.json.encode(expected, order="sorted"), 9)).decode()
 
 
 def _unpacked(value: str) -> ExpectedCatalog | None:
     try:
+        # Bounded: the Secret may have been edited.
         raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG)
         return _CATALOG.decode(raw)
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):

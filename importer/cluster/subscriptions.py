@@ -35,6 +35,7 @@ class Subscribed:
         """Return the Subscription that a body describes; missing fields are empty."""
         metadata, spec = body["metadata"], body.get("spec") or {}
         namespace = str(metadata.get("namespace") or "")
+        # CRDs up to 4.5 have no structural schema, so that fields can be missing.
         source = (str(spec.get("sourceNamespace") or namespace), str(spec.get("source") or ""))
         installed = str(status_of(body).get("installedCSV") or "")
         return cls(namespace, str(metadata["name"]), str(spec.get("name") or ""), source, installed)
@@ -54,6 +55,7 @@ class Sources:
 
     def lack(self, place: Place) -> bool:
         """Return whether a CatalogSource is known not to exist."""
+        # A namespace that may not be read may have it.
         seen = self.everywhere or place[0] == self.namespace
         return bool(place[1]) and seen and place not in self.bodies
 
@@ -86,6 +88,7 @@ def sources_of(client: ClusterClient, namespace: str) -> Sources:
 
 
 def _by_place(bodies: Iterable[Body] | None) -> dict[Place, Body]:
+    # One that is being deleted no longer serves anything.
     found = (each for each in bodies or () if not each["metadata"].get("deletionTimestamp"))
     return {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in found}
 
@@ -99,6 +102,7 @@ def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
     yield from unreadable
     subscribed = [Subscribed.of(each) for each in bodies]
     sources = sources_of(client, terms.namespace)
+    # Without the capability `marketplace` there are no defaults to disable.
     off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
     going = {place for place, body in sources.bodies.items() if off and place[0] == terms.namespace and is_default(body)}
     made = {each.source for each in terms.offerings}
@@ -119,6 +123,7 @@ def _readable(client: ClusterClient) -> tuple[list[Body], list[Finding]]:
     except ForbiddenError as error:
         refused = error.message
     try:
+        # Reads that are refused for the cluster may be allowed in single namespaces (Role instead of ClusterRole).
         namespaces = [str(each["metadata"]["name"]) for each in client.list(NAMESPACE) or []]
     except ForbiddenError:
         namespaces = []
@@ -172,7 +177,9 @@ class _Fixes:
         if not carrying:
             names = ", ".join(sorted(packages))
             return f"No catalog of this archive carries {names}: export that too."
+        # A catalog that has no advised name yet, then the one that serves most of the operators.
         best = max(carrying, key=lambda each: (each.catalog not in self._named, len(packages & each.packages)))
+        # No option gives a name in another namespace, or a second name to one catalog.
         if place[0] != self._terms.namespace or best.catalog in self._named:
             return _repointed(losing, best, self._named.get(best.catalog, best.source[1]))
         self._named[best.catalog] = place[1]

@@ -120,6 +120,7 @@ def merge_pull_secret(
     credential of a whole host is replaced only with `replace`, or where `recorder` shows that hub-import wrote it.
     Raises ClusterError for another credential, and when the pull secret is missing or cannot be read.
     """
+    # Its base64 form would pass a redaction of the password alone.
     SECRETS.add(auth)
     writer = Writer(client, server_side=False, dry_run=dry_run, tell=tell, recorder=recorder)
     recorded: list[Any] = []  # entries that hub-import wrote; after a conflict the record has the new one already
@@ -186,6 +187,7 @@ def _another(host: str) -> ClusterError:
 
 def _joined(existing: str, pem: str) -> str:
     """Return both certificates: while a registry changes its CA, nodes need the old one too."""
+    # A second apply must not add it again.
     if pem.strip() in existing:
         return existing
     return f"{existing.rstrip()}\n{pem.lstrip()}" if existing.strip() else pem

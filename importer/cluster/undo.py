@@ -23,6 +23,7 @@ from importer.cluster.record import Entry, FieldChange
 Path = tuple[str, ...]
 _UPGRADED = "before-first-apply"  # the manager of all fields of an object that is older than managedFields
 _DATA = (("data",), ("binaryData",), ("metadata", "labels"), ("metadata", "annotations"))
+# Kinds of which the API server defaults many fields in `spec`.
 _BUILT_IN = frozenset(("v1", "apps/v1", "networking.k8s.io/v1"))
 # Written by tools and controllers, without a meaning once the object is deleted.
 _STAMPS = frozenset(
@@ -38,6 +39,7 @@ _MAX_DEPTH = 64
 def foreign_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
     """Return the paths of foreign content in an object; `written` has all fields of hub-import."""
     entries = _entries(live)
+    # Without an entry of hub-import the object was written before managedFields, or by patches of a release without them.
     known = any(each.get("manager") == FIELD_MANAGER for each in entries)
     known = known and not any(each.get("manager") == _UPGRADED for each in entries)
     paths = _managed(entries) if known else _unwritten(live, written)
@@ -96,6 +98,7 @@ def _owned(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
     for key, inner in tree.items():
         if key == "." or len(path) > _MAX_DEPTH:
             continue
+        # An item of a set has no path of its own: the set is the field.
         if key.startswith("v:"):
             yield path
         else:
@@ -116,6 +119,7 @@ def _unwritten(live: Body, written: Mapping[str, Any]) -> Iterator[Path]:
 def _further(live: Any, written: Any, path: Path, *, fields: bool) -> Iterator[Path]:
     """Yield the paths of unwritten content: items of lists, and with `fields` also those of maps."""
     if isinstance(live, list) and isinstance(written, list):
+        # Items were added; defaults of the server are fields of items, never items.
         if len(live) > len(written):
             yield path
         for item, own in zip(live, written, strict=False):
@@ -200,11 +204,14 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     """
     done: list[Undone] = []
     entries = record.load(client, namespace)
+    # Determined first: images.config is restored before the ConfigMap that it names is reached.
     staying = _staying_config_maps(client, entries)
+    # The last change first, so that CatalogSources go before the rules and the CA that their pods need.
     for entry in reversed(entries):
         result = _one(client, entry, staying, dry_run=dry_run)
         tell(f"would be {result}" if dry_run else str(result))
         done.append(result)
+        # At once, so that an interrupted undo continues with the next entry.
         if not dry_run and not result.fields:
             record.forget(client, namespace, {entry.key: entry})
     return done
@@ -229,6 +236,7 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
     plan = _planned(_without(entry, needed) if needed else entry, live)
     if live is not None and not dry_run:
         if plan.outcome is Outcome.DELETED:
+            # For the object that was checked: a write in between fails with 409, and it is checked again.
             client.delete(kind, entry.name, entry.namespace, only=unchanged(live))
         elif plan.patch:
             version = {"resourceVersion": live["metadata"]["resourceVersion"]}
@@ -312,6 +320,7 @@ def _is_own(live: Body, change: FieldChange) -> bool:
     found, value = value_at(live, change.path)
     if change.after is None:
         return value is None
+    # needed_patch accepts added items of lists with keys; here they are foreign changes.
     if isinstance(change.after, list) and (not isinstance(value, list) or len(value) != len(change.after)):
         return False
     return found and not needed_patch({"": value}, {"": change.after})

@@ -20,6 +20,7 @@ from importer.cluster.kinds import Kind, Resource, kind_of
 if TYPE_CHECKING:
     from importer.cluster.record import Recorder
 
+# Of the changed fields, in the line of a change; --diff shows all.
 _SHOWN = 5
 Wish = Callable[[Body | None], Mapping[str, Any] | None]
 
@@ -52,7 +53,7 @@ class Change:
 class Writer:
     """Writes objects, and keeps a Change of each. `server_side`: use server-side apply; else merge patches.
 
-    The function `tell` receives a line for each object. `recorder` stores the former values before each change, for `undo`.
+    Each object is reported in a line. `recorder` stores the former values before each change, for `undo`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Writer:
         tell: Callable[[str], None],
         recorder: Recorder | None = None,
     ) -> None:
+        # A dry run must not write the record either.
         self._recorder = None if dry_run else recorder
         self.client = client
         self.dry_run = dry_run
@@ -81,6 +83,7 @@ class Writer:
         if not self._server_side:
             self.shared(kind, resource.name, resource.namespace, lambda _live: resource.body)
             return
+        # Read first, for the record and the diff: an apply does not return the former state.
         before = self.client.get(kind, resource.name, resource.namespace)
         self._note(kind, resource.name, resource.namespace, before, resource.body)
         after = retry(lambda: self._apply(kind, resource), CONFLICT_POLICY, on=ConflictError)
@@ -122,6 +125,7 @@ class Writer:
             return live, live
         self._note(kind, name, namespace, live, wanted)
         if live is None:
+            # A conflict here means that the object was created meanwhile: `wish` is called again with it.
             return None, self.client.create(kind, _whole(kind, name, namespace, wanted), dry_run=self.dry_run)
         patch = needed_patch(live, wanted)
         if not patch:

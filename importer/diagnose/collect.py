@@ -59,6 +59,7 @@ class _Reader:
         """Return what `request` reads, or `default` where that is refused. Raises UnavailableError."""
         try:
             return request()
+        # Every further read would wait for the retries too.
         except UnavailableError:
             raise
         except ClusterError as error:
@@ -73,9 +74,8 @@ class _Reader:
     def log(self, pod: str, namespace: str, container: str) -> str:
         try:
             return self.client.log(pod, namespace, container, lines=_LOG_LINES)
-        except (
-            ClusterError
-        ) as error:  # also when the node does not answer: UnavailableError there says nothing of the API server
+        except ClusterError as error:
+            # The API server relays logs from the kubelet: its UnavailableError means the node, and is no reason to stop.
             return self._refused(error, "")
 
     def _refused(self, error: ClusterError, default: T) -> T:
@@ -91,6 +91,7 @@ def collect(
     reader = _Reader(client)
     expected = {each.name: each for each in expectations}
     events = _events(reader.list(EVENT, namespace))
+    # Without OpenShift there are no pools, and no such kind to ask for.
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
     rules = {rule for each in expectations for rule in each.rules}
     found = reader.read(lambda: sources_of(client, namespace), None)
@@ -129,6 +130,7 @@ def _source(
     metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
     name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
     expected_image = expected.image if expected else image
+    # Also pods of a former spec have these labels: OLM keeps one until the next is ready.
     found = reader.list(POD, namespace, readiness.pod_labels(body))
     pods = tuple(_pod(reader, pod, expected_image, events) for pod in found)
     listed = reader.read(lambda: readiness.listed_packages(reader.client, name, namespace), None)
@@ -168,6 +170,7 @@ def _connected_s(source: Body, pods: Sequence[Body]) -> float | None:
     """Return the seconds since OLM's connection, or the readiness of a pod, changed last; None: unknown."""
     texts = [str((status_of(source).get("connectionState") or {}).get("lastConnect") or "")]
     texts += [str(condition(pod, "Ready").get("lastTransitionTime") or "") for pod in pods]
+    # Fields of a custom kind, so any text is possible.
     times = [moment for moment in map(_moment, texts) if moment is not None]
     return (datetime.now(UTC) - max(times)).total_seconds() if times else None
 
@@ -195,6 +198,7 @@ def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[s
         reasons=frozenset(cause.get("reason", "") for each in statuses for cause in _causes(each)),
         memory_limit=str(limits.get("memory") or ""),
         events=tuple(events.get(name, ())),
+        # A pod whose containers were never created has no log, and the API server answers 400.
         log=reader.log(name, namespace, str(containers[0].get("name") or "")) if statuses else "",
         created=str(pod["metadata"].get("creationTimestamp") or ""),
     )
@@ -226,6 +230,7 @@ def _unstarted(pod: Body) -> tuple[str, ...]:
 def _events(events: Iterable[Body]) -> dict[str, list[str]]:
     """Return the warnings about each object, by its name, the newest first."""
     found: dict[str, list[str]] = {}
+    # Series of events.k8s.io/v1 have eventTime only; kubelet and OLM write lastTimestamp.
     for event in sorted(events, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), reverse=True):
         lines = found.setdefault(str((event.get("involvedObject") or {}).get("name")), [])
         if event.get("type") != "Normal" and len(lines) < _EVENTS:
@@ -240,6 +245,7 @@ def _ca_keys(reader: _Reader) -> frozenset[str]:
 
 
 def _registry_state(reader: _Reader, release: Release | None) -> str:
+    # Later releases do not need the kind, and `permissions.py` does not ask for it there.
     if release is None or release.trusts_without_registry:
         return ""
     return str((reader.get(IMAGE_REGISTRY, "cluster").get("spec") or {}).get("managementState") or "")

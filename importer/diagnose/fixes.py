@@ -61,6 +61,7 @@ class _Case:
         return Writer(self.client, server_side=False, dry_run=False, tell=self.tell, recorder=self.recorder)
 
     def source(self, finding: Finding) -> SourceState:
+        # Fixable findings about catalogs have the name of their CatalogSource as the subject.
         name = finding.subject.removeprefix("CatalogSource ")
         return next(source for source in self.snapshot.sources if source.name == name)
 
@@ -70,6 +71,7 @@ class _Case:
 
 def with_inputs(findings: Sequence[Finding], inputs: FixInputs) -> list[Finding]:
     """Return the findings, `fixable` only where the inputs that the fix needs are given."""
+    # A fix without its input would fail after the person has agreed to it.
     missing = {NEEDS_CA} if inputs.registry_ca is None else set()
     missing |= {NEEDS_CREDENTIAL} if inputs.credential is None else set()
     return [replace(each, fixable=each.fixable and each.code not in missing and each.code in FIXES) for each in findings]
@@ -117,6 +119,7 @@ def _credential(case: _Case, finding: Finding) -> None:
 def _serve(case: _Case, finding: Finding) -> None:
     """Run the catalog in a Deployment of its own, and let the CatalogSource find it by address."""
     source = case.source(finding)
+    # OLM prefers an image to an address, and configures no pod for an address.
     spec = {name: value for name, value in source.body["spec"].items() if name not in {"image", "grpcPodConfig"}}
     metadata = {"name": source.name, "namespace": source.namespace, "labels": source.body["metadata"].get("labels") or {}}
     body = {
@@ -183,6 +186,7 @@ FIXES: dict[str, Callable[[_Case, Finding], None]] = {
     "default-sources-enabled": _default_sources,
     NEEDS_CA: _trust,
     NEEDS_CREDENTIAL: _credential,
+    # An own Deployment has neither the limit of memory nor the probes of OLM.
     "catalog-memory-limit": _serve,
     "catalog-slow-start": _serve,
     "catalog-cache": _pod_config({"extractContent": None}),

@@ -45,6 +45,7 @@ class Health:
     @property
     def healthy(self) -> bool:
         """Whether all catalogs are served and no rollout is in progress; findings that were fixed do not count."""
+        # The snapshot is older than the fixes, so fixed findings are taken as gone.
         left = [finding for finding in self.findings if finding not in self.fixed]
         wrong = any(finding.severity is Severity.ERROR for finding in left)
         fixed = {finding.subject for finding in self.fixed}
@@ -68,6 +69,7 @@ class Health:
         return [
             pool["metadata"]["name"]
             for pool in self.snapshot.pools
+            # A pool can stay paused for days during a Control Plane Only update, and is healthy meanwhile.
             if not is_rolled_out(pool) and (self.missing_rules(pool) or not is_paused(pool))
         ]
 
@@ -97,8 +99,10 @@ def fix(
     inputs = _inputs(cluster, registry_ca)
     with connect(cluster.kubeconfig, cluster.context) as client:
         health = _examine(client, cluster, inputs)
+        # The question names the fixes, and is asked once for all of them.
         if not health.fixable or not agree(health):
             return health
+        # So that `undo` also reverts what `doctor` changed.
         recorder = Recorder(client, record_namespace(client))
         done = fixes.fix(recorder, health.snapshot, health.fixable, inputs, tell)
         return replace(health, fixed=tuple(done))
@@ -106,6 +110,7 @@ def fix(
 
 def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs) -> Health:
     identity = identify(client, cluster.release)
+    # An option wins: it is given where the version cannot be read, or is to be treated as another one.
     release = cluster.release or identity.release
     expected = expected_catalogs(client, record_namespace(client))
     snapshot = collect(client, namespace_for(release), expected, release)
@@ -113,5 +118,6 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs)
 
 
 def _inputs(cluster: ClusterSettings, registry_ca: str | None) -> FixInputs:
+    # Read only when a fix needs it: which entry it is depends on the mirror of the catalog.
     credential = partial(pull_credential, cluster.authfile) if cluster.authfile else None
     return FixInputs(registry_ca, credential, cluster.replace_credential)

@@ -148,6 +148,7 @@ def _first_event(source: SourceState) -> str:
 def _foreign_sources(snapshot: Snapshot) -> Iterator[Finding]:
     """Give the foreign catalogs that cannot be reached, with the Subscriptions that report it."""
     for source in snapshot.sources:
+        # IDLE is a connection that gRPC closed for lack of requests; the next request opens it again.
         if source.is_default or source.is_managed or source.state in {"READY", "IDLE"}:
             continue
         affected = [

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from importer.cluster.subscriptions import Sources
 
 _RECONNECTS_WITHIN_S = 300.0  # gRPC waits up to two minutes and jitter, then package-server reads all packages
+# Reasons of kubelet for a container that was not created yet.
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
@@ -40,6 +41,7 @@ class PodState:
     @property
     def is_starting(self) -> bool:
         """Whether its containers are being created for the first time, and no event reports an error."""
+        # Without a reason the pod is not scheduled yet, which has causes of its own.
         return self.reasons <= _STARTING and bool(self.reasons) and not self.events
 
 
@@ -82,6 +84,7 @@ class SourceState:
     def is_managed(self) -> bool:
         """Whether an apply created it."""
         labels = self.body["metadata"].get("labels") or {}
+        # The label alone covers catalogs of an older version, whose record has no expected content.
         return self.expected is not None or OWN_LABELS.items() <= labels.items()
 
     @property
@@ -106,16 +109,19 @@ class SourceState:
         """The ready pods that run another image than the expected one."""
         if self.expected is None:
             return []
+        # Only ready ones answer; a new pod that is not ready yet is not stale.
         return [pod for pod in self.pods if pod.ready and not (pod.runs_image and self.expected.image in pod.images)]
 
     @property
     def lists_all(self) -> bool:
         """Whether OLM lists the expected packages from it; True where they are not known."""
+        # Nothing is known of a catalog without expected content, and that is no error.
         return self.packages is None or self.packages.ok
 
     @property
     def image(self) -> str:
         """The image that it serves; empty when that is not known."""
+        # A catalog by address has no image in its spec.
         expected = self.expected.image if self.expected else ""
         return str((self.body.get("spec") or {}).get("image") or expected)
 

@@ -96,6 +96,7 @@ def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
 
 def _connection(found: Body, expected: ExpectedCatalog) -> Check:
     subject, spec = f"CatalogSource {expected.name}", found.get("spec") or {}
+    # A CatalogSource with an address names no image; its pod is checked instead.
     if spec.get("image") != expected.image and not spec.get("address"):
         return Check(subject, ok=False, state=f"serves another image: {spec.get('image')}")
     status = found.get("status") or {}
@@ -107,6 +108,7 @@ def _connection(found: Body, expected: ExpectedCatalog) -> Check:
 
 def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> Check | None:
     """Return the error that keeps a catalog's own Deployment from creating pods; None without one, or for OLM's pods."""
+    # OLM reports such errors in the status of the CatalogSource itself.
     if not (source.get("spec") or {}).get("address"):
         return None
     deployment = client.get(DEPLOYMENT, service_name(expected.name), expected.namespace) or {}
@@ -121,6 +123,7 @@ def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> 
 
 def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
     subject = f"pod of {expected.name}"
+    # During an update OLM runs the former pod until the new one is ready.
     candidates = [pod for pod in found if expected.image in images_of(pod)]
     if not candidates:
         state = f"none with the image {expected.image}" if found else "not created yet"
@@ -130,6 +133,7 @@ def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
         state, evidence = _failure(candidates[0])
         next_step = "the node keeps trying to pull and start it; it need not be deleted"
         return Check(subject, ok=False, state=state, evidence=evidence, next_step=next_step)
+    # spec.image is the requested reference; status.imageID is the digest that runs.
     if not any(runs(pod, expected.image) for pod in ready):
         return Check(subject, ok=False, state="ready, with another image than the one pushed", next_step="OLM replaces the pod")
     return Check(subject, ok=True, state="ready")
@@ -138,6 +142,7 @@ def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
 def pod_labels(source: Body) -> dict[str, str]:
     """Return the labels of the pods that serve a CatalogSource: OLM's, or those of its own Deployment."""
     name, spec = str(source["metadata"]["name"]), source.get("spec") or {}
+    # olm.catalogSource is set by OLM in all releases (pkg/controller/registry/reconciler: CatalogSourceLabelKey).
     return serving_labels(name) if spec.get("address") and not spec.get("image") else {"olm.catalogSource": name}
 
 
@@ -151,6 +156,7 @@ def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
 
 def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[str, Offer] | None:
     """Return the packages that OLM lists from a CatalogSource; None without PackageManifests. Raises ClusterError."""
+    # By label: two catalogs with one package give two PackageManifests of one name.
     listed = client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
     if listed is None:
         return None
@@ -160,6 +166,7 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
 def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Check:
     """Return the check of listed packages against the expected ones."""
     subject, wanted = f"packages of {expected.name}", expected.packages
+    # Surplus packages count too: they are those of the former image while package-server has not read the new one.
     differences = [*_absent(wanted, there), *_surplus(wanted, there), *_different(wanted, there)]
     state = f"{len(wanted.keys() & there.keys())} of {len(wanted)} listed"
     next_step = "packageserver lists them once the catalog answers" if differences else ""
@@ -213,6 +220,7 @@ def runs(pod: Body, image: str) -> bool:
     """Return whether a pod's containers run the image; True for runtimes that report no digest."""
     digest, status = image.partition("@")[2], status_of(pod)
     each = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    # With extractContent the containers have different images, and the catalog is that of one of them.
     named = {str(one.get("imageID", "")).partition("@")[2] for one in each} - {""}
     return not named or digest in named
 
@@ -223,6 +231,7 @@ def _failure(pod: Body) -> tuple[str, str]:
     for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         state = each.get("state") or {}
         cause = state.get("waiting") or (each.get("lastState") or {}).get("terminated")
+        # Main containers wait with PodInitializing while an init container, which has the cause, fails.
         if cause and cause.get("reason") not in {None, "PodInitializing", "Completed"}:
             return str(cause["reason"]), short(cause.get("message"))
     return str(status.get("phase") or "unknown"), short(condition(pod, "PodScheduled").get("message"))
@@ -233,6 +242,7 @@ def _cluster_catalog(catalog: Body, image: str) -> Check:
     resolved = str(((status_of(catalog).get("resolvedSource") or {}).get("image") or {}).get("ref"))
     serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
     if serving.get("status") == "True":
+        # During an update catalogd serves the former content with Serving=True.
         same = resolved.partition("@")[2] == image.partition("@")[2]
         return Check(subject, ok=same, state="serving" if same else f"still serving {resolved}")
     said = short(progressing.get("message") or serving.get("message"))
@@ -246,6 +256,7 @@ def _source_image(catalog: Body) -> Any:
 
 # Pools of nodes: whether each has the mirror rules, in its configuration and on its machines.
 
+# A release update changes dozens of files.
 _POOLS_SHOWN = 3
 _SETTINGS = {
     "kernelArguments": "other kernel arguments",
@@ -269,6 +280,7 @@ def rules_lacking(client: ClusterClient, pool: Body, rules: Collection[Pair]) ->
 
     A configuration that cannot be parsed counts as complete.
     """
+    # The nodes of a paused pool stay on the current configuration, so that one has to have the rules too.
     names = {_wanted(pool), *([_current(pool)] if is_paused(pool) else [])} - {""}
     found = [client.get(MACHINE_CONFIG, name) for name in sorted(names)] if rules else []
     known = [mirrors for mirrors in (mirrors_of(each) for each in found if each is not None) if mirrors is not None]
@@ -283,6 +295,7 @@ def is_paused(pool: Body) -> bool:
 def held_back(client: ClusterClient, pool: Body) -> str:
     """Describe what unpausing a pool would roll out to its nodes. Raises ClusterError."""
     current, wanted = _current(pool), _wanted(pool)
+    # Nothing is pending yet, but rules that are written now would be held back.
     if current == wanted and is_rolled_out(pool):
         return "nothing that is pending, and the mirror rules that are written later"
     before, after = (client.get(MACHINE_CONFIG, name) if name else None for name in (current, wanted))
@@ -337,6 +350,7 @@ def complaint(pool: Body) -> str:
     """Return the message of a degraded pool; empty for any other."""
     if condition(pool, "Degraded").get("status") != "True":
         return ""
+    # The message of Degraded is often empty; those of its two causes are not.
     found = (condition(pool, kind).get("message") for kind in ("Degraded", "RenderDegraded", "NodeDegraded"))
     return short(next(filter(None, found), "without a message"))
 
@@ -349,6 +363,7 @@ def unpause(name: str, what: str) -> str:
 
 def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Check:
     name, done, lacking = pool["metadata"]["name"], is_rolled_out(pool), rules_lacking(client, pool, rules)
+    # Without known rules (a record of an older version), an unfinished paused pool may lack some.
     if is_paused(pool) and (lacking or not (done or rules)):
         what = f"lack {len(lacking)} of the mirror rules" if lacking else "may lack mirror rules: which they need is not known"
         raise ClusterError(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The display of a wait: the state of each check and since when, and the causes that were found.
 
+# Often enough to show in a log that the wait is alive, also to CI systems that end silent jobs.
 REMIND_S = 60.0
 
 
@@ -58,6 +59,7 @@ class Lines:
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """Write the changes, or the reminder."""
+        # A row of this poll that changed has the time of this poll.
         fresh = [row for row in rows if row.since_s == now_s]
         for row in fresh:
             was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.text})" if row.before else ""
@@ -109,6 +111,7 @@ def wait_healthy(
     the causes; and at once for a paused pool or a missing permission, which waiting does not change.
     """
     watch = _Watch(clock, display, diagnose)
+    # Consecutive polls in which all checks were ready.
     good = 0
     try:
         while True:
@@ -117,6 +120,7 @@ def wait_healthy(
             good = good + 1 if all(check.ok for check in seen) else 0
             if good >= _READS:
                 return
+            # After the checks: what became ready during the last pause still counts.
             if watch.elapsed() >= timeout_s:
                 raise _timed_out(watch, timeout_s)
             sleep(QUICK_POLL_S if watch.elapsed() < QUICK_S else POLL_S)
@@ -126,6 +130,7 @@ def wait_healthy(
 
 def _checks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None) -> list[Check]:
     rules = {rule for expected in expectations for rule in expected.rules}
+    # Pools first: without the mirror rules no pod can pull, and a paused pool ends the wait.
     seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
     for expected in expectations:
         name = expected.name
@@ -162,12 +167,15 @@ class _Watch:
     def note(self, seen: Sequence[Check]) -> None:
         """Show results; checks without one this time are dropped. Look for causes every half minute."""
         now_s = self.elapsed()
+        # Checks can disappear: a pod is not checked once its Deployment reports an error.
         self._known = {check.subject: self._row(check, now_s) for check in seen}
         self._display.rows(list(self._known.values()), now_s)
+        # A diagnosis reads many lists and the logs of all catalogs: every half minute is no burden for the API server.
         if all(check.ok for check in seen) or now_s - self._diagnosed_s < DIAGNOSE_S:
             return
         self._diagnosed_s = now_s
         for finding in self.findings():
+            # Unknown causes are normal while pods start, and shown only when the time is over.
             if finding.code != UNKNOWN and (finding.code, finding.subject) not in self._shown:
                 self._shown.add((finding.code, finding.subject))
                 self._display.finding(finding)

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
 
 # The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (openshift/api, config/v1, Image).
 
+# Used where images.config names no ConfigMap yet; otherwise the key is added to the one in use (`trust.py`).
 NAME = "hub-registry-ca"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _LARGEST = 900_000  # bytes; Kubernetes limits an object to 1 MiB, and others may have CAs in the same ConfigMap
+# Kubernetes, api/core/v1, ConfigMap.Data.
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -172,14 +174,17 @@ def build(
     servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
     unservable = [_unservable(catalog, release) for catalog in inventory.catalogs if catalog not in servable]
     served = [each for catalog in servable for each in _served(catalog, map_catalog(catalog, images), release, options)]
+    # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None:
         return Built(tuple(served))
+    # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
     problems = (*_unmirrorable(ruled, release, kinds), *unservable)
     off = _default_cluster_catalogs(release, {each.name for each in served})
+    # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = sorted({(each.rule.source, each.rule.mirror) for each in ruled if kinds.of(each.rule) is not None})
     return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs))
@@ -187,6 +192,7 @@ def build(
 
 def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
     """Return the name of a catalog's CatalogSource; the same in every import."""
+    # Stable over imports: Subscriptions name it, and a new name would leave the old catalog in place.
     return options.catalog_names.get(catalog.name) or options.catalog_names.get("") or source_name(catalog.name)
 
 
@@ -220,6 +226,7 @@ def _served(
 ) -> Iterator[Resource]:
     """Yield the objects that serve a catalog."""
     name = name_of(catalog, options)
+    # No field of a CatalogSource raises the limit of OLM 4.3, so its catalogs run by address without being asked for.
     limited = release is not None and release.limits_catalog_memory
     by_address = options.serve_catalog or limited or name in options.served
     if by_address:
@@ -261,6 +268,7 @@ def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) ->
                 "apiVersion": IMAGE_REGISTRY.api_version,
                 "kind": IMAGE_REGISTRY.name,
                 "metadata": {"name": "cluster"},
+                # One replica: emptyDir is not shared between pods.
                 "spec": {"managementState": "Managed", "replicas": 1, **storage},
             },
             shared=True,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 NAME = "hub-import"
 LOG = "log"
+# Verbs on kinds that hub-import owns; `delete` is for undo.
 _OWN = ("create", "delete", "get", "list", "patch")
 
 
@@ -78,6 +79,7 @@ def needed(release: Release | None) -> list[Permission]:
     catalogs: list[tuple[Kind, tuple[str, ...]]] = [
         (CATALOG_SOURCE, _OWN),
         (PACKAGE_MANIFEST, ("list",)),
+        # For the readiness of catalog pods; deleting a stale one is a fix of `doctor`, in `helpful`.
         (POD, ("list",)),
         (SERVICE, ("create", "delete", "get", "patch")),
         (DEPLOYMENT, ("create", "delete", "get", "patch")),
@@ -85,6 +87,7 @@ def needed(release: Release | None) -> list[Permission]:
     if release is None or release.denies_network:
         catalogs.append((NETWORK_POLICY, ("create", "delete", "get", "patch")))
     if release is None:
+        # The record of undo; on OpenShift it is in openshift-config.
         catalogs.append((SECRET, ("create", "delete", "get", "patch")))
     else:
         rules = release.rule_kinds
@@ -95,6 +98,7 @@ def needed(release: Release | None) -> list[Permission]:
         everywhere += [(CLUSTER_CATALOG, _OWN)] if release.has_cluster_catalog else []
         everywhere += [(IMAGE_POLICY, ("list",))] if release.has_image_policies else []
         everywhere += [] if release.trusts_without_registry else [(IMAGE_REGISTRY, ("get", "patch"))]
+        # The CA ConfigMap, the pull secret, and the record of undo.
         config = [(kind, ("create", "delete", "get", "patch")) for kind in (CONFIG_MAP, SECRET)]
     return [*_each(everywhere), *_each(config, CONFIG_NAMESPACE), *_each(catalogs, place)]
 
@@ -116,6 +120,7 @@ def _each(kinds: Iterable[tuple[Kind, tuple[str, ...]]], namespace: str = "") ->
 
 def missing(client: ClusterClient, wanted: Iterable[Permission]) -> list[Permission]:
     """Return the permissions that the cluster does not give to this account. Changes nothing. Raises ClusterError."""
+    # SelfSubjectAccessReview is allowed for every authenticated account (ClusterRole system:basic-user).
     return [one for one in wanted if not _is_allowed(client, one)]
 
 
@@ -131,6 +136,7 @@ def _is_allowed(client: ClusterClient, permission: Permission) -> bool:
         "apiVersion": ACCESS_REVIEW.api_version,
         "kind": ACCESS_REVIEW.name,
         "metadata": {},
+        # An empty namespace means all of them (api/authorization/v1, ResourceAttributes), so empty fields are left out.
         "spec": {"resourceAttributes": {name: value for name, value in about.items() if value}},
     }
     answer = client.review(ACCESS_REVIEW, body)
