@@ -124,6 +124,7 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
 
 def place_images(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
     """Return every resolved image with its repository and tags, in their order; some may collide. Raises UsageError."""
+    # Catalogs by source and digest of the image, for a rebuilt one has the source of its original.
     names = {(catalog.source, catalog.image): catalog for catalog in catalogs}
     moved = _moved_tags(images)
     return tuple(
@@ -159,6 +160,7 @@ class Collision:
 
     def advice(self, mirror: Mirror | None = None) -> str:
         """Return how to separate them; `mirror` None: it is not known yet."""
+        # The fields of the image set that choose a target; bundles and related images have none, and can only be left out.
         kinds = {image.record.kind for image in self.images}
         fields = ", ".join(field for kind, field in _TARGETS.items() if kind in kinds)
         ways = [f"give one of them another {fields} or targetTag" if fields else "leave one of them out with blockedImages"]
@@ -229,6 +231,7 @@ def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mir
     else:
         assert catalog is not None
         repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
+    # A tag from a hostile inventory would end up in the URL of a request.
     chosen = record.target_tag or (record.tag if keeps_tag else None) or None
     if chosen and not is_tag(chosen):  # the inventory is input, and a tag goes into the path of a URL
         raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")

@@ -87,8 +87,8 @@ def _registry(settings: ImportSettings, redaction: Redaction) -> TargetRegistry:
 class Redaction:
     """Notes about values that are not known, without text of the site. `server`: the address of the cluster.
 
-    The profile leaves a closed network. An API server names the user in its refusals, and errors name its address; a note says
-    what was tried, and no words of the other end (ADR 0016).
+    The profile leaves a closed network. An API server names the user in its refusals, and errors name its address; a note names
+    the failed step, without words of the other end (ADR 0016).
     """
 
     server: str = ""

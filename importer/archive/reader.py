@@ -1,7 +1,7 @@
-"""Reading an archive: blobs straight from their places in the volumes, manifests from the metadata.
+"""Reading of an archive: blobs directly from their offsets in the volumes, manifests from the metadata.
 
-Nothing is unpacked, nothing is written, and any subset of the volumes may be at hand. What is read is found by the inventory
-and checked against it. Parity and earlier archives (`in`) are not consulted here.
+Nothing is unpacked, nothing is written, and any subset of the volumes may be present. Content is located by the inventory and
+verified against it. Parity and earlier archives (`in`) are not consulted here.
 """
 
 from __future__ import annotations
@@ -29,17 +29,226 @@ if TYPE_CHECKING:
 
     from common.archive.signature import Verifier
 
-# Reading a metadata region: one pass over its frames tells where each entry lies; entries are then read one by one.
-#
-# Names only find content here, they are never used as paths. What an entry holds is believed once its digest fits.
-
 MAX_FRAME = 8 * 1024 * 1024  # content of a frame before the inventory's; writers use 1 MiB
-_NAME_END, _SIZE = 100, slice(124, 135)
+_NAME_END, _SIZE = 100, slice(124, 135)  # the fields of a tar header (POSIX.1-1988, ustar)
+_SHOWN = 5  # operators named in one message
+
+
+class ArchiveReader:
+    """Reading of an archive whose signature may be invalid or missing; see `Archive`, which every command but verify takes.
+
+    A BlobSource, used from many threads at once. Holds no file open between calls.
+    """
+
+    def __init__(self, found: FoundArchive) -> None:
+        self._found = found
+        self._metadata: dict[int, MetadataIndex | str] = {}  # a text: the error
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def open_untrusted(places: Sequence[Place], key: Verifier | None = None) -> ArchiveReader:
+        """Open directories, volume files, or both, for a report; `found.signature` is the state of the signature.
+
+        Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
+        inventory can be read or the parts belong to different archives, ArchiveError for a later format.
+        """
+        return ArchiveReader(find_untrusted(places, key))
+
+    @property
+    def inventory(self) -> Inventory:
+        """The contents of the archive; checked, so that all references and offsets in it exist."""
+        return self._found.inventory
+
+    @property
+    def digest(self) -> Digest:
+        """The archive's identity: the digest of `inventory.json`."""
+        return self._found.digest
+
+    @property
+    def found(self) -> FoundArchive:
+        """The files that were found."""
+        return self._found
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The names of the volumes that are present."""
+        return tuple(self.inventory.volumes[number - 1].name for number in self._found.volumes)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the volumes that are missing."""
+        numbered = enumerate(self.inventory.volumes, 1)
+        return tuple(volume.name for number, volume in numbered if number not in self._found.volumes)
+
+    def descriptor(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob. Raises NotFoundError."""
+        record = self._record(digest)
+        return Descriptor(record.media_type, digest, record.size)
+
+    def missing_volumes(self, digest: Digest) -> tuple[str, ...]:
+        """Return the absent volumes without which a blob cannot be read; nothing for a blob that is in no volume at all."""
+        absent = dict.fromkeys(p.volume for p in self._record(digest).pieces if p.volume not in self._found.volumes)
+        return tuple(self.inventory.volumes[number - 1].name for number in absent)
+
+    def is_available(self, digest: Digest) -> bool:
+        """Say whether the available volumes hold all of a blob."""
+        return self._record(digest).in_ is None and not self.missing_volumes(digest)
+
+    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
+        """Return the bytes of a blob from `start` on; unverified.
+
+        Raises NotFoundError for a blob that the inventory does not list, ArchiveIncompleteError for one that is missing, and
+        ArchiveDamagedError naming volume, offset and operators, also when `verified` finds the digest wrong.
+        """
+        record = self._record(blob.digest)
+        self._require_available(blob.digest, record)
+        position = 0
+        for piece in record.pieces:
+            # A blob in one piece is read also where nothing is left of it, such as an empty one: its frame is checked.
+            if start < position + piece.size or piece.size == record.size:
+                yield from self._piece(blob.digest, record, piece, max(start - position, 0))
+            position += piece.size
+
+    def content(self, digest: Digest) -> Chunks:
+        """Give the verified bytes of a blob; the last chunk only if the digest is right. Raises as `read` does."""
+        blob = self.descriptor(digest)
+        return verified(self.read(blob), blob)
+
+    def manifest(self, digest: Digest) -> bytes:
+        """Return a manifest or index, verified.
+
+        Raises NotFoundError when the inventory does not list it, ArchiveIncompleteError when no volume is present,
+        ArchiveDamagedError when it is damaged in all of them.
+        """
+        # Each volume has all manifests, so a scratch in the metadata of one costs nothing while another is present.
+        record = self.inventory.manifests.get(digest)
+        if record is None:
+            raise NotFoundError(f"manifest {digest}: not in archive {self.digest}")
+        damage: list[str] = []
+        for number, volume in self._found.volumes.items():
+            try:
+                return self._manifest_from(number, volume, digest, record.size)
+            except (ContentError, OSError) as error:
+                damage.append(f"{volume.path.name}: {error}")
+        if not damage:
+            raise ArchiveIncompleteError(f"manifest {digest}: no volume is here", hint="Bring any volume of the archive.")
+        raise ArchiveDamagedError(
+            f"manifest {digest}: damaged in every volume that is here: {'; '.join(damage[:_SHOWN])}",
+            hint="Bring another volume of the archive: each carries all manifests.",
+        )
+
+    def document(self, digest: Digest) -> Document:
+        """Return a manifest or index, parsed. Raises as `manifest` does."""
+        # Its own media type wins over the inventory's (ADR 0024): until 0.1 the exporter recorded the registry's Content-Type
+        # for a document without `mediaType`, such as `application/json`.
+        return parse(self.manifest(digest), self.inventory.manifests[digest].media_type)
+
+    def scan(self, number: int) -> MetadataIndex:
+        """Return the index of a volume's metadata. Raises ContentError when it is damaged."""
+        # Once for each volume, errors too: threads ask for thousands of manifests. Under the lock, so that one thread scans and
+        # the others wait for it.
+        with self._lock:
+            if number not in self._metadata:
+                self._metadata[number] = self._scan(self._found.volumes[number])
+            found = self._metadata[number]
+        if isinstance(found, str):
+            raise ContentError(found)
+        return found
+
+    def damaged(self, digest: Digest, pieces: Sequence[Piece], why: str) -> ArchiveDamagedError:
+        """Return the error for a damaged blob: volume, offset, and the operators that need it."""
+        places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
+        names = needed_by(self.inventory, [digest])[digest]
+        return ArchiveDamagedError(
+            f"{digest}: damaged in {places}: {why}",
+            hint=f"Needed by {enumeration(names, _SHOWN) or 'no image'}. Copy the volume again, or request the blob again.",
+        )
+
+    def _record(self, digest: Digest) -> BlobRecord:
+        record = self.inventory.blobs.get(digest)
+        if record is None:
+            raise NotFoundError(f"{digest}: not in archive {self.digest}")
+        return record
+
+    def _require_available(self, digest: Digest, record: BlobRecord) -> None:
+        if record.missing is not None:
+            raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
+        if record.in_ is not None:
+            raise ArchiveIncompleteError(f"{digest}: is in the earlier archive {record.in_}", hint="Bring that archive first.")
+        absent = self.missing_volumes(digest)
+        if absent:
+            raise ArchiveIncompleteError(f"{digest}: is in {', '.join(absent)}, which is missing", hint="Bring that volume.")
+
+    def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+        volume = self._found.volumes[piece.volume]
+        try:
+            with opened(volume.path) as file, opened_large(volume.path, piece) as direct:
+                for chunk in _content(file, direct, record, piece, start):
+                    try:
+                        yield chunk
+                    except ContentError as error:
+                        # Thrown into the generator by `verified`: the digest is wrong, and any piece may be the damaged one.
+                        raise self.damaged(digest, record.pieces, str(error)) from error
+        except (ContentError, OSError) as error:
+            raise self.damaged(digest, (piece,), str(error)) from error
+
+    def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
+        index = self.scan(number)
+        with opened(volume.path) as file:
+            return index.manifest(file, digest, size)
+
+    def _scan(self, volume: FoundVolume) -> MetadataIndex | str:
+        footer = volume.footer
+        if footer is None:
+            return volume.damage
+        # The inventory determines the size of all entries, so a region that decompresses to more is damaged or hostile.
+        limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
+        try:
+            with opened(volume.path) as file:
+                return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
+        except (ContentError, OSError) as error:
+            return f"its metadata is damaged: {error}"
+
+
+class Archive(ArchiveReader):
+    """An opened archive: signed with the key that was given, or opened without a key."""
+
+    def __init__(self, found: TrustedArchive) -> None:
+        super().__init__(found)
+
+    @classmethod
+    def open(cls, places: Sequence[Place], key: Verifier | None = None) -> Self:
+        """Open directories, volume files, or both; in file systems or in object storage.
+
+        With `key`, raises ArchiveUntrustedError unless the inventory is signed with it. Else raises as `open_untrusted` does.
+        """
+        return cls(find(places, key))
+
+
+def _content(file: File, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
+    # Large content bypasses the page cache: it is read once, and would evict everything else (ADR 0021).
+    if record.encoding is Encoding.RAW and piece.size >= LARGE:
+        return read_large(file, direct, piece.offset, piece.size, start)
+    if record.encoding is Encoding.RAW:
+        return read_raw(file, piece.offset, piece.size, start)
+    return _skip(frames.read_frame(file, piece.offset, piece.stored, piece.size), start)
+
+
+def _skip(chunks: Iterator[bytes], start: int) -> Chunks:
+    """Give the content after the first `start` bytes. A zstd frame can only be decompressed from its beginning."""
+    for chunk in chunks:
+        if start < len(chunk):
+            yield memoryview(chunk)[start:]
+        start = max(start - len(chunk), 0)
+
+
+# The metadata of a volume: one pass over its frames finds the entries, which are then read one by one. Names only find content
+# here and are never used as paths; content is verified by its digest.
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame: where its content begins in the tar, and where it lies in the file."""
+    """A frame: the start of its content in the tar, its offset in the file, and its stored size."""
 
     start: int
     offset: int
@@ -48,7 +257,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class MetadataIndex:
-    """Where the entries before the inventory lie, as positions in the decompressed tar."""
+    """The positions of the entries before the inventory, in the decompressed tar."""
 
     _frames: list[_Frame] = field(default_factory=list)
     _entries: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -60,7 +269,7 @@ class MetadataIndex:
     def scan(cls, file: File, start: int, end: int, limit: int) -> MetadataIndex:
         """Read bytes `start` to `end` of a volume: everything up to the content of the inventory.
 
-        `limit` bounds what all of it may decompress to. Raises ContentError for anything but the entries of the format.
+        `limit` bounds the decompressed size. Raises ContentError for anything but the entries of the format.
         """
         index = cls()
         tar = _Tar(index._entries)
@@ -71,7 +280,7 @@ class MetadataIndex:
             index._frames.append(_Frame(done, position, frame_end - position))
             content = index._content(file, len(index._frames) - 1)
             done += len(content)
-            if done > limit:
+            if done > limit:  # after each frame: one of them decompresses to MAX_FRAME at most
                 raise ContentError(f"the metadata grows past {limit} bytes")
             tar.feed(content)
             position = frame_end
@@ -83,24 +292,24 @@ class MetadataIndex:
         return frozenset(self._entries)
 
     def manifest(self, file: File, digest: Digest, size: int | None = None) -> bytes:
-        """Return a manifest. Raises ContentError when it is not there, or not of this digest and `size` (None: any)."""
+        """Return a manifest. Raises ContentError when it is missing, or not of this digest and `size` (None: any)."""
         raw = self._entry(file, entry_name(digest), size)
         if digest_of(raw) != digest:
             raise ContentError(f"manifest {digest} has digest {digest_of(raw)}")
         return raw
 
     def index_json(self, file: File, size: int | None = None) -> bytes:
-        """Return `index.json`, unverified. Raises ContentError when it is not there, or not of `size` bytes (None: any)."""
+        """Return `index.json`, unverified. Raises ContentError when it is missing, or not of `size` bytes (None: any)."""
         return self._entry(file, INDEX_NAME, size)
 
-    def _entry(self, file: File, name: str, wanted: int | None) -> bytes:
+    def _entry(self, file: File, name: str, expected: int | None) -> bytes:
         place = self._entries.get(name)
         if place is None:
             raise ContentError(f"{name} is not in the metadata")
         start, size = place
-        if wanted is not None and size != wanted:  # before it is read: its header may claim anything
-            raise ContentError(f"its {name} is not that of the inventory: {size} bytes, the inventory says {wanted}")
-        with self._lock:
+        if expected is not None and size != expected:  # before it is read: its header may claim anything
+            raise ContentError(f"its {name} is not that of the inventory: {size} bytes, the inventory says {expected}")
+        with self._lock:  # for `_last`, which threads share
             return b"".join(self._parts(file, start, start + size))
 
     def _parts(self, file: File, start: int, end: int) -> Iterator[bytes]:
@@ -114,7 +323,8 @@ class MetadataIndex:
             number += 1
 
     def _content(self, file: File, number: int) -> bytes:
-        """Return a frame's content; the last one is kept, since manifests are mostly asked for in order."""
+        """Return the content of a frame."""
+        # The last one is kept: manifests are mostly read in order, and a frame of 1 MiB holds hundreds of them.
         if self._last[0] != number:
             frame = self._frames[number]
             content = frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
@@ -123,7 +333,7 @@ class MetadataIndex:
 
 
 class _Tar:
-    """Finds the entries of a tar that comes in pieces. Only the exact headers that our writer makes are taken."""
+    """A parser of a tar that arrives in parts. Accepts only the exact headers that this program's writer makes."""
 
     def __init__(self, entries: dict[str, tuple[int, int]]) -> None:
         self._entries = entries
@@ -154,6 +364,7 @@ class _Tar:
         header = bytes(self._header)
         self._header.clear()
         name, size = _parse(header)
+        # Tools that unpack take the last of two entries, this program would take the first: so neither.
         if name in self._entries:
             raise ContentError(f"{name} stands twice in the metadata")
         content = self._next + TAR_BLOCK
@@ -166,218 +377,11 @@ class _Tar:
 
 
 def _parse(header: bytes) -> tuple[str, int]:
-    """Return name and size of an entry. Raises ContentError unless these are the exact bytes that we would write for it."""
+    """Return name and size of an entry. Raises ContentError unless the header has the exact bytes of one written here."""
+    # Comparing with a header made from name and size also covers checksum, type, owner and links, without parsing them.
     name = header[:_NAME_END].rstrip(b"\0").decode("ascii", "replace")
     digits = header[_SIZE]
     size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else MAX_SIZE + 1
     if size > MAX_SIZE or not name.isascii() or not name.isprintable() or header != tar_header(name, size):
         raise ContentError("damaged tar header in the metadata")
     return name, size
-
-
-_SHOWN = 5  # operators named in one message
-
-
-class ArchiveReader:
-    """Reading of an archive whose signature may be invalid or missing; see `Archive`, which every command but verify takes.
-
-    A BlobSource, used from many threads at once. Holds no file open between calls.
-    """
-
-    def __init__(self, found: FoundArchive) -> None:
-        self._found = found
-        self._metadata: dict[int, MetadataIndex | str] = {}  # a text: why it cannot be read
-        self._lock = threading.Lock()
-
-    @staticmethod
-    def open_untrusted(places: Sequence[Place], key: Verifier | None = None) -> ArchiveReader:
-        """Open directories, volume files, or both, for a report; `found.signature` is the state of the signature.
-
-        Raises UsageError when there is nothing, ArchiveIncompleteError for an unfinished export, ArchiveDamagedError when no
-        inventory can be read or the parts belong to different archives, ArchiveError for a later format.
-        """
-        return ArchiveReader(find_untrusted(places, key))
-
-    @property
-    def inventory(self) -> Inventory:
-        """What the archive holds; checked, so that its references lead somewhere and its places exist."""
-        return self._found.inventory
-
-    @property
-    def digest(self) -> Digest:
-        """The archive's identity: the digest of `inventory.json`."""
-        return self._found.digest
-
-    @property
-    def found(self) -> FoundArchive:
-        """The files at hand."""
-        return self._found
-
-    @property
-    def present(self) -> tuple[str, ...]:
-        """The names of the volumes at hand."""
-        return tuple(self.inventory.volumes[number - 1].name for number in self._found.volumes)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The names of the volumes that are not."""
-        numbered = enumerate(self.inventory.volumes, 1)
-        return tuple(volume.name for number, volume in numbered if number not in self._found.volumes)
-
-    def descriptor(self, digest: Digest) -> Descriptor:
-        """Return the descriptor of a blob. Raises NotFoundError."""
-        record = self._record(digest)
-        return Descriptor(record.media_type, digest, record.size)
-
-    def missing_volumes(self, digest: Digest) -> tuple[str, ...]:
-        """Return the absent volumes without which a blob cannot be read; nothing for a blob that is in no volume at all."""
-        absent = dict.fromkeys(p.volume for p in self._record(digest).pieces if p.volume not in self._found.volumes)
-        return tuple(self.inventory.volumes[number - 1].name for number in absent)
-
-    def is_available(self, digest: Digest) -> bool:
-        """Say whether the available volumes hold all of a blob."""
-        return self._record(digest).in_ is None and not self.missing_volumes(digest)
-
-    def read(self, blob: Descriptor, start: int = 0) -> Chunks:
-        """See `BlobSource.read`.
-
-        Raises NotFoundError for a blob that the inventory does not list, ArchiveIncompleteError for one that is not here, and
-        ArchiveDamagedError naming volume, offset and operators, also when `verified` finds the digest wrong.
-        """
-        record = self._record(blob.digest)
-        self._check_here(blob.digest, record)
-        position = 0
-        for piece in record.pieces:
-            if start < position + piece.size or piece.size == record.size:
-                yield from self._piece(blob.digest, record, piece, max(start - position, 0))
-            position += piece.size
-
-    def content(self, digest: Digest) -> Chunks:
-        """Give the verified bytes of a blob; the last chunk comes only when the digest is right. Raises as `read` does."""
-        blob = self.descriptor(digest)
-        return verified(self.read(blob), blob)
-
-    def manifest(self, digest: Digest) -> bytes:
-        """Return a manifest or index, verified; from any volume at hand that still has it.
-
-        Raises NotFoundError when the inventory does not list it, ArchiveIncompleteError when no volume is at hand,
-        ArchiveDamagedError when none of them has it whole.
-        """
-        record = self.inventory.manifests.get(digest)
-        if record is None:
-            raise NotFoundError(f"manifest {digest}: not in archive {self.digest}")
-        damage: list[str] = []
-        for number, volume in self._found.volumes.items():
-            try:
-                return self._manifest_from(number, volume, digest, record.size)
-            except (ContentError, OSError) as error:
-                damage.append(f"{volume.path.name}: {error}")
-        if not damage:
-            raise ArchiveIncompleteError(f"manifest {digest}: no volume is here", hint="Bring any volume of the archive.")
-        raise ArchiveDamagedError(
-            f"manifest {digest}: damaged in every volume that is here: {'; '.join(damage[:_SHOWN])}",
-            hint="Bring another volume of the archive: each carries all manifests.",
-        )
-
-    def document(self, digest: Digest) -> Document:
-        """Return a manifest or index, parsed. Raises as `manifest` does.
-
-        Its media type counts, not that of the inventory: until 0.1 the exporter noted what the registry called a document
-        without `mediaType`, such as `application/json`.
-        """
-        return parse(self.manifest(digest), self.inventory.manifests[digest].media_type)
-
-    def scan(self, number: int) -> MetadataIndex:
-        """Return where the entries of a volume's metadata lie; found once. Raises ContentError when it is damaged."""
-        with self._lock:
-            if number not in self._metadata:
-                self._metadata[number] = self._scan(self._found.volumes[number])
-            found = self._metadata[number]
-        if isinstance(found, str):
-            raise ContentError(found)
-        return found
-
-    def damaged(self, digest: Digest, pieces: Sequence[Piece], why: str) -> ArchiveDamagedError:
-        """Return the error for a blob that is not what it should be: volume, offset, and the operators it hurts."""
-        places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
-        names = needed_by(self.inventory, [digest])[digest]
-        return ArchiveDamagedError(
-            f"{digest}: damaged in {places}: {why}",
-            hint=f"Needed by {enumeration(names, _SHOWN) or 'no image'}. Copy the volume again, or ask for the blob anew.",
-        )
-
-    def _record(self, digest: Digest) -> BlobRecord:
-        record = self.inventory.blobs.get(digest)
-        if record is None:
-            raise NotFoundError(f"{digest}: not in archive {self.digest}")
-        return record
-
-    def _check_here(self, digest: Digest, record: BlobRecord) -> None:
-        if record.missing is not None:
-            raise ArchiveIncompleteError(f"{digest}: could not be fetched when the archive was made ({record.missing})")
-        if record.in_ is not None:
-            raise ArchiveIncompleteError(
-                f"{digest}: lies in the earlier archive {record.in_}", hint="Bring that archive first."
-            )
-        absent = self.missing_volumes(digest)
-        if absent:
-            raise ArchiveIncompleteError(f"{digest}: lies in {', '.join(absent)}, not at hand", hint="Bring that volume.")
-
-    def _piece(self, digest: Digest, record: BlobRecord, piece: Piece, start: int) -> Chunks:
-        volume = self._found.volumes[piece.volume]
-        try:
-            with opened(volume.path) as file, opened_large(volume.path, piece) as direct:
-                for chunk in _content(file, direct, record, piece, start):
-                    try:
-                        yield chunk
-                    except ContentError as error:  # thrown in by `verified`: the digest is wrong, whichever piece it was
-                        raise self.damaged(digest, record.pieces, str(error)) from error
-        except (ContentError, OSError) as error:
-            raise self.damaged(digest, (piece,), str(error)) from error
-
-    def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
-        index = self.scan(number)
-        with opened(volume.path) as file:
-            return index.manifest(file, digest, size)
-
-    def _scan(self, volume: FoundVolume) -> MetadataIndex | str:
-        footer = volume.footer
-        if footer is None:
-            return volume.damage
-        limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
-        try:
-            with opened(volume.path) as file:
-                return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
-        except (ContentError, OSError) as error:
-            return f"its metadata is damaged: {error}"
-
-
-class Archive(ArchiveReader):
-    """An opened archive: signed with the key that was given, or opened without a key."""
-
-    def __init__(self, found: TrustedArchive) -> None:
-        super().__init__(found)
-
-    @classmethod
-    def open(cls, places: Sequence[Place], key: Verifier | None = None) -> Self:
-        """Open directories, volume files, or both; in file systems or in object storage.
-
-        With `key`, raises ArchiveUntrustedError unless the inventory is signed with it. Else raises as `open_untrusted` does.
-        """
-        return cls(find(places, key))
-
-
-def _content(file: File, direct: int | None, record: BlobRecord, piece: Piece, start: int) -> Chunks:
-    if record.encoding is Encoding.RAW and piece.size >= LARGE:
-        return read_large(file, direct, piece.offset, piece.size, start)
-    if record.encoding is Encoding.RAW:
-        return read_raw(file, piece.offset, piece.size, start)
-    return _after(frames.read_frame(file, piece.offset, piece.stored, piece.size), start)
-
-
-def _after(chunks: Iterator[bytes], start: int) -> Chunks:
-    """Give what comes behind the first `start` bytes; compressed content has no other way in."""
-    for chunk in chunks:
-        if start < len(chunk):
-            yield memoryview(chunk)[start:]
-        start = max(start - len(chunk), 0)

@@ -185,6 +185,7 @@ def _statuses(archive: ArchiveReader, damaged: set[int]) -> Iterator[VolumeResul
 
 
 def _bad(archive: ArchiveReader, bad: dict[Digest, str]) -> Iterator[BadBlob]:
+    # For the person who decides whether a damaged blob matters: the operators that need it.
     needs = needed_by(archive.inventory, bad) if bad else {}
     for digest in sorted(bad):
         piece = archive.inventory.blobs[digest].pieces[0]
@@ -238,6 +239,7 @@ class CheckedVolume:
 
     def run(self, *, quick: bool) -> VolumeCheck:
         """Run the check. Raises InterruptedByUserError after `stop`."""
+        # Without a footer the metadata cannot be located; the content still can, from another volume's inventory.
         footer = self._volume.footer
         if footer is None:
             self._result.damage.append(self._volume.damage)
@@ -250,7 +252,7 @@ class CheckedVolume:
                     self._attempt(lambda: self._check_metadata(file, footer))
                 if not quick and self._checksum is not None and checksum.checksum() != self._checksum:
                     self._result.damage.append("its checksum is not the one in SHA256SUMS")
-        except OSError as error:
+        except OSError as error:  # EIO on a scratched disc, or a medium that was removed: a result like any other
             self._result.damage.append(f"cannot be read: {error}")
         return self._result
 
@@ -263,7 +265,7 @@ class CheckedVolume:
 
     def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
         self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
-        end = len(OPENING)
+        end = len(OPENING)  # of the part that is checked; a piece that starts later leaves a gap
         for place in self._pieces():
             start, after = extent(place.piece)
             self._attempt(partial(_check_gap, file, end, start, checksum))
@@ -405,6 +407,7 @@ class _SequentialChecksum:
     def advance_to(self, end: int) -> None:
         """Add the bytes up to `end`, or to the end of the file."""
         while self._position < end:
+            # The finest step that every part of the check goes through, so Ctrl-C ends a check of 50 GB at once.
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")
             size = min(_CHECK_STEP, end - self._position)

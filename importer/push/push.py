@@ -51,8 +51,10 @@ def push(
     """
     closure, tally = Closure(archive.inventory), Tally()
     partition = VolumePartition(archive.inventory, closure, volumes)
+    # An image that could not be fetched whole is not pushed in part: a tag has to mean that a pull succeeds.
     complete = [image for image in images if image.record.complete and partition.includes(image)]
     with workers(jobs, "push") as pool:
+        # A tag is written last, so an image whose tags are right has all of its blobs: thousands of HEAD requests fewer.
         todo, present = (complete, 0) if heal else _without_present(complete, archive, client, pool, tally)
         state = _mirror_state(archive, partition, (todo, complete), client, pool)
         tally.note_missing(state.absent, archive)
@@ -143,6 +145,7 @@ class _Run:
         tags = _TagQueue(self.tagger, Completion(self.todo, self.closure), self.pool, self.partition)
         for digest in state.whole:
             tags.arrived(digest)
+        # Absent ones are in the tally as missing; trying to read them would add an error for each.
         settled = state.whole | state.absent
         owned = [blob for blob in self.closure.upload_order(self.todo) if self.partition.owns(blob.digest)]
         blobs = [blob for blob in owned if blob.digest not in settled]
@@ -162,6 +165,7 @@ class _Run:
         found = query_mirror(blobs, needed, needed, records=records, client=self.client, pool=self.pool)
         for digest in found.whole:
             tags.arrived(digest)
+        # A blob that is missing in one repository still completes the images of the others.
         for digest, repositories in found.partly.items():
             tags.arrived(digest, set(needed[digest]) - set(repositories))
 
@@ -231,6 +235,7 @@ def _copy_blobs(
                 failed[outcome.blob.digest] = outcome.error
                 continue
             arrived(outcome.blob.digest, sink.refused(outcome.blob.digest))
+            # Mounted and present blobs cost no bytes on the wire.
             if outcome.written is Written.COPIED:
                 tally.bytes += outcome.blob.size
     finally:
@@ -247,7 +252,7 @@ class _TagQueue:
         self._completion = completion
         self._pool = pool
         self._running: list[tuple[MappedImage, Future[HubError | None]]] = []
-        self._begin(completion.without_blobs())
+        self._begin(completion.without_blobs())  # no arrival of a blob would begin them
 
     def arrived(self, digest: Digest, refused: Collection[Reference] = ()) -> None:
         """Record that a blob is on the mirror, except in the repositories that `refused` it."""
@@ -260,6 +265,7 @@ class _TagQueue:
 
     def results(self) -> Iterator[tuple[MappedImage, HubError]]:
         """Wait for all, and give the images that failed."""
+        # In the order of completion; `attempt` returns its errors, so that one does not hide the others.
         for image, future in self._running:
             error = future.result()
             if error is not None:

@@ -151,7 +151,7 @@ class DeployReport:
         return replace(interaction, display=self._recorded, changed=self._recorded.changed)
 
     def _ending(self, error: BaseException | None) -> Ending:
-        # In the order of what a reader needs to know first: the error, then what is missing, then problems.
+        # The gravest first: an error, a cluster that was not changed, then problems.
         if isinstance(error, HubError):
             return Ending("bad", error.message, error.advice)
         if error is not None:

@@ -23,7 +23,7 @@ _MAX_PASSWORD = 72  # bytes: bcrypt ignores the rest, and version 5 of the packa
 # Costs from 04 to 31, the range of bcrypt. Other schemes of htpasswd (MD5, SHA-1, crypt) are weak, and docker-registry refuses
 # them too.
 _LINE = re.compile(r"([^:\s]{1,256}):(\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53})")
-# The hash for unknown names: their check takes as long as that of an account, so that time does not tell which names exist.
+# The hash for unknown names: their check takes as long as that of an account, so that time does not reveal which names exist.
 _UNKNOWN = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 _HINT = "Make it with: htpasswd -Bbn NAME PASSWORD > FILE"
 

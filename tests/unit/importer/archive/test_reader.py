@@ -111,7 +111,9 @@ def test_one_volume_names_the_whole_archive(made, name):
     for digest, blob in CUT.blobs.items():
         absent = opened.missing_volumes(digest)
         if absent:
-            with pytest.raises(ArchiveIncompleteError, match=f"{digest}: lies in {', '.join(absent)}, not at hand") as raised:
+            with pytest.raises(
+                ArchiveIncompleteError, match=f"{digest}: is in {', '.join(absent)}, which is missing"
+            ) as raised:
                 content(opened, digest)
             assert raised.value.exit_code is ExitCode.ARCHIVE
         else:
@@ -273,7 +275,7 @@ def test_missing_volume(archive):
     (archive / V2).unlink()
     opened = Archive.open([archive])
     assert opened.missing == (V2,)
-    with pytest.raises(ArchiveIncompleteError, match=f"lies in {V2}, not at hand"):
+    with pytest.raises(ArchiveIncompleteError, match=f"is in {V2}, which is missing"):
         content(opened, LARGE)
 
 
