@@ -172,7 +172,7 @@ def test_notes_name_neither_the_user_nor_the_address_of_the_cluster(tmp_path):
         cluster.faults.append(Fault("GET", "/nodes", times=9, **HTML))
         text = probe(cluster, mirror.host, tmp_path).stdout
         assert text.count("not allowed to get") == 1
-        assert "nodes: the cluster answers list nodes with something else" in text
+        assert "nodes: the cluster does not answer list nodes as the Kubernetes API does" in text
         assert "tester" not in text, "the API server names the user in its refusal"
         assert cluster.url.partition("//")[2] not in text
 
