@@ -1,4 +1,4 @@
-"""Single bits flipped and files cut short, anywhere in an archive: each is detected, and nothing unvouched reaches a registry."""
+"""Single bits flipped and files cut short, anywhere in an archive: each is detected, and nothing that the inventory does not list reaches a registry."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def test_every_damage_is_detected(whole, tmp_path, part):
             missed.append((seed, path.name))
         path.write_bytes(raw)
     assert missed == []
-    assert verify(Archive.open([folder])).ok, "and what was mended is whole again"
+    assert verify(Archive.open([folder])).ok, "the repaired archive is whole"
 
 
 @pytest.mark.integration
-def test_nothing_that_the_inventory_does_not_vouch_for_reaches_the_registry(whole, tmp_path):
+def test_content_that_the_inventory_does_not_list_is_never_pushed(whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(whole, folder)
     inventory = Archive.open([whole]).inventory

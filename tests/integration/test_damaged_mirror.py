@@ -1,4 +1,4 @@
-"""A mirror whose storage lost bytes in a power cut or on a full disk: what is short there does not count as there."""
+"""A mirror whose storage is damaged after a power cut or on a full disk: truncated content counts as missing."""
 
 from __future__ import annotations
 

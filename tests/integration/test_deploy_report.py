@@ -1,4 +1,4 @@
-"""The page that a deploy leaves, however it ends; looked at in a real browser."""
+"""The page of a deploy, however it ends; checked in a real browser."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_page_of_a_good_end(place, tmp_path):
         assert 0 < len(visit.shown("#applied .row")) < len(result.json["apply"]["changes"])
 
 
-def test_an_interruption_leaves_what_was_seen_last(place, tmp_path):
+def test_the_page_of_an_interrupted_deploy_has_the_last_state(place, tmp_path):
     archive, host = place
     page = tmp_path / "deploy.html"
     with FakeCluster("4.18") as cluster:  # whose OLM never lists anything
@@ -83,7 +83,7 @@ def test_an_interruption_leaves_what_was_seen_last(place, tmp_path):
     found = text_of(page)
     assert 'class="verdict bad">Interrupted.' in found
     assert "not yet" in found
-    assert "CatalogSource openshift-marketplace/redhat-operator-index" in found, "what was changed until then"
+    assert "CatalogSource openshift-marketplace/redhat-operator-index" in found, "the changes until then"
     assert "hub-import undo" in found
 
 

@@ -1,4 +1,4 @@
-"""A mirror that lost blobs behind our back: `push` believes its manifests, `push --heal` does not."""
+"""A mirror whose storage has lost blobs: `push` relies on its manifests, `push --heal` checks every blob."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pulled(mirror, repository, folder):
     return subprocess.run([*command, f"dir:{folder}"], check=False, capture_output=True).returncode == 0
 
 
-def test_blobs_that_a_mirror_lost_come_back(tmp_path, archive):
+def test_heal_uploads_missing_blobs(tmp_path, archive):
     with docker_registry(tmp_path, name="mirror") as mirror:
         push(archive, mirror)
         lost = [digest for digest in IMAGES["org/app"].blobs if digest not in IMAGES["org/tool"].blobs]
@@ -51,7 +51,7 @@ def test_blobs_that_a_mirror_lost_come_back(tmp_path, archive):
             shutil.rmtree(mirror.root / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal)
         assert not pulled(mirror, "org/app", tmp_path / "broken")
 
-        assert push(archive, mirror)["uploaded"] == 0, "its manifests are there, and nobody asks for more"
+        assert push(archive, mirror)["uploaded"] == 0, "its manifests are there, and nothing else is asked for"
         assert not pulled(mirror, "org/app", tmp_path / "still")
 
         healed = push(archive, mirror, "--heal")
@@ -61,7 +61,7 @@ def test_blobs_that_a_mirror_lost_come_back(tmp_path, archive):
         assert pulled(mirror, "org/app", tmp_path / "whole")
 
 
-def test_a_mirror_that_lacks_nothing_gets_no_blob(tmp_path, archive):
+def test_heal_uploads_nothing_to_a_complete_mirror(tmp_path, archive):
     with docker_registry(tmp_path, name="mirror") as mirror:
         push(archive, mirror)
         before = mirror.log.read_text().count('"POST /v2/')
@@ -69,7 +69,7 @@ def test_a_mirror_that_lacks_nothing_gets_no_blob(tmp_path, archive):
         assert mirror.log.read_text().count('"POST /v2/') == before
 
 
-def test_a_manifest_that_was_lost_comes_back(tmp_path, archive):
+def test_heal_writes_a_missing_manifest(tmp_path, archive):
     with docker_registry(tmp_path, name="mirror") as mirror:
         push(archive, mirror)
         shutil.rmtree(mirror.root / "docker/registry/v2/repositories/org/app/_manifests")
@@ -78,7 +78,7 @@ def test_a_manifest_that_was_lost_comes_back(tmp_path, archive):
 
 
 @pytest.mark.parametrize("share", [[], ["--volumes", "1"]], ids=["whole", "shard"])
-def test_a_manifest_below_an_index_that_was_lost_comes_back(share, tmp_path, archive):
+def test_heal_writes_a_missing_manifest_below_an_index(share, tmp_path, archive):
     """The index and its tag are there, and by them all looks well."""
     with docker_registry(tmp_path, name="mirror") as mirror:
         push(archive, mirror)

@@ -1,4 +1,4 @@
-"""Parity beside volumes: scratches, scattered damage, more of it than can be mended, and parity that is damaged itself."""
+"""Parity files: scratches, scattered damage, more of it than can be repaired, and damaged parity files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_volume_and_parity_fit_the_size_together_and_are_listed(whole):
 
 @pytest.mark.parametrize("how", ["one burst", "at random"])
 @pytest.mark.parametrize("seed", [0, *more(range(1, 5))])
-def test_three_percent_of_the_blocks_are_mended(whole, archive, how, seed):
+def test_three_percent_of_the_blocks_are_repaired(whole, archive, how, seed):
     chance = random.Random(seed)
     for volume in sorted(archive.glob("volume-*.zst")):
         cut = geometry(volume)
@@ -110,12 +110,12 @@ def test_more_damage_than_parity_says_how_much_is_missing(whole, archive):
     assert done.status == 4
     assert f"{cut.parity + 3} of {cut.count} blocks" in done.stdout
     assert "3 good blocks" in done.stdout
-    assert checksum(volume) == before, "nothing is changed that cannot be mended"
+    assert checksum(volume) == before, "nothing is changed that cannot be repaired"
     told = run("hub-import", "repair", archive, "--format", "json").json
     assert [one["lacking"] for one in told["volumes"]] == [3, 0]
 
 
-def test_read_only_media_are_mended_in_a_copy(whole, archive, tmp_path):
+def test_read_only_media_are_repaired_in_a_copy(whole, archive, tmp_path):
     volume = archive / "volume-0001.tar.zst"
     overwrite(volume, [3], geometry(volume).block)
     before = checksum(volume)
@@ -126,7 +126,7 @@ def test_read_only_media_are_mended_in_a_copy(whole, archive, tmp_path):
     assert run("hub-import", "repair", volume, "--output", tmp_path / "mended").status == 2, "nothing is replaced"
 
 
-def test_a_volume_cut_short_or_with_a_damaged_tail_is_mended(whole, archive):
+def test_a_truncated_volume_or_one_with_a_damaged_tail_is_repaired(whole, archive):
     volume = archive / "volume-0002.tar.zst"
     os.truncate(volume, volume.stat().st_size - 70_000)
     assert run("hub-import", "repair", archive).status == 0
@@ -138,7 +138,7 @@ def test_a_volume_cut_short_or_with_a_damaged_tail_is_mended(whole, archive):
 
 
 @pytest.mark.parametrize("part", ["head", "tail", "block"])
-def test_parity_that_is_damaged_itself_still_mends(whole, archive, part):
+def test_a_damaged_parity_file_still_repairs(whole, archive, part):
     volume = archive / "volume-0001.tar.zst"
     beside = volume.with_name(volume.name + ".parity")
     cut = geometry(volume)

@@ -1,4 +1,4 @@
-"""`hub-import probe`: what a site says of itself. What it cannot see is null with a note, and no note says too much."""
+"""`hub-import probe`: the target profile. Unknown values are null with a note, and notes are redacted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 HTML = {"status": 200, "body": b"<html>", "content_type": "text/html"}
 
 
-def inhabited(cluster: FakeCluster) -> None:
+def with_operators(cluster: FakeCluster) -> None:
     """Give a cluster nodes and operators."""
     for name, architecture in (("a", "amd64"), ("b", "arm64"), ("c", "amd64")):
         info = {"nodeInfo": {"architecture": architecture, "operatingSystem": "linux"}}
@@ -43,9 +43,9 @@ def probe(cluster: FakeCluster, registry: str, folder: Path, *more):
 
 
 @pytest.mark.parametrize(("release", "version"), [("4.3", "4.3.40"), ("4.18", "4.18.40"), (None, None)])
-def test_a_site_says_what_it_is(tmp_path, release, version):
+def test_the_profile_of_a_cluster_and_a_mirror(tmp_path, release, version):
     with FakeCluster(release) as cluster, FakeRegistry(sparse=True) as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         done = probe(cluster, mirror.host, tmp_path)
         assert done.status == 0, done.stderr
         assert done.json == json.loads((tmp_path / "target.json").read_text())
@@ -76,7 +76,7 @@ def place(cluster, registry, folder):
     return ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
 
 
-def test_a_mirror_that_takes_less(tmp_path):
+def test_a_mirror_with_fewer_abilities(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry(sparse=False, referrers=False) as mirror:
         mirror.max_depth, mirror.deletes = 3, False
         done = probe(cluster, mirror.host, tmp_path)
@@ -85,9 +85,9 @@ def test_a_mirror_that_takes_less(tmp_path):
         assert (said["nestedPaths"], said["sparseIndexes"], said["referrers"]) == (False, False, False)
 
 
-def test_what_could_not_be_told_is_null_with_a_note(tmp_path):
+def test_an_unknown_value_is_null_with_a_note(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry(auth="basic") as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         cluster.forbidden |= {("list", "nodes"), ("get", "clusterserviceversions")}
         done = probe(cluster, mirror.host, tmp_path)
         assert done.status == 0, done.stderr
@@ -100,7 +100,7 @@ def test_what_could_not_be_told_is_null_with_a_note(tmp_path):
 
 def test_docker_registry_is_asked_and_left_as_it_was(tmp_path):
     with FakeCluster("4.18") as cluster, docker_registry(tmp_path) as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         done = probe(cluster, mirror.host, tmp_path)
         assert done.status == 0, done.stderr
         said = done.json["registry"]
@@ -118,9 +118,9 @@ def answered(done):
     return done.json
 
 
-def test_a_cluster_that_forbids_everything_still_gets_its_mirror_told(tmp_path):
+def test_the_mirror_is_probed_where_the_cluster_forbids_everything(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         cluster.forbidden |= {("get", "clusterversions"), ("list", "nodes"), ("list", "subscriptions")}
         said = answered(probe(cluster, mirror.host, tmp_path))
         assert (said["openshiftRelease"], said["platforms"], said["operators"]) == (None, None, None)
@@ -135,7 +135,7 @@ def test_a_cluster_that_forbids_everything_still_gets_its_mirror_told(tmp_path):
         assert "not seen: nodes" in shown
 
 
-def test_no_such_kind_is_not_none_of_them(tmp_path):
+def test_a_missing_kind_is_not_an_empty_list(tmp_path):
     with FakeCluster(None) as cluster, FakeRegistry() as mirror:
         cluster.kinds = tuple(kind for kind in cluster.kinds if kind.kind != "Subscription")
         said = answered(probe(cluster, mirror.host, tmp_path))
@@ -148,7 +148,7 @@ def test_no_such_kind_is_not_none_of_them(tmp_path):
 
 def test_a_version_is_null_where_its_csv_is_gone(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         place = {"name": "lost", "namespace": "default"}
         spec = {"name": "lost", "channel": "a", "source": "redhat-operators"}
         cluster.put({"kind": "Subscription", "metadata": place, "spec": spec, "status": {"installedCSV": "lost.v1"}})
@@ -159,7 +159,7 @@ def test_a_version_is_null_where_its_csv_is_gone(tmp_path):
 
 def test_a_cluster_version_that_names_no_release(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {"desired": None, "history": []}})
         said = answered(probe(cluster, mirror.host, tmp_path))
         assert (said["openshiftRelease"], said["notes"]) == (None, ["release: ClusterVersion of the cluster names no release"])
@@ -167,7 +167,7 @@ def test_a_cluster_version_that_names_no_release(tmp_path):
 
 def test_notes_name_neither_the_user_nor_the_address_of_the_cluster(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         cluster.forbidden |= {("get", "clusterserviceversions")}
         cluster.faults.append(Fault("GET", "/nodes", times=9, **HTML))
         text = probe(cluster, mirror.host, tmp_path).stdout
@@ -177,7 +177,7 @@ def test_notes_name_neither_the_user_nor_the_address_of_the_cluster(tmp_path):
         assert cluster.url.partition("//")[2] not in text
 
 
-def test_a_cluster_that_does_not_know_us_is_an_error(tmp_path):
+def test_credentials_that_the_cluster_refuses_are_an_error(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
         config = cluster.kubeconfig(tmp_path, token="of-yesterday")
         where = ["--registry", mirror.host, "--insecure", mirror.host, "--kubeconfig", config]
@@ -187,12 +187,12 @@ def test_a_cluster_that_does_not_know_us_is_an_error(tmp_path):
         assert not mirror.log("POST"), "nothing is tried on the mirror for a profile that there will not be"
 
 
-def test_a_mirror_that_is_read_only_is_not_told_of(tmp_path):
+def test_abilities_of_a_read_only_mirror_are_unknown(tmp_path):
     with (
         FakeCluster("4.18") as cluster,
         docker_registry(tmp_path, storage="maintenance: {readonly: {enabled: true}}") as mirror,
     ):
-        inhabited(cluster)
+        with_operators(cluster)
         said = answered(probe(cluster, mirror.host, tmp_path))
         assert set(said["registry"].values()) == {f"{mirror.host}/ocp", None}
         assert len(said["notes"]) == 1
@@ -200,10 +200,10 @@ def test_a_mirror_that_is_read_only_is_not_told_of(tmp_path):
         assert "HTTP 405" in said["notes"][0]
 
 
-def test_a_mirror_that_may_only_be_read_is_not_told_of(tmp_path):
+def test_abilities_are_unknown_without_permission_to_push(tmp_path):
     words = b'{"errors":[{"code":"DENIED","message":"user robot$site may only pull"}]}'
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         mirror.fault("POST", "/blobs/uploads", status=403, body=words, times=9)
         said = answered(probe(cluster, mirror.host, tmp_path))
         assert set(said["registry"].values()) == {f"{mirror.host}/ocp", None}
@@ -211,9 +211,9 @@ def test_a_mirror_that_may_only_be_read_is_not_told_of(tmp_path):
         assert "robot" not in str(said["notes"]), "whom the registry names stays here"
 
 
-def test_what_the_registry_does_not_let_us_delete_is_said_here_and_not_there(tmp_path):
+def test_content_that_cannot_be_deleted_is_logged_and_not_in_the_profile(tmp_path):
     with FakeCluster("4.18") as cluster, docker_registry(tmp_path, storage="delete: {enabled: false}") as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         done = probe(cluster, mirror.host, tmp_path)
         assert answered(done)["notes"] == []
         assert f"stay in {mirror.host}/ocp/hub-import-probe" in done.stderr
@@ -221,9 +221,9 @@ def test_what_the_registry_does_not_let_us_delete_is_said_here_and_not_there(tmp
         assert answered(again)["registry"] == done.json["registry"]
 
 
-def test_what_was_written_is_taken_away_when_the_registry_fails_meanwhile(tmp_path):
+def test_written_content_is_deleted_after_an_error(tmp_path):
     with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         mirror.fault("*", "/a/b/c/", status=403, times=99)
         said = answered(probe(cluster, mirror.host, tmp_path))
         assert (said["registry"]["nestedPaths"], said["registry"]["sparseIndexes"]) == (None, False)
@@ -237,7 +237,7 @@ def test_the_role_that_render_writes_is_enough_for_it_and_it_changes_nothing(tmp
     role = next(each for each in yaml.safe_load_all(written) if each["kind"] == "ClusterRole")
     allowed = {(name, verb) for rule in role["rules"] for name in rule["resources"] for verb in rule["verbs"]}
     with FakeCluster(release) as cluster, FakeRegistry() as mirror:
-        inhabited(cluster)
+        with_operators(cluster)
         assert answered(probe(cluster, mirror.host, tmp_path))["notes"] == []
         listed = {"nodes", "subscriptions"}
         asked = {(part, "list") for request in cluster.log for part in request.path.split("/")[-1:] if part in listed}

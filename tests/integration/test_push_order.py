@@ -1,4 +1,4 @@
-"""The order in which a mirror is filled: whoever finds a tag finds all of the image, as early as can be."""
+"""The order of a push: an image is tagged as soon as all of it is there, and never before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def push(archive, mirror):
     )
 
 
-def test_images_are_tagged_while_others_are_still_on_their_way(archive):
+def test_images_are_tagged_while_other_blobs_are_uploaded(archive):
     with FakeRegistry() as mirror:
         assert push(archive, mirror).status == 0
         order = [(r.method, "manifests" if "/manifests/" in r.path else "blobs") for r in mirror.requests if r.method == "PUT"]
@@ -59,7 +59,7 @@ def test_no_tag_comes_before_the_last_blob_of_its_image(archive):
                 assert {(repository, digest) for digest in parts.blobs} <= held
 
 
-def test_a_blob_that_fails_costs_its_own_image_alone(archive):
+def test_a_failed_blob_fails_its_own_image_alone(archive):
     with FakeRegistry() as mirror:
         mirror.fault("POST", "/org/app7/blobs/uploads/", status=403, times=99)
         pushed = push(archive, mirror)

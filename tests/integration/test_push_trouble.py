@@ -1,4 +1,4 @@
-"""What a mirror may do between the last blob and the tag."""
+"""Errors of a mirror between the last blob and the tag, and retries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_manifest_whose_blobs_the_registry_does_not_see_is_written_once_more(t
         assert len(mirror.log("POST", "/blobs/uploads/")) == len(APP.blobs), "none was sent again"
 
 
-def test_a_registry_that_lost_a_blob_gets_it_again(tmp_path):
+def test_a_missing_blob_is_uploaded_again(tmp_path):
     archive = archive_of(tmp_path, APP)
     with FakeRegistry() as mirror:
         lost = next(iter(APP.blobs))
@@ -55,7 +55,7 @@ def test_a_registry_that_lost_a_blob_gets_it_again(tmp_path):
         assert mirror.find_blob("org/app0", lost) == APP.blobs[lost]
 
 
-def test_a_registry_that_never_sees_them_is_an_error(tmp_path):
+def test_manifest_blob_unknown_twice_is_an_error(tmp_path):
     archive = archive_of(tmp_path, APP)
     with FakeRegistry() as mirror:
         unknown = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
@@ -71,7 +71,7 @@ def half_written(mirror, times):
     mirror.fault("PUT", "/manifests/", status=400, body=body, times=times)
 
 
-def test_a_manifest_that_somebody_else_is_just_writing_is_written_again(tmp_path):
+def test_a_manifest_that_is_written_concurrently_is_retried(tmp_path):
     """A registry of files looks into what another process writes at that moment."""
     archive = archive_of(tmp_path, APP)
     with FakeRegistry() as mirror:
@@ -81,7 +81,7 @@ def test_a_manifest_that_somebody_else_is_just_writing_is_written_again(tmp_path
         assert mirror.repositories["org/app0"].tags["v1"] == APP.digest
 
 
-def test_a_registry_that_calls_a_right_digest_wrong_for_ever_is_an_error(tmp_path):
+def test_digest_invalid_on_every_retry_is_an_error(tmp_path):
     archive = archive_of(tmp_path, APP)
     with FakeRegistry() as mirror:
         half_written(mirror, 99)
@@ -92,7 +92,7 @@ def test_a_registry_that_calls_a_right_digest_wrong_for_ever_is_an_error(tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_long_pause_that_a_registry_asks_for_ends_with_the_signal(tmp_path, number):
+def test_a_signal_ends_a_long_retry_after(tmp_path, number):
     with FakeRegistry() as source:
         source.add_image("org/app", APP, tag="v1")
         source.fault("GET", "/blobs/", times=99, status=429, headers={"Retry-After": "600"})
@@ -113,7 +113,7 @@ def test_a_long_pause_that_a_registry_asks_for_ends_with_the_signal(tmp_path, nu
     assert "Traceback" not in rest
 
 
-def test_sources_that_would_meet_on_the_mirror_are_a_warning_when_planned_and_an_error_before_the_first_byte(tmp_path):
+def test_a_reference_collision_is_a_warning_of_plan_and_an_error_of_push(tmp_path):
     with FakeRegistry() as one, FakeRegistry() as other, FakeRegistry() as mirror:
         one.add_image("org/app", APP, tag="v1")
         other.add_image("org/app", image([b"another"]), tag="v1")

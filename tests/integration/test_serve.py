@@ -140,7 +140,7 @@ def test_a_manifest_of_nearly_4_mib_with_unknown_fields(client):
         ("%00/manifests/v1", 404, "NAME_UNKNOWN"),
     ],
 )
-def test_what_is_not_there(client, path, status, expected):
+def test_missing_resources(client, path, status, expected):
     answer = client.get(path)
     assert (answer.status_code, code(answer)) == (status, expected)
 
@@ -190,7 +190,7 @@ def test_ranges(client, asked, first, end):
 
 
 @pytest.mark.parametrize("asked", ["bytes=5-2", "bytes=3000000-", "bytes=3000001-3000002", "bytes=-0"])
-def test_ranges_that_cannot_be(client, asked):
+def test_unsatisfiable_ranges(client, asked):
     answer = client.get(f"{ODD}/blobs/{digest_of(LARGE)}", headers={"Range": asked})
     assert answer.status_code == 416
     assert answer.headers["Content-Range"] == "bytes */3000000"
@@ -198,25 +198,25 @@ def test_ranges_that_cannot_be(client, asked):
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "bytes=-", "bytes=99999999999999999999-"])
-def test_what_is_no_range_is_answered_by_everything(client, asked):
+def test_an_invalid_range_header_gets_the_whole_blob(client, asked):
     answer = client.get(f"{ODD}/blobs/{digest_of(b'leaf')}", headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, b"leaf")
 
 
-def test_a_range_of_other_content_is_answered_by_everything(client):
+def test_if_range_with_another_etag_gets_the_whole_blob(client):
     headers = {"Range": "bytes=0-1", "If-Range": '"sha256:other"'}
     assert client.get(f"{ODD}/blobs/{digest_of(b'leaf')}", headers=headers).content == b"leaf"
 
 
 @pytest.mark.parametrize("path", [f"{ODD}/blobs/{digest_of(b'leaf')}", "org/nested/manifests/v1"])
-def test_what_a_client_has_is_not_sent_again(client, path):
+def test_if_none_match_answers_304(client, path):
     known = client.head(path).headers["ETag"]
     answer = client.get(path, headers={"If-None-Match": f'"other", {known}'})
     assert (answer.status_code, answer.content) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_only_what_never_changes_may_be_kept_for_long(client):
+def test_cache_control(client):
     by_tag = client.get("org/nested/manifests/v1")
     assert by_tag.headers["Cache-Control"] == "no-cache"
     digest = by_tag.headers["Docker-Content-Digest"]
@@ -271,7 +271,7 @@ def test_referrers_in_pages_and_by_kind(client):
     assert len(some.json()["manifests"]) == MANY // 10
 
 
-def test_what_nothing_refers_to_has_an_empty_list(client):
+def test_a_manifest_without_referrers_has_an_empty_list(client):
     answer = client.get(f"org/nested/referrers/sha256:{'1' * 64}")
     assert (answer.status_code, answer.json()["manifests"]) == (200, [])
 
@@ -286,14 +286,14 @@ def test_what_nothing_refers_to_has_an_empty_list(client):
         ("BREW", "org/nested/manifests/v1"),
     ],
 )
-def test_nothing_is_taken(client, method, path):
+def test_writes_are_refused(client, method, path):
     answer = client.request(method, path, content=b"x")
     assert (answer.status_code, code(answer)) == (405, "UNSUPPORTED")
     assert answer.headers["Allow"] == "GET, HEAD"
     assert client.head("org/nested/manifests/v1").status_code == 200
 
 
-def test_whoever_waits_to_send_is_refused_before_the_first_byte(served):
+def test_an_upload_is_refused_before_the_first_byte(served):
     host, _, port = served.host.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:
         line.sendall(b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n")

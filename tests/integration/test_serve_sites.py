@@ -72,7 +72,7 @@ def test_skopeo_copies_everything_over_tls_with_an_account(archive, tmp_path):
     assert (tmp_path / "tls" / "server.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_site_without_a_registry_has_operators_from_the_stick(archive, tmp_path):
+def test_a_cluster_without_a_registry_pulls_from_the_archive(archive, tmp_path):
     with (
         FakeCluster("4.18") as cluster,
         serving(tmp_path / "log", archive, "--self-signed", tmp_path / "tls", "--name", "localhost") as server,
@@ -99,7 +99,7 @@ def test_pushing_to_it_says_that_it_is_read_only(archive, tmp_path):
 
 
 def test_an_exporter_takes_an_archive_from_it(archive, tmp_path):
-    """What is served is a source like any other: pages of referrers, digests, sizes."""
+    """The served archive is a source like any other: pages of referrers, digests, sizes."""
     with serving(tmp_path / "log", archive) as server:
         name = f"{server.host}/redhat/redhat-operator-index:v4.18"
         done = run("hub-export", "list", "--catalog", name, "--insecure", server.host)
@@ -124,7 +124,7 @@ def test_a_volume_that_is_not_here_is_named(tmp_path):
         assert client.get("org/app/tags/list").status_code == 200, "every volume knows all"
 
 
-def test_a_damaged_blob_never_ends_well(tmp_path):
+def test_a_damaged_blob_ends_the_connection(tmp_path):
     write(tmp_path / "out", ARCHIVE)
     inventory = Archive.open([tmp_path / "out"]).inventory
     piece = inventory.blobs[digest_of(LARGE)].pieces[0]
@@ -196,7 +196,7 @@ def test_memory_stays_flat_under_eight_clients(tmp_path, blobs):
         assert server.peak - before < 64 * 1024**2, "0.5 or 2 GB went through it"
 
 
-def test_clients_that_take_nothing_hold_little(huge, tmp_path):
+def test_clients_that_read_nothing_need_little_memory(huge, tmp_path):
     folder, digest = huge
     with serving(tmp_path / "log", folder) as server:
         before = server.peak
@@ -213,7 +213,7 @@ def test_clients_that_take_nothing_hold_little(huge, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, *more([signal.SIGINT, signal.SIGHUP])])
-def test_it_ends_well_when_told_even_in_the_middle(huge, tmp_path, number):
+def test_a_signal_during_transfers_ends_it_with_status_0(huge, tmp_path, number):
     folder, digest = huge
     with serving(tmp_path / "log", folder) as server:
         host, _, port = server.host.rpartition(":")
@@ -248,11 +248,11 @@ def test_it_ends_well_when_told_even_in_the_middle(huge, tmp_path, number):
         (["--htpasswd", "empty"], 2, "holds no account"),
     ],
 )
-def test_what_cannot_be_served_is_said(tmp_path, arguments, status, said):
+def test_invalid_options_are_refused(tmp_path, arguments, status, said):
     write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
     (tmp_path / "md5").write_text("reader:$apr1$abc$def\n")
     (tmp_path / "cost").write_text(f"reader:$2y$99${'a' * 53}\n")
-    (tmp_path / "empty").write_text("# nobody\n")
+    (tmp_path / "empty").write_text("# no account\n")
     (tmp_path / "accounts").write_text(f"reader:$2y$05${'a' * 53}\n")
     done = run("hub-import", "serve", tmp_path / "out", *arguments, cwd=tmp_path)
     assert done.status == status, done.stderr
@@ -294,15 +294,15 @@ def test_a_certificate_is_made_once_and_for_its_names(tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_a_signal_before_it_serves_is_not_lost(tmp_path):
+def test_a_signal_before_the_first_request_ends_it(tmp_path):
     write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
     for _ in range(3):
         with serving(tmp_path / "log", tmp_path / "out") as server:
-            server.process.send_signal(signal.SIGTERM)  # as soon as it has told that it is there
+            server.process.send_signal(signal.SIGTERM)  # as soon as it has announced its address
             assert server.process.wait(120) == 0
 
 
-def test_silent_connections_lock_nobody_out(tmp_path):
+def test_slowloris_connections_time_out(tmp_path):
     write(tmp_path / "out", Content({"quay.io/org/small:v1": [b"small"]}))
     with serving(tmp_path / "log", tmp_path / "out") as server:
         host, _, port = server.host.rpartition(":")

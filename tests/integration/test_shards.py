@@ -1,4 +1,4 @@
-"""Several processes push one archive into one registry: together they do what one does, and no two of them the same."""
+"""Several processes push one archive, partitioned by volumes: the result is that of one process, and nothing is uploaded twice."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def by_one(archive, tmp_path_factory):
         return held(mirror), written(mirror)
 
 
-def test_three_processes_one_killed_bring_what_one_brings(archive, by_one, tmp_path):
+def test_three_processes_of_which_one_is_killed_equal_one(archive, by_one, tmp_path):
     with docker_registry(tmp_path, name="mirror") as mirror:
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
         started = [
@@ -85,7 +85,7 @@ def test_three_processes_one_killed_bring_what_one_brings(archive, by_one, tmp_p
         assert (last["ok"], last["uploaded"], last["mounted"]) == (True, 0, 0)
 
 
-def test_what_others_have_yet_to_bring_is_left_to_them(archive, by_one, tmp_path):
+def test_images_with_missing_blobs_of_other_processes_are_left(archive, by_one, tmp_path):
     """One after another: only the last one finds everything."""
     count = len(json.loads((archive / "inventory.json").read_text())["volumes"])
     ranges = [f"1-{count // 2}", f"{count // 2 + 1}-"]

@@ -70,7 +70,7 @@ def test_tags_and_targets():
     assert str(mapped[0].pinned) == f"reg/ocp/a/b@{A}"
 
 
-def test_two_sources_that_would_meet_are_refused_unless_they_are_the_same():
+def test_collisions_are_refused_unless_the_content_is_the_same():
     same = inventory(image("quay.io/a/b:v1", tag="v1"), image("docker.io/a/b:v1", tag="v1"))
     assert len(map_images(same, Mirror.parse("reg"))) == 2
     other = inventory(image("quay.io/a/b:v1", tag="v1"), image("docker.io/a/b:v1", B, tag="v1"))
@@ -98,7 +98,7 @@ def test_a_tag_that_moved_stays_with_the_image_that_is_pulled_by_it():
         ),
     ],
 )
-def test_the_advice_for_two_sources_is_one_that_parts_them(one, other, options, hint):
+def test_the_hint_for_a_collision_resolves_it(one, other, options, hint):
     images = [
         image("quay.io/a/b:v1", A, ImageKind.ADDITIONAL, tag="v1", **one),
         image("docker.io/a/b:v1", B, ImageKind.ADDITIONAL, tag="v1", **other),
@@ -121,17 +121,17 @@ def test_a_repository_of_a_hostile_inventory_leads_nowhere_else(where):
         assert mapped.repository.name == "reg/a"
 
 
-def test_a_source_tag_that_moved_between_two_carried_versions_is_nobodys():
+def test_a_tag_that_moved_between_two_versions_is_dropped():
     carried = inventory(image(f"quay.io/a/b@{A}", tag="latest"), image(f"quay.io/a/b@{B}", B, tag="latest"))
     assert [each.tags for each in map_images(carried, Mirror.parse("reg"))] == [(stable_tag(A),), (stable_tag(B),)]
 
 
-def test_an_image_that_was_never_whole_has_no_line():
+def test_an_incomplete_image_has_no_line():
     gone = ImageRecord(f"quay.io/a/b@{A}", A, None, ImageKind.RELATED, (), complete=False, needed_by=(), size=0)
     assert mapping_lines(map_images(inventory(gone), Mirror.parse("reg"))) == []
 
 
-def test_a_catalog_that_was_a_directory_gets_a_path_of_our_own():
+def test_a_directory_catalog_gets_a_fixed_path():
     record = catalog("catalogs/mine", None, B, "mine")
     carried = inventory(image("catalogs/mine", B, ImageKind.CATALOG), catalogs=[record])
     (mapped,) = map_images(carried, Mirror.parse("reg/ocp"))

@@ -193,7 +193,7 @@ def test_something_else_is_no_volume(tmp_path):
         Archive.open([tmp_path / "notes.txt"])
 
 
-def test_something_else_beside_an_archive_is_no_volume_of_it(archive):
+def test_other_files_next_to_an_archive_are_no_volumes_of_it(archive):
     (archive / "notes.txt").write_text("hello")
     check_all(Archive.open([archive]))
     with pytest.raises(ArchiveDamagedError, match=r"notes\.txt is no volume of this archive: .*file ends"):
@@ -316,7 +316,7 @@ def test_flipped_bit_in_inventory_json(archive):
         Archive.open([archive])
 
 
-def test_another_inventory_beside_the_volumes(archive):
+def test_another_inventory_next_to_the_volumes(archive):
     raw = (archive / "inventory.json").read_bytes()
     (archive / "inventory.json").write_bytes(raw.replace(b"hub-airgap 0.1.0", b"hub-airgap 0.1.1"))
     with pytest.raises(ArchiveDamagedError, match="is a volume of another archive") as raised:
@@ -368,7 +368,7 @@ def forged(archive, inventory: bytes, frame: bytes = b"") -> None:
     path.write_bytes(raw[: place.start] + frame + end + new.pack())
 
 
-def test_a_forged_inventory_is_checked_all_the_same(archive):
+def test_a_forged_inventory_is_checked_too(archive):
     raw = (archive / "inventory.json").read_bytes()
     forged(archive, raw.replace(b'"volume-0002.tar.zst"', b'"../../volume.tar.zst"'))
     with pytest.raises(ArchiveDamagedError, match="volume 2 is called"):

@@ -61,7 +61,7 @@ def test_a_whole_archive_is_ok(made, quick, jobs):
     assert result.damage == ()
 
 
-def test_a_signature_is_not_looked_at_here(archive):
+def test_a_signature_is_not_checked_here(archive):
     (archive / "inventory.json.sig").write_bytes(b"x")
     assert verify(Archive.open([archive]), quick=True).signature == "unchecked"
 
@@ -165,7 +165,7 @@ def test_bytes_behind_the_footer_are_damage(archive):
     assert statuses(verify(Archive.open([archive]), quick=True)) == ["damaged", "ok", "ok"]
 
 
-def test_missing_blobs_leave_empty_places(tmp_path):
+def test_missing_blobs_leave_empty_space(tmp_path):
     write(tmp_path, dataclasses.replace(CUT, missing=frozenset({LARGE, AFTER})))
     result = verify(Archive.open([tmp_path]))
     assert result.ok

@@ -1,4 +1,4 @@
-"""Accounts: what comes in a header is never more than wrong."""
+"""Accounts: a malformed Authorization header is refused, and is no error of the server."""
 
 from __future__ import annotations
 
