@@ -203,7 +203,7 @@ def test_other_files_next_to_an_archive_are_no_volumes_of_it(archive):
         Archive.open([archive])
 
 
-# Damage. What is whole can still be read; what is not is named.
+# Damage: undamaged content can still be read, and damaged content is named.
 
 
 def test_flipped_bit_in_data_names_digest_volume_offset_and_operators(archive):
