@@ -228,13 +228,13 @@ def _reads_direct(file: int) -> bool:
 # Sequential writing at a position: small content through the page cache, large content in aligned steps past it.
 #
 # The exporter does not read the content of a medium again, so caching it costs memory, a copy of every page and one long flush
-# at the end; and threads that write one file wait for its lock in the kernel. The two pages that a run shares with its
+# at the end; and threads that write one file wait for its lock in the kernel. The two pages that a range shares with its
 # neighbours go through the cache, since the kernel keeps a page consistent only for one way of writing (ADR 0021).
 
 STEP = 2 * 1024 * 1024  # bytes of one direct write, and of one buffer; a multiple of ALIGNMENT
 
 
-class Run(Protocol):
+class RangeWriter(Protocol):
     """Sequential writing into a file, from a position on."""
 
     def write(self, parts: Sequence[Chunk]) -> None:
@@ -246,7 +246,7 @@ class Run(Protocol):
         ...
 
 
-class PlainRun:
+class CachedWriter:
     """Writing through the page cache, from byte `offset` on; each write is one system call."""
 
     def __init__(self, file: int, offset: int) -> None:
@@ -262,8 +262,8 @@ class PlainRun:
         """Do nothing: there is no buffer."""
 
 
-class DiscardedRun:
-    """A run whose content is not kept, for a part that needs a blob only to verify it."""
+class NullWriter:
+    """Writer whose content is not kept, for a part that needs a blob only to verify it."""
 
     def write(self, parts: Sequence[Chunk]) -> None:
         """Discard `parts`."""
@@ -291,7 +291,7 @@ class Buffers:
         self._free.append(buffer)
 
 
-class StagedRun:
+class DirectWriter:
     """Writing from byte `offset` on: whole pages through `direct`, opened with O_DIRECT, the two ends through `file`."""
 
     def __init__(self, file: int, direct: int, offset: int, buffers: Buffers) -> None:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
 
-from common.archive.direct_io import File, Run, Window, opened_direct, read_exactly, read_into
+from common.archive.direct_io import File, RangeWriter, Window, opened_direct, read_exactly, read_into
 from common.errors import ContentError
 from common.oci.compression import MAX_WINDOW
 
@@ -222,19 +222,26 @@ def long_raw_frame(content: bytes) -> bytes:
 class RawFrameWriter:
     """Writer of one frame at `offset`, while the content arrives in chunks of any size.
 
-    `run` opens the file at a position, when the first byte is written. `before` and `after` are the finished frames around it
-    (tar header, padding), written together with the first and last bytes, so that a small blob takes one system call. `done`:
-    the bytes that an interrupted export left there, in whole blocks. Close it when the content is complete: empty content is
-    not written earlier.
+    `opened` opens the file at a position, when the first byte is written. `before` and `after` are the finished frames around
+    it (tar header, padding), written together with the first and last bytes, so that a small blob takes one system call.
+    `done`: the bytes that an interrupted export left there, in whole blocks. Close it when the content is complete: empty
+    content is not written earlier.
     """
 
     def __init__(
-        self, run: Callable[[int], Run], offset: int, size: int, before: bytes = b"", after: bytes = b"", *, done: int = 0
+        self,
+        opened: Callable[[int], RangeWriter],
+        offset: int,
+        size: int,
+        before: bytes = b"",
+        after: bytes = b"",
+        *,
+        done: int = 0,
     ) -> None:
         if done % BLOCK and done != size:
             raise ValueError(f"byte {done} is inside a block")
-        self._open = run
-        self._run: Run | None = None
+        self._opened = opened
+        self._writer: RangeWriter | None = None
         self._offset = offset
         self._size = size
         self._before = before
@@ -260,12 +267,12 @@ class RawFrameWriter:
             raise ContentError(f"content ended after {self._done} of {self._size} bytes")
         if self._size == 0:
             self._write(memoryview(b""))  # a frame has at least one block, if an empty one
-        if self._run is not None:
-            self._run.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _write(self, view: memoryview) -> None:
-        if self._run is None:
-            self._run = self._open(self._begin())
+        if self._writer is None:
+            self._writer = self._opened(self._begin())
         parts: list[Chunk] = [self._before, raw_frame_header(self._size)] if self._done == 0 else []
         while True:
             at = self._done % BLOCK
@@ -279,7 +286,7 @@ class RawFrameWriter:
                 break
         if self._done == self._size:
             parts.append(self._after)
-        self._run.write(parts)
+        self._writer.write(parts)
 
     def _begin(self) -> int:
         """Return the position of the first byte to write: that of the tar header, or of a block header."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.archive import checksums, direct_io, frames, inventory_file, location, metadata
-from common.archive.direct_io import STEP, Buffers, DiscardedRun, PlainRun, Run, StagedRun, open_direct
+from common.archive.direct_io import STEP, Buffers, CachedWriter, DirectWriter, NullWriter, RangeWriter, open_direct
 from common.archive.frames import RawFrameWriter
 from common.archive.inventory import Inventory, Piece, VolumeRecord
 from common.archive.layout import PlacedBlob, extent
@@ -79,16 +79,16 @@ class VolumeFile:
                 self._file = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
             return self._file
 
-    def run(self, begin: int, *, end: int) -> Run:
+    def run(self, begin: int, *, end: int) -> RangeWriter:
         """Return a way to write a place from `begin` to `end`: past the page cache where it is large."""
         file = self.file()
         if end - begin < STEP:
-            return PlainRun(file, begin)
+            return CachedWriter(file, begin)
         with self._lock:
             if self._direct is None:
                 self._direct = open_direct(self.path)
             direct = self._direct
-        return PlainRun(file, begin) if direct is None else StagedRun(file, direct, begin, self._buffers)
+        return CachedWriter(file, begin) if direct is None else DirectWriter(file, direct, begin, self._buffers)
 
     def settle(self, begin: int, end: int) -> bool:
         """Count a place as written or missing. True when so much is settled from the beginning on that it may be read back."""
@@ -161,10 +161,10 @@ class _OtherVolume(VolumeFile):
     def __init__(self) -> None:
         super().__init__(Path("/dev/null"), 0, VolumeRecord("", 0), 0, Buffers())
 
-    def run(self, begin: int, *, end: int) -> Run:
+    def run(self, begin: int, *, end: int) -> RangeWriter:
         """See `VolumeFile.run`."""
         del begin, end
-        return DiscardedRun()
+        return NullWriter()
 
     def settle(self, begin: int, end: int) -> bool:
         """Never anything to read back."""

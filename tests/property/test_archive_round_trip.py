@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.archive import checksums, frames, inventory_file
-from common.archive.direct_io import PlainRun
+from common.archive.direct_io import CachedWriter
 from common.archive.frames import RawFrameWriter, raw_frame_size, read_raw
 from common.archive.metadata import index_json
 from common.archive.volume import Footer
@@ -33,7 +33,7 @@ RAW_INVENTORY = inventory_file.encode(CUT.inventory(CUT.layout()))
 def test_raw_frames_round_trip(size, steps, start):
     content, done = noise("x", size), 0
     with tempfile.TemporaryFile() as file:
-        writer = RawFrameWriter(partial(PlainRun, file.fileno()), 7, size)
+        writer = RawFrameWriter(partial(CachedWriter, file.fileno()), 7, size)
         while done < size:
             for step in steps:
                 writer.write(content[done : done + step])

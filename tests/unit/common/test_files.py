@@ -23,7 +23,7 @@ def test_a_file_is_replaced_as_a_whole_and_links_are_not_followed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
 
 
-def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     (tmp_path / "directory").mkdir()
     with pytest.raises(OSError):
         write_atomic(tmp_path / "directory", b"x")
@@ -62,7 +62,7 @@ def test_sizes(size, text):
     assert size_text(size) == text
 
 
-def test_secrets_are_masked_wherever_they_stand(tmp_path, capsys):
+def test_secrets_are_redacted_in_every_record(tmp_path, capsys):
     secrets = Secrets()
     secrets.add("hunter22")
     secrets.add("abc")  # too short to mask without hiding words

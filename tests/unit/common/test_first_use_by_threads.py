@@ -30,12 +30,12 @@ for each in threads:
 
 
 @pytest.mark.parametrize("processes", [4, *more([40])])  # without prepared decoders, two in five of them die
-def test_a_first_manifest_can_be_read_by_many_at_once(processes):
+def test_the_first_manifest_can_be_decoded_by_several_threads(processes):
     for _ in range(processes):
         assert subprocess.run([sys.executable, "-c", MEETING], cwd=ROOT, check=False, timeout=120).returncode == 0
 
 
-def test_no_type_is_met_in_passing():
+def test_decoders_are_made_at_import():
     """A Struct goes into a decoder that is made at import; what has no Struct in it may be named where it is read."""
     met = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

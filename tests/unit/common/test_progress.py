@@ -123,7 +123,7 @@ def test_styles(style, kind):
     assert isinstance(progress_for(Style(style), io.StringIO()), kind)
 
 
-def test_silence_says_nothing(capsys):
+def test_silent_progress_writes_nothing(capsys):
     silent = progress_for(Style.NONE)
     silent.begin("x", 1)
     silent.item("a", 1)
@@ -134,13 +134,13 @@ def test_silence_says_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_stands_still_is_told_in_a_log():
+def test_a_stalled_step_is_reported_in_a_log():
     file, clock = io.StringIO(), Clock()
     told = Plain(file, interval_s=0.01, clock=clock)
     told.begin("fetching 3 blobs", 30 * MIB)
     told.advance(10 * MIB)
     clock.now = 45
-    for _ in range(500):  # nobody advances: the line comes by itself
+    for _ in range(500):  # without any progress
         if len(lines(file)) > 1:
             break
         time.sleep(0.01)
@@ -151,7 +151,7 @@ def test_what_stands_still_is_told_in_a_log():
     assert len(lines(file)) == after, "and ends with the step"
 
 
-def test_what_stands_still_is_told_on_a_terminal():
+def test_a_stalled_step_is_shown_on_a_terminal():
     file = io.StringIO()
     bars = Bars(file, stall_s=0.02)
     bars.begin("fetching 3 blobs", 30 * MIB)

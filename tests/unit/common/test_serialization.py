@@ -39,7 +39,7 @@ def test_dates_stay_text_and_empty_documents_are_skipped():
         ("a: &a [*a]\n", "aliases stand for more than"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_place(text, message):
+def test_errors_have_line_and_column(text, message):
     with pytest.raises(DocumentError, match=None) as caught:
         documents(text)
     assert message in caught.value.message
@@ -104,7 +104,7 @@ def test_brackets_are_counted_for_each_document():
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_what_looks_like_a_marker_in_other_encodings_is_none(encoding):
+def test_bytes_of_a_marker_in_other_encodings_are_no_marker(encoding):
     """Characters of UTF-16 whose bytes are a line of three dashes: the brackets around them are still one document's."""
     false = {"utf-16-le": "\u2d0a\u2d2d\u2d20", "utf-16-be": "\u0a2d\u2d2d\u202d"}[encoding]
     text = "\ufeffa: " + ("[" * 1000 + f'"{false}",') * 200
@@ -122,7 +122,7 @@ def test_aliases_are_bounded():
         documents("\n".join(rows))
 
 
-def test_a_placed_document_knows_its_lines():
+def test_a_placed_document_has_lines():
     placed = load_placed_yaml("a:\n- b: 1\n- c\n", "file")
     assert placed.plain() == {"a": [{"b": 1}, "c"]}
     assert [child.line for child in placed.value["a"].value] == [2, 3]
@@ -161,7 +161,7 @@ def test_typed_values_and_their_errors():
         decode_json(b"{", msgspec.json.Decoder(Kind), "file")
 
 
-def test_what_is_written_is_stable():
+def test_output_is_stable():
     shared = {"x": 1}
     assert dump_yaml({"b": shared, "a": shared}) == "b:\n  x: 1\na:\n  x: 1\n"
     assert pretty_json({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'.encode()

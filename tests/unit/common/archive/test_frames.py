@@ -50,7 +50,7 @@ def test_decompress_refuses_a_frame_beyond_its_limit():
         frames.decompress(bomb, 9_999_999)
 
 
-def test_decompress_refuses_flipped_bits_and_what_follows():
+def test_decompress_refuses_flipped_bits_and_trailing_bytes():
     frame = frames.compress(noise("x", 3000))
     with pytest.raises(ContentError, match="broken frame"):
         frames.decompress(frame[:1500] + bytes([frame[1500] ^ 1]) + frame[1501:], 3000)

@@ -1,4 +1,4 @@
-"""The inventory as a file: the one way to write it, and everything a stranger could put into it."""
+"""Encoding of the inventory, and refusal of hostile input."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_unknown_major_version_is_named():
 
 
 @pytest.mark.parametrize("media_type", ["", "application/json", MEDIA_TYPE.replace("v1", "v0"), MEDIA_TYPE + "x", "v1" * 1000])
-def test_something_else_is_no_inventory(media_type):
+def test_other_media_types_are_refused(media_type):
     error = refused(lambda d: d.update(mediaType=media_type), "its media type is")
     assert len(error.message) < 400
 
@@ -83,7 +83,7 @@ def test_something_else_is_no_inventory(media_type):
 @pytest.mark.parametrize(
     "raw", [b"", b"{}", b"[]", b"null", RAW[:-3], b"\xff\xfe", RAW.replace(b"volume-0001", b"volume-\xff001")]
 )
-def test_no_json_of_ours(raw):
+def test_invalid_documents_are_refused(raw):
     with pytest.raises(ArchiveDamagedError, match=r"inventory\.json: not a usable inventory"):
         inventory_file.decode(raw, "inventory.json")
 
@@ -214,11 +214,11 @@ def piece(blob: str = SMALL, number: int = 0, **fields):
         (lambda d: d["blobs"][SMALL].update(encoding="gzip"), "Invalid enum value"),
     ],
 )
-def test_places_that_cannot_be(change, match):
+def test_impossible_places_are_refused(change, match):
     refused(change, match)
 
 
-def test_two_blobs_in_one_place():
+def test_overlapping_places_are_refused():
     def change(d):
         d["blobs"][D] = d["blobs"][SMALL]
 
@@ -238,7 +238,7 @@ def test_impossible_manifest_sizes(size):
     refused(lambda d: d["manifests"][MANIFEST].update(size=size), "impossible size")
 
 
-def test_manifests_lead_only_to_what_is_listed():
+def test_manifests_refer_only_to_listed_content():
     refused(lambda d: d["manifests"][MANIFEST].update(blobs=[D]), "its blob .* is not listed")
     refused(lambda d: d["manifests"][MANIFEST].update(manifests=[D]), "its child .* is not listed")
     refused(lambda d: d["images"][0].update(digest=D), "is complete, but its manifest")
@@ -288,7 +288,7 @@ def test_blobs_elsewhere_or_missing_are_fine():
         (lambda d: d.update(images=d["images"] * 250_001), "images; the limit is 500000"),
     ],
 )
-def test_more_than_any_real_archive_has(change, match):
+def test_counts_beyond_the_limits_are_refused(change, match):
     refused(change, match)
 
 
@@ -297,7 +297,7 @@ def problem():
 
 
 @pytest.mark.parametrize("template", [None, {"spec": {"grpcPodConfig": {"securityContextConfig": "restricted"}}}])
-def test_what_may_have_any_shape_is_read_as_it_is(template):
+def test_free_form_fields_are_read_unchanged(template):
     form = {"kind": "ImageSetConfiguration", "mirror": {"a": [1, 2.5, None, True, "ü", {}]}}
 
     def change(document):
@@ -315,7 +315,7 @@ def test_an_image_set_is_an_object(form):
     refused(lambda d: d.update(imageSet=form), "Expected `object`")
 
 
-def test_what_could_not_be_read_back_is_not_written():
+def test_an_inventory_beyond_the_limits_is_not_written():
     inventory = msgspec.structs.replace(CUT.inventory(LAYOUT), image_set={"a": [[]] * 600_000})
     with pytest.raises(UsageError, match=r"the inventory cannot be read back: about [0-9]+ values in its image set"):
         inventory_file.encode(inventory)

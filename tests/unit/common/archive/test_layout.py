@@ -24,7 +24,7 @@ def pieces(planned, layout):
     return layout.blobs[planned.descriptor.digest].pieces
 
 
-def test_blobs_lie_side_by_side_in_the_given_order():
+def test_blobs_are_adjacent_in_the_given_order():
     blobs = [blob(3, 1000), blob(1, 0), blob(2, 512), blob(4, 90, 70)]
     layout = plan_layout(blobs, 5000, GIB)
     assert list(layout.blobs) == [b.descriptor.digest for b in blobs]
@@ -53,7 +53,7 @@ def test_the_next_volume_begins_when_a_blob_does_not_fit_any_more():
     assert all(v.data_size + layout.reserve <= 1_000_000 for v in layout.volumes)
 
 
-def test_what_fits_in_no_empty_volume_is_cut_and_fills_the_current_one():
+def test_a_blob_that_fits_in_no_empty_volume_is_cut_and_fills_the_current_one():
     before, large, after = blob(1, 100_000), blob(2, 2_000_000), blob(3, 1000)
     layout = plan_layout([before, large, after], 5000, 1_000_000)
     found = pieces(large, layout)
@@ -116,7 +116,7 @@ def test_a_volume_that_is_too_small_names_the_smallest_that_works():
 
 
 @pytest.mark.parametrize("volume_size", [0, 1, 1000])
-def test_even_nothing_needs_room_for_metadata(volume_size):
+def test_an_empty_archive_needs_room_for_metadata(volume_size):
     with pytest.raises(UsageError, match=r"The smallest --volume-size that works is \d+|too small") as raised:
         plan_layout([], 5000, volume_size)
     smallest = int(raised.value.hint.removesuffix(".").rpartition(" ")[2])
@@ -151,7 +151,7 @@ def test_the_same_plan_gives_the_same_layout():
     assert plan_layout(blobs, 5000, 1_000_000) == plan_layout(list(blobs), 5000, 1_000_000)
 
 
-def test_piece_is_what_the_inventory_lists():
+def test_pieces_are_those_of_the_inventory():
     assert plan_layout([blob(1, 10)], 5000, GIB).blobs[Digest(f"sha256:{1:064x}")].pieces == (
         Piece(volume=1, offset=len(OPENING) + 529, stored=27, size=10),
     )

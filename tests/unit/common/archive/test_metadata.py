@@ -106,7 +106,7 @@ END = tar_header("inventory.json", 5)
         (tar_header("x", 0).replace(b"x", b"\xff", 1) + END, "damaged tar header"),
     ],
 )
-def test_tars_of_strangers(opened, tar, match):
+def test_foreign_tars_are_refused(opened, tar, match):
     frame = frames.compress(tar)
     with pytest.raises(ContentError, match=match):
         scan(opened(frame), len(frame))

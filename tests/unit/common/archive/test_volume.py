@@ -69,7 +69,7 @@ def test_every_volume_begins_with_a_zstandard_frame_of_the_entry_oci_layout():
         assert tar.extractfile("oci-layout").read() == b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def test_the_footer_is_what_the_format_says():
+def test_the_footer_has_the_bytes_of_the_format():
     raw = FOOTER.pack()
     assert len(raw) == FOOTER_SIZE == 80
     assert raw[:8] == bytes.fromhex("5b2a4d18") + (72).to_bytes(4, "little")

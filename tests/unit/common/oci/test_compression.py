@@ -25,7 +25,7 @@ def pieces(content, size=1000):
     ],
     ids=["plain", "gzip", "zstd", "gzip members"],
 )
-def test_reads_what_others_wrote(packed):
+def test_reads_streams_of_other_tools(packed):
     assert b"".join(decompressed(pieces(packed), len(CONTENT))) == CONTENT
 
 
@@ -50,7 +50,7 @@ def test_a_short_stream_is_an_error(pack):
         list(decompressed([pack(CONTENT)[:-20]], 1 << 20))
 
 
-def test_gzip_is_deterministic_and_ordinary():
+def test_gzip_is_reproducible_and_standard():
     assert gzip(CONTENT) == gzip(CONTENT)
     assert reference_gzip.decompress(gzip(CONTENT)) == CONTENT
 

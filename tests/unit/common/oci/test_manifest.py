@@ -68,7 +68,7 @@ def test_an_index_without_a_media_type_is_an_oci_index(given):
         ("application/json", Manifest),
     ],
 )
-def test_a_document_with_the_fields_of_both_is_what_it_is_called(given, kind):
+def test_the_media_type_decides_for_a_document_with_the_fields_of_both(given, kind):
     assert isinstance(parse(manifest(manifests=[BLOB]), given), kind)
 
 
@@ -97,7 +97,7 @@ def test_a_descriptor_may_lack_its_media_type(field):
         (b" " * (MAX_MANIFEST_SIZE + 1), "", "the limit is"),
     ],
 )
-def test_what_is_no_manifest_is_refused(raw, kind, message):
+def test_other_documents_are_refused(raw, kind, message):
     with pytest.raises(ContentError, match=message):
         parse(raw, kind)
 
@@ -127,7 +127,7 @@ def test_a_tree_has_children_before_parents_and_each_once():
     assert [str(child.platform) for child in chosen.left_out] == ["linux/amd64", "linux/amd64"]
 
 
-def test_indexes_nest_only_so_deep():
+def test_the_depth_of_indexes_is_bounded():
     chain = [factories.index([factories.image()])]
     for _ in range(MAX_DEPTH + 1):
         chain.append(factories.index([chain[-1]]))
@@ -136,8 +136,8 @@ def test_indexes_nest_only_so_deep():
         walk(parse(chain[-1].raw), fetcher(image, *chain))
 
 
-def test_an_index_that_lists_itself_ends():
-    """Nobody can make one by digest, but a registry may answer one digest with anything."""
+def test_an_index_that_lists_itself_is_refused():
+    """Impossible by digest, but a registry may answer a digest with any document."""
     loop = factories.index([factories.image()])
     parsed = parse(loop.raw)
     assert isinstance(parsed, Index)
@@ -145,7 +145,7 @@ def test_an_index_that_lists_itself_ends():
         walk(parsed, lambda _child: parsed)
 
 
-def test_an_index_that_never_ends_is_given_up():
+def test_an_endless_index_is_refused():
     names = itertools.count()
 
     def another(_child):

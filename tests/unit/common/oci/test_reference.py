@@ -45,7 +45,7 @@ def test_parses(text, registry, repository, tag, digest):
         ("quay.io/" + "a" * 256, "no repository path"),
     ],
 )
-def test_refuses_and_says_why(text, why):
+def test_refuses_with_a_reason(text, why):
     with pytest.raises(UsageError, match=why):
         Reference.parse(text)
 

@@ -1,4 +1,4 @@
-"""Pages are whole by themselves, escape what they are told, and allow their own style and script alone."""
+"""Pages are self-contained, escape all texts, and allow only their own style and script."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def page(directory: Path, body: str, **context: object) -> str:
     return render(directory, "a.html.jinja", **context).decode()
 
 
-def test_what_is_told_is_escaped(tmp_path: Path) -> None:
+def test_texts_are_escaped(tmp_path: Path) -> None:
     made = page(tmp_path, '<p title="{{ text }}">{{ text }}</p>', text='"><script>x</script>')
     assert made.count("<script>") == 1, "our own"
     assert "&#34;&gt;&lt;script&gt;x&lt;/script&gt;" in made
 
 
-def test_a_name_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
+def test_an_undefined_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(jinja2.UndefinedError):
         page(tmp_path, "{{ missing }}")
 
@@ -53,11 +53,11 @@ def test_the_policy_names_style_and_script_by_digest(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_texts_of_others_say_what_they_show(text: object, shown: str) -> None:
+def test_foreign_texts_are_sanitized(text: object, shown: str) -> None:
     assert sanitize(text, 10 if isinstance(text, str) and text.startswith("0") else 100) == shown
 
 
-def test_what_nobody_sees_is_not_on_a_page(tmp_path: Path) -> None:
+def test_invisible_characters_are_removed(tmp_path: Path) -> None:
     text = "turned \u202eround\udcff\x1b, on\n\ttwo lines"
     made = page(tmp_path, "<pre>{{ text }}</pre>{% macro bold(it) %}<b>{{ it }}</b>{% endmacro %}{{ bold(text) }}", text=text)
     assert "<pre>turned round, on\n\ttwo lines</pre><b>turned round, on\n\ttwo lines</b>" in made

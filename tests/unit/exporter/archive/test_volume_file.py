@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from common.archive.direct_io import Buffers, PlainRun, StagedRun, open_direct
+from common.archive.direct_io import Buffers, CachedWriter, DirectWriter, open_direct
 from common.archive.inventory import VolumeRecord
 from common.archive.volume import OPENING
 from exporter.archive.volume_writer import VolumeFile
@@ -43,9 +43,9 @@ def test_what_is_settled_from_the_beginning_on_is_read_back_before_the_rest(volu
 
 
 def test_only_large_places_go_past_the_page_cache(volume):
-    assert isinstance(volume.run(*PLACES[0][:1], end=PLACES[0][0] + MIB), PlainRun)
+    assert isinstance(volume.run(*PLACES[0][:1], end=PLACES[0][0] + MIB), CachedWriter)
     direct = open_direct(volume.path)
     large = volume.run(PLACES[0][0], end=PLACES[0][1])
-    assert isinstance(large, PlainRun if direct is None else StagedRun)
+    assert isinstance(large, CachedWriter if direct is None else DirectWriter)
     if direct is not None:
         os.close(direct)

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from common.archive import frames
-from common.archive.direct_io import PlainRun
+from common.archive.direct_io import CachedWriter
 from common.archive.frames import BLOCK, RawFrameWriter, read_raw
 from common.errors import ContentError
 from tests.fakes.archives import noise
@@ -25,7 +25,7 @@ def file(tmp_path):
 
 
 def _written(file: int, content: bytes, step: int, offset: int = 100) -> bytes:
-    writer = RawFrameWriter(partial(PlainRun, file), offset, len(content), b"before", b"after")
+    writer = RawFrameWriter(partial(CachedWriter, file), offset, len(content), b"before", b"after")
     for at in range(0, len(content), step):
         writer.write(content[at : at + step])
     writer.close()
@@ -63,21 +63,21 @@ def test_reading_from_any_byte(file, size):
 
 
 @pytest.mark.parametrize("at", [0, 4, 5, 6, 13, 14, 16, 14 + 131075, 16 + 131075], ids=lambda at: f"byte {at}")
-def test_a_flipped_bit_in_a_header_is_found(file, at):
+def test_a_flipped_bit_in_a_header_is_detected(file, at):
     _written(file, noise("raw", 2 * BLOCK + 9), 100_000)
     os.pwrite(file, bytes([os.pread(file, 1, 100 + at)[0] ^ 2]), 100 + at)
     with pytest.raises(ContentError, match=r"header .* is damaged"):
         list(read_raw(file, 100, 2 * BLOCK + 9))
 
 
-def test_a_damaged_empty_block_is_found(file):
+def test_a_damaged_empty_block_is_detected(file):
     _written(file, b"", 1)
     os.pwrite(file, b"\x09", 114)
     with pytest.raises(ContentError, match="block at byte 0"):
         list(read_raw(file, 100, 0))
 
 
-def test_a_file_that_ends_early_is_found(file):
+def test_a_truncated_file_is_detected(file):
     _written(file, noise("raw", BLOCK * 3), 100_000)
     os.ftruncate(file, 100 + frames.position(BLOCK * 2 + 10))
     taken = 0
@@ -88,7 +88,7 @@ def test_a_file_that_ends_early_is_found(file):
 
 
 def test_too_much_and_too_little_content_are_refused(file):
-    writer = RawFrameWriter(partial(PlainRun, file), 0, 10)
+    writer = RawFrameWriter(partial(CachedWriter, file), 0, 10)
     with pytest.raises(ContentError, match="only 10 of 10"):
         writer.write(bytes(11))
     writer.write(bytes(4))

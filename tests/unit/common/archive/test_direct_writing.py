@@ -1,4 +1,4 @@
-"""Runs: whatever way the bytes take, they lie where they belong, and nothing beside them is touched."""
+"""Writing past the page cache: bytes are at their position on every way, and their neighbours stay as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.archive.direct_io import ALIGNMENT, STEP, Buffers, PlainRun, StagedRun, open_direct
+from common.archive.direct_io import ALIGNMENT, STEP, Buffers, CachedWriter, DirectWriter, open_direct
 from tests.fakes.archives import noise
 
 LENGTHS = (1, ALIGNMENT - 1, ALIGNMENT, ALIGNMENT + 1, 3 * ALIGNMENT, STEP - 1, STEP, STEP + 1, 2 * STEP + 5000)
@@ -40,9 +40,9 @@ def _direct(path):
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
 @pytest.mark.parametrize("length", LENGTHS)
-def test_what_is_staged_lies_where_it_belongs(path, file, direct, begin, length):
+def test_written_bytes_are_at_their_position(path, file, direct, begin, length):
     content = noise("staged", length)
-    run = StagedRun(file, direct, begin, Buffers())
+    run = DirectWriter(file, direct, begin, Buffers())
     for start in range(0, length, 70_001):
         run.write([content[start : start + 3], memoryview(content)[start + 3 : start + 70_001]])
     run.close()
@@ -52,7 +52,7 @@ def test_what_is_staged_lies_where_it_belongs(path, file, direct, begin, length)
 
 def test_neighbours_that_share_a_page_keep_their_bytes(path, file, direct):
     buffers = Buffers()
-    first, second = StagedRun(file, direct, 100, buffers), StagedRun(file, direct, 100 + STEP + 50, buffers)
+    first, second = DirectWriter(file, direct, 100, buffers), DirectWriter(file, direct, 100 + STEP + 50, buffers)
     parts = noise("first", STEP + 50), noise("second", STEP)
     second.write([parts[1]])
     first.write([parts[0]])
@@ -61,12 +61,12 @@ def test_neighbours_that_share_a_page_keep_their_bytes(path, file, direct):
     assert path.read_bytes()[: 100 + 2 * STEP + 50] == b"-" * 100 + b"".join(parts)
 
 
-def test_pages_go_past_the_cache_only_whole(path, file, direct, tmp_path):
+def test_only_whole_pages_go_past_the_cache(path, file, direct, tmp_path):
     """The run writes its whole pages through `direct`: led elsewhere, they are missing where they belong."""
     (tmp_path / "elsewhere").write_bytes(bytes(3 * STEP))
     elsewhere = os.open(tmp_path / "elsewhere", os.O_RDWR)
     content = noise("whole", STEP)
-    run = StagedRun(file, elsewhere, 5000, Buffers())
+    run = DirectWriter(file, elsewhere, 5000, Buffers())
     run.write([content])
     run.close()
     os.close(elsewhere)
@@ -78,12 +78,12 @@ def test_pages_go_past_the_cache_only_whole(path, file, direct, tmp_path):
     assert here[last : 5000 + STEP] == content[last - 5000 :]
 
 
-def test_a_file_system_that_refuses_gets_it_through_the_cache(path, file):
+def test_a_refused_direct_write_goes_through_the_cache(path, file):
     refusing = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # takes no pages: EINVAL
     with pytest.raises(OSError, match="Invalid argument"):
         os.pwrite(refusing, bytes(ALIGNMENT), 0)
     content = noise("refused", STEP)
-    run = StagedRun(file, refusing, 0, Buffers())
+    run = DirectWriter(file, refusing, 0, Buffers())
     run.write([content])
     run.close()
     os.close(refusing)
@@ -92,22 +92,22 @@ def test_a_file_system_that_refuses_gets_it_through_the_cache(path, file):
 
 def test_other_errors_are_raised(file, path):
     readable = os.open(path, os.O_RDONLY)
-    run = StagedRun(file, readable, 0, Buffers())
+    run = DirectWriter(file, readable, 0, Buffers())
     with pytest.raises(OSError) as caught:
         run.write([bytes(STEP)])
     assert caught.value.errno == errno.EBADF
     os.close(readable)
 
 
-def test_a_plain_run_goes_on_where_it_stopped(path, file):
-    run = PlainRun(file, 7)
+def test_a_cached_writer_appends(path, file):
+    run = CachedWriter(file, 7)
     run.write([b"ab", b"c"])
     run.write([b"de"])
     run.close()
     assert path.read_bytes()[:14] == b"-------abcde--"
 
 
-def test_buffers_are_lent_again():
+def test_buffers_are_reused():
     buffers = Buffers()
     first = buffers.take()
     assert buffers.take() is not first
@@ -115,5 +115,5 @@ def test_buffers_are_lent_again():
     assert buffers.take() is first
 
 
-def test_where_direct_access_is_refused_there_is_none():
+def test_no_direct_file_where_o_direct_is_refused():
     assert open_direct(Path("/proc/self/oom_score_adj")) is None

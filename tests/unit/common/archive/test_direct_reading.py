@@ -1,4 +1,4 @@
-"""Large content, read in windows: the same as read in small steps, whatever way it takes."""
+"""Reading of large content past the page cache: the same as in small steps through it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from common.archive import direct_io
-from common.archive.direct_io import ALIGNMENT, PlainRun, Window, cached, opened_direct
+from common.archive.direct_io import ALIGNMENT, CachedWriter, Window, cached, opened_direct
 from common.archive.frames import (
     BLOCK,
     HEADER_SIZE,
@@ -43,7 +43,7 @@ def _file(path):
 
 def written(file, size):
     content = noise("window", size)
-    writer = RawFrameWriter(partial(PlainRun, file), OFFSET, size, after=b"behind")
+    writer = RawFrameWriter(partial(CachedWriter, file), OFFSET, size, after=b"behind")
     writer.write(content)
     writer.close()
     return content
@@ -71,7 +71,7 @@ def test_large_content_is_that_of_small_steps(path, file, size, start):
 
 
 @pytest.mark.parametrize("index", [0, BLOCK, 9 * BLOCK, 17 * BLOCK])
-def test_a_damaged_block_header_is_found(file, index):
+def test_a_damaged_block_header_is_detected(file, index):
     size = SIZES[-1]
     written(file, size)
     os.pwrite(file, b"\xff", OFFSET + position(index) - 1)
@@ -79,7 +79,7 @@ def test_a_damaged_block_header_is_found(file, index):
         joined(read_large(file, None, OFFSET, size))
 
 
-def test_a_file_that_ends_too_early_is_found(path, file):
+def test_a_truncated_file_is_detected(path, file):
     size = SIZES[-1]
     written(file, size)
     os.ftruncate(file, OFFSET + 10 * BLOCK)
@@ -92,33 +92,33 @@ def test_a_file_that_ends_too_early_is_found(path, file):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_all_of_a_finished_frame_was_begun(file, size):
+def test_an_unfinished_read_of_a_finished_frame_gives_all(file, size):
     content = written(file, size)
     assert joined(read_begun(file, None, OFFSET, size)) == content
 
 
 @pytest.mark.parametrize("room", [0, 40 * BLOCK])
 @pytest.mark.parametrize("whole", [0, 1, 2, 7, 8, 9, 16])
-def test_only_what_has_another_block_behind_it_counts(path, file, whole, room):
+def test_only_blocks_with_a_following_header_count(path, file, whole, room):
     """`whole` blocks and a half were written; `room`: the file is that long already, as reserved places are."""
     size = SIZES[-1]
     if room:
         os.ftruncate(file, room)
     content = noise("window", size)
-    writer = RawFrameWriter(partial(PlainRun, file), OFFSET, size)
+    writer = RawFrameWriter(partial(CachedWriter, file), OFFSET, size)
     writer.write(content[: whole * BLOCK + 98])
     forget(file)
     with opened_large(path, Piece(1, OFFSET, raw_frame_size(size), size)) as direct:
         assert joined(read_begun(file, direct, OFFSET, size)) == content[: whole * BLOCK]
 
 
-def test_nothing_was_begun_where_no_frame_is(file):
+def test_nothing_is_read_without_a_frame_header(file):
     assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
     os.ftruncate(file, 6 * BLOCK)
     assert list(read_begun(file, None, 0, 5 * BLOCK)) == []
 
 
-def test_a_window_takes_what_the_direct_way_leaves(path, file):
+def test_a_partial_direct_read_is_completed_through_the_cache(path, file):
     os.pwrite(file, noise("short", 2 * ALIGNMENT + 100), 0)
     refusing = os.open("/proc/version", os.O_RDONLY)  # gives other bytes, and few: all the rest comes from the file
     short = os.preadv(refusing, [bytearray(ALIGNMENT)], 0)
@@ -128,7 +128,7 @@ def test_a_window_takes_what_the_direct_way_leaves(path, file):
     assert read[short:] == noise("short", 2 * ALIGNMENT + 100)[short : 2 * ALIGNMENT]
 
 
-def test_what_is_in_the_page_cache_is_not_read_past_it(path, file):
+def test_cached_content_is_not_read_past_the_cache(path, file):
     written(file, LARGE)
     end = OFFSET + raw_frame_size(LARGE)
     assert cached(file, OFFSET, end)
@@ -141,7 +141,7 @@ def test_what_is_in_the_page_cache_is_not_read_past_it(path, file):
         assert direct is not None
 
 
-def test_small_content_is_read_as_ever(path, file):
+def test_small_content_is_read_through_the_cache(path, file):
     written(file, BLOCK)
     forget(file)
     with opened_large(path, Piece(1, OFFSET, raw_frame_size(BLOCK), BLOCK)) as direct:

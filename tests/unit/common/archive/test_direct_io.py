@@ -1,4 +1,4 @@
-"""Positioned reads and writes, reserving, clearing and reading back, on the file system at hand."""
+"""Positioned reads and writes, reserving, clearing and reading back, on the file system of the temporary directory."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_write_all_puts_parts_side_by_side(file):
     assert os.pread(file, 100, 0) == bytes(10) + b"abcdef"
 
 
-def test_short_writes_and_reads_go_on_where_they_stopped():
+def test_short_writes_and_reads_are_continued():
     content = noise("pipe", 100)
     assert b"".join(direct_io._after([content[:30], content[30:]], 40)) == content[40:]
     assert b"".join(direct_io._after([content[:30], content[30:]], 30)) == content[30:]
     assert direct_io._after([content], 100) == []
 
 
-def test_reads_beyond_the_end_say_so(file):
+def test_reading_beyond_the_end_is_an_error(file):
     direct_io.write_all(file, [b"abc"], 0)
     assert direct_io.read_exactly(file, 3, 0) == b"abc"
     with pytest.raises(ContentError, match="ends at byte 3, wanted 4"):
@@ -56,7 +56,7 @@ def test_preallocated_bytes_read_as_zeros(file):
     assert os.fstat(file).st_blocks * 512 >= 100_000
 
 
-def test_reserving_more_than_there_is_raises(file):
+def test_preallocating_more_than_the_free_space_raises(file):
     with pytest.raises(OSError) as raised:
         if not direct_io.preallocate(file, 1 << 60):
             pytest.skip("this file system cannot reserve")
@@ -81,7 +81,7 @@ def test_zeros_are_written_where_there_are_no_holes(file, offset, length):
     assert os.pread(file, 4_000_000, 0) == wanted[:offset] + bytes(length) + wanted[offset + length :]
 
 
-def test_a_file_that_takes_no_room_is_no_error():
+def test_a_file_system_without_fallocate_is_no_error():
     sealed = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
     try:
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
@@ -90,14 +90,14 @@ def test_a_file_that_takes_no_room_is_no_error():
         os.close(sealed)
 
 
-def test_a_write_that_the_kernel_cuts_short_goes_on_until_it_fails(file, small_files):
+def test_a_partial_write_is_continued_until_it_fails(file, small_files):
     with small_files(5000), pytest.raises(OSError) as raised:
         direct_io.write_all(file, [bytes(3000), b"x" * 3000], 0)
     assert raised.value.errno == errno.EFBIG
     assert os.pread(file, 10_000, 0) == bytes(3000) + b"x" * 2000
 
 
-def test_read_back_where_direct_access_is_refused():
+def test_read_back_without_o_direct():
     path = Path("/proc/version")
     content, hasher = path.read_bytes(), Hasher()
     with pytest.raises(OSError, match="Invalid argument"):
@@ -117,7 +117,7 @@ def test_read_back_hashes_a_range(path, file, start, end):
     assert sum(told) == end - start
 
 
-def test_read_back_goes_on_with_a_hash(path, file):
+def test_read_back_continues_a_hash(path, file):
     os.pwrite(file, b"abcdef", 0)
     os.fsync(file)
     hasher = Hasher()
@@ -126,13 +126,13 @@ def test_read_back_goes_on_with_a_hash(path, file):
     assert hasher.digest() == "sha256:" + hashlib.sha256(b"abcdef").hexdigest()
 
 
-def test_read_back_of_a_short_file_says_so(path, file):
+def test_read_back_of_a_short_file_is_an_error(path, file):
     os.pwrite(file, bytes(5000), 0)
     with pytest.raises(ContentError, match="file: ends at byte 5000 when read back, wanted 5001"):
         direct_io.read_back(path, 0, 5001, Hasher(), lambda _: None)
 
 
-def test_read_back_stops_when_told(path, file):
+def test_read_back_stops_when_advance_raises(path, file):
     os.pwrite(file, bytes(5000), 0)
 
     def stop(_: int) -> None:
