@@ -1,7 +1,7 @@
 """TLS contexts for clients: the same certificates are trusted on every supported Python, and by the rules of Go's crypto/x509.
 
-Nodes, podman, skopeo and oc are written in Go; what they trust is trusted here too. Every context that the program or a library
-of it uses to connect is made, or changed, here.
+Nodes, podman, skopeo and oc are written in Go; what they trust is trusted here too. Every context that the program
+or a library of it uses to connect is made, or changed, here, but that of botocore, which has no public way in (ADR 0035).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The S3 service: one call each, with errors that a person understands. The only module that knows boto3.
+"""Client of an S3 service: one method for each call, with errors that a person understands. The only module that knows boto3.
 
-Whose service, which account: as every program of this kind is told (AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of
-the machine …). Calls are tried again here (`Patience`): boto3 gives up after seconds.
+Service and account come from boto3's own configuration (AWS_ENDPOINT_URL, AWS_PROFILE, AWS_ACCESS_KEY_ID, a role of the
+machine …). Calls are retried here, since boto3 gives up after seconds (ADR 0035).
 """
 
 from __future__ import annotations
@@ -9,86 +9,35 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-import random
-import socket
 import ssl
 import threading
 import time
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from contextlib import closing
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
-from weakref import WeakSet
 
 from urllib3.exceptions import HTTPError
 
 from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
-from common.interruption import on_stop, pause
+from common.interruption import pause
 from common.log import logger
+from common.retry import RetryableError, RetryPolicy, retry
 from common.text import sanitize
-from common.tls import client_context, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from common.content import Chunk
 
-# Waiting for object storage: a call whose trouble may pass is tried again, with growing pauses.
-#
-# A service that answered before comes back: an update or a failover takes minutes, and a night's work is not lost over it. One
-# that never answered is more likely named wrongly, and that has to be said within seconds.
+# How long a call is retried. A service that answered before returns: an update or a failover takes minutes, and a night's work
+# is not lost over it. One that never answered is more likely named wrongly, which a person has to learn within seconds.
+KNOWN = RetryPolicy(within_s=600.0, first_s=0.25, longest_s=20.0)
+UNKNOWN = RetryPolicy(tries=5, within_s=15.0, first_s=0.25, longest_s=20.0)
 
-_LONG_S = 10.0  # a person who waits as long wants to know why
-
-
-class Trouble(Exception):  # noqa: N818 - an error is what a person sees; this is one that may pass
-    """Something that may go away. `error` is what to raise when it does not."""
-
-    def __init__(self, error: StorageError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a call is tried: `known_s` in all with a service that answered before, else `tries` times within `unknown_s`."""
-
-    known_s: float = 600.0
-    unknown_s: float = 15.0
-    tries: int = 5
-    first_s: float = 0.25
-    most_s: float = 20.0
-    clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], None] = pause
-
-    def tried(self, action: Callable[[], T], is_known: Callable[[], bool]) -> T:
-        """Run `action` until it raises no Trouble. Raises the trouble's error when patience ends, InterruptedByUserError."""
-        began, tries = self.clock(), 0
-        while True:
-            self.pause(0)  # whoever was told to stop begins nothing
-            tries += 1
-            try:
-                return action()
-            except Trouble as trouble:
-                wait = self._wait(tries)
-                spent = self.clock() - began + wait
-                if spent > self.known_s if is_known() else tries >= self.tries or (tries > 1 and spent > self.unknown_s):
-                    raise trouble.error from trouble.__cause__
-                log = _LOG.warning if wait >= _LONG_S else _LOG.info
-                log("trying again in %.1f s: %s", wait, trouble)
-            self.pause(wait)
-
-    def _wait(self, tries: int) -> float:
-        """Return the pause after so many tries; half of it is chance, so that threads do not come back all at once."""
-        longest = min(self.most_s, self.first_s * 2.0 ** min(tries - 1, 30))
-        return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-
-
-# What S3 answers: the parts of it that are believed, and what went wrong, in words that say what to do next.
-#
-# Owns which trouble may pass (`Trouble`) and which is final. Knows no boto3: its errors come in as an argument.
+# Answers of S3: the fields that are used, and errors with advice. A failure that may pass is a `RetryableError`.
 
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 _LATER = frozenset(  # with a status below 500
@@ -111,7 +60,7 @@ _NEEDED = (
 )
 _DENIED = f"Allow the account {_NEEDED} (to read: the first and the fourth)."
 _REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again: it continues where it stopped."
-_TRUST = "Name the CA of the service in AWS_CA_BUNDLE (a PEM file), and in AWS_ENDPOINT_URL the name in its certificate."
+_TRUST = "Name the root CA of the service in AWS_CA_BUNDLE (a PEM file), and in AWS_ENDPOINT_URL the name in its certificate."
 _WHO = "Look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and at the clock of this machine."
 _SPEAKS = "Does it speak S3? Look at AWS_ENDPOINT_URL, and for a proxy in between."
 REPLACED = "Something replaced it meanwhile: run the same command again."
@@ -150,30 +99,30 @@ class StoredPart(NamedTuple):
 
 
 def refused(subject: str, error: Any) -> StorageError:
-    """Return the error for an answer that says no (botocore's ClientError). Raises Trouble when it may say yes later."""
+    """Return the error for a refusal (botocore's ClientError). Raises RetryableError when it may pass."""
     code, says = (sanitize(error.response.get("Error", {}).get(name), _MAX_TEXT) for name in ("Code", "Message"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{subject}: {error.operation_name}: HTTP {status} {code} ({says})"
-    ours = StorageError(message, hint=_HINTS.get(code, ""), status=status, code=code)
+    failure = StorageError(message, hint=_HINTS.get(code, ""), status=status, code=code)
     if code in _LATER or status in _LATER_STATUS or (status >= _SERVER_ERROR and status not in _NEVER_STATUS):
-        raise Trouble(ours) from error
-    return ours
+        raise RetryableError(failure) from error
+    return failure
 
 
 def unreachable(subject: str, error: BaseException) -> StorageError:
-    """Return the error for a connection that will never be made. Raises Trouble when it may."""
+    """Return the error for a connection that cannot be made. Raises RetryableError when it may be made later."""
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
         return StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_TRUST)
-    raise Trouble(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
+    raise RetryableError(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
 
 
 def not_asked(subject: str, why: object) -> StorageError:
-    """Return the error for a call that this side could not make: it does not know as whom."""
+    """Return the error for a call that could not be sent, for want of an account."""
     return StorageError(f"{subject}: {sanitize(str(why), _MAX_TEXT)}", hint=_WHO)
 
 
 def nonsense(subject: str, why: object) -> StorageError:
-    """Return the error for an answer that cannot be one."""
+    """Return the error for an answer that is not one of S3."""
     return StorageError(f"{subject}: the service answers what makes no sense: {sanitize(str(why), _MAX_TEXT)}", hint=_SPEAKS)
 
 
@@ -217,121 +166,11 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
             yield from _causes(inner, depth + 1)
 
 
-# The connections to object storage: answers that end, and calls that end as soon as the process is told to stop.
-#
-# boto3 reads whatever an answer has into memory before it looks at it, and a call that hangs is heard of after its
-# timeout. Both
-# are mended where it sends a request; nothing else reaches that deep into it.
-
-_MAX_ANSWER = 4 * 1024 * 1024  # a thousand entries of a listing, with the longest of names, as they are written in a URL
-_REFUSED = 300  # the first HTTP status that is no success
-
-
-class Wire:
-    """Sends requests in place of a client's own session."""
-
-    def __init__(self, session: Any, errors: Any) -> None:
-        self._session = session
-        self._errors = errors
-        self._lock = threading.RLock()  # the signal may come while this very thread holds it
-        self._lines: WeakSet[Any] = WeakSet()
-
-    @classmethod
-    def put_into(cls, client: Any, errors: Any) -> None:
-        """Let a boto3 client send its requests here."""
-        wire = cls(client._endpoint.http_session, errors)  # noqa: SLF001 - there is no other way in
-        wire._watch()
-        wire._trust()
-        client._endpoint.http_session = wire  # noqa: SLF001
-        on_stop(wire.hang_up)
-
-    def send(self, request: Any) -> Any:
-        """Send a request; return the answer, read already where it is no stream. Raises StorageError for one without an end."""
-        is_stream, request.stream_output = request.stream_output, True
-        answer = self._session.send(request)
-        if not is_stream or answer.status_code >= _REFUSED:
-            answer.raw = _Content(self._whole(answer.raw))
-        return answer
-
-    def close(self) -> None:
-        """Close what is idle."""
-        self._session.close()
-
-    def hang_up(self) -> None:
-        """Break every connection: who waits for an answer on one hears at once that there is none."""
-        with self._lock:
-            lines = list(self._lines)
-        for line in lines:
-            if line.sock is not None:
-                with suppress(OSError):
-                    socket.socket.shutdown(line.sock, socket.SHUT_RDWR)  # not that of TLS, which another thread is just using
-
-    def _whole(self, raw: Any) -> bytes:
-        content = bytearray()
-        try:
-            for piece in raw.stream():
-                content += piece
-                if len(content) > _MAX_ANSWER:
-                    raw.close()
-                    raise StorageError(f"the service answers with more than {_MAX_ANSWER} bytes, where there should be few")
-        except (HTTPError, OSError) as error:
-            raise self._errors.HTTPClientError(error=error) from error
-        raw.release_conn()  # where there was nothing to read, nothing else does
-        return bytes(content)
-
-    def _trust(self) -> None:
-        """Verify the service, and a proxy before it, as everything else is verified (common/tls.py)."""
-        session = self._session
-        trusting(session._manager.connection_pool_kw["ssl_context"])  # noqa: SLF001
-        own, make = session._get_ssl_context, session._setup_proxy_ssl_context  # noqa: SLF001
-        bundle = session._verify  # noqa: SLF001 - the path that AWS_CA_BUNDLE names; else True
-
-        def for_proxy(url: str) -> ssl.SSLContext | None:
-            context = make(url)  # None: urllib3 would make one, by the rules of this Python
-            if context is None and url.startswith("https:"):
-                context = client_context()
-                if isinstance(bundle, str):
-                    context.load_verify_locations(cafile=bundle)
-            return context and trusting(context)
-
-        session._get_ssl_context = lambda: trusting(own())  # noqa: SLF001
-        session._setup_proxy_ssl_context = for_proxy  # noqa: SLF001
-
-    def _watch(self) -> None:
-        """Know of every connection that is made from now on."""
-        session = self._session
-        watched = {scheme: self._watched(pool) for scheme, pool in session._pool_classes_by_scheme.items()}  # noqa: SLF001
-        session._pool_classes_by_scheme = watched  # noqa: SLF001 - for those through a proxy
-        session._manager.pool_classes_by_scheme = watched  # noqa: SLF001
-
-    def _watched(self, pool: Any) -> Any:
-        """Return the class of a pool whose connections are known here."""
-        kind = pool.ConnectionCls
-
-        def connect(line: Any) -> None:
-            with self._lock:
-                self._lines.add(line)
-            kind.connect(line)
-            pause(0)  # told to stop while it was being made
-
-        line = type(kind.__name__, (kind,), {"connect": connect})
-        return type(pool.__name__, (pool,), {"ConnectionCls": line})
-
-
-class _Content:
-    """An answer that has been read."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def stream(self) -> Iterator[bytes]:
-        yield self._content
-
-
 T = TypeVar("T")
 _LOG = logger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
-_CONNECTIONS = 64
+_STOP_STEP_S = 0.1  # how long a stop may go unnoticed while a call is waited for
+_CONNECTIONS = 64  # jobs of a command, and one for each that reads ahead
 _MAX_PAGES = 1000  # of a listing, a thousand entries each
 _MAX_NAMES = 64 * 1024 * 1024  # characters of all names in it
 _MAX_FOUND = 10_000  # parts that an upload may have
@@ -339,41 +178,60 @@ _PARTS = {"PartNumberMarker": "NextPartNumberMarker"}
 
 
 class Storage:
-    """One S3 service, as one account. Used from many threads at once. Every call raises StorageError."""
+    """One S3 service, as one account. Thread-safe. Every call raises StorageError.
 
-    def __init__(self, client: Any, errors: Any, patience: Patience) -> None:
+    `known` is the retry policy once the service has answered, `unknown` bounds it before. `sleep` and `clock` are replaced in
+    tests.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        errors: Any,
+        *,
+        known: RetryPolicy = KNOWN,
+        unknown: RetryPolicy = UNKNOWN,
+        sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._errors = errors
-        self._patience = patience
+        self._policy = known
+        self._unknown = unknown
+        self._sleep = sleep
+        self._clock = clock
         self._has_answered = False
         self._known: dict[tuple[str, str], Stat] = {}
 
     @classmethod
-    def connect(cls, patience: Patience | None = None) -> Self:
+    def connect(cls, *, known: RetryPolicy = KNOWN, unknown: RetryPolicy = UNKNOWN) -> Self:
         """Return the service that the environment names; contacts nothing yet. Raises UsageError."""
         try:
-            boto3 = importlib.import_module("boto3")
+            boto3, botocore = importlib.import_module("boto3"), importlib.import_module("botocore.session")
             config, errors = importlib.import_module("botocore.config"), importlib.import_module("botocore.exceptions")
         except ImportError as error:
             raise UsageError(
                 f"s3:// needs boto3, which is not installed ({error})",
                 hint=f"{how_to_install('boto3')} A kit of the importer has no boto3: there, copy the files to a disk first.",
             ) from error
-        told = config.Config(
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            max_pool_connections=_CONNECTIONS,
-            request_checksum_calculation="when_required",  # the others know nothing newer than Content-MD5
-            response_checksum_validation="when_required",
-        )
         try:
-            session = boto3.session.Session()
-            client = session.client("s3", config=told, region_name=session.region_name or "us-east-1")
+            core = botocore.get_session()
+            session = boto3.session.Session(botocore_session=core)
+            # Without this, botocore verifies an HTTPS proxy by the system's authorities alone.
+            bundle = core.get_config_variable("ca_bundle")
+            settings = config.Config(
+                retries={"mode": "standard", "total_max_attempts": 1},
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                max_pool_connections=_CONNECTIONS,
+                request_checksum_calculation="when_required",  # services other than AWS know nothing newer than Content-MD5
+                response_checksum_validation="when_required",
+                proxies_config={"proxy_ca_bundle": bundle} if bundle else None,
+            )
+            client = session.client("s3", config=settings, region_name=session.region_name or "us-east-1")
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
-        Wire.put_into(client, errors)
-        return cls(client, errors, patience or Patience())
+        return cls(client, errors, known=known, unknown=unknown)
 
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return what is known of an object; None where there is none."""
@@ -396,7 +254,7 @@ class Storage:
         return self._tried(lambda: self._read(bucket, key, start, end, tag))
 
     def _read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
-        """Ask once. Raises Trouble, also when the answer breaks off."""
+        """Send one request. Raises RetryableError, also when the answer breaks off."""
         match = {"IfMatch": tag} if tag else {}
         answer = self._once("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
         if tag and answer.get("ETag", tag) != tag:
@@ -509,17 +367,27 @@ class Storage:
 
     def _tried(self, action: Callable[[], T]) -> T:
         try:
-            return self._patience.tried(action, lambda: self._has_answered)
+            return retry(lambda: self._bounded(action), self._policy, sleep=self._sleep, clock=self._clock)
         except StorageUnreachableError:
-            self._has_answered = False  # it was waited for once: the next who asks is told sooner
+            self._has_answered = False  # the outage was waited for once: the next call fails sooner
             raise
 
+    def _bounded(self, action: Callable[[], T]) -> T:
+        """Run a call. Raises RetryableError, with the bounds for a service that never answered where that is the case."""
+        try:
+            return _stoppable(action)
+        except RetryableError as failure:
+            if self._has_answered:
+                raise
+            bounds = self._unknown
+            raise RetryableError(failure.error, bounds.tries, within_s=bounds.within_s) from failure.__cause__
+
     def _once(self, operation: str, **said: Any) -> Any:
-        """Ask once, and log it: never more of an answer than its status. Raises Trouble for what may pass."""
+        """Send one request, and log it: of an answer only its status, since bodies and headers may hold secrets."""
         subject, more = _subject(said), "".join(f" {name} {said[name]}" for name in ("Range", "PartNumber") if name in said)
         try:
             answer = self._sent(operation, subject, said)
-        except (StorageError, Trouble) as error:
+        except (StorageError, RetryableError) as error:
             _LOG.debug("%s%s: %s", operation, more, error.args[0])
             raise
         _LOG.debug("%s%s: %s: HTTP %s", operation, more, subject, answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
@@ -538,12 +406,31 @@ class Storage:
             raise unreachable(subject, error) from error
         except self._errors.BotoCoreError as error:
             raise not_asked(subject, error) from error
-        except StorageError as error:  # what the wire refused to read
-            raise StorageError(f"{subject}: {error.message}", hint=error.hint) from error
-        except Exception as error:  # what boto3 meets in an answer that is none
+        except Exception as error:  # botocore raises KeyError, ParserError and others for an answer that is not one of S3
             raise nonsense(subject, error) from error
         self._has_answered = True
         return answer
+
+
+def _stoppable(action: Callable[[], T]) -> T:
+    """Return the result of `action`. Raises InterruptedByUserError within moments when the process is stopped.
+
+    boto3 has no way to end a call that hangs before its timeout of a minute. So the call runs in a thread of its own, which is
+    abandoned then: as a daemon it does not keep the process alive.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(action())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is taken
+            outcome.set_exception(error)
+
+    pause(0)  # raises when the process is stopped already: no call begins after that
+    threading.Thread(target=run, name="s3-call", daemon=True).start()
+    while not wait((outcome,), _STOP_STEP_S).done:
+        pause(0)
+    return outcome.result()
 
 
 @cache

@@ -14,7 +14,8 @@ from common.errors import ClusterError, RegistryUnreachableError, StorageUnreach
 from common.registry.client import RegistryClient
 from common.registry.http.tls import Trust, tls_context
 from common.registry.settings import RegistrySettings
-from common.storage.client import Patience, Storage
+from common.retry import RetryPolicy
+from common.storage.client import Storage
 from common.tls import client_context, trusting
 from importer.cluster.client import connect
 from importer.cluster.kinds import OPERATOR_HUB
@@ -134,7 +135,7 @@ def test_object_storage_behind_a_proxy_is_trusted(authority, bundle, monkeypatch
 
 
 @pytest.mark.parametrize("given", ["issuer", "server", "chain"])
-def test_every_certificate_that_is_given_is_an_anchor(given, tmp_path, monkeypatch):
+def test_every_certificate_that_is_given_is_an_anchor(given, tmp_path):
     """As in Go, where a certificate of the pool ends a chain, whether it signed itself or not (crypto/x509, Verify)."""
     issuer = trustme.CA().create_child_ca()
     leaf = issuer.issue_cert("localhost", "127.0.0.1")
@@ -146,9 +147,20 @@ def test_every_certificate_that_is_given_is_an_anchor(given, tmp_path, monkeypat
         asks.ping(registry.host)
     with FakeCluster(authority=fixed) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
         assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
-    with serving(fixed) as host:
+
+
+@pytest.mark.parametrize("given", ["issuer", "server"])
+def test_object_storage_needs_the_root_authority(given, tmp_path, monkeypatch):
+    """botocore has no setting for partial chains (ADR 0035): the error names the variable."""
+    issuer = trustme.CA().create_child_ca()
+    leaf = issuer.issue_cert("localhost", "127.0.0.1")
+    bundle = tmp_path / "given.pem"
+    {"issuer": issuer.cert_pem, "server": leaf.cert_chain_pems[0]}[given].write_to_path(str(bundle))
+    with serving(FixedAuthority(leaf, None)) as host:
         name_storage(monkeypatch, host, bundle)
-        assert storage().stat("bucket", "key").size == 5
+        with pytest.raises(StorageUnreachableError, match="certificate") as raised:
+            storage().stat("bucket", "key")
+    assert "root" in raised.value.hint
 
 
 def test_what_was_not_given_is_refused(tmp_path, monkeypatch):
@@ -240,4 +252,4 @@ def name_storage(monkeypatch, host, bundle):
 
 
 def storage():
-    return Storage.connect(Patience(unknown_s=0.5, tries=2))
+    return Storage.connect(unknown=RetryPolicy(tries=2, within_s=0.5))
