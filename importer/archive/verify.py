@@ -95,8 +95,8 @@ class VerifyResult:
     @property
     def ok(self) -> bool:
         """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
-        here = all(volume.status is VolumeStatus.OK for volume in self.volumes)
-        return here and self.is_trusted and not self.damage and not self.bad
+        complete = all(volume.status is VolumeStatus.OK for volume in self.volumes)
+        return complete and self.is_trusted and not self.damage and not self.bad
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -142,6 +142,7 @@ def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:
 
 def _check_split(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
     """Return the digest and the error of its content, if any."""
+    # The reader joins the pieces and verifies the digest; its error names all volumes that hold a piece.
     try:
         for _ in archive.content(digest):
             pass
@@ -306,6 +307,7 @@ class CheckedVolume:
         names = {metadata.INDEX_NAME, *map(entry_name, inventory.manifests)}
         if index.names() != names:
             raise ContentError(f"its metadata has other entries than the inventory lists: {sorted(index.names() ^ names)[:3]}")
+        # Reading a manifest verifies its digest; `index.json` follows from the inventory, so its bytes can be compared.
         for digest, record in inventory.manifests.items():
             index.manifest(file, digest, record.size)
         index_json = metadata.index_json(inventory.images, inventory.manifests)
@@ -337,6 +339,7 @@ def _content(file: File, place: _StoredPiece) -> Iterator[tuple[Chunk, int]]:
     piece, done = place.piece, 0
     if place.record.encoding is Encoding.ZSTD:
         for compressed in frames.read_frame(file, piece.offset, piece.stored, piece.size):
+            # The end of a chunk inside a compressed frame is not known; the checksum catches up at the next piece.
             yield compressed, piece.offset
         return
     for chunk in read_raw(file, piece.offset, piece.size):
@@ -382,8 +385,9 @@ def _decompressed(file: File, start: int, end: int) -> bytes:
 def _check_tail(tail: bytes, pad: int) -> None:
     """Check the bytes after the inventory: padding, and in a signed archive the entry of its signature."""
     rest = tail[pad:]
-    # Bytes 124 to 135 of a tar header are the size, in octal digits (POSIX.1-1988, ustar).
-    size = int(rest[124:135], 8) if rest[124:135].isdigit() else 0
+    # Bytes 124 to 135 of a tar header are the size, in octal digits (POSIX.1-1988, ustar). A damaged one may have an 8 or a 9.
+    digits = rest[124:135]
+    size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else 0
     signature = rest[TAR_BLOCK : TAR_BLOCK + size]
     entry = tar_header(metadata.SIGNATURE_NAME, size) + padded(signature) if rest else b""
     if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:

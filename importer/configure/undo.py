@@ -46,4 +46,5 @@ def undo(cluster: ClusterSettings, tell: Callable[[str], None], agree: Callable[
             return would
         if not agree(would):
             raise NotAgreedError
+        # Each object is compared again: between the question and its answer, others may have changed one.
         return UndoResult(identity, undoing.undo(client, namespace, dry_run=False, tell=tell))

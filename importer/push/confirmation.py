@@ -69,6 +69,7 @@ def confirm(
     for image in complete:
         found = {digest for digest in closure.blobs_of(image) if (image.repository, digest) in there}
         repositories.setdefault(repository_of(image.record), set()).update(found)
+    # Earlier archives too: the blobs that this one leaves to them were asked for with the rest.
     inventories = (archive.digest, *archive.inventory.requires) if whole else ()
     return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
 
@@ -80,7 +81,7 @@ def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs:
     mirror = _ReadOnlyMirror(client)
 
     def has(image: MappedImage) -> bool:
-        found = mirror.has_image(image)
+        found = mirror.has_image(image)  # by digest: the cluster pulls by digest, and tags may have moved since
         progress.advance(1)
         return found
 

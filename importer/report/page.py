@@ -219,4 +219,5 @@ class _RecordingDisplay:
 
 
 def _moment(moment: datetime) -> str:
+    # UTC with a Z: the page is read on the other side of a shift, and of the gap.
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,12 +10,13 @@ import shutil
 import msgspec
 import pytest
 
+from common.archive import metadata
 from common.archive.layout import extent
-from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, padding_frame_size, volume_name
-from common.errors import ArchiveError
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, padding_frame_size, tar_header, volume_name
+from common.errors import ArchiveError, ContentError
 from common.oci.image import digest_of
 from importer.archive.reader import Archive
-from importer.archive.verify import VolumeStatus, verify
+from importer.archive.verify import VolumeStatus, _check_tail, verify
 from tests.fakes.archives import CONFIG, CUT, Content, noise, write
 
 SMALL, LARGE, AFTER = (digest_of(layers[0]) for layers in CUT.images.values())
@@ -247,3 +248,10 @@ def test_an_unreadable_volume_is_damaged(archive):
     result = verify(opened)
     assert next(volume.status for volume in result.volumes) is VolumeStatus.DAMAGED
     assert any("cannot be read" in line for line in result.damage)
+
+
+def test_a_size_of_a_signature_that_is_no_octal_number_is_damage():
+    header = bytearray(tar_header(metadata.SIGNATURE_NAME, 64))
+    header[130] = ord("9")
+    with pytest.raises(ContentError, match="entries behind the inventory"):
+        _check_tail(bytes(header) + bytes(512), 0)
