@@ -9,8 +9,6 @@ from common.archive.inventory import repository_of
 from common.errors import AuthenticationError
 from common.interruption import workers
 from common.log import logger
-from common.oci.image import Digest
-from common.oci.reference import Reference
 from common.text import counted
 from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
@@ -18,11 +16,14 @@ from importer.push.tagging import is_tagged
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from common.oci.image import Digest
+    from common.oci.reference import Reference
     from common.progress import Progress
     from common.registry.client import RegistryClient
     from importer.archive.reader import Archive
 
-_RepositoryBlob = tuple[Reference, Digest]
+    _RepositoryBlob = tuple[Reference, Digest]
+
 _LOG = logger(__name__)
 
 
