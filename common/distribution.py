@@ -18,7 +18,7 @@ def how_to_install(package: str, debian: str = "") -> str:
     """
     # With the path of this Python: `pip` on PATH often belongs to another one.
     python, wanted = shlex.quote(sys.executable), shlex.quote(_requirement(package))
-    if importlib.util.find_spec("pip") is None:
+    if importlib.util.find_spec("pip") is None:  # environments of uv and pipx, and packages of distributions
         return f"Install {wanted} into the environment of {python}, with the tool that made it (this environment has no pip)."
     system = f", or the package {debian} of your distribution" if debian and sys.prefix == sys.base_prefix else ""
     return f"Install it into the environment of this program: {python} -m pip install {wanted}{system}."

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_MAX_NAMES = 10_000
+_MAX_NAMES = 10_000  # `page-2.html` and so on, before writing is refused
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
     temporary = _temporary(path)  # in the same directory: a rename is atomic only within a file system
     temporary.unlink(missing_ok=True)
+    # O_EXCL and O_NOFOLLOW: in a shared directory the name may be a link that another user has made.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -122,7 +123,7 @@ def sync_directory(directory: Path) -> None:
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file. Raises InUseError when another process holds it."""
-    lock = filelock.FileLock(path, blocking=False)
+    lock = filelock.FileLock(path, blocking=False)  # flock: the kernel releases it when the process is killed
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PLAIN_INTERVAL_S = 10.0
-BYTES = "bytes"
+BYTES = "bytes"  # the unit that is shown as KiB, MiB and GiB
 
 
 class Heartbeat:
@@ -36,6 +36,7 @@ class Heartbeat:
         self.stop()
         # An event for each run: the thread of the last one may not have looked at its event yet.
         self._stopped = threading.Event()
+        # A daemon: an exception in the main thread must not wait for the next beat.
         threading.Thread(target=self._run, args=(self._stopped,), name="progress", daemon=True).start()
 
     def stop(self) -> None:
@@ -132,6 +133,7 @@ class Plain(_Lines):
             return f"waiting: {text}"
         if event == "end":
             return f"{self._what}: done, {self._amount(self._done)} in {duration(self._clock() - self._began)}"
+        # No time left while it is stalled: the mean rate would promise an end that does not come nearer.
         rate, stalled = self._rate(), self._clock() - self._moved
         left = f", {duration(max(self._total - self._done, 0) / rate)} left" if self._total and rate else ""
         if stalled >= self._interval:
@@ -155,6 +157,7 @@ class JsonLines(_Lines):
             "unit": self._unit,
             "perSecond": self._rate(),
         }
+        # Flushed at once: a program that reads a pipe would get the lines of minutes together.
         print(json.dumps(line | ({"waitingFor": text} if text else {})), file=self._file, flush=True)
 
 
@@ -167,7 +170,7 @@ def duration(seconds: float) -> str:
 
 
 STALL_S = 5.0  # without progress, after which a step is shown as stalled
-MAX_LINES = 6  # running items shown below the overall bar; more would scroll a terminal of 24 lines
+MAX_LINES = 6  # running items shown below the overall bar; tqdm draws below the screen where a terminal has fewer lines
 
 
 class Progress(Protocol):
@@ -296,8 +299,8 @@ class Bars:
             file=self._file,
             unit="B" if unit == BYTES else f" {unit}",
             unit_scale=unit == BYTES,
-            unit_divisor=1024,
-            mininterval=0.2,
+            unit_divisor=1024,  # as size_text counts
+            mininterval=0.2,  # seconds between two redraws; each is a write to a terminal, maybe over ssh
             dynamic_ncols=True,
         )
         return bar
@@ -328,6 +331,7 @@ def progress_for(style: Style, file: TextIO | None = None) -> Progress:
     """Return the progress of a style, on stderr unless another file is given."""
     file = file or sys.stderr
     if style is Style.AUTO:
+        # In a file or a CI log the control characters of bars are unreadable.
         style = Style.BAR if file.isatty() else Style.PLAIN
     kinds: dict[Style, Callable[[], Progress]] = {
         Style.BAR: lambda: Bars(file),

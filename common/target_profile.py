@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024  # thousands of operators
 _WANTED = "hub-import probe makes one."
+# Also a release with a suffix, such as 4.19.0-rc.2; bounded, since the file may be edited.
 _RELEASE = re.compile(r"\d{1,3}\.\d{1,3}(?:\.\S{1,80})?")
 
 
@@ -93,7 +94,7 @@ def _require_sound(profile: TargetProfile, path: Path) -> None:
     if release is not None and not _RELEASE.fullmatch(release):
         raise UsageError(f"{path}: not a release: {release[:40]!r}", hint="Wanted: a version such as 4.18.7, or null.")
     for platform in profile.platforms or ():
-        try:
+        try:  # for the message alone; the exporter parses them again
             Platform.parse(platform)
         except UsageError as error:
             raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
@@ -103,6 +104,7 @@ def _require_known(media_type: str, path: Path) -> None:
     """Raise UsageError for another format or version."""
     if media_type == MEDIA_TYPE:
         return
+    # The remedy for a later version is a newer program, not another file.
     later = media_type.startswith(MEDIA_TYPE.partition(".v1")[0])
     what = "a target profile of another version" if later else "not a target profile"
     hint = "Use a newer hub-airgap." if later else _WANTED

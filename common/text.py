@@ -41,6 +41,7 @@ def enumeration(names: Sequence[str], limit: int) -> str:
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
     """Return rows, all of one length, as aligned columns without trailing blanks."""
+    # Characters, not columns of the terminal: names of the field are ASCII.
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 

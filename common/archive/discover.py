@@ -164,6 +164,7 @@ def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
 
 def _volume(path: Place) -> FoundVolume:
     try:
+        # The end of the file alone: a volume may be on a slow medium, or in object storage.
         with location.opened(path) as file:
             size = size_of(file)
             raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
@@ -175,6 +176,7 @@ def _volume(path: Place) -> FoundVolume:
 def _inventory(files: Iterable[Place], volumes: Sequence[FoundVolume]) -> tuple[str, bytes]:
     """Return the inventory's bytes and the file they were read from: its own, or the first volume that has them whole."""
     found: tuple[str, bytes] | None = None
+    # All of them, also when the first is good: with parts of two archives the user has to decide.
     for path in files:
         raw = _bounded(path)
         if found is not None and found[1] != raw:
@@ -203,9 +205,10 @@ def _signature_state(
     found = [location.read(path, MAX_SIGNATURE) for path in files if location.size_of(path) <= MAX_SIGNATURE]
     found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
     if not found:
-        return SignatureState.INVALID if files else SignatureState.ABSENT
+        return SignatureState.INVALID if files else SignatureState.ABSENT  # a file, but too long for any signature
     if key is None:
         return SignatureState.UNCHECKED
+    # Any of them: next to the inventory of a signed archive a foreign file may have been left by an earlier copy.
     return SignatureState.VALID if any(key.accepts(raw, each) for each in found) else SignatureState.INVALID
 
 
@@ -294,6 +297,7 @@ def _numbered(
     for volume in volumes:
         footer = volume.footer
         if footer is not None and footer.inventory == digest:
+            # The digest is right, so a number that does not fit is damage: a footer has no checksum of its own.
             fits = footer.count == len(inventory.volumes)
             if fits and footer.metadata_offset == inventory.volumes[footer.number - 1].data_size:
                 yield footer.number, volume
@@ -321,6 +325,7 @@ def _explain(volume: FoundVolume, footer: Footer, digest: Digest, where: str) ->
 
 def _number_by_name(volume: FoundVolume, inventory: Inventory) -> int:
     """Return the number in the file name of a volume without a usable footer."""
+    # The number decides which blobs are reported as damaged, so it has to be one of the inventory.
     match = VOLUME_NAME.fullmatch(volume.path.name)
     number = int(match[1]) if match else 0
     if not 1 <= number <= len(inventory.volumes):

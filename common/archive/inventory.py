@@ -220,7 +220,7 @@ def needed_by(inventory: Inventory, blobs: Collection[Digest]) -> dict[Digest, t
     """Return for each of `blobs` the operators (`catalog/package/bundle`) that need it, or the images where none does."""
     wanted = frozenset(blobs)
     found: dict[Digest, set[str]] = {blob: set() for blob in wanted}
-    # Image by image, not blob by blob: an inverted index over two million blobs would cost more than one pass.
+    # One pass over the images for all blobs: an image may have thousands of them.
     for image in inventory.images:
         names = image.needed_by or (image.source,)
         for blob in blobs_of(inventory, image.digest) & wanted:

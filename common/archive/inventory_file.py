@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NAME = "inventory.json"
 T = TypeVar("T")
+# Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)
 _VERSION = "1"
 
@@ -80,6 +81,7 @@ def encode(inventory: Inventory) -> bytes:
         raise UsageError(f"the inventory has {len(content)} bytes; the limit is {MAX_SIZE}", hint="Make several archives.")
     templates = [one.catalog_source_template for one in inventory.catalogs if one.catalog_source_template is not None]
     try:
+        # The limits of a reader, so that an archive that cannot be read is never written (ADR 0030).
         _check_counts(inventory)
         _check_free_form([msgspec.json.encode(form) for form in (inventory.image_set, *templates)])
         require_bounded_values(content, INDENTED)
@@ -93,7 +95,7 @@ def decode(raw: bytes, where: str) -> Inventory:
 
     Raises ArchiveError for another major version, ArchiveDamagedError for an inventory that is invalid.
     """
-    if len(raw) > MAX_SIZE:
+    if len(raw) > MAX_SIZE:  # before the parser, which takes a multiple of it
         raise ArchiveDamagedError(f"{where}: {len(raw)} bytes; the limit is {MAX_SIZE}")
     try:
         _check_version(_KIND.decode(raw).media_type, where)  # first: another version may have other types of fields
@@ -160,6 +162,7 @@ def check(inventory: Inventory) -> None:
     for digest, manifest in inventory.manifests.items():
         _check_manifest(digest, manifest, inventory)
     _check_depth(inventory.manifests)
+    # Only complete images are pushed; an incomplete one may lack everything.
     for image in inventory.images:
         if image.complete and image.digest not in inventory.manifests:
             raise ContentError(f"image {image.source[:200]!r} is complete, but its manifest {image.digest} is not listed")
@@ -238,6 +241,7 @@ def _check_places(inventory: Inventory) -> None:
             if start < len(OPENING) or end > inventory.volumes[piece.volume - 1].data_size:
                 raise ContentError(f"{digest}: is outside the data region of volume {piece.volume}: {start} to {end}")
             places.setdefault(piece.volume, []).append((start, end))
+    # Sorted, so that a place has to be compared with its successor only.
     for volume, found in places.items():
         found.sort()
         for (_, end), (start, _) in itertools.pairwise(found):

@@ -85,7 +85,7 @@ def plan_layout(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: 
     volume; `volume_size`: the most bytes of a volume file. Raises UsageError, naming the smallest size that works, when
     volumes are too small, and for more blobs than an inventory may list.
     """
-    if len(blobs) > MAX_BLOBS:
+    if len(blobs) > MAX_BLOBS:  # refused now, since no reader would accept the inventory
         raise UsageError(f"{len(blobs)} blobs; an archive holds at most {MAX_BLOBS}", hint="Make several archives.")
     layout = _fit(blobs, metadata_bound, volume_size)
     if layout is None:
@@ -103,7 +103,7 @@ def _fit(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) ->
     # Each volume lists all volumes, so their number has to be guessed first. One in 64 is for volumes that are not full: a
     # second pass over two million blobs costs more than a reserve that is slightly too large.
     expected = 1 + (total + total // 64) // max(volume_size, 1)
-    while expected <= MAX_VOLUMES:
+    while expected <= MAX_VOLUMES:  # each round has a larger reserve, so this ends
         reserve = metadata_bound + expected * VOLUME_ROOM + CLOSING_SIZE
         packer = _Packer(volume_size - reserve)
         if packer.limit < len(OPENING) or not all(packer.place(blob) for blob in blobs):
@@ -117,6 +117,7 @@ def _fit(blobs: Sequence[PlannedBlob], metadata_bound: int, volume_size: int) ->
 
 def _smallest(blobs: Sequence[PlannedBlob], metadata_bound: int, too_small: int) -> int:
     """Return the smallest volume size that works, by bisection: the answer to the next question of the user."""
+    # Doubling first: there is no upper bound but the size of all blobs, which may be far too large.
     works = max(2 * too_small, metadata_bound, CLOSING_SIZE)
     while _fit(blobs, metadata_bound, works) is None:
         works *= 2
@@ -146,6 +147,7 @@ class _Packer:
         size, encoding = blob.descriptor.size, blob.encoding
         if blob.descriptor.digest in self.placed:
             raise ValueError(f"{blob.descriptor.digest} is planned twice")
+        # The stored length of a raw frame is computed, never taken from a plan that was read from a file.
         if blob.stored is None or encoding is Encoding.RAW:
             encoding, stored = Encoding.RAW, frames.raw_frame_size(size)
         else:
@@ -161,6 +163,7 @@ class _Packer:
     def _fits(self, size: int, stored: int) -> bool:
         """Return whether an entry fits into the current volume, or into a new one, which is then begun."""
         length = header_frame_size(size) + stored + padding_frame_size(size)
+        # No new volume for a blob that has to be cut anyway: it starts in the rest of the current one.
         if self._ends[-1] + length > self.limit and len(OPENING) + length <= self.limit:
             self._ends.append(len(OPENING))
         return self._ends[-1] + length <= self.limit

@@ -23,6 +23,7 @@ Place = Path | StoredPlace
 
 def parse(text: str) -> Place:
     """Return the location in an argument: `s3://BUCKET/PREFIX`, a path, or `file:///PATH`. Raises UsageError."""
+    # By `s3:` alone: `s3:bucket` and `s3:/bucket` are mistakes in an address, not paths.
     return StoredPlace.parse(text) if text.lower().startswith(SCHEME.rstrip("/")) else local_path(text)
 
 
@@ -57,7 +58,7 @@ def size_of(place: Place) -> int:
     """Return the size of a file in bytes. Raises OSError, StorageError."""
     if not isinstance(place, StoredPlace):
         return place.stat().st_size
-    stat = place.stat()
+    stat = place.stat()  # a HEAD request; an object may disappear between two of them
     return 0 if stat is None else stat.size
 
 

@@ -193,6 +193,7 @@ def slices(file: int, geometry: Geometry, group: int, numbers: Sequence[int], st
 
 
 def _fill(source: int, file: int, geometry: Geometry, checksum: str, advance: Callable[[int], None]) -> None:
+    # The table comes first in the file but is known last, so the blocks are written before it.
     hashes = [bytes(HASH)] * (geometry.count + geometry.groups * geometry.parity)
     encoder = coder("Encoder", geometry.data, geometry.parity)
     for group in range(geometry.groups):

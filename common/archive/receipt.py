@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"
-MAX_SIZE = 512 * 1024 * 1024
+MAX_SIZE = 512 * 1024 * 1024  # as of an inventory: two million blobs, and each by repository
 SIGNATURE_SUFFIX = ".sig"
 
 
@@ -46,7 +46,7 @@ def make(inventories: tuple[Digest, ...], repositories: Mapping[str, frozenset[D
     """Return a receipt."""
     # Sorted, so that the same content gives the same bytes and digest: archives refer to a receipt by its digest.
     blobs = sorted({digest for found in repositories.values() for digest in found})
-    by_name = {name: tuple(sorted(repositories[name])) for name in sorted(repositories)}
+    by_name = {name: tuple(sorted(repositories[name])) for name in sorted(repositories)}  # JSON keeps this order
     return Receipt(MEDIA_TYPE, inventories, tuple(blobs), by_name, registry)
 
 

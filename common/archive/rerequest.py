@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"
-MAX_SIZE = 512 * 1024 * 1024
+MAX_SIZE = 512 * 1024 * 1024  # as of an inventory, of which it is a part
 
 
 class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,6 +86,7 @@ def _decoded(raw: bytes) -> ReRequest:
     request = inventory_file.with_free_form(decode_bounded(raw, _DECODER), ReRequest)
     if request.media_type != MEDIA_TYPE:
         raise ContentError(f"its media type is {request.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
+    # Digests become parts of URLs and file names.
     for digest in (request.inventory, *request.blobs, *(image.digest for image in request.images if image.digest)):
         parse_digest(digest)
     return request

@@ -19,7 +19,7 @@ from common.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_KEY = 64 * 1024
+MAX_KEY = 64 * 1024  # bytes of a PEM file; a P-256 key has about 240
 MAX_SIGNATURE = 512  # bytes; Ed25519 has 64, P-256 at most 72
 # Deterministic (RFC 6979): the same content and key give the same archive. Ed25519 always is.
 _ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
@@ -97,6 +97,7 @@ class Verifier:
     @property
     def fingerprint(self) -> str:
         """`SHA256:` and the digest of the key (SubjectPublicKeyInfo, DER), for comparison by people."""
+        # Of the DER form: the same key in another PEM layout has the same fingerprint.
         raw = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return f"SHA256:{hashlib.sha256(raw).hexdigest()}"
 
@@ -137,7 +138,7 @@ def _new(path: Path, content: bytes, mode: int) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # the first archive is signed with it at once
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another name.") from error
 

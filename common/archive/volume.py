@@ -21,6 +21,7 @@ MAX_PIECES = 999  # of one blob: three digits in its names
 PAX_SIZE = 8 * 1024**3  # from this size on 11 octal digits, the size field of a ustar header, do not suffice
 TAR_BLOCK = 512
 _NAME_FIELD = 100
+# Four digits and more, up to MAX_VOLUMES; names sort by number up to 9,999 volumes.
 VOLUME_NAME = re.compile(r"volume-(\d{4,6})\.tar\.zst", re.ASCII)
 JOURNAL_NAME = "hub-export.journal"  # in a directory whose volumes are not complete yet
 _TAG = b"HUBVOL\x00"
@@ -147,6 +148,7 @@ class Footer:
     def _check(self, file_size: int) -> None:
         if not 1 <= self.number <= self.count <= MAX_VOLUMES:
             raise ContentError(f"its footer calls it volume {self.number} of {self.count}")
+        # All offsets in order and inside the file, so that later reads cannot leave it.
         inventory_end = self.inventory_offset + self.inventory_stored
         if not len(OPENING) <= self.metadata_offset < self.inventory_offset < inventory_end <= file_size - CLOSING_SIZE:
             raise ContentError(

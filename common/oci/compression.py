@@ -68,7 +68,7 @@ def _gunzip(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes
                 inflater = None if inflater.eof else inflater
     except zlib.error as error:
         raise ContentError(f"broken gzip stream: {error}") from error
-    if inflater is not None:
+    if inflater is not None:  # a member has begun, and its checksum has not been seen
         raise ContentError("gzip stream ends early")
 
 

@@ -29,7 +29,7 @@ def parse_digest(text: str) -> Digest:
     """Return `text` as a digest. Raises ContentError for any other algorithm or spelling."""
     if _PATTERN.fullmatch(text):
         return Digest(text)
-    algorithm = text.partition(":")[0]
+    algorithm = text.partition(":")[0]  # sha512 is allowed by the OCI specification, so it has a message of its own
     if algorithm != "sha256" and re.fullmatch(r"[a-z0-9]+", algorithm) and ":" in text:
         raise ContentError(f"digest algorithm {algorithm!r} is not supported, only sha256 is: {text[:80]!r}")
     raise ContentError(f"not a digest: {text[:80]!r}, wanted sha256: and 64 lower-case hex digits")
@@ -62,6 +62,7 @@ class Hasher:
 
 # Platforms: operating system, architecture, variant (OCI image index, property `platform`).
 
+# Names as in GOOS and GOARCH; the variant may have a dot.
 _PLATFORM_PATTERN = re.compile(r"([a-z0-9]+)/([a-z0-9_]+)(?:/([a-z0-9.]+))?")
 
 
@@ -114,6 +115,7 @@ MAX_CHILDREN = 10_000
 _SCHEMA_2 = 2
 
 
+# Every field but digest and size may be null: for a Go program null and absent are the same.
 class _WireDescriptor(msgspec.Struct, rename="camel"):
     """A descriptor as written. Publishers leave `mediaType` out, or write null; Go reads both as the empty string."""
 
@@ -169,6 +171,7 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers, each digest once, in order."""
+        # Images repeat layers, such as the empty one; a registry has a blob once.
         return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
 
     @property
@@ -221,6 +224,8 @@ def parse(raw: bytes, media_type: str = "") -> Document:
     given = media_type.partition(";")[0].strip().lower()
     _refuse_schema_1(wire, given, digest)
     kind = wire.media_type or _oci_type(wire, given)  # not the server's Content-Type first (ADR 0024)
+    # A document with the fields of both could be an image for one program and an index for the next (CVE-2021-41190): its type
+    # decides.
     if wire.manifests is not None and (kind in media_types.INDEXES or wire.config is None):
         return _index(raw, digest, kind, wire)
     if wire.config is None:
@@ -231,6 +236,7 @@ def parse(raw: bytes, media_type: str = "") -> Document:
 def _refuse_schema_1(wire: _Wire, given: str, digest: Digest) -> None:
     """Raise ContentError for Docker schema 1, which never has a `mediaType`."""
     named = wire.media_type or (given if wire.schema_version != _SCHEMA_2 else "")
+    # Its digest is that of a payload without the signatures inside of it, not that of its bytes.
     if wire.schema_version == 1 or named in media_types.SCHEMA_1:
         raise ContentError(
             f"{digest}: Docker schema 1 manifests are not supported",
@@ -259,7 +265,7 @@ def _index(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Index:
 
 
 def _manifest(raw: bytes, digest: Digest, kind: str, wire: _Wire) -> Manifest:
-    assert wire.config is not None
+    assert wire.config is not None  # `parse` has refused a document without one
     config, layers = wire.config.read(), tuple(layer.read() for layer in wire.layers or ())
     _check(digest, (config, *layers))
     return Manifest(raw, kind, digest, config, layers, _subject(wire), wire.artifact_type or "")
@@ -366,6 +372,7 @@ class Tree:
     @property
     def is_hollow(self) -> bool:
         """Whether this is an index that lists only attestations, or nothing."""
+        # Indexes among the children do not count as content: their own children are listed as well.
         listed = [child for one in self.documents if isinstance(one, Index) for child in one.manifests]
         indexes = {one.digest for one in self.documents if isinstance(one, Index)}
         content = (child for child in listed if child.digest not in indexes and child.platform != _ATTESTATION)
@@ -405,7 +412,7 @@ def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Seq
             wanted, unwanted = choose(document.manifests, platforms)
             left_out.extend(unwanted)
             for child in wanted:
-                if child.digest not in seen:
+                if child.digest not in seen:  # before the request: several indexes may share a manifest
                     visit(fetch(child), depth + 1)
         seen[document.digest] = document
 

@@ -49,6 +49,7 @@ def rejoined(parts: Sequence[str]) -> list[str]:
     """Return the paths of an environment variable that was split at each colon, with file URLs joined again."""
     whole: list[str] = []
     for part in parts:
+        # `file` alone is a path too; only with a slash after the colon it was the begin of a URL.
         if whole and whole[-1].lower() == "file" and part.startswith("/"):
             whole[-1] += f":{part}"
         else:
@@ -167,6 +168,7 @@ class Reference:
 
 def is_host(text: str) -> bool:
     """Return whether `text` is `host[:port]` by the grammar of references."""
+    # Not by a split at the last colon: an IPv6 address in brackets has colons and may have no port.
     port = text.rpartition(":")[2] if re.search(r":\d+$", text) else "0"
     return len(text) <= _MAX_HOST and bool(_HOST.fullmatch(text)) and int(port) <= _MAX_PORT
 
