@@ -17,7 +17,6 @@ from common.errors import ExitCode, UsageError, first_of, of_problems
 from exporter.archive.archive_spec import Blueprint
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, make_directory, prepared
-from exporter.catalog import steps
 from exporter.context import opened
 from exporter.distributed import finishing, part_directory, plan_file, s3
 from exporter.kit import making
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory, Problem
     from common.progress import Progress
     from common.registry.settings import RegistrySettings
-    from exporter.catalog.steps import Chosen
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
     from exporter.distributed.s3_volumes import StoredMaking
@@ -40,12 +38,6 @@ if TYPE_CHECKING:
     from exporter.kit.settings import KitSettings
     from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings, Making
-
-
-def look(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
-    """Open the catalogs of the image set and select from them, with or without dependencies. Fetches catalog images only."""
-    with opened(settings.registry, progress) as media:
-        return steps.choose(settings, media, dependencies=dependencies)
 
 
 def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -> Planned:
@@ -79,8 +71,8 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         opened(settings.registry, progress, settings.output / CATALOGS) as media,
     ):
         planned = rerequest_plan.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
-        check(planned.plan, strict=settings.strict)  # before the first layer
-        made = making.make(kit, progress) if kit else None  # before the first layer: pip fails in seconds, layers take hours
+        check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
+        made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
         return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), made)
 
@@ -139,7 +131,7 @@ def export_stored(
 
 
 def finish_stored(work: StoredMaking, progress: Progress, *, accept_missing: bool = False) -> Exported:
-    """Finish the archive in object storage whose volumes are there. Raises what `s3.finish` raises."""
+    """Finish the archive in object storage when all its volumes are present. Raises the errors of `s3.finish`."""
     return Exported(s3.finish(work, progress, accept_missing=accept_missing))
 
 

@@ -13,6 +13,7 @@ from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests, unique_names
 from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
 from exporter.catalog.selection import Selection, filled, select
+from exporter.context import opened
 from exporter.images.resolve import ResolvedImage, WantedImage
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Platform
     from common.oci.reference import Reference
+    from common.progress import Progress
     from exporter.catalog.model import Bundle
     from exporter.catalog.readers.package_manifests import PackageManifests
     from exporter.context import ExportContext
@@ -51,6 +53,12 @@ class Chosen:
         return self.selection.catalog.bundles
 
 
+def selections(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
+    """Return the result of `choose` for `list`, which needs no further step. Fetches catalog images only."""
+    with opened(settings.registry, progress) as media:
+        return choose(settings, media, dependencies=dependencies)
+
+
 def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
     """Open the catalogs of the image set and select from them, with `dependencies` the packages and APIs that bundles require.
 
@@ -58,31 +66,31 @@ def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool
     """
     opener = CatalogOpener(media.client, media.store)
     requests = settings.image_set.operators
-    opened = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
+    catalogs = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
     # All catalogs are open before the first selection: dependencies are resolved across them.
-    selections = _selected(opened, requests)
+    selections = _selected(catalogs, requests)
     if dependencies:
         closed = [not request.skip_dependencies for request in requests]
         selections = close(
-            [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(opened, selections, closed, strict=True)]
+            [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(catalogs, selections, closed, strict=True)]
         )
     # File-based catalogs refer to bundle images only, and no release up to 4.8 serves them.
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
     chosen = tuple(
         Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.location.format == "sqlite")
-        for name, request, one, kept in zip(unique_names(opened), requests, opened, selections, strict=True)
+        for name, request, one, kept in zip(unique_names(catalogs), requests, catalogs, selections, strict=True)
     )
     for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
         _LOG.warning("%s", note)
     return chosen
 
 
-def _selected(opened: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[Selection]:
+def _selected(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[Selection]:
     """Return the selection from each catalog. Raises UsageError with the faults of all requests, then CatalogError."""
     selections: list[Selection] = []
     faults: list[UsageError] = []
     broken: list[CatalogError] = []
-    for catalog, request in zip(opened, requests, strict=True):
+    for catalog, request in zip(catalogs, requests, strict=True):
         try:
             selections.append(select(catalog.catalog, request))
         except UsageError as error:

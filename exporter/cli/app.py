@@ -44,12 +44,13 @@ def list_(
     With --package: the versions and update edges of these packages. Contacts nothing but the catalog.
     """
     from exporter import workflow
+    from exporter.catalog import steps
     from exporter.cli import listing
 
     # Without an image set, `list` shows all versions: a person who looks for a version must not see heads only.
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
-    chosen = workflow.look(settings, output.begin(), dependencies=closed)
+    chosen = steps.selections(settings, output.begin(), dependencies=closed)
     target = settings.target if closed else None  # an offer is not a selection: no installed operator can be left behind by it
     asked = settings.image_set.problems
     # The document is built in both formats: the exit status depends on its problems.

@@ -1,7 +1,6 @@
-"""What the other side has already, or gets from earlier archives: blobs that a new archive may leave out.
+"""The baseline of an incremental archive: blobs that the mirror has, or gets from earlier archives.
 
-A blob counts only for the repositories that it was carried for. A registry finds a blob in its repository or mounts it from
-another that is known to have it; one that lies somewhere unknown would have to be brought again, and nobody could (ADR 0011).
+A blob counts only for the repositories that it was carried for (ADR 0011).
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ if TYPE_CHECKING:
 class Delivered:
     """Blobs by repository, each with the inventory or receipt that says so; of several, the first that was added."""
 
+    # By repository, since a registry finds a blob only there, or mounts it from one that is known to have it (distribution-spec
+    # 1.1, *Mounting a blob from another repository*). A blob in an unknown repository would be missing for good.
     _holders: dict[tuple[str, Digest], Digest] = field(default_factory=dict)
     _inventories: set[Digest] = field(default_factory=set)
 
     @classmethod
     def of_archives(cls, places: Iterable[Place]) -> Delivered:
-        """Read what archives, or inventories alone, carry. Raises what opening an archive raises."""
+        """Read the blobs of archives, or of inventories alone. Raises the errors of opening an archive."""
         made = cls()
         for place in places:
             found = find([place])
@@ -38,44 +39,46 @@ class Delivered:
         return made
 
     def add_inventory(self, digest: Digest, inventory: Inventory) -> None:
-        """Count what an archive carries, and what it leaves to earlier ones; images that are not whole count nothing."""
+        """Add the blobs of an archive and those that it leaves to earlier ones, of complete images only."""
+        # Archives are imported in order, so those that this one requires come before it.
         self._inventories |= {digest, *inventory.requires}
         for image in inventory.images:
             if image.complete:
                 for blob in blobs_of(inventory, image.digest):
                     record = inventory.blobs[blob]
-                    if record.missing is None:
+                    if record.missing is None:  # a blob that the archive names without having it
                         self._holders.setdefault((repository_of(image), blob), record.in_ or digest)
 
     def add_receipt(self, digest: Digest, receipt: Receipt) -> None:
-        """Count what a receipt confirms."""
+        """Add the blobs that a receipt confirms to be in the mirror."""
         for repository, blobs in receipt.repositories.items():
             for blob in blobs:
                 self._holders.setdefault((repository, blob), digest)
 
     def holder(self, blob: Digest, repositories: Iterable[str]) -> Digest | None:
-        """Return who has a blob for any of the repositories."""
+        """Return the inventory or receipt that has a blob for any of the repositories."""
         return next((found for name in repositories if (found := self._holders.get((name, blob)))), None)
 
     def required(self, holders: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Return the inventories among holders: the archives that must come before."""
+        """Return the inventories among holders: the archives that must be imported first."""
         return tuple(sorted(set(holders) & self._inventories))
 
 
 def leave_out(plan: ExportPlan, delivered: Delivered) -> ExportPlan:
-    """Return the plan without the blobs that were delivered; it names for each who has it."""
+    """Return the plan without the delivered blobs, with the holder of each."""
     repositories = _repositories(plan)
     elsewhere: dict[Digest, BlobRecord] = {}
     for blob in plan.blobs:
         digest, size, media_type = blob.descriptor.digest, blob.descriptor.size, blob.descriptor.media_type
         holder = delivered.holder(digest, repositories.get(digest, ()))
+        # One repository is enough: the import mounts the blob into the others.
         if holder is not None:
             elsewhere[digest] = BlobRecord(size, media_type, in_=holder)
     return left_to(plan, elsewhere, delivered.required(record.in_ for record in elsewhere.values() if record.in_))
 
 
 def left_to(plan: ExportPlan, elsewhere: dict[Digest, BlobRecord], requires: Sequence[Digest]) -> ExportPlan:
-    """Return the plan without the blobs that lie `elsewhere`."""
+    """Return the plan without the blobs in `elsewhere`."""
     kept = tuple(blob for blob in plan.blobs if blob.descriptor.digest not in elsewhere)
     return replace(plan, blobs=kept, elsewhere=elsewhere, requires=tuple(requires))
 

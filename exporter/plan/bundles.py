@@ -110,17 +110,19 @@ class BundleReader:
 
         `inside`: its objects go into the catalog, from which OLM installs them, so a file that cannot be read is an error.
         """
+        # Reported when the image is resolved for the archive.
         if image.tree is None or image.problem is not None:
             return _Found()
         try:
             objects, unread = bundle_image.read(image.tree, lambda blob: self._stored(image.wanted.reference, blob))
         except (SpaceError, InterruptedByUserError):
-            raise
+            raise  # no fault of this image: the next one would fail as well
         except HubError as error:
             if isinstance(error, UsageError) and not isinstance(error, DocumentError):
                 raise  # a wrong setting affects every image: one error instead of thousands of problems
             return _Found(problems=(_unreadable(image.wanted, error, inside=inside),))
         named = tuple(each for csv in csvs_of(objects) for each in images_in_csv(csv))
+        # Other files of it matter to OLM only, which reads them from the image.
         if not inside:
             return _Found(named)
         return _Found(named, objects, tuple(_unreadable_file(image.wanted, error) for error in unread))
@@ -136,6 +138,7 @@ class BundleReader:
 
 
 def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool) -> Problem:
+    # The bundle image itself is carried in any case, and OLM of later releases unpacks it on the cluster.
     if inside:
         message = f"cannot be read, so the catalog lacks its resources, and OLM cannot install it: {error.message}"
         return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))

@@ -28,6 +28,7 @@ def check(plan: ExportPlan, *, strict: bool) -> None:
 
 
 def _require_signed(problems: Sequence[Problem]) -> None:
+    # All of them in one error, so that one run is enough to correct the image set.
     missing = [problem for problem in problems if problem.code is ProblemCode.SIGNATURE_MISSING]
     if missing:
         listed = "".join(f"\n  {problem.subject}: {problem.message}" for problem in missing[:_SHOWN])

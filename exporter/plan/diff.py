@@ -1,4 +1,4 @@
-"""What changed between two archives or plans, for people who approve a transfer and for those who receive it."""
+"""The difference of two archives or plans, for those who approve a transfer and those who receive it."""
 
 from __future__ import annotations
 
@@ -32,29 +32,31 @@ _SHOWN = 40  # images named for people; JSON has all
 
 
 def load(path: Place) -> Inventory:
-    """Return the inventory of an archive, of a file of its own, or of a plan. Raises what opening an archive raises."""
+    """Return the inventory of an archive, an inventory file or a plan. Raises the errors of opening an archive."""
     planned = _planned(path) if location.is_file(path) else None
     return planned or find([path]).inventory
 
 
 def _planned(path: Place) -> Inventory | None:
-    """Return a plan that `plan --output` wrote; None for anything else, archives among them. Their blobs have no places yet."""
+    """Return a plan that `plan --output` wrote; None for any other file."""
     if path.suffix != ".json" or location.size_of(path) > MAX_SIZE:
         return None
     try:
         raw = location.read(path, MAX_SIZE)
         if not _has_totals(raw):
             return None
+        # Unchecked: the blobs of a plan have no positions in volumes yet, which the checks of inventories require.
         inventory = inventory_file.decode_unchecked(raw)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: no plan and no inventory: {error}", hint="hub-export plan --output makes one.") from error
+    # A plan is a document of this version only; archives of earlier ones are readable.
     if inventory.media_type != MEDIA_TYPE:
         raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint="Make it again.")
     return inventory
 
 
 def _has_totals(raw: bytes) -> bool:
-    """Return whether JSON is what `plan` writes. Raises UNDECODABLE for what is no JSON."""
+    """Return whether JSON is a document of `plan`, by its `totals`. Raises UNDECODABLE for invalid JSON."""
     try:
         return _TOTALS.decode(raw).totals is not msgspec.UNSET
     except msgspec.ValidationError:
@@ -62,8 +64,9 @@ def _has_totals(raw: bytes) -> bool:
 
 
 def between(old: Inventory, new: Inventory) -> Document:
-    """Return the JSON of `diff`: what `new` has, lacks, or has otherwise than `old`."""
+    """Return the JSON of `diff`: packages, images and blobs added, removed and changed from `old` to `new`."""
     before, after = _packages(old.catalogs), _packages(new.catalogs)
+    # Keys are catalog and package: two catalogs may have a package of one name.
     both = [key for key in after if key in before]
     images = {name: {i.source: i.digest for i in each.images} for name, each in (("old", old), ("new", new))}
     return {
@@ -93,6 +96,7 @@ def table(found: Document) -> str:
     rows += [("-", one["catalog"], one["package"], "gone") for one in packages["removed"]]
     rows += [("~", one["catalog"], one["package"], line) for one in packages["changed"] for line in _lines(one)]
     listed = [f"+ {source}" for source in images["added"]] + [f"- {source}" for source in images["removed"]]
+    # A changed image is one source with another digest: a tag that moved, or a rebuilt catalog.
     listed += [f"~ {one['source']}: {one['from']} → {one['to']}" for one in images["changed"]]
     sums = [
         f"{sign} {counted(blobs[word]['count'], 'blob')}, {size_text(blobs[word]['bytes'])}"
@@ -112,7 +116,7 @@ def _named(key: tuple[str, str]) -> Document:
 
 
 def _changed(key: tuple[str, str], old: PackageRecord, new: PackageRecord) -> Document:
-    """Return what became of a package; nothing when it is the same."""
+    """Return the changes of a package; empty when it is the same."""
     if old == new:
         return {}
     heads = ({c.name: c.head for c in one.channels} for one in (old, new))
@@ -129,7 +133,7 @@ def _changed(key: tuple[str, str], old: PackageRecord, new: PackageRecord) -> Do
 
 
 def _heads(old: Mapping[str, str], new: Mapping[str, str]) -> list[Document]:
-    """Return the channels whose head is another one; null where there is no such channel."""
+    """Return the channels whose head changed; null in place of the head of a missing channel."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return [{"channel": name, "from": old.get(name), "to": new.get(name)} for name in names]
 
@@ -139,10 +143,11 @@ def _lines(change: Document) -> list[str]:
     if "defaultChannel" in change:
         lines.append(f"default channel: {change['defaultChannel']['from']} → {change['defaultChannel']['to']}")
     lines += [f"+ {name}" for name in change["added"]] + [f"- {name}" for name in change["removed"]]
-    return lines or ["the order of its versions"]
+    return lines or ["the order of its versions"]  # all else that a record of a package has is compared above
 
 
 def _sum(one: Inventory, other: Inventory) -> Document:
     """Return how many blobs `one` lists that `other` does not, and their bytes."""
+    # By digest: a blob that several images share is counted once, as it is transferred once.
     digests: set[Digest] = set(one.blobs) - set(other.blobs)
     return {"count": len(digests), "bytes": sum(one.blobs[digest].size for digest in digests)}

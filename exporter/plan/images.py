@@ -67,6 +67,7 @@ def wanted_images(
         if not bundle.image.strip() or item.inline_all:
             problems += unreadable_objects(bundle, filtered=not item.selection.unmodified)
         wanted += images
+    # Merged with the images of bundles: one image may be in both, with different platforms.
     wanted += _additional(settings.image_set, settings)
     unblocked, problems = _unblocked(merged(wanted), settings.image_set, problems)
     return _listed(unblocked, settings.images, problems)
@@ -81,6 +82,7 @@ def resolved_images(
         for image in wanted
         if (found := contents.resolved.get(image.source)) is not None and found.wanted.platforms == image.platforms
     }
+    # Platforms may have been added by a later mention of the image; then its documents are not complete.
     others = [image for image in wanted if image.source not in known]
     asked = resolve(others, media.client, jobs=settings.jobs, progress=media.progress)
     return sorted((*known.values(), *asked), key=lambda image: image.wanted.source)
@@ -91,6 +93,7 @@ def sparse_indexes(images: Iterable[ResolvedImage], settings: ExportSettings) ->
 
     Without a target profile a warning; with one an error where the mirror refuses such indexes, and none where it accepts them.
     """
+    # One problem for all images: each of thousands would have the same cure.
     taken = settings.target.registry.sparse_indexes if settings.target else None
     count = sum(1 for image in images if image.missing_platforms)
     if not count or taken:

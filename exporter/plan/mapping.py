@@ -1,7 +1,7 @@
-"""`mapping.txt`, as people know it from `oc adm catalog mirror --manifests-only`: a line for each image, to be edited.
+"""`mapping.txt`, as `oc adm catalog mirror --manifests-only` writes it: a line for each image, to be edited.
 
-`SOURCE=PATH:TAG`; what counts is the source, the rest says where it goes below the mirror. Lines that are taken out are not
-carried (`create --images`); empty lines and those that begin with `#` count for nothing.
+`SOURCE=PATH:TAG`. Only the source is read; the rest shows the path below the mirror. Images whose lines are removed are not
+carried (`create --images`); empty lines and those that begin with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from exporter.plan.plan import ExportPlan
 
 NAME = "mapping.txt"
-MAX_SIZE = 256 * 1024 * 1024
+MAX_SIZE = 256 * 1024 * 1024  # a line has about 200 bytes, and the largest catalog 25,000 images
 _HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."
-_HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
+_HEADER = "# Listed images are carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
 
 
 def render(images: Iterable[ImageRecord]) -> bytes:
-    """Return the file for images that exist: catalogs and what is attached to images are no choice, and not in it."""
+    """Return the file of the images that exist, without catalogs, signatures and attachments."""
+    # These follow from the image set and from other images, so they are no choice.
     fixed = ATTACHED | {ImageKind.CATALOG}
     chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
     return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
@@ -52,7 +53,7 @@ def _place(image: ImageRecord) -> str:
 
 
 def read(path: Path) -> frozenset[str]:
-    """Return the sources that a file lists. Raises UsageError, with the line that cannot be meant."""
+    """Return the sources that a file lists. Raises UsageError with the line that names no image."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_SIZE + 1).decode()
@@ -73,11 +74,9 @@ def read(path: Path) -> frozenset[str]:
     return frozenset(sources)
 
 
-# Names on the mirror that two images of a plan would claim, by the rule that `push` follows (`common/mapping.py`). Pure.
-#
-# How the mirror lays paths is known on the other side only. What meets on every mirror is an error; what --keep-source-
-# host parts
-# is a warning, for the importer has the last word (docs/registry.md, *Paths on the mirror*).
+# Collisions: names on the mirror that two images of a plan would claim, by the rule of `push` (common/mapping.py). The options
+# of `push` are not known here: a collision on every mirror is an error, one that --keep-source-host avoids is a warning
+# (docs/registry.md, *Paths on the mirror*).
 
 _MIRROR = Mirror("mirror.invalid")  # the name of the mirror makes no difference
 _SHOWN = 20

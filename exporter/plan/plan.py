@@ -1,6 +1,6 @@
-"""The plan: every image, every blob once, every byte position, before the first layer moves (ADR 0003).
+"""The plan of an archive: all images and each blob once, in the order of the archive (ADR 0003). Pure.
 
-Pure. What it says of an image or a blob is what the inventory will say, unless fetching finds that something is gone.
+The inventory has the same values, except for blobs that are missing when they are fetched.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from exporter.images.resolve import ResolvedImage
 
 Totals = dict[str, int]
+# Layers that are compressed already are stored raw (ADR 0004).
 _COMPRESSED = (media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD, media_types.DOCKER_LAYER_GZIP)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What will move. `blobs` in the order of the archive; `held` are the blobs that exist nowhere but here.
+    """A plan. `blobs` in the order of the archive; `held` are blobs that exist in memory only; `places`: sources of each blob.
 
-    `elsewhere`: blobs of the images that are left out, with who has them; `requires`: the earlier archives among these.
+    `elsewhere`: blobs that are left out, with their holders; `requires`: the earlier archives among the holders.
     """
 
     catalogs: tuple[CatalogRecord, ...]
@@ -49,12 +50,13 @@ class ExportPlan:
         return sum(blob.descriptor.size for blob in self.blobs)
 
     def needs(self, digest: Digest) -> Iterator[Digest]:
-        """Yield the blobs of a document and of all documents below it."""
+        """Yield the blobs of a document and of all documents that it references."""
         document = self.documents[digest]
         if isinstance(document, Manifest):
             yield from (blob.digest for blob in document.blobs)
             return
         for child in document.manifests:
+            # Children of platforms that were left out have no document here.
             if child.digest in self.documents:
                 yield from self.needs(child.digest)
 
@@ -63,7 +65,7 @@ class ExportPlan:
         return {digest: _record(document, self.documents) for digest, document in self.documents.items()}
 
     def blob_records(self) -> dict[Digest, BlobRecord]:
-        """Return the inventory's `blobs`; those that are carried have no places in volumes yet."""
+        """Return the inventory's `blobs`, those in this archive without positions in volumes."""
         carried = {
             blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, blob.encoding)
             for blob in self.blobs
@@ -77,7 +79,7 @@ def make_plan(
     held: Mapping[Digest, bytes],
     problems: Iterable[Problem],
 ) -> ExportPlan:
-    """Return the plan for resolved images; those that could not be resolved stay in it as incomplete."""
+    """Return the plan for resolved images; those that could not be resolved are in it as incomplete."""
     documents = {d.digest: d for image in images if image.tree for d in image.tree.documents}
     found = tuple(problem for image in images if (problem := image.problem))
     return ExportPlan(
@@ -92,7 +94,8 @@ def make_plan(
 
 
 def _ordered(images: Sequence[ResolvedImage]) -> Iterable[Descriptor]:
-    """Yield each blob once: what one operator needs lies together, then by digest (archive format, *A volume*)."""
+    """Yield each blob once, grouped by operator, then by digest (docs/archive-format.md, *A volume*)."""
+    # Grouped, so that a lost volume affects few operators. A shared blob is in the first of its groups.
     groups: dict[tuple[int, str], dict[Digest, Descriptor]] = {}
     taken: set[Digest] = set()
     for image in sorted(images, key=_group):
@@ -106,7 +109,8 @@ def _ordered(images: Sequence[ResolvedImage]) -> Iterable[Descriptor]:
 
 
 def _group(image: ResolvedImage) -> tuple[int, str]:
-    """Catalogs first, so that the first volume makes the operators known; then package by package; then the rest."""
+    """Return the sort key of an image's group: catalogs, then package by package, then all others."""
+    # With the first volume the catalogs can be pushed, before the rest arrives.
     if image.wanted.kind is ImageKind.CATALOG:
         return 0, ""
     if image.wanted.needed_by:
@@ -118,11 +122,12 @@ def _planned(blob: Descriptor, held: Mapping[Digest, bytes]) -> PlannedBlob:
     content = held.get(blob.digest)
     if content is None or blob.media_type in _COMPRESSED:
         return PlannedBlob(blob, Encoding.RAW)
+    # The compressed size is part of the layout, so blobs made here (catalog layers, some megabytes) are compressed twice.
     return PlannedBlob(blob, Encoding.ZSTD, len(frames.compress(content)))
 
 
 def _places(images: Sequence[ResolvedImage]) -> dict[Digest, tuple[Reference, ...]]:
-    """Return for each blob the repositories that have it."""
+    """Return the source repositories of each blob."""
     places: dict[Digest, dict[Reference, None]] = {}
     for image in images:
         repository = Reference(image.wanted.reference.registry, image.wanted.reference.repository)
@@ -142,6 +147,7 @@ def _image_record(image: ResolvedImage) -> ImageRecord:
         complete=tree is not None and image.problem is None,
         needed_by=wanted.needed_by,
         size=sum(blob.size for blob in tree.blobs) if tree else 0,
+        # A catalog may be built on an image of another name, so its tag is that of the name in the image set.
         tag=(wanted.tag if wanted.named else wanted.reference.tag) or UNSET,
         missing_platforms=image.missing_platforms or UNSET,
         target_repository=wanted.target_repository or UNSET,
@@ -155,5 +161,6 @@ def _record(document: Document, carried: Mapping[Digest, Document]) -> ManifestR
     if isinstance(document, Manifest):
         return ManifestRecord(document.media_type, size, blobs=tuple(b.digest for b in document.blobs), subject=subject)
     assert isinstance(document, Index)
+    # An index may list a manifest twice, for two platforms.
     children = tuple(dict.fromkeys(m.digest for m in document.manifests if m.digest in carried))
     return ManifestRecord(document.media_type, size, manifests=children, subject=subject)

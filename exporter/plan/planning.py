@@ -36,8 +36,9 @@ class Planned:
 
 def make(settings: ExportSettings, media: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layers except those of the catalogs and their bundles."""
-    delivered = _delivered(settings)
+    delivered = _delivered(settings)  # first: a wrong archive or receipt is an error that needs no registry
     chosen = steps.choose(settings, media)
+    # Before the catalogs are rebuilt, because objects of bundles may have to be inlined in them.
     contents = images.bundle_contents(chosen, settings, media)
     chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
     carried = [steps.rebuilt(item, settings, media) for item in chosen]
@@ -60,6 +61,7 @@ def make(settings: ExportSettings, media: ExportContext) -> Planned:
     catalogs = [records.catalog_record(item, image) for item, image in zip(chosen, carried, strict=True)]
     held = {digest: content for image in carried for digest, content in image.held.items()}
     plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, problems)
+    # Collisions on the mirror depend on the final names and digests of all images.
     plan = replace(plan, problems=(*plan.problems, *mapping.find(plan)))
     return Planned(leave_out(plan, delivered), chosen)
 

@@ -1,7 +1,7 @@
-"""The plan for a re-request: the images that were hurt, of which only the blobs that are wanted again are carried.
+"""The plan for a re-request: the images with missing blobs, of which only the requested blobs are carried.
 
-Every other blob is on the other side already, or in the volumes there; so the archive is small, and pushing it completes
-exactly the images that lack something. Images are found by digest: what their tags name today does not matter.
+All other blobs are in the mirror or in the volumes on the other side, so the archive is small, and pushing it completes exactly
+these images.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _SAME = (
 
 
 def make(wanted: ReRequest, settings: ExportSettings, media: ExportContext) -> Planned:
-    """Return the plan. An image that cannot be had as it was is a problem, not an error."""
+    """Return the plan. An image that cannot be fetched, or rebuilt with the same digest, is a problem, not an error."""
     if not wanted.blobs:
         raise UsageError("the re-request asks for nothing", hint="The archive that it was made of is whole.")
+    # A catalog whose image differs from its source was built by the first export, and exists in no registry.
     rebuilt = {(c.source, c.image): c for c in wanted.catalogs if c.image != c.digest}
     fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt]
     found = resolve([_wanted(image) for image in fetched], media.client, jobs=settings.jobs, progress=media.progress)
@@ -48,7 +49,9 @@ def make(wanted: ReRequest, settings: ExportSettings, media: ExportContext) -> P
     held = {digest: content for _, blobs in made for digest, content in blobs.items()}
     by_digest = {image.tree.root.digest: image for image in (*found, *(image for image, _ in made)) if image.tree}
     plan = make_plan(wanted.catalogs, [*found, *(image for image, _ in made)], held, ())
+    # The records of the first archive, so that its inventory and this one agree on names, tags and reasons.
     plan = replace(plan, images=tuple(_record(image, by_digest) for image in wanted.images))
+    # With the archive of the re-request as the holder, so that the import knows where to look.
     elsewhere = {
         blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, in_=wanted.inventory)
         for blob in plan.blobs
@@ -58,8 +61,9 @@ def make(wanted: ReRequest, settings: ExportSettings, media: ExportContext) -> P
 
 
 def _wanted(image: ImageRecord) -> WantedImage:
-    """Return what fetches just the documents that the archive has of an image."""
+    """Return the request for exactly the documents that the archive has of an image."""
     assert image.digest is not None
+    # By digest: tags may have moved since. Platforms only where some were left out, for an index without others is complete.
     restricted = bool(image.missing_platforms)
     return WantedImage(
         Reference.parse(image.source).pinned(image.digest),
@@ -77,26 +81,27 @@ def _record(image: ImageRecord, found: dict[Digest, ResolvedImage]) -> ImageReco
 def _rebuilt(
     catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, media: ExportContext
 ) -> tuple[ResolvedImage, dict[Digest, bytes]]:
-    """Return a catalog image that was built around a selection, built once more from the same catalog and image set."""
+    """Return a rebuilt catalog image, built again from the same catalog and image set."""
     source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)
     try:
         request = _request(catalog, file.of_document(wanted.image_set, "the image set of the re-request"))
         again = replace(settings, image_set=ImageSet((request,)))
         carried = steps.rebuilt(steps.choose(again, media)[0], again, media)
     except HubError as error:
-        return _lost(source, error.about(catalog.source)), {}
+        return _not_rebuilt(source, error.about(catalog.source)), {}
+    # Its blobs are requested by digest, so any other result is of no use.
     if carried.root.digest != catalog.image:
-        return _lost(source, f"came out as {carried.root.digest}, and {catalog.image} is wanted. {_SAME}"), {}
+        return _not_rebuilt(source, f"came out as {carried.root.digest}, and {catalog.image} is wanted. {_SAME}"), {}
     return carried.resolved, dict(carried.held)
 
 
-def _lost(image: WantedImage, why: str) -> ResolvedImage:
+def _not_rebuilt(image: WantedImage, why: str) -> ResolvedImage:
     message = f"the filtered catalog could not be made again as it was: {why}"
     return ResolvedImage(image, problem=Problem("error", ProblemCode.BLOB_UNAVAILABLE, image.source, message))
 
 
 def _request(catalog: CatalogRecord, image_set: ImageSet) -> OperatorRequest:
-    """Return what was asked of a catalog, by the digest that was read then. Raises UsageError."""
+    """Return the request for a catalog, pinned to the digest of the first export. Raises UsageError."""
     for request in image_set.operators:
         if catalog.source in _names(request.catalog, catalog.digest):
             name = request.catalog
@@ -107,7 +112,7 @@ def _request(catalog: CatalogRecord, image_set: ImageSet) -> OperatorRequest:
 
 
 def _names(name: str, digest: Digest | None) -> Sequence[str]:
-    """Return what the inventory may call a catalog that an image set names so."""
+    """Return the names that the inventory may have for a catalog of an image set."""
     if digest is None:
         return name, str(Path(name))
     reference = Reference.parse(name)

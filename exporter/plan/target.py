@@ -1,7 +1,7 @@
-"""What a target profile asks of a selection: that no operator of the cluster is left where nothing can update it. Pure.
+"""Operators of a target profile that could not be updated from a selection. Pure.
 
-An operator gets on when the channel that its Subscription follows is kept, and what is installed is an entry of it, or one that
-replaces it, skips it, or has its version in `skipRange` (docs/facts/openshift.md §2.3).
+An operator can be updated when the channel of its Subscription is kept, and the installed version is an entry of it, or one
+replaces it, skips it, or has its version in `skipRange` (OLM, *Creating an update graph*).
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from common.target_profile import InstalledOperator, TargetProfile
     from exporter.catalog.steps import Chosen
 
-Offered = tuple[Catalog, Catalog]  # all that a catalog has, and what of it is kept
+Offered = tuple[Catalog, Catalog]  # a whole catalog, and the kept part
 
 
 def stranded(offered: Iterable[Offered], operators: Iterable[InstalledOperator]) -> list[Problem]:
-    """Return a warning for each installed operator that a catalog has and that what is kept of it cannot update.
-
-    An operator that none of the catalogs has is somebody else's.
-    """
+    """Return a warning for each installed operator of a catalog that its kept part cannot update."""
+    # Operators that none of the catalogs has come from other catalogs of the cluster.
     catalogs = list(offered)
     return [problem for operator in operators for problem in _problems(catalogs, operator)]
 
@@ -43,6 +41,7 @@ def _problems(catalogs: list[Offered], operator: InstalledOperator) -> Iterator[
     reasons = [
         _reason(whole.packages[operator.package], kept.packages.get(operator.package), operator) for whole, kept in having
     ]
+    # One catalog with an update is enough: its package may be in several.
     if all(reasons):
         version = f" {operator.version}" if operator.version else f" ({operator.csv})"
         message = f"{operator.package}{version} is installed in {operator.namespace}, and {reasons[0]}"
@@ -50,31 +49,33 @@ def _problems(catalogs: list[Offered], operator: InstalledOperator) -> Iterator[
 
 
 def _reason(whole: Package, kept: Package | None, operator: InstalledOperator) -> str:
-    """Return what keeps an operator from its updates, and what to add; empty when nothing does."""
+    """Return why an operator cannot be updated, and what to add; empty when it can."""
     if kept is None:
         return "its package is not carried: add it"
+    # A Subscription without a channel follows the default one.
     name = operator.channel or kept.default_channel
     channel = kept.channels.get(name)
     if channel is None:
         there = "add it" if name in whole.channels else "the catalog no longer has it: choose another in its Subscription"
         return f"channel {name}, which it follows, is not carried: {there}"
-    if _takers(channel, operator):
+    if _updates(channel, operator):
         return ""
     before = whole.channels.get(name)
-    if before is not None and (takers := _takers(before, operator)):
-        wanted = _wanted(_versions(whole, takers), _versions(kept, channel.entries), operator)
+    if before is not None and (updates := _updates(before, operator)):
+        wanted = _range_to_add(_versions(whole, updates), _versions(kept, channel.entries), operator)
         return f"no version of channel {name} that is carried updates it: {wanted}"
-    return f"channel {name} has no update for it: whoever publishes it has taken the way away"
+    return f"channel {name} has no update for it: its publisher has removed the way to the head"
 
 
-def _wanted(takers: list[Version], carried: list[Version], operator: InstalledOperator) -> str:
-    """Return what to ask for: all between what is installed, or what updates it (a rebuild may sort below), and the head."""
+def _range_to_add(updates: list[Version], carried: list[Version], operator: InstalledOperator) -> str:
+    """Return the range to request: from the installed version to the head."""
     installed = try_parse(operator.version or "")
     if installed is None:
         return "add all its versions"
     if carried and all(version.key < installed.key for version in carried):
         return f"raise maxVersion to {installed}"
-    lowest = min([installed, *([max(takers, key=_key)] if takers else [])], key=_key)
+    # A rebuild that updates the installed version may sort below it (1.0.1-1 replaces 1.0.1).
+    lowest = min([installed, *([max(updates, key=_key)] if updates else [])], key=_key)
     return f"add minVersion {lowest}"
 
 
@@ -87,18 +88,19 @@ def _key(version: Version) -> Key:
     return version.key
 
 
-def _takers(channel: Channel, operator: InstalledOperator) -> list[ChannelEntry]:
-    """Return the entries from which there is a way to the head: one step is enough, for every entry leads there."""
+def _updates(channel: Channel, operator: InstalledOperator) -> list[ChannelEntry]:
+    """Return the entries that are installed or update the installed version. From each of them there is a way to the head."""
     version = try_parse(operator.version or "")
-    return [entry for entry in channel.entries if _takes(entry, operator.csv, version)]
+    return [entry for entry in channel.entries if _is_update(entry, operator.csv, version)]
 
 
-def _takes(entry: ChannelEntry, csv: str, version: Version | None) -> bool:
-    """Return whether an entry is what is installed, or updates it."""
+def _is_update(entry: ChannelEntry, csv: str, version: Version | None) -> bool:
+    """Return whether an entry is the installed version or updates it."""
     if csv in {entry.name, entry.replaces, *entry.skips}:
         return True
     if version is None or not entry.skip_range:
         return False
+    # An invalid range matches nothing, as for OLM, and is a problem of its bundle already.
     try:
         return OlmRange.parse(entry.skip_range).contains(version)
     except ValueError:
