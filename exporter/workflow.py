@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import ExitCode, UsageError, first_of, of_problems
-from exporter.archive.archive_spec import Blueprint
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.archive.fetch import fetch
 from exporter.archive.output import CATALOGS, make_directory, prepared
 from exporter.context import opened
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from common.registry.settings import RegistrySettings
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
-    from exporter.distributed.s3_volumes import StoredMaking
+    from exporter.distributed.s3_volumes import S3Settings
     from exporter.kit.making import Kit
     from exporter.kit.settings import KitSettings
     from exporter.plan.planning import Planned
@@ -74,15 +74,15 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
-        return Exported(fetch(Blueprint(planned.plan, settings.terms), settings.making, media, report), made)
+        return Exported(fetch(ArchiveSpec(planned.plan, settings.terms), settings.making, media, report), made)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
     """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
     # The plan may have been made days ago, with other flags: the checks of `export` apply again.
-    check(found.drawn.plan, strict=strict)
+    check(found.spec.plan, strict=strict)
     with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as media:
-        return Exported(fetch(found.drawn, work, media, Report(found.facts, work)))
+        return Exported(fetch(found.spec, work, media, Report(found.facts, work)))
 
 
 def export_part(
@@ -92,7 +92,7 @@ def export_part(
 
     A finished part is left as it is; an unfinished one continues with the blobs that are missing.
     """
-    check(found.drawn.plan, strict=strict)
+    check(found.spec.plan, strict=strict)
     make_directory(work.output, "--output")
     with opened(registry, progress, part_directory.directory_of(work.output, numbers) / CATALOGS) as media:
         return part_directory.make(found, work, numbers, media)
@@ -107,9 +107,9 @@ def finish(directories: Sequence[Path], work: Making, progress: Progress, *, acc
     return Exported(finishing.join(directories, work, progress, accept_missing=accept_missing))
 
 
-def export_stored(
+def export_to_s3(
     found: PlanFile,
-    work: StoredMaking,
+    work: S3Settings,
     numbers: range | None,
     registry: RegistrySettings,
     progress: Progress,
@@ -122,15 +122,15 @@ def export_stored(
     """
     if work.scratch is None:
         raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
-    check(found.drawn.plan, strict=strict)
+    check(found.spec.plan, strict=strict)
     make_directory(work.scratch, "--scratch")
     with opened(registry, progress) as media:
-        made = s3.make(found, work, numbers or range(1, len(found.drawn.layout.volumes) + 1), media)
+        made = s3.make(found, work, numbers or range(1, len(found.spec.layout.volumes) + 1), media)
     # One process made all volumes, so no other can still be writing some.
     return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 
 
-def finish_stored(work: StoredMaking, progress: Progress, *, accept_missing: bool = False) -> Exported:
+def finish_s3(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Exported:
     """Finish the archive in object storage when all its volumes are present. Raises the errors of `s3.finish`."""
     return Exported(s3.finish(work, progress, accept_missing=accept_missing))
 
@@ -161,10 +161,10 @@ def outcome_of(made: Exported, *, strict: bool) -> ExitCode:
     return first_of((outcome(made.inventory.problems, strict=strict), lacking))
 
 
-def outcome_of_part(made: MadePart, drawn: Blueprint, *, strict: bool, whole: bool = False) -> ExitCode:
+def outcome_of_part(made: MadePart, spec: ArchiveSpec, *, strict: bool, whole: bool = False) -> ExitCode:
     """Return the exit code for the missing blobs of a part, as for the archive. Raises ProblemsError for any under `strict`.
 
     `whole`: the archive was requested, not a part; it is unfinished then, so the code is 3 in any case.
     """
-    status = outcome(drawn.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
+    status = outcome(spec.problems({digest: each.error for digest, each in made.record.lost.items()}), strict=strict)
     return ExitCode.PROBLEMS if whole else status

@@ -91,7 +91,7 @@ class StartedUpload(NamedTuple):
     began: datetime | None
 
 
-class StoredPart(NamedTuple):
+class UploadedPart(NamedTuple):
     """A part that an upload has already; `tag` is the MD5 of its bytes in hex, where the service does not encrypt it."""
 
     size: int
@@ -310,13 +310,13 @@ class Storage:
                 raise
         return sorted(found, key=lambda each: str(each.began or ""), reverse=True)
 
-    def parts(self, bucket: str, key: str, upload: str) -> dict[int, StoredPart] | None:
+    def parts(self, bucket: str, key: str, upload: str) -> dict[int, UploadedPart] | None:
         """Return the parts that an upload has, by number from 1; None when there is no such upload any more."""
-        subject, found = f"s3://{bucket}/{key}", dict[int, StoredPart]()
+        subject, found = f"s3://{bucket}/{key}", dict[int, UploadedPart]()
         try:
             for page in self._pages("list_parts", _PARTS, Bucket=bucket, Key=key, UploadId=upload):
                 for one in page.get("Parts", ()):
-                    part = StoredPart(number(subject, one, "Size"), tag(subject, one))
+                    part = UploadedPart(number(subject, one, "Size"), tag(subject, one))
                     found[number(subject, one, "PartNumber")] = part
                 _require_few(subject, len(found))
         except StorageError as error:

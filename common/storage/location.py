@@ -20,7 +20,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPlace:
+class S3Location:
     """An object, or what a directory is elsewhere: a prefix, without its last `/`. I/O raises StorageError."""
 
     bucket: str
@@ -39,8 +39,8 @@ class StoredPlace:
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}".rstrip("/")
 
-    def __truediv__(self, name: str) -> StoredPlace:
-        return StoredPlace(self.bucket, f"{self.key}/{name}" if self.key else name, self.storage)
+    def __truediv__(self, name: str) -> S3Location:
+        return S3Location(self.bucket, f"{self.key}/{name}" if self.key else name, self.storage)
 
     @property
     def name(self) -> str:
@@ -54,15 +54,15 @@ class StoredPlace:
         return self.name[dot:] if dot > 0 else ""
 
     @property
-    def parent(self) -> StoredPlace:
+    def parent(self) -> S3Location:
         """What the place lies in."""
-        return StoredPlace(self.bucket, self.key.rpartition("/")[0], self.storage)
+        return S3Location(self.bucket, self.key.rpartition("/")[0], self.storage)
 
-    def with_name(self, name: str) -> StoredPlace:
+    def with_name(self, name: str) -> S3Location:
         """Return what lies beside it under a name."""
         return self.parent / name
 
-    def resolve(self) -> StoredPlace:
+    def resolve(self) -> S3Location:
         """Return itself: there are no links."""
         return self
 
@@ -70,13 +70,13 @@ class StoredPlace:
         """Return what is known of the object; None where there is none."""
         return self.storage.stat(self.bucket, self.key) if self.key else None
 
-    def children(self) -> Iterator[tuple[StoredPlace, int]]:
+    def children(self) -> Iterator[tuple[S3Location, int]]:
         """Give the objects directly below, with their sizes, in the order of their names; not what nobody could name."""
         prefix = f"{self.key}/" if self.key else ""
         for key, size in self.storage.below(self.bucket, prefix):
             name = key.removeprefix(prefix)
             if key.startswith(prefix) and name and "/" not in name and key.isprintable() and len(key) <= _MAX_KEY:
-                yield StoredPlace(self.bucket, key, self.storage), size
+                yield S3Location(self.bucket, key, self.storage), size
 
     def read(self, limit: int) -> bytes:
         """Return all of a small object, of at most `limit` bytes."""
@@ -105,10 +105,10 @@ _FIRST = 256 * 1024
 _MOST = 4 * 1024 * 1024  # twice that, for each of a command's threads
 
 
-class StoredFile:
+class S3File:
     """An object, opened; for one thread. Holds two ranges of at most 4 MiB: a check reads close behind itself."""
 
-    def __init__(self, place: StoredPlace) -> None:
+    def __init__(self, place: S3Location) -> None:
         stat = place.storage.known(place.bucket, place.key)
         if stat is None:
             raise StorageError(f"{place}: there is no such object", hint="Look at what else lies there.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from common.storage.client import StoredPart
-    from common.storage.location import StoredPlace
+    from common.storage.client import UploadedPart
+    from common.storage.location import S3Location
 
 PART = 16 * 1024 * 1024
 MAX_PARTS = 10_000
@@ -45,7 +45,7 @@ def _nothing() -> None:
 
 def upload(
     path: Path,
-    to: StoredPlace,
+    to: S3Location,
     *,
     jobs: int,
     advance: Callable[[int], None],
@@ -76,7 +76,7 @@ class _Upload:
 
     file: int
     size: int
-    to: StoredPlace
+    to: S3Location
     advance: Callable[[int], None]
     before_complete: Callable[[], None]
 
@@ -136,7 +136,7 @@ class _Upload:
     def _count(self) -> int:
         return -(-self.size // part_size(self.size))
 
-    def _taken_up(self) -> tuple[str, Mapping[int, StoredPart]]:
+    def _taken_up(self) -> tuple[str, Mapping[int, UploadedPart]]:
         """Return an upload to go on with, and the parts that it has already: some, and all of this file."""
         storage, bucket, key = self.to.storage, self.to.bucket, self.to.key
         for name, began in storage.uploads(bucket, key):
@@ -147,7 +147,7 @@ class _Upload:
                 storage.abort(bucket, key, name)
         return storage.begin(bucket, key), {}
 
-    def _is_right(self, number: int, part: StoredPart) -> bool:
+    def _is_right(self, number: int, part: UploadedPart) -> bool:
         if not 1 <= number <= self._count:
             return False
         content = self._content(number)

@@ -40,7 +40,7 @@ _NAMED = 3  # how many of the bundles that it hurts a problem names
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ArchiveSpec:
     """All that makes the bytes of an archive but the content of its blobs: the same for whoever makes a part of it."""
 
     plan: ExportPlan

@@ -13,7 +13,7 @@ from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy
 from exporter.archive.output import REPORT
-from exporter.archive.writer import ArchiveWriter, Filling
+from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from common.errors import HubError
     from common.oci.image import Descriptor, Digest
     from common.progress import Progress
-    from exporter.archive.archive_spec import Blueprint
+    from exporter.archive.archive_spec import ArchiveSpec
     from exporter.context import ExportContext
     from exporter.plan.plan import ExportPlan
     from exporter.settings import Making
@@ -59,24 +59,24 @@ class Page(Protocol):
         ...
 
 
-def fetch(drawn: Blueprint, making: Making, media: ExportContext, report: Page) -> Inventory:
+def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page) -> Inventory:
     """Make an archive, with its report; return the inventory that it carries.
 
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
-    share = drawn.terms.parity
+    share = spec.terms.parity
     if share:
         parity.require_coder()
-    with ArchiveWriter(making.output, drawn.layout, progress=media.progress, share=share, beside=report.room) as writer:
+    with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
         lost = copy_blobs(
-            [blob.descriptor for blob in drawn.plan.blobs],
-            PlannedSource(drawn.plan, media),
+            [blob.descriptor for blob in spec.plan.blobs],
+            PlannedSource(spec.plan, media),
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=writer.mark_missing,
         )
-        closing = drawn.closing(lost, making.sign)
+        closing = spec.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT: report.render(closing.inventory, sums)})
     return closing.inventory
 
@@ -84,7 +84,7 @@ def fetch(drawn: Blueprint, making: Making, media: ExportContext, report: Page) 
 def copy_blobs(
     blobs: Sequence[Descriptor],
     source: BlobSource,
-    writer: Filling,
+    writer: VolumesWriter,
     *,
     jobs: int,
     progress: Progress,

@@ -106,7 +106,7 @@ class OutputDirectory:
         self._admit = admit or refuse_parts
         self._stack = ExitStack()
         self.resumes = False  # the volumes here are of the same layout
-        self.earlier: tuple[EarlierExport, ...] = ()
+        self.earlier: tuple[PreviousExport, ...] = ()
 
     def __enter__(self) -> Self:
         try:
@@ -160,7 +160,7 @@ class OutputDirectory:
             if not self._is_kept(name) or not is_plain(self.path / name):
                 (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
         self.earlier = tuple(
-            EarlierExport(directory, layout)
+            PreviousExport(directory, layout)
             for directory in sorted(self.path.glob(f"{EARLIER}*"))
             if (layout := read_journal(directory / JOURNAL_NAME)) is not None
         )
@@ -212,7 +212,7 @@ def _tidy(path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierExport:
+class PreviousExport:
     """Volumes of an interrupted export whose layout is no more."""
 
     directory: Path

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
-    from exporter.archive.output import EarlierExport
-    from exporter.archive.volume_writer import Volume, VolumeFile
+    from exporter.archive.output import PreviousExport
+    from exporter.archive.volume_writer import Volume, VolumeWriter
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ def begun(placed: PlacedBlob, volume: Volume) -> Begun:
     return found if found.complete else Begun()
 
 
-def _take(found: Begun, volume: VolumeFile, piece: Piece) -> int:
+def _take(found: Begun, volume: VolumeWriter, piece: Piece) -> int:
     """Take in what is there of a piece; return how many bytes that are."""
     before = found.size
     with opened_large(volume.path, piece) as direct:
@@ -87,10 +87,10 @@ def _is_there(file: int, wanted: bytes, offset: int) -> bool:
 _LOG = logger(__name__)
 
 
-class EarlierVolumes:
+class PreviousVolumes:
     """The volumes of one earlier export; their files are closed with `stack`. Shared by threads."""
 
-    def __init__(self, export: EarlierExport, stack: ExitStack) -> None:
+    def __init__(self, export: PreviousExport, stack: ExitStack) -> None:
         self._layout = export.layout
         self._files: dict[int, int] = {}
         for number, volume in enumerate(export.layout.volumes, 1):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
 
 
-class VolumeFile:
+class VolumeWriter:
     """Volume `number` at `path`; `unsettled` places must be written or marked as missing before it can be closed.
 
     The file is made anew, never through a link and never over another. It is open only while places are being filled, so that
@@ -155,14 +155,14 @@ class VolumeFile:
             direct_io.write_all(file, [header], start + position)
 
 
-class _OtherVolume(VolumeFile):
+class _OtherVolume(VolumeWriter):
     """A volume that somebody else makes: what is written into it is not kept, and nothing is waited for."""
 
     def __init__(self) -> None:
         super().__init__(Path("/dev/null"), 0, VolumeRecord("", 0), 0, Buffers())
 
     def run(self, begin: int, *, end: int) -> RangeWriter:
-        """See `VolumeFile.run`."""
+        """See `VolumeWriter.run`."""
         del begin, end
         return NullWriter()
 
@@ -180,7 +180,7 @@ OTHERS = _OtherVolume()
 
 # The place of one blob: its entry written from header to padding, in one frame or in raw blocks, over all of its pieces.
 
-Volume = Callable[[Piece], VolumeFile]  # the one that a piece lies in
+Volume = Callable[[Piece], VolumeWriter]  # the one that a piece lies in
 
 
 def write_compressed(volume: Volume, placed: PlacedBlob, content: bytes) -> None:

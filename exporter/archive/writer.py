@@ -27,8 +27,8 @@ from common.files import require_space, size_text
 from common.progress import Progress, Silent
 from exporter.archive import resume, volume_writer
 from exporter.archive.output import OutputDirectory, refuse_parts
-from exporter.archive.resume import Begun, EarlierVolumes
-from exporter.archive.volume_writer import OTHERS, Closing, Further, VolumeFile
+from exporter.archive.resume import Begun, PreviousVolumes
+from exporter.archive.volume_writer import OTHERS, Closing, Further, VolumeWriter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Descriptor, Digest
 
-# Filling the places of a layout from many threads, and reading back what was filled: what every way to make volumes shares.
+# Filling the places of a layout from many threads, and reading back the bytes: shared by every way to make volumes.
 #
 # All of the volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md,
 # *Parts*). What lies in volumes of others is verified on its way and left to them.
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
 
 
-class Filling:
+class VolumesWriter:
     """Fills the volumes `numbers` (counted from 1; all, when None) in `directory`; a context manager and a BlobSink.
 
     Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps what is
@@ -81,13 +81,13 @@ class Filling:
         self._hashed = 0
         self._telling = False
         self._broken: OSError | None = None
-        self._earlier: Sequence[EarlierVolumes] = ()
+        self._earlier: Sequence[PreviousVolumes] = ()
         self._volumes = _volumes(directory, layout, numbers)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
-            self._earlier = [EarlierVolumes(export, stack) for export in self._output.earlier]
+            self._earlier = [PreviousVolumes(export, stack) for export in self._output.earlier]
             there = sum(direct_io.allocated(path) for path in self._output.volumes())
             try:
                 require_space(self._directory, max(self._need - there, 0), "the archive")
@@ -186,7 +186,7 @@ class Filling:
                     hint="Use --volume-size fat32, or another file system.",
                 ) from error
 
-    def _volume(self, piece: Piece) -> VolumeFile:
+    def _volume(self, piece: Piece) -> VolumeWriter:
         return self._volumes.get(piece.volume, OTHERS)
 
     def _settle(self, placed: PlacedBlob) -> None:
@@ -199,7 +199,7 @@ class Filling:
             if self._volume(piece).settle(*extent(piece)):
                 self._hash_later(self._volume(piece))
 
-    def _hash_later(self, volume: VolumeFile) -> None:
+    def _hash_later(self, volume: VolumeWriter) -> None:
         lap = self._pool.submit(volume.read_back_data, self._advance)
         lap.add_done_callback(self._note)
         self._read_back.setdefault(volume.number, []).append(lap)
@@ -210,14 +210,14 @@ class Filling:
         if isinstance(error, (OSError, ContentError)):
             self._broken = OSError(getattr(error, "errno", None) or errno.EIO, f"it cannot be read back: {error}")
 
-    def _wait(self, volume: VolumeFile) -> None:
+    def _wait(self, volume: VolumeWriter) -> None:
         """Wait until all content of a volume is on the medium and was read back."""
         if volume.number not in self._read_back:
             self._hash_later(volume)  # it has no blobs at all
         for lap in self._read_back[volume.number]:
             lap.result()
 
-    def _finish_volume(self, volume: VolumeFile, region: metadata.Region, inventory: Digest) -> str:
+    def _finish_volume(self, volume: VolumeWriter, region: metadata.Region, inventory: Digest) -> str:
         self._wait(volume)
         return volume.finish(region, inventory, len(self._layout.volumes), self._advance)
 
@@ -249,13 +249,13 @@ def blobs_of(layout: Layout, numbers: Collection[int]) -> Iterator[Descriptor]:
             yield placed.descriptor
 
 
-def _volumes(directory: Path, layout: Layout, numbers: Collection[int] | None) -> dict[int, VolumeFile]:
+def _volumes(directory: Path, layout: Layout, numbers: Collection[int] | None) -> dict[int, VolumeWriter]:
     places, buffers = [0] * len(layout.volumes), Buffers()
     for placed in layout.blobs.values():
         for piece in placed.pieces:
             places[piece.volume - 1] += 1
     return {
-        number: VolumeFile(directory / record.name, number, record, unsettled, buffers)
+        number: VolumeWriter(directory / record.name, number, record, unsettled, buffers)
         for number, (record, unsettled) in enumerate(zip(layout.volumes, places, strict=True), 1)
         if numbers is None or number in numbers
     }
@@ -269,8 +269,8 @@ class FinishedArchive:
     files: tuple[Path, ...]
 
 
-class ArchiveWriter(Filling):
-    """Makes one archive in `directory`: see `Filling`."""
+class ArchiveWriter(VolumesWriter):
+    """Makes one archive in `directory`: see `VolumesWriter`."""
 
     def finish(self, closing: Closing, further: Further | None = None) -> FinishedArchive:
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.

@@ -12,7 +12,7 @@ from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, Package
 from common.errors import ExitCode
 from common.files import size_text
 from common.text import columns, counted
-from exporter.archive.archive_spec import Blueprint
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog import records
 from exporter.distributed import plan_file
 from exporter.plan.target import left_behind
@@ -129,7 +129,7 @@ def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) 
     """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
     plan = planned.plan
     # The JSON of a plan is the inventory as it would be: one format for plan, archive and diff.
-    inventory = Blueprint(plan, settings.terms).planned_inventory
+    inventory = ArchiveSpec(plan, settings.terms).planned_inventory
     document: Document = msgspec.to_builtins(inventory)
     document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
     return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
@@ -140,12 +140,13 @@ def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> 
     plan = planned.plan
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
     sums = plan_document(planned, settings, explain=False)["totals"]
+    need = ArchiveSpec(plan, settings.terms).layout.size
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
     parts.append(
         _sums(sums)
         + _attached(plan.images)
         + _elsewhere(plan.elsewhere.values())
-        + f"\nneeds {size_text(Blueprint(plan, settings.terms).layout.size)} on disk, plus the catalogs' layers while it works"
+        + f"\nneeds {size_text(need)} on disk, plus the catalogs' layers while it works"
     )
     if explain:
         parts.append(_explained(planned.chosen))
@@ -182,7 +183,7 @@ def created_table(made: Exported, directory: Path | str) -> str:
 
 def making_document(planned: Planned, settings: ExportSettings) -> Document:
     """Return what a plan that is written to a file says beyond that: all that making the archive needs."""
-    return {"making": plan_file.making_of(Blueprint(planned.plan, settings.terms), facts_of(planned, settings))}
+    return {"making": plan_file.making_of(ArchiveSpec(planned.plan, settings.terms), facts_of(planned, settings))}
 
 
 def part_document(made: MadePart | None) -> Document:

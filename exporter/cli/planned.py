@@ -15,7 +15,7 @@ from exporter.settings import Making
 if TYPE_CHECKING:
     from common.archive.location import Place
     from common.archive.signature import Signer
-    from common.storage.location import StoredPlace
+    from common.storage.location import S3Location
     from exporter.distributed.part_directory import MadePart
     from exporter.distributed.plan_file import PlanFile
     from exporter.workflow import Exported
@@ -42,14 +42,14 @@ class PlaceOptions:
         ),
     ] = None
 
-    def stored(self) -> StoredPlace | None:
+    def stored(self) -> S3Location | None:
         """Return the place in object storage; None for a directory. Raises UsageError."""
         from common.archive.location import parse
-        from common.storage.location import StoredPlace
+        from common.storage.location import S3Location
 
         # The scheme decides; a directory named `s3:` cannot be meant.
         place = parse(self.where)
-        return place if isinstance(place, StoredPlace) else None
+        return place if isinstance(place, S3Location) else None
 
     def directory(self) -> Path:
         """Return the directory. Raises UsageError for object storage, and for options that only that has."""
@@ -91,17 +91,17 @@ def create_planned(
     """Make the archive of a plan, or a part of it."""
     from exporter import workflow
     from exporter.distributed import plan_file
-    from exporter.distributed.s3_volumes import StoredMaking
+    from exporter.distributed.s3_volumes import S3Settings
 
     progress, found = output.begin(), plan_file.load(path)
-    numbers = shard.of(len(found.drawn.layout.volumes))
+    numbers = shard.of(len(found.spec.layout.volumes))
     if numbers is not None and not numbers:
         return _show_part(None, found, output, strict=strict)
     stored, settings = place.stored(), registry.settings()
     made: MadePart | Exported
     if stored is not None:
-        work = StoredMaking(stored, place.scratch, registry.jobs, signer)
-        made = workflow.export_stored(found, work, numbers, settings, progress, strict=strict)
+        work = S3Settings(stored, place.scratch, registry.jobs, signer)
+        made = workflow.export_to_s3(found, work, numbers, settings, progress, strict=strict)
     else:
         making = Making(place.directory(), registry.jobs, signer)
         if numbers is not None:
@@ -128,7 +128,7 @@ def _show_part(made: MadePart | None, plan: PlanFile, output: OutputOptions, *, 
     from exporter.cli import listing
 
     output.emit(listing.part_document(made), lambda: listing.part_table(made))
-    return workflow.outcome_of_part(made, plan.drawn, strict=strict, whole=whole) if made is not None else ExitCode.DONE
+    return workflow.outcome_of_part(made, plan.spec, strict=strict, whole=whole) if made is not None else ExitCode.DONE
 
 
 def add_finish(app: typer.Typer) -> None:
@@ -164,17 +164,17 @@ def _finish(
     """
     from common.archive.location import parse
     from common.archive.signature import Signer
-    from common.storage.location import StoredPlace
+    from common.storage.location import S3Location
     from exporter import workflow
-    from exporter.distributed.s3_volumes import StoredMaking
+    from exporter.distributed.s3_volumes import S3Settings
 
     signer = Signer.load(sign) if sign else None
     stored, parts = place.stored(), [parse(each) for each in directories]
     if stored is not None and parts == [stored]:
-        work = StoredMaking(stored, place.scratch, signer=signer)
-        return _show(workflow.finish_stored(work, output.begin(), accept_missing=accept_missing), place, output, strict=strict)
+        work = S3Settings(stored, place.scratch, signer=signer)
+        return _show(workflow.finish_s3(work, output.begin(), accept_missing=accept_missing), place, output, strict=strict)
     # Parts and archive are either all in one bucket or all on disk: a join never downloads terabytes unasked.
-    local = [part for part in parts if not isinstance(part, StoredPlace)]
+    local = [part for part in parts if not isinstance(part, S3Location)]
     if stored is not None or len(local) != len(parts):
         raise UsageError("parts in object storage, and an archive elsewhere", hint=_THERE)
     making = Making(place.directory(), signer=signer)

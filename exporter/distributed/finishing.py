@@ -54,9 +54,9 @@ def join(directories: Sequence[Path], work: Making, progress: Progress, *, accep
         named = ", ".join(map(str, directories))
         raise UsageError(f"no part of an archive in {named}", hint="hub-export create --plan … --volumes … makes parts.")
     plan = plan_file.load(found[0].directory / PLAN)
-    selection = part_selection.select(found, plan.drawn.layout, plan.identity)
+    selection = part_selection.select(found, plan.spec.layout, plan.identity)
     if made is None or not _is_done(made, plan, selection):
-        part_selection.require_all(selection, plan.drawn.layout)
+        part_selection.require_all(selection, plan.spec.layout)
         made = _finish(plan, selection, work, progress, accept_missing=accept_missing)
     for one in (one for one in found if one.directory.is_dir()):
         joining.tidy(one.directory)
@@ -67,16 +67,16 @@ def join(directories: Sequence[Path], work: Making, progress: Progress, *, accep
 
 def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progress, *, accept_missing: bool) -> Inventory:
     """Make the archive of the selected parts, and return the inventory that it carries."""
-    drawn = plan.drawn
-    missing = part_selection.missing_blobs(selection, drawn.layout)
+    spec = plan.spec
+    missing = part_selection.missing_blobs(selection, spec.layout)
     if not accept_missing:
         unfinished = [str(one.directory) for one in part_selection.parts_of(selection) if one.record.lost]
         part_selection.require_finished(unfinished, missing, _UNFINISHED)
-    closing = drawn.closing({digest: each.error for digest, each in missing.items()}, work.sign)
+    closing = spec.closing({digest: each.error for digest, each in missing.items()}, work.sign)
     finish = _Finish(plan, selection, work, progress, closing)
     closed = all(one.record.closed_by(closing) for one in part_selection.parts_of(selection))
     if closed and not _is_being_rewritten(plan, work.output):
-        joining.join(selection, work.output, drawn.layout, closing, progress=progress, further=finish.further)
+        joining.join(selection, work.output, spec.layout, closing, progress=progress, further=finish.further)
     else:
         finish.rewrite()
     return closing.inventory
@@ -102,7 +102,7 @@ class _Finish:
 
     def rewrite(self) -> None:
         """Write the volumes of the archive from those of its parts, which stay as they are: see `rewriting`."""
-        layout, share, output = self.plan.drawn.layout, self.plan.drawn.terms.parity, self.work.output
+        layout, share, output = self.plan.spec.layout, self.plan.spec.terms.parity, self.work.output
         if share:
             parity.require_coder()
         if output.is_dir():
@@ -117,7 +117,7 @@ class _Finish:
             writer.finish(self.closing, self.further)
 
     def _volume(self, number: int) -> Path:
-        return self.selection[number].directory / self.plan.drawn.layout.volumes[number - 1].name
+        return self.selection[number].directory / self.plan.spec.layout.volumes[number - 1].name
 
 
 def _is_being_rewritten(plan: PlanFile, directory: Path) -> bool:
@@ -125,7 +125,7 @@ def _is_being_rewritten(plan: PlanFile, directory: Path) -> bool:
     journal = directory / JOURNAL_NAME
     if not journal.is_file() or (directory / JOINING).exists() or joining.is_without_volumes(directory):
         return False  # a joining that was interrupted before its mark has a journal, but no volumes
-    return journal.read_bytes() == encode_journal(plan.drawn.layout)
+    return journal.read_bytes() == encode_journal(plan.spec.layout)
 
 
 def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:
@@ -148,7 +148,7 @@ def _is_nearly_removed(one: FoundPart) -> bool:
 
 def _is_done(made: Inventory, plan: PlanFile, selection: Selection) -> bool:
     """Say whether a finished archive is the one of a plan, and the parts have no blob that it lacks."""
-    layout, planned = plan.drawn.layout, plan.drawn.inventory({})
+    layout, planned = plan.spec.layout, plan.spec.inventory({})
     missing = {digest for digest in layout.blobs if digest in made.blobs and made.blobs[digest].missing is not None}
     present = {digest: planned.blobs[digest] if digest in missing else blob for digest, blob in made.blobs.items()}
     same = (made.created, made.volumes, present) == (planned.created, planned.volumes, planned.blobs)

@@ -21,7 +21,7 @@ from common.files import read_limited, write_atomic
 from common.oci.image import Digest, digest_of, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded
 from exporter.archive import output
-from exporter.archive.writer import Filling
+from exporter.archive.writer import VolumesWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -80,8 +80,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 _PART = msgspec.json.Decoder(Part)
 
 
-class PartWriter(Filling):
-    """Fills the volumes `numbers` of a layout in a directory of their own: see `Filling`.
+class PartWriter(VolumesWriter):
+    """Fills the volumes `numbers` of a layout in a directory of their own: see `VolumesWriter`.
 
     `begin` is called when the directory is locked and the record of what it held is away, before anything else in it changes.
     """

@@ -48,7 +48,7 @@ def make(found: PlanFile, work: Making, numbers: range, media: ExportContext) ->
         if work.output.is_dir():
             require_free(work.output)
         record = _fetch_part(found, here, numbers, media)
-    return MadePart(directory, numbers, len(found.drawn.layout.volumes), record)
+    return MadePart(directory, numbers, len(found.spec.layout.volumes), record)
 
 
 def _finished(found: PlanFile, work: Making) -> Part | None:
@@ -57,13 +57,13 @@ def _finished(found: PlanFile, work: Making) -> Part | None:
     if record is None or record.lost or record.plan != found.identity:
         return None
     here = all((work.output / name).is_file() for name in record.sums)
-    return record if here and record.closed_by(found.drawn.closing({}, work.sign)) else None
+    return record if here and record.closed_by(found.spec.closing({}, work.sign)) else None
 
 
 def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportContext) -> Part:
     """Fetch the blobs of the volumes `numbers`, and close the volumes unless a blob is missing. Raises what `fetch` raises."""
-    drawn, directory = found.drawn, making.output
-    share = drawn.terms.parity
+    spec, directory = found.spec, making.output
+    share = spec.terms.parity
     if share:
         parity.require_coder()
 
@@ -71,14 +71,14 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
         write_atomic(directory / PLAN, found.raw)
 
     with PartWriter(
-        directory, drawn.layout, numbers, found.identity, progress=media.progress, share=share, begin=begin
+        directory, spec.layout, numbers, found.identity, progress=media.progress, share=share, begin=begin
     ) as writer:
         lost = copy_blobs(
-            list(blobs_of(drawn.layout, numbers)),
-            PlannedSource(drawn.plan, media),
+            list(blobs_of(spec.layout, numbers)),
+            PlannedSource(spec.plan, media),
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=lambda _digest: None,  # its place is not cleared: the next run continues from there
         )
-        return writer.suspend(lost) if lost else writer.finish(drawn.closing({}, making.sign))
+        return writer.suspend(lost) if lost else writer.finish(spec.closing({}, making.sign))

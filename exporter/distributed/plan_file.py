@@ -22,7 +22,7 @@ from common.files import read_limited
 from common.oci.image import Descriptor, Digest, Document, Manifest, digest_of, parse
 from common.oci.reference import Reference
 from common.serialization import UNDECODABLE
-from exporter.archive.archive_spec import Blueprint
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers.opening import LOCAL
 from exporter.plan.plan import ExportPlan
 from exporter.report.facts import Facts
@@ -74,19 +74,19 @@ _PLANNED = msgspec.json.Decoder(_Planned)
 class PlanFile:
     """A plan that was read from a file of the digest `identity`."""
 
-    drawn: Blueprint
+    spec: ArchiveSpec
     facts: Facts
     identity: Digest
     raw: bytes
 
 
-def making_of(drawn: Blueprint, facts: Facts) -> dict[str, Any]:
+def making_of(spec: ArchiveSpec, facts: Facts) -> dict[str, Any]:
     """Return the field `making` of a plan's document."""
-    plan = drawn.plan
+    plan = spec.plan
     made: dict[str, Any] = msgspec.to_builtins(
         _Making(
-            drawn.terms.volume_size,
-            str(drawn.terms.parity),
+            spec.terms.volume_size,
+            str(spec.terms.parity),
             tuple(_Raw(document.media_type, document.raw) for document in plan.documents.values()),
             tuple(_blob(blob, plan) for blob in plan.blobs),
             dict(plan.held),
@@ -112,18 +112,18 @@ def decode(raw: bytes, path: str) -> PlanFile:
     """
     try:
         inventory, making = inventory_file.decode_unchecked(raw), _PLANNED.decode(raw).making
-        drawn = _blueprint(inventory, making) if inventory.media_type == MEDIA_TYPE else None
+        spec = _archive_spec(inventory, making) if inventory.media_type == MEDIA_TYPE else None
     except (*UNDECODABLE, HubError, ValueError) as error:
         why = error.message if isinstance(error, HubError) else error
         raise UsageError(f"{path}: not a plan: {why}", hint=_AGAIN) from error
-    if drawn is None:
+    if spec is None:
         raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint=_AGAIN)
-    if drawn.layout.volumes != inventory.volumes:
+    if spec.layout.volumes != inventory.volumes:
         raise UsageError(
             f"{path}: made by {inventory.tool}, which lays out volumes in another way",
             hint="Use one version for the plan and all of its parts.",
         )
-    return PlanFile(drawn, making.facts, digest_of(raw), raw)
+    return PlanFile(spec, making.facts, digest_of(raw), raw)
 
 
 def with_local(planned: Planned, store: DirectoryStore) -> Planned:
@@ -144,7 +144,7 @@ def _blob(blob: PlannedBlob, plan: ExportPlan) -> _Blob:
     return _Blob(blob.descriptor, blob.encoding, blob.stored, places)
 
 
-def _blueprint(inventory: Inventory, making: _Making) -> Blueprint:
+def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     """Return the plan, laid out. Raises HubError, ValueError for one whose parts do not fit each other."""
     documents = {document.digest: document for document in (parse(one.raw, one.media_type) for one in making.documents)}
     plan = ExportPlan(
@@ -167,9 +167,9 @@ def _blueprint(inventory: Inventory, making: _Making) -> Blueprint:
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
     terms = Terms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
-    drawn = Blueprint(plan, terms)
-    inventory_file.check(drawn.inventory({}))
-    return drawn
+    spec = ArchiveSpec(plan, terms)
+    inventory_file.check(spec.inventory({}))
+    return spec
 
 
 def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:

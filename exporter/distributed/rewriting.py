@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from common.content import Chunk, Chunks
     from common.oci.image import Descriptor, Digest
     from common.progress import Progress
-    from exporter.archive.writer import Filling
+    from exporter.archive.writer import VolumesWriter
     from exporter.distributed.part import MissingBlob
 
 
@@ -75,7 +75,7 @@ def _content(file: File, direct: int | None, encoding: Encoding, piece: Piece, s
 
 
 def copy_volumes(
-    writer: Filling,
+    writer: VolumesWriter,
     layout: Layout,
     numbers: Collection[int],
     source: VolumesSource,

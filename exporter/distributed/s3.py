@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from common.archive.layout import Layout
     from common.progress import Progress
-    from common.storage.location import StoredPlace
+    from common.storage.location import S3Location
     from exporter.context import ExportContext
     from exporter.distributed.part import Part
     from exporter.distributed.plan_file import PlanFile
-    from exporter.distributed.s3_volumes import Records, StoredMaking
+    from exporter.distributed.s3_volumes import Records, S3Settings
 
 _OTHER = "Choose another prefix, or delete the objects."
 _UNFINISHED = (
@@ -44,11 +44,11 @@ class Stored:
     """An archive that is being made by a plan."""
 
     plan: PlanFile
-    work: StoredMaking
+    work: S3Settings
     progress: Progress
 
     @classmethod
-    def claimed(cls, plan: PlanFile, work: StoredMaking, progress: Progress) -> Stored:
+    def claimed(cls, plan: PlanFile, work: S3Settings, progress: Progress) -> Stored:
         """Begin or continue the archive of a plan. Raises UsageError for a prefix with other objects, StorageError."""
         place = work.place
         names = {child.name for child, _ in place.children()}
@@ -61,11 +61,11 @@ class Stored:
         if digest_of((place / PLAN).read(plan_file.MAX_SIZE)) != plan.identity:
             raise UsageError(f"{place} holds parts of another plan", hint=_OTHER)
         if JOURNAL_NAME not in names:
-            (place / JOURNAL_NAME).write(output.encode_journal(plan.drawn.layout))
+            (place / JOURNAL_NAME).write(output.encode_journal(plan.spec.layout))
         return cls(plan, work, progress)
 
     @classmethod
-    def begun(cls, work: StoredMaking, progress: Progress) -> Stored | None:
+    def begun(cls, work: S3Settings, progress: Progress) -> Stored | None:
         """Return an archive that was begun; None where there is none. Raises UsageError for a damaged plan, StorageError."""
         at = work.place / PLAN
         if at.stat() is None:
@@ -93,7 +93,7 @@ class Stored:
         if not accept_missing:
             unfinished = [str(self._records.volume(number)) for number, record in sorted(records.items()) if record.lost]
             part_selection.require_finished(unfinished, missing, _UNFINISHED)
-        closing = self.plan.drawn.closing({digest: each.error for digest, each in missing.items()}, self.work.sign)
+        closing = self.plan.spec.closing({digest: each.error for digest, each in missing.items()}, self.work.sign)
         for number, record in sorted(records.items()):
             if not record.closed_by(closing):
                 records[number] = self._volumes.rewritten(number, record, closing, missing)
@@ -108,7 +108,7 @@ class Stored:
 
     @property
     def _layout(self) -> Layout:
-        return self.plan.drawn.layout
+        return self.plan.spec.layout
 
     @cached_property
     def _volumes(self) -> Volumes:
@@ -128,12 +128,12 @@ class Stored:
         return sums
 
 
-def make(found: PlanFile, work: StoredMaking, numbers: range, media: ExportContext) -> MadePart:
+def make(found: PlanFile, work: S3Settings, numbers: range, media: ExportContext) -> MadePart:
     """Make the volumes `numbers` of the archive of a plan in object storage. Raises what `Stored` raises."""
     return Stored.claimed(found, work, media.progress).make(numbers, media)
 
 
-def finish(work: StoredMaking, progress: Progress, *, accept_missing: bool = False) -> Inventory:
+def finish(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Inventory:
     """Make the archive in object storage whole; return its inventory. A finished one is left as it is, but tidied up."""
     place = work.place
     finished = (place / checksums.NAME).stat() is not None
@@ -147,13 +147,13 @@ def finish(work: StoredMaking, progress: Progress, *, accept_missing: bool = Fal
     return inventory_file.decode(at.read(MAX_SIZE), str(at))
 
 
-def tidy(place: StoredPlace) -> None:
+def tidy(place: S3Location) -> None:
     """Delete the objects that exist only while the archive is made; SHA256SUMS marks the end of that."""
     for child in _working(place):
         child.delete()
 
 
-def _working(place: StoredPlace) -> Iterator[StoredPlace]:
+def _working(place: S3Location) -> Iterator[S3Location]:
     """Give the objects to delete; the plan and the journal last, since they mark the prefix as an export's."""
     yield from [child for child, _ in records_in(place)]
     here = {child.name for child, _ in place.children()}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from common.archive.layout import Layout
     from common.archive.signature import Signer
     from common.progress import Progress
-    from common.storage.location import StoredPlace
+    from common.storage.location import S3Location
     from exporter.archive.volume_writer import Closing, Sign
     from exporter.context import ExportContext
     from exporter.distributed.part import MissingBlob, Part
@@ -52,7 +52,7 @@ _NAME = re.compile(re.escape(part.NAME) + r"-(\d{4,6})", re.ASCII)
 class Records:
     """The records below a prefix, of volumes that are made by a plan. I/O raises StorageError."""
 
-    place: StoredPlace
+    place: S3Location
     plan: PlanFile
 
     def all(self) -> dict[int, Part]:
@@ -64,7 +64,7 @@ class Records:
         at = self.at(number)
         return None if at.stat() is None else self._read(at)
 
-    def at(self, number: int) -> StoredPlace:
+    def at(self, number: int) -> S3Location:
         """Return the location of the record of a volume."""
         return self.place / f"{part.NAME}-{number:04d}"
 
@@ -72,9 +72,9 @@ class Records:
         """Write the record of a volume."""
         self.at(number).write(part.encode(record))
 
-    def volume(self, number: int) -> StoredPlace:
+    def volume(self, number: int) -> S3Location:
         """Return the location of a volume."""
-        return self.place / self.plan.drawn.layout.volumes[number - 1].name
+        return self.place / self.plan.spec.layout.volumes[number - 1].name
 
     def is_stored(self, number: int, record: Part) -> bool:
         """Say whether a volume, with its parity, exists in the version that its record names."""
@@ -87,13 +87,13 @@ class Records:
     def sums(self, number: int, record: Part) -> dict[str, str]:
         """Return the checksums of a volume and its parity. Raises UsageError when its record has others."""
         name = self.volume(number).name
-        names = [name, name + parity.SUFFIX] if self.plan.drawn.terms.parity else [name]
+        names = [name, name + parity.SUFFIX] if self.plan.spec.terms.parity else [name]
         if sorted(record.sums) != names:
             raise UsageError(f"{self.at(number)}: not the checksums of {' and '.join(names)}", hint="Delete it there.")
         return record.sums
 
-    def _read(self, at: StoredPlace) -> Part:
-        record, layout = part.decode(at.read(part.MAX_SIZE), str(at)), self.plan.drawn.layout
+    def _read(self, at: S3Location) -> Part:
+        record, layout = part.decode(at.read(part.MAX_SIZE), str(at)), self.plan.spec.layout
         match = _NAME.fullmatch(at.name)
         numbers = (int(match[1]),) if match else ()
         known = record.lost.keys() <= layout.blobs.keys() and numbers and 1 <= numbers[0] <= len(layout.volumes)
@@ -102,7 +102,7 @@ class Records:
         return record
 
 
-def records_in(place: StoredPlace) -> Iterator[tuple[StoredPlace, int]]:
+def records_in(place: S3Location) -> Iterator[tuple[S3Location, int]]:
     """Give the locations of the records below a prefix, with the numbers of their volumes."""
     for child, _ in place.children():
         match = _NAME.fullmatch(child.name)
@@ -123,7 +123,7 @@ class Scratch:
     owner: str
 
     @classmethod
-    def of(cls, root: Path, place: StoredPlace, plan: Digest) -> Scratch:
+    def of(cls, root: Path, place: S3Location, plan: Digest) -> Scratch:
         """Return the scratch disk for the archive of a plan below a prefix."""
         return cls(root, hex_of(digest_of(f"{place} {plan}".encode()))[:_NAMED])
 
@@ -161,10 +161,10 @@ _UPLOADS = 4  # parts of a volume on their way at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class StoredMaking:
+class S3Settings:
     """Settings for making an archive in object storage: as `Making`, with a `scratch` disk that has room for a volume."""
 
-    place: StoredPlace
+    place: S3Location
     scratch: Path | None
     jobs: int = 6
     signer: Signer | None = None
@@ -192,7 +192,7 @@ class Volumes:
     """The volumes of an archive that is being made by a plan."""
 
     plan: PlanFile
-    work: StoredMaking
+    work: S3Settings
     progress: Progress
 
     @cached_property
@@ -202,12 +202,12 @@ class Volumes:
 
     @property
     def _layout(self) -> Layout:
-        return self.plan.drawn.layout
+        return self.plan.spec.layout
 
     @cached_property
     def _planned(self) -> Closing:
         """What closes the archive when no blob is missing."""
-        return self.plan.drawn.closing({}, self.work.sign)
+        return self.plan.spec.closing({}, self.work.sign)
 
     def _scratch(self, why: str) -> Scratch:
         """Return the scratch disk of this archive. Raises UsageError without one."""
@@ -289,7 +289,7 @@ class Volumes:
             raise self.changed(number)
         cleared = {each: missing[each] for each in missing if number in volumes_of(each, self._layout)}
         known = replaced(record, lost={**record.lost, **cleared}, inventory=None, signature=None, sums={}, tags={})
-        numbers, share = range(number, number + 1), self.plan.drawn.terms.parity
+        numbers, share = range(number, number + 1), self.plan.spec.terms.parity
         with self._scratch(self._why_rewritten(number, closing)).held(number) as directory:
             here = part_directory.directory_of(directory, numbers)
             source = VolumesSource(self._layout, self.records.volume, missing)
@@ -305,7 +305,7 @@ class Volumes:
 
     def _fetch(self, number: int, record: Part, directory: Path) -> None:
         """Copy a volume to the scratch disk, which needs room for the volume and its parity."""
-        source, share = self.records.volume(number), self.plan.drawn.terms.parity
+        source, share = self.records.volume(number), self.plan.spec.terms.parity
         room = self._layout.volumes[number - 1].data_size + self._layout.reserve
         require_space(directory, parity.bound(room, share) + room if share else room, "a volume")
         self.progress.begin(f"fetching {source.name}", room)

@@ -103,7 +103,7 @@ def treemap(
 ) -> tuple[Box, ...]:
     """Return boxes that fill a rectangle, the largest first; areas are as the sizes. Nothing for no bytes.
 
-    What nobody could see is not drawn.
+    What nobody could see is not spec.
     """
     total = sum(weight.size for weight in weights)
     if not total or width <= 0 or height <= 0:

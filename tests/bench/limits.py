@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.storage.client import Storage
-from common.storage.location import StoredFile, StoredPlace
+from common.storage.location import S3File, S3Location
 from common.storage.upload import upload
 from tests.fakes.object_store import environment_of, served
 from tests.fakes.servers import require
@@ -114,16 +114,16 @@ def _object_storage(home: Path) -> Iterator[Limit]:
     path.write_bytes(os.urandom(_MIB) * (_OBJECT // _MIB))
     with served(home, "bench", account) as (_, port):
         os.environ |= environment_of(f"127.0.0.1:{port}", account)
-        place = StoredPlace("bench", "volume", Storage.connect())
+        place = S3Location("bench", "volume", Storage.connect())
         yield _measured(
             "sending it to object storage (rclone), four parts at a time",
             lambda: upload(path, place, jobs=4, advance=lambda _size: None),
             _OBJECT,
         )
-        yield _measured("reading it there again, on and on", lambda: _read_stored(StoredFile(place)), _OBJECT)
+        yield _measured("reading it there again, on and on", lambda: _read_stored(S3File(place)), _OBJECT)
 
 
-def _read_stored(file: StoredFile) -> None:
+def _read_stored(file: S3File) -> None:
     for position in range(0, _OBJECT, 256 * 1024):
         file.read(256 * 1024, position)
 

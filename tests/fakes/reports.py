@@ -15,7 +15,7 @@ from common.oci import media_types
 from common.oci.image import Tree, digest_of, parse
 from common.oci.reference import Reference
 from common.registry.settings import RegistrySettings
-from exporter.archive.archive_spec import Blueprint
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Catalog
 from exporter.catalog.readers.opening import OpenedCatalog
@@ -68,7 +68,7 @@ def planned(catalog: Catalog, packages: Sequence[str] = (), *, lost: Sequence[st
 def reported(made: Planned, output: Path, **changes: object) -> Reported:
     """Return the report of a plan as if all of it had been fetched into `output`."""
     settings = replace(ExportSettings(ImageSet(), RegistrySettings(), "2026-01-31T12:00:00Z", output=output), **changes)
-    inventory = Blueprint(made.plan, settings.terms).inventory({})
+    inventory = ArchiveSpec(made.plan, settings.terms).inventory({})
     names = ["inventory.json", *(volume.name for volume in inventory.volumes)]
     for name in names:
         (output / name).write_bytes(name.encode())

@@ -24,8 +24,8 @@ from common.archive import location
 from common.archive.direct_io import read_exactly
 from common.errors import ContentError, StorageError, StorageUnreachableError
 from common.retry import RetryPolicy
-from common.storage.client import Storage, StoredPart
-from common.storage.location import StoredFile, StoredPlace
+from common.storage.client import Storage, UploadedPart
+from common.storage.location import S3File, S3Location
 from common.storage.upload import MAX_PARTS, PART, part_size, upload
 from tests.fakes.object_store import BUCKET, object_store
 from tests.fakes.servers import free_port
@@ -55,7 +55,7 @@ def store(stores, monkeypatch):
 
 @pytest.fixture
 def place(store, request):
-    return StoredPlace(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect(known=QUICK))
+    return S3Location(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect(known=QUICK))
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_two_processes_that_bring_the_same_file_both_succeed(lead, alter, store,
 
     def bring(storage):
         try:
-            tags.append(upload(file, StoredPlace(place.bucket, place.key, storage), jobs=2, advance=lambda _size: None))
+            tags.append(upload(file, S3Location(place.bucket, place.key, storage), jobs=2, advance=lambda _size: None))
         except Exception as error:
             errors.append(error)
 
@@ -247,7 +247,7 @@ def test_an_outage_is_waited_for_once_the_service_has_answered(store, place, fil
 
 
 def test_a_service_that_stays_away_is_given_up(store):
-    place = StoredPlace(BUCKET, "away", Storage.connect(known=BRIEF))
+    place = S3Location(BUCKET, "away", Storage.connect(known=BRIEF))
     place.write(b"")
     store.fault = lambda _request: 503
     began = time.monotonic()
@@ -262,7 +262,7 @@ def test_where_nobody_is_is_said_soon(scheme, store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{free_port()}")
     began = time.monotonic()
     with pytest.raises(StorageUnreachableError, match="Could not connect") as raised:
-        StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+        S3Location(BUCKET, "x", Storage.connect()).write(b"x")
     assert "AWS_ENDPOINT_URL" in raised.value.advice
     assert time.monotonic() - began < 60, "the patience for a service that has answered is ten minutes"
 
@@ -274,22 +274,22 @@ def test_a_certificate_that_nobody_trusts_is_said_at_once(store, place, monkeypa
     with answering(context, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (host, asked):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{host}")
         with pytest.raises(StorageUnreachableError, match="certificate") as raised:
-            StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+            S3Location(BUCKET, "x", Storage.connect()).write(b"x")
         assert "AWS_CA_BUNDLE" in raised.value.advice
         assert asked() <= 1
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-        StoredPlace(BUCKET, "x", Storage.connect()).write(b"x")
+        S3Location(BUCKET, "x", Storage.connect()).write(b"x")
 
 
 UPLOADING = """
 import sys
 from pathlib import Path
 from common.interruption import listen
-from common.storage.location import StoredPlace
+from common.storage.location import S3Location
 from common.storage.upload import upload
 listen()
-place = StoredPlace.parse(sys.argv[1])
+place = S3Location.parse(sys.argv[1])
 place.stat()
 try:
     upload(Path(sys.argv[2]), place, jobs=int(sys.argv[3]), advance=lambda _size: None)
@@ -333,7 +333,7 @@ def test_parts_are_never_more_than_a_service_takes(size):
 def test_ranges_are_those_of_the_file(store, place, file):
     upload(file, place, jobs=2, advance=lambda _size: None)
     content, chance = file.read_bytes(), random.Random(3)
-    opened = StoredFile(place)
+    opened = S3File(place)
     for _ in range(60):
         start = chance.randrange(SIZE)
         size = chance.choice([0, 1, 14, 300_000, 9 * MIB])
@@ -346,7 +346,7 @@ def test_ranges_are_those_of_the_file(store, place, file):
 def test_reading_on_takes_few_requests(store, place, file):
     upload(file, place, jobs=2, advance=lambda _size: None)
     store.reset()
-    opened = StoredFile(place)
+    opened = S3File(place)
     for start in range(0, SIZE, 100_000):
         opened.read(100_000, start)
     assert store.asked(lambda request: request.method == "GET") <= 5 + SIZE // (4 * MIB) + 1, "they grow up to 4 MiB"
@@ -355,7 +355,7 @@ def test_reading_on_takes_few_requests(store, place, file):
 
 def test_an_object_that_is_replaced_meanwhile_is_noticed(store, place, file):
     upload(file, place, jobs=2, advance=lambda _size: None)
-    opened = StoredFile(place)
+    opened = S3File(place)
     opened.read(10, 0)
     place.write(b"z" * SIZE)
     with pytest.raises(StorageError) as raised:
@@ -368,14 +368,14 @@ def test_a_service_that_gives_other_sizes_is_not_believed(answer, store, place):
     place.write(b"y" * MIB)
     store.alter = lambda request, content: answer if request.method == "GET" else content
     with pytest.raises(StorageError):
-        StoredFile(place).read(MIB, 0)
+        S3File(place).read(MIB, 0)
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(store, place):
     place.write(b"y" * MIB)
     broken = iter([True, True])
     store.cut = lambda request: request.method == "GET" and next(broken, False)
-    assert StoredFile(place).read(MIB, 0) == b"y" * MIB
+    assert S3File(place).read(MIB, 0) == b"y" * MIB
     assert store.asked(lambda request: request.method == "GET") == 3
 
 
@@ -410,7 +410,7 @@ def strange(monkeypatch, answer):
     """A place at a service that answers everything with the same."""
     with answering(None, answer) as (host, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")
-        yield StoredPlace(BUCKET, "a", Storage.connect(known=QUICK))
+        yield S3Location(BUCKET, "a", Storage.connect(known=QUICK))
 
 
 ONE = "<Contents><Key>a/b</Key><Size>1</Size></Contents>"
@@ -528,7 +528,7 @@ def paged(monkeypatch, cursor, pages):
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
     try:
-        yield StoredPlace(BUCKET, "a", Storage.connect(known=QUICK)), asked
+        yield S3Location(BUCKET, "a", Storage.connect(known=QUICK)), asked
     finally:
         server.shutdown()
         server.server_close()
@@ -584,7 +584,7 @@ def test_parts_of_several_pages_are_all_known(store, monkeypatch):
     pages = {"": goes_on(page(1, 2), NextPartNumberMarker=2), "2": goes_on(page(3), NextPartNumberMarker=3), "3": page(4)}
     with paged(monkeypatch, ["part-number-marker"], pages) as (place, _):
         found = place.storage.parts(BUCKET, "a", "u")
-    assert found == {number: StoredPart(number, f"e{number}") for number in (1, 2, 3, 4)}
+    assert found == {number: UploadedPart(number, f"e{number}") for number in (1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("again", ["2", "1"])

@@ -16,10 +16,10 @@ from common.errors import ArchiveDamagedError, ArchiveIncompleteError, HubError,
 from common.progress import Silent
 from common.registry.settings import RegistrySettings
 from common.storage.client import Storage
-from common.storage.location import StoredPlace
+from common.storage.location import S3Location
 from exporter import workflow
 from exporter.distributed import plan_file
-from exporter.distributed.s3_volumes import StoredMaking
+from exporter.distributed.s3_volumes import S3Settings
 from tests.fakes.commands import run
 from tests.fakes.object_store import BUCKET, ObjectStore, Request, object_store
 from tests.fakes.planned import PACKAGE, World, contents, planned_world
@@ -53,19 +53,19 @@ class Site:
     scratch: Path
     key: str = "key"
 
-    def work(self, *, scratch: bool = True) -> StoredMaking:
-        place = StoredPlace(BUCKET, self.name, Storage.connect())
-        return StoredMaking(place, self.scratch if scratch else None, 2, Signer.load(self.world.home / f"{self.key}.key"))
+    def work(self, *, scratch: bool = True) -> S3Settings:
+        place = S3Location(BUCKET, self.name, Storage.connect())
+        return S3Settings(place, self.scratch if scratch else None, 2, Signer.load(self.world.home / f"{self.key}.key"))
 
     def create(self, *numbers: int):
         """Make volumes, all of them when none is named; return what `create` makes."""
         plan = plan_file.load(self.world.home / "plan.json")
         settings = RegistrySettings(registries_conf=self.world.home / "registries.conf", environ=dict(os.environ))
         wanted = range(numbers[0], numbers[-1] + 1) if numbers else None
-        return workflow.export_stored(plan, self.work(), wanted, settings, Silent(), strict=False)
+        return workflow.export_to_s3(plan, self.work(), wanted, settings, Silent(), strict=False)
 
     def finish(self, *, scratch: bool = True, accept: bool = False):
-        return workflow.finish_stored(self.work(scratch=scratch), Silent(), accept_missing=accept)
+        return workflow.finish_s3(self.work(scratch=scratch), Silent(), accept_missing=accept)
 
     @property
     def contents(self) -> dict[str, str]:
@@ -96,7 +96,7 @@ def lost_and_cut(world):
 
 
 def inventory(world):
-    return plan_file.load(world.home / "plan.json").drawn.inventory({})
+    return plan_file.load(world.home / "plan.json").spec.inventory({})
 
 
 def test_an_archive_with_unfinished_volumes_waits_for_a_person(site):
@@ -272,7 +272,7 @@ def test_a_signature_of_an_interrupted_run_does_not_stay(site):
     site.store.reset()
     assert "inventory.json.sig" in site.store.names(site.name)
     work = site.work()
-    workflow.finish_stored(StoredMaking(work.place, work.scratch), Silent())
+    workflow.finish_s3(S3Settings(work.place, work.scratch), Silent())
     assert {name for name in site.store.names(site.name) if name.endswith(".sig")} == set()
     done = run("hub-import", "verify", f"s3://{BUCKET}/{site.name}", "--format", "json", env=site.store.environment)
     assert (done.status, done.json["signature"]) == (0, "absent")

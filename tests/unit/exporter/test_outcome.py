@@ -11,7 +11,7 @@ from common.archive.inventory import ImageKind
 from common.errors import ExitCode, ProblemsError
 from common.oci.image import Digest
 from exporter import workflow
-from exporter.archive.archive_spec import Blueprint
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers import file_based
 from exporter.distributed.part import MissingBlob, Part
 from exporter.distributed.part_directory import MadePart
@@ -20,9 +20,9 @@ from tests.fakes.catalogs import CATALOGS
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def spec(tmp_path_factory):
     made = reports.planned(file_based.load_directory(CATALOGS / "fbc" / "redhat"), ["openshift-cert-manager-operator"])
-    return Blueprint(made.plan, reports.reported(made, tmp_path_factory.mktemp("out")).settings.terms)
+    return ArchiveSpec(made.plan, reports.reported(made, tmp_path_factory.mktemp("out")).settings.terms)
 
 
 @pytest.mark.parametrize(
@@ -33,24 +33,24 @@ def drawn(tmp_path_factory):
         (ImageKind.ATTACHMENT, ExitCode.DONE),
     ],
 )
-def test_a_part_ends_as_the_archive_does(kind, status, drawn, tmp_path):
+def test_a_part_ends_as_the_archive_does(kind, status, spec, tmp_path):
     """A lost signature is no reason to make a part again."""
-    images = [image for image in drawn.plan.images if image.digest is not None]
-    lost = set(drawn.plan.needs(images[-1].digest)) - {b for i in images[:-1] for b in drawn.plan.needs(i.digest)}
+    images = [image for image in spec.plan.images if image.digest is not None]
+    lost = set(spec.plan.needs(images[-1].digest)) - {b for i in images[:-1] for b in spec.plan.needs(i.digest)}
     assert lost
-    changed = tuple(replaced(image, kind=kind) if image == images[-1] else image for image in drawn.plan.images)
-    drawn = Blueprint(dataclasses.replace(drawn.plan, images=changed), drawn.terms)
+    changed = tuple(replaced(image, kind=kind) if image == images[-1] else image for image in spec.plan.images)
+    spec = ArchiveSpec(dataclasses.replace(spec.plan, images=changed), spec.terms)
     record = Part("", Digest(""), (1,), {digest: MissingBlob("gone") for digest in lost})
     part = MadePart(tmp_path, range(1, 2), 1, record)
-    assert workflow.outcome_of_part(part, drawn, strict=False) == status
-    unfinished = workflow.outcome_of_part(part, drawn, strict=False, whole=True)
+    assert workflow.outcome_of_part(part, spec, strict=False) == status
+    unfinished = workflow.outcome_of_part(part, spec, strict=False, whole=True)
     assert unfinished == ExitCode.PROBLEMS, "the archive was asked for, and is left to be finished"
-    archive = drawn.inventory({digest: each.error for digest, each in record.lost.items()})
+    archive = spec.inventory({digest: each.error for digest, each in record.lost.items()})
     assert workflow.outcome(archive.problems, strict=False) == status
     with pytest.raises(ProblemsError):
-        workflow.outcome_of_part(part, drawn, strict=True)
+        workflow.outcome_of_part(part, spec, strict=True)
 
 
-def test_a_part_that_lost_nothing_is_done(drawn, tmp_path):
+def test_a_part_that_lost_nothing_is_done(spec, tmp_path):
     part = MadePart(tmp_path, range(1, 2), 1, Part("", Digest(""), (1,)))
-    assert workflow.outcome_of_part(part, drawn, strict=True) == ExitCode.DONE
+    assert workflow.outcome_of_part(part, spec, strict=True) == ExitCode.DONE

@@ -9,7 +9,7 @@ import pytest
 from common.archive.direct_io import Buffers, CachedWriter, DirectWriter, open_direct
 from common.archive.inventory import VolumeRecord
 from common.archive.volume import OPENING
-from exporter.archive.volume_writer import VolumeFile
+from exporter.archive.volume_writer import VolumeWriter
 
 MIB = 1024**2
 PLACES = tuple(
@@ -19,7 +19,7 @@ PLACES = tuple(
 
 @pytest.fixture(name="volume")
 def _volume(tmp_path):
-    volume = VolumeFile(tmp_path / "volume-0001.tar.zst", 1, VolumeRecord("volume-0001.tar.zst", PLACES[-1][1]), 4, Buffers())
+    volume = VolumeWriter(tmp_path / "volume-0001.tar.zst", 1, VolumeRecord("volume-0001.tar.zst", PLACES[-1][1]), 4, Buffers())
     volume.create(PLACES[-1][1])
     os.truncate(volume.path, PLACES[-1][1])
     yield volume

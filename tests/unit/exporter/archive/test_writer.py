@@ -21,7 +21,7 @@ from common.errors import ArchiveIncompleteError, ContentError, ExitCode, InUseE
 from common.files import locked
 from common.oci.image import digest_of
 from exporter.archive.output import LOCK
-from exporter.archive.volume_writer import Closing, VolumeFile
+from exporter.archive.volume_writer import Closing, VolumeWriter
 from exporter.archive.writer import ArchiveWriter
 from importer.archive.reader import Archive
 from tests.fakes.archives import CONFIG, CUT, Content, chunks_of, described, noise, write, written
@@ -290,7 +290,7 @@ def test_metadata_beyond_its_reserve_is_refused(tmp_path):
 
 def test_a_medium_that_lost_bytes_is_found_by_reading_back(tmp_path):
     layout = CUT.layout()
-    volume = VolumeFile(tmp_path / "volume-0001.tar.zst", 1, layout.volumes[0], unsettled=1, buffers=Buffers())
+    volume = VolumeWriter(tmp_path / "volume-0001.tar.zst", 1, layout.volumes[0], unsettled=1, buffers=Buffers())
     volume.create(500_000)
     os.truncate(volume.path, 5000)
     assert volume.settle(0, 397461)

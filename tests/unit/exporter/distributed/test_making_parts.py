@@ -120,10 +120,10 @@ def missing(inventory):
 
 def test_there_are_volumes_enough(plans):
     """The first blob is in the first of three."""
-    layout = plans[0].drawn.layout
+    layout = plans[0].spec.layout
     assert len(layout.volumes) == 3
     assert {piece.volume for piece in layout.blobs[LOST].pieces} == {1}
-    assert layout == plans[1].drawn.layout
+    assert layout == plans[1].spec.layout
 
 
 def test_done_again_it_does_nothing(work, plans, create, out):
@@ -176,7 +176,7 @@ def one_process(plan, work, signer=None):
         (media / "sha256" / hex_of(described(blob).digest)).write_bytes(blob)
     with RegistryClient(RegistrySettings()) as client:
         making = Making(work, signer=signer)
-        fetch(plan.drawn, making, ExportContext(client, DirectoryStore(media), Silent()), Report(plan.facts, making))
+        fetch(plan.spec, making, ExportContext(client, DirectoryStore(media), Silent()), Report(plan.facts, making))
     return contents(work)
 
 
@@ -332,7 +332,7 @@ def test_whenever_a_joining_was_killed_another_plan_leaves_its_volumes_alone(pla
             assert volumes(contents(out)) == volumes(before)
         else:
             assert not volumes(before)
-            assert finish(work, output=out).created == plans[1].drawn.terms.created
+            assert finish(work, output=out).created == plans[1].spec.terms.created
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(out)
     assert refused > 3

@@ -11,8 +11,8 @@ import pytest
 from common.errors import UsageError
 from common.oci.image import digest_of
 from common.serialization import pretty_json
-from common.storage.location import StoredPlace
-from exporter.archive.archive_spec import Blueprint
+from common.storage.location import S3Location
+from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers import file_based
 from exporter.cli import listing
 from exporter.distributed import plan_file
@@ -37,11 +37,11 @@ def load(tmp_path, raw):
 
 def test_what_is_read_makes_the_same_archive(document, tmp_path):
     made, settings, raw = document
-    found, drawn = load(tmp_path, raw), Blueprint(made.plan, settings.terms)
-    assert found.drawn.layout == drawn.layout
-    assert found.drawn.closing({}, None).content == drawn.closing({}, None).content
-    assert found.drawn.closing({}, None).region == drawn.closing({}, None).region
-    assert found.drawn.plan.places == made.plan.places
+    found, spec = load(tmp_path, raw), ArchiveSpec(made.plan, settings.terms)
+    assert found.spec.layout == spec.layout
+    assert found.spec.closing({}, None).content == spec.closing({}, None).content
+    assert found.spec.closing({}, None).region == spec.closing({}, None).region
+    assert found.spec.plan.places == made.plan.places
 
 
 def changed(document, change):
@@ -157,4 +157,4 @@ def test_a_plan_that_is_not_in_object_storage_is_the_callers_mistake():
     """As a file that is not there."""
     empty = SimpleNamespace(stat=lambda _bucket, _key: None)
     with pytest.raises(UsageError, match=r"s3://hub/plan\.json: there is no such object"):
-        plan_file.load(StoredPlace("hub", "plan.json", empty))
+        plan_file.load(S3Location("hub", "plan.json", empty))
