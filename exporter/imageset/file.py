@@ -1,7 +1,6 @@
-"""Reads an ImageSetConfiguration file into `ImageSet`, every complaint with its line.
+"""Reader of ImageSetConfiguration files; all faults of a file are in one error, each with its line.
 
-Unknown fields and duplicate keys are errors: a misspelt `minVersion` must not silently mean "head only". What hub-export does
-not carry is refused by name. Source: facts/oc-mirror.md §1.3.
+Source: openshift/oc-mirror, v2alpha1 and v1alpha2. Sections that hub-export does not carry become problems (ADR 0029).
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from exporter.imageset.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# Reads the file of `targetCatalogSourceTemplate`: a CatalogSource whose fields the one on the cluster gets.
+# The file of `targetCatalogSourceTemplate`: a CatalogSource with fields for the one on the cluster.
 
-MAX_TEMPLATE_SIZE = 1024 * 1024  # etcd takes no larger object (etcd, *System limits*)
+MAX_TEMPLATE_SIZE = 1024 * 1024  # etcd accepts requests up to 1.5 MiB (etcd, *System limits*)
 
 
 def load_template(path: str) -> dict[str, object]:
@@ -45,7 +44,7 @@ def load_template(path: str) -> dict[str, object]:
     where = f"targetCatalogSourceTemplate {path[:200]}"
     try:
         with Path(path).open("rb") as file:
-            text = file.read(MAX_TEMPLATE_SIZE + 1)
+            text = file.read(MAX_TEMPLATE_SIZE + 1)  # not by its size: a device or a pipe has none
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
@@ -61,9 +60,9 @@ def load_template(path: str) -> dict[str, object]:
     return template
 
 
-MAX_SIZE = 16 * 1024 * 1024
+MAX_SIZE = 16 * 1024 * 1024  # of the file; values with their lines take many times that in memory
 API_VERSIONS = (API_VERSION, "mirror.openshift.io/v1alpha2")
-# Sections of oc-mirror's files that hub-export does not carry: left out with a problem each, unless they ask for nothing.
+# Sections of oc-mirror's files that hub-export does not carry: each is left out with a problem, unless it requests nothing.
 _LEFT_OUT = {
     "platform": "releases of OpenShift itself are not among them",
     "helm": "for charts list their images under additionalImages",
@@ -71,11 +70,11 @@ _LEFT_OUT = {
 }
 _SECTION_TYPES: dict[str, type] = {"platform": dict, "helm": dict, "samples": list}
 _SECTION_LISTS = {"platform": ("channels", "architectures", "platforms"), "helm": ("repositories", "local"), "samples": ()}
-# What makes oc-mirror mirror a release; `architectures`, `platforms` and `kubeVirtContainer` say which images of it (oc-mirror,
-# v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
+# The fields with which oc-mirror mirrors a release; `architectures`, `platforms` and `kubeVirtContainer` choose images of it
+# (oc-mirror, v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
 _ASKS_FOR_RELEASES = ("channels", "graph", "release")
 _FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
-_MAX_FAULTS = 1_000  # then the rest is not looked at
+_MAX_FAULTS = 1_000  # the rest of the file is not read then
 _KINDS: dict[type, str] = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
 T = TypeVar("T")
 
@@ -97,7 +96,7 @@ def of_document(document: dict[str, Any], where: str) -> ImageSet:
 
 
 def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
-    """`asking`: it is to be carried out now, here; so what it names on this machine is looked for, and nothing is an error."""
+    """Read an image set. `asking`: it is a request, so files that it names must exist, and it must not be empty."""
     faults: list[UsageError] = []
     reader = _Reader(where, faults, asking=asking)
     image_set = ImageSet()
@@ -118,6 +117,7 @@ def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
 
 def _of_all(where: str, faults: list[UsageError]) -> UsageError:
     """Return one error for all faults of a file, in the order of their lines."""
+    # The order of reading is that of fields, which is not the order of the file.
     faults.sort(key=lambda fault: _line(where, fault))
     return one_error(where, faults, cut=len(faults) >= _MAX_FAULTS)
 
@@ -128,20 +128,20 @@ def _line(where: str, fault: UsageError) -> int:
 
 
 class _TooManyFaultsError(Exception):
-    """So many that the rest of the file is not looked at."""
+    """More faults than are reported."""
 
 
 class _Reader:
-    """Walks the placed values; `where` of each complaint is `file:line`.
+    """Reader of values with their lines.
 
-    Faults are collected, so that one run names all of them. What is raised ends the item that is being read.
+    Faults are collected, so that one run reports all of them. A raised error ends the item that is being read.
     """
 
     def __init__(self, file: str, faults: list[UsageError], *, asking: bool) -> None:
         self._file = file
         self._asking = asking
         self._faults = faults
-        self._said: set[str] = set()  # some fields are looked at twice
+        self._reported: set[str] = set()  # messages: some fields are read twice
         self.unreadable: list[DocumentError] = []
         self._notes: list[str] = []
 
@@ -167,7 +167,7 @@ class _Reader:
         )
 
     def require_content(self, root: Placed) -> None:
-        """Record a fault for a file that asks for nothing, or for nothing that is carried."""
+        """Record a fault for a file that requests nothing, or only sections that are not carried."""
         mirror = self._mirror(root, root.value if isinstance(root.value, dict) else {})
         if any(name in mirror and mirror[name].value not in (None, []) for name in ("operators", "additionalImages")):
             return
@@ -183,11 +183,11 @@ class _Reader:
 
     @property
     def _name(self) -> str:
-        """The file as the inventory names it: without the directories of this machine."""
+        """The name of the file for the inventory, which must not show directories of this machine."""
         return Path(self._file).name
 
     def _mirror(self, root: Placed, fields: dict[str, Placed]) -> dict[str, Placed]:
-        at = fields.get("mirror", Placed({}, root.line))
+        at = fields.get("mirror", Placed({}, root.line))  # a missing `mirror` is an empty one; `require_content` reports it
         if at.value is not None and not isinstance(at.value, dict):
             self._fault(at, f"mirror: wanted fields, got {_kind(at.value)}")
             return {}
@@ -195,7 +195,7 @@ class _Reader:
         return {name: child for name, child in fields.items() if name not in _LEFT_OUT or self._is_section(name, child)}
 
     def _is_section(self, name: str, at: Placed) -> bool:
-        """Return whether a section that is not carried has its type, also in an image set from before that was looked at."""
+        """Return whether a section that is not carried has the type of oc-mirror."""
         well_formed = self._has_type(at, f"mirror.{name}", _SECTION_TYPES[name])
         for field in _SECTION_LISTS[name] if well_formed and at.value else ():
             if field in at.value:
@@ -210,9 +210,10 @@ class _Reader:
         return False
 
     def _require_kind(self, root: Placed) -> None:
-        """Raise for a file of another kind: what else is wrong with that is of no use to anyone."""
+        """Raise UsageError for a file of another kind, whose other faults would be no help."""
         fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file", _FIELDS)
         if (got := self._text(fields, "kind")) != KIND:
+            # A DeleteImageSetConfiguration for example, with which oc-mirror deletes images.
             raise self._error(fields.get("kind", root), f"kind is {got!r}", f"Wanted: {KIND}")
 
     def _require_version(self, root: Placed, fields: dict[str, Placed]) -> None:
@@ -223,7 +224,7 @@ class _Reader:
     def _note_storage(self, at: Placed | None) -> None:
         if at is not None:
             self._notes.append(
-                f"{self._file}:{at.line}: storageConfig means nothing here: there is no state beside the archive"
+                f"{self._file}:{at.line}: storageConfig has no meaning here: there is no state next to the archive"
             )
 
     def _operator(self, at: Placed) -> OperatorRequest:
@@ -244,8 +245,10 @@ class _Reader:
         )
         self._require_path(fields, "targetCatalog")
         self._require_tag(fields, "targetTag")
+        # Before the name is normalized, so that messages show it as written.
         self._collect(operator_faults(request, f"{self._file}:{at.line}"))
         request = replace(request, catalog=plain_path(without_docker(request.catalog)))
+        # An inventory's image set is read on other machines too, which do not have its files.
         if self._asking:
             self._require(fields, "catalog", request.catalog, source_name.require_source)
             template = request.target_catalog_source_template
@@ -282,7 +285,8 @@ class _Reader:
             tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
         )
         if not name:
-            return image  # a fault that is known
+            return image  # the fault is recorded already
+        # In full form, so that two spellings of one image are merged.
         reference = self._placed(fields["name"], lambda: str(Reference.parse(without_docker(name))))
         return replace(image, name=reference)
 
@@ -291,7 +295,7 @@ class _Reader:
         pattern = self._needed(at, fields, "name")
         try:
             re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
+        except (re.error, RecursionError, OverflowError) as error:  # nested groups, and counts above 2**32
             raise self._error(fields["name"], f"blockedImages: not a regular expression: {error}") from None
         return pattern
 
@@ -299,19 +303,20 @@ class _Reader:
         fields = self._fields(at, "a platform", "os architecture variant")
         parts = [self._needed(at, fields, "os"), self._needed(at, fields, "architecture"), self._text(fields, "variant")]
         if not all(parts[:2]):
-            return Platform("", "")  # a fault that is known
+            return Platform("", "")  # the fault is recorded already
         return self._placed(at, lambda: Platform.parse("/".join(part for part in parts if part)))
 
     def _archive_size(self, at: Placed | None) -> int | None:
         if at is None or at.value is None:
             return None
+        # bool is a subclass of int, and YAML reads `yes` as true.
         if not isinstance(at.value, int) or isinstance(at.value, bool) or not 0 < at.value <= MAX_ITEMS:
             self._fault(at, f"archiveSize is {at.plain()!r}, wanted a number of GiB")
             return None
         return at.value
 
     def _require_unique(self, operators: list[tuple[Placed, OperatorRequest]]) -> None:
-        """Refuse a catalog that is there twice, by source and by the name it would get."""
+        """Record a fault for each catalog that is listed twice with the same target."""
         seen: set[tuple[str, str | None, str | None]] = set()
         for place, one in operators:
             key = (one.catalog, one.target_catalog, one.target_tag)
@@ -330,7 +335,7 @@ class _Reader:
             self._fault(fields[name], f"{name}: {text!r} is no tag")
 
     def _require(self, fields: dict[str, Placed], name: str, text: str | None, check: Callable[[str], object]) -> None:
-        """Record what `check` raises for the text of a field, if there is any."""
+        """Record the error that `check` raises for the text of a field."""
         if not text:
             return
         try:
@@ -344,13 +349,14 @@ class _Reader:
             return {}
         if not isinstance(at.value, dict):
             raise self._error(at, f"{what}: wanted fields ({', '.join(names)}), got {_kind(at.value)}")
+        # An error, since a misspelt `minVersion` would mean the heads of all channels.
         for name, child in at.value.items():
             if name not in names:
                 self._fault(child, f"{what}: unknown field {name!r}", f"Known fields: {', '.join(names)}")
         return at.value
 
     def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
-        """Yield what is read of each element; a fault that ends one is recorded, and the next is read."""
+        """Yield the result of `read` for each element; the fault of an element is recorded, and the next is read."""
         if at is None or at.value is None:
             return
         if not isinstance(at.value, list):
@@ -359,6 +365,7 @@ class _Reader:
         if len(at.value) > MAX_ITEMS:
             self._fault(at, f"{what}: {len(at.value)} entries; the limit is {MAX_ITEMS}")
             return
+        # A fault in one element must not hide those of the others.
         for child in at.value:
             try:
                 yield read(child)
@@ -369,6 +376,7 @@ class _Reader:
         at = fields.get(name)
         if at is None or at.value is None:
             return ""
+        # Versions and tags look like numbers to YAML, which drops trailing zeros.
         if not isinstance(at.value, str):
             self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1.")
             return ""
@@ -391,7 +399,7 @@ class _Reader:
         return at.value
 
     def _placed(self, at: Placed, read: Callable[[], T]) -> T:
-        """Yield an error that knows no file its line."""
+        """Return the result of `read`, with the line added to its error."""
         try:
             return read()
         except HubError as error:
@@ -402,8 +410,8 @@ class _Reader:
 
     def _collect(self, faults: Iterable[UsageError]) -> None:
         for fault in faults:
-            if fault.message not in self._said:
-                self._said.add(fault.message)
+            if fault.message not in self._reported:
+                self._reported.add(fault.message)
                 self._faults.append(fault)
             if len(self._faults) >= _MAX_FAULTS:
                 raise _TooManyFaultsError
@@ -417,7 +425,7 @@ def _kind(value: Any) -> str:
 
 
 def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
-    """Yield name, place and reason of each section that is not carried and asks for something."""
+    """Yield name, position and reason of each section that is not carried and requests something."""
     for name, why in _LEFT_OUT.items():
         if name in mirror and _asks_for_something(name, mirror[name].plain()):
             yield name, mirror[name], f"hub-export carries operators and images; {why}"
@@ -430,7 +438,7 @@ def _asks_for_something(name: str, value: Any) -> bool:
 
 
 def _is_blank(value: Any) -> bool:
-    """Return whether a value asks for nothing: empty, or of empty values alone."""
+    """Return whether a value requests nothing: empty, or with empty values only."""
     if isinstance(value, dict | list):
         return all(map(_is_blank, value.values() if isinstance(value, dict) else value))
     return not value

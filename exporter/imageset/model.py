@@ -1,7 +1,6 @@
-"""The image set: what was asked for, from an ImageSetConfiguration file or from flags.
+"""The image set: catalogs, packages and images requested by an ImageSetConfiguration file (`file.py`) or by flags.
 
-Owns the types and the flags; the file is read in `imageset_file.py`. What a request keeps is `catalog/selection.py`'s.
-Sources: design/selection.md *Input*, facts/oc-mirror.md §1.3.
+Rules: docs/selection.md, *Input*. The fields are those of oc-mirror v2 (openshift/oc-mirror, v2alpha1).
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
 
 API_VERSION = "mirror.openshift.io/v2alpha1"
 KIND = "ImageSetConfiguration"
-MAX_ITEMS = 100_000
+MAX_ITEMS = 100_000  # of one list of the file; also the largest archiveSize, 100 TB
 _PACKAGE = re.compile(r"([^:@\s]+)(?::([^@\s]*))?(?:@(\S*))?")
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRequest:
-    """A channel of a package; with no version its head is wanted."""
+    """A channel of a package; without versions its head is requested."""
 
     name: str
     min_version: str = ""
@@ -37,7 +36,7 @@ class ChannelRequest:
 
     @property
     def bounds(self) -> Bounds:
-        """The range asked for."""
+        """The requested range."""
         return Bounds.of(self.min_version, self.max_version)
 
 
@@ -53,20 +52,20 @@ class PackageRequest:
 
     @property
     def bounds(self) -> Bounds:
-        """The range asked for, of every channel."""
+        """The requested range of every channel."""
         return Bounds.of(self.min_version, self.max_version)
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRequest:
-    """What is wanted of one catalog: all of it (`full`), some packages, or with neither the head of every channel."""
+    """The request for one catalog: all of it (`full`), some packages, or with neither the head of every channel."""
 
     catalog: str
     full: bool = False
     packages: tuple[PackageRequest, ...] = ()
     target_catalog: str | None = None
     target_tag: str | None = None
-    target_catalog_source_template: str | None = None
+    target_catalog_source_template: str | None = None  # a path; its content goes into the inventory
     platforms: tuple[Platform, ...] = ()
     skip_dependencies: bool = False
 
@@ -83,22 +82,23 @@ class AdditionalImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Everything that was asked for. `as_read` is the same as JSON values, for the inventory."""
+    """The whole request. `as_read` is the same as JSON values, for the inventory."""
 
     operators: tuple[OperatorRequest, ...] = ()
     additional_images: tuple[AdditionalImage, ...] = ()
     blocked_images: tuple[str, ...] = ()
     """Regular expressions, searched for in references."""
     archive_size_gib: int | None = None
+    # For the inventory: the importer and a re-request read the image set from there, with fields that this version ignores.
     as_read: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What a person should know of the file, such as fields that mean nothing here."""
+    """Warnings about the file, such as fields without a meaning here."""
     problems: tuple[Problem, ...] = ()
-    """What the file asks for and hub-export does not carry."""
+    """Sections of the file that hub-export does not carry."""
 
     @property
     def archive_size_bytes(self) -> int | None:
-        """The size of a volume that the file asks for."""
+        """The volume size of the file, in bytes."""
         return None if self.archive_size_gib is None else self.archive_size_gib * 1024**3
 
 
@@ -112,20 +112,21 @@ def from_flags(
     platforms: Iterable[Platform] = (),
     skip_dependencies: bool = False,
 ) -> ImageSet:
-    """Make an image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
+    """Return the image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
     `platforms` are put on every catalog and image.
     """
-    _require_sense(catalogs, packages, images, full, heads)
+    _require_valid_flags(catalogs, packages, images, full, heads)
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
     operators = tuple(
         OperatorRequest(without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies)
         for name in catalogs
     )
+    # `docker://` is how oc-mirror and skopeo spell a registry; without it the name is a reference.
     additional = tuple(AdditionalImage(str(Reference.parse(without_docker(name))), platforms=wanted) for name in images)
     for operator in operators:
-        check(operator, "--package")
+        check(operator, "--package")  # the same rules as for a file
     return ImageSet(operators, additional, as_read=_as_read(operators, additional))
 
 
@@ -138,22 +139,24 @@ def package_of_flag(text: str) -> PackageRequest:
             f"--package {text[:200]!r} cannot be read",
             hint="Wanted: NAME[:CHANNEL[,CHANNEL]][@MIN..MAX], for example odf-operator:stable-4.18@4.18.0..4.18.5",
         )
+    # `@1.2.3` is one version, `@1.2.3..` a minimum, `@..1.2.3` a maximum.
     low, dots, high = (match[3] or "").partition("..")
     return PackageRequest(match[1], "", low, high if dots else low, tuple(ChannelRequest(name) for name in channels))
 
 
 def check(operator: OperatorRequest, where: str) -> None:
-    """Raise UsageError, beginning with `where`, for a request that contradicts itself (facts/oc-mirror.md §1.3)."""
+    """Raise UsageError, beginning with `where`, for a request that contradicts itself."""
     for package in operator.packages:
         for fault in package_faults(package, where):
-            raise fault
+            raise fault  # the first one: flags are short
     for fault in operator_faults(operator, where):
         raise fault
 
 
 def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageError]:
-    """Yield what is wrong with the packages of a request taken together."""
+    """Yield the faults of the packages of a request taken together."""
     yield from _doubled((package.name for package in operator.packages), where, "package")
+    # As oc-mirror v2: `full` means every version, so a range next to it would be ignored.
     for package in operator.packages:
         if operator.full and _ranged(package):
             yield UsageError(
@@ -163,7 +166,7 @@ def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageErro
 
 
 def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
-    """Yield what is wrong with one package."""
+    """Yield the faults of one package."""
     yield from _doubled((channel.name for channel in package.channels), f"{where}: package {package.name}", "channel")
     asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
     for one in asked:
@@ -172,6 +175,7 @@ def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
         except ValueError as error:
             hint = "Versions are as the catalog has them; hub-export list --package shows them."
             yield UsageError(f"{where}: {one.name}: {error}", hint=hint)
+    # Names of channels next to a range of the package are valid; a second range is not (oc-mirror v2 does the same).
     ranged = _ranged(package)
     if package in ranged and len(ranged) > 1:
         yield UsageError(
@@ -191,9 +195,12 @@ def _doubled(names: Iterable[str], where: str, what: str) -> Iterator[UsageError
             yield UsageError(f"{where}: {what} {name} is there twice", hint="Take one of them out, or make one of both.")
 
 
-def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool) -> None:
+def _require_valid_flags(
+    catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool
+) -> None:
     if not catalogs and not images:
         raise UsageError("nothing is asked for", hint="Give an image set file, or --catalog, or --image.")
+    # Which of the catalogs has the package is not known before they are opened.
     if packages and len(catalogs) != 1:
         raise UsageError(
             f"--package needs one --catalog that has it, got {len(catalogs)}",
@@ -201,6 +208,7 @@ def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Seq
         )
     if full and heads:
         raise UsageError("--full and --heads exclude each other", hint="--full takes every version, --heads the newest.")
+    # In a file the same means the head of every channel; on the command line it is mostly a forgotten --package.
     if catalogs and not packages and not full and not heads:
         raise UsageError(
             f"--catalog {catalogs[0]} alone means all its packages: thousands of images",
@@ -213,7 +221,7 @@ def _require_sense(catalogs: Sequence[str], packages: Sequence[str], images: Seq
 
 
 def _as_read(operators: Iterable[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:
-    """Spell flags out as the file that means the same."""
+    """Return the document of a file with the same meaning as the flags."""
     mirror = {
         "operators": [_without_empty(_operator_fields(one)) for one in operators],
         "additionalImages": [
@@ -249,4 +257,5 @@ def _platform_fields(platforms: Iterable[Platform]) -> list[dict[str, str]]:
 
 
 def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    # Empty fields are left out, so that an inventory shows the given flags only.
     return {key: value for key, value in fields.items() if value}

@@ -1,4 +1,4 @@
-"""How an image set names a catalog: by a path of this machine, an OCI layout, or a reference that begins with a registry."""
+"""The names of catalogs in an image set: a path of this machine, an OCI layout, or a reference that begins with a registry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from common.errors import NotACatalogError
 from common.oci.reference import Reference
 
-_SHOWN = 200
+_SHOWN = 200  # characters of a name in a message
+# The transports of containers/image (containers-transports(5)), as oc-mirror and skopeo accept them.
 _LAYOUT_PREFIXES = ("oci:", "oci-archive:")
 
 
@@ -49,14 +50,16 @@ def not_named(name: str, what: str) -> NotACatalogError:
 
 
 def exists(name: str) -> bool:
-    """Return whether this machine may have a file of this name: also where it is not allowed to look, for opening says why."""
+    """Return whether this machine may have a file of this name, also one in a directory without permission."""
     try:
         return Path(name).exists()
     except OSError as error:
+        # Opening then reports the reason. A name that is too long for a file may still be a reference.
         return error.errno != errno.ENAMETOOLONG
 
 
 def _names_a_host(name: str) -> bool:
-    """Return whether a reference begins with a registry: for catalogs, a short name of Docker Hub is a mistyped path."""
+    """Return whether a reference begins with a registry."""
+    # The rule of docker and podman for the first component. A short name (Docker Hub) is taken for a mistyped path here.
     host, slash, _ = name.partition("/")
     return bool(slash) and (host == "localhost" or ":" in host or "." in host.strip("."))
