@@ -125,7 +125,7 @@ def test_interrupted_anywhere_the_next_apply_ends_in_the_same_state(tmp_path: Pa
 
 
 def kubectl(config: Path, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run kubectl, with its caches beside the kubeconfig."""
+    """Run kubectl, with its caches next to the kubeconfig."""
     command = [require("kubectl"), "--kubeconfig", str(config), "--cache-dir", str(config.parent / "cache"), *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": str(config.parent)}
     return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120, env=environment)
@@ -150,7 +150,7 @@ def test_kubectl_reads_what_was_applied(tmp_path: Path):
 
 
 @pytest.mark.integration
-def test_what_kubectl_applied_from_the_same_files_is_found_in_place(tmp_path: Path):
+def test_objects_that_kubectl_applied_from_the_same_files_are_found(tmp_path: Path):
     with FakeCluster("4.18") as cluster:
         config = cluster.kubeconfig(tmp_path)
         documents = yaml.safe_dump_all([dict(catalog_source().body), dict(mirror_rules().body)])

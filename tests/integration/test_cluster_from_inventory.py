@@ -1,4 +1,4 @@
-"""From an inventory to a cluster: what is built for a release is what that release takes, to the last field."""
+"""From an inventory to a cluster: the objects for a release are accepted by it, to the last field."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def bring(client):
 
 
 @pytest.mark.parametrize("sources", [MIXED, MIXED[:1], MIXED[1:2], []], ids=["mixed", "enabled", "disabled", "none"])
-def test_no_default_is_left_and_undo_brings_back_what_was(tmp_path, sources):
+def test_no_default_is_left_and_undo_restores_them(tmp_path, sources):
     with FakeCluster("4.14", tls=False) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         hub(cluster, sources=sources)
         before = cluster.get("OperatorHub", "cluster")["spec"], cluster.names("CatalogSource")
@@ -47,7 +47,7 @@ def test_no_default_is_left_and_undo_brings_back_what_was(tmp_path, sources):
         assert record.load(client, SPACE) == []
 
 
-def test_a_source_that_others_add_meanwhile_is_not_lost(tmp_path):
+def test_a_source_that_others_add_meanwhile_is_kept(tmp_path):
     with FakeCluster("4.14", tls=False) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         hub(cluster, sources=MIXED[:1])
         bring(client)
@@ -58,7 +58,7 @@ def test_a_source_that_others_add_meanwhile_is_not_lost(tmp_path):
         assert cluster.get("OperatorHub", "cluster")["spec"]["sources"] == added
 
 
-def test_doctor_mends_it_for_good(tmp_path):
+def test_doctor_disables_the_defaults_permanently(tmp_path):
     with FakeCluster("4.14", tls=False) as cluster:
         settings = ClusterSettings(kubeconfig=cluster.kubeconfig(tmp_path))
         hub(cluster, sources=MIXED, disableAllDefaultSources=True)

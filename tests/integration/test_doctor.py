@@ -1,4 +1,4 @@
-"""Every story that a cluster can play: doctor names the cause, shows the evidence, and mends what can be mended."""
+"""Every story that a cluster can play: doctor names the cause, shows the evidence, and applies the safe fixes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOST = "mirror.example:5000"
 CA = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
 PACKAGES = (package("alpha"), package("beta"))
 RULES = tuple((f"registry.redhat.io/{name}", f"{HOST}/{name}") for name in ("ubi", "web"))
-READS = 6  # looks until a cluster that is well shows it
+READS = 6  # examinations until a healthy cluster reports it
 
 
 def resources(minor):
@@ -58,7 +58,7 @@ class Site:
         assert self.settled().findings == ()
 
     def settled(self) -> health.Health:
-        """Look until all is well, or for some time."""
+        """Examine the cluster until it is healthy, at most READS times."""
         for _ in range(READS):
             found = health.examine(self.settings, CA)
             if found.healthy and not found.findings:
@@ -93,7 +93,7 @@ PLAYS = [
 
 
 @pytest.mark.parametrize(("told", "release"), PLAYS)
-def test_the_cause_is_named_with_its_evidence_and_mended_where_that_is_safe(site, told, release):
+def test_the_cause_is_named_with_its_evidence_and_fixed_where_that_is_safe(site, told, release):
     here = site(release)
     here.cluster.play(told.name, package="alpha")
     found = here.settled()
@@ -109,10 +109,10 @@ def test_the_cause_is_named_with_its_evidence_and_mended_where_that_is_safe(site
         return
     assert [finding.code for finding in fixed.fixed] == [told.cause] * len(found.findings)
     if told.source:
-        assert here.settled().findings == (), "the story ends with what was mended"
+        assert here.settled().findings == (), "the story ends with the fix"
 
 
-def test_every_story_cites_a_line_and_is_played_by_what_knows_nothing_of_the_diagnosis():
+def test_every_story_cites_a_line_and_the_fake_cluster_does_not_import_the_diagnosis():
     lines = [line for name in ("facts/openshift.md", "cluster.md") for line in (ROOT / "docs" / name).read_text().splitlines()]
     for told in stories():
         assert [line for line in lines if told.cites in line], told.name
@@ -120,7 +120,7 @@ def test_every_story_cites_a_line_and_is_played_by_what_knows_nothing_of_the_dia
         assert not re.search(r"^\s*(from|import) importer", path.read_text(), re.MULTILINE), path
 
 
-def test_several_troubles_at_once_are_all_told_in_the_order_in_which_to_mend_them(site):
+def test_several_causes_are_reported_in_the_order_in_which_to_fix_them(site):
     here = site("4.14")
     other = f"{HOST}/other/index@sha256:{'cd' * 32}"
     here.cluster.put(source_of("hub-other", image=other).body, "hub-import")
@@ -144,7 +144,7 @@ def test_several_troubles_at_once_are_all_told_in_the_order_in_which_to_mend_the
     assert not unknown.fixable
 
 
-def test_an_earlier_trouble_that_was_mended_is_not_told(site):
+def test_an_earlier_cause_that_was_fixed_is_not_reported(site):
     here = site("4.18")
     here.cluster.play("x509-unknown-authority")
     assert [finding.code for finding in here.settled().findings] == ["registry-untrusted"]
@@ -167,7 +167,7 @@ def test_a_catalog_that_only_needs_time_is_not_called_unknown(site):
     assert not found.healthy
 
 
-def test_what_others_put_there_is_diagnosed_and_never_mended(site):
+def test_foreign_objects_are_diagnosed_and_never_fixed(site):
     here = site("4.14")
     other = source_of("theirs", image=f"{HOST}/theirs@sha256:{'cd' * 32}").body
     here.cluster.put({**other, "metadata": {**other["metadata"], "labels": {}}}, "somebody")
@@ -187,7 +187,7 @@ def test_what_others_put_there_is_diagnosed_and_never_mended(site):
     assert here.cluster.names("Deployment") == []
 
 
-def test_what_was_mended_is_undone_too(site):
+def test_undo_also_reverts_fixes(site):
     here = site("4.12")
     before = here.cluster.get("CatalogSource", NAME, MARKETPLACE)["spec"]
     here.cluster.play("killed-by-its-probe")
@@ -202,7 +202,7 @@ def test_what_was_mended_is_undone_too(site):
     assert NAME not in here.cluster.names("CatalogSource")  # it was made by the import
 
 
-def test_what_may_not_be_read_is_named_and_the_rest_is_diagnosed(site):
+def test_reads_that_are_not_allowed_are_named_and_the_rest_is_diagnosed(site):
     here = site("4.18")
     here.cluster.play("manifest-unknown")
     here.cluster.forbidden |= {("get", "pods/log"), ("list", "subscriptions"), ("list", "machineconfigpools")}
@@ -212,7 +212,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_diagnosed(site):
     assert any("pods/log" in each for each in found.snapshot.unreadable)
 
 
-def test_without_ca_and_credential_nothing_is_promised(site):
+def test_without_ca_and_credential_nothing_is_fixable(site):
     here = site("4.18")
     here.cluster.play("pull-unauthorized")
     here.settled()
@@ -258,7 +258,7 @@ def test_status_and_doctor_as_commands(site, tmp_path):
     assert run("hub-import", "status", *place).status == 0
 
 
-def test_a_catalog_source_that_was_taken_away_is_missed(site):
+def test_a_deleted_catalog_source_is_reported_as_absent(site):
     here = site("4.15")
     here.cluster.store.delete(here.cluster._key(here.cluster.get("CatalogSource", NAME, MARKETPLACE)))
     gone = run("hub-import", "status", "--kubeconfig", here.kubeconfig, "--format", "json")

@@ -79,7 +79,7 @@ def cluster():
         yield running
 
 
-def test_a_paused_pool_whose_nodes_have_the_rules_is_a_note(cluster, tmp_path):
+def test_a_paused_pool_whose_nodes_have_the_rules_is_a_warning(cluster, tmp_path):
     here = Update(cluster, tmp_path)
     lines = []
     here.wait(lines)
@@ -125,7 +125,7 @@ def test_preflight_says_what_unpausing_rolls_out(cluster, tmp_path, changed, sev
     assert "rendered-worker-9: another operating system image" in finding.fix.partition(COMMAND)[0]
 
 
-def test_what_is_held_back_cannot_always_be_read(cluster, tmp_path):
+def test_the_held_back_configuration_may_be_unreadable(cluster, tmp_path):
     here = Update(cluster, tmp_path, current_has_rules=False)
     key = here.cluster._key(here.cluster.get("MachineConfig", "rendered-worker-1"))
     here.cluster.store.delete(key)

@@ -1,4 +1,4 @@
-"""A catalog in a Deployment of ours: allowed in restricted namespaces, reached through a default deny; what a doctor sees of it."""
+"""A catalog in an own Deployment: allowed in restricted namespaces, reached through a default deny; what a doctor sees of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def by_address(namespace=MARKETPLACE):
 
 
 class Site:
-    """A cluster whose catalog runs in a Deployment of ours, or with `served` False in OLM's pod."""
+    """A cluster whose catalog runs in an own Deployment, or with `served` False in OLM's pod."""
 
     def __init__(self, cluster: FakeCluster, folder: Path, *, served: bool = True, resources=None) -> None:
         self.cluster = cluster
@@ -111,7 +111,7 @@ def test_render_and_roles_have_the_network_policy_from_4_20_on(release, there):
     assert verbs == ({"create", "delete", "get", "patch"} if there else set())
 
 
-def test_preflight_asks_for_network_policies_only_where_one_is_written(site):
+def test_preflight_requires_network_policies_only_where_one_is_written(site):
     here = site("4.20")
     here.cluster.forbidden.add(("create", "networkpolicies"))
     with connect(here.kubeconfig, None) as client:
@@ -121,7 +121,7 @@ def test_preflight_asks_for_network_policies_only_where_one_is_written(site):
         assert list(preflight.permissions(client, replace(intent, resources=[catalog_source()]))) == []
 
 
-def test_a_catalog_that_no_policy_lets_olm_reach_is_named_and_mended(site):
+def test_a_catalog_that_no_policy_lets_olm_reach_is_named_and_fixed(site):
     here = site("4.20")
     policy = here.cluster.get("NetworkPolicy", SERVING, MARKETPLACE)
     here.cluster.store.delete(here.cluster._key(policy))  # as after an update from 4.19
@@ -150,7 +150,7 @@ def unrestricted(release):
 
 
 @pytest.mark.parametrize("release", ["4.14", "4.20"])
-def test_pods_that_the_namespace_refuses_are_explained_by_the_deployment_and_mended(site, release):
+def test_pods_that_the_namespace_refuses_are_explained_by_the_deployment_and_fixed(site, release):
     with_label = {"pod-security.kubernetes.io/enforce": "restricted"}
     here = site(release, resources=unrestricted(Release.parse(release)))
     here.cluster.put({"kind": "Namespace", "metadata": {"name": MARKETPLACE, "labels": with_label}})
@@ -167,7 +167,7 @@ def test_pods_that_the_namespace_refuses_are_explained_by_the_deployment_and_men
     assert here.found().findings == ()
 
 
-def test_another_refusal_of_pods_is_shown_as_it_is(site):
+def test_another_refusal_of_pods_is_shown_unchanged(site):
     here = site("4.18")
     (pod,) = [name for name in here.cluster.names("Pod") if name.startswith(NAME)]
     here.cluster.store.delete(here.cluster._key(here.cluster.get("Pod", pod, MARKETPLACE)))
@@ -182,7 +182,7 @@ def test_another_refusal_of_pods_is_shown_as_it_is(site):
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_catalog_is_not_called_empty_while_package_server_has_not_asked_again(site, served):
+def test_a_catalog_is_not_called_empty_before_package_server_reconnects(site, served):
     here = site("4.18", served=served)
     here.cluster.package_reads = 100
     here.cluster.connected_s = 75
@@ -193,7 +193,7 @@ def test_a_catalog_is_not_called_empty_while_package_server_has_not_asked_again(
     assert [one.code for one in here.found().findings] == ["catalog-empty"]
 
 
-def test_the_wait_says_nothing_false_meanwhile(site):
+def test_the_wait_reports_no_false_cause_meanwhile(site):
     here = site("4.18")
     here.cluster.package_reads = 12
     now, lines, told = [0.0], [], []

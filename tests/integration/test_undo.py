@@ -55,7 +55,7 @@ def lived_in(cluster, client):
 
 
 @pytest.mark.parametrize("release", [*RELEASES, None])
-def test_everything_is_as_it_was(tmp_path: Path, release):
+def test_undo_restores_the_former_state(tmp_path: Path, release):
     space = SPACE if release else "olm"
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         lived_in(cluster, client)
@@ -72,7 +72,7 @@ def test_everything_is_as_it_was(tmp_path: Path, release):
 
 
 def settled(found, release):
-    """Leave out what the marketplace makes and deletes by itself: the default CatalogSources."""
+    """Leave out the default CatalogSources, which the marketplace operator creates and deletes."""
     return {name: body for name, body in found.items() if "CatalogSource" not in name and "catalogsources" not in name}
 
 
@@ -94,7 +94,7 @@ def test_after_several_applies_the_first_state_counts(tmp_path: Path):
         assert settled(state(cluster), "4.18") == settled(before, "4.18")
 
 
-def test_what_somebody_else_has_changed_is_refused_and_kept_in_the_record(tmp_path: Path):
+def test_a_field_that_others_changed_is_refused_and_kept_in_the_record(tmp_path: Path):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         run(client, wanted("4.18"))
         client.merge_patch(OPERATOR_HUB, "cluster", "", {"spec": {"disableAllDefaultSources": False}})

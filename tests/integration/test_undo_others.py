@@ -1,4 +1,4 @@
-"""`undo` and what others wrote into objects of ours: it stays, it is named, and the entry stays in the record; exit 6."""
+"""`undo` and foreign content of own objects: it stays, it is named, and the entry stays in the record; exit 6."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def undone(client):
 
 
 @pytest.mark.parametrize("release", ["4.3", "4.18"])
-def test_the_ca_of_another_registry_stays_and_is_trusted_still(tmp_path: Path, release):
+def test_the_ca_of_another_registry_stays_and_is_still_trusted(tmp_path: Path, release):
     with FakeCluster(release) as cluster:
         cluster.store.keeps_owners = release != "4.3"
         config = cluster.kubeconfig(tmp_path)
@@ -69,7 +69,7 @@ def test_the_ca_of_another_registry_stays_and_is_trusted_still(tmp_path: Path, r
         assert "additionalTrustedCA" not in cluster.get("Image", "cluster")["spec"]
 
 
-def test_a_ca_that_others_joined_to_ours_stays_too(tmp_path: Path):
+def test_a_foreign_ca_under_the_own_key_stays_too(tmp_path: Path):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, trust())
         place = {"name": "hub-registry-ca", "namespace": SPACE}
@@ -96,7 +96,7 @@ THEIRS = [
 
 
 @pytest.mark.parametrize(("kind", "name", "patch", "field"), THEIRS, ids=[f"{each[0].name}-{each[3]}" for each in THEIRS])
-def test_an_object_of_ours_with_a_field_of_others_stays_and_the_field_is_named(tmp_path: Path, kind, name, patch, field):
+def test_an_own_object_with_a_foreign_field_stays_and_the_field_is_named(tmp_path: Path, kind, name, patch, field):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, [*wanted("4.18"), *SERVED])
         place = {"name": name, **({"namespace": MARKETPLACE} if kind.namespaced else {})}
@@ -109,7 +109,7 @@ def test_an_object_of_ours_with_a_field_of_others_stays_and_the_field_is_named(t
 
 
 @pytest.mark.parametrize("kind", [CATALOG_SOURCE, CLUSTER_CATALOG, IDMS, DEPLOYMENT, CONFIG_MAP], ids=lambda kind: kind.name)
-def test_an_object_that_another_manager_created_again_stays(tmp_path: Path, kind):
+def test_an_object_that_another_manager_recreated_stays(tmp_path: Path, kind):
     """The same content: from `apply` to `render` and GitOps."""
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, [*wanted("4.18"), *SERVED, *trust()])
@@ -130,7 +130,7 @@ def test_an_object_that_another_manager_created_again_stays(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("release", ["4.3", "4.5", "4.12", "4.18", "4.20"])
-def test_what_the_api_server_and_controllers_add_is_nobody_elses(tmp_path: Path, release):
+def test_additions_of_the_api_server_and_controllers_are_not_foreign(tmp_path: Path, release):
     with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         cluster.store.keeps_owners = release != "4.3"
         served = serving(NAME, MARKETPLACE, IMAGE, Release.parse(release))
@@ -147,7 +147,7 @@ def test_what_the_api_server_and_controllers_add_is_nobody_elses(tmp_path: Path,
         assert set(cluster.names("NetworkPolicy")) <= {"default-deny-all"}
 
 
-def test_without_server_side_apply_a_changed_container_keeps_what_others_gave_it(tmp_path: Path):
+def test_without_server_side_apply_a_changed_container_keeps_foreign_fields(tmp_path: Path):
     with FakeCluster("4.3") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         cluster.store.keeps_owners = False
         bring(client, serving(NAME, MARKETPLACE, IMAGE, Release(4, 3)))
@@ -163,7 +163,7 @@ def test_without_server_side_apply_a_changed_container_keeps_what_others_gave_it
         assert (done.outcome, done.fields) == (Outcome.REFUSED, ("spec.template.spec.containers",))
 
 
-def test_a_shared_object_keeps_what_others_added_where_nothing_was(tmp_path: Path):
+def test_a_shared_object_keeps_foreign_additions_to_a_new_field(tmp_path: Path):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         key = cluster._key({"kind": "OperatorHub", "metadata": {"name": "cluster"}})
         cluster.store.delete(key)
@@ -175,7 +175,7 @@ def test_a_shared_object_keeps_what_others_added_where_nothing_was(tmp_path: Pat
         assert cluster.get("OperatorHub", "cluster")["spec"] == {"sources": sources}
 
 
-def test_a_delete_is_for_the_object_that_was_looked_at(tmp_path: Path):
+def test_a_delete_applies_to_the_object_that_was_read(tmp_path: Path):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, trust())
         seen = client.get(CONFIG_MAP, "hub-registry-ca", SPACE)
@@ -191,7 +191,7 @@ def test_a_delete_is_for_the_object_that_was_looked_at(tmp_path: Path):
         assert all(b"resourceVersion" in each.body and b"uid" in each.body for each in deletes)
 
 
-def test_a_write_between_the_look_and_the_delete_is_seen(tmp_path: Path):
+def test_a_write_between_the_read_and_the_delete_is_noticed(tmp_path: Path):
     with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
         bring(client, trust())
         delete, place = cluster.store.delete, {"name": "hub-registry-ca", "namespace": SPACE}

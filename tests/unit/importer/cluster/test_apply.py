@@ -1,4 +1,4 @@
-"""Applying: the gate table's objects, nobody else's fields, and nothing at all the second time."""
+"""Apply: the objects of the gate table, no foreign fields, and no change the second time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def outcome(result) -> dict[str, str]:
     return {f"{change.kind}/{change.name}": str(change.action) for change in result.changes}
 
 
-def test_actions_are_told_as_lines(start):
+def test_actions_are_reported_as_lines(start):
     _, client = start()
     lines: list[str] = []
     run(client, [operator_hub(), catalog_source("mine")], tell=lines.append)
@@ -79,20 +79,20 @@ def test_sources_of_the_user_stay_in_the_operator_hub_and_enable_nothing(start):
     assert cluster.get("OperatorHub", "cluster")["spec"] == {"disableAllDefaultSources": True, "sources": off}
 
 
-def test_without_a_marketplace_there_is_no_operator_hub_to_make(start):
+def test_without_a_marketplace_no_operator_hub_is_created(start):
     cluster, client = start()
     cluster.store.delete(cluster._key({"kind": "OperatorHub", "metadata": {"name": "cluster"}}))
     assert outcome(run(client, [operator_hub()])) == {"OperatorHub/cluster": "unchanged"}
     assert cluster.names("OperatorHub") == []
 
 
-def test_a_write_in_between_is_met_by_another_try(start):
+def test_a_conflict_is_retried(start):
     cluster, client = start()
     cluster.faults.append(conflict("PATCH", "operatorhubs", times=3))
     assert outcome(run(client, [operator_hub()])) == {"OperatorHub/cluster": "changed"}
 
 
-def test_writes_that_never_stop_end_in_an_error(start):
+def test_conflicts_without_end_are_an_error(start):
     cluster, client = start()
     cluster.faults.append(conflict("PATCH", "operatorhubs", times=50))
     with pytest.raises(ClusterError, match=r"OperatorHub cluster: .*modified") as caught:
@@ -108,7 +108,7 @@ def test_a_changed_image_changes_just_that(start):
     assert [(change.action, change.detail) for change in result.changes] == [(Action.CHANGED, "spec.image")]
 
 
-def test_a_field_no_longer_wanted_is_given_up(start):
+def test_a_field_no_longer_wanted_is_removed(start):
     cluster, client = start()
     more = catalog_source().body
     run(client, [Resource.of({**more, "spec": {**more["spec"], "priority": 7}})])
@@ -117,7 +117,7 @@ def test_a_field_no_longer_wanted_is_given_up(start):
     assert "priority" not in cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]
 
 
-def test_fields_of_others_are_left_alone(start):
+def test_foreign_fields_are_kept(start):
     cluster, client = start()
     run(client, [catalog_source()])
     extra = {"metadata": {"name": "hub-redhat-operators", "namespace": MARKETPLACE}, "spec": {"priority": 3}}
@@ -126,7 +126,7 @@ def test_fields_of_others_are_left_alone(start):
     assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["priority"] == 3
 
 
-def test_a_field_that_somebody_else_set_is_not_overwritten(start):
+def test_a_field_of_another_manager_is_not_overwritten(start):
     cluster, client = start()
     run(client, [catalog_source()])
     metadata = {"name": "hub-redhat-operators", "namespace": MARKETPLACE}
@@ -136,14 +136,14 @@ def test_a_field_that_somebody_else_set_is_not_overwritten(start):
     assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["displayName"] == "Mine"
 
 
-def test_what_we_wrote_before_server_side_apply_is_taken_over(start):
+def test_fields_from_before_server_side_apply_are_taken_over(start):
     cluster, client = start()
     cluster.put(dict(catalog_source(image=IMAGE.replace("ab", "cd")).body), "hub-import")
     assert outcome(run(client, [catalog_source()])) == {"CatalogSource/hub-redhat-operators": "changed"}
     assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["image"] == IMAGE
 
 
-def test_a_default_of_the_same_name_is_gone_before_ours_comes(start):
+def test_a_default_of_the_same_name_is_deleted_before_the_catalog_source_is_created(start):
     cluster, client = start()
     cluster.marketplace_reads = 3
     slept: list[float] = []
@@ -153,7 +153,7 @@ def test_a_default_of_the_same_name_is_gone_before_ours_comes(start):
     assert cluster.get("CatalogSource", "redhat-operators", MARKETPLACE)["spec"]["image"] == IMAGE
 
 
-def test_a_default_that_never_goes_is_an_error(start):
+def test_a_default_that_is_not_deleted_is_an_error(start):
     _, client = start()
     slept: list[float] = []
     with pytest.raises(ClusterError, match="default CatalogSource redhat-operators was disabled, and still exists after 120 s"):
@@ -176,7 +176,7 @@ def test_the_default_cluster_catalogs_serve_no_longer(start):
     assert [change.kind for change in result.changed] == ["ClusterCatalog"] * 4
 
 
-def test_a_catalog_of_the_user_goes_on_serving(start):
+def test_a_catalog_of_the_user_is_still_served(start):
     cluster, client = start()
     cluster.put({**cluster_catalog("in-house").body})
     run(client, [cluster_catalog()])
@@ -196,13 +196,13 @@ def test_a_refused_object_names_the_field(start):
         run(client, [Resource.of(broken)])
 
 
-def test_a_namespace_that_is_not_there_is_said(start):
+def test_a_missing_namespace_is_reported(start):
     _, client = start(None)
     with pytest.raises(ClusterError, match="cannot patch CatalogSource hub-redhat-operators"):
         run(client, [catalog_source(namespace="nowhere")])
 
 
-def test_what_needs_an_unknown_kind_is_refused(start):
+def test_a_resource_of_an_unknown_kind_is_refused(start):
     _, client = start()
     with pytest.raises(ClusterError, match="StatefulSet of apps/v1 is not a kind"):
         run(client, [Resource.of({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "x"}})])

@@ -1,4 +1,4 @@
-"""The connection: which cluster, what its refusals are called, what is tried again, and that no secret is shown."""
+"""The client: choice of the cluster, its errors, retries, and the redaction of secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_certificate_of_another_ca_is_refused_at_once(tmp_path):
         assert cluster.log == []
 
 
-def test_nobody_listening_is_unreachable_after_four_tries(tmp_path):
+def test_a_refused_connection_is_unreachable_after_four_tries(tmp_path):
     with FakeCluster(tls=False) as cluster:
         path = cluster.kubeconfig(tmp_path)
     document = yaml.safe_load(path.read_text())
@@ -45,7 +45,7 @@ def test_nobody_listening_is_unreachable_after_four_tries(tmp_path):
     assert "kubeconfig" in caught.value.hint
 
 
-def test_a_wrong_token_is_said_and_not_shown(tmp_path):
+def test_a_wrong_token_is_reported_and_not_shown(tmp_path):
     with FakeCluster(tls=False) as cluster, connect(cluster.kubeconfig(tmp_path, token="wrong-and-secret"), None) as client:
         with pytest.raises(ClusterError, match="does not accept the credentials") as caught:
             hub(client)
@@ -79,14 +79,14 @@ def test_a_missing_permission_is_named(start, verb, call):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 0])
-def test_a_passing_trouble_is_tried_again(start, status):
+def test_a_temporary_failure_is_retried(start, status):
     cluster, client = start()
     cluster.faults.append(Fault("GET", "operatorhubs", status=status, times=3))
     assert hub(client)["metadata"]["name"] == "cluster"
     assert len(cluster.log) == 4
 
 
-def test_a_lasting_trouble_ends(start):
+def test_a_permanent_failure_ends_the_retries(start):
     cluster, client = start()
     cluster.faults.append(Fault("GET", "packagemanifests", status=503, times=100))
     with pytest.raises(UnavailableError, match="cannot list packagemanifests now: HTTP 503"):
@@ -97,7 +97,7 @@ def test_a_lasting_trouble_ends(start):
 @pytest.mark.parametrize("content_type", ["", "text/html", "application/json"])
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": 3}'])
 @pytest.mark.parametrize("status", [200, 400, 403, 404])
-def test_an_answer_of_something_else_is_an_error_of_ours(start, status, body, content_type):
+def test_an_answer_of_another_server_is_a_cluster_error(start, status, body, content_type):
     cluster, client = start()
     cluster.faults.append(Fault("GET", "catalogsources", status, 100, body, content_type))
     with contextlib.suppress(ClusterError):
@@ -105,7 +105,7 @@ def test_an_answer_of_something_else_is_an_error_of_ours(start, status, body, co
         assert status == 404
 
 
-def test_what_is_not_there_is_none(start):
+def test_a_missing_object_or_kind_is_none(start):
     _, client = start("4.12")
     assert client.get(CONFIG_MAP, "nothing", "openshift-config") is None
     assert client.list(CONFIG_MAP, "openshift-config") == []
@@ -120,7 +120,7 @@ def test_lists_are_chosen_by_label(start):
     assert [each["metadata"]["name"] for each in found] == ["hub-redhat-operators"]
 
 
-def test_creating_what_exists_is_a_conflict(start):
+def test_creating_an_existing_object_is_a_conflict(start):
     cluster, client = start()
     cluster.put(dict(catalog_source().body))
     with pytest.raises(ConflictError, match="already exists"):
@@ -161,7 +161,7 @@ def test_a_kubeconfig_has_a_largest_size(tmp_path: Path):
         connect(path, None)
 
 
-def test_a_context_that_is_not_there_is_named(tmp_path: Path):
+def test_a_missing_context_is_named(tmp_path: Path):
     with FakeCluster(tls=False) as cluster, pytest.raises(UsageError, match="Context 'other' not found"):
         connect(cluster.kubeconfig(tmp_path), "other")
 
@@ -192,7 +192,7 @@ def test_a_cluster_that_wants_no_credentials_needs_none(tmp_path: Path):
 @pytest.mark.parametrize(
     "server", ["https://[::1", "https://☃.example", "https://x:port", "http://\u0000", "https://" + "a" * 70_000]
 )
-def test_a_server_that_is_no_url_is_said(tmp_path, server):
+def test_a_server_that_is_not_a_url_is_reported(tmp_path, server):
     with FakeCluster(tls=False) as cluster:
         path = cluster.kubeconfig(tmp_path)
     document = yaml.safe_load(path.read_text())
@@ -203,7 +203,7 @@ def test_a_server_that_is_no_url_is_said(tmp_path, server):
 
 
 @pytest.mark.parametrize("proxy", ["http://a b:80", "http://x:99999", "socks5://x:1", "http://[::1", "http://user:secret@"])
-def test_a_proxy_that_is_no_url_is_said_and_not_shown(tmp_path, proxy, monkeypatch):
+def test_a_proxy_that_is_not_a_url_is_reported_and_not_shown(tmp_path, proxy, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with FakeCluster(tls=False) as cluster:
         path = cluster.kubeconfig(tmp_path)

@@ -1,4 +1,4 @@
-"""The mirror's CA and credential, beside those that are there."""
+"""The mirror's CA and credential, merged into those of the cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def config_map(name: str, data: dict[str, str]) -> dict:
     return {"kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": data}
 
 
-def test_the_ca_comes_into_a_config_map_of_its_own(start):
+def test_the_ca_is_written_to_its_own_config_map(start):
     cluster, client = start()
     result = run(client, trust())
     assert [str(change) for change in result.changes] == [
@@ -79,7 +79,7 @@ def test_a_credential_is_added_and_all_others_stay(start):
     assert SECRETS.mask(AUTH) == "***"
 
 
-def test_a_credential_that_is_there_is_not_written(start):
+def test_an_existing_credential_is_not_written(start):
     cluster, client = start()
     merge_pull_secret(client, "mirror.example:5000", AUTH)
     before = cluster.versions()
@@ -93,7 +93,7 @@ def test_a_dry_run_leaves_the_pull_secret(start):
     assert secret(cluster) == PULL_SECRET
 
 
-def test_without_a_pull_secret_none_is_made(start):
+def test_without_a_pull_secret_none_is_created(start):
     cluster, client = start()
     cluster.store.delete(
         cluster._key({"kind": "Secret", "metadata": {"name": "pull-secret", "namespace": NAMESPACE}}),
@@ -127,7 +127,7 @@ def put_credentials(cluster, **auths) -> None:
 
 @pytest.mark.parametrize("entry", [{"auth": OTHER_AUTH}, {"username": "installer", "password": "x"}, {"identitytoken": "x"}])
 @pytest.mark.parametrize("key", [HOST, f"https://{HOST}/v1/"])
-def test_another_credential_of_the_host_is_replaced_only_when_that_is_asked_for(start, key, entry):
+def test_another_credential_of_the_host_is_replaced_only_on_request(start, key, entry):
     cluster, client = start()
     put_credentials(cluster, **{key: entry})
     before = cluster.versions()
@@ -142,7 +142,7 @@ def test_another_credential_of_the_host_is_replaced_only_when_that_is_asked_for(
     assert OTHER_AUTH not in "".join(change.diff)
 
 
-def test_a_namespaced_credential_stands_beside_that_of_the_host(start):
+def test_a_namespaced_credential_is_added_next_to_that_of_the_host(start):
     cluster, client = start()
     put_credentials(cluster, **{HOST: {"auth": OTHER_AUTH}})
     change = merge_pull_secret(client, f"{HOST}/ocp", AUTH)
@@ -159,7 +159,7 @@ def test_a_namespaced_credential_stands_beside_that_of_the_host(start):
 
 
 @pytest.mark.parametrize("key", [HOST, f"{HOST}/ocp", f"https://{HOST}"])
-def test_what_nodes_find_already_is_not_written_again(start, key):
+def test_a_credential_that_nodes_find_already_is_not_written_again(start, key):
     cluster, client = start()
     put_credentials(cluster, **{key: {"auth": AUTH}})
     before = cluster.versions()
@@ -183,7 +183,7 @@ def give(client, key: str, password: str, **options):
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["added", "replaced"])
-def test_a_credential_that_the_record_has_is_renewed_without_being_asked_for(start, replaced):
+def test_a_recorded_credential_is_renewed_without_the_option(start, replaced):
     cluster, client = start("4.8")
     if replaced:
         put_credentials(cluster, **{HOST: {"auth": OTHER_AUTH}})
@@ -198,7 +198,7 @@ def test_a_credential_that_the_record_has_is_renewed_without_being_asked_for(sta
     assert (done.outcome, secret(cluster)) == ("restored", before)
 
 
-def test_a_credential_that_others_put_there_is_not_ours_by_the_record(start):
+def test_a_foreign_credential_is_not_own_by_the_record(start):
     cluster, client = start()
     give(client, f"{HOST}/ocp", "one")
     there = secret(cluster)["auths"]
@@ -270,7 +270,7 @@ def test_nodes_know_keys_with_a_path_since_4_9(prefix, release, key):
         (f"{HOST}/ocp", "", False),
     ],
 )
-def test_the_file_is_asked_for_the_place_on_the_registry(tmp_path, key, prefix, found):
+def test_the_credential_is_looked_up_by_host_and_prefix(tmp_path, key, prefix, found):
     authfile = tmp_path / "auth.json"
     authfile.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
     if found:

@@ -1,4 +1,4 @@
-"""What has to be patched, with the defaults and the additions of others inside lists; and what others wrote."""
+"""Patches in the presence of defaults and foreign additions inside lists; and foreign fields."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OURS = owned("hub-import", {"f:spec": {"f:replicas": {}}})
 SIDECAR = {"f:spec": {"f:containers": {".": {}, 'k:{"name":"sidecar"}': {".": {}, "f:name": {}, "f:image": {}}}}}
 
 
-def test_what_another_manager_owns_with_another_value_is_theirs():
+def test_a_field_of_another_manager_with_another_value_is_foreign():
     containers = [{"name": "web"}, {"name": "sidecar", "image": "x"}]
     live = body(OURS, owned("kubectl-edit", SIDECAR), spec={"replicas": 1, "containers": containers, "default": True})
     found = foreign_fields(live, {"spec": {"replicas": 1, "containers": [{"name": "web"}]}})
@@ -62,12 +62,12 @@ def test_what_another_manager_owns_with_another_value_is_theirs():
         owned("kube-controller-manager", {"f:metadata": {"f:annotations": {"f:deployment.kubernetes.io/revision": {}}}}),
         owned("anything", {"f:metadata": {"f:annotations": {"f:x": {}}}}, subresource="status"),
         owned("anything", {"f:metadata": {"f:finalizers": {".": {}, 'v:"x"': {}}}}),
-        owned("argocd", {"f:spec": {"f:replicas": {}}}),  # the same value as ours
+        owned("argocd", {"f:spec": {"f:replicas": {}}}),  # the same value as the written one
         owned("gone", {"f:spec": {"f:paused": {}}}),  # and nothing stands there any more
         owned("odd", {"f:status": {"f:x": {}}}),
     ],
 )
-def test_what_does_not_count_as_theirs(entry):
+def test_fields_that_are_not_foreign(entry):
     live = body(OURS, entry, spec={"replicas": 1}, status={"x": 1})
     live["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1", "x": "y"}
     assert foreign_fields(live, {"spec": {"replicas": 1}}) == []

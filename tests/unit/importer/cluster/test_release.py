@@ -17,14 +17,14 @@ def test_a_release_is_read_with_or_without_its_patch_version(text, release):
 
 
 @pytest.mark.parametrize("text", ["", "4", "four", "4.x", "4.18.", "4.1234", "4.18\n4.19", "٤.١٨"])
-def test_what_is_no_release_is_refused(text):
+def test_a_text_that_is_not_a_release_is_refused(text):
     with pytest.raises(UsageError, match="not an OpenShift release") as caught:
         Release.parse(text)
     assert "4.18" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["4.2", "3.11", "0.0"])
-def test_what_is_too_old_is_refused_by_name(text):
+def test_a_release_that_is_too_old_is_refused_by_name(text):
     with pytest.raises(UsageError, match=f"OpenShift {text} is older than 4.3"):
         Release.parse(text)
 
@@ -67,7 +67,7 @@ def test_each_ability_begins_with_its_release(property_name, last_without, first
         ("5.0", FIRST_POD_FIELDS | {"securityContextConfig", "affinity", "memoryTarget", "extractContent"}),
     ],
 )
-def test_what_may_be_said_of_catalog_pods_grows(release, fields):
+def test_the_fields_of_grpc_pod_config_grow_by_release(release, fields):
     assert Release.parse(release).pod_config_fields == fields
 
 
@@ -84,7 +84,7 @@ def test_what_may_be_said_of_catalog_pods_grows(release, fields):
         ("5.0", True, IDMS, ITMS),
     ],
 )
-def test_the_kinds_of_mirror_rules_never_stand_beside_a_policy_before_4_15(release, existing_icsp, by_digest, by_tag):
+def test_the_kinds_of_mirror_rules_are_never_combined_before_4_15(release, existing_icsp, by_digest, by_tag):
     known = Release.parse(release)
     assert known.digest_rules(existing_icsp=existing_icsp) is by_digest
     assert known.tag_rules(existing_icsp=existing_icsp) is by_tag

@@ -1,4 +1,4 @@
-"""Subscriptions whose CatalogSource does not exist, by what OLM says and by what is there."""
+"""Subscriptions whose CatalogSource does not exist, by the conditions of OLM and the existing sources."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def codes(*subscriptions, present=(), everywhere=True):
         {},
     ],
 )
-def test_a_source_that_is_not_there_is_the_cause_and_no_missing_dependency(said):
+def test_a_missing_source_is_the_cause_and_not_a_missing_dependency(said):
     found = codes(subscription(**said))
     assert ("subscription-orphaned", "alpha") in found
     assert ("dependency-missing", "alpha") not in found or said.get("ResolutionFailed") == OTHER
 
 
-def test_the_same_message_at_a_neighbour_in_the_namespace_is_explained():
+def test_the_same_message_of_another_subscription_in_the_namespace_is_explained():
     found = codes(
         subscription(CatalogSourcesUnhealthy=MISSING, ResolutionFailed=NOTHING),
         subscription("beta", "index", ResolutionFailed=NOTHING),
@@ -71,11 +71,11 @@ def test_the_same_message_at_a_neighbour_in_the_namespace_is_explained():
     assert found == [("subscription-orphaned", "alpha")]
 
 
-def test_what_olm_said_before_the_source_came_back_does_not_count():
+def test_conditions_from_before_the_source_was_restored_do_not_count():
     assert codes(subscription(CatalogSourcesUnhealthy=MISSING), present=[(MARKET, "redhat-operators")]) == []
 
 
-def test_another_reason_of_olm_is_reported_as_it_is():
+def test_another_reason_of_olm_is_reported_unchanged():
     assert codes(subscription(ResolutionFailed=OTHER)) == [("dependency-missing", "alpha")]
 
 

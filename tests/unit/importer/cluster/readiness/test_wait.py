@@ -1,4 +1,4 @@
-"""Waiting: what has to be there, what is told meanwhile, and what the error says when time is over."""
+"""The wait: its checks, its display, and its error at the timeout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Waiting:
         return caught.value.message
 
 
-def test_each_change_of_state_is_told_once_with_the_time_before(start):
+def test_each_change_of_state_is_shown_once_with_the_time_before(start):
     waiting = Waiting(start)
     waiting.cluster.ready_reads = 1
     waiting.run()
@@ -66,7 +66,7 @@ def test_each_change_of_state_is_told_once_with_the_time_before(start):
     ]
 
 
-def test_all_has_to_be_well_in_two_reads(start):
+def test_all_checks_have_to_be_ready_in_two_reads(start):
     waiting = Waiting(start)
     waiting.run()
     settled = waiting.time.slept[:]
@@ -99,7 +99,7 @@ def test_a_rollout_is_waited_for(start):
     ]
 
 
-def test_a_pool_whose_configuration_cannot_be_read_is_believed(start):
+def test_a_pool_whose_configuration_cannot_be_parsed_is_ready(start):
     waiting = Waiting(start)
     waiting.rules = (("registry.redhat.io/ubi", "mirror.example:5000/ubi"),)
     for pool in ("master", "worker"):
@@ -108,7 +108,7 @@ def test_a_pool_whose_configuration_cannot_be_read_is_believed(start):
     waiting.run()
 
 
-def test_what_stands_still_is_told_again_after_a_minute(start):
+def test_a_state_without_change_is_repeated_after_a_minute(start):
     waiting = Waiting(start, offered=PACKAGES[:1])
     waiting.fails(timeout_s=130)
     again = [line for line in waiting.lines if " still " in line]
@@ -117,7 +117,7 @@ def test_what_stands_still_is_told_again_after_a_minute(start):
     )
 
 
-def test_a_missing_package_is_named_when_time_is_over(start):
+def test_a_missing_package_is_named_at_the_timeout(start):
     waiting = Waiting(start, offered=PACKAGES[:1])
     message = waiting.fails()
     assert message.startswith("the cluster is not healthy after 1:00:")
@@ -135,11 +135,11 @@ def test_a_missing_package_is_named_when_time_is_over(start):
         ([], "0 of 2 listed; missing alpha, beta"),
     ],
 )
-def test_whatever_differs_is_said(start, offered, said):
+def test_each_difference_of_packages_is_reported(start, offered, said):
     assert said in Waiting(start, offered=offered).fails()
 
 
-def test_other_channels_are_said(start):
+def test_other_channels_are_reported(start):
     message = Waiting(start).fails(packages=(PACKAGES[0], renamed("beta", "fast")))
     assert "beta has channels stable, wanted fast" in message
 
@@ -151,7 +151,7 @@ def test_many_missing_packages_are_counted(start):
     )
 
 
-def test_a_catalog_that_never_connects_is_said_with_what_the_pod_does(start):
+def test_a_catalog_that_never_connects_is_reported_with_the_state_of_its_pod(start):
     waiting = Waiting(start, offered=None)
     image = {"name": "registry-server", "image": IMAGE}
     trouble = {"reason": "ImagePullBackOff", "message": "x509: certificate signed\n by unknown authority"}
@@ -168,7 +168,7 @@ def test_a_catalog_that_never_connects_is_said_with_what_the_pod_does(start):
     assert f"pod of {NAME}: ImagePullBackOff: x509: certificate signed by unknown authority" in message
 
 
-def test_a_crash_is_said_by_its_last_end(start):
+def test_a_crash_is_reported_by_its_last_termination(start):
     waiting = Waiting(start, offered=None)
     ended = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     waiting.cluster.put(
@@ -190,7 +190,7 @@ def test_a_pod_with_the_former_image_does_not_count(start):
     assert f"pod of {NAME}: none with the image {other}" in message
 
 
-def test_a_catalog_source_that_is_not_there_is_said(start):
+def test_a_missing_catalog_source_is_reported(start):
     message = Waiting(start, resources=[]).fails()
     assert f"CatalogSource {NAME}: does not exist" in message
 
@@ -218,7 +218,7 @@ def test_a_cluster_catalog_has_to_serve_the_image(start):
         ),
     ],
 )
-def test_a_cluster_catalog_that_does_not_serve_is_said(start, status, said):
+def test_a_cluster_catalog_that_does_not_serve_is_reported(start, status, said):
     waiting = Waiting(start, resources=[catalog_source(), cluster_catalog()])
     waiting.cluster.put({"kind": "ClusterCatalog", "metadata": {"name": NAME}, "status": status})
     assert f"ClusterCatalog {NAME}: {said}" in waiting.fails()
@@ -261,7 +261,7 @@ def test_an_api_server_that_restarts_is_waited_for(start):
     assert any("cannot list packagemanifests now: HTTP 503" in line for line in waiting.lines)
 
 
-def test_what_is_forbidden_is_not_waited_for(start):
+def test_a_missing_permission_ends_the_wait(start):
     waiting = Waiting(start)
     waiting.cluster.forbidden.add(("list", "packagemanifests"))
     with pytest.raises(ClusterError, match=r"not allowed to list packagemanifests\.packages\.operators\.coreos\.com"):

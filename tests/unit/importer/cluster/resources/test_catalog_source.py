@@ -35,7 +35,7 @@ def spec(release, **fields):
         (None, None),
     ],
 )
-def test_of_the_pod_is_said_what_the_release_knows(release, config):
+def test_grpc_pod_config_has_the_fields_of_the_release(release, config):
     assert spec(release).get("grpcPodConfig") == config
 
 
@@ -50,7 +50,7 @@ def test_the_image_is_the_mirrors_by_digest_and_not_polled():
     assert "updateStrategy" not in told
 
 
-def test_it_lies_where_catalogs_are_offered_everywhere():
+def test_it_is_in_the_global_catalog_namespace():
     assert source("4.18").namespace == "openshift-marketplace"
     assert source(None).namespace == "olm"
 
@@ -82,7 +82,7 @@ TEMPLATE = {"spec": {"priority": 7, "grpcPodConfig": POD}}
         ("4.15", 7, {"nodeSelector", "securityContextConfig", "memoryTarget", "extractContent"}),
     ],
 )
-def test_a_template_says_what_the_release_knows(release, priority, fields):
+def test_a_template_keeps_the_fields_that_the_release_knows(release, priority, fields):
     told = spec(release, catalog_source_template=TEMPLATE, filtered=False)
     assert told.get("priority") == priority
     assert set(told.get("grpcPodConfig", {})) == fields
@@ -99,7 +99,7 @@ def test_a_template_may_choose_another_security_context():
     assert spec("4.18", catalog_source_template=template)["grpcPodConfig"] == {"securityContextConfig": "legacy"}
 
 
-def test_a_template_does_not_say_where_the_catalog_comes_from():
+def test_a_template_does_not_change_the_image():
     template = {
         "metadata": {"name": "x", "namespace": "kube-system"},
         "spec": {"image": "evil", "address": "evil:1", "sourceType": "internal", "updateStrategy": {}},
@@ -109,7 +109,7 @@ def test_a_template_does_not_say_where_the_catalog_comes_from():
 
 
 @pytest.mark.parametrize("template", [{}, {"spec": None}, {"spec": {}}, {"spec": {"grpcPodConfig": {}, "secrets": []}}])
-def test_a_template_that_says_nothing_changes_nothing(template):
+def test_an_empty_template_changes_nothing(template):
     assert source("4.18", catalog_source_template=template) == source("4.18")
 
 

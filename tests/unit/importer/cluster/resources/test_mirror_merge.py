@@ -1,4 +1,4 @@
-"""Mirror rules: only what is not in force is added, nothing goes, no object grows too large."""
+"""Merge of mirror rules: only missing ones are added, none are removed, no object grows too large."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_a_later_archive_extends_and_never_shrinks():
     assert [sources(each) for each in merged.write] == [{"ubi": ["ubi"], "old": ["old"], "new": ["new"]}]
 
 
-def test_what_is_there_already_stays_as_it_is():
+def test_existing_rules_stay_unchanged():
     live = mirror_rules(ubi="ubi", old="old")
     assert merge_rules([mirror_rules(ubi="ubi")], [live.body]).write == (live,)
 
 
 @pytest.mark.parametrize("kind", ["ImageDigestMirrorSet", "ImageContentSourcePolicy"])
-def test_rules_of_others_count_whichever_kind_they_are(kind):
+def test_foreign_rules_of_any_kind_count(kind):
     theirs = mirror_rules(kind, "theirs", ubi="ubi").body
     merged = merge_rules([mirror_rules(ubi="ubi", new="new")], [theirs])
     assert [sources(each) for each in merged.write] == [{"new": ["new"]}]
@@ -49,7 +49,7 @@ def test_rules_for_tags_do_not_count_for_digests():
     assert merge_rules([mirror_rules("ImageTagMirrorSet", ubi="ubi")], [tags]).write == ()
 
 
-def test_an_object_whose_rules_are_all_in_force_elsewhere_is_not_made():
+def test_an_object_whose_rules_are_all_in_force_elsewhere_is_not_created():
     wanted = mirror_rules(ubi="ubi")
     merged = merge_rules([wanted], [mirror_rules(name="theirs", ubi="ubi", more="more").body])
     assert merged.write == ()

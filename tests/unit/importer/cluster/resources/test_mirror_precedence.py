@@ -30,7 +30,7 @@ def foreign(source, *mirrors, kind=IDMS, name="foreign", policy=""):
 
 
 def written(wanted, *live):
-    """Return (kind, source) → (mirrors, policy) of what is written."""
+    """Return (kind, source) → (mirrors, policy) of the written rules."""
     return {
         (each.kind, rule["source"]): (rule["mirrors"], rule.get("mirrorSourcePolicy", ""))
         for each in merge_rules(wanted, live).write
@@ -68,7 +68,7 @@ def test_the_mirrors_of_a_broader_rule_come_after_its_own(kind, broad, mirror):
         SOURCE,
     ],
 )
-def test_what_is_not_broader_adds_nothing(source):
+def test_a_rule_that_is_not_broader_adds_nothing(source):
     assert written([mirror_rules(ubi="ubi")], foreign(source, "cache.example/all"))[IDMS, SOURCE] == ([MIRROR], "")
 
 
@@ -242,7 +242,7 @@ def followed(bodies, name, *, by_tag):
     st.lists(repositories, max_size=3, unique=True),
     st.sampled_from([IDMS, ITMS]),
 )
-def test_every_repository_is_still_found_where_it_was_and_the_next_time_nothing_moves(live, sources, kind):
+def test_every_repository_keeps_its_mirrors_and_a_second_merge_changes_nothing(live, sources, kind):
     wanted = [
         Resource.of(foreign(source, f"m.example/{source}", kind=kind, name=f"hub-{n}")) for n, source in enumerate(sources)
     ]

@@ -27,7 +27,7 @@ def test_a_scope_names_as_much_as_it_says(scope, source, mirror):
     assert rules(image(f"quay.io/x/y/z@{A}"), scope=scope) == {(source, mirror, True)}
 
 
-def test_a_repository_without_namespace_is_ruled_with_its_registry():
+def test_a_repository_without_namespace_has_a_rule_for_its_registry():
     assert rules(image(f"quay.io/z@{A}"), scope=Scope.NAMESPACE) == {("quay.io", "hub", True)}
 
 
@@ -48,11 +48,11 @@ def test_pulls_by_tag_and_by_digest_have_rules_of_their_own():
 
 
 @pytest.mark.parametrize("kind", [ImageKind.CATALOG, ImageKind.SIGNATURE, ImageKind.ATTACHMENT])
-def test_what_nodes_do_not_pull_by_its_name_has_no_rule(kind):
+def test_an_image_that_nodes_do_not_pull_by_its_name_has_no_rule(kind):
     assert rules(image("quay.io/x/y:sha256-1.sig", kind=kind)) == set()
 
 
-def test_what_comes_from_the_mirror_itself_has_no_rule():
+def test_an_image_from_the_mirror_itself_has_no_rule():
     assert rules(image(f"mirror.example/x/y@{A}"), mirror=Mirror.parse("mirror.example")) == set()
 
 
@@ -61,7 +61,7 @@ def test_where_the_mirrors_path_differs_the_repository_is_named():
     assert found == {("quay.io/x/y", "hub/elsewhere/y2", True)}
 
 
-def test_an_image_below_a_repository_that_moved_is_not_led_astray():
+def test_an_image_below_a_moved_repository_is_not_misdirected():
     moved, below, beside = f"quay.io/x/y@{A}", f"quay.io/x/y/deep/z@{B}", f"quay.io/x/other@{B}"
     carried = [image(moved, target_repository="elsewhere"), image(below, B), image(beside, B)]
     assert rules(*carried, scope=Scope.REGISTRY) == {

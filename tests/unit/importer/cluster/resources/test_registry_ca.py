@@ -26,7 +26,7 @@ def test_several_certificates_stay_together():
     assert data("mirror", CA + "\n# the old one\n" + CA) == {"mirror": CA + CA}
 
 
-def test_a_private_key_in_the_file_goes_nowhere():
+def test_a_private_key_in_the_file_is_left_out():
     assert data("mirror", KEY + CA) == {"mirror": CA}
     with pytest.raises(UsageError, match="no certificate") as caught:
         trust("mirror", KEY)
@@ -34,7 +34,7 @@ def test_a_private_key_in_the_file_goes_nowhere():
 
 
 @pytest.mark.parametrize("pem", ["", "PEM", CA.replace("END", "END OF"), CA[:-20], CA.replace("AAAA", "<html>")])
-def test_what_holds_no_certificate_is_refused(pem):
+def test_a_file_without_a_certificate_is_refused(pem):
     with pytest.raises(UsageError, match="no certificate"):
         trust("mirror", pem)
 

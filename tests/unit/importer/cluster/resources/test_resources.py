@@ -1,4 +1,4 @@
-"""What is built for each release is what that release knows, to the last field (docs/facts/openshift.md §10)."""
+"""The objects for each release have only kinds and fields of that release (docs/facts/openshift.md §10)."""
 
 import copy
 
@@ -86,7 +86,7 @@ def test_a_kubernetes_with_olm_gets_its_catalog_source_alone():
     assert result.problems == ()
 
 
-def test_without_a_ca_nothing_is_said_of_trust():
+def test_without_a_ca_there_are_no_objects_for_trust():
     assert {"ConfigMap", "Image"}.isdisjoint(by_kind(built(inventory(image(DIGEST)), "4.18", ResourceOptions())))
 
 
@@ -98,7 +98,7 @@ def test_a_policy_that_exists_decides_before_4_15():
     assert len(rule_objects(built(carried, "4.15", existing_icsp=True))) == 2
 
 
-def test_an_image_pulled_by_tag_is_named_with_what_it_hurts():
+def test_an_image_pulled_by_tag_is_named_with_its_bundles():
     (problem,) = built(inventory(image(TAG, tag="v1")), "4.12").problems
     assert (problem.severity, problem.subject) == ("warning", TAG)
     assert "OpenShift 4.12" in problem.message
