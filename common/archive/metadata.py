@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from common.archive import frames, inventory_file
-from common.archive import frames as raw_blocks
 from common.archive.inventory import ImageRecord, Inventory, ManifestRecord, Problem, ProblemCode
 from common.archive.volume import TAR_BLOCK, entry_name, padded, padding, tar_header
 from common.oci import media_types
@@ -64,7 +63,9 @@ def build(
     before = [frames.compress(part) for part in _cut(_entries(index_json, manifests, len(inventory_json)))]
     content = frames.compress(inventory_json)
     if len(inventory_json) > frames.content_bound(len(content)):
-        content = raw_blocks.long_raw_frame(inventory_json)  # as it is, since readers bound what so short a frame may hold
+        content = frames.long_raw_frame(
+            inventory_json
+        )  # not compressed: readers bound the content of so short a frame (ADR 0030)
     rest = bytes(padding(len(inventory_json)))
     if signature is not None:
         rest += tar_header(SIGNATURE_NAME, len(signature)) + padded(signature)

@@ -108,9 +108,8 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 
 # Image manifests and indexes. The raw bytes stay with the parsed form: they are what the digest is over.
 
-MAX_MANIFEST_SIZE = (
-    16 * 1024 * 1024
-)  # registries have to accept 4 MiB at least (OCI distribution specification, Pushing Manifests)
+# Registries should accept at least 4 MiB (OCI distribution specification, *Pushing Manifests*).
+MAX_MANIFEST_SIZE = 16 * 1024 * 1024
 MAX_CHILDREN = 10_000
 _SCHEMA_2 = 2
 

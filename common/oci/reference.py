@@ -60,39 +60,34 @@ def rejoined(parts: Sequence[str]) -> list[str]:
 def refuse_transport(text: str) -> None:
     """Raise UsageError for a path that begins with a transport; `text` as typed, since a Path joins double slashes."""
     found = _SCHEME.fullmatch(text) or _LAYOUT.fullmatch(text)
-    if found is None:
-        return
-    shown, rest = text[:_SHOWN], found["rest"].lstrip("/")[:_SHOWN]
-    match found[1].lower():
+    if found is not None:
+        why, hint = _refusal(found[1].lower(), found["rest"])
+        raise UsageError(f"{text[:_SHOWN]}: {why}", hint=hint)
+
+
+def _refusal(transport: str, path: str) -> tuple[str, str]:
+    """Return why a path with a transport is refused, and the accepted form."""
+    rest = path.lstrip("/")[:_SHOWN]
+    match transport:
         case "file":
-            raise UsageError(
-                f"{shown}: a file URL names a path of this machine from its root: file:///PATH",
-                hint=f"Wanted: {rest or 'PATH'}, or file:///PATH.",
+            return (
+                "a file URL names a path of this machine from its root: file:///PATH",
+                f"Wanted: {rest or 'PATH'}, or file:///PATH.",
             )
         case "docker" | "docker-daemon" | "containers-storage":
-            raise UsageError(
-                f"{shown}: names an image, where a path of this machine is wanted",
-                hint=f"Name a directory or a file. A registry to push to is named with --registry {rest or 'HOST'}.",
-            )
+            hint = f"Name a directory or a file. A registry to push to is named with --registry {rest or 'HOST'}."
+            return "names an image, where a path of this machine is wanted", hint
         case "http" | "https" | "ftp":
-            raise UsageError(
-                f"{shown}: an address, where a path of this machine is wanted", hint="Download it first, and name the file."
-            )
+            return "an address, where a path of this machine is wanted", "Download it first, and name the file."
         case "s3":
-            raise UsageError(
-                f"{shown}: has to be a path of this machine",
-                hint="Only archives and plans may be in object storage; copy other files here first.",
-            )
+            hint = "Only archives and plans may be in object storage; copy other files here first."
+            return "has to be a path of this machine", hint
         case "oci" | "oci-archive" | "docker-archive" | "dir":
-            raise UsageError(
-                f"{shown}: a transport of skopeo, where a path is wanted",
-                hint=f"Wanted: {found['rest'][:_SHOWN] or 'PATH'}. Only --catalog takes oci: and oci-archive:.",
-            )
+            hint = f"Wanted: {path[:_SHOWN] or 'PATH'}. Only --catalog takes oci: and oci-archive:."
+            return "a transport of skopeo, where a path is wanted", hint
         case _:
-            raise UsageError(
-                f"{shown}: an unknown kind of address, where a path of this machine is wanted",
-                hint="Name a path; for one that really has a colon in it, an absolute one.",
-            )
+            hint = "Name a path; for one that really has a colon in it, an absolute one."
+            return "an unknown kind of address, where a path of this machine is wanted", hint
 
 
 def without_docker(text: str) -> str:
