@@ -7,7 +7,7 @@ mirrors of registries.conf; the questions about what is already there, and all w
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import msgspec
@@ -47,6 +47,7 @@ _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
 _HALF_WRITTEN = "DIGEST_INVALID"  # the digest of what we send is right
+_ACCEPT = ", ".join(ACCEPT)
 _LOG = logger(__name__)
 T = TypeVar("T")
 
@@ -132,8 +133,7 @@ class RegistryClient:
 
     def _head(self, reference: Reference) -> Descriptor | None:
         try:
-            call = replace(_manifest_call("HEAD", reference), accept=frozenset({403, 404, 405}))
-            answer = self._exchange.ask(call)
+            answer = self._exchange.ask(_manifest_call("HEAD", reference, accept=frozenset({403, 404, 405})))
         except RegistryRefusedError as error:
             if error.status in PASSING:
                 raise  # a host in trouble is not asked twice as much
@@ -227,7 +227,7 @@ class RegistryClient:
     def delete(self, reference: Reference) -> None:
         """Delete a manifest, named by its digest. Raises RegistryError where the registry does not let us."""
         self._hosts.check_allowed(reference)
-        self._exchange.ask(replace(_manifest_call("DELETE", reference), writes=True))
+        self._exchange.ask(_manifest_call("DELETE", reference, writes=True))
 
     def delete_blob(self, reference: Reference) -> None:
         """Delete a blob, named by its digest, from a repository. Raises RegistryError where the registry does not let us."""
@@ -319,7 +319,7 @@ class RegistryClient:
             raise
 
 
-def _manifest_call(method: str, reference: Reference) -> Call:
+def _manifest_call(method: str, reference: Reference, **options: Any) -> Call:
     name = reference.digest or reference.tag or "latest"
     return Call(
         method,
@@ -327,7 +327,8 @@ def _manifest_call(method: str, reference: Reference) -> Call:
         f"/v2/{reference.repository}/manifests/{name}",
         "manifest",
         str(reference),
-        headers={"Accept": ", ".join(ACCEPT)},
+        headers={"Accept": _ACCEPT},
+        **options,
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,7 +19,7 @@ from common.errors import AuthenticationError, CredentialsRefusedError, Registry
 from common.log import SECRETS, logger
 from common.oci.reference import is_host
 from common.registry.http.errors import PASSING, Question, no_credentials, refused, wrong_credentials
-from common.registry.http.urls import parsed, with_parameter
+from common.registry.http.urls import parsed, same_origin, with_parameter
 from common.retry import RetryableError
 from common.serialization import UNDECODABLE
 
@@ -102,12 +102,16 @@ class _Token:
     fresh_until_s: float
 
 
-# Sends a request with a bounded answer: status, headers and body, one try; raises RetryableError.
-Send = Callable[[httpx.Request, Question], httpx.Response]
+# Sends a request without credentials of ours; its body is bounded, and read. Raises RetryableError.
+Send = Callable[[httpx.Request], httpx.Response]
 
 
-class Auth:
-    """Gives the `Authorization` of each request. Shared by threads."""
+class RegistryAuth(httpx.Auth):
+    """Basic or Bearer, as the registry asks for it. Shared by threads.
+
+    A request's extensions hold `access` (an Access), `question` (for messages) and `is_last_access`: whether a second 401 is an
+    answer for the caller, or an AuthenticationError.
+    """
 
     def __init__(self, credentials: Credentials, hosts: Hosts, send: Send, clock: Clock) -> None:
         self._credentials = credentials
@@ -119,13 +123,28 @@ class Auth:
         self._challenges: dict[str, Challenge] = {}
         self._extra: dict[Access, tuple[str, ...]] = {}
         self._tokens: dict[Access, _Token] = {}
-        self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has taken
+        self._found: dict[tuple[str, str], Credential | None] = {}  # finding one may run a credential helper
+        self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has accepted
 
-    def header(self, access: Access, question: Question) -> str | None:
-        """Return what to send with the first try; None as long as the registry has not asked."""
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        """Send with what the registry asked for before, and once more with what a 401 asks for."""
+        access: Access = request.extensions["access"]
+        question: Question = request.extensions["question"]
         with self._lock:
             challenge = self._challenges.get(access.registry)
-        return self._answer(access, challenge, question) if challenge else None
+        used = self._answer(access, challenge, question) if challenge else None
+        if used:
+            request.headers["Authorization"] = used
+        response = yield request
+        # A redirect target, an object store for one, does not ask who we are at the registry.
+        if response.status_code != httpx.codes.UNAUTHORIZED or not same_origin(response.url, request.url):
+            return
+        renewed = self._renewed(access, response.headers.get_list("WWW-Authenticate"), used, question)
+        request.headers["Authorization"] = renewed
+        response = yield request
+        refused_again = response.status_code == httpx.codes.UNAUTHORIZED and same_origin(response.url, request.url)
+        if refused_again and (renewed.startswith("Basic ") or not request.extensions["is_last_access"]):
+            raise wrong_credentials(question)
 
     def takes_scopes(self, registry: str) -> bool:
         """Say whether a registry asks for tokens, which are for scopes."""
@@ -133,13 +152,13 @@ class Auth:
             challenge = self._challenges.get(registry)
         return challenge is not None and challenge.scheme == "bearer"
 
-    def renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
-        """Return what to send after a 401: `challenges` are its headers, `used` what had been sent.
+    def _renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
+        """Return what to send after a 401: `challenges` are its headers, `used` what was sent.
 
-        Raises AuthenticationError when there is nothing else to say than what was refused.
+        Raises AuthenticationError when there is nothing else to send than what was refused.
         """
         asked = _best(parse_challenges(challenges))
-        with self._lock:  # a 401 that asks for nothing asks for what was asked before
+        with self._lock:  # a 401 without a challenge repeats the one before
             challenge = asked or self._challenges.get(access.registry) or Challenge("basic")
             self._challenges[access.registry] = challenge
             if challenge.scope and challenge.scope not in access.scopes:
@@ -147,13 +166,20 @@ class Auth:
             token = self._tokens.get(access)
             if token and token.header == used:
                 del self._tokens[access]
+            self._found.pop((access.registry, access.repository), None)  # a helper may give another password now
         header = self._answer(access, challenge, question)
         if header is None or header == used:
             raise no_credentials(question) if header is None else wrong_credentials(question)
         return header
 
+    def _credential(self, registry: str, repository: str) -> Credential | None:
+        key = (registry, repository)
+        if key not in self._found:
+            self._found[key] = self._credentials.find(registry, repository)
+        return self._found[key]
+
     def _answer(self, access: Access, challenge: Challenge, question: Question) -> str | None:
-        credential = self._credentials.find(access.registry, access.repository)
+        credential = self._credential(access.registry, access.repository)
         if credential and credential.registry_token:
             return f"Bearer {credential.registry_token}"
         if challenge.scheme == "basic":
@@ -176,7 +202,8 @@ class Auth:
         else:
             request = _ask(realm, challenge.service, scopes, credential)
         asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
-        response = self._send(request, asking)
+        request.extensions = {"question": replace(asking, registry=realm.netloc.decode())}  # a break names the token server
+        response = self._send(request)
         known = credential is not None and (access.registry, credential) in self._known
         if response.status_code == httpx.codes.UNAUTHORIZED and not known:
             raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)

@@ -11,9 +11,8 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import msgspec
-from urllib3.exceptions import NameResolutionError, ProxyError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyError, ReadTimeoutError
 
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.log import SECRETS
@@ -22,6 +21,8 @@ from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import httpx
 
 MAX_ERROR_BODY = 64 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
@@ -127,10 +128,9 @@ def wrong_credentials(question: Question, kind: type[AuthenticationError] = Auth
     )
 
 
-def unreachable(question: Question, error: httpx.TransportError) -> RetryableError:
-    """Return the error for a connection that was not made, or broke."""
+def unreachable(question: Question, proxy: str, error: Exception) -> RetryableError:
+    """Return the error for a connection that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
     causes = list(_causes(error))
-    proxy = str(error.request.extensions.get("proxy", ""))
     why, hint, tries = _proxy_tls(proxy, causes) or _explained(question.registry, causes)
     return RetryableError(
         RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
@@ -156,7 +156,7 @@ _TUNNEL_HINTS = {
 }
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     (
-        (ProxyError, httpx.ProxyError),
+        (ProxyError,),
         "the proxy does not answer",
         _PROXY_HINT,
         QUICK_TRIES,
@@ -174,8 +174,13 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
         "Run again; what is done is kept. A proxy or firewall on the way may limit size or time.",
         TRIES,
     ),
-    ((httpx.ConnectTimeout,), "no answer in time while connecting", "Check the route and the firewall.", QUICK_TRIES),
-    ((httpx.TimeoutException,), "no answer in time", "Registry or network are slow: run again; what is done is kept.", TRIES),
+    ((ConnectTimeoutError,), "no answer in time while connecting", "Check the route and the firewall.", QUICK_TRIES),
+    (
+        (ReadTimeoutError, TimeoutError),
+        "no answer in time",
+        "Registry or network are slow: run again; what is done is kept.",
+        TRIES,
+    ),
 )
 
 
@@ -197,7 +202,7 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
 def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int] | None:
     """Explain a TLS connection to the proxy that failed; None where another one did, or nothing of TLS."""
     error = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-    if error is None or not any(isinstance(cause, ProxyError | httpx.ProxyError) for cause in causes):
+    if error is None or not any(isinstance(cause, ProxyError) for cause in causes):
         return None
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):

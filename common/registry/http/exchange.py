@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -20,20 +19,24 @@ from common.errors import AuthenticationError, ContentError, RegistryRefusedErro
 from common.log import SECRETS, logger
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
-from common.registry.http.auth import Access, Auth
-from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, Question, refused, unreachable, wrong_credentials
+from common.registry.http.auth import Access, RegistryAuth
+from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, Question, refused
 from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
 from common.registry.http.urls import NOWHERE, joined, same_origin, target
 from common.retry import RetryableError, retry, retry_after_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from common.registry.registries_conf import Hosts
     from common.registry.settings import Clock, RegistrySettings
 
 MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FOLLOWED = ("GET", "HEAD")
+_NO_AUTH = httpx.Auth()  # None would let httpx take user and password out of a URL that a registry gave
 _LOG = logger(__name__)
 T = TypeVar("T")
 
@@ -108,10 +111,15 @@ class Exchange:
         self._clock = clock
         self._notify = notify
         times = settings.timeouts
-        self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s)
-        self._transport = Urllib3Transport(settings, hosts)
+        self._timeout = httpx.Timeout(times.read_s, connect=times.connect_s).as_dict()
         self.credentials = Credentials(settings)
-        self._auth = Auth(self.credentials, hosts, self._send_small, clock)
+        self._auth = RegistryAuth(self.credentials, hosts, self._send_small, clock)
+        self._client = _Client(
+            transport=Urllib3Transport(settings, hosts),
+            trust_env=False,  # the transport has the proxies, and ~/.netrc is no place for a registry's credentials
+            max_redirects=MAX_REDIRECTS,
+            event_hooks={"response": [self._received]},
+        )
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -119,7 +127,7 @@ class Exchange:
 
     def close(self) -> None:
         """Close every connection."""
-        self._transport.close()
+        self._client.close()
 
     def pushes(self, repository: Reference) -> bool:
         """Say whether a repository will be written to: then whatever is asked of it is asked with pull and push."""
@@ -146,15 +154,12 @@ class Exchange:
         """Send a call a single time and give the response unread. A break while reading is a RetryableError, too."""
         limiter = self.limiter(call.repository.registry)
         with limiter.turn():
+            response = self._authorized(call)
             try:
-                response = self._authorized(call)
-                try:
-                    self._judge(call, response, limiter)
-                    yield response
-                finally:
-                    response.close()
-            except httpx.TransportError as error:
-                raise unreachable(call.question, error) from error
+                self._judge(call, response, limiter)
+                yield response
+            finally:
+                response.close()
         limiter.went_well()
 
     def limiter(self, registry: str) -> HostLimiter:
@@ -165,97 +170,87 @@ class Exchange:
             return self._limiters[registry]
 
     def _authorized(self, call: Call) -> httpx.Response:
-        """Send, and once more with what a 401 asks for."""
-        if call.anonymous or call.authorization:
-            return self._followed(call, call.authorization or None)
+        """Send with the access that the call needs; a read in a repository of `pushes_to` with push, where that is granted."""
         if not self._widened(call):
-            return self._with_access(call, call.access(push=call.writes))
+            return self._send(call, call.access(push=call.writes))
         try:
-            return self._with_access(call, call.access(push=True), last=False)
+            return self._send(call, call.access(push=True), is_last_access=False)
         except AuthenticationError as error:
             if not self._auth.takes_scopes(call.repository.registry):
                 raise
             # An account that may only pull: some token servers refuse a scope with push, others grant nothing of it.
-            _LOG.info("%s: once more without push: %s", call.repository.name, error.message)
+            _LOG.info("%s: again without push: %s", call.repository.name, error.message)
             self._without_push.add(_repository(call.repository))
-            return self._with_access(call, call.access(push=False))
+            return self._send(call, call.access(push=False))
 
     def _widened(self, call: Call) -> bool:
         """Say whether a read asks for push as well: one token serves the writes that follow, and may create the repository."""
         reads = call.scoped and not call.writes
         return reads and self.pushes(call.repository) and _repository(call.repository) not in self._without_push
 
-    def _with_access(self, call: Call, access: Access, *, last: bool = True) -> httpx.Response:
-        """Send with what `access` gives, and once more with what a 401 asks for; a 401 to that is an error unless `last`."""
-        used = self._auth.header(access, call.question)
-        response = self._followed(call, used)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            return response
-        challenges = response.headers.get_list("WWW-Authenticate")
-        _bounded(response, MAX_ERROR_BODY)
-        response.close()
-        renewed = self._auth.renewed(access, challenges, used, call.question)
-        response = self._followed(call, renewed)
-        if response.status_code == httpx.codes.UNAUTHORIZED and (renewed.startswith("Basic ") or not last):
-            response.close()
-            raise wrong_credentials(call.question)
-        return response
-
-    def _followed(self, call: Call, authorization: str | None) -> httpx.Response:
-        """Send, and follow redirects of reads by hand: no credentials to another origin, no way back to plain HTTP."""
+    def _send(self, call: Call, access: Access, *, is_last_access: bool = True) -> httpx.Response:
+        """Send, and follow the redirects of reads. Credentials go to the registry alone."""
         origin = self._origin(call)
+        url = self._url(call, origin)
+        at_home = same_origin(url, origin)
+        headers = {**_HEADERS, **call.headers}
+        if call.authorization and at_home:
+            headers["Authorization"] = call.authorization
+        if call.method in ("PUT", "POST", "PATCH"):
+            headers["Content-Length"] = str(call.length)
+        request = httpx.Request(
+            call.method,
+            url,
+            headers=headers,
+            stream=_Body(call.body) if call.body else None,
+            extensions={
+                "timeout": self._timeout if call.read_s is None else {**self._timeout, "read": call.read_s},
+                "question": call.question,
+                "access": access,
+                "is_last_access": is_last_access,
+            },
+        )
+        auth = self._auth if at_home and not call.anonymous and not call.authorization else _NO_AUTH
+        try:
+            response = self._client.send(request, auth=auth, stream=True, follow_redirects=call.method in _FOLLOWED)
+        except httpx.TooManyRedirects as error:
+            raise RegistryRefusedError(
+                f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects"
+            ) from error
+        return response if same_origin(response.url, origin) else _from_elsewhere(call, response)
+
+    def _url(self, call: Call, origin: httpx.URL) -> httpx.URL:
         url = target(origin, call.url)
         if url == NOWHERE:
             raise RegistryRefusedError(
                 f"{call.subject}: {call.question.request}: {call.url[:200]!r} is no URL",
                 hint="It comes from the registry, or from a manifest there: their publisher can correct it.",
             )
-        self._check_redirect(call, origin, url)
-        for _ in range(MAX_REDIRECTS + 1):
-            at_home = same_origin(url, origin)
-            response = self._send(call, url, authorization if at_home else None)
-            if response.status_code not in _REDIRECTS or call.method not in ("GET", "HEAD"):
-                return response if at_home else _from_elsewhere(call, response)
-            following = joined(url, response.headers.get("Location", ""))
-            _bounded(response, MAX_ERROR_BODY)  # unread, it would cost the connection
-            response.close()
-            self._check_redirect(call, url, following)
-            url = following
-        raise RegistryRefusedError(f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects")
+        if not call.url.startswith("/"):
+            self._check_redirect(call.question, origin, url)
+        return url
 
-    def _check_redirect(self, call: Call, url: httpx.URL, following: httpx.URL) -> None:
+    def _received(self, response: httpx.Response) -> None:
+        """Log a response and check where it redirects to, before httpx does (an event hook)."""
+        request = response.request
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s %s: %d", request.method, SECRETS.mask(str(request.url)), response.status_code)
+        if not response.has_redirect_location:
+            return
+        following = joined(request.url, response.headers["Location"])
+        if request.method in _FOLLOWED and "access" in request.extensions:
+            self._check_redirect(request.extensions["question"], request.url, following)
+        else:
+            del response.headers["Location"]  # not followed; httpx would parse it, and raise for one that is no URL
+
+    def _check_redirect(self, question: Question, url: httpx.URL, following: httpx.URL) -> None:
         host = following.netloc.decode()
         falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
-        if falls or following.scheme not in ("http", "https") or not is_host(following.netloc.decode()):
+        if falls or following.scheme not in ("http", "https") or not is_host(host):
             raise RegistryRefusedError(
-                f"{call.subject}: {call.question.registry} redirects to {following.scheme}://{host}, which is not safe",
+                f"{question.subject}: {question.registry} redirects to {following.scheme}://{host}, which is not safe",
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
             )
-
-    def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
-        headers = {**_HEADERS, **call.headers}
-        if authorization:
-            headers["Authorization"] = authorization
-        if call.method in ("PUT", "POST", "PATCH"):
-            headers["Content-Length"] = str(call.length)
-        timeout = self._timeout if call.read_s is None else httpx.Timeout(call.read_s, connect=self._timeout.connect)
-        content = call.body() if call.body else None
-        request = httpx.Request(call.method, url, headers=headers, content=content, extensions={"timeout": timeout.as_dict()})  # type: ignore[arg-type]
-        try:
-            response = self._sent(request)
-        finally:
-            # A body left half read would keep its source's place in a limiter while this thread waits for the next try.
-            if isinstance(content, Generator):
-                content.close()
-        if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s %s: %d", call.method, SECRETS.mask(str(url)), response.status_code)
-        return response
-
-    def _sent(self, request: httpx.Request) -> httpx.Response:
-        """Send a request as it is. What httpx's client would add, redirects, cookies and accounts, is ours or not wanted."""
-        response = self._transport.handle_request(request)
-        response.request = request
-        return response
 
     def _judge(self, call: Call, response: httpx.Response, limiter: HostLimiter) -> None:
         status = response.status_code
@@ -269,19 +264,15 @@ class Exchange:
             raise RetryableError(error)
         raise error
 
-    def _send_small(self, request: httpx.Request, question: Question) -> httpx.Response:
-        """Send a request of `auth.py`; its answer is small."""
-        request.extensions = {"timeout": self._timeout.as_dict()}
-        request.headers["Accept-Encoding"] = "identity"
+    def _send_small(self, request: httpx.Request) -> httpx.Response:
+        """Send a request of `auth.py`, which brings its own credentials; its answer is small."""
+        request.extensions["timeout"] = self._timeout
+        request.headers.update(_HEADERS)
+        response = self._client.send(request, auth=_NO_AUTH, stream=True)
         try:
-            response = self._sent(request)
-            try:
-                body = _bounded(response, MAX_ERROR_BODY) or b""
-            finally:
-                response.close()
-        except httpx.TransportError as error:
-            at = Question(request.url.netloc.decode(), question.repository, question.request, question.subject)
-            raise unreachable(at, error) from error
+            body = _bounded(response, MAX_ERROR_BODY) or b""
+        finally:
+            response.close()
         return httpx.Response(response.status_code, headers=response.headers, content=body)
 
     def _origin(self, call: Call) -> httpx.URL:
@@ -293,24 +284,57 @@ class Exchange:
             if registry not in self._origins:
                 host = self._hosts.contact(registry)
                 known = httpx.URL(f"https://{host}")
-                self._origins[registry] = self._probed(known) if any(map(self._hosts.insecure, (registry, host))) else known
+                insecure = any(map(self._hosts.insecure, (registry, host)))
+                self._origins[registry] = self._probed(known, call.question) if insecure else known
         return self._origins[registry]
 
-    def _probed(self, secure: httpx.URL) -> httpx.URL:
+    def _probed(self, secure: httpx.URL, question: Question) -> httpx.URL:
         _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", secure.netloc.decode())
         try:
-            self._touch(secure)
-        except httpx.TransportError as error:
-            _LOG.debug("%s: %s", secure, error)
+            self._touch(secure, question)
+        except RetryableError as failure:
+            _LOG.debug("%s: %s", secure, failure)
             plain = secure.copy_with(scheme="http")
-            self._touch(plain)
+            self._touch(plain, question)
             return plain
         return secure
 
-    def _touch(self, origin: httpx.URL) -> None:
+    def _touch(self, origin: httpx.URL, question: Question) -> None:
         """Ask for anything: any answer will do."""
-        extensions = {"timeout": self._timeout.as_dict()}
-        self._sent(httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)).close()
+        extensions = {"timeout": self._timeout, "question": question}
+        request = httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)
+        self._client.send(request, auth=_NO_AUTH, stream=True).close()
+
+
+class _Client(httpx.Client):
+    """A client that keeps no cookies: registries need none, and looking for them cost 60 of 600 µs per request."""
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """None, ever."""
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        pass
+
+
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them in the response."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a call, opened anew for each time that it is sent."""
+
+    def __init__(self, read: Callable[[], Chunks]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._read()  # type: ignore[misc]  # memoryviews too, which sockets accept
 
 
 def _repository(reference: Reference) -> Reference:

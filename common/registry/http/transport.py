@@ -1,14 +1,16 @@
-"""HTTP itself: an httpx transport that sits on urllib3 (ADR 0005), which moves bytes at less than half of the CPU.
+"""An httpx transport on urllib3 (ADR 0005): connections, TLS, proxies, and errors of the network as ours.
 
-Owns connections, TLS, proxies and the translation of urllib3's errors into httpx's. Bodies come in chunks of CHUNK_SIZE, as
-sent: nothing is decoded, no redirect is followed, nothing is tried twice, no cookie is kept.
+Bodies arrive in chunks of CHUNK_SIZE, as sent: nothing is decoded. Redirects, retries and credentials are left to
+the layers above.
 """
 
 from __future__ import annotations
 
 import http.client
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import httpx
@@ -19,120 +21,136 @@ from urllib3.exceptions import HTTPError
 
 from common.content import CHUNK_SIZE
 from common.log import SECRETS
+from common.registry.http.errors import MAX_ERROR_BODY, unreachable
 from common.registry.http.tls import Trust, proxy_for, proxy_parts, tls_context, trust_for
+from common.retry import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from ssl import SSLContext
 
     from common.registry.registries_conf import Hosts
     from common.registry.settings import RegistrySettings
 
 _POOLS = 64
-_Route = tuple[Trust, str | None]
+_Broken = Callable[[Exception], RetryableError]
+_BROKEN = (HTTPError, OSError, http.client.HTTPException)
 
 
-class _Plain(HTTPConnection):
+class _Route(NamedTuple):
+    """How requests reach one origin; `proxy`: `HOST:PORT`, empty for a direct connection."""
+
+    urlopen: Callable[..., urllib3.BaseHTTPResponse]
+    close: Callable[[], None]
+    proxy: str
+
+
+@cache
+def _timeout(connect_s: float, read_s: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=connect_s, read=read_s)  # urllib3 clones it for each request
+
+
+class _Stalling:
     """A connection on which writing may stall for `stall_s`; urllib3 would allow the connect timeout."""
 
     stall_s = 60.0
 
-    def connect(self) -> None:
-        super().connect()
+    def connect(self: Any) -> None:
+        super().connect()  # type: ignore[misc]
+        self.is_verified = True  # silences urllib3's warning at every request; `Exchange` warns once of an unverified host
         self.sock.settimeout(self.stall_s)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # a connection that is used again
             self.timeout = self.stall_s
-        super().request(*args, **kwargs)
+        super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class _Secure(HTTPSConnection):
-    """The same over TLS. `is_verified` only silences urllib3's warning at every request: `--insecure` is our own to tell."""
+class _Plain(_Stalling, HTTPConnection):
+    """Plain HTTP."""
 
-    stall_s = 60.0
 
-    def connect(self) -> None:
-        super().connect()
-        self.is_verified = True
-        self.sock.settimeout(self.stall_s)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:
-            self.timeout = self.stall_s
-        super().request(*args, **kwargs)
+class _Secure(_Stalling, HTTPSConnection):
+    """HTTP over TLS."""
 
 
 class Urllib3Transport(httpx.BaseTransport):
-    """Sends one request and gives one response. Shared by threads."""
+    """Sends one request and returns one response. Shared by threads.
+
+    Raises RetryableError, about the `Question` that is in the request's extensions.
+    """
 
     def __init__(self, settings: RegistrySettings, hosts: Hosts) -> None:
         self._settings = settings
         self._hosts = hosts
         self._lock = threading.Lock()
-        self._routes: dict[tuple[str, str], urllib3.PoolManager] = {}
-        self._managers: dict[_Route, urllib3.PoolManager] = {}
+        self._routes: dict[tuple[str, str], _Route] = {}
+        self._contexts: dict[Trust, SSLContext] = {}
+        self._proxied: dict[tuple[Trust, str], urllib3.ProxyManager] = {}
+        stall = {"stall_s": settings.timeouts.stall_s}
+        plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
+        self._pools: dict[str, type[HTTPConnectionPool]] = {
+            "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+        }
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See httpx. Raises httpx.TransportError; an error of the request's own body passes through as it is."""
+        """Return the response, its body unread. An error of the request's own body passes through as it is."""
+        route = self._route(request.url)
+        timeout = request.extensions["timeout"]
+        broken = partial(unreachable, request.extensions["question"], route.proxy)
         body = _Body(request)
-        timeout = request.extensions.get("timeout", {})
-        manager = self._manager(request.url)
-        if isinstance(manager, urllib3.ProxyManager) and manager.proxy:
-            request.extensions["proxy"] = manager.proxy.netloc  # for messages
         try:
-            raw = manager.urlopen(
+            raw = route.urlopen(
                 request.method,
-                str(request.url),
+                str(request.url) if route.proxy else request.url.raw_path.decode("ascii"),
                 body=body if body.size else None,
                 headers={key.decode("latin-1"): value.decode("latin-1") for key, value in request.headers.raw},
-                timeout=urllib3.Timeout(connect=timeout.get("connect"), read=timeout.get("read")),
+                timeout=_timeout(timeout["connect"], timeout["read"]),
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
             )
-        except (HTTPError, OSError, http.client.HTTPException) as error:
-            if body.failure is not None:
-                raise body.failure from None
-            raise _translated(error, request) from error
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.headers.items()]
-        return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, request))
+        except _BROKEN as error:
+            raise body.failure or broken(error) from (None if body.failure else error)
+        finally:
+            body.close()
+        return _response(raw, broken)
 
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            for manager in self._managers.values():
-                manager.clear()
+            for route in self._routes.values():
+                route.close()
 
-    def _manager(self, url: httpx.URL) -> urllib3.PoolManager:
+    def _route(self, url: httpx.URL) -> _Route:
         key = (url.scheme, url.netloc.decode())
         with self._lock:
             if key not in self._routes:
-                self._routes[key] = self._shared(*key)
+                self._routes[key] = self._new_route(url)
             return self._routes[key]
 
-    def _shared(self, scheme: str, host: str) -> urllib3.PoolManager:
-        """Hosts that need the same trust and the same proxy share a manager, and so a TLS context."""
+    def _new_route(self, url: httpx.URL) -> _Route:
+        """Return the way to an origin. What needs the same trust shares a TLS context, which takes long to load."""
+        scheme, host = url.scheme, url.netloc.decode()
         trust = trust_for(self._settings, host, insecure=self._hosts.insecure(host)) if scheme == "https" else Trust()
-        route = (trust, proxy_for(self._settings.environ, scheme, host))
-        if route not in self._managers:
-            self._managers[route] = _make(route, self._settings)
-        return self._managers[route]
-
-
-def _make(route: _Route, settings: RegistrySettings) -> urllib3.PoolManager:
-    trust, proxy = route
-    options: dict[str, Any] = {"num_pools": _POOLS, "maxsize": 2 * settings.jobs, "ssl_context": tls_context(trust)}
-    if not trust.verify:
-        options["cert_reqs"] = "CERT_NONE"
-    manager = _through(proxy, settings, options) if proxy else urllib3.PoolManager(**options)
-    stall = {"stall_s": settings.timeouts.stall_s}
-    plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
-    manager.pool_classes_by_scheme = {
-        "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
-    }
-    return manager
+        if trust not in self._contexts:
+            self._contexts[trust] = tls_context(trust)
+        options: dict[str, Any] = {"maxsize": 2 * self._settings.jobs, "ssl_context": self._contexts[trust]}
+        if not trust.verify:
+            options["cert_reqs"] = "CERT_NONE"
+        proxy = proxy_for(self._settings.environ, scheme, host)
+        if not proxy:
+            # A pool without urllib3's PoolManager, which parses each URL again and normalizes it: 40 of 450 µs per request.
+            if scheme == "http":
+                del options["ssl_context"]
+            pool = self._pools[scheme](url.raw_host.decode("ascii"), url.port, **options)
+            return _Route(pool.urlopen, pool.close, "")
+        if (trust, proxy) not in self._proxied:
+            self._proxied[trust, proxy] = manager = _through(proxy, self._settings, options)
+            manager.pool_classes_by_scheme = self._pools
+        manager = self._proxied[trust, proxy]
+        return _Route(manager.urlopen, manager.clear, manager.proxy.netloc or "" if manager.proxy else "")
 
 
 def _through(proxy: str, settings: RegistrySettings, options: dict[str, Any]) -> urllib3.ProxyManager:
@@ -142,59 +160,65 @@ def _through(proxy: str, settings: RegistrySettings, options: dict[str, Any]) ->
     if parts.username:
         SECRETS.add(parts.password or "")
         headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
-    if parts.scheme == "https":  # the proxy is verified for itself, also where the registry behind it is not (--insecure)
+    if parts.scheme == "https":  # --insecure names the registry, not the proxy before it
         options["proxy_ssl_context"] = tls_context(trust_for(settings, host, insecure=False))
-    return urllib3.ProxyManager(f"{parts.scheme}://{host}", proxy_headers=headers, **options)
+    return urllib3.ProxyManager(f"{parts.scheme}://{host}", num_pools=_POOLS, proxy_headers=headers, **options)
 
 
 class _Body:
-    """The request's body; remembers its own failure, so that it is not taken for the network's."""
+    """The request's body; remembers its own failure, so that it is not taken for one of the network."""
 
     def __init__(self, request: httpx.Request) -> None:
+        assert isinstance(request.stream, httpx.SyncByteStream)
         self.size = int(request.headers.get("Content-Length", "0"))
         self.failure: Exception | None = None
-        self._stream = request.stream
+        self._chunks = self._read(request.stream)
 
     def __iter__(self) -> Iterator[bytes]:
-        assert isinstance(self._stream, httpx.SyncByteStream)
+        return self._chunks
+
+    def close(self) -> None:
+        """Release the source: half read, it would keep its turn at a limiter while this thread waits to try again."""
+        self._chunks.close()
+
+    def _read(self, stream: httpx.SyncByteStream) -> Generator[bytes]:
         try:
-            yield from self._stream
+            yield from stream
         except Exception as error:
             self.failure = error
             raise
 
 
-class _Chunks(httpx.SyncByteStream):
-    """The response's body in chunks of CHUNK_SIZE. A connection that was not read to its end is closed, not reused."""
+def _response(raw: urllib3.BaseHTTPResponse, broken: _Broken) -> httpx.Response:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw.headers.items()]
+    limit = None
+    if raw.status >= httpx.codes.MULTIPLE_CHOICES:
+        # httpx reads the bodies of redirects and of 401 whole, and decodes them: 64 KiB of zstd may become gigabytes.
+        limit = MAX_ERROR_BODY + 1  # one more shows that a body is too long
+        headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
+    return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit))
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, request: httpx.Request) -> None:
+
+class _Chunks(httpx.SyncByteStream):
+    """The response's body in chunks of CHUNK_SIZE, cut after `limit` bytes; left unread, it costs the connection."""
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse, broken: _Broken, limit: int | None) -> None:
         self._raw = raw
-        self._request = request
+        self._broken = broken
+        self._limit = limit
 
     def __iter__(self) -> Iterator[bytes]:
-        read: Callable[[], bytes] = lambda: self._raw.read(CHUNK_SIZE, decode_content=False)  # noqa: E731 - for iter()
+        left = self._limit
         try:
-            yield from iter(read, b"")
-        except (HTTPError, OSError, http.client.HTTPException) as error:
-            raise _translated(error, self._request) from error
+            while left != 0 and (chunk := self._raw.read(CHUNK_SIZE if left is None else left, decode_content=False)):
+                left = None if left is None else left - len(chunk)
+                yield chunk
+        except _BROKEN as error:
+            raise self._broken(error) from error
 
     def close(self) -> None:
         if self._raw.length_remaining == 0:
-            self._raw.drain_conn()  # takes note that nothing is left, as after HEAD; only then may it be used again
+            self._raw.drain_conn()  # lets urllib3 notice that nothing is left, as after HEAD; only then is it used again
             self._raw.release_conn()
         else:
             self._raw.close()
-
-
-def _translated(error: Exception, request: httpx.Request) -> httpx.TransportError:
-    kinds: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-        (urllib3.exceptions.NewConnectionError, httpx.ConnectError),
-        (urllib3.exceptions.ConnectTimeoutError, httpx.ConnectTimeout),
-        (urllib3.exceptions.ReadTimeoutError, httpx.ReadTimeout),
-        (urllib3.exceptions.SSLError, httpx.ConnectError),
-        (urllib3.exceptions.ProxyError, httpx.ProxyError),
-        (urllib3.exceptions.ProtocolError, httpx.RemoteProtocolError),
-        (TimeoutError, httpx.WriteTimeout),
-    )
-    kind = next((to for of, to in kinds if isinstance(error, of)), httpx.ReadError)
-    return kind(str(error), request=request)
