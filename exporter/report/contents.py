@@ -47,35 +47,35 @@ ATTACHMENTS = Purpose("signatures and attachments")
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class OperatorSizes:
     """Bytes by purpose: in all, by volume, and for each operator what it shares with others.
 
-    `whole` sums to the bytes that are carried; so do `volumes`, whose order is that of the inventory.
+    `total` sums to the bytes that are carried; so does `by_volume`, whose order is that of the inventory.
     """
 
-    whole: Mapping[Purpose, int]
-    volumes: Sequence[Mapping[Purpose, int]]
+    total: Mapping[Purpose, int]
+    by_volume: Sequence[Mapping[Purpose, int]]
     shared: Mapping[Purpose, int]
 
 
-def weigh(inventory: Inventory) -> Weights:
+def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
     """Return the weights of an archive."""
     purposes: defaultdict[Digest, set[Purpose]] = defaultdict(set)
     for image in inventory.images:
         for blob in blobs_of(inventory, image.digest):
             purposes[blob].update(purposes_of(image))
-    whole: Counter[Purpose] = Counter()
+    total: Counter[Purpose] = Counter()
     shared: Counter[Purpose] = Counter()
-    volumes: list[Counter[Purpose]] = [Counter() for _ in inventory.volumes]
+    by_volume: list[Counter[Purpose]] = [Counter() for _ in inventory.volumes]
     for digest, record in inventory.blobs.items():
         needed = purposes[digest]
         purpose = next(iter(needed)) if len(needed) == 1 else SHARED
         for piece in record.pieces:
-            whole[purpose] += piece.size
-            volumes[piece.volume - 1][purpose] += piece.size
+            total[purpose] += piece.size
+            by_volume[piece.volume - 1][purpose] += piece.size
         if record.pieces and len(needed) > 1:
             shared.update(dict.fromkeys(needed, record.size))
-    return Weights(whole, volumes, shared)
+    return OperatorSizes(total, by_volume, shared)
 
 
 def purposes_of(image: ImageRecord) -> frozenset[Purpose]:
@@ -268,7 +268,7 @@ class Background:
     changes: Mapping[Purpose, str] = field(default_factory=dict)
 
 
-def catalogs(inventory: Inventory, weights: Weights, background: Background) -> tuple[CatalogPart, ...]:
+def catalogs(inventory: Inventory, sizes: OperatorSizes, background: Background) -> tuple[CatalogPart, ...]:
     """Return the catalogs with their operators."""
     images = Counter(purpose for image in inventory.images for purpose in purposes_of(image))
     incomplete = Counter(p for image in inventory.images if not image.complete for p in purposes_of(image))
@@ -287,8 +287,8 @@ def catalogs(inventory: Inventory, weights: Weights, background: Background) -> 
                     channels=package.channels,
                     versions=versions,
                     images=images[purpose],
-                    size=weights.whole.get(purpose, 0) + weights.shared.get(purpose, 0),
-                    shared=weights.shared.get(purpose, 0),
+                    size=sizes.total.get(purpose, 0) + sizes.shared.get(purpose, 0),
+                    shared=sizes.shared.get(purpose, 0),
                     because=_because(record.name, package.name, versions, background.asked),
                     change=background.changes.get(purpose, ""),
                     incomplete=incomplete[purpose],

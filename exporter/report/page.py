@@ -18,7 +18,7 @@ from common.pages.page import render
 from common.serialization import pretty_json
 from exporter.plan import diff
 from exporter.report import contents
-from exporter.report.contents import Purpose, Weights, weigh
+from exporter.report.contents import OperatorSizes, Purpose, sizes_by_operator
 from exporter.report.facts import facts_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _FEWEST = 4  # signs of a label that was cut; two letters and dots are no name
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class Item:
     """Something with a size in bytes; `href` leads to it on the page, or is empty."""
 
     label: str
@@ -52,9 +52,9 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle of the picture, for a weight that is `share` (of 1) of the whole."""
+    """A rectangle of the picture, for a item that is `share` (of 1) of the whole."""
 
-    weight: Weight
+    item: Item
     share: float
     x: float
     y: float
@@ -64,29 +64,29 @@ class Box:
     @property
     def title(self) -> str:
         """Everything that there is to say."""
-        return f"{self.weight.label}: {size_text(self.weight.size)}, {100 * self.share:.1f} %"
+        return f"{self.item.label}: {size_text(self.item.size)}, {100 * self.share:.1f} %"
 
     @property
     def label(self) -> str:
         """As much of the name as fits; nothing where that says nothing."""
         signs = int((self.width - 2 * _PAD) / _SIGN) if self.height >= _LINE + _PAD else 0
-        if signs >= len(self.weight.label):
-            return self.weight.label
-        return f"{self.weight.label[: signs - 1]}…" if signs >= _FEWEST else ""
+        if signs >= len(self.item.label):
+            return self.item.label
+        return f"{self.item.label[: signs - 1]}…" if signs >= _FEWEST else ""
 
     @property
     def note(self) -> str:
         """The size, where there is room for a second line."""
-        text = size_text(self.weight.size)
+        text = size_text(self.item.size)
         fits = self.height >= 2 * _LINE + _PAD and len(text) * _SIGN <= self.width - 2 * _PAD
         return text if self.label and fits else ""
 
     @property
     def colour(self) -> str:
         """The colour of the name: the same in every picture, and light enough for dark text on it; grey for no operator."""
-        if not self.weight.href:
+        if not self.item.href:
             return _GREY
-        seed = hashlib.sha256(self.weight.label.encode()).digest()
+        seed = hashlib.sha256(self.item.label.encode()).digest()
         return f"hsl({int.from_bytes(seed[:2], 'big') % 360} {45 + seed[2] % 25}% {78 + seed[3] % 8}%)"
 
 
@@ -99,53 +99,53 @@ class Frame:
 
 
 def treemap(
-    weights: Sequence[Weight], width: float, height: float, at: tuple[float, float] = (0, 0), most: int = MOST
+    items: Sequence[Item], width: float, height: float, at: tuple[float, float] = (0, 0), most: int = MOST
 ) -> tuple[Box, ...]:
     """Return boxes that fill a rectangle, the largest first; areas are as the sizes. Nothing for no bytes.
 
     What nobody could see is not spec.
     """
-    total = sum(weight.size for weight in weights)
+    total = sum(item.size for item in items)
     if not total or width <= 0 or height <= 0:
         return ()
     least = total * _LEAST / (width * height)
-    shown = [weight for weight in _largest(weights, most) if weight.size >= least]
-    total = sum(weight.size for weight in shown)
-    areas = [weight.size * width * height / total for weight in shown]
+    shown = [item for item in _largest(items, most) if item.size >= least]
+    total = sum(item.size for item in shown)
+    areas = [item.size * width * height / total for item in shown]
     places = squarify.squarify(areas, *at, width, height)
     return tuple(
-        Box(weight, weight.size / total, *(round(place[key], 1) for key in ("x", "y", "dx", "dy")))
-        for weight, place in zip(shown, places, strict=True)
+        Box(item, item.size / total, *(round(place[key], 1) for key in ("x", "y", "dx", "dy")))
+        for item, place in zip(shown, places, strict=True)
     )
 
 
-def framed(volumes: Mapping[str, Sequence[Weight]], width: float, height: float) -> tuple[Frame, ...]:
+def framed(volumes: Mapping[str, Sequence[Item]], width: float, height: float) -> tuple[Frame, ...]:
     """Return a rectangle for each volume, by name, in their order, row by row, filled with what lies in it."""
     columns = max(1, min(len(volumes), round(width / _CELL) * (1 if len(volumes) <= _MANY else 2)))
     wide, tall = width / columns, height / max(1, -(-len(volumes) // columns))
-    total = sum(weight.size for within in volumes.values() for weight in within) or 1
+    total = sum(item.size for within in volumes.values() for item in within) or 1
     frames = []
     for number, (name, within) in enumerate(volumes.items()):
-        size = sum(weight.size for weight in within)
+        size = sum(item.size for item in within)
         x, y = round(number % columns * wide, 1), round(number // columns * tall, 1)
-        frames.append(_frame(Box(Weight(name, size), size / total, x, y, round(wide, 1), round(tall, 1)), within))
+        frames.append(_frame(Box(Item(name, size), size / total, x, y, round(wide, 1), round(tall, 1)), within))
     return tuple(frames)
 
 
-def _frame(outline: Box, within: Sequence[Weight]) -> Frame:
+def _frame(outline: Box, within: Sequence[Item]) -> Frame:
     head = _LINE + _PAD if outline.label else 0
     at = (outline.x, outline.y + head)
     return Frame(outline, treemap(within, outline.width, outline.height - head, at, _MOST_WITHIN))
 
 
-def _largest(weights: Sequence[Weight], most: int) -> list[Weight]:
-    """Return at most `most` weights, the largest first; what is left over is one more."""
-    ordered = sorted((weight for weight in weights if weight.size > 0), key=lambda weight: (-weight.size, weight.label))
+def _largest(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most `most` items, the largest first; what is left over is one more."""
+    ordered = sorted((item for item in items if item.size > 0), key=lambda item: (-item.size, item.label))
     if len(ordered) <= most:
         return ordered
     rest = ordered[most - 1 :]
-    others = Weight(f"{len(rest)} others", sum(weight.size for weight in rest))
-    return sorted((*ordered[: most - 1], others), key=lambda weight: -weight.size)
+    others = Item(f"{len(rest)} others", sum(item.size for item in rest))
+    return sorted((*ordered[: most - 1], others), key=lambda item: -item.size)
 
 
 _TEMPLATE = "report.html.jinja"
@@ -207,8 +207,8 @@ class Report:
         """Return the page. `checksums`: those of the archive's files, which lie in `place`, or else in the output directory."""
         last = self._facts.last
         news = diff.between(last, inventory) if last else None
-        weights = weigh(inventory)
-        parts = contents.catalogs(inventory, weights, self._facts.background(news))
+        sizes = sizes_by_operator(inventory)
+        parts = contents.catalogs(inventory, sizes, self._facts.background(news))
         places = contents.anchors(parts)
         rows = contents.image_rows(inventory, places)
         return render(
@@ -223,23 +223,23 @@ class Report:
             attached=sum(1 for image in inventory.images if image.kind in ATTACHED),
             kinds=[kind.value for kind in ImageKind if any(row.record.kind is kind for row in rows)],
             origins=contents.origins(inventory, rows),
-            size=sum(weights.whole.values()),
+            size=sum(sizes.total.values()),
             left_out=sum(record.size for record in inventory.blobs.values() if record.in_ is not None),
             last=last,
             news=news,
-            pictures=[_picture(shape, inventory, weights, places) for shape in _SHAPES],
+            pictures=[_picture(shape, inventory, sizes, places) for shape in _SHAPES],
             files=[File(name, location.size_of(self._place / name), checksums[name]) for name in sorted(checksums)],
             image_set=pretty_json(inventory.image_set).decode(),
         )
 
 
-def _picture(shape: Shape, inventory: Inventory, weights: Weights, places: Places) -> Picture:
+def _picture(shape: Shape, inventory: Inventory, sizes: OperatorSizes, places: Places) -> Picture:
     tall = min(max(shape.height, _PER_VOLUME * len(inventory.volumes)), _TALLEST)
     names = [volume.name.removesuffix(".tar.zst") for volume in inventory.volumes]
-    volumes = {name: _weights(within, places) for name, within in zip(names, weights.volumes, strict=True)}
-    boxes = treemap(_weights(weights.whole, places), shape.width, shape.height)
+    volumes = {name: _items(within, places) for name, within in zip(names, sizes.by_volume, strict=True)}
+    boxes = treemap(_items(sizes.total, places), shape.width, shape.height)
     return Picture(shape, boxes, tall, framed(volumes, shape.width, tall))
 
 
-def _weights(sizes: Mapping[Purpose, int], places: Places) -> list[Weight]:
-    return [Weight(purpose.package or purpose.group, size, places.get(purpose, "")) for purpose, size in sizes.items()]
+def _items(sizes: Mapping[Purpose, int], places: Places) -> list[Item]:
+    return [Item(purpose.package or purpose.group, size, places.get(purpose, "")) for purpose, size in sizes.items()]

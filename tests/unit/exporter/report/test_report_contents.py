@@ -11,7 +11,7 @@ from common.archive.inventory import BundleRecord, ChannelRecord, ImageKind, Inv
 from exporter.plan import diff
 from exporter.plan.planning import Planned
 from exporter.report import contents
-from exporter.report.contents import Background, Purpose, weigh
+from exporter.report.contents import Background, Purpose, sizes_by_operator
 from tests.fakes import inventories, reports
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
 
@@ -42,7 +42,7 @@ def test_what_nobody_asked_for_says_why_it_is_carried(tmp_path: Path) -> None:
 
 def test_operators_come_by_title_with_versions_default_channel_first(tmp_path: Path) -> None:
     made = reports.reported(reports.planned(real(CATALOG), full=True), tmp_path)
-    (part,) = contents.catalogs(made.inventory, weigh(made.inventory), Background())
+    (part,) = contents.catalogs(made.inventory, sizes_by_operator(made.inventory), Background())
     assert [one.package for one in part.operators] == sorted(one.package for one in part.operators)
     for one in part.operators:
         names = [version.bundle for version in one.versions]
@@ -55,7 +55,7 @@ def test_operators_come_by_title_with_versions_default_channel_first(tmp_path: P
 
 def test_images_that_are_not_whole_count_for_their_operators(tmp_path: Path) -> None:
     made = reports.reported(reports.planned(real(CATALOG), ["infinispan"], lost=["infinispan/operator"]), tmp_path)
-    (part,) = contents.catalogs(made.inventory, weigh(made.inventory), Background())
+    (part,) = contents.catalogs(made.inventory, sizes_by_operator(made.inventory), Background())
     lost = [image for image in made.inventory.images if not image.complete]
     assert lost
     assert part.operators[0].incomplete == len(lost)

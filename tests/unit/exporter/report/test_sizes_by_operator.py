@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.report.contents import CATALOGS, SHARED, Purpose, weigh
+from exporter.report.contents import CATALOGS, SHARED, Purpose, sizes_by_operator
 from tests.fakes import reports
 from tests.fakes.catalogs import real
 
@@ -13,12 +13,12 @@ CATALOG = "fbc/community-v4.20"
 
 def test_the_sums_are_what_is_carried(tmp_path: Path) -> None:
     inventory = reports.reported(reports.planned(real(CATALOG)), tmp_path, volume_size=2 * 1024**3).inventory
-    found = weigh(inventory)
+    found = sizes_by_operator(inventory)
     assert len(inventory.volumes) > 3
     carried = sum(record.size for record in inventory.blobs.values())
-    assert sum(found.whole.values()) == carried
-    assert sum(sum(one.values()) for one in found.volumes) == carried
-    for number, one in enumerate(found.volumes, 1):
+    assert sum(found.total.values()) == carried
+    assert sum(sum(one.values()) for one in found.by_volume) == carried
+    for number, one in enumerate(found.by_volume, 1):
         pieces = [p.size for record in inventory.blobs.values() for p in record.pieces if p.volume == number]
         assert sum(one.values()) == sum(pieces)
 
@@ -26,14 +26,14 @@ def test_the_sums_are_what_is_carried(tmp_path: Path) -> None:
 def test_what_several_need_is_shared(tmp_path: Path) -> None:
     names = ("infinispan", "kube-green")
     inventory = reports.reported(reports.planned(real(CATALOG), names), tmp_path).inventory
-    found = weigh(inventory)
-    assert found.whole[SHARED] == reports.BASE_SIZE
+    found = sizes_by_operator(inventory)
+    assert found.total[SHARED] == reports.BASE_SIZE
     for name in names:
         assert found.shared[Purpose(reports.NAME, name)] == reports.BASE_SIZE
-        assert found.whole[Purpose(reports.NAME, name)] > 0
+        assert found.total[Purpose(reports.NAME, name)] > 0
 
 
 def test_one_operator_shares_with_the_catalog_alone(tmp_path: Path) -> None:
     inventory = reports.reported(reports.planned(real(CATALOG), ["infinispan"]), tmp_path).inventory
-    found = weigh(inventory)
-    assert set(found.whole) == {Purpose(reports.NAME, "infinispan"), SHARED, CATALOGS}
+    found = sizes_by_operator(inventory)
+    assert set(found.total) == {Purpose(reports.NAME, "infinispan"), SHARED, CATALOGS}
