@@ -1,7 +1,7 @@
-"""`build-catalog`: package manifests, of a directory or an app registry, as a catalog image for clusters of their time.
+"""The command `build-catalog`: package manifests of a directory or an app registry as a catalog image for old clusters.
 
-As `oc adm catalog build` did until 2021 (openshift/oc, pkg/cli/admin/catalog/build.go): a database of schema 5, in a layer on
-an image that serves it.
+The result is that of `oc adm catalog build` until 2021 (openshift/oc, pkg/cli/admin/catalog/build.go): a database of schema 5
+in a layer on an image that serves it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BuildSettings:
 
 @dataclass(frozen=True, slots=True)
 class BuiltCatalog:
-    """A catalog image that was pushed: its digest and what it offers."""
+    """A pushed catalog image: its digest and its packages."""
 
     target: Reference
     digest: Digest
@@ -83,6 +83,7 @@ def _files(settings: BuildSettings, media: ExportContext) -> tuple[dict[str, byt
         if not settings.directory.is_dir():
             raise UsageError(f"--manifest-dir {settings.directory}: no such directory", hint="Wanted: package manifests.")
         return package_manifests.files_of_directory(settings.directory), []
+    # Known beforehand, so that the message can name what to use instead.
     host, _ = split_endpoint(settings.endpoint)
     if host == _SHUT_DOWN:
         raise UsageError(
@@ -91,6 +92,7 @@ def _files(settings: BuildSettings, media: ExportContext) -> tuple[dict[str, byt
             "create carries them; for manifests that were kept use --manifest-dir, for your own Quay --appregistry-endpoint.",
         )
     registry = media.client.app_registry(settings.endpoint, settings.token)
+    # A token is the result of an earlier login; credentials are only exchanged for one without it.
     found = None if settings.token else Credentials(settings.registry).find(host, settings.organization)
     if found is not None:
         registry.login(found.username, found.password)
@@ -106,11 +108,11 @@ def _download(registry: AppRegistry, organization: str, progress: Progress) -> t
     problems: list[Problem] = []
     progress.begin(f"fetching {counted(len(packages), 'package')}", len(packages), "packages")
     for package in packages:
-        name = package.name.rpartition("/")[2]
+        name = package.name.rpartition("/")[2]  # `namespace/package`: the folder is named by the package alone
         try:
             files |= package_manifests.files_of_archive(registry.archive(package), name)
         except InterruptedByUserError:
-            raise
+            raise  # a HubError, too
         except HubError as error:
             message = error.about(package.name)
             problems.append(Problem("error", ProblemCode.CATALOG_INVALID, package.name, message))
@@ -123,6 +125,7 @@ def _push(carried: CarriedCatalog, settings: BuildSettings, media: ExportContext
     """Push the image to its target: blobs, then manifests, the tag last. Raises the first error."""
     tree = carried.resolved.tree
     assert tree is not None
+    # The plan of an export, without an archive: the same order and the same sources of blobs.
     plan = make_plan((), [carried.resolved], carried.held, ())
     target = Reference(settings.target.registry, settings.target.repository)
     sink = RegistrySink(media.client, {blob.descriptor.digest: (target,) for blob in plan.blobs})

@@ -1,6 +1,6 @@
-"""An image with one layer more: the layer as deterministic bytes, and the manifest and config that go with it. No I/O.
+"""An image with one added layer: deterministic bytes of the layer, the new manifest and config, and an OCI archive of all.
 
-What the layer holds, and what of the image's settings it changes, is the caller's: a catalog (catalog/catalog_image.py), or the
+The caller decides on the files of the layer and on changes of the image's settings: a catalog (catalog/catalog_image.py) or the
 importer itself (kit/importer_image.py).
 """
 
@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE, PROGRAM, FOLDER = 0o644, 0o755, 0o755
+# One time for all files, so that the same files give the same digest on every run.
 _EPOCH = "1970-01-01T00:00:00Z"
 _DOCKER = (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)
 
+# The members of a JSON object, each as it was written: unknown members and the form of numbers survive a change.
 Fields = dict[str, msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
 class LayeredImage:
-    """An image with one layer more. `layer` is the layer as it is stored, compressed."""
+    """An image with one added layer. `layer`: the layer as it is stored, compressed."""
 
     manifest: Manifest
     config: bytes
@@ -48,28 +50,28 @@ class LayeredImage:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a layer means for an image: `apply` changes the settings (the config's `config`) in place; `history` says why."""
+    """The change of an image's config: `apply` edits the settings (`config`) in place; `history`: `created_by`."""
 
     apply: Callable[[Fields], None]
     history: str
 
 
 def add_folder(tar: tarfile.TarFile, name: str) -> None:
-    """Add a directory: root's, of the year 1970."""
+    """Add a directory with owner 0:0 and time 0."""
     member = tarfile.TarInfo(name)
     member.type, member.mode = tarfile.DIRTYPE, FOLDER
     tar.addfile(member)
 
 
 def add_file(tar: tarfile.TarFile, name: str, content: bytes, mode: int = FILE) -> None:
-    """Add a file: root's, of the year 1970."""
+    """Add a file with owner 0:0 and time 0."""
     member = tarfile.TarInfo(name)
     member.mode, member.size = mode, len(content)
     tar.addfile(member, io.BytesIO(content))
 
 
 def parents(path: str) -> list[str]:
-    """Return the directories that a relative path lies in, outermost first."""
+    """Return the parent directories of a relative path, outermost first."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[: end + 1]) for end in range(len(parts))]
 
@@ -77,8 +79,8 @@ def parents(path: str) -> list[str]:
 def add_layer(manifest: Manifest, config: bytes, layer: bytes, change: Change) -> LayeredImage:
     """Return the image `manifest` and `config` with `layer` (uncompressed) on top.
 
-    Every value of both documents survives but diff_ids, history, and what `change` changes. Raises ContentError for documents
-    that cannot be read or contradict each other, and whatever `change` raises.
+    All members of both documents are kept except diff_ids, history, and those that `change` edits. Raises ContentError for
+    documents that cannot be read or contradict each other, and the errors of `change`.
     """
     try:
         return _layered(manifest, config, layer, change)
@@ -89,6 +91,7 @@ def add_layer(manifest: Manifest, config: bytes, layer: bytes, change: Change) -
 def _layered(manifest: Manifest, config: bytes, layer: bytes, change: Change) -> LayeredImage:
     new_config = _config(manifest, config, digest_of(layer), change)
     stored = gzip(layer)
+    # A manifest keeps its format: some clients refuse OCI layers in a Docker manifest.
     docker = manifest.media_type in _DOCKER
     kind = media_types.DOCKER_LAYER_GZIP if docker else media_types.OCI_LAYER_GZIP
     descriptor = Descriptor(kind, digest_of(stored), len(stored))
@@ -106,13 +109,15 @@ def _layered(manifest: Manifest, config: bytes, layer: bytes, change: Change) ->
 def _config(manifest: Manifest, config: bytes, diff_id: Digest, change: Change) -> bytes:
     fields = fields_of(config, "config")
     settings = fields_of(fields.get("config", b"null"), "config")
+    # Without a change `config` stays absent or null where it was.
     before = dict(settings)
     change.apply(settings)
     if settings != before:
         fields["config"] = as_raw(settings)
     fields["rootfs"] = as_raw(_with_diff_id(manifest, fields, diff_id))
     history = msgspec.json.decode(fields.get("history", b"null"), type=list[msgspec.Raw] | None)
-    if history:  # an image without a history gets none: it would have to tell of every layer
+    # With a history, its entries have to match the layers (image-spec 1.1, config.md, `history`): none is added to no history.
+    if history:
         created = msgspec.json.decode(fields.get("created", b"null"))
         fields["history"] = as_raw([*history, as_raw({"created": created or _EPOCH, "created_by": change.history})])
     return encode(fields)
@@ -121,6 +126,7 @@ def _config(manifest: Manifest, config: bytes, diff_id: Digest, change: Change) 
 def _with_diff_id(manifest: Manifest, fields: Fields, diff_id: Digest) -> Fields:
     rootfs = fields_of(fields.get("rootfs", b"null"), "rootfs")
     diff_ids = msgspec.json.decode(rootfs.get("diff_ids", b"null"), type=list[str] | None) or []
+    # Runtimes pair layers and diff_ids by position; a difference would shift the new layer's.
     if len(diff_ids) != len(manifest.layers):
         raise ContentError(f"image {manifest.digest} has {len(manifest.layers)} layers but {len(diff_ids)} diff_ids")
     rootfs["diff_ids"] = as_raw([*diff_ids, diff_id])
@@ -128,12 +134,12 @@ def _with_diff_id(manifest: Manifest, fields: Fields, diff_id: Digest) -> Fields
 
 
 def labels_of(settings: Fields) -> Fields:
-    """Return the labels among an image's settings, each value as written."""
+    """Return the labels in an image's settings, each value as it was written."""
     return msgspec.json.decode(settings.get("Labels", b"null"), type=Fields | None) or {}
 
 
 def fields_of(raw: bytes | msgspec.Raw, what: str) -> Fields:
-    """Return the fields of an object, each as written; none for null. Raises ContentError."""
+    """Return the members of a JSON object, each as it was written; none for null. Raises ContentError."""
     try:
         return msgspec.json.decode(raw, type=Fields | None) or {}
     except UNDECODABLE as error:
@@ -141,18 +147,17 @@ def fields_of(raw: bytes | msgspec.Raw, what: str) -> Fields:
 
 
 def as_raw(value: Any) -> msgspec.Raw:
-    """Return a value as it is written in JSON."""
+    """Return the JSON of a value."""
     return msgspec.Raw(msgspec.json.encode(value))
 
 
 def with_values(fields: Fields, values: Mapping[str, Any]) -> Fields:
-    """Return the fields with some values others."""
+    """Return the fields with `values` in place of their own."""
     return fields | {name: as_raw(value) for name, value in values.items()}
 
 
-# Writes an image as one file: the tar of an OCI image layout, which `podman load` and `skopeo copy oci-archive:` take.
-#
-# The same image gives the same bytes. Section: OCI image specification 1.1, *Image Layout*.
+# An image as one file: the tar of an OCI image layout (image-spec 1.1, image-layout.md), for `podman load` and
+# `skopeo copy oci-archive:`. The same image gives the same bytes.
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -165,7 +170,7 @@ _AS_OCI = {
 
 
 def as_oci(manifest: Manifest) -> Manifest:
-    """Return a manifest with Docker's media types replaced by OCI's, which name the same bytes: a layout has no others."""
+    """Return a manifest with the media types of Docker replaced by those of OCI, which a layout requires; the blobs stay."""
     fields = fields_of(manifest.raw, "manifest")
 
     def named(descriptor: msgspec.Raw) -> msgspec.Raw:
@@ -182,7 +187,7 @@ def as_oci(manifest: Manifest) -> Manifest:
 
 
 def write(path: Path, manifest: Manifest, platform: Platform, name: str, blobs: BlobSource) -> None:
-    """Write the image under `name`, which is what it is called where it is loaded. Raises the errors of `blobs`."""
+    """Write the image as an OCI archive. `name`: its name after `podman load`. Raises the errors of `blobs`."""
     listed = msgspec.to_builtins(manifest.descriptor) | {
         "platform": msgspec.to_builtins(platform),
         "annotations": {_REF_NAME: name},
@@ -193,6 +198,7 @@ def write(path: Path, manifest: Manifest, platform: Platform, name: str, blobs: 
             member = tarfile.TarInfo(folder)
             member.type, member.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(member)
+        # tar has no order of its own: by digest, so that the same blobs give the same file.
         for blob in sorted(manifest.blobs, key=lambda one: one.digest):
             _add(tar, f"blobs/sha256/{hex_of(blob.digest)}", blob.size, verified(blobs.read(blob), blob))
         _add(tar, f"blobs/sha256/{hex_of(manifest.digest)}", len(manifest.raw), [manifest.raw])
@@ -207,18 +213,19 @@ def _add(tar: tarfile.TarFile, name: str, size: int, content: Iterable[Chunk]) -
 
 
 class _Stream(io.RawIOBase):
-    """Chunks as a file that is read once."""
+    """A stream of chunks as a readable file, for tarfile."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """See `io.RawIOBase`."""
+        """Return True: `io.BufferedReader` asks."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """See `io.RawIOBase`."""
+        """Read into a buffer; return the number of bytes, 0 at the end."""
+        # An empty chunk is no end: 0 would mean that.
         while not self._rest and (chunk := next(self._chunks, None)) is not None:
             self._rest = memoryview(chunk)
         count = min(len(buffer), len(self._rest))

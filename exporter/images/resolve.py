@@ -1,6 +1,6 @@
-"""From wanted images to resolved ones: every tag becomes a digest, every index is followed, nothing large is fetched.
+"""Resolve the images of an export: tags to digests, indexes to manifests. Fetches manifests, no layers.
 
-One image that cannot be had never stops the others: it becomes a problem that names image, bundle and package.
+An image that cannot be resolved does not stop the others: it becomes a problem that names image, bundle and package.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.client import RegistryClient
 
+# Subclasses before their base: the first match counts.
 _CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
     (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),
     (AuthenticationError, ProblemCode.IMAGE_UNAUTHORIZED),
     (RegistryError, ProblemCode.IMAGE_UNREACHABLE),
     (ContentError, ProblemCode.IMAGE_UNSUPPORTED),
 )
-_NAMED = 3  # how many of the bundles that need an image its problem names
+_NAMED = 3  # bundles that a problem names: a base image can be needed by hundreds
 
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """A top-level image that something needs; `needed_by` in the inventory's form `catalog/package/bundle`.
+    """A top-level image of an export. `needed_by` has the form of the inventory, `catalog/package/bundle`.
 
-    `named` and `tag` are what the user called a catalog; it may be built on an image of another name.
+    `named` and `tag`: the name that the user gave a catalog, which can be built on an image of another name.
     """
 
     reference: Reference
@@ -48,7 +49,7 @@ class WantedImage:
 
     @property
     def source(self) -> str:
-        """The reference that the inventory names: by digest where there is one, else by tag."""
+        """The reference in the inventory: by digest where there is one, else by tag."""
         if self.named:
             return self.named
         pinned = self.reference.digest
@@ -57,7 +58,7 @@ class WantedImage:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """A wanted image with all its documents, or with the problem that kept them away."""
+    """A wanted image with all its documents, or with the problem for which they are missing."""
 
     wanted: WantedImage
     tree: Tree | None = None
@@ -68,18 +69,19 @@ class ResolvedImage:
         """The platforms carried, as the image's indexes name them; empty for an image without an index."""
         if self.tree is None:
             return ()
+        # An index that is carried lists also the manifests that were left out (sparse index).
         left_out = {child.platform for child in self.tree.left_out}
         return tuple(sorted({str(p) for p in platforms_of(self.tree.documents) if p not in left_out}))
 
     @property
     def missing_platforms(self) -> tuple[str, ...]:
-        """Platforms that the image has and that are not carried: its index will be sparse on the mirror."""
+        """Platforms of the image that are not carried: its index is sparse on the mirror."""
         left_out = self.tree.left_out if self.tree else ()
         return tuple(sorted({str(child.platform) for child in left_out} - set(self.platforms)))
 
     @property
     def absent_platforms(self) -> tuple[str, ...]:
-        """Platforms that were asked for and that the image's index does not have."""
+        """Requested platforms that the image's index does not have."""
         if self.tree is None or not isinstance(self.tree.root, Index):
             return ()
         have = [Platform.parse(text) for text in self.platforms]
@@ -87,9 +89,9 @@ class ResolvedImage:
 
 
 def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:
-    """Return each source once, needed by all that need it and for all platforms that any wants, sorted by source.
+    """Return each source once, with the bundles and platforms of all its occurrences, sorted by source.
 
-    Raises UsageError when one source is to go to two places.
+    Raises UsageError for a source with two targets.
     """
     found: dict[str, WantedImage] = {}
     for image in wanted:
@@ -126,6 +128,7 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
 
     progress.begin(f"looking up {counted(len(wanted), 'image')}", len(wanted), "images")
     try:
+        # Hundreds of small requests: their time is latency, which threads share. `map` keeps the order of `wanted`.
         with workers(jobs, "resolve") as pool:
             return list(pool.map(one, wanted))
     finally:
@@ -133,8 +136,9 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
 
 
 def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence[Platform]) -> Tree:
-    """Return an image's documents for the wanted platforms (none: all). Raises RegistryError, ContentError."""
+    """Return the documents of an image for these platforms (none: all). Raises RegistryError, ContentError."""
 
+    # By digest from here on: a tag that moves meanwhile cannot mix two images.
     def fetch(child: Descriptor) -> Document:
         return client.document(reference.pinned(child.digest))
 
@@ -145,11 +149,12 @@ def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
     try:
         resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms))
     except UsageError:
-        raise  # a setting that makes no sense hurts every image
+        raise  # a wrong setting, such as an unreadable CA file, concerns every image
     except HubError as error:
         return ResolvedImage(image, problem=problem_of(image, error))
     if (problem := _not_an_image(resolved)) is not None:
         return replace(resolved, problem=problem)
+    # An image with only some of the requested platforms is carried with these: operators rarely have all of them.
     if resolved.absent_platforms and not resolved.platforms:
         message = f"has none of the platforms {', '.join(resolved.absent_platforms)}{needed(image)}"
         return replace(resolved, problem=Problem("error", ProblemCode.PLATFORM_MISSING, image.source, message))
@@ -157,7 +162,8 @@ def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
 
 
 def _not_an_image(image: ResolvedImage) -> Problem | None:
-    """Return the problem with a bundle that is no image, and with an index that lists none. Other artifacts may be wanted."""
+    """Return the problem of a bundle that is no image, and of an index that lists none."""
+    # Other artifacts are carried as they are: Helm charts and signatures have manifests without a runnable image, too.
     tree, wanted = image.tree, image.wanted
     assert tree is not None
     if not tree.is_hollow and (wanted.kind is not ImageKind.BUNDLE or tree.images or tree.left_out):
@@ -167,7 +173,7 @@ def _not_an_image(image: ResolvedImage) -> Problem | None:
 
 
 def problem_of(image: WantedImage, error: HubError) -> Problem:
-    """Return the problem that an error means for an image."""
+    """Return an error as the problem of an image."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), ProblemCode.IMAGE_UNREACHABLE)
     return Problem("error", code, image.source, error.about(image.source, needed(image)))
 

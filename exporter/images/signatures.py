@@ -1,7 +1,7 @@
-"""What travels with an image so that it can be trusted: cosign tags (`.sig`, `.att`, `.sbom`) and OCI referrers.
+"""Find the signatures and attachments of images: cosign tags (`.sig`, `.att`, `.sbom`) and OCI referrers.
 
-They are found for every manifest of an image that is carried, for runtimes check the one that they run. Nothing here is
-fatal: what cannot be looked up becomes a warning, and the policy says whether an image without a signature may travel.
+They are looked up for every carried manifest of an image, because runtimes check the manifest that they run. Failed lookups
+become warnings; the policy (`--signatures`) decides whether an image without a signature is carried.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.client import RegistryClient
 
-MAX_DEPTH = 3  # a signature of an attestation of an image
+MAX_DEPTH = 3  # a signature of an attestation of an image; without a bound a loop of referrers would not end
+# sigstore/cosign, specs/SIGNATURE_SPEC.md, *Discovery*: the tag is `sha256-<hex>` with one of these suffixes.
 _COSIGN = {"sig": ImageKind.SIGNATURE, "att": ImageKind.ATTACHMENT, "sbom": ImageKind.ATTACHMENT}
+# Media types of artifacts, or of their config, that are signatures; with these prefixes, since versions are appended.
 _SIGNATURES = (
     "application/vnd.dev.cosign.artifact.sig.v1+json",
     "application/vnd.dev.cosign.simplesigning.v1+json",
     "application/vnd.dev.sigstore.bundle",
     "application/vnd.cncf.notary.signature",
 )
-MAX_FOUND = 1000  # for one manifest, on all levels
-_PATIENCE = 8  # lookups that a registry may fail before it is not asked any more
+MAX_FOUND = 1000  # for one manifest, on all levels: a registry decides how many it lists
+_MAX_FAILURES = 8  # lookups: each takes all retries, so a registry that is down would delay the export for long
 
 
 @dataclass(slots=True)
 class _Subject:
-    """A manifest that is carried, and who needs it."""
+    """A carried manifest, and the bundles that need it."""
 
     reference: Reference
     needed_by: set[str] = field(default_factory=set)
@@ -48,7 +50,7 @@ class _Subject:
 
 @dataclass(slots=True)
 class _Found:
-    """What refers to one subject, or the error that kept it away."""
+    """The artifacts that refer to one subject, or the error of the lookup."""
 
     images: list[ResolvedImage] = field(default_factory=list)
     error: HubError | None = None
@@ -57,14 +59,14 @@ class _Found:
 def find(
     images: Sequence[ResolvedImage], client: RegistryClient, *, jobs: int, progress: Progress
 ) -> tuple[list[ResolvedImage], list[Problem]]:
-    """Return the signatures and attachments of images, sorted by source, and a warning for each registry that would not say."""
+    """Return the signatures and attachments of images, sorted by source, and a warning for each registry that failed."""
     subjects = _subjects(images)
     if not subjects:
         return [], []
-    asker = _Asker(client)
+    lookup = _Lookup(client)
 
     def one(subject: _Subject) -> _Found:
-        found = asker.ask(subject)
+        found = lookup.run(subject)
         progress.advance(1)
         return found
 
@@ -74,12 +76,13 @@ def find(
             answers = list(pool.map(one, subjects))
     finally:
         progress.end()
+    # An artifact can refer to several subjects, such as an index and its manifests.
     by_source = {image.wanted.source: image for answer in answers for image in answer.images}
-    return [by_source[source] for source in sorted(by_source)], _unanswered(subjects, answers)
+    return [by_source[source] for source in sorted(by_source)], _warnings(subjects, answers)
 
 
 def unsigned(images: Iterable[ResolvedImage], found: Iterable[ResolvedImage]) -> list[Problem]:
-    """Return an error for each image for which no signature was found, neither its index nor any of its manifests."""
+    """Return an error for each image without a signature of its index or of one of its manifests."""
     signed = {digest for image in found if image.wanted.kind is ImageKind.SIGNATURE for digest in _signs(image)}
     return [
         Problem("error", ProblemCode.SIGNATURE_MISSING, image.wanted.source, f"no signature was found{needed(image.wanted)}")
@@ -89,7 +92,7 @@ def unsigned(images: Iterable[ResolvedImage], found: Iterable[ResolvedImage]) ->
 
 
 def _signs(image: ResolvedImage) -> Iterator[Digest]:
-    """Give the digest that a signature is for: its subject, or the one in its cosign tag."""
+    """Give the digest of the signed manifest: the subject of the signature, or the digest in its cosign tag."""
     if image.tree is not None and image.tree.root.subject is not None:
         yield image.tree.root.subject.digest
     tag = image.wanted.reference.tag or ""
@@ -108,18 +111,18 @@ def _subjects(images: Iterable[ResolvedImage]) -> list[_Subject]:
     return list(found.values())
 
 
-class _Asker:
-    """Asks for one subject after the other; stops asking a registry that fails again and again. Shared by threads."""
+class _Lookup:
+    """Looks up subjects, and stops for a registry after `_MAX_FAILURES`. Shared by threads."""
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
         self._failed: Counter[str] = Counter()
         self._errors: dict[str, HubError] = {}
 
-    def ask(self, subject: _Subject) -> _Found:
-        """Return everything that refers to a subject."""
+    def run(self, subject: _Subject) -> _Found:
+        """Return the artifacts that refer to a subject."""
         host = subject.reference.registry
-        if self._failed[host] >= _PATIENCE:
+        if self._failed[host] >= _MAX_FAILURES:
             return _Found(error=self._errors[host])
         found = _Found()
         try:
@@ -128,7 +131,7 @@ class _Asker:
                 if len(found.images) > MAX_FOUND:
                     raise ContentError(f"{subject.reference}: more than {MAX_FOUND} signatures and attachments")
         except UsageError:
-            raise
+            raise  # a wrong setting concerns every image
         except HubError as error:
             self._failed[host] += 1
             self._errors[host] = error
@@ -161,12 +164,13 @@ def _wanted(reference: Reference, kind: ImageKind, subject: _Subject) -> WantedI
 
 def _kind(descriptor: Descriptor, document: Document) -> ImageKind:
     config = document.config.media_type if isinstance(document, Manifest) else ""
+    # Until image-spec 1.1 the media type of the config was the type of an artifact.
     kinds = (descriptor.artifact_type, document.artifact_type, config)
     return ImageKind.SIGNATURE if any(kind.startswith(_SIGNATURES) for kind in kinds) else ImageKind.ATTACHMENT
 
 
-def _unanswered(subjects: Sequence[_Subject], answers: Sequence[_Found]) -> list[Problem]:
-    """Return one warning for each registry that could not be asked."""
+def _warnings(subjects: Sequence[_Subject], answers: Sequence[_Found]) -> list[Problem]:
+    """Return one warning for each registry with failed lookups."""
     errors: defaultdict[str, list[HubError]] = defaultdict(list)
     for subject, answer in zip(subjects, answers, strict=True):
         if answer.error is not None:
@@ -175,6 +179,7 @@ def _unanswered(subjects: Sequence[_Subject], answers: Sequence[_Found]) -> list
 
 
 def _warning(host: str, errors: Sequence[HubError]) -> Problem:
+    # The first in alphabetical order: threads finish in any order, and the same failure gives the same inventory.
     first = min(errors, key=lambda error: error.message)
     many = counted(len(errors), "manifest")
     return Problem(

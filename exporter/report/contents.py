@@ -1,4 +1,4 @@
-"""What the report says, in the order in which it says it: inventory, selection and earlier archive → frozen parts. Pure."""
+"""The contents of the report, in the order of the page: inventory, selection and earlier archive → frozen parts. No I/O."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from common.text import sanitize
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs
 
-# What the bytes of an archive are for: each blob counts for the one operator that needs it, or as shared. Pure.
+# Sizes by operator: each blob counts for the only operator that needs it, or as shared.
 #
-# Only what the archive itself carries counts: not what lies in earlier archives, and not what could not be fetched.
+# Blobs count where the archive itself carries them: not those of earlier archives, nor those that could not be fetched.
 
 
 class Purpose(NamedTuple):
-    """What bytes are for: an operator (catalog and package), or one of the groups below (no package)."""
+    """The purpose of bytes: an operator (catalog and package), or one of the groups below (no package)."""
 
     group: str
     package: str = ""
@@ -48,7 +48,7 @@ ATTACHMENTS = Purpose("signatures and attachments")
 
 @dataclass(frozen=True, slots=True)
 class OperatorSizes:
-    """Bytes by purpose: in all, by volume, and for each operator what it shares with others.
+    """Bytes by purpose: in total, by volume, and for each operator the bytes that it shares with others.
 
     `total` sums to the bytes that are carried; so does `by_volume`, whose order is that of the inventory.
     """
@@ -59,7 +59,7 @@ class OperatorSizes:
 
 
 def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
-    """Return the weights of an archive."""
+    """Return the sizes in an archive by operator."""
     purposes: defaultdict[Digest, set[Purpose]] = defaultdict(set)
     for image in inventory.images:
         for blob in blobs_of(inventory, image.digest):
@@ -69,6 +69,7 @@ def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
     by_volume: list[Counter[Purpose]] = [Counter() for _ in inventory.volumes]
     for digest, record in inventory.blobs.items():
         needed = purposes[digest]
+        # Layers of a common base would otherwise count once for each operator, and the sum would exceed the archive.
         purpose = next(iter(needed)) if len(needed) == 1 else SHARED
         for piece in record.pieces:
             total[purpose] += piece.size
@@ -79,7 +80,7 @@ def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
 
 
 def purposes_of(image: ImageRecord) -> frozenset[Purpose]:
-    """Return what an image is for."""
+    """Return the purposes of an image: several for one that several operators need."""
     if image.needed_by:
         return frozenset(Purpose(*name.split("/")[:2]) for name in image.needed_by)
     if image.kind is ImageKind.CATALOG:
@@ -87,14 +88,17 @@ def purposes_of(image: ImageRecord) -> frozenset[Purpose]:
     return frozenset((ATTACHMENTS if image.kind in ATTACHED else ADDITIONAL,))
 
 
-# How OperatorHub presents an operator: title, publisher, summary, icon. Pure; from the catalog, and hostile like all of it.
+# The presentation of operators in OperatorHub: title, publisher, summary, icon. Catalogs are untrusted input: any field can
+# be missing, of another type, or meant to break the page.
 #
-# Sources: facts/openshift.md §2.2 (`olm.package`, `olm.csv.metadata`, `olm.bundle.object`).
+# Source: operator-framework/operator-registry, alpha/declcfg/declcfg.go (`olm.package`) and alpha/property/property.go
+# (`olm.csv.metadata`, `olm.bundle.object`).
 
 MAX_ICON = 512 * 1024  # bytes of base64; real ones have up to 394,168
+# Types that browsers show in <img> without running a script, also SVG (SVG 2, *Secure static mode*).
 _ICONS = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"))
-_LINE = 120
-_SUMMARY = 320
+_LINE = 120  # characters of a title
+_SUMMARY = 320  # three lines of a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +112,15 @@ class Presentation:
 
 
 def presentation_of(package: Package, head: str) -> Presentation:
-    """Return how OperatorHub shows a package, by the bundle `head`; what is missing or of the wrong shape is left out."""
+    """Return the presentation of a package, by the bundle `head`; fields of a wrong type count as missing."""
     blob = _mapping(_decoded(package.blob.view))
-    said = list(_metadata(package.bundles[head])) if head in package.bundles else []
-    title = next((text for one in said if (text := sanitize(one.get("displayName"), _LINE))), "")
-    publisher = next((text for one in said if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
-    notes = [_mapping(one.get("annotations")).get("description") for one in said]
-    summaries = [*notes, blob.get("description"), *(one.get("description") for one in said)]
-    icons = [blob.get("icon"), *(icon for one in said for icon in _listed(one.get("icon")))]
+    # Short texts first: `description` of a ClusterServiceVersion can be a whole document in Markdown.
+    found = list(_metadata(package.bundles[head])) if head in package.bundles else []
+    title = next((text for one in found if (text := sanitize(one.get("displayName"), _LINE))), "")
+    publisher = next((text for one in found if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
+    notes = [_mapping(one.get("annotations")).get("description") for one in found]
+    summaries = [*notes, blob.get("description"), *(one.get("description") for one in found)]
+    icons = [blob.get("icon"), *(icon for one in found for icon in _listed(one.get("icon")))]
     return Presentation(
         title=title,
         publisher=publisher,
@@ -125,7 +130,7 @@ def presentation_of(package: Package, head: str) -> Presentation:
 
 
 def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:
-    """Give what describes a bundle: the property made for that, or the ClusterServiceVersion where it is inside."""
+    """Give the descriptions of a bundle: its property `olm.csv.metadata`, and its inline ClusterServiceVersion."""
     for one in bundle.properties:
         if one.type == CSV_METADATA:
             yield _mapping(_decoded(one.value))
@@ -135,12 +140,13 @@ def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:
 
 
 def _address(icon: object) -> str:
-    """Return an icon as a `data:` address: of a type that a page shows without running anything, and really base64."""
+    """Return an icon as a `data:` URL, empty for another type than `_ICONS` and for invalid base64."""
     found = _mapping(icon)
     data, kind = found.get("base64data"), found.get("mediatype")
     if not isinstance(data, str) or not isinstance(kind, str) or kind not in _ICONS or len(data) > MAX_ICON:
         return ""
     try:
+        # Decoded and encoded again, so that nothing but the alphabet of base64 gets into the attribute.
         content = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
         return ""
@@ -148,7 +154,7 @@ def _address(icon: object) -> str:
 
 
 def _decoded(raw: memoryview | msgspec.Raw) -> Any:
-    """Return JSON that nobody has looked at as a whole yet; None for what is none after all, such as text that is not UTF-8."""
+    """Return the value of JSON that was kept as bytes, None for bytes that are no JSON, such as invalid UTF-8."""
     try:
         return msgspec.json.decode(raw)
     except UNDECODABLE:
@@ -168,7 +174,7 @@ Reasons = Mapping[tuple[str, str, str], str]  # by catalog, package and bundle
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A bundle of an operator: in which channels, and why it is carried (empty: nobody said)."""
+    """A bundle of an operator, with its channels, and the reason for which it is carried, if there is one."""
 
     bundle: str
     version: str
@@ -180,7 +186,8 @@ class Version:
 class Operator:
     """An operator as the page shows it; sizes in bytes.
 
-    `because`: why it is carried although nobody asked for it; `incomplete`: how many of its images are not whole.
+    `because`: the reason for which it is carried although it was not requested; `incomplete`: the number of its images that
+    lack blobs.
     """
 
     anchor: str
@@ -198,7 +205,7 @@ class Operator:
 
     @property
     def title(self) -> str:
-        """The name that OperatorHub shows."""
+        """The name in OperatorHub."""
         return self.presentation.title or self.package
 
     @property
@@ -218,7 +225,7 @@ class CatalogPart:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An operator that needs an image: what it is called, where the page tells of it, and by which versions."""
+    """An operator that needs an image: its name, its anchor on the page, and the number of its bundles that need it."""
 
     name: str
     anchor: str
@@ -227,7 +234,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image, with the signatures and attachments that are carried of it."""
+    """An image, with its signatures and attachments in the archive."""
 
     record: ImageRecord
     needs: tuple[Need, ...]
@@ -240,7 +247,7 @@ class ImageRow:
 
     @property
     def words(self) -> str:
-        """What the page filters by."""
+        """The words that the filter of the page searches."""
         return f"{self.record.kind}{'' if self.record.complete else ' incomplete'}{'' if self.signed else ' unsigned'}"
 
 
@@ -256,10 +263,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What the page says beyond the inventory.
+    """Facts that are not in the inventory.
 
-    `presentations` by catalog and package, `reasons` why bundles are carried, `asked` the packages that were asked for, by
-    catalog (a catalog without any was asked for as a whole), `changes` what is new since the last archive.
+    `presentations` by catalog and package; `reasons` for which bundles are carried; `asked`: the requested packages by catalog
+    (none: the whole catalog was requested); `changes` of each operator since the last archive.
     """
 
     presentations: Mapping[Purpose, Presentation] = field(default_factory=dict)
@@ -299,26 +306,27 @@ def catalogs(inventory: Inventory, sizes: OperatorSizes, background: Background)
 
 
 def anchors(parts: Iterable[CatalogPart]) -> dict[Purpose, str]:
-    """Return where on the page each operator is."""
+    """Return the anchor of each operator on the page."""
     return {Purpose(part.record.name, one.package): one.anchor for part in parts for one in part.operators}
 
 
 def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[ImageRow, ...]:
-    """Return the images, each with what is attached to it: catalogs, bundles, what they need, the rest; by source."""
+    """Return the images with their attachments, ordered by kind (catalogs, bundles, related images, the others) and source."""
     order = {kind: number for number, kind in enumerate(ImageKind)}
-    beside, alone = _beside(inventory)
+    attachments, others = _attachments(inventory)
     return tuple(
         ImageRow(
             image,
             _needs(image, places),
-            tuple(one for digest in reversed(documents_of(inventory, image.digest)) for one in beside.get(digest, ())),
+            tuple(one for digest in reversed(documents_of(inventory, image.digest)) for one in attachments.get(digest, ())),
         )
-        for image in sorted(alone, key=lambda image: (order.get(image.kind, len(order)), image.source))
+        for image in sorted(others, key=lambda image: (order.get(image.kind, len(order)), image.source))
     )
 
 
 def origins(inventory: Inventory, rows: Sequence[ImageRow]) -> tuple[Origin, ...]:
     """Return the registries that the images come from, the one with the most bytes first."""
+    # The source of a catalog from a directory is a path, whose first component is not a registry.
     local = {catalog.source for catalog in inventory.catalogs if catalog.digest is None}
     by_host: defaultdict[str, list[ImageRow]] = defaultdict(list)
     for row in rows:
@@ -355,32 +363,34 @@ def _versions(package: PackageRecord, catalog: str, reasons: Reasons) -> tuple[V
 
 
 def _because(catalog: str, package: str, versions: Sequence[Version], asked: Mapping[str, frozenset[str]]) -> str:
-    """Return why a package is carried that nobody asked for; empty for one that somebody did."""
-    wanted = asked.get(catalog)
-    if not wanted or package in wanted:
+    """Return the reason for which a package is carried that was not requested; empty for a requested one."""
+    requested = asked.get(catalog)
+    if not requested or package in requested:
         return ""
     return next((version.reason for version in versions if version.reason), "something needs it")
 
 
-def _beside(inventory: Inventory) -> tuple[dict[Digest, list[ImageRecord]], list[ImageRecord]]:
-    """Return the attachments by the manifest or index that they are for, and all images that are attached to nothing here."""
+def _attachments(inventory: Inventory) -> tuple[dict[Digest, list[ImageRecord]], list[ImageRecord]]:
+    """Return the attachments by the digest of their subject, and the other images, with those whose subject is not here."""
     found: defaultdict[Digest, list[ImageRecord]] = defaultdict(list)
-    alone = []
+    others = []
+    # A signature can be for an index or for one of its manifests: runtimes check the manifest that they run.
     carried = {digest for image in inventory.images for digest in documents_of(inventory, image.digest)}
     for image in inventory.images:
         subject = _subject(inventory, image) if image.kind in ATTACHED else None
         if subject in carried and subject is not None:
             found[subject].append(image)
         else:
-            alone.append(image)
-    return found, alone
+            others.append(image)
+    return found, others
 
 
 def _subject(inventory: Inventory, image: ImageRecord) -> Digest | None:
-    """Return what an attachment is for: its subject, or the digest in its cosign tag."""
+    """Return the digest of the image that an attachment is for: its subject, or the digest in its cosign tag."""
     record = inventory.manifests.get(image.digest) if image.digest else None
     if record is not None and record.subject is not None:
         return record.subject
+    # cosign before 3.0 has no subject; it derives the tag from the digest of the image: `sha256-<hex>.sig`.
     _, _, tag = image.source.rpartition(":")
     digits = tag.removeprefix("sha256-").partition(".")[0]
     return Digest(f"sha256:{digits}") if tag.startswith("sha256-") else None
@@ -392,19 +402,19 @@ def _needs(image: ImageRecord, places: Mapping[Purpose, str]) -> tuple[Need, ...
 
 
 def changes_of(found: Mapping[str, Any]) -> dict[Purpose, str]:
-    """Return what is new of each operator, from the document of `differences.between`."""
+    """Return the changes of each operator, from the document of `diff.between`."""
     packages = found["packages"]
-    said = {Purpose(one["catalog"], one["package"]): "new" for one in packages["added"]}
+    changes = {Purpose(one["catalog"], one["package"]): "new" for one in packages["added"]}
     for one in packages["changed"]:
-        said[Purpose(one["catalog"], one["package"])] = "; ".join(_changes(one))
-    return said
+        changes[Purpose(one["catalog"], one["package"])] = "; ".join(_changes(one))
+    return changes
 
 
 def _changes(one: Mapping[str, Any]) -> list[str]:
-    """Return what became of an operator, as `diff` says it."""
-    said = [f"{each['channel']}: {each['from'] or 'no channel'} → {each['to'] or 'no channel'}" for each in one["heads"]]
+    """Return the changes of one operator, in the words of the command `diff`."""
+    lines = [f"{each['channel']}: {each['from'] or 'no channel'} → {each['to'] or 'no channel'}" for each in one["heads"]]
     if default := one.get("defaultChannel"):
-        said.append(f"default channel: {default['from']} → {default['to']}")
+        lines.append(f"default channel: {default['from']} → {default['to']}")
     if not one["heads"] and (one["added"] or one["removed"]):
-        said.append(f"{len(one['added'])} more, {len(one['removed'])} fewer versions")
-    return said or ["the order of its versions"]
+        lines.append(f"{len(one['added'])} more, {len(one['removed'])} fewer versions")
+    return lines or ["the order of its versions"]

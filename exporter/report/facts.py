@@ -1,4 +1,4 @@
-"""What the report says beyond the inventory: known when it is planned, and kept in the plan for whoever completes it."""
+"""Facts of the report that are not in the inventory: known at planning, and kept in the plan file for `finish`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings
 
-_ROOM_OF_ALL = 256 * 1024
-_ROOM_OF_ONE = 3 * 1024  # for an image, or for a bundle
+# The page is written last, but the check of free space before the first layer counts it: too small an estimate would end a long
+# export with a full disk.
+_ROOM_OF_ALL = 256 * 1024  # style, script, pictures
+_ROOM_OF_ONE = 3 * 1024  # a row of an image or of a bundle
 
 
 class Presented(msgspec.Struct, frozen=True, rename="camel"):
-    """How an operator is presented."""
+    """The presentation of an operator."""
 
     catalog: str
     package: str
@@ -29,7 +31,7 @@ class Presented(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Reason(msgspec.Struct, frozen=True, rename="camel"):
-    """Why a bundle is carried."""
+    """The reason for which a bundle is carried."""
 
     catalog: str
     package: str
@@ -38,7 +40,10 @@ class Reason(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Facts(msgspec.Struct, frozen=True, rename="camel"):
-    """All of it. `asked`: packages by catalog; `last`: the newest earlier archive; `room`: bytes of the page, at most or so."""
+    """The facts of a plan, in the form of the plan file.
+
+    `asked`: the requested packages by catalog; `last`: the newest earlier archive; `room`: an estimate of the page in bytes.
+    """
 
     presented: tuple[Presented, ...] = ()
     reasons: tuple[Reason, ...] = ()
@@ -47,7 +52,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
     room: int = _ROOM_OF_ALL
 
     def background(self, news: Mapping[str, Any] | None) -> Background:
-        """Return what the page says beyond the inventory; `news`: what is new since `last` (`differences.between`)."""
+        """Return the facts by operator and bundle. `news`: the changes since `last` (`diff.between`), None without one."""
         return Background(
             presentations={Purpose(one.catalog, one.package): one.presentation for one in self.presented},
             reasons={(one.catalog, one.package, one.bundle): one.reason for one in self.reasons},
@@ -57,7 +62,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
-    """Return the facts of a plan. Raises what opening an earlier archive raises."""
+    """Return the facts of a plan. Raises the errors of opening an earlier archive."""
     earlier = [diff.load(path) for path in settings.since]
     presented = tuple(_presented(planned))
     bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
@@ -68,7 +73,7 @@ def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
             Reason(one.name, reason.package, reason.bundle, reason.reason)
             for one in planned.chosen
             for reason in one.selection.reasons
-            if reason.kept
+            if reason.kept  # the others say why a bundle is left out
         ),
         asked={one.name: tuple(package.name for package in one.request.packages) for one in planned.chosen},
         last=max(earlier, key=lambda inventory: inventory.created, default=None),
@@ -77,7 +82,8 @@ def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
 
 
 def _presented(planned: Planned) -> Iterator[Presented]:
-    """Give how each operator is presented, by the head of its default channel."""
+    """Give the presentation of each operator, by the head of its default channel."""
+    # Not strict without selections: there the records have nothing to be paired with.
     for record, one in zip(planned.plan.catalogs, planned.chosen, strict=bool(planned.chosen)):
         for package in record.packages:
             head = next((channel.head for channel in package.channels if channel.name == package.default_channel), "")

@@ -1,4 +1,4 @@
-"""The page itself: gathers what it says, and renders it once the archive's checksums are known."""
+"""The report as a page: rendered when the checksums of the archive are known, with the sizes as treemaps."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ if TYPE_CHECKING:
     from exporter.report.facts import Facts
     from exporter.settings import ExportSettings, Making
 
-# Sizes as areas: rectangles with a colour and a label, for a picture that needs no script. Pure.
+# Treemaps as SVG rectangles with a colour and a label. No script draws them: the content security policy of the page allows
+# none but the page's own. No I/O.
 
-MOST = 60  # boxes of one picture; what is smaller is drawn together
-_LEAST = 0.2  # area of a box
+MOST = 60  # boxes of one picture: smaller items are drawn as one
+_LEAST = 0.2  # area of a box, in square units; a smaller one is not visible
 _MOST_WITHIN = 12  # boxes of one volume
-_CELL = 180  # width of a volume, where there are not too many
-_MANY = 60  # volumes; more are drawn half as wide
-_SIGN = 7.2  # width of a sign of a label, in units of the picture
+_CELL = 180  # width of a volume, up to _MANY of them
+_MANY = 60  # volumes; more are drawn half as wide, or the picture would be a column of tens of screens
+_CHARACTER = 7.2  # width of a character of a label, in units of the picture: for the 13 px of page.css
 _LINE = 16
 _PAD = 5
 _GREY = "hsl(210 14% 85%)"
-_FEWEST = 4  # signs of a label that was cut; two letters and dots are no name
+_FEWEST = 4  # characters of a label that was cut; two letters and an ellipsis are no name
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something with a size in bytes; `href` leads to it on the page, or is empty."""
+    """An item of a treemap. `size` in bytes; `href`: its anchor on the page, or empty."""
 
     label: str
     size: int
@@ -52,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle of the picture, for a item that is `share` (of 1) of the whole."""
+    """The rectangle of an item, which has `share` (of 1) of all bytes."""
 
     item: Item
     share: float
@@ -63,36 +64,37 @@ class Box:
 
     @property
     def title(self) -> str:
-        """Everything that there is to say."""
+        """Name, size and share, for the tooltip and for screen readers."""
         return f"{self.item.label}: {size_text(self.item.size)}, {100 * self.share:.1f} %"
 
     @property
     def label(self) -> str:
-        """As much of the name as fits; nothing where that says nothing."""
-        signs = int((self.width - 2 * _PAD) / _SIGN) if self.height >= _LINE + _PAD else 0
-        if signs >= len(self.item.label):
+        """As much of the name as fits, empty where fewer than `_FEWEST` characters do."""
+        fitting = int((self.width - 2 * _PAD) / _CHARACTER) if self.height >= _LINE + _PAD else 0
+        if fitting >= len(self.item.label):
             return self.item.label
-        return f"{self.item.label[: signs - 1]}…" if signs >= _FEWEST else ""
+        return f"{self.item.label[: fitting - 1]}…" if fitting >= _FEWEST else ""
 
     @property
     def note(self) -> str:
-        """The size, where there is room for a second line."""
+        """The size, empty where a second line does not fit."""
         text = size_text(self.item.size)
-        fits = self.height >= 2 * _LINE + _PAD and len(text) * _SIGN <= self.width - 2 * _PAD
+        fits = self.height >= 2 * _LINE + _PAD and len(text) * _CHARACTER <= self.width - 2 * _PAD
         return text if self.label and fits else ""
 
     @property
     def colour(self) -> str:
-        """The colour of the name: the same in every picture, and light enough for dark text on it; grey for no operator."""
+        """The colour of the operator: a function of its name, so that it is the same in every picture; grey for other items."""
         if not self.item.href:
             return _GREY
         seed = hashlib.sha256(self.item.label.encode()).digest()
+        # Lightness of at least 78 %: dark text on it needs a contrast of 4.5 : 1 (WCAG 2.1, 1.4.3), with any hue.
         return f"hsl({int.from_bytes(seed[:2], 'big') % 360} {45 + seed[2] % 25}% {78 + seed[3] % 8}%)"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A volume as a rectangle, with what lies in it."""
+    """The rectangle of a volume, with the boxes of its contents."""
 
     outline: Box
     boxes: tuple[Box, ...]
@@ -101,15 +103,16 @@ class Frame:
 def treemap(
     items: Sequence[Item], width: float, height: float, at: tuple[float, float] = (0, 0), most: int = MOST
 ) -> tuple[Box, ...]:
-    """Return boxes that fill a rectangle, the largest first; areas are as the sizes. Nothing for no bytes.
+    """Return boxes that fill a rectangle, the largest first, with areas in proportion to the sizes. Empty for no bytes.
 
-    What nobody could see is not spec.
+    Items below `_LEAST` are left out.
     """
     total = sum(item.size for item in items)
     if not total or width <= 0 or height <= 0:
         return ()
     least = total * _LEAST / (width * height)
     shown = [item for item in _largest(items, most) if item.size >= least]
+    # Scaled again without the items that were left out: squarify expects areas that fill the rectangle exactly.
     total = sum(item.size for item in shown)
     areas = [item.size * width * height / total for item in shown]
     places = squarify.squarify(areas, *at, width, height)
@@ -120,7 +123,7 @@ def treemap(
 
 
 def framed(volumes: Mapping[str, Sequence[Item]], width: float, height: float) -> tuple[Frame, ...]:
-    """Return a rectangle for each volume, by name, in their order, row by row, filled with what lies in it."""
+    """Return a rectangle for each volume, row by row in their order, filled with the boxes of its contents."""
     columns = max(1, min(len(volumes), round(width / _CELL) * (1 if len(volumes) <= _MANY else 2)))
     wide, tall = width / columns, height / max(1, -(-len(volumes) // columns))
     total = sum(item.size for within in volumes.values() for item in within) or 1
@@ -139,7 +142,7 @@ def _frame(outline: Box, within: Sequence[Item]) -> Frame:
 
 
 def _largest(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most `most` items, the largest first; what is left over is one more."""
+    """Return at most `most` items, the largest first; the last of them can stand for all smaller ones."""
     ordered = sorted((item for item in items if item.size > 0), key=lambda item: (-item.size, item.label))
     if len(ordered) <= most:
         return ordered
@@ -149,14 +152,14 @@ def _largest(items: Sequence[Item], most: int) -> list[Item]:
 
 
 _TEMPLATE = "report.html.jinja"
-_PER_VOLUME = 32  # of height
-_TALLEST = 2400
+_PER_VOLUME = 32  # units of height
+_TALLEST = 2400  # some screens; a terabyte on FAT32 has hundreds of volumes
 Places = Mapping[Purpose, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A size of pictures, in their own units; the style shows the one that fits."""
+    """A size of pictures, in their own units. The style sheet shows the one that fits the window."""
 
     name: str
     width: int
@@ -186,7 +189,7 @@ class File:
 
 
 class Report:
-    """The report of one archive: what only its planning knew, and where its files lie; `render` adds what became of it."""
+    """The report of one archive: facts of its plan, and the location of its files; `render` adds the result."""
 
     def __init__(self, facts: Facts, making: Making, place: Place | None = None) -> None:
         self._facts = facts
@@ -200,11 +203,11 @@ class Report:
 
     @property
     def room(self) -> int:
-        """Bytes that the page needs on disk, at most or nearly so."""
+        """An estimate of the size of the page in bytes, rather too large than too small."""
         return self._facts.room
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
-        """Return the page. `checksums`: those of the archive's files, which lie in `place`, or else in the output directory."""
+        """Return the page. `checksums`: those of the archive's files, in `place` or in the output directory."""
         last = self._facts.last
         news = diff.between(last, inventory) if last else None
         sizes = sizes_by_operator(inventory)
@@ -215,6 +218,7 @@ class Report:
             Path(__file__).parent,
             _TEMPLATE,
             inventory=inventory,
+            # The digest of the inventory on the medium: with it a page and an archive can be matched.
             identity=digest_of(inventory_file.encode(inventory)),
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
