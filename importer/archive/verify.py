@@ -251,7 +251,7 @@ class CheckedVolume:
                     self._check_content(file, checksum)
                 if footer is not None:
                     self._attempt(lambda: self._check_metadata(file, footer))
-                if not quick and self._checksum is not None and checksum.checksum() != self._checksum:
+                if not quick and self._checksum is not None and checksum.hexdigest() != self._checksum:
                     self._result.damage.append("its checksum is not the one in SHA256SUMS")
         except OSError as error:  # EIO on a scratched disc, or a medium that was removed: a result like any other
             self._result.damage.append(f"cannot be read: {error}")
@@ -267,10 +267,10 @@ class CheckedVolume:
     def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
         self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
         end = len(OPENING)  # of the part that is checked; a piece that starts later leaves a gap
-        for place in self._pieces():
-            start, after = extent(place.piece)
+        for stored in self._pieces():
+            start, after = extent(stored.piece)
             self._attempt(partial(_check_gap, file, end, start, checksum))
-            self._check_piece(file, place, checksum)
+            self._check_piece(file, stored, checksum)
             end = after
         self._attempt(lambda: _check_gap(file, end, self._data_size, checksum))
 
@@ -282,23 +282,23 @@ class CheckedVolume:
             if piece.volume == self._result.number
         ]
         # By offset: one pass over the file, since a seek on optical media takes a tenth of a second.
-        return sorted(found, key=lambda place: place.piece.offset)
+        return sorted(found, key=lambda stored: stored.piece.offset)
 
-    def _check_piece(self, file: File, place: _StoredPiece, checksum: _SequentialChecksum) -> None:
-        piece = place.piece
+    def _check_piece(self, file: File, stored: _StoredPiece, checksum: _SequentialChecksum) -> None:
+        piece = stored.piece
         start, _ = extent(piece)
         # Header and padding are known from the inventory, so they are compared as bytes instead of being parsed.
-        self._attempt(lambda: _compare(file, start, header_frame(place.name, piece.size), f"the tar header of {place.name}"))
+        self._attempt(lambda: _compare(file, start, header_frame(stored.name, piece.size), f"the tar header of {stored.name}"))
         try:
-            got = _hash(file, place, checksum)
+            got = _hash(file, stored, checksum)
             # Of a split blob only the frame is checked here; its digest is `_check_split`'s.
-            if place.whole and got != place.digest:
-                self._result.bad[place.digest] = f"its content has digest {got}"
+            if stored.whole and got != stored.digest:
+                self._result.bad[stored.digest] = f"its content has digest {got}"
         except (ContentError, OSError) as error:
-            self._result.bad[place.digest] = str(error)
-        self._result.checked += place.whole
+            self._result.bad[stored.digest] = str(error)
+        self._result.checked += stored.whole
         after = piece.offset + piece.stored
-        self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {place.name}"))
+        self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {stored.name}"))
 
     def _check_metadata(self, file: File, footer: Footer) -> None:
         inventory = self._archive.inventory
@@ -325,19 +325,19 @@ class CheckedVolume:
         _compare(file, end, END_MARK, "the tar end mark")
 
 
-def _hash(file: File, place: _StoredPiece, checksum: _SequentialChecksum) -> Digest:
+def _hash(file: File, stored: _StoredPiece, checksum: _SequentialChecksum) -> Digest:
     """Return the digest of a piece. Raises ContentError when its frame is damaged."""
     hasher = Hasher()
-    for chunk, end in _content(file, place):
+    for chunk, end in _content(file, stored):
         hasher.update(chunk)
         checksum.advance_to(end)
     return hasher.digest()
 
 
-def _content(file: File, place: _StoredPiece) -> Iterator[tuple[Chunk, int]]:
+def _content(file: File, stored: _StoredPiece) -> Iterator[tuple[Chunk, int]]:
     """Give each chunk of a piece with the offset of its end in the file."""
-    piece, done = place.piece, 0
-    if place.record.encoding is Encoding.ZSTD:
+    piece, done = stored.piece, 0
+    if stored.record.encoding is Encoding.ZSTD:
         for compressed in frames.read_frame(file, piece.offset, piece.stored, piece.size):
             # The end of a chunk inside a compressed frame is not known; the checksum catches up at the next piece.
             yield compressed, piece.offset
@@ -424,7 +424,7 @@ class _SequentialChecksum:
             self._position += size
             self._progress.advance(size)
 
-    def checksum(self) -> str:
+    def hexdigest(self) -> str:
         """Return the checksum (64 hex digits) of the whole file."""
         self.advance_to(size_of(self._file))
         return hex_of(self._hasher.digest())

@@ -14,7 +14,7 @@ from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from common.oci.image import Digest
     from common.oci.reference import Reference
@@ -58,21 +58,28 @@ def confirm(
 
     progress.begin(f"asking for {counted(len(asked), 'blob')}", len(asked), "blobs")
     with workers(jobs, "receipt") as pool:
-        there = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
+        present = {one for one, found in zip(asked, pool.map(has, asked), strict=True) if found}
         sizes = {image.digest: archive.inventory.manifests[image.digest].size for image in complete}
         tagged = all(pool.map(lambda image: mirror.has_tags(image, sizes[image.digest]), complete))
     progress.end()
     mirror.warn()
     # The next export leaves out everything of an archive that is confirmed as a whole, so tags count, and images that the
     # archive holds in part keep it from being whole.
-    whole = tagged and len(there) == len(asked) and len(complete) == len(archive.inventory.images)
-    repositories: dict[str, set[Digest]] = {}
-    for image in complete:
-        found = {digest for digest in closure.blobs_of(image) if (image.repository, digest) in there}
-        repositories.setdefault(repository_of(image.record), set()).update(found)
+    whole = tagged and len(present) == len(asked) and len(complete) == len(archive.inventory.images)
     # Earlier archives too: the blobs that this one leaves to them were asked for with the rest.
     inventories = (archive.digest, *archive.inventory.requires) if whole else ()
-    return Confirmation(inventories, {name: frozenset(found) for name, found in repositories.items()})
+    return Confirmation(inventories, _by_source(complete, closure, present))
+
+
+def _by_source(
+    images: Sequence[MappedImage], closure: Closure, present: Collection[_RepositoryBlob]
+) -> dict[str, frozenset[Digest]]:
+    """Return the present blobs of images by the repository of their source, which is what an exporter knows."""
+    repositories: dict[str, set[Digest]] = {}
+    for image in images:
+        found = {digest for digest in closure.blobs_of(image) if (image.repository, digest) in present}
+        repositories.setdefault(repository_of(image.record), set()).update(found)
+    return {name: frozenset(found) for name, found in repositories.items()}
 
 
 def find_missing(images: Sequence[MappedImage], client: RegistryClient, *, jobs: int, progress: Progress) -> list[str]:

@@ -193,19 +193,35 @@ def self_signed(directory: Path, names: Sequence[str]) -> ServerCertificate:
     if found.certificate.exists():
         _require_names(found.certificate, names)
         return found
+    ca, server, key = _sign(names)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _new(found.ca, ca.public_bytes(pem), 0o644)
+        _new(found.key, private, 0o600)
+        # Last: the next start takes the directory as complete when this file exists.
+        _new(found.certificate, server.public_bytes(pem) + ca.public_bytes(pem), 0o644)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --self-signed.") from error
+    return found
+
+
+def _sign(names: Sequence[str]) -> tuple[x509.Certificate, x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return a new CA, a certificate of a server signed with it, and the server's key. Raises UsageError."""
     subjects = [_general(name) for name in names]
     now = datetime.now(UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     # With the date: clients that trust an older CA of the same name would report a bad signature instead of an unknown CA.
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hub-airgap {names[0]} {now:%Y-%m-%d}"[:64])])
     ca = (
-        _begun(ca_name, ca_name, ca_key.public_key(), now)
+        _builder(ca_name, ca_name, ca_key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     server = (
-        _begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), ca_name, key.public_key(), now)
+        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), ca_name, key.public_key(), now)
         .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
@@ -213,21 +229,11 @@ def self_signed(directory: Path, names: Sequence[str]) -> ServerCertificate:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    pem = serialization.Encoding.PEM
-    # The key of the CA is never written: nothing else can be signed with a CA that nodes trust.
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _new(found.ca, ca.public_bytes(pem), 0o644)
-        _new(found.key, private, 0o600)
-        # Last: it is what says that the identity is complete, when the first run was interrupted.
-        _new(found.certificate, server.public_bytes(pem) + ca.public_bytes(pem), 0o644)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --self-signed.") from error
-    return found
+    # The key of the CA ends here: nothing else can be signed with a CA that nodes trust.
+    return ca, server, key
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
