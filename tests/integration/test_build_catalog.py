@@ -142,7 +142,7 @@ def test_a_private_app_registry_takes_a_token_or_a_login(manifests, registry, tm
         assert build(registry, *asked, "-a", tmp_path / "auth.json").status == 0
 
 
-def test_a_package_that_cannot_be_had_is_named_and_the_rest_goes_on(manifests, registry):
+def test_a_package_that_cannot_be_fetched_is_a_problem_and_others_are_built(manifests, registry):
     archives = {name: nested(files) for name, files in packages_of(manifests).items()}
     with AppRegistry(archives, broken=frozenset({"redhat-operators/etcd"})) as apps:
         done = build(registry, "--appregistry-org", "redhat-operators", "--appregistry-endpoint", f"http://{apps.host}/cnr")
@@ -163,7 +163,7 @@ def test_a_package_that_cannot_be_had_is_named_and_the_rest_goes_on(manifests, r
         (["--appregistry-org", "x/../y", "--appregistry-endpoint", "quay.example/cnr"], "not a namespace"),
     ],
 )
-def test_what_cannot_be_built_is_told(registry, tmp_path, options, word):
+def test_errors_of_a_build_are_reported(registry, tmp_path, options, word):
     done = run(
         *("hub-export", "build-catalog", "--from", f"{registry.host}/origin/server:v4.3", "--to", f"{registry.host}/x/y:v1"),
         *("--insecure", *options),

@@ -89,7 +89,7 @@ def test_images_that_only_the_bundle_image_names_are_carried(tmp_path, label):
         done = create(registry, tmp_path / "out", "--registries-conf", conf)
         assert done.status == 0, done.stderr
         gets = [r.path for r in registry.requests if r.method == "GET" and "/blobs/" in r.path]
-        assert len(gets) == len(set(gets)), "what was looked into is not fetched again"
+        assert len(gets) == len(set(gets)), "no blob is fetched twice"
     inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
     names = {one["source"].rpartition("/")[2] for one in inventory["images"]}
     assert names == {"index:v1", "bundle:v1", "manager:v1", "operand:v1", "listed:v1", "router:v1"}
@@ -105,7 +105,7 @@ def test_images_that_only_the_bundle_image_names_are_carried(tmp_path, label):
         (b"a: &a [x]\nb: [*a, *a\n", "not YAML"),
     ],
 )
-def test_a_bundle_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path, content, word):
+def test_an_unreadable_bundle_is_a_problem_and_others_are_read(tmp_path, content, word):
     with registry_with(lambda _host: content) as registry:
         done = create(registry, tmp_path / "out")
         assert done.status == 0, done.stderr

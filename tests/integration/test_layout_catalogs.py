@@ -1,4 +1,4 @@
-"""Catalogs that lie on a disk as OCI layouts, in a directory or a tar, made by Debian's skopeo; several catalogs in one archive."""
+"""Catalogs on disk as OCI layouts, directory or tar, made by Debian's skopeo; several catalogs in one archive."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_layout_gives_what_the_registry_gives(side, tmp_path, name):
         ("oci-archive:{}/registries.conf", "no OCI layout and no archive of one"),
     ],
 )
-def test_what_is_no_layout_is_told(side, tmp_path, name, word):
+def test_errors_of_a_layout_are_reported(side, tmp_path, name, word):
     done = create(side, tmp_path / "out", "--catalog", name.format(side[0]))
     assert done.status == 2, done.stderr
     assert word in done.stderr

@@ -65,7 +65,7 @@ def test_the_images_of_real_bundles(folders, name):
     assert theirs <= ours
     assert variables <= ours
     recovered = {whole(p.message.rpartition(" ")[2]) for p in problems if p.code == "related-image-recovered"}
-    assert ours - theirs - variables == recovered, "nothing that nobody names, but what stood under `value`"
+    assert ours - theirs - variables == recovered, "no image without a source, except those under `value`"
 
 
 def test_a_catalog_with_images_under_value_exports_completely(tmp_path):

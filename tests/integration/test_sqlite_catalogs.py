@@ -92,7 +92,7 @@ def test_a_database_is_found_filtered_and_carried_as_one(source, tmp_path, name,
     assert (catalog["format"], catalog["filtered"]) == ("sqlite", True)
     found = sqlite.catalog_of(sqlite.read(file_of(layers, path), "carried"))
     assert list(found.packages["foo"].bundles) == ["foo.v2"]
-    assert config["config"]["Cmd"] == (SERVER if name == "old" else SERVE)["Cmd"], "it goes on being served as it was"
+    assert config["config"]["Cmd"] == (SERVER if name == "old" else SERVE)["Cmd"], "the image serves it as before"
     listed = catalog["packages"][0]["channels"][0]
     assert (listed["head"], [one["name"] for one in listed["bundles"]]) == ("foo.v2", ["foo.v2"])
     again = create(source, name, tmp_path / "again")
@@ -137,13 +137,13 @@ def test_list_reads_a_file_on_disk(source, tmp_path):
     ("name", "message"),
     [("none", "and without a database, so no catalog"), ("wrong", "has no SQLite file /y.db, where its label says")],
 )
-def test_images_that_are_no_catalogs_are_told_apart(source, tmp_path, name, message):
+def test_images_without_a_catalog_are_distinguished(source, tmp_path, name, message):
     done = create(source, name, tmp_path / "out")
     assert done.status == 2
     assert message in done.stderr
 
 
-def test_a_truncated_file_is_told_with_its_name(tmp_path):
+def test_a_truncated_file_is_reported_with_its_name(tmp_path):
     path = tmp_path / "index.db"
     path.write_bytes(databases.real("schema-05")[:100_000])
     done = run("hub-export", "list", "--catalog", path)
@@ -151,7 +151,7 @@ def test_a_truncated_file_is_told_with_its_name(tmp_path):
     assert f"{path}: an SQLite file that cannot be read" in done.stderr
 
 
-def test_a_new_head_that_lost_its_contents_gets_them_from_its_bundle_image(source, tmp_path):
+def test_a_new_head_without_objects_gets_them_from_its_bundle_image(source, tmp_path):
     done = create(source, "lost", tmp_path / "out")
     assert done.status == 0, done.stderr
     assert [one for one in done.json["problems"] if "OLM will not list it" in one["message"]] == []

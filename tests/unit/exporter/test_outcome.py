@@ -1,4 +1,4 @@
-"""What an export, or a part of one, ends with when something could not be had."""
+"""Exit codes of an export, and of a part, with missing blobs."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def test_a_part_ends_as_the_archive_does(kind, status, spec, tmp_path):
         workflow.outcome_of_part(part, spec, strict=True)
 
 
-def test_a_part_that_lost_nothing_is_done(spec, tmp_path):
+def test_a_part_without_missing_blobs_is_done(spec, tmp_path):
     part = MadePart(tmp_path, range(1, 2), 1, Part("", Digest(""), (1,)))
     assert workflow.outcome_of_part(part, spec, strict=True) == ExitCode.DONE

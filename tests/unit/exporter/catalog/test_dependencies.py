@@ -1,4 +1,4 @@
-"""What bundles require comes along: from which catalog, which versions, why; and what cannot be had is said."""
+"""Dependencies of bundles are added, with catalog, versions and reason; a missing one is a problem."""
 
 from __future__ import annotations
 

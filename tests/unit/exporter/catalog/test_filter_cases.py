@@ -1,7 +1,7 @@
-"""The 182 real selections: ours equal oc-mirror's, but where a sentence of design/selection.md says otherwise.
+"""182 selections from real catalogs: results equal those of oc-mirror, except where a rule of docs/selection.md differs.
 
-`deviations.json` lists those with the sentence and our exact result; a difference that is not listed fails, and so does a listed
-one that is none any more.
+`deviations.json` lists these with the rule and the exact result. A difference that is not listed fails, and so does a listed one
+that no longer exists.
 """
 
 from __future__ import annotations

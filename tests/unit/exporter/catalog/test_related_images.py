@@ -1,4 +1,4 @@
-"""Every image of a bundle, from the places that a catalog shows; what is no image is a problem with a name."""
+"""The images of a bundle from all fields of a catalog; an entry that is not a reference is a problem with its name."""
 
 import base64
 import json
@@ -66,7 +66,7 @@ def test_what_is_no_image_is_a_problem_of_its_bundle(entry_, code):
     assert len(images) == 1
 
 
-def test_a_value_in_place_of_an_image_is_recovered_and_told():
+def test_a_value_in_place_of_an_image_is_recovered_with_a_problem():
     images, codes = found({"name": "a", "value": "quay.io/x/y:v1"})
     assert images[1:] == ["quay.io/x/y:v1"]
     assert codes == [ProblemCode.RELATED_IMAGE_RECOVERED]

@@ -1,4 +1,4 @@
-"""Selection: the range table of facts/oc-mirror.md §2.6 (b), whole catalogs, and the rules of design/selection.md."""
+"""Selection: the range table of oc-mirror's catalog filter, whole catalogs, and the rules of docs/selection.md."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_faults_of_a_selection_are_bounded() -> None:
 
 
 def deprecated() -> Catalog:
-    """A package with deprecations of everything, and a blob without a package (facts/oc-mirror.md §2.6 c, last rows)."""
+    """A package with deprecations of everything, and a blob without a package, as in the tests of oc-mirror's catalog filter."""
     references = [
         {"schema": "olm.package"},
         *({"schema": "olm.channel", "name": name} for name in ("ch1", "ch2")),
@@ -340,7 +340,7 @@ def test_deprecations_of_what_is_dropped_go_with_it() -> None:
     assert b"example.lifecycle" in files["foo/catalog.json"]
 
 
-def test_one_package_that_olm_would_refuse_is_left_out_and_the_rest_goes_on() -> None:
+def test_one_package_that_olm_would_refuse_is_left_out_and_others_are_kept() -> None:
     good = [package_blob("good"), channel_blob("stable", [entry("g")], "good"), bundle_blob("g", "1.0.0", "good")]
     bad = [package_blob("bad"), channel_blob("stable", [entry("x"), entry("y")], "bad"), bundle_blob("x", "1.0.0", "bad")]
     selection = select(catalog_of(*good, *bad), OperatorRequest("test"))
@@ -375,7 +375,7 @@ def test_a_head_that_olm_will_not_list_is_a_problem() -> None:
     assert catalog_files(selection.catalog)
 
 
-def test_problems_of_packages_not_asked_for_are_not_told() -> None:
+def test_problems_of_packages_that_were_not_requested_are_left_out() -> None:
     blobs = [package_blob(), channel_blob("stable", [entry("a")]), bundle_blob("a", "1.0.0"), channel_blob("x", [], "ghost")]
     catalog = catalog_of(*blobs)
     assert [one.subject for one in catalog.problems] == ["ghost"]

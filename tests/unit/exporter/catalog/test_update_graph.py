@@ -1,4 +1,4 @@
-"""Update graphs: heads, chains, and every way of being none (facts/oc-mirror.md §2.6 a)."""
+"""Update graphs: heads, chains, and each fault of a graph, with the cases of oc-mirror's catalog filter."""
 
 from __future__ import annotations
 

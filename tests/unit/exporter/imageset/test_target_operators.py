@@ -1,8 +1,8 @@
-"""Whether an installed operator can be updated from what is kept: cases worked out by hand.
+"""Whether an installed operator can be updated from a selection: cases worked out by hand.
 
 The channel `stable` of alpha, head first (`─` replaces, `s` skips, `r` skipRange):
 
-    4.0.0 ─ 3.0.0 (s 2.5.0, s 2.4.0; r >=2.1.0 <2.3.0) ─ 2.0.0 ─ 1.0.0;  2.5.0 and 2.4.0 hang below 3.0.0
+    4.0.0 ─ 3.0.0 (s 2.5.0, s 2.4.0; r >=2.1.0 <2.3.0) ─ 2.0.0 ─ 1.0.0;  2.5.0 and 2.4.0 are below 3.0.0
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def messages(whole, request, *operators):
         ("2.5.0", "4.0.0", "", "add minVersion 2.5.0"),
         ("2.4.0", "3.0.0", "", None),
         ("2.2.0", "3.0.0", "", None),  # no entry, within the skipRange of 3.0.0
-        ("2.3.0", "3.0.0", "", "has no update for it"),  # the range ends before it, and nobody names it
+        ("2.3.0", "3.0.0", "", "has no update for it"),  # the range ends before it, and no entry names it
         ("2.2.0", "4.0.0", "", "add minVersion 2.2.0"),
         ("1.0.0", "2.0.0", "", None),
         ("1.0.0", "3.0.0", "", "add minVersion 1.0.0"),

@@ -30,7 +30,7 @@ def needing():
     )
 
 
-def test_what_nobody_asked_for_says_why_it_is_carried(tmp_path: Path) -> None:
+def test_a_dependency_has_the_reason_why_it_is_carried(tmp_path: Path) -> None:
     page = reports.reported(reports.planned(needing(), ["foo"]), tmp_path).page.decode()
     assert page.count("added because needed</li>") == 1
     section = page.partition('<section id="added">')[2].partition("</section>")[0]

@@ -107,14 +107,14 @@ def test_an_index_keeps_its_platforms_and_loses_what_is_not_rebuilt():
         rebuild_index(parse(old.raw), {})
 
 
-def test_attestations_beside_images_are_told_apart():
+def test_attestations_are_distinguished_from_images():
     attestation = factories.image(({"x": b"y"},))
     raw = attestation.raw.replace(b"application/vnd.oci.image.layer.v1.tar+gzip", b"application/vnd.in-toto+json")
     assert parse(attestation.raw).is_image
     assert not parse(raw).is_image
 
 
-def test_what_is_no_catalog_is_told_what_it_is():
+def test_an_image_without_a_catalog_is_reported_with_its_kind():
     with pytest.raises(NotACatalogError, match=r"an operator bundle .of package etcd."):
         location_of("quay.io/x/y:z", {BUNDLE_LABEL: "etcd"})
     assert location_of("quay.io/x/y:z", {}) is None

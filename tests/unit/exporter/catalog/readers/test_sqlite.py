@@ -1,4 +1,4 @@
-"""SQLite catalogs: every schema says the same, real ones what `opm render` says of them, and broken ones what is wrong."""
+"""SQLite catalogs: every schema gives the same catalog, real ones that of `opm render`, broken ones an error with the fault."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_stranded_bundles_are_left_out_by_name():
     assert not set(stranded) & {bundle.name for bundle in found.bundles}
 
 
-def test_images_under_value_are_recovered_where_the_database_lost_them():
+def test_images_under_value_are_recovered_where_the_database_has_none():
     found = catalog(databases.real("community"))
     codes = {problem.code for b in found.bundles if b.package == "3scale-community-operator" for problem in images_of(b)[1]}
     assert "related-image-recovered" in codes

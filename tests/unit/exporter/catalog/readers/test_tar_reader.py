@@ -1,4 +1,4 @@
-"""Tar archives from outside: what writers make is read as tarfile reads it, and what nobody writes costs no more than its bytes."""
+"""Untrusted tar archives: those of writers are read as by tarfile, hostile ones take time and memory linear in their bytes."""
 
 import bz2
 import gzip
@@ -82,7 +82,7 @@ def hostile(request) -> bytes:
 
 
 @pytest.mark.parametrize("read", [lambda tar: read_configs([[tar]], "/configs"), lambda tar: read_database([[tar]], None)])
-def test_a_layer_that_nobody_writes_is_an_error_of_the_catalog(hostile, read):
+def test_a_hostile_layer_is_an_error_of_the_catalog(hostile, read):
     def check():
         with pytest.raises(CatalogError, match="a layer of the catalog image is no readable tar: "):
             read(hostile)
@@ -188,7 +188,7 @@ def test_a_directory_of_the_oldest_format_and_an_archive_without_an_end():
 
 
 def old_sparse(name: str) -> bytes:
-    """Return a sparse file of GNU tar's first format: one block that continues the map, then what is no hole."""
+    """Return a sparse file of GNU tar's first format: one block that continues the map, then the data."""
     block = bytearray(header(b"S", 7, name))
     block[482:495] = b"\1" + b"77777777777\0"
     block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * 32)
