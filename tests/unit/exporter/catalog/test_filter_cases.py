@@ -1,7 +1,7 @@
 """182 selections from real catalogs: results equal those of oc-mirror, except where a rule of docs/selection.md differs.
 
-`deviations.json` lists these with the rule and the exact result. A difference that is not listed fails, and so does a listed one
-that no longer exists.
+`deviations.json` lists these with the rule and the exact result. A difference that is not listed fails, and so does a listed
+one that no longer exists.
 """
 
 from __future__ import annotations

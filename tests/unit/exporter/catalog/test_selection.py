@@ -302,7 +302,7 @@ def test_faults_of_a_selection_are_bounded() -> None:
 
 
 def deprecated() -> Catalog:
-    """A package with deprecations of everything, and a blob without a package, as in the tests of oc-mirror's catalog filter."""
+    """A package with deprecations of everything, and a blob without a package, as in tests of oc-mirror's filter."""
     references = [
         {"schema": "olm.package"},
         *({"schema": "olm.channel", "name": name} for name in ("ch1", "ch2")),
