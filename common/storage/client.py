@@ -39,8 +39,9 @@ UNKNOWN = RetryPolicy(tries=5, within_s=15.0, first_s=0.25, longest_s=20.0)
 
 # Answers of S3: the fields that are used, and errors with advice. A failure that may pass is a `RetryableError`.
 
+# HEAD has no body, so its 404 has no code; NoSuchUpload is the answer for one that was completed meanwhile.
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
-_LATER = frozenset(  # with a status below 500
+_LATER = frozenset(  # codes of AWS for throttling, some of them with a status below 500
     {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException", "TooManyRequests"}
     | {
         "TooManyRequestsException",
@@ -50,10 +51,10 @@ _LATER = frozenset(  # with a status below 500
         "PriorRequestNotComplete",
     }
 )
-_LATER_STATUS = frozenset({408, 425, 429})
-_NEVER_STATUS = frozenset({501, 505})  # it will not learn that by tomorrow
+_LATER_STATUS = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many Requests (RFC 9110, 8470, 6585)
+_NEVER_STATUS = frozenset({501, 505})  # not implemented: a retry changes nothing
 _SERVER_ERROR = 500
-_MAX_TEXT = 300
+_MAX_TEXT = 300  # characters of a foreign message
 _NEEDED = (
     "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:ListBucketMultipartUploads, s3:ListMultipartUploadParts "
     "and s3:AbortMultipartUpload"
@@ -78,14 +79,14 @@ _HINTS = {
 
 
 class Stat(NamedTuple):
-    """What is known of an object without reading it; `tag` changes when the object does."""
+    """Size and ETag of an object; the tag changes when the object does."""
 
     size: int
     tag: str
 
 
 class StartedUpload(NamedTuple):
-    """An upload that somebody began, and did not end; `began`, with its zone, is None where the service does not say when."""
+    """An upload in parts that was begun and not completed; `began` is None where the service gives no time with a zone."""
 
     name: str
     began: datetime | None
@@ -111,6 +112,7 @@ def refused(subject: str, error: Any) -> StorageError:
 
 def unreachable(subject: str, error: BaseException) -> StorageError:
     """Return the error for a connection that cannot be made. Raises RetryableError when it may be made later."""
+    # A wrong certificate does not change by itself within minutes; all other failures of a connection may pass.
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
         return StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_TRUST)
     raise RetryableError(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
@@ -234,14 +236,14 @@ class Storage:
         return cls(client, errors, known=known, unknown=unknown)
 
     def stat(self, bucket: str, key: str) -> Stat | None:
-        """Return what is known of an object; None where there is none."""
+        """Return size and tag of an object; None where there is none."""
         answer = self._asked("head_object", Bucket=bucket, Key=key)
         if answer is None:
             return None
         return Stat(number(f"s3://{bucket}/{key}", answer, "ContentLength"), str(answer.get("ETag", "")))
 
     def known(self, bucket: str, key: str) -> Stat | None:
-        """Return what was known of an object when somebody first asked: who reads it piece by piece wants one version of it."""
+        """Return size and tag as of the first call in this process: a reader of ranges needs them all of one version."""
         if (bucket, key) not in self._known:
             stat = self.stat(bucket, key)
             if stat is None:
@@ -255,6 +257,7 @@ class Storage:
 
     def _read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
         """Send one request. Raises RetryableError, also when the answer breaks off."""
+        # Some services ignore If-Match, so the tag of the answer is compared too.
         match = {"IfMatch": tag} if tag else {}
         answer = self._once("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
         if tag and answer.get("ETag", tag) != tag:
@@ -262,6 +265,7 @@ class Storage:
         left, pieces = end - start, list[bytes]()
         try:
             with closing(answer["Body"]) as body:  # its own `with` gives the bare stream, which checks no length
+                # One byte more than requested, so that a service that sends more is noticed.
                 while left >= 0 and (piece := body.read(left + 1)):
                     left -= len(piece)
                     pieces.append(piece)
@@ -286,6 +290,7 @@ class Storage:
     def write(self, bucket: str, key: str, content: Chunk) -> None:
         """Make an object, whole or not at all, in place of one that is there."""
         self._known.pop((bucket, key), None)  # only a replacement by another process is an error for readers
+        # Content-MD5 is the one checksum that every service verifies; newer ones are not sent (`when_required`).
         self._call("put_object", Bucket=bucket, Key=key, Body=bytes(content), ContentMD5=_md5(content))
 
     def delete(self, bucket: str, key: str) -> None:
@@ -297,7 +302,7 @@ class Storage:
         return text(f"s3://{bucket}/{key}", self._call("create_multipart_upload", Bucket=bucket, Key=key), "UploadId")
 
     def uploads(self, bucket: str, key: str) -> list[StartedUpload]:
-        """Return the uploads that somebody began for a key and did not end, the latest first."""
+        """Return the uploads of a key that were begun and not completed, the latest first."""
         subject, found = f"s3://{bucket}/{key}", []
         cursors = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         try:
@@ -333,6 +338,7 @@ class Storage:
     def complete(self, bucket: str, key: str, upload: str, tags: dict[int, str]) -> None:
         """Make the object out of its parts."""
         self._known.pop((bucket, key), None)
+        # CompleteMultipartUpload requires parts in ascending order (InvalidPartOrder).
         listed = [{"PartNumber": number, "ETag": f'"{tags[number]}"'} for number in sorted(tags)]
         self._call("complete_multipart_upload", Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed})
 
@@ -341,7 +347,7 @@ class Storage:
         self._asked("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
 
     def _asked(self, operation: str, **said: Any) -> Any:
-        """Return the answer; None where there is no such thing. A bucket that is not there is an error all the same."""
+        """Return the answer; None where the object or upload does not exist. A missing bucket is an error nevertheless."""
         try:
             return self._call(operation, **said)
         except StorageError as error:
@@ -357,6 +363,7 @@ class Storage:
             if not page.get("IsTruncated"):
                 return
             following = {asked: page[told] for asked, told in cursors.items() if page.get(told)}
+            # The same cursor again would be a listing without end.
             if not following or following.items() <= said.items():
                 raise nonsense(_subject(said), "a listing that has more and does not say where")
             said |= following
@@ -398,6 +405,7 @@ class Storage:
             answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:
             refusal = refused(subject, error)
+            # A refusal is an answer: the address is right, and a later outage is worth waiting for.
             self._has_answered = True
             raise refusal from error
         except self._errors.NoCredentialsError as error:

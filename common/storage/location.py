@@ -1,4 +1,4 @@
-"""Where an object lies, `s3://bucket/key`: named and walked like a path, so that an archive may lie in either."""
+"""Location of an object, `s3://bucket/key`, with the interface of a path, so that an archive may be stored in either."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from common.content import Chunk
 
 SCHEME = "s3://"
-_MAX_KEY = 1024
+_MAX_KEY = 1024  # the limit of S3, in bytes (User Guide, *Naming objects*)
+# Wider than the rules of AWS (3 to 63 lower-case letters): older buckets and other services have upper case, and more.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """An object, or what a directory is elsewhere: a prefix, without its last `/`. I/O raises StorageError."""
+    """An object, or a prefix in the role of a directory, without its last `/`. I/O raises StorageError."""
 
     bucket: str
     key: str
@@ -29,8 +30,9 @@ class S3Location:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the place of `s3://bucket/key`. Raises UsageError, also when there is no library for it."""
+        """Return the location of `s3://bucket/key`. Raises UsageError, also when boto3 is not installed."""
         bucket, _, key = text.removeprefix(SCHEME).partition("/")
+        # S3 takes "." and ".." as plain names; most tools that copy the archive to a disk do not.
         steps = [step for step in key.split("/") if step]
         if not _BUCKET.fullmatch(bucket) or {".", ".."} & set(steps) or not key.isprintable():
             raise UsageError(f"not a place in object storage: {text[:200]!r}", hint="Wanted: s3://BUCKET/PREFIX.")
@@ -55,11 +57,11 @@ class S3Location:
 
     @property
     def parent(self) -> S3Location:
-        """What the place lies in."""
+        """The location one step up."""
         return S3Location(self.bucket, self.key.rpartition("/")[0], self.storage)
 
     def with_name(self, name: str) -> S3Location:
-        """Return what lies beside it under a name."""
+        """Return the location next to it with another name."""
         return self.parent / name
 
     def resolve(self) -> S3Location:
@@ -67,14 +69,15 @@ class S3Location:
         return self
 
     def stat(self) -> Stat | None:
-        """Return what is known of the object; None where there is none."""
+        """Return size and tag of the object; None where there is none."""
         return self.storage.stat(self.bucket, self.key) if self.key else None
 
     def children(self) -> Iterator[tuple[S3Location, int]]:
-        """Give the objects directly below, with their sizes, in the order of their names; not what nobody could name."""
+        """Give the objects directly below, with their sizes, by name; keys that cannot be typed are left out."""
         prefix = f"{self.key}/" if self.key else ""
         for key, size in self.storage.below(self.bucket, prefix):
             name = key.removeprefix(prefix)
+            # The service is not trusted: it may list keys that were not requested.
             if key.startswith(prefix) and name and "/" not in name and key.isprintable() and len(key) <= _MAX_KEY:
                 yield S3Location(self.bucket, key, self.storage), size
 
@@ -95,13 +98,13 @@ class S3Location:
         self.storage.write(self.bucket, self.key, content)
 
     def delete(self) -> None:
-        """Take the object away, if it is there."""
+        """Delete the object, if there is one."""
         self.storage.delete(self.bucket, self.key)
 
 
-# An object read by position: small ranges where somebody looks around, larger and larger ones where one reads on.
+# Reading by position: small ranges for single accesses, growing ones for a sequential reader.
 
-_FIRST = 256 * 1024
+_FIRST = 256 * 1024  # a footer and the metadata index of a volume
 _MOST = 4 * 1024 * 1024  # twice that, for each of a command's threads
 
 
@@ -111,7 +114,7 @@ class S3File:
     def __init__(self, place: S3Location) -> None:
         stat = place.storage.known(place.bucket, place.key)
         if stat is None:
-            raise StorageError(f"{place}: there is no such object", hint="Look at what else lies there.")
+            raise StorageError(f"{place}: there is no such object", hint="List the objects below the prefix.")
         self.size = stat.size
         self._tag = stat.tag
         self._place = place
@@ -127,14 +130,15 @@ class S3File:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _held(self, offset: int, end: int) -> bytes:
-        """Return what of a range is here already, from its beginning on."""
+        """Return the part of a range that is in memory, from its beginning on."""
         for start, content in self._ranges:
             if start <= offset < start + len(content):
                 return content[offset - start : end - start]
         return b""
 
     def _fetch(self, offset: int, end: int) -> bytes:
-        """Return what lies from `offset` to `end`, and keep it as the latest range, with more behind it."""
+        """Return the bytes from `offset` to `end`, and keep them as the latest range, with more behind it."""
+        # A read that begins in or right behind the latest range is sequential.
         reads_on = any(start <= offset <= start + len(content) for start, content in self._ranges[:1])
         self._step = min(self._step * 2, _MOST) if reads_on else _FIRST
         last = min(max(end, offset + self._step), self.size)

@@ -1,8 +1,8 @@
-"""A file into an object, in parts: where a part begins follows from the size alone, so an interrupted upload goes on.
+"""Upload of a file in parts. The size alone determines where a part begins, so an interrupted upload continues.
 
-What an earlier upload has is compared with the file, part by part; one that differs anywhere is left alone, and another begun:
-it may be that of a process that brings the same file, where the tags of parts say nothing. Only what began more than a day ago
-is given up. Until the last part is there and the parts are put together, nobody sees anything of the object.
+The parts of an earlier upload are compared with the file. One that differs anywhere is left alone and another begun: it may be
+that of a second process with the same file, at a service whose part tags are no MD5. Only an upload that began more than a day
+ago is aborted. The object is visible only when the upload is completed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from common.storage.client import UploadedPart
     from common.storage.location import S3Location
 
-PART = 16 * 1024 * 1024
-MAX_PARTS = 10_000
-_ABANDONED = timedelta(days=1)  # no process takes as long for one file
+PART = 16 * 1024 * 1024  # S3 requires at least 5 MiB; smaller parts cost requests, larger ones memory
+MAX_PARTS = 10_000  # limit of S3 (Multipart upload limits)
+_ABANDONED = timedelta(days=1)  # no process takes that long for one file
 _MIB = 1024 * 1024
 _MEMORY = 256 * _MIB  # that parts on their way may take
 
@@ -53,9 +53,9 @@ def upload(
 ) -> str:
     """Make an object of a file, up to `jobs` parts at a time; return its tag, as in `Stat`.
 
-    `advance` is told of bytes that are there.
-    `before_complete` is called right before the object is seen, in place of another perhaps; not where it is there already.
-    Interrupted, it leaves what it has sent, and the next call goes on with that. Raises StorageError, OSError, and what
+    `advance` is called with the number of bytes that are stored.
+    `before_complete` is called right before the object becomes visible, unless the same object is there already.
+    An interrupted call leaves its parts, and the next one continues with them. Raises StorageError, OSError, and what
     `before_complete` raises.
     """
     size = path.stat().st_size
@@ -91,7 +91,7 @@ class _Upload:
                 self._send_all(jobs)
         except StorageError:
             if not self._is_there_after_all():
-                raise  # else somebody else who brings the same volume was faster, or an answer was lost
+                raise  # otherwise a second process with the same file was faster, or an answer was lost
 
     def _send_at_once(self) -> None:
         content = self._content(1) if self.size else b""
@@ -112,11 +112,12 @@ class _Upload:
             except BaseException:
                 stop.set()
                 raise
+        # The object does not exist until now, so a process that was overtaken stops here without a trace.
         self.before_complete()
         self.to.storage.complete(self.to.bucket, self.to.key, name, tags)
 
     def _is_there(self) -> bool:
-        """Say whether the object is this very file, sent before: its tag is made of those of its parts, or of all its bytes."""
+        """Say whether the object is this file, by its tag: the MD5 of all bytes, or of the MD5s of its parts."""
         stat = self.to.stat()
         if stat is None or stat.size != self.size:
             return False
@@ -137,10 +138,11 @@ class _Upload:
         return -(-self.size // part_size(self.size))
 
     def _taken_up(self) -> tuple[str, Mapping[int, UploadedPart]]:
-        """Return an upload to go on with, and the parts that it has already: some, and all of this file."""
+        """Return an upload to continue and its parts, all of this file; a new upload where there is none."""
         storage, bucket, key = self.to.storage, self.to.bucket, self.to.key
         for name, began in storage.uploads(bucket, key):
             held = storage.parts(bucket, key, name)
+            # An upload without parts is not taken: a second process may have just begun it.
             if held and all(self._is_right(number, part) for number, part in held.items()):
                 return name, held
             if began is not None and datetime.now(UTC) - began > _ABANDONED:
@@ -165,6 +167,7 @@ class _Upload:
         start = (number - 1) * part_size(self.size)
         wanted = min(part_size(self.size), self.size - start)
         content = os.pread(self.file, wanted, start)
+        # A part that is short would shift no byte, but the checksum of the volume is written already.
         if len(content) != wanted:
             raise StorageError(f"{self.to}: the file that is being uploaded became shorter", hint="Make the volume again.")
         return content

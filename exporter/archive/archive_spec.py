@@ -1,6 +1,6 @@
-"""What an archive will be, to the byte: a plan and its terms; where everything lies, what the inventory says, what closes it.
+"""Specification of an archive, to the byte: a plan and its terms, and from these layout, inventory and closing bytes.
 
-A blob that could not be had is missing, an image that needs it is not complete, and a problem says what that hurts. Pure.
+A blob that could not be fetched is missing, an image that needs it is not complete, and a problem names both. Pure.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ _NAMED = 3  # how many of the bundles that it hurts a problem names
 
 @dataclass(frozen=True)
 class ArchiveSpec:
-    """All that makes the bytes of an archive but the content of its blobs: the same for whoever makes a part of it."""
+    """All that determines the bytes of an archive except the content of its blobs; equal in every process that makes a part."""
 
     plan: ExportPlan
     terms: Terms
 
     @cached_property
     def layout(self) -> Layout:
-        """Where everything lies; a volume and its parity fit the size. Raises UsageError when that is too small."""
+        """The place of every blob; a volume and its parity fit the volume size. Raises UsageError when that is too small."""
         planned = self._inventory(self.plan.blob_records(), (), {})
+        # The inventory comes last, but its room is reserved first: the bound holds for any number of missing blobs.
         bound = metadata.bound(planned, index_json(planned.images, planned.manifests))
         return plan_layout(self.plan.blobs, bound, parity.room(self.terms.volume_size, self.terms.parity))
 
@@ -59,16 +60,17 @@ class ArchiveSpec:
         return self._inventory(self.plan.blob_records(), self.layout.volumes, {})
 
     def problems(self, lost: Mapping[Digest, HubError]) -> tuple[Problem, ...]:
-        """Return what it means that the blobs `lost` could not be had: a problem for each image that they hurt."""
+        """Return a problem for each image that needs one of the blobs `lost`, which could not be fetched."""
         return metadata.within_room(_problems(_damaged(self.plan, lost), lost))
 
     def inventory(self, lost: Mapping[Digest, HubError]) -> Inventory:
-        """Return the inventory of an archive for which the blobs `lost` could not be had."""
+        """Return the inventory of an archive without the blobs `lost`."""
+        # `elsewhere` are blobs of an increment that an earlier archive carries.
         blobs = self.layout.blob_records() | dict(self.plan.elsewhere)
         return self._inventory(blobs | {digest: _missing(blobs[digest]) for digest in lost}, self.layout.volumes, lost)
 
     def closing(self, lost: Mapping[Digest, HubError], sign: Sign | None) -> Closing:
-        """Return what closes the archive."""
+        """Return the bytes that close the archive, without the blobs `lost`."""
         inventory = self.inventory(lost)
         manifests = {digest: document.raw for digest, document in self.plan.documents.items()}
         return Closing(inventory, manifests, index_json(inventory.images, inventory.manifests), sign)
@@ -88,6 +90,7 @@ class ArchiveSpec:
             manifests=self.plan.manifest_records(),
             blobs=blobs,
             volumes=volumes,
+            # Texts of registries are cut to the reserved room: a long message must not break the layout.
             problems=(*self.plan.problems, *metadata.within_room(_problems(damaged, lost))),
         )
 
@@ -112,12 +115,13 @@ def _settled(image: ImageRecord, damaged: Container[str]) -> ImageRecord:
 
 
 def _problems(damaged: Mapping[str, tuple[ImageRecord, Sequence[Digest]]], lost: Mapping[Digest, HubError]) -> list[Problem]:
-    """Return a problem for each image that lost a blob, naming the bundles that it hurts."""
+    """Return a problem for each image without a blob, naming the bundles that need it."""
     found = []
     for source, (image, gone) in damaged.items():
         hurt = f"; needed by {', '.join(image.needed_by[:_NAMED])}" if image.needed_by else ""
         note = f"; {counted(len(gone), 'blob')} of it missing{hurt}"
         text = lost[gone[0]].about(source, note)[:MAX_PROBLEM_TEXT]
+        # An image without its signature or SBOM still runs, so that is a warning.
         severity: Literal["error", "warning"] = "warning" if image.kind in ATTACHED else "error"
         found.append(Problem(severity, ProblemCode.BLOB_UNAVAILABLE, source, text))
     return found

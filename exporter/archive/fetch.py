@@ -39,23 +39,25 @@ class PlannedSource:
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the content of a planned blob from byte `start` on."""
+        # Blobs that exist in no registry, such as the layers of a trimmed catalog.
         held = self._held.get(blob.digest)
         if held is not None:
             return iter((memoryview(held)[start:],))
+        # Layers of catalogs were read for planning, and are kept until the archive is made.
         medium: BlobSource = self._store if self._store.has(blob) else self._registry
         return medium.read(blob, start)
 
 
 class Page(Protocol):
-    """The report beside an archive."""
+    """The report next to an archive."""
 
     @property
     def room(self) -> int:
-        """Bytes that it needs on disk, at most or nearly so."""
+        """Bytes that it needs on disk, approximately."""
         ...
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
-        """Return it for what was fetched, and for the checksums of the archive's files by name."""
+        """Return the page for an inventory and the checksums of the archive's files by name."""
         ...
 
 
@@ -66,7 +68,7 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
     """
     share = spec.terms.parity
     if share:
-        parity.require_coder()
+        parity.require_coder()  # before the first layer: a missing library is found at once
     with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
         lost = copy_blobs(
             [blob.descriptor for blob in spec.plan.blobs],

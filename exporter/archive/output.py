@@ -1,9 +1,9 @@
-"""The directory that an archive is being made in: whose it is, and what an interrupted export left in it.
+"""Output directory of an export: its lock, its journal, and the files that an interrupted export left in it.
 
-A lock keeps a second exporter out. The journal lies beside the volumes from before the first of them until after SHA256SUMS:
-while it is there without SHA256SUMS, everything named like an archive's file is ours and unfinished. The next export goes on
-with it when its layout is the same; otherwise it sets the old volumes aside and takes from them what it still needs. Parts, and
-volumes that came from parts, are made by others: only who makes or joins them goes on with these (`admit`).
+The journal exists from before the first volume until after SHA256SUMS. While it is there without SHA256SUMS, every file with
+the name of an archive's file belongs to the unfinished export. The next export continues it when its layout is the same;
+otherwise it sets the old volumes aside and moves the blobs from them that it still needs. Parts, and volumes that came from
+parts, are admitted only by the commands that make and join them (`admit`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-# The journal of an export: the layout that its volumes are being filled by, so that a later run knows where things lie.
-#
-# It is written before the first volume and goes after SHA256SUMS. What has been filled is not in it: the places tell that
-# themselves (`resume.py`), and need no order of writing.
+# The journal: the layout of an unfinished export. It does not list the blobs that were written: a later run reads that from
+# their places (`resume.py`), so nothing depends on the order in which the two become durable.
 
 MAX_SIZE = 1024 * 1024 * 1024
 _TYPE = "application/vnd.hub-airgap.journal.v1+json"
@@ -91,13 +89,13 @@ _SHOWN = 3  # names in a message
 
 
 class OutputDirectory:
-    """Holds a directory for one export, from `with` to its end. Nothing finished, and nothing of others, is ever touched.
+    """Context manager that holds a directory for one export. Finished archives and foreign files are never changed.
 
-    `admit` looks at the directory, or prepares it, when it is locked and before anything in it changes; it raises UsageError
-    for one that shall stay as it is. Without it, parts and what comes from them are refused.
+    `admit` checks or prepares the directory when it is locked and before anything in it changes; it raises UsageError for one
+    that must stay as it is. Without it, parts and volumes from parts are refused.
 
-    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files named like ours that
-    are not ours.
+    Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files with the
+    names of one that no export made.
     """
 
     def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
@@ -119,7 +117,7 @@ class OutputDirectory:
                 self._claim()
             except (UsageError, InUseError):
                 if not is_begun(self.path):
-                    (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a directory that is not ours
+                    (self.path / LOCK).unlink(missing_ok=True)  # not even a lock stays in a foreign directory
                 raise
             self._stack = stack.pop_all()
         return self
@@ -128,25 +126,26 @@ class OutputDirectory:
         self._stack.close()
 
     def volumes(self) -> Iterator[Path]:
-        """Give the volume files that are here, those of earlier layouts too."""
+        """Give the volume files in the directory, with those of previous layouts."""
         for directory in (self.path, *(export.directory for export in self.earlier)):
             yield from (path for path in directory.iterdir() if VOLUME_NAME.fullmatch(path.name))
 
     def abandon(self) -> None:
-        """Take the journal away again where nothing was written yet: the next export begins anew, here or elsewhere."""
+        """Remove the journal of an export that has written nothing yet."""
         if not any(self.volumes()):
             (self.path / JOURNAL_NAME).unlink()
             (self.path / LOCK).unlink(missing_ok=True)
 
     def finished(self) -> None:
-        """Take journal, lock and all that was kept for a later run away: the archive is complete and durable."""
+        """Remove journal, lock and all files for a later run: the archive is complete and durable."""
         _tidy(self.path)
 
     def _claim(self) -> None:
-        """Find out how to go on; the journal says so from here on. Every step may be the last one of this process."""
+        """Decide how to continue, and write the journal. The process may be killed after any step."""
         found = require_free(self.path)
         self._admit(self.path)
         wanted, mine = encode_journal(self._layout), self.path / JOURNAL_NAME
+        # Byte for byte: the same layout is always encoded to the same bytes.
         self.resumes = mine.is_file() and mine.read_bytes() == wanted
         if not self.resumes:
             if self._joined:
@@ -158,7 +157,7 @@ class OutputDirectory:
             write_journal(mine, self._layout)
         for name in found if self.resumes else ():
             if not self._is_kept(name) or not is_plain(self.path / name):
-                (self.path / name).unlink()  # inventory and the like are made again, and nothing is written through a link
+                (self.path / name).unlink()  # inventory and reports are made again; a link would lead a write elsewhere
         self.earlier = tuple(
             PreviousExport(directory, layout)
             for directory in sorted(self.path.glob(f"{EARLIER}*"))
@@ -166,7 +165,7 @@ class OutputDirectory:
         )
 
     def _is_kept(self, name: str) -> bool:
-        """Say whether a file of ours is gone on with: volumes, and where parts are joined their parity."""
+        """Say whether a file is kept: volumes, and their parity where parts are joined."""
         return bool(VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX) if self._joined else name))
 
     @property
@@ -184,6 +183,7 @@ class OutputDirectory:
             raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
         place = (begun or free)[0]
         place.mkdir(exist_ok=True)
+        # The journal first: volumes without one could never be used, or removed, again.
         write_atomic(place / JOURNAL_NAME, raw)
         for name in found:
             if VOLUME_NAME.fullmatch(name):
@@ -195,7 +195,7 @@ class OutputDirectory:
 
 
 def tidy_finished(path: Path) -> None:
-    """Take away what an export left that was interrupted while it did so itself: SHA256SUMS says that it was done."""
+    """Remove the working files of a finished export that was interrupted while it removed them."""
     if (is_begun(path) or (path / LOCK).is_file()) and (path / checksums.NAME).is_file():
         with locked(path / LOCK, f"the output directory {path}"):
             _tidy(path)
@@ -213,7 +213,7 @@ def _tidy(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PreviousExport:
-    """Volumes of an interrupted export whose layout is no more."""
+    """Volumes of an interrupted export with another layout."""
 
     directory: Path
     layout: Layout
@@ -241,13 +241,13 @@ def refuse_joining(path: Path) -> None:
 
 
 def is_plain(path: Path) -> bool:
-    """Say whether a path is a file without another name, and no link: nobody else's bytes change with it."""
+    """Say whether a path is a file with one name, and no link: a write to it changes no other file."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def is_ours(name: str) -> bool:
-    """Say whether a file is called like one of a finished archive."""
+    """Say whether a name is that of a file of a finished archive."""
     return _OURS.fullmatch(name) is not None
 
 
@@ -258,9 +258,9 @@ def is_begun(path: Path) -> bool:
 
 
 def require_free(path: Path) -> list[str]:
-    """Return the names in a directory that an unfinished export left; changes nothing.
+    """Return the names of the files that an unfinished export left in a directory; changes nothing.
 
-    Raises UsageError when it holds a finished archive, or files named like ours that no export is at work on.
+    Raises UsageError when it holds a finished archive, or files with names of an archive that no export is making.
     """
     found = sorted(entry.name for entry in path.iterdir() if _OURS.fullmatch(entry.name))
     lower = {name.lower() for name in found}

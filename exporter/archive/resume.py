@@ -1,8 +1,8 @@
-"""How far an interrupted export got with a blob: what of it lies in its places, told by the places themselves.
+"""State of a blob after an interrupted export: how many of its bytes are in its places.
 
-Nothing is taken on trust. The blocks that were begun are read and hashed; a blob is complete when its digest says so, and else
-goes on from the last block that is surely whole. After a loss of power any block may be wrong: then the digest is wrong in
-the end, and the blob is fetched from its beginning (ADR 0010).
+The blocks that were begun are read and hashed. A blob is complete when its digest matches; otherwise it continues from the last
+whole block. After a loss of power any block may be wrong: then the digest is wrong in the end, and the blob is fetched from its
+beginning (ADR 0010).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Begun:
-    """The first `size` bytes of a blob are in their places; `hasher` has taken them in. `complete`: that is all of it."""
+    """The first `size` bytes of a blob are in their places, and hashed by `hasher`. `complete`: these are all of its bytes."""
 
     size: int = 0
     hasher: Hasher = field(default_factory=Hasher)
@@ -40,7 +40,7 @@ class Begun:
 
 
 def begun(placed: PlacedBlob, volume: Volume) -> Begun:
-    """Return what is there of a blob in raw frames; `volume` gives the one that a piece lies in. Raises OSError."""
+    """Return the state of a blob in raw frames; `volume` returns the volume of a piece. Raises OSError."""
     found = Begun()
     for number, piece in enumerate(placed.pieces, 1):
         if not _has_header(placed, number, piece, volume(piece).file()):
@@ -50,11 +50,12 @@ def begun(placed: PlacedBlob, volume: Volume) -> Begun:
     if found.size < placed.descriptor.size:
         return found
     found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, volume)
+    # Which byte is wrong is not known, so all of them are fetched again.
     return found if found.complete else Begun()
 
 
 def _take(found: Begun, volume: VolumeWriter, piece: Piece) -> int:
-    """Take in what is there of a piece; return how many bytes that are."""
+    """Hash the bytes of a piece that were written; return their number."""
     before = found.size
     with opened_large(volume.path, piece) as direct:
         for chunk in read_begun(volume.file(), direct, piece.offset, piece.size):
@@ -69,7 +70,7 @@ def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> boo
 
 
 def _ends(placed: PlacedBlob, volume: Volume) -> bool:
-    """Say whether the padding behind each piece is there too; it is the last thing to be written."""
+    """Say whether the padding behind each piece was written; it comes last."""
     return all(
         _is_there(volume(piece).file(), padding_frame(piece.size), piece.offset + piece.stored) for piece in placed.pieces
     )
@@ -82,13 +83,13 @@ def _is_there(file: int, wanted: bytes, offset: int) -> bool:
         return False
 
 
-# Volumes that an interrupted export filled by another layout: what is whole in them is moved, not fetched again.
+# Volumes of an interrupted export with another layout: their whole blobs are moved, and not fetched again.
 
 _LOG = logger(__name__)
 
 
 class PreviousVolumes:
-    """The volumes of one earlier export; their files are closed with `stack`. Shared by threads."""
+    """The volumes of one previous export; their files are closed with `stack`. Thread-safe."""
 
     def __init__(self, export: PreviousExport, stack: ExitStack) -> None:
         self._layout = export.layout
@@ -100,7 +101,7 @@ class PreviousVolumes:
                 stack.callback(os.close, self._files[number])
 
     def move(self, blob: Descriptor, write: Callable[[Chunks], None]) -> bool:
-        """Give a blob that is whole here to `write`, and free its room; False when it is not here, or not whole."""
+        """Pass a whole blob to `write`, and free its room; False when it is absent or not whole."""
         placed = self._layout.blobs.get(blob.digest)
         if placed is None or placed.encoding is not Encoding.RAW or any(p.volume not in self._files for p in placed.pieces):
             return False
@@ -111,6 +112,7 @@ class PreviousVolumes:
             return False
         for piece in placed.pieces:
             start, end = extent(piece)
+            # Punching the hole keeps the disk from needing room for two archives.
             direct_io.release(self._file(piece), start, end - start)
         return True
 

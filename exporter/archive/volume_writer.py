@@ -30,7 +30,7 @@ _LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
 class VolumeWriter:
     """Volume `number` at `path`; `unsettled` places must be written or marked as missing before it can be closed.
 
-    The file is made anew, never through a link and never over another. It is open only while places are being filled, so that
+    The file is created, never opened through a link or over another one. It is open only while places are being filled, so that
     an archive may have more volumes than a process may have files.
     """
 
@@ -42,7 +42,7 @@ class VolumeWriter:
         self._buffers = buffers
         self._settled: dict[int, int] = {}  # begin → end, of those behind one that is not settled yet
         self._ready = len(OPENING)  # before it everything is settled
-        self._asked = 0  # and so much of that shall be read back
+        self._asked = 0  # of that, so much was requested to be read back
         self._hasher = Hasher()
         self._hashed = 0
         self._lock = threading.Lock()
@@ -105,7 +105,7 @@ class VolumeWriter:
             return True
 
     def close(self) -> None:
-        """Let go of the file, whatever its state."""
+        """Close the file in any state."""
         with self._lock:
             for file in (self._file, self._direct):
                 if file is not None:
@@ -113,7 +113,7 @@ class VolumeWriter:
             self._file = self._direct = None
 
     def read_back_data(self, advance: Callable[[int], None]) -> None:
-        """Hash what of the data region is settled, from the medium, and go on where that ended the last time.
+        """Hash the settled bytes of the data region, from the medium, from the end of the last call on.
 
         With the last place settled, all of the data region is on the medium. One thread at a time. Raises ContentError when it
         is not all there, OSError when the medium breaks.
@@ -130,7 +130,7 @@ class VolumeWriter:
     def finish(self, region: Region, inventory: Digest, count: int, advance: Callable[[int], None]) -> str:
         """Write metadata, end mark and footer, cut the file to its end, and return the checksum (64 hex digits) of all of it.
 
-        The data region is durable before the footer that vouches for it is written; the hash of it goes on over the rest.
+        The data region is durable before its footer is written; its hash continues over the rest.
         """
         start = self.record.data_size
         at = start + region.inventory_at
@@ -141,6 +141,7 @@ class VolumeWriter:
         for part in (*region.frames, END_MARK, footer.pack()):
             direct_io.write_all(file, [part], position)
             position += len(part)
+        # The room was reserved, and a previous run may have closed the volume with more metadata.
         os.ftruncate(file, end)
         os.fsync(file)
         self.close()
@@ -148,21 +149,22 @@ class VolumeWriter:
         return hex_of(self._hasher.digest())
 
     def clear(self, start: int, end: int) -> None:
-        """Turn a place into zeroed skippable frames: what should be there could not be fetched."""
+        """Overwrite the place of a missing blob with zeroed skippable frames."""
         file = self.file()
+        # Zeros, so that bytes of a blob that failed its digest are not carried over the gap.
         direct_io.zero(file, start, end - start)
         for position, header in frames.placeholders(end - start):
             direct_io.write_all(file, [header], start + position)
 
 
 class _OtherVolume(VolumeWriter):
-    """A volume that somebody else makes: what is written into it is not kept, and nothing is waited for."""
+    """A volume of another part: bytes that are written into it are discarded."""
 
     def __init__(self) -> None:
         super().__init__(Path("/dev/null"), 0, VolumeRecord("", 0), 0, Buffers())
 
     def run(self, begin: int, *, end: int) -> RangeWriter:
-        """See `VolumeWriter.run`."""
+        """Return a run that discards its bytes."""
         del begin, end
         return NullWriter()
 
@@ -172,15 +174,15 @@ class _OtherVolume(VolumeWriter):
         return False
 
     def clear(self, start: int, end: int) -> None:
-        """Leave the place to whoever makes the volume."""
+        """Do nothing: another process writes the volume."""
 
 
 OTHERS = _OtherVolume()
 
 
-# The place of one blob: its entry written from header to padding, in one frame or in raw blocks, over all of its pieces.
+# Writing the entry of one blob, from header to padding, in one frame or in raw blocks, over all of its pieces.
 
-Volume = Callable[[Piece], VolumeWriter]  # the one that a piece lies in
+Volume = Callable[[Piece], VolumeWriter]  # returns the volume of a piece
 
 
 def write_compressed(volume: Volume, placed: PlacedBlob, content: bytes) -> None:
@@ -229,7 +231,7 @@ def _targets(volume: Volume, placed: PlacedBlob, done: int) -> list[RawFrameWrit
     return writers
 
 
-# What makes an archive whole once its places are filled: the end of every volume, and the files beside them.
+# Closing: the end of every volume, and the files next to them.
 #
 # The order is that of docs/archive-format.md, *Writing*: volumes, inventory, further files, SHA256SUMS last, each durable
 # before
@@ -269,7 +271,7 @@ class Closing:
         return metadata.build(self.index_json, self.manifests, self.content, self.signature)
 
     def complete(self, place: Place, volumes: Mapping[str, str], further: Further | None = None) -> tuple[str, ...]:
-        """Write what stands beside the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
+        """Write the files next to the closed `volumes` (checksums by file name), SHA256SUMS last; return the names written.
 
         `further` gives name and content of more files (the report), for the checksums of all others.
         """
@@ -278,6 +280,7 @@ class Closing:
         sums = {**volumes, **_written(place, files)}
         beside = further(sums) if further else {}
         listed = checksums.render(sums | _written(place, beside))
+        # The signature of SHA256SUMS before the file itself: SHA256SUMS marks the archive as finished.
         last = {checksums.SIGNATURE_NAME: self.sign(listed)} if self.sign else {}
         _written(place, last | {checksums.NAME: listed})
         return (*files, *volumes, *beside, *last, checksums.NAME)

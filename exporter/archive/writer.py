@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 # Filling the places of a layout from many threads, and reading back the bytes: shared by every way to make volumes.
 #
-# All of the volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md,
-# *Parts*). What lies in volumes of others is verified on its way and left to them.
+# All volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md, *Parts*).
+# Bytes of a blob in volumes of other processes are verified and discarded.
 
 _HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
 
@@ -48,10 +48,9 @@ _HOUSEKEEPING = 1024 * 1024  # journal, checksums, temporary names
 class VolumesWriter:
     """Fills the volumes `numbers` (counted from 1; all, when None) in `directory`; a context manager and a BlobSink.
 
-    Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps what is
-    there, unfinished and recognisable as such; the next export into the directory goes on with it: what is whole is not read
-    from its source again, and what was begun goes on from there. `share`: parity beside each volume; `beside`: bytes that
-    further files will need.
+    Entering claims the directory, checks the free space and reserves it; nothing is fetched before. Leaving keeps the
+    unfinished volumes; the next export into the directory continues: whole blobs are not read from their source again, others
+    from the last whole block on. `share`: parity for each volume; `beside`: bytes that further files will need.
 
     Raises UsageError for a directory that cannot be taken, SpaceError when there is too little room.
     """
@@ -95,6 +94,7 @@ class VolumesWriter:
                 self._output.abandon()
                 raise
             self._create()
+            # One thread: read-back competes with writing for the disk, and one volume is hashed in order.
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
             stack.callback(self._halt)
             self._stack = stack.pop_all()
@@ -104,7 +104,7 @@ class VolumesWriter:
         self._stack.close()
 
     def write(self, blob: Descriptor, read: Read) -> Written:
-        """See `BlobSink.write`. Raises ContentError for content of another size than planned, OSError from the file system."""
+        """Write a blob to its places. Raises ContentError for another size than planned, OSError from the file system."""
         if self._broken is not None:
             raise self._broken
         placed = self._layout.blobs[blob.digest]
@@ -116,13 +116,13 @@ class VolumesWriter:
             return Written.COPIED
         begun = self._begun(placed)
         if not begun.complete:
-            self._doubted.add(blob.digest)  # should this fail, the next try begins at the beginning
+            self._doubted.add(blob.digest)  # if this try fails, the next one starts from the first byte
             volume_writer.write_raw(self._volume, placed, read(begun.size, begun.hasher) if begun.size else read(0), begun.size)
         self._settle(placed)
         return Written.PRESENT if begun.complete else Written.COPIED
 
     def mark_missing(self, digest: Digest) -> None:
-        """Clear the places of a blob that could not be fetched, whatever was written there; its record must say `missing`."""
+        """Clear the places of a blob that could not be fetched; its record in the inventory must say `missing`."""
         placed = self._layout.blobs[digest]
         if digest in self._settled:
             raise ValueError(f"{digest} is written already, or marked as missing twice")
@@ -132,7 +132,7 @@ class VolumesWriter:
         self._settle(placed)
 
     def _admit(self, directory: Path) -> None:
-        """See `OutputDirectory`."""
+        """Refuse parts, and volumes from parts (see `OutputDirectory`)."""
         refuse_parts(directory)
 
     def _close_volumes(self, region: metadata.Region, inventory: Digest) -> dict[str, str]:
@@ -156,15 +156,15 @@ class VolumesWriter:
 
     @property
     def _need(self) -> int:
-        """The bytes that the volumes to be made, and what comes beside them, take at most."""
+        """The bytes that the volumes and the files next to them take at most."""
         sizes = [volume.record.data_size + self._layout.reserve for volume in self._volumes.values()]
         room = sum(parity.bound(size, self._share) for size in sizes) if self._share else 0
         return sum(sizes) + room + self._layout.reserve + self._beside + _HOUSEKEEPING
 
     def _begun(self, placed: PlacedBlob) -> Begun:
-        """Return what an interrupted export left of a blob, here or in the places of an earlier layout."""
+        """Return the state of a blob after an interrupted export, in its places or in those of a previous layout."""
         if placed.descriptor.digest in self._doubted or any(piece.volume not in self._volumes for piece in placed.pieces):
-            return Begun()  # of a blob that others have a piece of, nobody has all that its digest wants
+            return Begun()  # a blob with a piece in another part cannot be verified here
         if self._output.resumes and (found := resume.begun(placed, self._volume)).size:
             return found
         for earlier in self._earlier:
@@ -179,6 +179,7 @@ class VolumesWriter:
                 if not (self._output.resumes and volume.reopen(room)):
                     volume.create(room, reserve=not self._earlier)
             except OSError as error:
+                # FAT takes no file of 4 GiB, and fails when its room is reserved.
                 if error.errno != errno.EFBIG:
                     raise
                 raise UsageError(
@@ -190,7 +191,7 @@ class VolumesWriter:
         return self._volumes.get(piece.volume, OTHERS)
 
     def _settle(self, placed: PlacedBlob) -> None:
-        """Count a blob as done. What is settled from a volume's beginning on is read back while the rest is being filled."""
+        """Count a blob as done. The settled beginning of a volume is read back while the rest is being filled."""
         with self._lock:
             if placed.descriptor.digest in self._settled:
                 return
@@ -205,7 +206,7 @@ class VolumesWriter:
         self._read_back.setdefault(volume.number, []).append(lap)
 
     def _note(self, lap: Future[None]) -> None:
-        """Keep why a lap failed: a medium that breaks is not filled to its end."""
+        """Keep the reason why a lap failed: a medium that breaks is not filled to its end."""
         error = None if lap.cancelled() else lap.exception()
         if isinstance(error, (OSError, ContentError)):
             self._broken = OSError(getattr(error, "errno", None) or errno.EIO, f"it cannot be read back: {error}")
@@ -243,7 +244,7 @@ class VolumesWriter:
 
 
 def blobs_of(layout: Layout, numbers: Collection[int]) -> Iterator[Descriptor]:
-    """Give the blobs of which something lies in the volumes `numbers`, in the order of the archive."""
+    """Give the blobs with a piece in the volumes `numbers`, in the order of the archive."""
     for placed in layout.blobs.values():
         if any(piece.volume in numbers for piece in placed.pieces):
             yield placed.descriptor
@@ -276,7 +277,7 @@ class ArchiveWriter(VolumesWriter):
         """Make the archive whole: metadata into every volume, everything read back, inventory and checksums last.
 
         The inventory must give every blob the layout's places, or call it missing as `mark_missing` did. `further` gives name
-        and content of files beside it (the report), for the checksums of the others by name.
+        and content of further files (the report), for the checksums of the others by name.
         Raises ContentError when a medium has less than was written, OSError when it breaks; what it gives back is what the
         checksums are of.
         """
@@ -289,7 +290,7 @@ class ArchiveWriter(VolumesWriter):
         return FinishedArchive(closing.identity, tuple(self._directory / name for name in names))
 
     def _check(self, inventory: Inventory) -> None:
-        """Refuse an inventory that does not describe what was written: a mistake of the caller, not of any input."""
+        """Raise ValueError for an inventory that does not describe the written volumes: a mistake of the caller."""
         if inventory.volumes != self._layout.volumes:
             raise ValueError("the inventory lists other volumes than the layout")
         if any(record.pieces and digest not in self._layout.blobs for digest, record in inventory.blobs.items()):

@@ -48,11 +48,13 @@ def join(directories: Sequence[Path], work: Making, progress: Progress, *, accep
     found = list(_parts(directories))
     if made is not None:
         found = [one for one in found if not _is_nearly_removed(one)]
+    # All parts were moved by an earlier run: nothing is left to compare.
     if not found and made is not None:
         return made
     if not found:
         named = ", ".join(map(str, directories))
         raise UsageError(f"no part of an archive in {named}", hint="hub-export create --plan … --volumes … makes parts.")
+    # Every part has a copy of the plan; `select` compares its digest with the records of the others.
     plan = plan_file.load(found[0].directory / PLAN)
     selection = part_selection.select(found, plan.spec.layout, plan.identity)
     if made is None or not _is_done(made, plan, selection):
@@ -132,6 +134,7 @@ def _parts(directories: Sequence[Path]) -> Iterator[FoundPart]:
     for directory in directories:
         if not directory.is_dir():
             raise UsageError(f"{directory} is no directory", hint="Name the directories that create --volumes wrote into.")
+        # The directory itself may be a part, when it was copied from the disk of another machine.
         for place in (directory, *sorted(directory.glob("volumes-*"))):
             record = part.read(place) if place.is_dir() else None
             if record is not None:
@@ -150,6 +153,7 @@ def _is_done(made: Inventory, plan: PlanFile, selection: Selection) -> bool:
     """Say whether a finished archive is the one of a plan, and the parts have no blob that it lacks."""
     layout, planned = plan.spec.layout, plan.spec.inventory({})
     missing = {digest for digest in layout.blobs if digest in made.blobs and made.blobs[digest].missing is not None}
+    # Compared without what is missing, which the plan cannot know.
     present = {digest: planned.blobs[digest] if digest in missing else blob for digest, blob in made.blobs.items()}
     same = (made.created, made.volumes, present) == (planned.created, planned.volumes, planned.blobs)
     more = len(selection) == len(layout.volumes) and bool(missing - part_selection.missing_blobs(selection, layout).keys())

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from exporter.archive.volume_writer import Closing, Further
     from exporter.distributed.part_selection import FoundPart, Selection
 
-_STEP = 4 * 1024 * 1024
+_STEP = 4 * 1024 * 1024  # bytes read, hashed and written at a time
 _TYPE = "application/vnd.hub-airgap.joining.v2+json"
 _OTHER = "Choose another --output, or move the volumes away that are in it."
 
@@ -59,7 +59,7 @@ def join(
     parts = parts_of(selection)
     mark = Mark(directory, parts[0].record.plan)
     with ExitStack() as stack:
-
+        # Under the lock of the output directory, and before anything in it changes.
         def admit(path: Path) -> None:
             mark.admit(path)
             stack.enter_context(locked_parts(parts))
@@ -110,6 +110,7 @@ class Mark:
                 hint="Run the command that began it again, or choose another --output.",
             )
         for path in files:
+            # A hard link would let the archive change with a file elsewhere.
             if not output.is_plain(path):
                 raise UsageError(f"{path} is a link, or has another name", hint="Put a copy of it there.")
 
@@ -211,6 +212,7 @@ class _Joiner:
     def _copy(self, files: Sequence[_File]) -> None:
         """Copy files of parts. Raises SpaceError, before the first, when they do not fit."""
         sizes = sum(file.source.stat().st_size for file in files)
+        # After the moves, which need no room.
         require_space(self.directory, sizes, "the archive")
         if files:
             self.progress.begin(f"copying {counted(len(files), 'file')}", sizes)
@@ -260,12 +262,14 @@ def copy_file(source: Place, target: Path, checksum: str | None, advance: Callab
     """Copy a file, whole or not at all, and compare it with its checksum. Raises ArchiveDamagedError."""
     temporary, hasher, position = _temporary(target), Hasher(), 0
     temporary.unlink(missing_ok=True)
+    # "x": never through a link, or into a file of another process.
     with location.opened(source) as reader, temporary.open("xb") as writer:
         while chunk := direct_io.read_some(reader, _STEP, position):
             hasher.update(chunk)
             direct_io.write_all(writer.fileno(), [chunk], position)
             position += len(chunk)
             advance(len(chunk))
+        # Durable before it has its final name, by which the next run takes it for whole.
         os.fsync(writer.fileno())
     if checksum is not None and hex_of(hasher.digest()) != checksum:
         temporary.unlink()

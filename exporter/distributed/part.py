@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from exporter.archive.volume_writer import Closing
 
 NAME = output.PART
-MAX_SIZE = 256 * 1024 * 1024
+MAX_SIZE = 256 * 1024 * 1024  # bounds the memory for a foreign record; a real one is a few MiB at most
 _TYPE = "application/vnd.hub-airgap.part.v1+json"
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DAMAGED = "Make this part again: remove its directory, and run its hub-export create."
@@ -104,6 +104,7 @@ class PartWriter(VolumesWriter):
     def _admit(self, directory: Path) -> None:
         """Take over a part that was made before, which is about to change."""
         output.refuse_joining(directory)
+        # The record goes before any volume changes: a killed run must not leave one that is no longer true.
         forget(directory)
         if self._begin is not None:
             self._begin()
@@ -136,6 +137,7 @@ class PartWriter(VolumesWriter):
 def read(directory: Path) -> Part | None:
     """Return the record of a part; None where there is none. Raises UsageError for one that cannot be read."""
     path = directory / NAME
+    # A link may lead to a file that somebody else replaces while it is read.
     if not path.is_file() or path.is_symlink():
         return None
     return decode(read_limited(path, MAX_SIZE, _DAMAGED), str(path))
@@ -152,6 +154,7 @@ def decode(raw: bytes, path: str) -> Part:
         part = decode_bounded(raw, _PART)
     except UNDECODABLE as error:
         raise UsageError(f"{path}: not the record of a part: {error}", hint=_DAMAGED) from error
+    # Parts of different versions of the program are joined when their plan is the same.
     if part.media_type != _TYPE:
         raise UsageError(f"{path}: a part of another version: {part.media_type[:80]!r}", hint="Use one version for all parts.")
     try:
@@ -169,6 +172,7 @@ def _check(part: Part) -> None:
         if digest is not None:
             parse_digest(digest)
     for name, checksum in part.sums.items():
+        # Names become paths, so nothing but the name of a volume or its parity is accepted.
         if not VOLUME_NAME.fullmatch(name.removesuffix(parity.SUFFIX)) or not _CHECKSUM.fullmatch(checksum):
             raise ContentError(f"{checksum[:80]!r} is no checksum of a volume {name[:80]!r}")
 

@@ -45,6 +45,7 @@ def make(found: PlanFile, work: Making, numbers: range, media: ExportContext) ->
     here = Making(directory, work.jobs, work.signer)
     record = _finished(found, here)
     if record is None:
+        # The output directory may hold the finished archive already; a part in it would only confuse.
         if work.output.is_dir():
             require_free(work.output)
         record = _fetch_part(found, here, numbers, media)
@@ -56,6 +57,7 @@ def _finished(found: PlanFile, work: Making) -> Part | None:
     record = part.read(work.output) if work.output.is_dir() else None
     if record is None or record.lost or record.plan != found.identity:
         return None
+    # `finish` moves the volumes away and leaves the record until the archive is complete.
     here = all((work.output / name).is_file() for name in record.sums)
     return record if here and record.closed_by(found.spec.closing({}, work.sign)) else None
 

@@ -1,7 +1,7 @@
-"""A plan as a file: what `plan --output` writes for people and for `diff`, and all that `create --plan` needs anywhere.
+"""File format of a plan: the output of `plan --output` for people and `diff`, and the input of `create --plan` on any machine.
 
-The document is that of `plan` (docs/cli.md, *JSON*), and in `making` what the inventory does not say: manifests, blobs that
-exist nowhere else, where each blob is to be had, the terms, and the facts of the report. Who has the file contacts no catalog.
+The document is that of `plan` (docs/cli.md, *JSON*), with the rest in `making`: manifests, blobs that exist nowhere else, the
+repositories of each blob, the terms, and the facts of the report. Carrying out a plan contacts no catalog.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 2 * 1024 * 1024 * 1024
 _SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)
+# The plan may come from another machine or a bucket, so all of it is checked like foreign input.
 _AGAIN = "Make it again: hub-export plan --output FILE."
 
 
@@ -53,7 +54,7 @@ class _Blob(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Making(msgspec.Struct, frozen=True, rename="camel"):
-    """What the inventory does not say."""
+    """The field `making`: all that is not in the inventory."""
 
     volume_size: int
     parity: str
@@ -173,7 +174,7 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
 
 
 def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
-    """Raise ContentError unless the blobs, of these `sizes`, are those of the manifests, and what is held of them is right."""
+    """Raise ContentError unless blobs and `sizes` are those of the manifests, and the held ones match their digests."""
     needed = _needed(plan.documents.values())
     if needed.keys() != sizes.keys():
         raise ContentError("it has not just the blobs that its manifests need")
@@ -190,7 +191,7 @@ def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
 
 
 def _needed(documents: Iterable[Document]) -> dict[Digest, set[int]]:
-    """Return the blobs of manifests with their sizes: two may tell of one that they share in two ways, of which one is true."""
+    """Return the blobs of manifests with their sizes; manifests that share a blob may claim different ones."""
     needed: dict[Digest, set[int]] = {}
     for document in documents:
         for blob in document.blobs if isinstance(document, Manifest) else ():
@@ -199,7 +200,7 @@ def _needed(documents: Iterable[Document]) -> dict[Digest, set[int]]:
 
 
 def _check_roots(plan: ExportPlan) -> None:
-    """Raise ContentError for an image or a catalog whose manifest is not there."""
+    """Raise ContentError for an image or a catalog without its manifest."""
     named = (*(image.digest for image in plan.images), *(catalog.image for catalog in plan.catalogs))
     for digest in named:
         if digest is not None and digest not in plan.documents:
@@ -207,7 +208,8 @@ def _check_roots(plan: ExportPlan) -> None:
 
 
 def _share(text: str) -> Fraction:
-    """Return the part of a volume that its parity is. Raises ValueError; a Fraction would write 1e99999999 out."""
+    """Return the share of parity in a volume. Raises ValueError."""
+    # Checked first, since Fraction("1e99999999") computes all its digits.
     if _SHARE.fullmatch(text) is None or not 0 <= Fraction(text) <= 1:
         raise ValueError(f"parity {text[:40]!r}, wanted a part such as 1/20")
     return Fraction(text)

@@ -57,7 +57,9 @@ class Stored:
         if PLAN not in names and (strange := sorted(filter(is_ours, names))):
             raise UsageError(f"{place} holds {strange[0]}, which this export did not make", hint=_OTHER)
         if PLAN not in names:
+            # The plan first: it marks the prefix as this export's, for a second process that starts at the same time.
             (place / PLAN).write(plan.raw)
+        # Read back, since a second process with another plan may have written its own in between.
         if digest_of((place / PLAN).read(plan_file.MAX_SIZE)) != plan.identity:
             raise UsageError(f"{place} holds parts of another plan", hint=_OTHER)
         if JOURNAL_NAME not in names:
@@ -95,8 +97,10 @@ class Stored:
             part_selection.require_finished(unfinished, missing, _UNFINISHED)
         closing = self.plan.spec.closing({digest: each.error for digest, each in missing.items()}, self.work.sign)
         for number, record in sorted(records.items()):
+            # An interrupted `finish` has written some volumes already; these are left as they are.
             if not record.closed_by(closing):
                 records[number] = self._volumes.rewritten(number, record, closing, missing)
+        # Checked last, so that a volume that was replaced in the meantime does not get into SHA256SUMS.
         sums = self._sums(records)
         if closing.signature is None:  # an interrupted run that signed may have left these
             for name in (metadata.SIGNATURE_NAME, checksums.SIGNATURE_NAME):

@@ -80,6 +80,7 @@ class Records:
         """Say whether a volume, with its parity, exists in the version that its record names."""
         for name in record.sums or (self.volume(number).name,):
             stat = (self.place / name).stat()
+            # The ETag and not the size: a volume of another key has the same size.
             if stat is None or stat.tag != record.tags.get(name):
                 return False
         return True
@@ -96,6 +97,7 @@ class Records:
         record, layout = part.decode(at.read(part.MAX_SIZE), str(at)), self.plan.spec.layout
         match = _NAME.fullmatch(at.name)
         numbers = (int(match[1]),) if match else ()
+        # Records come from the bucket, where other accounts may write; a volume number out of range would be a wrong path.
         known = record.lost.keys() <= layout.blobs.keys() and numbers and 1 <= numbers[0] <= len(layout.volumes)
         if record.volumes != numbers or record.plan != self.plan.identity or not known:
             raise UsageError(f"{at}: the record of another volume or plan", hint="Delete it, and its volume.")
@@ -112,7 +114,7 @@ def records_in(place: S3Location) -> Iterator[tuple[S3Location, int]]:
 
 # Scratch disk: a directory for each volume that is being made, named by archive and number, locked until it is uploaded.
 
-_NAMED = 12  # hex digits that tell archives apart
+_NAMED = 12  # hex digits in the name of a directory: enough for any number of archives on one disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class Scratch:
         with locked(lock, f"the scratch directory {directory}"):
             directory.mkdir(exist_ok=True)
             yield directory
+            # Not in a `finally`: after a failure the next run continues with these files.
             shutil.rmtree(directory)
             lock.unlink(missing_ok=True)
 
@@ -157,7 +160,7 @@ class Scratch:
 
 # Making and replacing volumes.
 
-_UPLOADS = 4  # parts of a volume on their way at the same time
+_UPLOADS = 4  # parts in flight: 64 MiB of memory for volumes of up to 160 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,7 @@ class Volumes:
     def _scratch(self, why: str) -> Scratch:
         """Return the scratch disk of this archive. Raises UsageError without one."""
         if self.work.scratch is None:
+            # Only with `finish`: `create` requires --scratch before anything is read.
             raise UsageError(why, hint="Give --scratch DIR, with room for a volume.")
         return Scratch.of(self.work.scratch, self.work.place, self.plan.identity)
 
@@ -221,9 +225,10 @@ class Volumes:
         if record is not None and self._is_right(number, record) and not scratch.has(number):
             return record
         with scratch.held(number) as directory:
+            # Read again under the lock: another process on this machine may have just finished the volume.
             record = self.records.of(number)
             if record is not None and self._is_right(number, record):
-                return record  # by a run that was interrupted while it tidied up
+                return record  # made by a run that was interrupted before it removed the directory
             here = part_directory.directory_of(directory, numbers)
             if record is not None:
                 self._take_up(number, record, here)
@@ -287,6 +292,7 @@ class Volumes:
         """
         if record.tags and not self.records.is_stored(number, record):
             raise self.changed(number)
+        # Also where another process had the blob: from now on its place in this volume is empty.
         cleared = {each: missing[each] for each in missing if number in volumes_of(each, self._layout)}
         known = replaced(record, lost={**record.lost, **cleared}, inventory=None, signature=None, sums={}, tags={})
         numbers, share = range(number, number + 1), self.plan.spec.terms.parity
@@ -307,6 +313,7 @@ class Volumes:
         """Copy a volume to the scratch disk, which needs room for the volume and its parity."""
         source, share = self.records.volume(number), self.plan.spec.terms.parity
         room = self._layout.volumes[number - 1].data_size + self._layout.reserve
+        # Before the download, which takes minutes.
         require_space(directory, parity.bound(room, share) + room if share else room, "a volume")
         self.progress.begin(f"fetching {source.name}", room)
         copy_file(source, directory / source.name, record.sums.get(source.name), self.progress.advance)
@@ -320,6 +327,6 @@ class Volumes:
     def changed(self, number: int) -> ArchiveDamagedError:
         """Return the error for a volume whose objects are not the versions that its record names."""
         return ArchiveDamagedError(
-            f"{self.records.volume(number)}: not what was uploaded, or its parity is not",
+            f"{self.records.volume(number)}: not the object that was uploaded, or its parity is not",
             hint=f"Make it again: hub-export create --plan … --volumes {number}, then finish.",
         )
