@@ -1,6 +1,6 @@
 """What both programs share on the command line: groups of options, error → exit code, logging, results.
 
-Only this module and the two `cli.py` print, exit, read the environment or know typer. A command returns an ExitCode or raises
+Only the `cli` rooms print, exit, read the environment or know typer. A command returns an ExitCode or raises
 a HubError; `command` turns both into the exit status of docs/cli.md and the error into advice on stderr.
 """
 

@@ -1,4 +1,4 @@
-"""The app registry that Quay had until 3.7 (CNR): package manifests as archives, by namespace (facts/openshift.md §4.1)."""
+"""The app registry that Quay had until 3.7 (CNR): package manifests as archives, by namespace (docs/facts/openshift.md §4)."""
 
 from __future__ import annotations
 

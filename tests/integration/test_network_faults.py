@@ -1,4 +1,4 @@
-"""Every fault of the network that design/quality.md names, at the level of the commands.
+"""Faults of the network (no answer, resets, truncation, damage, throttling), at the level of the commands.
 
 Each ends with a complete and verified result, or with the right problem and exit status and nothing lost.
 """
