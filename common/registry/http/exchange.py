@@ -1,6 +1,6 @@
 """One question to a registry and its answer: authorization, redirects, scheme, and the error when the answer is bad.
 
-Sits on `transport.py` (HTTP), `auth.py` (who we are) and `traffic.py` (how fast). Knows no manifests and no blobs.
+Sits on `transport.py` (HTTP), `auth.py` (who we are) and `host_limiter.py` (how fast). Knows no manifests and no blobs.
 """
 
 from __future__ import annotations
