@@ -1,1 +1,1 @@
-"""The kit: the importer itself, for the other side."""
+"""Kits: the importer with its dependencies, for hosts without a network. Start in making.py."""

@@ -1,6 +1,6 @@
-"""The importer as an image: a base with Python, and one layer more with the wheels as they would be installed.
+"""The importer as a container image: a base with Python, and one added layer with the unpacked wheels.
 
-Nothing is run for it, so images for other machines are made as well as for this one.
+Nothing is run to make it, so any machine makes images for all platforms.
 """
 
 from __future__ import annotations
@@ -46,19 +46,23 @@ if TYPE_CHECKING:
     from common.registry.client import RegistryClient
     from exporter.context import ExportContext
 
+# A place of its own: the site-packages of a base belong to its distribution, which may replace them.
 ROOT = "opt/hub-airgap"
 PROGRAM_PATH = f"/{ROOT}/bin/hub-import"
-USER = "1001"
+USER = "1001"  # not root, by number: Kubernetes checks runAsNonRoot without the image's /etc/passwd
 _MAX_CONFIG = 8 * 1024 * 1024
-_MAX_WHEEL = 1024 * 1024 * 1024  # its files together; the largest of ours has 20 MiB
-_PLACED = ("purelib/", "platlib/")  # of a wheel's .data directory; scripts and manual pages are for people
+_MAX_WHEEL = 1024 * 1024 * 1024  # bytes of its files; the largest in a kit has 20 MiB
+# The parts of a wheel's .data directory that are importable (packaging.python.org, *Binary distribution format*); scripts and
+# manual pages are of no use in an image.
+_INSTALLED = ("purelib/", "platlib/")
 _ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - as in the Containerfile
-_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The PATH of a process without one, as podman and Docker set it.
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What an image is built on: one platform of the base."""
+    """One platform of the base image. `python`: the version of its Python, `3.11`."""
 
     reference: Reference
     platform: Platform
@@ -68,15 +72,16 @@ class Base:
 
 
 def bases(settings: ImageSettings, client: RegistryClient, platforms: Sequence[Platform]) -> dict[Platform, Base]:
-    """Return the base of each platform that it has, with the version of its Python; fetches no layer.
+    """Return the base for each of the platforms that it has. Fetches no layers.
 
-    Raises UsageError where the Python is not known or is none that a kit is made for, RegistryError, ContentError.
+    Raises UsageError for an unknown Python and for one without kits, RegistryError, ContentError.
     """
     found: dict[Platform, Base] = {}
     tree = fetch_tree(settings.base, client, platforms)
     for document in tree.images:
         raw = client.blob_bytes(settings.base, document.config, _MAX_CONFIG)
         config = parse_config(raw)
+        # The config decides: an image without an index has its platform nowhere else.
         platform = next((one for one in platforms if one.accepts(Platform(config.os, config.architecture))), None)
         if platform is not None and platform not in found:
             found[platform] = Base(settings.base, platform, document, raw, _python_of(settings, config))
@@ -91,15 +96,15 @@ def bases(settings: ImageSettings, client: RegistryClient, platforms: Sequence[P
 
 
 def _python_of(settings: ImageSettings, config: ImageConfig) -> str:
-    """Return the Python of a base, `3.11`: as told, or as its environment says (Python's own images, and UBI's)."""
+    """Return the Python of a base, `3.11`: that of `--image-python`, or of PYTHON_VERSION in the base's environment."""
     if settings.python:
         return settings.python
-    said = config.environment.get("PYTHON_VERSION", "")
-    match = re.match(r"(\d+\.\d+)(?!\d)", said)
+    # `3.12.7` in docker.io/library/python, `3.12` in registry.redhat.io/ubi9/python-312.
+    match = re.match(r"(\d+\.\d+)(?!\d)", config.environment.get("PYTHON_VERSION", ""))
     if match is None:
         raise UsageError(
             f"--image-base {settings.base}: its environment has no PYTHON_VERSION, so which Python it has is not known",
-            hint="Say it with --image-python 3.11, or take an image of Python's, such as docker.io/library/python:3.12-slim.",
+            hint="Name it with --image-python 3.11, or take an image of Python's, such as docker.io/library/python:3.12-slim.",
         )
     if match[1] not in PYTHONS:
         raise UsageError(
@@ -110,7 +115,7 @@ def _python_of(settings: ImageSettings, config: ImageConfig) -> str:
 
 
 def layer_of(wheels: Iterable[Path], python: str) -> bytes:
-    """Return the uncompressed layer with the wheels below /opt/hub-airgap, and the program; same wheels, same bytes."""
+    """Return the uncompressed layer: the files of the wheels below /opt/hub-airgap, and the program; deterministic."""
     files = {f"{ROOT}/lib/{name}": content for path in wheels for name, content in _unpacked(path).items()}
     program = f"{ROOT}/bin/hub-import"
     folders = {folder for name in (*files, program) for folder in parents(name)}
@@ -127,6 +132,7 @@ def layer_of(wheels: Iterable[Path], python: str) -> bytes:
 
 
 def _program(python: str) -> bytes:
+    # The base's own Python by its version: `python3` can be another one, such as that of UBI's package manager.
     lines = (
         f"#!/usr/bin/env python{python}",
         "import sys",
@@ -138,31 +144,31 @@ def _program(python: str) -> bytes:
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
-    """Return the files of a wheel by where they are installed. Raises ContentError."""
+    """Return the files of a wheel by their installed paths. Raises ContentError."""
     found: dict[str, bytes] = {}
-    left = _MAX_WHEEL
+    left = _MAX_WHEEL  # a small zip can unpack to terabytes
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                place = _place(name)
+                path_installed = _installed_path(name)
                 if ".." in name.split("/") or name.startswith("/"):
                     raise ContentError(f"{path.name}: has a file {name[:100]!r}")
-                if place:
-                    found[place] = read_member(archive, name, left)
-                    left -= len(found[place])
+                if path_installed:
+                    found[path_installed] = read_member(archive, name, left)
+                    left -= len(found[path_installed])
     except NO_ZIP as error:
         raise ContentError(f"{path.name}: not a wheel: {error}") from error
     return found
 
 
-def _place(name: str) -> str:
-    """Return where a file of a wheel is installed; nothing for one that is not."""
+def _installed_path(name: str) -> str:
+    """Return the installed path of a file of a wheel, empty for a file that is not importable."""
     first, _, rest = name.partition("/")
     if name.endswith("/"):
         return ""
     if not first.endswith(".data"):
         return name
-    return next((rest.removeprefix(scheme) for scheme in _PLACED if rest.startswith(scheme)), "")
+    return next((rest.removeprefix(scheme) for scheme in _INSTALLED if rest.startswith(scheme)), "")
 
 
 def image_of(base: Base, layer: bytes) -> LayeredImage:
@@ -171,16 +177,17 @@ def image_of(base: Base, layer: bytes) -> LayeredImage:
 
 
 def _settle(settings: Fields, base: Base) -> None:
-    """Let an image run the importer, as an ordinary user."""
+    """Set the image's settings to run the importer as an ordinary user."""
     lines = msgspec.json.decode(settings.get("Env", b"null"), type=list[str] | None) or []
     variables = dict(line.split("=", 1) for line in lines if "=" in line)
-    variables |= _ENVIRONMENT | {"PATH": f"/{ROOT}/bin:{variables.get('PATH', _USUAL_PATH)}"}
+    variables |= _ENVIRONMENT | {"PATH": f"/{ROOT}/bin:{variables.get('PATH', _DEFAULT_PATH)}"}
     labels = labels_of(settings) | {
         "org.opencontainers.image.title": as_raw("hub-import"),
         "org.opencontainers.image.version": as_raw(VERSION),
         "org.opencontainers.image.base.name": as_raw(base.reference.name),
         "org.opencontainers.image.base.digest": as_raw(base.manifest.digest),
     }
+    # The base's default arguments (`python3`) would become arguments of hub-import.
     settings.pop("Cmd", None)
     settings |= {
         "Env": as_raw([f"{name}={value}" for name, value in variables.items()]),
@@ -191,20 +198,21 @@ def _settle(settings: Fields, base: Base) -> None:
 
 
 class _Blobs:
-    """The blobs of an image: those of its base from where they were fetched to, its own from memory."""
+    """The blobs of an image: those of its base from the store, the new ones from memory."""
 
     def __init__(self, own: Mapping[Digest, bytes], store: DirectoryStore) -> None:
         self._own = own
         self._store = store
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
-        """See `BlobSource.read`."""
+        """Return the chunks of a blob from the byte `start` on."""
         held = self._own.get(blob.digest)
         return self._store.read(blob, start) if held is None else iter((memoryview(held)[start:],))
 
 
 def write(base: Base, wheels: Iterable[Path], path: Path, media: ExportContext, jobs: int) -> None:
-    """Make the image of one platform in the file `path`. Raises SpaceError, and the error of a layer that cannot be had."""
+    """Write the image of one platform to `path`. Raises SpaceError, and the error of a layer that cannot be fetched."""
+    # Twice the layers of the base: in the store, and in the file.
     require_space(path.parent, 2 * sum(layer.size for layer in base.manifest.layers), f"the image for {base.platform}")
     image = image_of(base, layer_of(wheels, base.python))
     _fetch(base, media, jobs)

@@ -4,7 +4,7 @@
 #   sh install.sh [--prefix DIR] [--bin DIR] [--python PATH]
 #   sh install.sh --uninstall [--prefix DIR]
 #
-# A new version is installed beside the old one and takes its place when it works: DIR/current is a link to it.
+# A new version is installed next to the old one and replaces it when it works: DIR/current is a link to it.
 set -eu
 umask 022
 LC_ALL=C
@@ -57,9 +57,9 @@ while [ $# -gt 0 ]; do
 done
 case $prefix in /*) ;; *) prefix=$(pwd)/$prefix ;; esac
 case $bin in /*) ;; *) bin=$(pwd)/$bin ;; esac
-mark=$prefix/hub-airgap.links # in it: the links that were made; its presence says that the folder is ours
+mark=$prefix/hub-airgap.links # the links that were made; a folder with this file belongs to this script
 
-# Removes the links that point into the prefix, and nothing that somebody else has put in their place.
+# Removes the links that point into the prefix, and no other file in their place.
 unlink_ours() {
     [ -f "$mark" ] || return 0
     while IFS= read -r link; do
@@ -147,7 +147,7 @@ mkdir -p -- "$prefix" 2>/dev/null || fail "$prefix cannot be made" "Choose anoth
 env=$prefix/env.$(date +%Y%m%d%H%M%S).$$
 old=$(readlink "$prefix/current" 2>/dev/null || :)
 
-# A new one that does not work goes; what was there before stays.
+# A new version that does not work is removed; the earlier one stays.
 give_up() {
     status=$?
     trap - EXIT
@@ -157,7 +157,7 @@ give_up() {
             rm -f -- "$mark"
             rmdir -- "$prefix" 2>/dev/null || :
         else
-            printf '  %s\n' "What was installed before is as it was." >&2
+            printf '  %s\n' "The version that was installed before is unchanged." >&2
         fi
     }
     exit "$status"

@@ -79,6 +79,7 @@ class LockFile:
     def select(self, runtime: Runtime, *, parity: bool) -> Selection:
         """Return the wheels for a runtime, with those for parity where there are any. Raises UsageError."""
         found, lacks = self._resolve(runtime, parity=parity)
+        # zfec has wheels for few platforms; a kit without parity is better than none.
         if not lacks:
             return Selection(found, (), parity)
         if parity:
@@ -90,6 +91,7 @@ class LockFile:
     def _resolve(self, runtime: Runtime, *, parity: bool) -> tuple[dict[str, LockedWheel], tuple[str, ...]]:
         """Return the wheels, and the names of the packages without one."""
         applicable = [each for each in self._packages if applies(each.marker, runtime, parity=parity)]
+        # All packages are looked at, so that one run names everything that a platform lacks.
         chosen = {each.name: best_wheel(each, runtime) for each in applicable}
         lacks: set[str] = {name for name, wheel in chosen.items() if wheel is None}
         # A lock file of another release may lack a requirement altogether, or hold a version that the importer refuses.
@@ -125,7 +127,7 @@ def _meets(requirement: Requirement, packages: Sequence[Package]) -> bool:
     )
 
 
-@cache
+@cache  # thousands of tags, for each package of a runtime
 def _ranks(runtime: Runtime) -> dict[Tag, int]:
     """Return the tags of wheels that run there, the best with the lowest number, as pip orders them.
 
@@ -149,6 +151,7 @@ def best_wheel(package: Package, runtime: Runtime) -> LockedWheel | None:
     if not fitting:
         return None
     _, filename, best = min(fitting, key=lambda found: found[:2])
+    # The size is optional in PEP 751; a lock file without sizes only goes without the check of free space.
     sha256 = best.hashes.get("sha256")
     if sha256 is None:
         raise UsageError(f"the lock file has no sha256 of {filename}", hint="pip checks the wheels by it.")

@@ -49,11 +49,13 @@ LOCK = "hub-export.kit.lock"
 WHEELS = "wheels"
 INSTALL, README, RUNTIMES = "install.sh", "README.txt", "platforms.txt"
 _MARK = "request"  # in the staging folder: this command made it
+# Case is ignored: on FAT and NTFS `README.TXT` is the same file.
 _NAMES = re.compile(
     r"wheels|install\.sh|readme\.txt|platforms\.txt|sha256sums|hub-import-linux-[a-z0-9]+\.oci\.tar", re.IGNORECASE
 )
+# The names in a SHA256SUMS are untrusted: none leads out of the folder.
 _LINE = re.compile(r"[0-9a-f]{64}  ((?:wheels/)?[A-Za-z0-9][A-Za-z0-9._+-]*)")
-_CHUNK = 1024 * 1024
+_CHUNK = 1024 * 1024  # bytes
 
 
 class KitFolder:
@@ -104,6 +106,7 @@ class KitFolder:
         size = sum(path.stat().st_size for path in moved.values()) + sum(map(len, files.values()))
         stale = self._present() - set(sums)
         (self.path / checksums.NAME).unlink(missing_ok=True)  # install.sh refuses a kit without it
+        # install.sh refuses a kit with wheels that SHA256SUMS does not list, such as those of the last release.
         for name in stale:
             (self.path / name).unlink(missing_ok=True)
         for name, path in moved.items():
@@ -147,6 +150,7 @@ class KitFolder:
 
 def _checksum(path: Path) -> str:
     """Return the checksum of a file, which is durable when this returns."""
+    # Only an image on a large base can exceed it. Copying to a stick would fail much later.
     if path.stat().st_size > FAT32_BYTES:
         raise HubError(f"{path.name} is too large for FAT32: {path.stat().st_size} bytes", hint="Use a smaller --image-base.")
     digest = hashlib.sha256()
@@ -192,6 +196,7 @@ def readme(sets: Sequence[WheelSet], images: Mapping[Platform, str], problems: S
         runtimes="\n".join(f"  {each.runtime}" for each in sets if each.usable),
         problems=f"\nNot in this kit, for there is no wheel of it:\n{missing}" if missing else "",
     )
+    # ASCII: the console on the other side can have any encoding.
     return text.encode("ascii", "replace")
 
 
@@ -257,6 +262,7 @@ def _image_bases(settings: KitSettings, progress: Progress) -> Iterator[tuple[Re
         return
     with RegistryClient(settings.image.registry, notify=progress.waiting) as client:
         found = importer_image.bases(settings.image, client, settings.platforms)
+        # Checked here, since otherwise the wheels would be fetched before the image is refused.
         for base in found.values():
             if base.python not in settings.pythons:
                 raise UsageError(

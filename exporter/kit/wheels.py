@@ -73,6 +73,7 @@ class WheelFetcher:
     """
 
     def __init__(self, settings: KitSettings) -> None:
+        # The installed distribution, not pyproject.toml: its wheel is the one that the kit installs.
         self._lock = LockFile(settings.lock, distribution(OWN).requires or ())
         self._settings = settings
         self._environ = {**settings.environ, **_QUIET}
@@ -87,7 +88,7 @@ class WheelFetcher:
         return {each: self._lock.select(each, parity=self._settings.parity) for each in self._settings.runtimes}
 
     def fetch(self, own: Path, selections: Mapping[Runtime, Selection], directory: Path, progress: Progress) -> list[WheelSet]:
-        """Fetch what is not yet in `directory`, and return the wheels of each runtime, with the importer's own.
+        """Fetch the wheels that are not yet in `directory`, and return the wheels of each runtime, with the importer's own.
 
         Raises SpaceError, and HubError with pip's message.
         """
@@ -120,7 +121,7 @@ class WheelFetcher:
         platforms = [part for name in runtime.wheel_platforms for part in ("--platform", name)]
         for_runtime = [*platforms, "--python-version", runtime.python]
         done = self._run(["download", "--dest", str(directory), *options, *for_runtime, "--requirement", str(requirements)])
-        requirements.unlink()
+        requirements.unlink()  # everything else in the directory is a wheel
         left = _missing(missing, directory)
         if done.returncode:
             message = shown(done.stderr or done.stdout)

@@ -1,4 +1,4 @@
-"""The kit: made of wheels that lie here, installed where there is no route to anywhere, upgraded, refused when damaged."""
+"""Kits: made of the wheels of this environment, installed without a network, upgraded, refused when damaged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def install(kit, tmp_path, *more):
     return offline(f"sh {kit}/install.sh {words}")
 
 
-def test_a_kit_installs_without_a_network_works_is_upgraded_and_goes_away_again(kit, tmp_path):
+def test_a_kit_installs_without_a_network_works_is_upgraded_and_uninstalled(kit, tmp_path):
     write(tmp_path / "archive", CUT)
     shutil.copytree(tmp_path / "archive", tmp_path / "damaged")
     volume = min((tmp_path / "damaged").glob("volume-*.tar.zst"))
@@ -135,7 +135,7 @@ def test_the_kit_checks_itself_and_what_it_installs_is_what_was_built(kit, tmp_p
     assert not (tmp_path / "again").exists()
 
 
-def flip(kit):
+def damaged(kit):
     wheel = sorted((kit / "wheels").iterdir())[3]
     content = bytearray(wheel.read_bytes())
     content[100] ^= 4
@@ -153,18 +153,18 @@ def cut_off(kit):
     return "not complete"
 
 
-def lost(kit):
+def incomplete(kit):
     wheel = max((kit / "wheels").iterdir())
     wheel.unlink()
     return wheel.name
 
 
-@pytest.mark.parametrize("harm", [flip, foreign, cut_off, lost])
+@pytest.mark.parametrize("harm", [damaged, foreign, cut_off, incomplete])
 def test_a_kit_that_is_not_whole_is_refused(copy, tmp_path, harm):
-    said = harm(copy)
+    message = harm(copy)
     done = install(copy, tmp_path)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "opt").exists()
     assert not (tmp_path / "bin").exists()
 
@@ -177,7 +177,7 @@ def summed(kit):
 
 
 @pytest.mark.more
-def test_an_upgrade_that_fails_leaves_what_was_there(copy, tmp_path):
+def test_a_failed_upgrade_leaves_the_installed_version(copy, tmp_path):
     assert install(copy, tmp_path).returncode == 0
     before = (tmp_path / "opt/current").resolve()
     next((copy / "wheels").glob("httpx-*")).unlink()
@@ -185,14 +185,14 @@ def test_an_upgrade_that_fails_leaves_what_was_there(copy, tmp_path):
     done = install(copy, tmp_path)
     assert done.returncode == 1
     assert "pip could not install" in done.stderr
-    assert "What was installed before is as it was" in done.stderr
+    assert "The version that was installed before is unchanged" in done.stderr
     assert (tmp_path / "opt/current").resolve() == before
     assert len(list((tmp_path / "opt").glob("env.*"))) == 1
     assert offline(f"{tmp_path}/bin/hub-import --version").returncode == 0
 
 
 @pytest.mark.more
-def test_the_installer_says_what_is_in_its_way(copy, tmp_path):
+def test_the_installer_names_the_obstacle(copy, tmp_path):
     old = tmp_path / "old-python"
     old.write_text("#!/bin/sh\necho x86_64 3.6\n")
     old.chmod(0o755)
@@ -200,7 +200,7 @@ def test_the_installer_says_what_is_in_its_way(copy, tmp_path):
     other.mkdir()
     (other / "mine").write_text("mine")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/hub-import").write_text("somebody else's")
+    (tmp_path / "bin/hub-import").write_text("of another program")
     sh = f"sh {copy}/install.sh --bin {tmp_path}/bin"
     cases = {
         f"{sh} --prefix {tmp_path}/opt --python {old}": (1, "Python 3.6 on x86_64"),
@@ -219,14 +219,14 @@ def test_the_installer_says_what_is_in_its_way(copy, tmp_path):
     done = install(copy, tmp_path)
     assert done.returncode == 0
     assert "is something else, and stays" in done.stdout
-    assert (tmp_path / "bin/hub-import").read_text() == "somebody else's"
+    assert (tmp_path / "bin/hub-import").read_text() == "of another program"
     lines = (copy / "platforms.txt").read_text().replace(f" {PYTHON} ", " 3.99 ")
     (copy / "platforms.txt").write_text(lines)
     summed(copy)
     assert "The kit has wheels for" in install(copy, tmp_path).stderr
 
 
-def test_a_folder_that_allows_no_programs_is_told(copy, tmp_path):
+def test_a_folder_mounted_noexec_is_reported(copy, tmp_path):
     if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
         pytest.skip("no user namespaces here")
     (tmp_path / "noexec").mkdir()
@@ -238,7 +238,7 @@ def test_a_folder_that_allows_no_programs_is_told(copy, tmp_path):
 
 
 @pytest.mark.more
-def test_what_has_no_wheels_is_left_out_and_said(wheels, tmp_path):
+def test_a_runtime_without_wheels_is_left_out_and_reported(wheels, tmp_path):
     path = tmp_path / "kit"
     done = run(*("hub-export", "kit", "--output", path, *HERE, "--platform", ELSEWHERE, "--format", "json"), env=offer(wheels))
     assert done.status == 3, done.stderr
@@ -261,7 +261,7 @@ def test_what_has_no_wheels_is_left_out_and_said(wheels, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_kit_takes_the_place_of_the_old_one_and_of_nothing_else(wheels, copy, tmp_path):
+def test_a_kit_replaces_an_older_one_and_no_foreign_files(wheels, copy, tmp_path):
     (copy / "wheels" / "rich-1.0-py3-none-any.whl").write_bytes(b"of the last release")
     (copy / "notes.txt").write_text("mine")
     before = {file.name: file.read_bytes() for file in (copy / "wheels").iterdir()}
@@ -279,7 +279,7 @@ def test_a_kit_takes_the_place_of_the_old_one_and_of_nothing_else(wheels, copy, 
     assert [(file.name, file.read_text()) for file in foreign.iterdir()] == [("install.sh", "mine")]
 
 
-def test_a_kit_that_was_interrupted_goes_on(wheels, kit, tmp_path):
+def test_an_interrupted_kit_is_continued(wheels, kit, tmp_path):
     path, staging = tmp_path / "kit", tmp_path / "kit/hub-export.kit"
     refused = run("hub-export", "kit", "--output", path, *HERE, env=offer(tmp_path, wheels))
     assert refused.status == 1, refused.stderr
@@ -296,7 +296,7 @@ def test_a_kit_that_was_interrupted_goes_on(wheels, kit, tmp_path):
     assert not staging.exists()
 
 
-def test_an_index_that_is_not_there_is_told_without_its_credentials(tmp_path):
+def test_an_unreachable_index_is_reported_without_its_credentials(tmp_path):
     index = f"http://{REAL_USER}:{REAL_PASSWORD.replace(':', '%3A')}@localhost:{free_port()}/simple"
     environment = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": index, "PIP_RETRIES": "0"}
     done = run("hub-export", "kit", "--output", tmp_path / "kit", *HERE, env=environment)
@@ -415,7 +415,7 @@ def test_a_base_has_to_be_one(base, wheels, tmp_path):
 
 
 @pytest.mark.more
-def test_the_kit_beside_an_archive_disturbs_nothing(tmp_path):
+def test_a_kit_next_to_an_archive_disturbs_neither(tmp_path):
     output = tmp_path / "out"
     with FakeRegistry() as source:
         source.add_image("org/app", factories.image(), tag="v1")
@@ -423,7 +423,7 @@ def test_the_kit_beside_an_archive_disturbs_nothing(tmp_path):
         nowhere = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": f"http://localhost:{free_port()}", "PIP_RETRIES": "0"}
         refused = run("hub-export", "create", *asked, env=nowhere)
         assert refused.status == 1, refused.stderr
-        assert source.log("GET", "/blobs/") == []  # told before the first layer
+        assert source.log("GET", "/blobs/") == []  # refused before the first layer
         fill(tmp_path / "everywhere", everywhere=True)
         done = run("hub-export", "create", *asked, "--format", "json", env=offer(tmp_path / "everywhere"))
     assert done.status == 0, done.stderr

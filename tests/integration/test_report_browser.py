@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of four real operators after an archive of two of them, with an image that could not be had."""
+    """The report of four real operators after an archive of two of them, with an image that could not be fetched."""
     home = tmp_path_factory.mktemp("report")
     catalog, earlier = real("fbc/community-v4.20"), home / "earlier.json"
     first = reports.reported(reports.planned(catalog, PACKAGES[:2]), home)
@@ -105,7 +105,7 @@ def test_a_box_of_the_treemap_leads_to_its_operator(chromium: Browser, report: P
     page.select_option("#kind", "problem")  # which hides what the box leads to
     page.locator("svg.broad a", has_text="infinispan").first.click()
     card = page.locator(".card:target")
-    card.wait_for(state="visible")  # the page hears of the new address a moment after the click
+    card.wait_for(state="visible")  # `hashchange` comes a moment after the click
     assert card.locator("h4").inner_text() == "Infinispan Operator"
     assert card.locator("details").get_attribute("open") is not None
     card.scroll_into_view_if_needed()
@@ -179,7 +179,7 @@ def test_hostile_texts_stay_texts(chromium: Browser, tmp_path: Path) -> None:
 
 
 def test_what_slipped_through_would_not_run(chromium: Browser, tmp_path: Path) -> None:
-    """The policy is not there for nothing: a page with a script of others in it does not run it."""
+    """The content security policy works: a script that is injected into the page does not run."""
     page = reports.reported(reports.planned(hostile()), tmp_path).page.replace(b"</body>", f"{EVIL}</body>".encode())
     visit = Visit(chromium, written(tmp_path, page), DESK)
     visit.page.wait_for_load_state("networkidle")

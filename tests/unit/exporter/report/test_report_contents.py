@@ -1,4 +1,4 @@
-"""What the report says: why something is carried, what is new, what is missing, whose signatures there are."""
+"""The contents of the report: reasons, changes, missing images, signatures."""
 
 from __future__ import annotations
 
