@@ -218,7 +218,7 @@ class _RegistryTrial:
 
     def clean_up(self) -> None:
         """Delete the written content, the newest first."""
-        # The newest first: some registries refuse to delete a manifest that an index names. Most do not delete blobs at all;
+        # The newest first: some registries refuse to delete a manifest that an index names. Many do not delete blobs at all;
         # their garbage collection does.
         left: HubError | None = None
         for reference in reversed(self.manifests):

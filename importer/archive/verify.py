@@ -116,7 +116,7 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
-    # Threads: hashing and decompression release the GIL. Two volumes at a time suit a disc drive and a disk next to each other.
+    # Threads, not processes: hashing and decompression release the GIL.
     checks = [
         CheckedVolume(archive, number, sums.expected(volume.path), progress) for number, volume in archive.found.volumes.items()
     ]
