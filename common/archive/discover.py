@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
-from common.archive.metadata import SIGNATURE_NAME
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
@@ -159,7 +158,7 @@ def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
     files.volumes += [path for path in here if VOLUME_NAME.fullmatch(path.name)]
     files.inventories += [path for path in here if path.name == inventory_file.NAME]
     files.checksums += [path for path in here if path.name == checksums.NAME]
-    files.signatures += [path for path in here if path.name == SIGNATURE_NAME]
+    files.signatures += [path for path in here if path.name == inventory_file.SIGNATURE_NAME]
 
 
 def _volume(path: Place) -> FoundVolume:
@@ -235,7 +234,7 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
     except (ContentError, OSError):
         return None
     # Searched for, not parsed as tar: the padding before it has the length that the inventory's size gives, unknown here.
-    at = tail.find(SIGNATURE_NAME.encode() + b"\0")
+    at = tail.find(inventory_file.SIGNATURE_NAME.encode() + b"\0")
     header = tail[at : at + TAR_BLOCK] if at >= 0 else b""
     size = int(header[124:135], 8) if header[124:135].isdigit() else 0
     return tail[at + TAR_BLOCK : at + TAR_BLOCK + size] if 0 < size <= MAX_SIGNATURE else None

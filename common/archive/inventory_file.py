@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 NAME = "inventory.json"
+SIGNATURE_NAME = "inventory.json.sig"
 T = TypeVar("T")
 # Bounded digits: the version goes into an error message.
 _VERSIONED = re.compile(r"application/vnd\.hub-airgap\.inventory\.v([1-9][0-9]{0,5})\+json", re.ASCII)

@@ -33,7 +33,6 @@ def ref_name(source: str, digest: Digest) -> str:
 
 
 INDEX_NAME = "index.json"
-SIGNATURE_NAME = "inventory.json.sig"
 FRAME_CONTENT = 1024 * 1024  # a reader decompresses one frame for each manifest that it looks up
 # The size of the region is needed before fetching (ADR 0003), and fetching adds to the inventory; so there is room for these.
 PROBLEMS_ROOM = 256 * 1024  # bytes of JSON for problems found while fetching
@@ -68,7 +67,7 @@ def build(
         )  # not compressed: readers bound the content of so short a frame (ADR 0030)
     rest = bytes(padding(len(inventory_json)))
     if signature is not None:
-        rest += tar_header(SIGNATURE_NAME, len(signature)) + padded(signature)
+        rest += tar_header(inventory_file.SIGNATURE_NAME, len(signature)) + padded(signature)
     after = [frames.compress(rest)] if rest else []
     return Region((*before, content, *after), sum(map(len, before)), len(content))
 

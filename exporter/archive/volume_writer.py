@@ -275,7 +275,7 @@ class Closing:
 
         `further` gives name and content of more files (the report), for the checksums of all others.
         """
-        signed = {metadata.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
+        signed = {inventory_file.SIGNATURE_NAME: self.signature} if self.signature is not None else {}
         files = {inventory_file.NAME: self.content, **signed}
         sums = {**volumes, **_written(place, files)}
         beside = further(sums) if further else {}

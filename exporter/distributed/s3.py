@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
 
-from common.archive import checksums, inventory_file, metadata
+from common.archive import checksums, inventory_file
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.volume import JOURNAL_NAME
 from common.errors import ArchiveIncompleteError, UsageError
@@ -103,7 +103,7 @@ class Stored:
         # Checked last, so that a volume that was replaced in the meantime does not get into SHA256SUMS.
         sums = self._sums(records)
         if closing.signature is None:  # an interrupted run that signed may have left these
-            for name in (metadata.SIGNATURE_NAME, checksums.SIGNATURE_NAME):
+            for name in (inventory_file.SIGNATURE_NAME, checksums.SIGNATURE_NAME):
                 (self.work.place / name).delete()
         report = Report(self.plan.facts, self.work.making(Path()), self.work.place)
         closing.complete(self.work.place, sums, lambda listed: {REPORT: report.render(closing.inventory, listed)})

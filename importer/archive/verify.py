@@ -389,7 +389,7 @@ def _check_tail(tail: bytes, pad: int) -> None:
     digits = rest[124:135]
     size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else 0
     signature = rest[TAR_BLOCK : TAR_BLOCK + size]
-    entry = tar_header(metadata.SIGNATURE_NAME, size) + padded(signature) if rest else b""
+    entry = tar_header(inventory_file.SIGNATURE_NAME, size) + padded(signature) if rest else b""
     if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:
         raise ContentError("entries behind the inventory's")
 

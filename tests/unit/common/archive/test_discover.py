@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 
 from common.archive.discover import FoundArchive, TrustedArchive, find, find_untrusted
-from common.archive.inventory_file import NAME
-from common.archive.metadata import SIGNATURE_NAME
+from common.archive.inventory_file import NAME, SIGNATURE_NAME
 from common.archive.signature import Algorithm, SignatureState, Signer, make_keys
 from common.errors import ArchiveUntrustedError
 from tests.fakes.archives import CUT, write

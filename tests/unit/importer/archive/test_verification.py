@@ -10,7 +10,7 @@ import shutil
 import msgspec
 import pytest
 
-from common.archive import metadata
+from common.archive import inventory_file
 from common.archive.layout import extent
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, padding_frame_size, tar_header, volume_name
 from common.errors import ArchiveError, ContentError
@@ -251,7 +251,7 @@ def test_an_unreadable_volume_is_damaged(archive):
 
 
 def test_a_size_of_a_signature_that_is_no_octal_number_is_damage():
-    header = bytearray(tar_header(metadata.SIGNATURE_NAME, 64))
+    header = bytearray(tar_header(inventory_file.SIGNATURE_NAME, 64))
     header[130] = ord("9")
     with pytest.raises(ContentError, match="entries behind the inventory"):
         _check_tail(bytes(header) + bytes(512), 0)
