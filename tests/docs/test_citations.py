@@ -23,9 +23,11 @@ FOREIGN = {
     "deploy/upstream/values.yaml": "operator-lifecycle-manager",
     "docs/attestations/attestation-storage.md": "buildkit",
     "docs/design/operator-bundle.md": "operator-registry",
+    "endpoints/v2/__init__.py": "quay/quay",
+    "endpoints/v2/v2auth.py": "quay/quay",
 }
 _PATH = re.compile(r"(?<![\w./:@{}-])(?:docs|common|exporter|importer|tests|deploy|design|facts|cases)/[\w./-]*\w")
-_FILE = re.compile(r"`(\w+\.(?:py|md))\b")
+_FILE = re.compile(r"`((?:\w+/)*\w+\.(?:py|md))\b")
 _NAME = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`")
 
 
@@ -45,11 +47,11 @@ def prose(path):
 
 
 @cache
-def file_names():
-    """Return the names of all source files and pages, which are cited without a folder from their own room."""
-    return {file.name for top in (*PACKAGES, "tests", "docs") for file in (ROOT / top).rglob("*.*")} | {
-        file.name for file in ROOT.glob("*.md")
-    }
+def endings():
+    """Return the path of each source file and page, and each end of it: a room cites its own modules without the path."""
+    found = [file for top in (*PACKAGES, "tests", "docs") for file in (ROOT / top).rglob("*.*")] + list(ROOT.glob("*.md"))
+    parts = [file.relative_to(ROOT).parts for file in found]
+    return {"/".join(each[start:]) for each in parts for start in range(len(each))}
 
 
 def is_name(dotted):
@@ -72,10 +74,14 @@ def broken(path):
     """Return what a file cites and does not exist. A page may cite relative to its own folder."""
     text = prose(path)
     bases = [ROOT, path.parent] if path.suffix == ".md" else [ROOT]
-    cited = {found for found in _PATH.findall(text) if FOREIGN.get(found, "\0") not in text}
-    paths = [path for path in cited if not any((base / path).exists() for base in bases)]
-    files = [file for file in _FILE.findall(text) if file not in file_names()]
-    return sorted({*paths, *files, *(name for name in _NAME.findall(text) if not is_name(name))})
+
+    def is_foreign(cited):
+        return FOREIGN.get(cited, "\0") in text
+
+    paths = [path for path in _PATH.findall(text) if not any((base / path).exists() for base in bases)]
+    files = [file for file in _FILE.findall(text) if file not in endings()]
+    names = [name for name in _NAME.findall(text) if not is_name(name)]
+    return sorted({cited for cited in (*paths, *files, *names) if not is_foreign(cited)})
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
