@@ -46,9 +46,9 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
     With `whole` the plan contains the blobs that exist on this machine only, so that it can be carried out on another.
     """
     # A temporary store: a plan leaves nothing on this machine.
-    with opened(settings.registry, progress) as media:
-        planned = planning.make(settings, media)
-        return plan_file.with_local(planned, media.store) if whole else planned
+    with opened(settings.registry, progress) as context:
+        planned = planning.make(settings, context)
+        return plan_file.with_local(planned, context.store) if whole else planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +68,21 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
     """
     with (
         prepared(settings.output, with_parity=bool(settings.parity)),
-        opened(settings.registry, progress, settings.output / CATALOGS) as media,
+        opened(settings.registry, progress, settings.output / CATALOGS) as context,
     ):
-        planned = rerequest_plan.make(settings.only, settings, media) if settings.only else planning.make(settings, media)
+        planned = rerequest_plan.make(settings.only, settings, context) if settings.only else planning.make(settings, context)
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
-        return Exported(fetch(ArchiveSpec(planned.plan, settings.terms), settings.making, media, report), made)
+        return Exported(fetch(ArchiveSpec(planned.plan, settings.terms), settings.making, context, report), made)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:
     """Make the archive of a plan that was read from a file; see `export`. Contacts no catalog."""
     # The plan may have been made days ago, with other flags: the checks of `export` apply again.
     check(found.spec.plan, strict=strict)
-    with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as media:
-        return Exported(fetch(found.spec, work, media, Report(found.facts, work)))
+    with prepared(work.output), opened(registry, progress, work.output / CATALOGS) as context:
+        return Exported(fetch(found.spec, work, context, Report(found.facts, work)))
 
 
 def export_part(
@@ -94,8 +94,8 @@ def export_part(
     """
     check(found.spec.plan, strict=strict)
     make_directory(work.output, "--output")
-    with opened(registry, progress, part_directory.directory_of(work.output, numbers) / CATALOGS) as media:
-        return part_directory.make(found, work, numbers, media)
+    with opened(registry, progress, part_directory.directory_of(work.output, numbers) / CATALOGS) as context:
+        return part_directory.make(found, work, numbers, context)
 
 
 def finish(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Exported:
@@ -124,8 +124,8 @@ def export_to_s3(
         raise UsageError("an archive in object storage needs --scratch DIR", hint="Name a directory with room for a volume.")
     check(found.spec.plan, strict=strict)
     make_directory(work.scratch, "--scratch")
-    with opened(registry, progress) as media:
-        made = s3.make(found, work, numbers or range(1, len(found.spec.layout.volumes) + 1), media)
+    with opened(registry, progress) as context:
+        made = s3.make(found, work, numbers or range(1, len(found.spec.layout.volumes) + 1), context)
     # One process made all volumes, so no other can still be writing some.
     return Exported(s3.finish(work, progress)) if numbers is None and not made.record.lost else made
 

@@ -206,15 +206,7 @@ def carry(
         raise UsageError(
             f"{opened.source}: a file-based catalog cannot become an SQLite one", hint="Leave --catalog-format out for it."
         )
-    name = None if opened.digest is None else Reference.parse(opened.source)  # a directory has no tag
-    wanted = WantedImage(
-        base.reference,
-        ImageKind.CATALOG,
-        target_repository=request.target_catalog,
-        target_tag=request.target_tag,
-        named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
-        tag=name.tag if name else None,
-    )
+    wanted = _requested(opened, request, base)
     # Untouched, so that the digest and the signatures of the original stay valid.
     if selection.unmodified and opened.base is not None and wanted_format == opened.location.format:
         return CarriedCatalog(ResolvedImage(wanted, opened.base.tree), {}, selection.catalog, wanted_format)
@@ -229,6 +221,19 @@ def carry(
         layer = catalog_image.configs_layer(catalog_files(selection.catalog), location.path)
         tree, held = rebuild(layer, base, location)
     return CarriedCatalog(ResolvedImage(wanted, tree), held, kept, wanted_format)
+
+
+def _requested(opened: OpenedCatalog, request: OperatorRequest, base: CatalogBase) -> WantedImage:
+    """Return the image of a catalog under the name of the image set; the reference is that of the image it is built on."""
+    name = None if opened.digest is None else Reference.parse(opened.source)  # a directory has no tag
+    return WantedImage(
+        base.reference,
+        ImageKind.CATALOG,
+        target_repository=request.target_catalog,
+        target_tag=request.target_tag,
+        named=opened.source if name is None or name.digest is None else str(name.pinned(name.digest)),
+        tag=name.tag if name else None,
+    )
 
 
 def rebuild(layer: bytes, base: CatalogBase, location: CatalogLocation) -> tuple[Tree, dict[Digest, bytes]]:

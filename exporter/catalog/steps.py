@@ -55,16 +55,16 @@ class Chosen:
 
 def selections(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
     """Return the result of `choose` for `list`, which needs no further step. Fetches catalog images only."""
-    with opened(settings.registry, progress) as media:
-        return choose(settings, media, dependencies=dependencies)
+    with opened(settings.registry, progress) as context:
+        return choose(settings, context, dependencies=dependencies)
 
 
-def choose(settings: ExportSettings, media: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
+def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:
     """Open the catalogs of the image set and select from them, with `dependencies` the packages and APIs that bundles require.
 
     Fetches catalog images only. Raises CatalogError, RegistryError, and UsageError with all that is wrong with the requests.
     """
-    opener = CatalogOpener(media.client, media.store)
+    opener = CatalogOpener(context.client, context.store)
     requests = settings.image_set.operators
     catalogs = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
     # All catalogs are open before the first selection: dependencies are resolved across them.
@@ -120,13 +120,13 @@ def inlined(item: Chosen, objects: Callable[[Bundle], tuple[Any, ...]]) -> Chose
     return replace(item, selection=filled(item.selection, objects, every=item.inline_all))
 
 
-def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> CarriedCatalog:
+def rebuilt(item: Chosen, settings: ExportSettings, context: ExportContext) -> CarriedCatalog:
     """Return the catalog's image: the original where nothing was selected from it, else rebuilt."""
     # An unchanged image is carried as it is, with any base option. Otherwise the base option goes first: the image of the
     # catalog may have no opm, or one that is too old for the format.
     base = item.opened.base
     if settings.catalog_base is not None and not (item.selection.unmodified and base):
-        opener = CatalogOpener(media.client, media.store)
+        opener = CatalogOpener(context.client, context.store)
         base = opener.base(settings.catalog_base, item.platforms)
     if base is None:
         raise UsageError(
@@ -137,7 +137,7 @@ def rebuilt(item: Chosen, settings: ExportSettings, media: ExportContext) -> Car
 
 
 def from_package_manifests(
-    found: PackageManifests, reference: Reference, platforms: Sequence[Platform], media: ExportContext
+    found: PackageManifests, reference: Reference, platforms: Sequence[Platform], context: ExportContext
 ) -> CarriedCatalog:
     """Return the image of a catalog of package manifests: a layer with its database on the image at `reference`.
 
@@ -145,7 +145,7 @@ def from_package_manifests(
     """
     made = of_package_manifests(found, "", "catalog")
     assert made.database is not None
-    base = CatalogOpener(media.client, media.store).base(reference, platforms)
+    base = CatalogOpener(context.client, context.store).base(reference, platforms)
     tree, held = rebuild(database_layer(made.database, made.location.path), base, made.location)
     image = ResolvedImage(WantedImage(reference, ImageKind.CATALOG), tree)
     return CarriedCatalog(image, held, made.catalog, made.location.format)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NO_TAG_RULES = (4, 12)
 
 
-def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, media: ExportContext) -> BundleContents:
+def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, context: ExportContext) -> BundleContents:
     """Read the images of the bundles whose ClusterServiceVersion is not in the catalog."""
     wanted = [
         image
@@ -39,9 +39,9 @@ def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, media: E
     ]
     # Blocked images are reported once, by `wanted_images`.
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
-    reader = BundleReader(media.client, media.store)
+    reader = BundleReader(context.client, context.store)
     within = {source_of(one) for item in chosen for one in lacking(item.selection, every=item.inline_all)}
-    return reader.read(unblocked, within, jobs=settings.jobs, progress=media.progress)
+    return reader.read(unblocked, within, jobs=settings.jobs, progress=context.progress)
 
 
 def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:
@@ -74,7 +74,7 @@ def wanted_images(
 
 
 def resolved_images(
-    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, media: ExportContext
+    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, context: ExportContext
 ) -> list[ResolvedImage]:
     """Return the images with their documents, sorted by source. Bundle images in `contents` are not requested again."""
     known = {
@@ -84,7 +84,7 @@ def resolved_images(
     }
     # Platforms may have been added by a later mention of the image; then its documents are not complete.
     others = [image for image in wanted if image.source not in known]
-    asked = resolve(others, media.client, jobs=settings.jobs, progress=media.progress)
+    asked = resolve(others, context.client, jobs=settings.jobs, progress=context.progress)
     return sorted((*known.values(), *asked), key=lambda image: image.wanted.source)
 
 

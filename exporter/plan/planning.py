@@ -34,21 +34,21 @@ class Planned:
     chosen: tuple[Chosen, ...]
 
 
-def make(settings: ExportSettings, media: ExportContext) -> Planned:
+def make(settings: ExportSettings, context: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layers except those of the catalogs and their bundles."""
     delivered = _delivered(settings)  # first: a wrong archive or receipt is an error that needs no registry
-    chosen = steps.choose(settings, media)
+    chosen = steps.choose(settings, context)
     # Before the catalogs are rebuilt, because objects of bundles may have to be inlined in them.
-    contents = images.bundle_contents(chosen, settings, media)
+    contents = images.bundle_contents(chosen, settings, context)
     chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
-    carried = [steps.rebuilt(item, settings, media) for item in chosen]
+    carried = [steps.rebuilt(item, settings, context) for item in chosen]
     wanted, found = images.wanted_images(chosen, contents, settings)
-    resolved = images.resolved_images(wanted, contents, settings, media)
+    resolved = images.resolved_images(wanted, contents, settings, context)
     # A rebuilt catalog and one from a file exist in no registry, so there are no signatures of them to look for.
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
     ]
-    attached, unfound = _attached([*published, *resolved], settings, media)
+    attached, unfound = _attached([*published, *resolved], settings, context)
     problems = [
         *settings.image_set.problems,
         *found,
@@ -75,12 +75,12 @@ def _delivered(settings: ExportSettings) -> Delivered:
 
 
 def _attached(
-    images: Sequence[ResolvedImage], settings: ExportSettings, media: ExportContext
+    images: Sequence[ResolvedImage], settings: ExportSettings, context: ExportContext
 ) -> tuple[list[ResolvedImage], list[Problem]]:
     """Return the signatures and attachments of images that exist at their source, by the policy."""
     if settings.signatures is SignaturePolicy.IGNORE:
         return [], []
-    found, problems = signatures.find(images, media.client, jobs=settings.jobs, progress=media.progress)
+    found, problems = signatures.find(images, context.client, jobs=settings.jobs, progress=context.progress)
     named = {image.wanted.source for image in images}  # a signature that was asked for by name is carried as such
     found = [image for image in found if image.wanted.source not in named]
     if settings.signatures is SignaturePolicy.REQUIRE:

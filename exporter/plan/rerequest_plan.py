@@ -37,15 +37,15 @@ _SAME = (
 )
 
 
-def make(wanted: ReRequest, settings: ExportSettings, media: ExportContext) -> Planned:
+def make(wanted: ReRequest, settings: ExportSettings, context: ExportContext) -> Planned:
     """Return the plan. An image that cannot be fetched, or rebuilt with the same digest, is a problem, not an error."""
     if not wanted.blobs:
         raise UsageError("the re-request asks for nothing", hint="The archive that it was made of is whole.")
     # A catalog whose image differs from its source was built by the first export, and exists in no registry.
     rebuilt = {(c.source, c.image): c for c in wanted.catalogs if c.image != c.digest}
     fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt]
-    found = resolve([_wanted(image) for image in fetched], media.client, jobs=settings.jobs, progress=media.progress)
-    made = [_rebuilt(catalog, wanted, settings, media) for catalog in rebuilt.values()]
+    found = resolve([_wanted(image) for image in fetched], context.client, jobs=settings.jobs, progress=context.progress)
+    made = [_rebuilt(catalog, wanted, settings, context) for catalog in rebuilt.values()]
     held = {digest: content for _, blobs in made for digest, content in blobs.items()}
     by_digest = {image.tree.root.digest: image for image in (*found, *(image for image, _ in made)) if image.tree}
     plan = make_plan(wanted.catalogs, [*found, *(image for image, _ in made)], held, ())
@@ -79,14 +79,14 @@ def _record(image: ImageRecord, found: dict[Digest, ResolvedImage]) -> ImageReco
 
 
 def _rebuilt(
-    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, media: ExportContext
+    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, context: ExportContext
 ) -> tuple[ResolvedImage, dict[Digest, bytes]]:
     """Return a rebuilt catalog image, built again from the same catalog and image set."""
     source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)
     try:
         request = _request(catalog, file.of_document(wanted.image_set, "the image set of the re-request"))
         again = replace(settings, image_set=ImageSet((request,)))
-        carried = steps.rebuilt(steps.choose(again, media)[0], again, media)
+        carried = steps.rebuilt(steps.choose(again, context)[0], again, context)
     except HubError as error:
         return _not_rebuilt(source, error.about(catalog.source)), {}
     # Its blobs are requested by digest, so any other result is of no use.
