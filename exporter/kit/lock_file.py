@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from common.errors import UsageError
 from exporter.kit.settings import PARITY
+from exporter.kit.wheel_file import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,9 @@ class LockFile:
 
     def _resolve(self, runtime: Runtime, *, parity: bool) -> tuple[dict[str, LockedWheel], tuple[str, ...]]:
         """Return the wheels, and the names of the packages without one."""
-        applicable = [each for each in self._packages if applies(each.marker, runtime, parity=parity)]
+        # The lock file of a site can name hub-airgap itself, but its wheel is made of the installed distribution.
+        others = [each for each in self._packages if each.name != OWN]
+        applicable = [each for each in others if applies(each.marker, runtime, parity=parity)]
         # All packages are looked at, so that one run names everything that a platform lacks.
         chosen = {each.name: best_wheel(each, runtime) for each in applicable}
         lacks: set[str] = {name for name, wheel in chosen.items() if wheel is None}
@@ -100,12 +103,9 @@ class LockFile:
 
     def _required(self, runtime: Runtime, *, parity: bool) -> Iterator[tuple[str, Requirement]]:
         for each in self._own:
-            extras = (PARITY, "") if parity else ("",)
-            if each.marker is None or any(
-                each.marker.evaluate({**environment, "extra": extra})
-                for environment in runtime.environments
-                for extra in extras
-            ):
+            # Without an extra, conditions on extras are false: s3 and dev are not part of a kit.
+            extra, marker = PARITY if parity else "", each.marker
+            if marker is None or any(marker.evaluate({**there, "extra": extra}) for there in runtime.environments):
                 yield canonicalize_name(each.name), each
 
 

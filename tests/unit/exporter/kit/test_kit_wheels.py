@@ -56,6 +56,7 @@ def test_packages_are_selected_by_their_markers_on_the_runtime(tmp_path):
         ("patched", "1", "python_full_version < '3.13.2'", ["patched-1-py3-none-any.whl"]),
         ("windows", "1", "sys_platform == 'win32'", ["windows-1-py3-none-any.whl"]),
         ("code", "1", "'parity' in extras", ["code-1-py3-none-any.whl"]),
+        ("hub-airgap", "1", "", ["hub_airgap-1-py3-none-any.whl"]),
     )
     assert set(lock.select(ARM_311, parity=False).wheels) == {"everywhere", "old", "arm", "patched"}
     assert set(lock.select(AMD_313, parity=False).wheels) == {"everywhere", "patched"}
