@@ -93,7 +93,7 @@ def test_the_rows_are_those_of_the_reference_loader(manifests):
 
 
 @pytest.mark.parametrize("options", [[], ["--filter-by-os", "linux/amd64"]])
-def test_a_directory_becomes_an_image_that_serves_what_the_manifests_say(manifests, registry, options):
+def test_a_directory_becomes_an_image_that_serves_its_packages(manifests, registry, options):
     done = build(registry, "--manifest-dir", manifests, *options)
     assert done.status == 0, done.stderr
     built = database_of(registry, "olm/redhat-operators", "v1")
