@@ -41,7 +41,7 @@ class BundleContents:
     these that cannot be read.
     """
 
-    resolved: Mapping[str, ResolvedImage]
+    resolved: Mapping[str, ResolvedImage]  # reused by `images.resolved_images`, which saves a second lookup of each bundle
     named: Mapping[str, tuple[FoundImage, ...]]
     resources: Mapping[str, Resources]
     problems: tuple[Problem, ...]
@@ -83,7 +83,7 @@ class BundleReader:
 
         `contents`: the sources of the images whose objects are returned too.
         """
-        if not wanted:
+        if not wanted:  # no progress line for nothing
             return BundleContents({}, {}, {}, ())
         images = resolve(wanted, self._client, jobs=jobs, progress=progress)
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")

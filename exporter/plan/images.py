@@ -156,6 +156,7 @@ def _unblocked(
 ) -> tuple[list[WantedImage], list[Problem]]:
     """Return the images that no pattern of `blockedImages` matches, and `problems` with a warning for each of the others."""
     blocked = [re.compile(pattern) for pattern in image_set.blocked_images]
+    # Patterns are searched in the source of the inventory and in the reference itself, which may have a tag as well.
     kept: list[WantedImage] = []
     for image in wanted:
         if any(pattern.search(name) for pattern in blocked for name in (image.source, str(image.reference))):

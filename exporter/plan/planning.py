@@ -83,6 +83,7 @@ def _attached(
     found, problems = signatures.find(images, context.client, jobs=settings.jobs, progress=context.progress)
     named = {image.wanted.source for image in images}  # a signature that was asked for by name is carried as such
     found = [image for image in found if image.wanted.source not in named]
+    # Problems here; `checks.check` turns them into one error before anything is fetched, and `plan` lists them.
     if settings.signatures is SignaturePolicy.REQUIRE:
         problems += signatures.unsigned(images, found)
     return found, problems
