@@ -240,6 +240,8 @@ class Exchange:
         following = joined(request.url, response.headers["Location"])
         if request.method in _FOLLOWED and "access" in request.extensions:
             self._check_redirect(request.extensions["question"], request.url, following)
+            if not same_origin(request.url, following):
+                request.headers.pop("Authorization", None)  # httpx would keep it from http:// to https:// of one host
         else:
             del response.headers["Location"]  # not followed; httpx would parse it, and raise for one that is no URL
 
