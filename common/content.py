@@ -1,4 +1,4 @@
-"""The two protocols behind which every medium stands, and verification on the way through.
+"""The protocols of blob sources and sinks, which every medium implements, and verification between them.
 
 `BlobSource` gives the bytes of a blob, `BlobSink` takes them (architecture, *The idea in one sentence*). `verified` makes it
 impossible to take the last byte of a blob whose digest is wrong. `DirectoryStore` is the third medium, a plain directory.
@@ -42,7 +42,7 @@ class Read(Protocol):
         """Give the content from `start` on.
 
         Without `prefix` the bytes before are read too, for the digest; `prefix` is a hasher that has taken them in where they
-        lie already, and then they are not fetched.
+        are stored already, and then they are not fetched.
         """
         ...
 
@@ -76,7 +76,7 @@ def verified(chunks: Chunks, blob: Descriptor, hasher: Hasher | None = None, sta
     """Pass `chunks` on; the chunk that completes the blob comes only when size and digest are right.
 
     `hasher` must have taken in the first `start` bytes. Raises ContentError for short, long or wrong content. A source that is
-    a generator hears of it at its `yield` and may answer with an error of its own, which knows the place.
+    a generator receives the error at its `yield` and may raise one of its own, which names the place.
     """
     hasher = hasher or Hasher()
     done = start
@@ -132,7 +132,7 @@ class DirectoryStore:
         self._root = root
 
     def path(self, blob: Descriptor) -> Path:
-        """Return where the blob lies, or would lie."""
+        """Return the path of the blob, present or not."""
         return self._root / "sha256" / hex_of(blob.digest)
 
     def has(self, blob: Descriptor) -> bool:
@@ -162,7 +162,7 @@ class DirectoryStore:
                 for chunk in read(0):
                     file.write(chunk)
                 file.flush()
-                os.fsync(file.fileno())  # what has its name is whole, whatever happens
+                os.fsync(file.fileno())  # before the rename: after a power cut, a file with its final name is whole
             partial.rename(path)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -22,6 +22,7 @@ def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
     (crypto/x509, `isValid`: "KeyUsage status flags are ignored"). In Go every certificate of the pool ends a chain, an
     intermediate one or the server's own included: that is the partial chain.
     """
+    # A check of RFC 5280 to the letter refuses what every node of the cluster accepts.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _LOG = logger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
-_STEP_S = 0.25  # of a pause: how long it takes at most to hear that the loop stops
+_STEP_S = 0.25  # of a pause: it ends at most so long after the loop stopped
 _AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
 
@@ -59,10 +59,10 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
-    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found nobody there: a host that is
-    gone costs a night, and the next run goes on. Raises SpaceError when the file system of the sink fills up, HubError when it
-    breaks, UsageError for settings that make no sense, since then every further blob would fail too, and passes
-    KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
+    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host: one
+    that is gone would cost a night; the next run continues. Raises SpaceError when the file system of the sink fills up,
+    HubError when it breaks, UsageError for settings that make no sense, since then every further blob would fail too, and
+    passes KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop, wait)
@@ -75,12 +75,12 @@ def copy(
 
 
 def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Pass outcomes on until too many in a row tell of a host that is gone."""
+    """Pass outcomes on until too many in a row mean that a host is gone."""
     row = 0
     for outcome in outcomes:
         error = outcome.error
         if not isinstance(error, RegistryUnreachableError | StorageUnreachableError):
-            row = 0
+            row = 0  # any other result shows that the host answers
         elif (row := row + 1) >= GIVE_UP:
             raise type(error)(
                 f"given up after {row} blobs in a row: {error.message}",
@@ -128,12 +128,12 @@ def _raise_fatal(error: OSError, what: str) -> None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise SpaceError(f"no space left while writing {what}", hint="Free some and run again.") from error
     if error.errno in (errno.EIO, errno.EROFS):
-        hint = "Look at the disk, or choose another; what was done so far is kept on it."
+        hint = "Look at the disk, or choose another; finished blobs are kept on it."
         raise HubError(f"{what} cannot be written: {error.strerror}", hint=hint) from error
 
 
 class _Loop:
-    """What one worker does with one blob."""
+    """The work on one blob."""
 
     def __init__(
         self, source: BlobSource, sink: BlobSink, progress: Progress, stop: threading.Event, wait: Callable[[float], None]
@@ -156,6 +156,7 @@ class _Loop:
             _LOG.debug("%s: %s", blob.digest, error)
             return Outcome(blob, error=error)
         except OSError as error:
+            # A single unreadable file is one blob's failure; a full or broken disk is everyone's.
             _raise_fatal(error, blob.digest)
             return Outcome(blob, error=ContentError(f"{blob.digest}: {error}"))
         finally:
@@ -164,7 +165,7 @@ class _Loop:
         return Outcome(blob, written)
 
     def _pause(self, seconds: float) -> None:
-        """Wait. Raises InterruptedByUserError when the loop, or the process, is told to stop."""
+        """Wait. Raises InterruptedByUserError when the loop, or the process, stops."""
         for _ in range(math.ceil(seconds / _STEP_S)):
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")
@@ -185,9 +186,9 @@ class _Content:
         self._furthest = 0
 
     def read(self, start: int = 0, prefix: Hasher | None = None) -> Chunks:
-        """See `Read`. Nothing is taken on trust: what is not in `prefix` is read and hashed."""
+        """Give the verified content from `start`; bytes before it that are not in `prefix` are read too, for the digest."""
         position = start if prefix else 0
-        self._advance_to(position)
+        self._advance_to(position)  # bytes of an earlier run count as done
         for chunk in verified(self._source.read(self._blob, position), self._blob, prefix, position):
             if self._stop.is_set():
                 raise InterruptedByUserError("stopped")

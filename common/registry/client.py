@@ -1,7 +1,7 @@
-"""The registry client: documents, blobs, uploads. Start reading here; each step is a module beside this one.
+"""The registry client: documents, blobs, uploads. Start reading here; each step is a module in this folder.
 
 Registries are asked as the OCI distribution specification 1.1 says. Reads (`document`, `blob`, `blob_bytes`) go through the
-mirrors of registries.conf; the questions about what is already there, and all writes, go to the host that was named.
+mirrors of registries.conf; queries about present content, and all writes, go to the host that was named.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from common.oci.media_types import ACCEPT
 from common.oci.reference import Reference, is_tag
 from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
-from common.registry.http.errors import PASSING, QUICK_TRIES
-from common.registry.http.exchange import Answer, Call, Exchange
-from common.registry.http.urls import next_page
+from common.registry.http.errors import PASSING
+from common.registry.http.exchange import Call, Exchange
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload import DAMAGED, Uploader
-from common.retry import RetryableError
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -46,14 +44,15 @@ MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
-_HALF_WRITTEN = "DIGEST_INVALID"  # the digest of what we send is right
+# A registry on plain files may read a manifest that another process is just writing, and find it cut short.
+_HALF_WRITTEN = frozenset({"DIGEST_INVALID"})
 _ACCEPT = ", ".join(ACCEPT)
 _LOG = logger(__name__)
 T = TypeVar("T")
 
 
-def _nobody(_what: str) -> None:
-    """Tell nobody."""
+def _silent(_what: str) -> None:
+    """Report nothing."""
 
 
 class _Tags(msgspec.Struct):
@@ -64,10 +63,10 @@ _TAGS = msgspec.json.Decoder(_Tags)
 
 
 class RegistryClient:
-    """Asks registries. A context manager, shared by threads.
+    """Client of registries. A context manager, shared by threads.
 
-    `notify` hears why nothing moves ("quay.io asked to wait 30 s"), and an empty text when it moves again; any thread may
-    call it. `pushes_to`: `HOST[:PORT][/PATH]` below which repositories will be written to: they are asked for with `pull,push`,
+    `notify` receives the reason of a pause ("quay.io asked to wait 30 s"), and an empty text after it; any thread may call
+    it. `pushes_to`: `HOST[:PORT][/PATH]` below which repositories will be written to: they are asked for with `pull,push`,
     as skopeo does, and may not exist yet. Every method raises RegistryError, ContentError for content that is not what it
     should be, and UsageError for a configuration file that cannot be read.
     """
@@ -77,7 +76,7 @@ class RegistryClient:
         settings: RegistrySettings,
         *,
         clock: Clock | None = None,
-        notify: Callable[[str], None] = _nobody,
+        notify: Callable[[str], None] = _silent,
         pushes_to: frozenset[str] = frozenset(),
     ) -> None:
         clock = clock or Clock()
@@ -159,7 +158,7 @@ class RegistryClient:
         return False
 
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
-        """Give the bytes of a blob from byte `start` on, not verified. A broken stream goes on from its last good byte.
+        """Give the bytes of a blob from byte `start` on, not verified. A broken stream continues from its last good byte.
 
         A ContentError that is thrown in (`verified` does that) is counted and becomes a DamagedError: it says whether another
         try makes sense. The next one passes caches, and after REPEATS damaged copies it takes the next place. Where no place
@@ -168,7 +167,7 @@ class RegistryClient:
         places = {place.name: (place, "") for place in self._hosts.places(repository.pinned(blob.digest))}
         places |= {url: (repository, url) for url in blob.urls[:_MAX_URLS]}
         left = self._damages.left(blob.digest, list(places))
-        if not left:
+        if not left:  # every place sent damaged copies, in this call or an earlier one
             raise self._damages.error(blob.digest, (), "no place is left")
         position, first = start, None
         sent: list[str] = []
@@ -246,21 +245,14 @@ class RegistryClient:
             body=lambda: iter([raw]),
             length=len(raw),
             writes=True,
+            passing_codes=_HALF_WRITTEN,
         )
-        answer = self._exchange.retried(lambda: self._put_once(call))
+        answer = self._exchange.ask(call)
+        # A proxy that reformats JSON changes the digest, and operators pin it.
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
         return str(answer.headers.get("OCI-Subject", ""))
-
-    def _put_once(self, call: Call) -> Answer:
-        """Write a manifest. A registry of files may read what another process is just writing there, and find it cut short."""
-        try:
-            return self._exchange.ask_once(call)
-        except RegistryRefusedError as error:
-            if error.code == _HALF_WRITTEN:
-                raise RetryableError(error, QUICK_TRIES) from error
-            raise
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""
@@ -268,23 +260,18 @@ class RegistryClient:
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""
-        url = f"/v2/{repository.repository}/tags/list"
+        call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
         count = 0
-        for _ in range(_MAX_PAGES):
-            answer = self._exchange.ask(Call("GET", repository, url, "tags", repository.name), _MAX_PAGE)
+        for answer in self._exchange.pages(call, _MAX_PAGE, _MAX_PAGES):
             for tag in _tags(answer.body, repository):
                 count += 1
                 if count > MAX_TAGS:
                     raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
                 yield tag
-            following = next_page(answer.url, answer.headers, repository.name)
-            if following is None:
-                return
-            url = following
-        raise ContentError(f"{repository.name}: more than {_MAX_PAGES} pages of tags")
 
     def _read(self, reference: Reference, action: Callable[[Reference], T]) -> T:
         """Run `action` at each place of `reference` until one has an answer; the last place's error is the one that counts."""
+        # The last place is the registry itself: an error of a mirror would lead the user to the wrong host.
         *mirrors, last = self._hosts.places(reference)
         for place in mirrors:
             try:
@@ -350,4 +337,4 @@ def _tags(body: bytes, repository: Reference) -> list[str]:
         found = _TAGS.decode(body).tags or []
     except UNDECODABLE as error:
         raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
-    return [tag for tag in found if is_tag(tag)]
+    return [tag for tag in found if is_tag(tag)]  # anything else could not be requested

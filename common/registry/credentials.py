@@ -153,7 +153,7 @@ def _paths(settings: RegistrySettings) -> Iterator[Path]:
 
 
 def runtime_file(settings: RegistrySettings) -> Path:
-    """Return the file that podman login writes unless told otherwise; without a session, as root often is, below /run."""
+    """Return the file that podman login writes by default; without a session, as root often is, below /run."""
     runtime = settings.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) if runtime else settings.system_root / "run/containers" / str(os.getuid())
     return folder / "containers/auth.json" if runtime else folder / "auth.json"
@@ -166,12 +166,12 @@ def _read(path: Path) -> _File:
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", hint="Mend its permissions, or name another file."
+            f"{path}: cannot be read: {error.strerror}", hint="Correct its permissions, or name another file."
         ) from error
     try:
         return decode_json(raw or b"{}", _FILE, str(path))
     except HubError as error:
-        raise UsageError(error.message, hint=f"{_WANTED} Mend it, or name another file with --authfile.") from error
+        raise UsageError(error.message, hint=f"{_WANTED} Correct it, or name another file with --authfile.") from error
 
 
 def _normal(key: str) -> str:
@@ -182,7 +182,7 @@ def _normal(key: str) -> str:
     scheme, mark, rest = key.partition("://")
     text = rest.partition("/")[0] if mark and scheme in ("http", "https") else key.rstrip("/")
     host, slash, path = text.partition("/")
-    if path in ("v1", "v2"):
+    if path in ("v1", "v2"):  # https://index.docker.io/v1/, as docker login writes it
         slash = path = ""
     return f"{DOCKER_HUB if host in _ALIASES else host}{slash}{path}"
 
@@ -203,7 +203,7 @@ def _credential(entry: _Entry, where: str) -> Credential | None:
         except (binascii.Error, UnicodeDecodeError):
             decoded = ""
         username, colon, password = decoded.partition(":")
-        if not colon:
+        if not colon:  # refused, for a skipped entry would pull anonymously and fail much later
             raise UsageError(f"{where}: auth is not base64 of user:password", hint="Log in again with podman login.")
     credential = Credential(username, password, entry.identitytoken, entry.registrytoken)
     return credential if credential != Credential() else None
@@ -219,7 +219,7 @@ def _ask_helper(name: str, key: str, environ: Mapping[str, str]) -> Credential |
 
 
 def run_helper(name: str, verb: str, stdin: str, key: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run `docker-credential-<name> <verb>`; what it is told goes to its stdin. Raises UsageError when it cannot be run."""
+    """Run `docker-credential-<name> <verb>`; its input is not in the process list. Raises UsageError when it cannot be run."""
     program = f"docker-credential-{name}"
     found = shutil.which(program, path=environ.get("PATH", "")) if _HELPER_NAME.fullmatch(name) else None
     if found is None:

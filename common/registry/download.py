@@ -1,4 +1,4 @@
-"""Blobs out of a registry: streamed, and gone on with after a break by Range from the last good byte."""
+"""Downloads of blobs: streamed, and continued after a break by Range from the last good byte."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from common.oci.reference import Reference
     from common.registry.settings import Clock
 
-# Content that arrives damaged: how often it is asked for again, with which pauses, and from where it came each time.
-#
-# A line that flips bytes gives other ones the next time, and a cache that holds a bad copy is passed by `Cache-Control:
-# no-cache`
-# (RFC 9111, 5.2.1.4). What stays damaged at one place is asked of the next.
+# Damaged content, counted by blob and place. A line that flips bits gives other ones the next time, and `Cache-Control:
+# no-cache` (RFC 9111, 5.2.1.4) passes a cache with a bad copy. What stays damaged at one place is requested from the next.
 
 FRESH = {"Cache-Control": "no-cache"}
 _HINT = (
@@ -64,9 +61,9 @@ class Damages:
         """Return the error for a blob that arrived damaged: how often, from where, and `why` the last time."""
         with self._lock:
             counts = dict(self._counts.get(digest, {}))
-        told = ", ".join(f"{_times(count)} from {place}" for place, count in counts.items())
+        counted = ", ".join(f"{_times(count)} from {place}" for place, count in counts.items())
         why = why.removeprefix(f"{digest}: ")
-        return DamagedError(f"{digest}: arrived damaged {told}: {why}", hint=_HINT, more=bool(self.left(digest, places)))
+        return DamagedError(f"{digest}: arrived damaged {counted}: {why}", hint=_HINT, more=bool(self.left(digest, places)))
 
 
 def _times(count: int) -> str:
@@ -98,9 +95,9 @@ class Download:
         self._clock = clock
 
     def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "", *, fresh: bool = False) -> Chunks:
-        """Give the bytes of `blob` from `start`; `url`: where a manifest says that it lies outside, which gets no credentials.
+        """Give the bytes of `blob` from `start`; `url`: an external location from a manifest, which gets no credentials.
 
-        `fresh`: caches are told not to answer without asking the registry.
+        `fresh`: caches must revalidate with the registry.
 
         Raises RegistryError when it breaks too often without going forward, and ContentError when more comes than the blob
         should have; whether the bytes are right is `verified`'s to say.

@@ -35,7 +35,7 @@ def login(settings: RegistrySettings, place: str, credential: Credential) -> str
     host, namespace = split_registry(place, "NAMESPACE", "registry.example:5000")
     place = f"{host}/{namespace}" if namespace else host
     path = login_file(settings)
-    document = _read(path)  # before anybody is asked: a file that cannot be kept is no place for a login
+    document = _read(path)  # before the registry is asked: a file that cannot be read cannot keep a login
     _check(settings, host, credential)
     helper = _helper(document, place)
     if helper is not None:
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
     except UNDECODABLE as error:
-        raise UsageError(f"{path}: {error}", hint="Mend it, or name another with --authfile.") from error
+        raise UsageError(f"{path}: {error}", hint="Correct it, or name another with --authfile.") from error
     _auths(document, path)
     return document
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _auths(document: dict[str, Any], path: Path) -> dict[str, Any]:
     auths = document.setdefault("auths", {})
     if not isinstance(auths, dict):
-        raise UsageError(f"{path}: auths is no object", hint="Mend it, or name another with --authfile.")
+        raise UsageError(f"{path}: auths is no object", hint="Correct it, or name another with --authfile.")
     return auths
 
 

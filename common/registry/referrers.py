@@ -18,7 +18,6 @@ from common.oci import media_types
 from common.oci.image import MAX_CHILDREN, MAX_MANIFEST_SIZE, Descriptor, Digest, Document, Index, described, hex_of, parse
 from common.oci.reference import Reference
 from common.registry.http.exchange import Answer, Call, Exchange
-from common.registry.http.urls import next_page
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image
@@ -69,34 +68,29 @@ class Referrers:
         assert document.subject is not None
         subject = document.subject.digest
         taken = self._put(repository.pinned(document.digest), document.raw, document.media_type)
-        if taken == subject:
+        if taken == subject:  # OCI-Subject: the registry maintains the list (distribution specification 1.1)
             return
         tag = _tagged(repository, subject)
-        with self._writing[tag]:
+        with self._writing[tag]:  # read, change, write: two threads would lose one of their entries
             self._list_under(tag, document)
 
     def _asked(self, subject: Reference) -> tuple[Descriptor, ...] | None:
         """Ask the API, page by page; None where there is none."""
-        url = f"/v2/{subject.repository}/referrers/{subject.digest}"
+        call = Call("GET", subject, f"/v2/{subject.repository}/referrers/{subject.digest}", "referrers", str(subject))
         found: list[Descriptor] = []
-        for _ in range(_MAX_PAGES):
-            try:
-                answer = self._exchange.ask(Call("GET", subject, url, "referrers", str(subject)), MAX_MANIFEST_SIZE)
-            except RegistryError as error:
-                if error.status not in _NO_API:
-                    raise
-                if error.code not in _ABSENT:
-                    _LOG.info("%s: has no referrers API: %s", subject.registry, error.message)
-                    self._without_api.add(subject.registry)
-                return None
-            found += _page(answer, subject)
-            if len(found) > MAX_CHILDREN:
-                raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
-            following = next_page(answer.url, answer.headers, str(subject))
-            if following is None:
-                return tuple(found)
-            url = following
-        raise ContentError(f"{subject}: more than {_MAX_PAGES} pages of referrers")
+        try:
+            for answer in self._exchange.pages(call, MAX_MANIFEST_SIZE, _MAX_PAGES):
+                found += _page(answer, subject)
+                if len(found) > MAX_CHILDREN:
+                    raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
+        except RegistryError as error:
+            if error.status not in _NO_API:
+                raise
+            if error.code not in _ABSENT:
+                _LOG.info("%s: has no referrers API: %s", subject.registry, error.message)
+                self._without_api.add(subject.registry)
+            return None
+        return tuple(found)
 
     def _list_under(self, tag: Reference, document: Document) -> None:
         """Add a descriptor to the index under the fallback tag, and see that it stays: others may write it too."""

@@ -149,7 +149,7 @@ def _read(path: Path) -> tuple[_Registry, ...]:
 
 
 def _refuse_unknown(path: Path, document: dict[str, Any]) -> None:
-    """Refuse keys that nobody would act on: a rule that is half understood sends credentials or pulls to the wrong place."""
+    """Refuse unknown keys: a rule that is half understood sends credentials or pulls to the wrong place."""
     if "registries" in document:
         raise UsageError(
             f"{path}: [registries]: this is version 1 of the format", hint="Wanted: [[registry]] tables, version 2."
@@ -209,7 +209,7 @@ def _moved(reference: Reference, prefix: str, location: str) -> Reference:
     if not is_repository(repository):
         raise UsageError(
             f"registries.conf turns {reference.name} into {location}/{rest}, which names no repository",
-            hint="Mend the location in registries.conf.",
+            hint="Correct the location in registries.conf.",
         )
     return replace(reference, registry=registry, repository=repository)
 

@@ -1,4 +1,4 @@
-"""What the registry client is told: frozen, with units. Commands make it; nothing below reads the environment or the clock."""
+"""Settings of the registry client, frozen, with units. Commands make them; nothing below reads the environment or the clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RegistrySettings:
     """How registries are found, trusted and asked.
 
     `authfile` and `registries_conf` None: the places where the container tools look. `insecure`: hosts, as written in
-    references, for which plain HTTP and unverified TLS are accepted. `ca`: a PEM file trusted beside the system's.
+    references, for which plain HTTP and unverified TLS are accepted. `ca`: a PEM file trusted in addition to the system's.
     `jobs`: requests at a time to one host. `environ`: the process's environment.
     """
 
@@ -39,7 +39,7 @@ class RegistrySettings:
     jobs: int = 6
     environ: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
-    system_root: Path = Path("/")  # below which etc/containers, etc/docker and run/containers lie
+    system_root: Path = Path("/")  # of etc/containers, etc/docker and run/containers; tests have their own
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class RegistrySource:
                     except ContentError as error:
                         raise reported(chunks, error) from error
             except DamagedError as error:
-                if position > began:
+                if position > began:  # the copy was started: the bytes given so far cannot be taken back
                     raise DamagedError(error.message, hint=error.hint, more=error.more or number < len(places)) from error
                 first = first or error
             except RegistryError as error:
@@ -63,7 +63,7 @@ class RegistrySource:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a sink did, in (repository, blob) pairs."""
+    """Results of a sink, in (repository, blob) pairs."""
 
     uploaded: int = 0
     mounted: int = 0
@@ -87,7 +87,7 @@ class RegistrySink:
 
     @property
     def counts(self) -> Counts:
-        """What was done so far."""
+        """The counts so far."""
         with self._lock:
             return Counts(self._done[Written.COPIED], self._done[Written.MOUNTED], self._done[Written.PRESENT])
 
@@ -108,10 +108,10 @@ class RegistrySink:
         for place in (place for place in places if place not in (*closed, *held)):
             try:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
-                if written is Written.COPIED:
+                if written is Written.COPIED:  # a mount writes no bytes that could be short
                     self._client.require_whole(place, blob)
             except RegistryUnreachableError:
-                raise
+                raise  # the other repositories are on the same registry
             except RegistryError as error:
                 self._refuse(blob.digest, place, error)
                 continue

@@ -1,4 +1,4 @@
-"""Blobs into a registry: mounted from a neighbour, or sent (distribution specification, *Pushing blobs*).
+"""Uploads of blobs: mounted from another repository, or sent (distribution specification, *Pushing blobs*).
 
 One PUT with Content-Length is what every registry takes best. A host that finds it too large, or breaks it, gets chunks.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #
 # The newest Location counts; it may be relative and may hold a query (distribution specification, *Pushing blobs*).
 
-MAX_LEAST = 1 << 30  # no sane registry wants larger chunks
+MAX_LEAST = 1 << 30  # a bound on a number from the registry
 _RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
 
 
@@ -56,7 +56,7 @@ class Session:
     def moved(self, answer: Answer) -> Session:
         """Return the session after a further answer; one that names no Location leaves it where it is."""
         if "Location" not in answer.headers:
-            return self
+            return self  # optional for the answer to a status request
         return Session(self.repository, self.blob, _location(self.repository, self.blob, answer), self.least)
 
     @property
@@ -102,7 +102,7 @@ def _location(repository: Reference, blob: Descriptor, answer: Answer) -> httpx.
 
 # A blob in several PATCH requests, for hosts that limit the size of one or that break long ones.
 #
-# The second way beside the one PUT of `upload.py` (distribution specification, *Pushing a blob in chunks*). Chunks start at
+# The alternative to a single PUT (distribution specification, *Pushing a blob in chunks*). Chunks start at
 # CHUNK bytes and halve for a host that finds them too large; after a break the registry is asked how far it got.
 
 CHUNK = 16 * 1024 * 1024
@@ -129,7 +129,7 @@ class ChunkedSender:
         The turn at the registry's limiter is held from the first chunk to the closing PUT. Otherwise a thread that has the
         source open and waits for the registry would deadlock with one that has the registry and waits for the source.
         """
-        content = _Content(read)
+        content = _Content(read)  # opened once: a source in an archive seeks and decompresses to get back
         with self._exchange.limiter(session.repository.registry).turn():
             try:
                 session = self._patches(session, content)
@@ -150,7 +150,7 @@ class ChunkedSender:
                     raise
                 if failures > 1 and isinstance(
                     failure.error, RegistryUnreachableError
-                ):  # a proxy may break what is too large without a word
+                ):  # a proxy may close the connection on a large request
                     self._halve(session, min(self._size(session), session.blob.size - position))
                 _LOG.info("%s: asking how far it got: %s", session.name, failure)
                 session, position = self._status(session, position)
@@ -170,7 +170,7 @@ class ChunkedSender:
         try:
             answer = self._exchange.ask_once(call)
         except RegistryError as error:
-            if error.status == _OFFSET_WRONG:
+            if error.status == _OFFSET_WRONG:  # the registry has more or less of it; its status says how much
                 raise RetryableError(error) from error
             if error.status != TOO_LARGE or not self._halve(session, size):
                 raise
@@ -255,7 +255,7 @@ class _Content:
 
 _OFFSET_WRONG = 416
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
-_DAMAGED_ON_THE_WAY = "DIGEST_INVALID"  # what was sent is verified as it is read
+_DAMAGED_ON_THE_WAY = "DIGEST_INVALID"  # the digest was verified while reading, so the bytes changed on their way
 _BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
@@ -300,7 +300,7 @@ class Uploader:
     def has(self, repository: Reference, blob: Descriptor) -> bool:
         """Say whether the registry has all of the blob in this repository.
 
-        After a power cut or on a full disk a registry may keep a file that is empty or short, and go on answering 200 with
+        After a power cut or on a full disk a registry may keep a file that is empty or short, and still answer 200 with
         the length of that file (distribution/distribution#2788, moby/moby#21290).
         """
         return self.stored_size(repository, blob) == blob.size
@@ -328,7 +328,7 @@ class Uploader:
         return Written.COPIED
 
     def require_whole(self, repository: Reference, blob: Descriptor) -> None:
-        """Look at what was sent. Raises RegistryRefusedError where the registry keeps another length than it was given.
+        """Check an uploaded blob. Raises RegistryRefusedError where the registry keeps another length than it was given.
 
         docker-registry (2.8.2) answers 201 to the upload of a blob whose file it has already, and leaves that file as it is.
         Where the registry does not show the blob yet, or does not answer, its 201 to the upload counts.
@@ -348,7 +348,7 @@ class Uploader:
     def _mounted(self, repository: Reference, blob: Descriptor, mount_from: Sequence[Reference]) -> Answer | Written | None:
         """Try to mount: MOUNTED, or the session the registry opened instead, or None."""
         neighbours = [r for r in mount_from if r.registry == repository.registry and r.repository != repository.repository]
-        if repository.registry in self._mountless:
+        if repository.registry in self._mountless:  # one refusal is enough: each attempt costs a round trip
             return None
         for neighbour in neighbours:
             try:

@@ -1,6 +1,6 @@
-"""Who we are, as registries ask it: Basic, and Bearer tokens with their cache (token authentication of distribution).
+"""Authentication: Basic, and Bearer tokens with their cache (token authentication of distribution).
 
-Owns challenges learnt, tokens and their times; `credentials.py` finds the secrets, `exchange.py` sends and tries again.
+Owns known challenges, tokens and their lifetimes; `credentials.py` finds the secrets, `exchange.py` sends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
     from common.registry.settings import Clock
 
-# Challenges: what a registry asks for when it answers 401 (RFC 9110, section 11; token authentication of distribution).
+# Challenges of a 401 (RFC 9110, section 11; token authentication of distribution).
 
 MAX_HEADER = 16 * 1024
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -71,7 +71,7 @@ def _parameters(text: str, position: int) -> tuple[dict[str, str], int]:
 
 DEFAULT_LIFE_S = 60.0
 MAX_LIFE_S = 24 * 3600.0
-_USED_LIFE = 0.75  # of a token's life, so that it does not end under way
+_USED_LIFE = 0.75  # of a token's life, so that it does not expire in the middle of an upload
 _CLIENT = "hub-airgap"
 _LOG = logger(__name__)
 
@@ -89,7 +89,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is to be allowed: scopes (`repository:org/image:pull`) at a registry; `repository` chooses the credentials."""
+    """Requested access: scopes (`repository:org/image:pull`) at a registry; `repository` chooses the credentials."""
 
     registry: str
     repository: str = ""
@@ -102,7 +102,7 @@ class _Token:
     fresh_until_s: float
 
 
-# Sends a request without credentials of ours; its body is bounded, and read. Raises RetryableError.
+# Sends a request as it is, and returns a response that was read and is bounded. Raises RetryableError.
 Send = Callable[[httpx.Request], httpx.Response]
 
 
@@ -153,16 +153,16 @@ class RegistryAuth(httpx.Auth):
         return challenge is not None and challenge.scheme == "bearer"
 
     def _renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
-        """Return what to send after a 401: `challenges` are its headers, `used` what was sent.
+        """Return what to send after a 401: `challenges` are its headers, `used` is the header that was sent.
 
-        Raises AuthenticationError when there is nothing else to send than what was refused.
+        Raises AuthenticationError when there is no other header to send than the refused one.
         """
         asked = _best(parse_challenges(challenges))
         with self._lock:  # a 401 without a challenge repeats the one before
             challenge = asked or self._challenges.get(access.registry) or Challenge("basic")
             self._challenges[access.registry] = challenge
             if challenge.scope and challenge.scope not in access.scopes:
-                self._extra[access] = tuple(challenge.scope.split()[:16])
+                self._extra[access] = tuple(challenge.scope.split()[:16])  # a bound: it goes into a URL
             token = self._tokens.get(access)
             if token and token.header == used:
                 del self._tokens[access]
@@ -180,13 +180,13 @@ class RegistryAuth(httpx.Auth):
 
     def _answer(self, access: Access, challenge: Challenge, question: Question) -> str | None:
         credential = self._credential(access.registry, access.repository)
-        if credential and credential.registry_token:
+        if credential and credential.registry_token:  # a token made elsewhere, to be sent as it is (containers-auth.json(5))
             return f"Bearer {credential.registry_token}"
         if challenge.scheme == "basic":
             return f"Basic {credential.basic}" if credential and credential.username else None
         with self._lock:
-            mine = self._fetching[access]
-        with mine:  # one thread fetches, the others wait for what it brings
+            fetching = self._fetching[access]
+        with fetching:  # one thread fetches, the others wait for its token
             token = self._tokens.get(access)
             if token is None or token.fresh_until_s <= self._clock.monotonic_s():
                 token = self._fetch(access, challenge, credential, question)
@@ -219,7 +219,7 @@ class RegistryAuth(httpx.Auth):
         if realm.scheme not in ("http", "https") or not is_host(realm.netloc.decode()):
             raise RegistryRefusedError(
                 f"{question.subject}: {registry} asks for a token from {challenge.realm[:200]!r}, which is no URL",
-                hint="Mend the token realm in the registry's configuration.",
+                hint="Correct the token realm in the registry's configuration.",
             )
         secret = credential is not None and realm.scheme == "http"
         if secret and not (self._hosts.insecure(registry) or self._hosts.insecure(realm.netloc.decode())):
@@ -274,7 +274,7 @@ def _read(response: httpx.Response, asked_s: float, question: Question) -> _Toke
 
 
 def _about_token(error: Exception, status: int) -> Exception:
-    """A token server that says 400 to credentials means the same as one that says 401."""
+    """Return the error for a token server's refusal: some answer 400 to wrong credentials where others answer 401."""
     if status == httpx.codes.BAD_REQUEST and isinstance(error, RegistryRefusedError):
         return AuthenticationError(error.message, hint=error.hint, status=status, code=error.code)
     return error

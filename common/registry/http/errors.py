@@ -1,4 +1,4 @@
-"""What went wrong, in words: from a response or a broken connection to an error that says what to do next.
+"""Errors of HTTP: from a response or a broken connection to a message that says what to do next.
 
 Decides which failures are retried (`RetryableError`) and which are final.
 """
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_ERROR_BODY = 64 * 1024
+# 522 and 524 are Cloudflare's: the origin behind it did not answer.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
 TRIES = 6
-QUICK_TRIES = 3  # of what is more likely wrong settings than an outage
+QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
 _MAX_TEXT = 300
 _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_…
@@ -35,7 +36,7 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked, for messages: `GET manifest`, of `quay.io/org/image:v1`."""
+    """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`."""
 
     registry: str
     repository: str
@@ -57,7 +58,7 @@ _DETAILS = msgspec.json.Decoder(_Details)
 
 
 def refused(question: Question, response: httpx.Response, body: bytes) -> RegistryError:
-    """Return the error for a response that is not what was hoped for."""
+    """Return the error for a response with a bad status."""
     status = response.status_code
     code, text = _own_words(body)
     says = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
@@ -111,7 +112,7 @@ def _hint(question: Question, status: int, code: str) -> str:
 
 
 def no_credentials(question: Question) -> AuthenticationError:
-    """Return the error for a registry that asks who we are, when there is nothing to say."""
+    """Return the error for a registry that wants credentials where none are configured."""
     return AuthenticationError(
         f"{question.subject}: {question.request} at {question.registry}: HTTP 401, and there are no credentials for it",
         hint=_hint(question, 401, ""),
@@ -120,7 +121,7 @@ def no_credentials(question: Question) -> AuthenticationError:
 
 
 def wrong_credentials(question: Question, kind: type[AuthenticationError] = AuthenticationError) -> AuthenticationError:
-    """Return the error for a registry that knows other credentials than ours."""
+    """Return the error for credentials that a registry refuses."""
     return kind(
         f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
         hint=f"Log in again with podman login {question.registry} or this program's own login, or pass --authfile.",
@@ -130,7 +131,7 @@ def wrong_credentials(question: Question, kind: type[AuthenticationError] = Auth
 
 def unreachable(question: Question, proxy: str, error: Exception) -> RetryableError:
     """Return the error for a connection that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
-    causes = list(_causes(error))
+    causes = list(_causes(error))  # urllib3 wraps the reason several times
     why, hint, tries = _proxy_tls(proxy, causes) or _explained(question.registry, causes)
     return RetryableError(
         RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
@@ -193,6 +194,7 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
             return _handshake(host, cause)
     if tunnel := next((match for cause in causes if (match := _TUNNEL.search(str(cause)))), None):
         return f"the proxy refuses: {_clean(tunnel[1])}", _TUNNEL_HINTS.get(tunnel[1][:3], _PROXY_HINT), 1
+    # urllib3 wraps a reset in ProxyError where a proxy is used: the order of the table decides.
     for kinds, why, hint, tries in _REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return why, hint.format(host=host), tries

@@ -1,6 +1,6 @@
-"""One question to a registry and its answer: authorization, redirects, scheme, and the error when the answer is bad.
+"""Requests to registries and their responses: one `httpx.Client`, retries, redirects, scheme, and errors for bad responses.
 
-Sits on `transport.py` (HTTP), `auth.py` (who we are) and `host_limiter.py` (how fast). Knows no manifests and no blobs.
+Uses `transport.py` (HTTP), `auth.py` (credentials) and `host_limiter.py` (concurrency). Knows neither manifests nor blobs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import httpx
@@ -20,10 +20,10 @@ from common.log import SECRETS, logger
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, RegistryAuth
-from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, Question, refused
+from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, QUICK_TRIES, Question, refused
 from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
-from common.registry.http.urls import NOWHERE, joined, same_origin, target
+from common.registry.http.urls import NOWHERE, joined, next_page, same_origin, target
 from common.retry import RetryableError, retry, retry_after_s
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ T = TypeVar("T")
 class Call:
     """A request: `url` is a path (`/v2/…`) or what a registry gave as Location; `subject` is for messages.
 
-    `accept`: statuses of 400 and above that the caller understands. `body` is opened for every try; `length` in bytes.
-    `also_from`: a second repository that is read, as mounting does. `anonymous`: no credentials, wherever it goes;
+    `accept`: statuses of 400 and above that the caller understands; `passing_codes`: error codes of the registry that are
+    retried. `body` is opened for every try; `length` in bytes.
+    `also_from`: a second repository that is read, as mounting does. `anonymous`: never sent with credentials;
     `authorization`: just this one. `scoped` False: the repository only chooses the credentials, nothing in it is asked for.
     """
 
@@ -57,6 +58,7 @@ class Call:
     subject: str
     headers: Mapping[str, str] = field(default_factory=dict)
     accept: frozenset[int] = frozenset()
+    passing_codes: frozenset[str] = frozenset()
     body: Callable[[], Chunks] | None = None
     length: int = 0
     writes: bool = False
@@ -94,7 +96,7 @@ class Answer:
 
 
 class Exchange:
-    """Asks registries. Shared by threads."""
+    """Sends calls to registries. Shared by threads."""
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Exchange:
         pushes_to: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
+        # With the slash, so that HOST/mirror does not cover HOST/mirror-2.
         self._pushes_to = tuple(f"{place}/" for place in pushes_to)
         self._without_push: set[Reference] = set()
         self._hosts = hosts
@@ -130,12 +133,23 @@ class Exchange:
         self._client.close()
 
     def pushes(self, repository: Reference) -> bool:
-        """Say whether a repository will be written to: then whatever is asked of it is asked with pull and push."""
+        """Say whether a repository will be written to: then every request for it asks for pull and push."""
         return f"{repository.name}/".startswith(self._pushes_to)
 
     def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
         """Send a call, with retries. Raises RegistryError; ContentError past `limit` bytes."""
         return self.retried(lambda: self.ask_once(call, limit))
+
+    def pages(self, call: Call, limit: int, most: int) -> Iterator[Answer]:
+        """Give the answer to a call and those of its next pages, at most `most`, each of at most `limit` bytes."""
+        for _ in range(most):
+            answer = self.ask(call, limit)
+            yield answer
+            following = next_page(answer.url, answer.headers, call.subject)
+            if following is None:
+                return
+            call = replace(call, url=following)
+        raise ContentError(f"{call.subject}: more than {most} pages of {call.what}")
 
     def retried(self, action: Callable[[], T]) -> T:
         """Return the result of `action`, which is retried as requests to registries are."""
@@ -160,7 +174,7 @@ class Exchange:
                 yield response
             finally:
                 response.close()
-        limiter.went_well()
+        limiter.went_well()  # not after an error, nor for a body that broke
 
     def limiter(self, registry: str) -> HostLimiter:
         """Return the limiter of a registry."""
@@ -196,6 +210,7 @@ class Exchange:
         headers = {**_HEADERS, **call.headers}
         if call.authorization and at_home:
             headers["Authorization"] = call.authorization
+        # An iterable body without a length would be sent in chunks, which some registries and proxies refuse with 411.
         if call.method in ("PUT", "POST", "PATCH"):
             headers["Content-Length"] = str(call.length)
         request = httpx.Request(
@@ -226,7 +241,7 @@ class Exchange:
                 f"{call.subject}: {call.question.request}: {call.url[:200]!r} is no URL",
                 hint="It comes from the registry, or from a manifest there: their publisher can correct it.",
             )
-        if not call.url.startswith("/"):
+        if not call.url.startswith("/"):  # a Location of an upload, or one of a layer's `urls`
             self._check_redirect(call.question, origin, url)
         return url
 
@@ -255,15 +270,18 @@ class Exchange:
             )
 
     def _judge(self, call: Call, response: httpx.Response, limiter: HostLimiter) -> None:
+        # A redirect that is still one here was not followed: it answers a write, or has no Location.
         status = response.status_code
         if status < httpx.codes.BAD_REQUEST and status not in _REDIRECTS:
             return
         if status in call.accept:
             return
         error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"")
-        if status in PASSING:
+        if status in PASSING:  # the whole host pauses, before this call is tried again
             limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
             raise RetryableError(error)
+        if error.code in call.passing_codes:
+            raise RetryableError(error, QUICK_TRIES)
         raise error
 
     def _send_small(self, request: httpx.Request) -> httpx.Response:
@@ -282,7 +300,7 @@ class Exchange:
         registry = call.repository.registry
         with self._lock:
             probing = self._probing[registry]
-        with probing:  # one thread finds out, and tells what there is to tell, once
+        with probing:  # one thread probes, so that the warning is logged once
             if registry not in self._origins:
                 host = self._hosts.contact(registry)
                 known = httpx.URL(f"https://{host}")
@@ -296,13 +314,13 @@ class Exchange:
             self._touch(secure, question)
         except RetryableError as failure:
             _LOG.debug("%s: %s", secure, failure)
-            plain = secure.copy_with(scheme="http")
+            plain = secure.copy_with(scheme="http")  # only here, after the user allowed it with --insecure
             self._touch(plain, question)
             return plain
         return secure
 
     def _touch(self, origin: httpx.URL, question: Question) -> None:
-        """Ask for anything: any answer will do."""
+        """Send a request of which any response counts."""
         extensions = {"timeout": self._timeout, "question": question}
         request = httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)
         self._client.send(request, auth=_NO_AUTH, stream=True).close()
@@ -330,7 +348,7 @@ _NO_COOKIES = _NoCookies()
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of a call, opened anew for each time that it is sent."""
+    """The body of a call; each time that it is sent, after a 401 too, it is opened again."""
 
     def __init__(self, read: Callable[[], Chunks]) -> None:
         self._read = read
@@ -344,7 +362,10 @@ def _repository(reference: Reference) -> Reference:
 
 
 def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
-    """A signed URL that has run out is mended by asking the registry again; a 401 there is no question to us."""
+    """Return the response of a redirect target; an expired signed URL is retried, for the registry gives a new one.
+
+    A 401 is such an expiry too: credentials for the registry are none for an object store.
+    """
     if response.status_code in (400, 401, 403, 404, 410):
         body = _bounded(response, MAX_ERROR_BODY) or b""
         response.close()
@@ -358,7 +379,7 @@ def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
 def _bounded(response: httpx.Response, limit: int) -> bytes | None:
     """Read a body of at most `limit` bytes; None when there is more."""
     if response.request.method == "HEAD":
-        return b""
+        return b""  # its Content-Length announces a body that never comes
     parts: list[bytes] = []
     size = 0
     for chunk in response.iter_raw(CHUNK_SIZE):

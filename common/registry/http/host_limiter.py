@@ -20,7 +20,10 @@ _CALM = 20  # answers without trouble, per request allowed, before one more is
 
 
 class HostLimiter:
-    """The way to one host. A thread on it may ask more: reading a blob while writing it must not wait for itself."""
+    """Limits the requests to one host.
+
+    A thread inside may send more: one that reads a blob while it writes it must not wait for itself.
+    """
 
     def __init__(self, host: str, jobs: int, clock: Clock, notify: Callable[[str], None]) -> None:
         self._host = host
@@ -35,7 +38,7 @@ class HostLimiter:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until a request may be sent, and hold the place until its response is done with."""
+        """Wait until a request may be sent, and count it until its response is closed."""
         thread = threading.get_ident()
         self._wait_for_host()
         ticket = object()
@@ -46,7 +49,7 @@ class HostLimiter:
                 self._inside[thread] = self._inside.get(thread, 0) + 1
             finally:
                 self._queue.remove(ticket)
-                self._tell()
+                self._wake()
         try:
             yield
         finally:
@@ -54,15 +57,15 @@ class HostLimiter:
                 self._inside[thread] -= 1
                 if not self._inside[thread]:
                     del self._inside[thread]
-                self._tell()
+                self._wake()
 
-    def _tell(self) -> None:
-        """Wake those who wait, where anybody does."""
-        if self._queue:
+    def _wake(self) -> None:
+        """Wake the waiting threads."""
+        if self._queue:  # mostly nothing waits, and notifying is not free
             self._free.notify_all()
 
     def _is_next(self, ticket: object) -> bool:
-        """First come, first served: whoever has just been served would else be the quickest to come again."""
+        """Say whether it is this ticket's turn: without a queue, the thread that was just served would win the race again."""
         return self._queue[0] is ticket and len(self._inside) < self._allowed
 
     def went_well(self) -> None:
@@ -78,7 +81,8 @@ class HostLimiter:
         """Halve the requests at a time, and send none for `pause_s` seconds."""
         with self._free:
             self._calm = 0
-            self._allowed = max(1, self._allowed // 2)
+            self._allowed = max(1, self._allowed // 2)  # as TCP does; six threads that all retry would prolong an overload
+            # A later answer may ask for less, and must not shorten the pause of an earlier one.
             self._open_at = max(self._open_at, self._clock.monotonic_s() + pause_s)
 
     @property

@@ -1,4 +1,4 @@
-"""Whom to trust, and how to get there: TLS contexts per host (`certs.d`, `--ca`, `--insecure`) and proxies.
+"""TLS contexts per host (`certs.d`, `--ca`, `--insecure`), and proxies.
 
 containers-certs.d(5) for the directories; the usual environment variables for proxies.
 """
@@ -35,16 +35,17 @@ class Trust:
 
 
 def trust_for(settings: RegistrySettings, host: str, *, insecure: bool) -> Trust:
-    """Collect what is known of `host[:port]`. Raises UsageError for a client certificate or key without the other."""
+    """Collect the files for `host[:port]`. Raises UsageError for a client certificate or key without the other."""
     authorities = [settings.ca] if settings.ca else []
     client = None
     for directory in _directories(settings, host):
+        # Sorted, as c/image does, so that the choice among several client certificates is the same on each run.
         authorities.extend(sorted(directory.glob("*.crt")))
         for certificate in sorted(directory.glob("*.cert")):
             key = certificate.with_suffix(".key")
             if not key.is_file():
                 raise UsageError(f"{certificate}: there is no {key.name} beside it", hint="Put the client's key there.")
-            client = client or (certificate, key)
+            client = client or (certificate, key)  # TLS sends one; the first directory is the most specific
         for key in sorted(directory.glob("*.key")):
             if not key.with_suffix(".cert").is_file():
                 raise UsageError(f"{key}: there is no {key.stem}.cert beside it", hint="Put the client's certificate there.")
@@ -119,7 +120,7 @@ def _exempt(entry: str, host: str) -> bool:
     if entry in ("", "*"):
         return entry == "*"
     name, port = split_host(host)
-    if "/" in entry:
+    if "/" in entry:  # a network, as Go accepts it in NO_PROXY
         return _inside(name, entry)
     wanted, wanted_port = split_host(entry)
     if wanted_port is not None and wanted_port != port:

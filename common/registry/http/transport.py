@@ -1,4 +1,4 @@
-"""An httpx transport on urllib3 (ADR 0005): connections, TLS, proxies, and errors of the network as ours.
+"""An httpx transport on urllib3 (ADR 0005): connections, TLS, proxies, and network errors as errors of this project.
 
 Bodies arrive in chunks of CHUNK_SIZE, as sent: nothing is decoded. Redirects, retries and credentials are left to
 the layers above.

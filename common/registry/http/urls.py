@@ -1,7 +1,7 @@
-"""URLs that answers and documents bring: where they lead, and whether two have one origin (RFC 6454).
+"""URLs from responses and documents: their targets, and whether two have the same origin (RFC 6454).
 
-A registry or a manifest may hold what is no URL at all. All of it is parsed here, and an empty URL stands for what leads
-nowhere: callers check scheme and host, and say whose URL it was.
+A registry or a manifest may contain text that is not a URL. It is parsed here, and an empty URL stands for an invalid one:
+callers check scheme and host, and name the source of the URL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INVALID = (httpx.InvalidURL, ValueError)
 
 
 def parsed(text: str) -> httpx.URL:
-    """Return a URL; NOWHERE for what is none."""
+    """Return a URL; NOWHERE for an invalid one."""
     try:
         return httpx.URL(text)
     except _INVALID:
@@ -27,7 +27,7 @@ def parsed(text: str) -> httpx.URL:
 
 
 def joined(url: httpx.URL, location: str) -> httpx.URL:
-    """Return where a Location leads; NOWHERE where it leads nowhere."""
+    """Return the target of a Location; NOWHERE for an invalid one."""
     try:
         return url.join(location)
     except _INVALID:
@@ -35,7 +35,7 @@ def joined(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def target(origin: httpx.URL, url: str) -> httpx.URL:
-    """Return where a request goes: a path is asked of `origin` as it is written; NOWHERE for what is no URL."""
+    """Return the URL of a request: a path is requested from `origin` as it is written; NOWHERE for an invalid URL."""
     if not url.startswith("/"):
         return joined(origin, url)
     try:
@@ -55,7 +55,7 @@ def with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
 def next_page(url: httpx.URL, headers: httpx.Headers, subject: str) -> str | None:
     """Return the path of the page after the answer that came from `url` (RFC 8288); None after the last one.
 
-    Only path and query count: a list goes on where it began. Raises RegistryRefusedError for a link that is no URL.
+    Only path and query count: a list continues at the registry where it began. Raises RegistryRefusedError for no URL.
     """
     match = _NEXT.match(headers.get("Link", ""))
     if match is None:
