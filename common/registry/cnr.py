@@ -1,4 +1,7 @@
-"""The app registry that Quay had until 3.7 (CNR): package manifests as archives, by namespace (docs/facts/openshift.md §4)."""
+"""The app registry that Quay had until 3.7 (CNR): package manifests as archives, by namespace.
+
+The last client of it was operator-registry (github.com/operator-framework/operator-registry), up to v1.16.
+"""
 
 from __future__ import annotations
 
