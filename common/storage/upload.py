@@ -64,6 +64,7 @@ def upload(
         _Upload(file, size, to, advance, before_complete).run(max(min(jobs, _MEMORY // part_size(size)), 1))
     finally:
         os.close(file)
+    # The tag of the object is not in every answer to a completed upload, so it is asked for.
     stat = to.stat()
     if stat is None or stat.size != size:
         raise StorageError(f"{to}: {stat.size if stat else 'no'} bytes are there, and {size} were sent", hint="Run it again.")
@@ -103,7 +104,7 @@ class _Upload:
         name, held = self._taken_up()
         tags = {number: part.tag for number, part in held.items()}
         self.advance(sum(part.size for part in held.values()))
-        stop = threading.Event()
+        stop = threading.Event()  # so that parts which have not begun are skipped after a failure
         with workers(jobs, "upload") as pool:
             todo = [number for number in range(1, self._count + 1) if number not in tags]
             sent: dict[int, Future[str]] = {number: pool.submit(self._send, name, number, stop) for number in todo}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from exporter.settings import Terms
 
 MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
-_NAMED = 3  # how many of the bundles that it hurts a problem names
+_NAMED = 3  # bundles that a problem names
 
 
 @dataclass(frozen=True)

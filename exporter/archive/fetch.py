@@ -97,6 +97,7 @@ def copy_blobs(
     lost: dict[Digest, HubError] = {}
     progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
+        # One missing blob never ends the export; a registry that is gone does, in `copy`.
         for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error

@@ -47,6 +47,7 @@ def begun(placed: PlacedBlob, volume: Volume) -> Begun:
             break
         if _take(found, volume(piece), piece) < piece.size:
             break
+    # The hash of the bytes so far goes on with the rest, so the digest still covers all of them.
     if found.size < placed.descriptor.size:
         return found
     found.complete = found.hasher.digest() == placed.descriptor.digest and _ends(placed, volume)
@@ -65,6 +66,7 @@ def _take(found: Begun, volume: VolumeWriter, piece: Piece) -> int:
 
 
 def _has_header(placed: PlacedBlob, number: int, piece: Piece, file: int) -> bool:
+    # The name in the header has the digest: bytes of another blob are never taken for this one.
     wanted = header_frame(entry_name(placed.descriptor.digest, number, len(placed.pieces)), piece.size)
     return _is_there(file, wanted, extent(piece)[0])
 
@@ -96,6 +98,7 @@ class PreviousVolumes:
         self._files: dict[int, int] = {}
         for number, volume in enumerate(export.layout.volumes, 1):
             path = export.directory / volume.name
+            # Some may have been removed, or never created before the export was interrupted.
             if path.is_file() and not path.is_symlink():
                 self._files[number] = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
                 stack.callback(os.close, self._files[number])
@@ -103,6 +106,7 @@ class PreviousVolumes:
     def move(self, blob: Descriptor, write: Callable[[Chunks], None]) -> bool:
         """Pass a whole blob to `write`, and free its room; False when it is absent or not whole."""
         placed = self._layout.blobs.get(blob.digest)
+        # Only raw frames: a compressed blob is small, and may be planned uncompressed now.
         if placed is None or placed.encoding is not Encoding.RAW or any(p.volume not in self._files for p in placed.pieces):
             return False
         try:

@@ -51,6 +51,7 @@ class VolumeWriter:
 
     def create(self, room: int, *, reserve: bool = True) -> None:
         """Make the file with its first entry, and `reserve` its `room` where the file system can. Raises OSError."""
+        # O_EXCL and O_NOFOLLOW: a link in the output directory must not lead a write elsewhere.
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         try:
             if reserve:
@@ -82,6 +83,7 @@ class VolumeWriter:
     def run(self, begin: int, *, end: int) -> RangeWriter:
         """Return a way to write a place from `begin` to `end`: past the page cache where it is large."""
         file = self.file()
+        # O_DIRECT needs whole aligned pages; small places would be mostly edges (ADR 0021).
         if end - begin < STEP:
             return CachedWriter(file, begin)
         with self._lock:
@@ -120,6 +122,7 @@ class VolumeWriter:
         """
         with self._lock:
             end = self._asked if self._unsettled else self.record.data_size
+            # Once for each volume: a flush for each blob costs more than reading the blobs again after a loss of power.
             if not self._unsettled and self._file is not None:
                 os.fsync(self._file)
         if not self._unsettled:
@@ -145,6 +148,7 @@ class VolumeWriter:
         os.ftruncate(file, end)
         os.fsync(file)
         self.close()
+        # Read from the medium, like the data: SHA256SUMS is of bytes that can be read.
         direct_io.read_back(self.path, start, end, self._hasher, advance)
         return hex_of(self._hasher.digest())
 
@@ -188,7 +192,7 @@ Volume = Callable[[Piece], VolumeWriter]  # returns the volume of a piece
 def write_compressed(volume: Volume, placed: PlacedBlob, content: bytes) -> None:
     """Write content that is here already as one compressed frame. Raises ContentError for other sizes than planned."""
     piece, size = placed.pieces[0], placed.descriptor.size
-    frame = frames.compress(content)
+    frame = frames.compress(content)  # the same zstd in planning and here, but perhaps not on another machine: compared
     if len(content) != size or len(frame) != piece.stored:
         got = f"{len(content)} bytes, {len(frame)} compressed"
         raise ContentError(f"{placed.descriptor.digest}: {got}; planned were {size} and {piece.stored}")
@@ -204,6 +208,7 @@ def write_raw(volume: Volume, placed: PlacedBlob, chunks: Chunks, done: int) -> 
     for chunk in chunks:
         rest = memoryview(chunk)
         done += len(rest)
+        # Before any byte is written behind the place, where another blob may be.
         if done > size:
             break
         while len(rest) > target.room:
@@ -222,6 +227,7 @@ def _targets(volume: Volume, placed: PlacedBlob, done: int) -> list[RawFrameWrit
     """Return the writers of the pieces that are not complete yet."""
     writers, start = [], 0
     for number, piece in enumerate(placed.pieces, 1):
+        # The last piece counts even when it is complete: its padding may not be.
         if start + piece.size > done or number == len(placed.pieces):
             name = entry_name(placed.descriptor.digest, number, len(placed.pieces))
             around = header_frame(name, piece.size), padding_frame(piece.size)
@@ -234,8 +240,7 @@ def _targets(volume: Volume, placed: PlacedBlob, done: int) -> list[RawFrameWrit
 # Closing: the end of every volume, and the files next to them.
 #
 # The order is that of docs/archive-format.md, *Writing*: volumes, inventory, further files, SHA256SUMS last, each durable
-# before
-# the next begins.
+# before the next begins.
 
 Sign = Callable[[bytes], bytes]
 Further = Callable[[Mapping[str, str]], Mapping[str, bytes]]

@@ -87,6 +87,7 @@ class VolumesWriter:
         with ExitStack() as stack:
             self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
             self._earlier = [PreviousVolumes(export, stack) for export in self._output.earlier]
+            # Allocated blocks, not sizes: files of an interrupted export have holes.
             there = sum(direct_io.allocated(path) for path in self._output.volumes())
             try:
                 require_space(self._directory, max(self._need - there, 0), "the archive")
@@ -105,11 +106,13 @@ class VolumesWriter:
 
     def write(self, blob: Descriptor, read: Read) -> Written:
         """Write a blob to its places. Raises ContentError for another size than planned, OSError from the file system."""
+        # Read-back runs behind the writers; its failure ends the copying of all further blobs.
         if self._broken is not None:
             raise self._broken
         placed = self._layout.blobs[blob.digest]
         if blob.digest in self._settled:
             return Written.PRESENT
+        # Compressed blobs are configurations of a few KiB: they are fetched again rather than resumed.
         if placed.encoding is Encoding.ZSTD:
             volume_writer.write_compressed(self._volume, placed, b"".join(read(0)))
             self._settle(placed)
@@ -137,6 +140,7 @@ class VolumesWriter:
 
     def _close_volumes(self, region: metadata.Region, inventory: Digest) -> dict[str, str]:
         """Read everything back and close every volume with `region`; return the checksums by file name."""
+        # The bound was computed before fetching; beyond it the metadata would not fit the volume size.
         if region.size + CLOSING_SIZE > self._layout.reserve:
             raise ContentError(f"metadata of {region.size} bytes, and {self._layout.reserve - CLOSING_SIZE} were reserved")
         self._begin_progress(region.size + CLOSING_SIZE)
@@ -177,6 +181,7 @@ class VolumesWriter:
             room = volume.record.data_size + self._layout.reserve
             try:
                 if not (self._output.resumes and volume.reopen(room)):
+                    # With a previous layout, room is freed blob by blob, and cannot be reserved ahead.
                     volume.create(room, reserve=not self._earlier)
             except OSError as error:
                 # FAT takes no file of 4 GiB, and fails when its room is reserved.
@@ -223,6 +228,7 @@ class VolumesWriter:
         return volume.finish(region, inventory, len(self._layout.volumes), self._advance)
 
     def _begin_progress(self, closing: int) -> None:
+        # Laps may have read most of it already: progress shows what is left.
         with self._lock:
             total = sum(volume.record.data_size + closing for volume in self._volumes.values()) - self._hashed
             self._progress.begin("reading back what was written", total)
@@ -237,6 +243,7 @@ class VolumesWriter:
                 self._progress.advance(size)
 
     def _halt(self) -> None:
+        # A lap hears the stop at its next chunk, in `_advance`.
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for volume in self._volumes.values():

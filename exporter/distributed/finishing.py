@@ -76,6 +76,7 @@ def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progre
         part_selection.require_finished(unfinished, missing, _UNFINISHED)
     closing = spec.closing({digest: each.error for digest, each in missing.items()}, work.sign)
     finish = _Finish(plan, selection, work, progress, closing)
+    # The usual case: files are moved, and nothing of the content is read.
     closed = all(one.record.closed_by(closing) for one in part_selection.parts_of(selection))
     if closed and not _is_being_rewritten(plan, work.output):
         joining.join(selection, work.output, spec.layout, closing, progress=progress, further=finish.further)
@@ -107,6 +108,7 @@ class _Finish:
         layout, share, output = self.plan.spec.layout, self.plan.spec.terms.parity, self.work.output
         if share:
             parity.require_coder()
+        # A part has a journal of the same layout, and would be taken for an interrupted export.
         if output.is_dir():
             refuse_part(output)
         missing = part_selection.missing_blobs(self.selection, layout)

@@ -6,7 +6,6 @@ another file system. An interrupted joining continues when it is run again, also
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,29 +13,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from common.archive import direct_io, location, parity
+from common.archive import parity
 from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
 from common.files import read_limited, require_space, sync_directory, write_atomic
-from common.oci.image import Digest, Hasher, hex_of
+from common.oci.image import Digest
 from common.serialization import UNDECODABLE
 from common.text import counted
 from exporter.archive import output
 from exporter.archive.output import PROBE, WORKING, OutputDirectory
-from exporter.distributed.part import MAX_SIZE, NAME
+from exporter.distributed.part import MAX_SIZE, NAME, copy_file, temporary_name
 from exporter.distributed.part_selection import again, locked_parts, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from common.archive.layout import Layout
-    from common.archive.location import Place
     from common.progress import Progress
     from exporter.archive.volume_writer import Closing, Further
     from exporter.distributed.part_selection import FoundPart, Selection
 
-_STEP = 4 * 1024 * 1024  # bytes read, hashed and written at a time
 _TYPE = "application/vnd.hub-airgap.joining.v2+json"
 _OTHER = "Choose another --output, or move the volumes away that are in it."
 
@@ -225,7 +222,7 @@ class _Joiner:
         """Remove the files that an interrupted run left half written."""
         for volume in self.layout.volumes:
             for name in (volume.name, volume.name + parity.SUFFIX):
-                _temporary(self.directory / name).unlink(missing_ok=True)
+                temporary_name(self.directory / name).unlink(missing_ok=True)
         (self.directory / PROBE).unlink(missing_ok=True)
 
 
@@ -252,29 +249,6 @@ def _is_file(path: Path) -> bool:
 
 def _is_whole(path: Path, size: int | None) -> bool:
     return _is_file(path) and size in (None, path.stat().st_size)
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.new")
-
-
-def copy_file(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
-    """Copy a file, whole or not at all, and compare it with its checksum. Raises ArchiveDamagedError."""
-    temporary, hasher, position = _temporary(target), Hasher(), 0
-    temporary.unlink(missing_ok=True)
-    # "x": never through a link, or into a file of another process.
-    with location.opened(source) as reader, temporary.open("xb") as writer:
-        while chunk := direct_io.read_some(reader, _STEP, position):
-            hasher.update(chunk)
-            direct_io.write_all(writer.fileno(), [chunk], position)
-            position += len(chunk)
-            advance(len(chunk))
-        # Durable before it has its final name, by which the next run takes it for whole.
-        os.fsync(writer.fileno())
-    if checksum is not None and hex_of(hasher.digest()) != checksum:
-        temporary.unlink()
-        raise ArchiveDamagedError(f"{source}: not what its part wrote", hint="Make this part again.")
-    temporary.replace(target)
 
 
 def is_without_volumes(directory: Path) -> bool:

@@ -7,6 +7,7 @@ closes them with the inventory as planned, or leaves the part unfinished when a 
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace as replaced
 
-from common.archive import parity
+from common.archive import direct_io, location, parity
 from common.archive.volume import MAX_VOLUMES, VOLUME_NAME
-from common.errors import ContentError, HubError, UsageError
+from common.errors import ArchiveDamagedError, ContentError, HubError, UsageError
 from common.files import read_limited, write_atomic
-from common.oci.image import Digest, digest_of, parse_digest
+from common.oci.image import Digest, Hasher, digest_of, hex_of, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded
 from exporter.archive import output
 from exporter.archive.writer import VolumesWriter
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.archive.layout import Layout
+    from common.archive.location import Place
     from common.progress import Progress
     from exporter.archive.volume_writer import Closing
 
 NAME = output.PART
 MAX_SIZE = 256 * 1024 * 1024  # bounds the memory for a foreign record; a real one is a few MiB at most
+_STEP = 4 * 1024 * 1024  # bytes of a copy that are read, hashed and written at a time
 _TYPE = "application/vnd.hub-airgap.part.v1+json"
 _CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DAMAGED = "Make this part again: remove its directory, and run its hub-export create."
@@ -97,6 +100,7 @@ class PartWriter(VolumesWriter):
         share: Fraction = Fraction(0),
         begin: Callable[[], None] | None = None,
     ) -> None:
+        # Without `beside`: the report is written by `finish`.
         super().__init__(directory, layout, numbers=numbers, progress=progress, share=share)
         self._plan = plan
         self._begin = begin
@@ -124,6 +128,7 @@ class PartWriter(VolumesWriter):
         bytes that were read back.
         """
         sums = self._close_volumes(closing.region, closing.identity)
+        # With parity, so that `finish` has to read no volume.
         sums |= self._make_parity(sums)
         self._progress.end()
         open_part = Part(_TYPE, self._plan, tuple(self._volumes), dict(accepted or {}))
@@ -184,4 +189,29 @@ def forget(directory: Path) -> None:
 
 def signature_of(closing: Closing) -> Digest | None:
     """Return the digest of the signature that volumes are closed with; None where they are not signed."""
+    # ECDSA here is deterministic (RFC 6979), and Ed25519 too: parts that are signed one by one have the same signature.
     return digest_of(closing.signature) if closing.signature is not None else None
+
+
+def temporary_name(target: Path) -> Path:
+    """Return the path of a file that is being copied to `target`."""
+    return target.with_name(f".{target.name}.new")
+
+
+def copy_file(source: Place, target: Path, checksum: str | None, advance: Callable[[int], None]) -> None:
+    """Copy a file, whole or not at all, and compare it with its checksum. Raises ArchiveDamagedError."""
+    temporary, hasher, position = temporary_name(target), Hasher(), 0
+    temporary.unlink(missing_ok=True)
+    # "x": never through a link, or into a file of another process.
+    with location.opened(source) as reader, temporary.open("xb") as writer:
+        while chunk := direct_io.read_some(reader, _STEP, position):
+            hasher.update(chunk)
+            direct_io.write_all(writer.fileno(), [chunk], position)
+            position += len(chunk)
+            advance(len(chunk))
+        # Durable before it has its final name, by which the next run takes it for whole.
+        os.fsync(writer.fileno())
+    if checksum is not None and hex_of(hasher.digest()) != checksum:
+        temporary.unlink()
+        raise ArchiveDamagedError(f"{source}: not what its part wrote", hint="Make this part again.")
+    temporary.replace(target)

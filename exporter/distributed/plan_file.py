@@ -119,6 +119,7 @@ def decode(raw: bytes, path: str) -> PlanFile:
         raise UsageError(f"{path}: not a plan: {why}", hint=_AGAIN) from error
     if spec is None:
         raise UsageError(f"{path}: a plan of another version: {inventory.media_type[:80]!r}", hint=_AGAIN)
+    # Parts of two layouts would not fit together, so the layout is computed again and compared.
     if spec.layout.volumes != inventory.volumes:
         raise UsageError(
             f"{path}: made by {inventory.tool}, which lays out volumes in another way",
@@ -141,6 +142,7 @@ def with_local(planned: Planned, store: DirectoryStore) -> Planned:
 
 def _blob(blob: PlannedBlob, plan: ExportPlan) -> _Blob:
     digest = blob.descriptor.digest
+    # A held blob is in the plan itself and needs no repository.
     places = () if digest in plan.held else tuple(map(str, plan.places.get(digest, ())))
     return _Blob(blob.descriptor, blob.encoding, blob.stored, places)
 
@@ -159,6 +161,7 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
         elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
         requires=inventory.requires,
     )
+    # Stated twice in the file, for `diff` and for `create`: both have to agree.
     if plan.manifest_records() != inventory.manifests:
         raise ContentError("it has not just the manifests that it lists")
     if plan.blob_records() != inventory.blobs or len(plan.places) != len(plan.blobs):
@@ -179,12 +182,14 @@ def _check_blobs(plan: ExportPlan, sizes: Mapping[Digest, int]) -> None:
     if needed.keys() != sizes.keys():
         raise ContentError("it has not just the blobs that its manifests need")
     for digest, size in sizes.items():
+        # The true one of two claimed sizes is found when the blob is fetched.
         if size not in needed[digest]:
             raise ContentError(f"{digest}: {size} bytes are not what its manifest says")
     for digest, content in plan.held.items():
         if digest != digest_of(content) or sizes.get(digest, len(content)) != len(content):
             raise ContentError("a blob in it is not what its digest says")
     for blob in plan.blobs:
+        # A stored length beyond any compressor's would reserve room without end.
         most = frames.compress_bound(blob.descriptor.size)
         if not (blob.stored is None if blob.encoding is Encoding.RAW else 0 < (blob.stored or 0) <= most):
             raise ContentError(f"{blob.descriptor.digest}: cannot be stored in {blob.stored} bytes")

@@ -48,6 +48,7 @@ class VolumesSource:
 
     def _pieces(self, placed: PlacedBlob, start: int) -> Iterator[Chunk]:
         for piece in placed.pieces:
+            # The last piece also of an empty blob, whose frame is checked.
             if start < piece.size or piece is placed.pieces[-1]:
                 yield from self._piece(placed, piece, start)
             start = max(start - piece.size, 0)
@@ -87,5 +88,6 @@ def copy_volumes(
     """Copy the blobs of volumes into a writer of the same layout. Raises the source's error for any that is not `missing`."""
     blobs = list(blobs_of(layout, numbers))
     lost = copy_blobs(blobs, source, writer, jobs=jobs, progress=progress, what="copying", on_missing=writer.mark_missing)
+    # Only a blob that was accepted may be missing; a damaged part must not become a smaller archive.
     for digest in lost.keys() - missing.keys():
         raise lost[digest]

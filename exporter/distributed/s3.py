@@ -140,6 +140,7 @@ def make(found: PlanFile, work: S3Settings, numbers: range, media: ExportContext
 def finish(work: S3Settings, progress: Progress, *, accept_missing: bool = False) -> Inventory:
     """Make the archive in object storage whole; return its inventory. A finished one is left as it is, but tidied up."""
     place = work.place
+    # SHA256SUMS is the last object that is written, so it marks a finished archive.
     finished = (place / checksums.NAME).stat() is not None
     begun = None if finished else Stored.begun(work, progress)
     if begun is not None:
@@ -159,6 +160,7 @@ def tidy(place: S3Location) -> None:
 
 def _working(place: S3Location) -> Iterator[S3Location]:
     """Give the objects to delete; the plan and the journal last, since they mark the prefix as an export's."""
+    # A list: deleting while a listing is read would skip objects on some services.
     yield from [child for child, _ in records_in(place)]
     here = {child.name for child, _ in place.children()}
     yield from (place / name for name in (PLAN, JOURNAL_NAME) if name in here)

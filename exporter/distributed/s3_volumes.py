@@ -24,8 +24,7 @@ from common.storage.upload import upload
 from common.text import counted
 from exporter.archive import output
 from exporter.distributed import part, part_directory
-from exporter.distributed.joining import copy_file
-from exporter.distributed.part import PartWriter
+from exporter.distributed.part import PartWriter, copy_file
 from exporter.distributed.part_selection import volumes_of
 from exporter.distributed.rewriting import VolumesSource, copy_volumes
 from exporter.settings import Making
@@ -232,6 +231,7 @@ class Volumes:
             here = part_directory.directory_of(directory, numbers)
             if record is not None:
                 self._take_up(number, record, here)
+            # In a directory like any part, with its parallel writers, resuming and reading back.
             made = part_directory.make(self.plan, self.work.making(directory), numbers, media).record
             try:
                 return self._bring(number, made, here, lambda: self._give_way(number, made))
@@ -263,6 +263,7 @@ class Volumes:
         """
         self._require_unfinished()
         other = self.records.of(number)
+        # A finished volume is never replaced by an unfinished one; two finished ones have the same bytes.
         if made.lost and other is not None and self._is_right(number, other):
             raise _OvertakenError(other)
         self.records.at(number).delete()
@@ -281,6 +282,7 @@ class Volumes:
             )
             self.progress.end()
         before()
+        # The record comes last: killed before, the volume is made again, and never taken for another one.
         there = replaced(record, tags=tags)
         self.records.write(number, there)
         return there

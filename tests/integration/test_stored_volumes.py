@@ -238,7 +238,7 @@ def test_what_somebody_changed_is_not_signed(name, site):
     site.create(1, site.world.count)
     path = site.store.root / BUCKET / site.name / name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArchiveDamagedError, match="not what was uploaded") as raised:
+    with pytest.raises(ArchiveDamagedError, match="not the object that was uploaded") as raised:
         site.finish()
     assert f"--volumes {name[10]}" in raised.value.advice
     path.unlink()
