@@ -40,7 +40,6 @@ def document(kit: Kit) -> dict[str, Any]:
         "bytes": kit.size,
         "wheels": kit.wheels,
         # A runtime is a platform with a Python version: wheels are built for such pairs.
-        # A runtime is a platform with a Python version: wheels are built for such pairs.
         "runtimes": [
             {
                 "platform": str(each.runtime.platform),
@@ -57,7 +56,6 @@ def document(kit: Kit) -> dict[str, Any]:
 
 def table(kit: Kit) -> str:
     """Return the result for people."""
-    # The missing projects are named, so that a site can build these wheels for itself.
     # The missing projects are named, so that a site can build these wheels for itself.
     rows = [("PLATFORM", "PYTHON", "INSTALLS", "NO WHEEL OF")]
     rows += [
@@ -88,14 +86,12 @@ def list_document(
         {
             "catalog": item.opened.source,
             # Catalog tags move daily: the digest is the only proof of which catalog was read.
-            # Catalog tags move daily: the digest is the only proof of which catalog was read.
             "digest": item.opened.digest,
             "packages": records.package_records(item.selection.catalog),
         }
         for item in chosen
     ]
     document: Document = {"catalogs": catalogs, "problems": [*asked, *_problems(chosen, target)]}
-    # Reasons are one entry for each bundle, tens of thousands for an index: only on request.
     # Reasons are one entry for each bundle, tens of thousands for an index: only on request.
     return document | ({"reasons": _reasons(chosen)} if explain else {})
 
@@ -112,7 +108,6 @@ def list_table(
     parts = []
     for item in chosen:
         parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
-        # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
