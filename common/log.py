@@ -1,4 +1,7 @@
-"""Logging, with redaction of secrets in every record."""
+"""Logging, with redaction of secrets in every record.
+
+Modules log with `logging.getLogger(__name__)`; `configure` gives the loggers of our packages their handlers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAME = "hub"
+_PACKAGES = ("common", "exporter", "importer")
 # Second line of defence, for secrets that were not registered: headers, signed URLs, passwords in URLs.
 _PATTERNS = (
     re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\",]+"),
@@ -54,11 +57,6 @@ class _Redacted(logging.Formatter):
         return SECRETS.mask(super().format(record))
 
 
-def logger(name: str) -> logging.Logger:
-    """Return the logger of a module: `logger(__name__)`."""
-    return logging.getLogger(f"{_NAME}.{name}")
-
-
 class Screen(Protocol):
     """Output for messages, such as a terminal with a progress display."""
 
@@ -69,15 +67,16 @@ class Screen(Protocol):
 
 def configure(level: str, file: Path | None = None, screen: Screen | None = None) -> None:
     """Send records of `level` and above to `screen` (None: stderr), and all from debug on to `file` when given."""
-    root = logging.getLogger(_NAME)
-    root.setLevel(logging.DEBUG if file else level.upper())
-    root.handlers.clear()  # forked commands configure more than once
-    root.propagate = False  # a handler of the root logger would print records without redaction
     shown = logging.StreamHandler(sys.stderr if screen is None else screen)
     shown.setLevel(level.upper())
     shown.setFormatter(_Redacted("%(levelname)s %(message)s"))
-    root.addHandler(shown)
+    handlers: list[logging.Handler] = [shown]
     if file is not None:
-        handler = logging.FileHandler(file, encoding="utf-8")
-        handler.setFormatter(_Redacted("%(asctime)s %(levelname)s %(threadName)s %(name)s %(message)s"))
-        root.addHandler(handler)
+        everything = logging.FileHandler(file, encoding="utf-8")
+        everything.setFormatter(_Redacted("%(asctime)s %(levelname)s %(threadName)s %(name)s %(message)s"))
+        handlers.append(everything)
+    for package in _PACKAGES:
+        top = logging.getLogger(package)
+        top.setLevel(logging.DEBUG if file else level.upper())
+        top.propagate = False  # a handler of the root logger would print records without redaction
+        top.handlers[:] = handlers  # replaced, because forked commands configure more than once

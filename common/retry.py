@@ -7,6 +7,7 @@ SIGINT and SIGTERM in every thread, and are skipped in stamina's testing mode.
 from __future__ import annotations
 
 import email.utils
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import stamina
 from stamina.instrumentation import set_on_retry_hooks
 
 from common.interruption import pause
-from common.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_RETRY_AFTER_S = 900.0  # a server that asks for more is treated as one that fails
 _REPORTED_S = 10.0  # pauses from this length on are shown: shorter ones end before a person reads of them
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 # stamina's default hooks write to a logger of their own, past the redaction of secrets. `Retries` logs instead.
 set_on_retry_hooks([])

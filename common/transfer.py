@@ -7,6 +7,7 @@ on by Range, an archive reads again. One blob that fails never stops the others.
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,6 @@ from common.errors import (
     UsageError,
 )
 from common.interruption import pause
-from common.log import logger
 from common.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Descriptor, Hasher
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
 _STEP_S = 0.25  # of a pause: it ends at most so long after the loop stopped
 _AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs

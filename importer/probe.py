@@ -6,12 +6,12 @@ A part that cannot be read does not stop the others. It is null in the profile, 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import ClusterError, HubError, RegistryError
-from common.log import logger
 from common.oci import media_types
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
@@ -36,7 +36,7 @@ _EMPTY = b"{}"
 # registry.
 _UNSUPPORTED = frozenset({400, 404, 405, 415, 422, 501})
 _ABSENT = digest_of(b"a manifest that was never written")
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 READS = (Permission(NODE, "list"), Permission(SUBSCRIPTION, "list"), Permission(CLUSTER_SERVICE_VERSION, "get"))
 """The permissions that this module uses, for `render --rbac`; without them, `probe` has notes instead of values."""

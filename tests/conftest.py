@@ -96,10 +96,11 @@ def no_pauses() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def same_process() -> Iterator[None]:
     """Give the next test the process as this one found it: loggers as they were; working directory and signals unchanged."""
-    root = logging.getLogger("hub")
-    handlers, level, propagate = root.handlers[:], root.level, root.propagate
+    tops = [logging.getLogger(package) for package in ("common", "exporter", "importer")]
+    kept = [(top.handlers[:], top.level, top.propagate) for top in tops]
     before = Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]
     yield
-    root.handlers[:], root.propagate = handlers, propagate
-    root.setLevel(level)
+    for top, (handlers, level, propagate) in zip(tops, kept, strict=True):
+        top.handlers[:], top.propagate = handlers, propagate
+        top.setLevel(level)
     assert (Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]) == before, "a test changed the process and left it so"

@@ -6,6 +6,7 @@ mirrors of registries.conf; queries about present content, and all writes, go to
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,7 +23,6 @@ from common.errors import (
     RegistryError,
     RegistryRefusedError,
 )
-from common.log import logger
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse, parse_digest
 from common.oci.media_types import ACCEPT
 from common.oci.reference import Reference, is_tag
@@ -47,7 +47,7 @@ _MAX_URLS = 4
 # A registry on plain files may read a manifest that another process is just writing, and find it cut short.
 _HALF_WRITTEN = frozenset({"DIGEST_INVALID"})
 _ACCEPT = ", ".join(ACCEPT)
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.errors import HubError, UsageError
-from common.log import SECRETS, logger
+from common.log import SECRETS
 from common.oci.reference import DOCKER_HUB
 from common.serialization import decode_json
 
@@ -35,7 +36,7 @@ _TOKEN_USER = "<token>"  # noqa: S105 - the helper protocol's word for "the secr
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io", DOCKER_HUB})
 _WANTED = 'Wanted: JSON as podman login writes it, {"auths": {"HOST": {"auth": "…"}}}.'
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Distribution specification 1.1, *Listing referrers* and *Pushing manifests with 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +14,6 @@ from typing import Any
 import msgspec
 
 from common.errors import ContentError, NotFoundError, RegistryError
-from common.log import logger
 from common.oci import media_types
 from common.oci.image import MAX_CHILDREN, MAX_MANIFEST_SIZE, Descriptor, Digest, Document, Index, described, hex_of, parse
 from common.oci.reference import Reference
@@ -23,7 +23,7 @@ _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image
 _MAX_PAGES = 100
 _TRIES = 3
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 # Writes a manifest; gives the digest that the registry took for its subject, empty where it did not say.
 Put = Callable[[Reference, bytes, str], str]

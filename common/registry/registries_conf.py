@@ -5,6 +5,7 @@ containers-registries.conf(5). Mirrors serve reads alone; what is written goes t
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from common.errors import RegistryRefusedError, UsageError
-from common.log import logger
 from common.oci.reference import DOCKER_HUB, Reference, is_host, is_repository
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_FILE = 4 * 1024 * 1024
 _HUB_HOST = "registry-1.docker.io"
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _Mirror(msgspec.Struct, rename="kebab", frozen=True):

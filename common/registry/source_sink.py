@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,13 @@ from common.errors import (
     RegistryError,
     RegistryUnreachableError,
 )
-from common.log import logger
 from common.oci.image import Descriptor, Digest
 from common.oci.reference import Reference
 
 if TYPE_CHECKING:
     from common.registry.client import RegistryClient
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 Places = Mapping[Digest, Sequence[Reference]]
 
 

@@ -5,6 +5,7 @@ One PUT with Content-Length is what every registry takes best. A host that finds
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -22,7 +23,6 @@ from common.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
-from common.log import logger
 from common.oci.reference import Reference, is_host
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.registry.http.urls import joined, with_parameter
@@ -261,7 +261,7 @@ DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
     "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
 )
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 Read = Callable[[int], Chunks]
 
 

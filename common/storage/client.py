@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import logging
 import ssl
 import threading
 import time
@@ -23,7 +24,6 @@ from urllib3.exceptions import HTTPError
 from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.interruption import pause
-from common.log import logger
 from common.retry import RetryableError, RetryPolicy, retry
 from common.text import sanitize
 
@@ -169,7 +169,7 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
 
 
 T = TypeVar("T")
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _STOP_STEP_S = 0.1  # how long a stop may go unnoticed while a call is waited for
 _CONNECTIONS = 64  # jobs of a command, and one for each that reads ahead

@@ -8,6 +8,7 @@ parts, are admitted only by the commands that make and join them (`admit`).
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import stat
@@ -23,7 +24,6 @@ from common.archive.layout import Layout, PlacedBlob
 from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
 from common.files import locked, sync_directory, write_atomic
-from common.log import logger
 from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1024 * 1024 * 1024
 _TYPE = "application/vnd.hub-airgap.journal.v1+json"
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _Journal(msgspec.Struct, rename="camel"):

@@ -7,6 +7,7 @@ beginning (ADR 0010).
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from common.archive.layout import PlacedBlob, extent
 from common.archive.volume import entry_name, header_frame, padding_frame
 from common.content import Chunks, verified
 from common.errors import ContentError
-from common.log import logger
 from common.oci.image import Descriptor, Hasher
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _is_there(file: int, wanted: bytes, offset: int) -> bool:
 
 # Volumes of an interrupted export with another layout: their whole blobs are moved, and not fetched again.
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class PreviousVolumes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
-from common.log import logger
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests, unique_names
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from exporter.imageset.model import OperatorRequest
     from exporter.settings import ExportSettings
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 # OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
 _NO_BUNDLE_IMAGES = (4, 3)
 

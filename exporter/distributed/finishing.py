@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive import checksums, parity
 from common.archive.volume import JOURNAL_NAME
 from common.errors import UsageError
-from common.log import logger
 from exporter.archive.output import JOINING, REPORT, encode_journal, refuse_part, tidy_finished
 from exporter.archive.writer import ArchiveWriter
 from exporter.distributed import joining, part, part_selection, plan_file
@@ -33,7 +33,7 @@ _UNFINISHED = (
     "Run hub-export create --plan … for them again: it continues. If the blobs are gone for good, finish --accept-missing "
     "makes the archive without them."
 )
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def join(directories: Sequence[Path], work: Making, progress: Progress, *, accept_missing: bool = False) -> Inventory:

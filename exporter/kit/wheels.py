@@ -6,6 +6,7 @@ pip is run as a person would run it: its own configuration names the index, the 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from common.errors import HubError, UsageError
 from common.files import require_space
-from common.log import logger
 from common.text import counted
 from exporter.kit.lock_file import LockFile
 from exporter.kit.settings import PARITY
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.kit.lock_file import LockedWheel, Selection
     from exporter.kit.settings import KitSettings, Runtime
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 # Addresses of an index may carry credentials: with a scheme, or as the bare `user:password@host` of a proxy.
 _ADDRESS = re.compile(r"\b[\w.+-]+://[^\s'\"]*")
 _AT_HOST = re.compile(r"[^\s'\"/]*:[^\s'\"/]*@\S*")

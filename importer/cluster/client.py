@@ -5,6 +5,7 @@ It is generic over kinds. lightkube makes the requests; its errors and those of 
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedR
 from lightkube.types import PatchType
 
 from common.errors import ClusterError, HubError, UsageError
-from common.log import SECRETS, logger
+from common.log import SECRETS
 from common.registry.http.tls import proxy_for, proxy_parts
 from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
@@ -119,7 +120,7 @@ def _owned(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 FIELD_MANAGER = "hub-import"
 Body = dict[str, Any]
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 _TIMEOUT_S = httpx.Timeout(60.0, connect=10.0)  # listing ten thousand packages takes an API server some time
 _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 # A write that lost a race reads the object again and repeats at once; five other writers in a row are not a race.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import repository_of
 from common.errors import AuthenticationError
 from common.interruption import workers
-from common.log import logger
 from common.text import counted
 from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     _RepositoryBlob = tuple[Reference, Digest]
 
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ A tag is written last: a client that finds the tag finds the whole image.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
-from common.log import logger
 from common.oci.image import Descriptor, Digest
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
@@ -68,7 +68,7 @@ class VolumePartition:
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: MANIFEST_BLOB_UNKNOWN, or not found
 _SERVER_ERROR = 500
 _BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class Tagger:

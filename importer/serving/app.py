@@ -6,6 +6,7 @@ the client has taken the one before: memory is bounded by the number of connecti
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import defaultdict
@@ -23,7 +24,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from common.errors import HubError
-from common.log import logger
 from common.oci import media_types
 from common.oci.image import Digest, Document, artifact_type, described, parse
 from importer.mapping import Closure, MappedImage, Mirror, map_images
@@ -47,7 +47,7 @@ _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 _READING = ("GET", "HEAD")
 # Old docker clients take a registry without this header for one of API version 1.
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class TruncatedError(Exception):

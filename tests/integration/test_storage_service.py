@@ -501,7 +501,7 @@ def test_every_call_is_logged_without_what_signs_it(store, place, caplog):
     store.fault = lambda request: 403 if request.method == "GET" else 0
     with pytest.raises(StorageError):
         place.read(10)
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("hub.")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("common.")]
     assert lines[:2] == [f"put_object: {place}: HTTP 200", f"head_object: {place}: HTTP 200"]
     assert lines[2].startswith(f"get_object Range bytes=0-0: {place}: GetObject: HTTP 403 Told")
     assert len(lines) == 3

@@ -5,6 +5,7 @@ Owns known challenges, tokens and their lifetimes; `credentials.py` finds the se
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import defaultdict
@@ -16,7 +17,7 @@ import httpx
 import msgspec
 
 from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
-from common.log import SECRETS, logger
+from common.log import SECRETS
 from common.oci.reference import is_host
 from common.registry.http.errors import PASSING, Question, no_credentials, refused, wrong_credentials
 from common.registry.http.urls import parsed, same_origin, with_parameter
@@ -73,7 +74,7 @@ DEFAULT_LIFE_S = 60.0
 MAX_LIFE_S = 24 * 3600.0
 _USED_LIFE = 0.75  # of a token's life, so that it does not expire in the middle of an upload
 _CLIENT = "hub-airgap"
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _Answer(msgspec.Struct):

@@ -16,7 +16,7 @@ import httpx
 
 from common.content import CHUNK_SIZE, Chunks
 from common.errors import AuthenticationError, ContentError, RegistryRefusedError
-from common.log import SECRETS, logger
+from common.log import SECRETS
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, RegistryAuth
@@ -37,7 +37,7 @@ _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "ide
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOLLOWED = ("GET", "HEAD")
 _NO_AUTH = httpx.Auth()  # None would let httpx take user and password out of a URL that a registry gave
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 

@@ -5,12 +5,12 @@ Sources: operator-registry, docs/design/operator-bundle.md; OLM, pkg/controller/
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 from common.errors import CatalogError, ContentError
 from common.files import size_text
-from common.log import logger
 from common.oci.compression import decompressed
 from common.oci.image import parse_config
 from common.serialization import DocumentError, load_yaml_documents
@@ -35,7 +35,7 @@ MAX_SIZE = 64 * 1024**2  # compressed; real ones have a hundredth of that
 _MAX_LAYER_SIZE = MAX_SIZE * 4
 _LIMITS = TreeLimits(size=MAX_SIZE, entries=100_000, extended=16 * 1024**2)
 Resources = tuple[Any, ...]
-_LOG = logger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def read(tree: Tree, stored: Callable[[Descriptor], Chunks]) -> tuple[Resources, list[DocumentError]]:

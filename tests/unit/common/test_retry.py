@@ -162,7 +162,7 @@ def test_in_a_generator_that_is_closed():
 
 def test_long_pauses_are_reported(caplog):
     told, outage = [], Outage(until_s=15.0, failure=RetryableError(StorageError("busy", hint="Wait."), wait_s=15.0))
-    with caplog.at_level(logging.INFO, "hub"):
+    with caplog.at_level(logging.INFO):
         outage.retried(STEADY, notify=told.append)
     assert told == ["trying again in 15 s: busy", ""]
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -172,7 +172,7 @@ def test_long_pauses_are_reported(caplog):
 
 def test_short_pauses_are_logged_only(caplog):
     told, outage = [], Outage(until_s=1.0)
-    with caplog.at_level(logging.INFO, "hub"):
+    with caplog.at_level(logging.INFO):
         outage.retried(STEADY, notify=told.append)
     assert not told
     assert {record.levelname for record in caplog.records} == {"INFO"}

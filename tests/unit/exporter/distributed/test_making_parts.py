@@ -256,7 +256,7 @@ def test_what_overlaps_stays_and_is_named(work, out, plans, create, caplog):
     create(plans[0], work, 2, 3)
     create(plans[0], more, 1, 1)
     create(plans[0], more, 1, 2, lost=True)
-    caplog.set_level(logging.WARNING, "hub")
+    caplog.set_level(logging.WARNING)
     first = finish(work, more, output=out)
     assert missing(first) == set()
     assert f"{more / 'volumes-0001-0002'}: its volumes are in {out} now" in caplog.text

@@ -63,7 +63,7 @@ def test_no_credentials(connect, auth):
 
 @pytest.mark.parametrize("auth", ["basic", "token"])
 def test_wrong_password_fails_once_and_stays_secret(connect, auth, tmp_path, caplog):
-    caplog.set_level(logging.DEBUG, "hub")
+    caplog.set_level(logging.DEBUG)
     with FakeRegistry(tls=True, auth=auth) as registry:
         client = connect(registry, authfile=auth_file(tmp_path / "a.json", registry.host, USER, "wr0ng-passw0rd"))
         with pytest.raises(AuthenticationError) as caught:
