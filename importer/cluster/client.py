@@ -81,7 +81,7 @@ class Answer:
 
 def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
     """Return the error for an unsuccessful answer."""
-    said = str(answer.document.get("message") or f"HTTP {answer.status}")[:_LONGEST]
+    message = str(answer.document.get("message") or f"HTTP {answer.status}")[:_LONGEST]
     status, verb, subject = answer.status, attempt.verb, attempt.subject
     if status == _NO_CREDENTIALS:
         return ClusterError(
@@ -90,19 +90,23 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
         )
     if status == _FORBIDDEN:
         return ForbiddenError(
-            f"not allowed to {verb} {attempt.kind.path} ({subject}): {said}",
+            f"not allowed to {verb} {attempt.kind.path} ({subject}): {message}",
             hint="Ask an administrator for that permission; `hub-import render --rbac` writes all that are needed.",
         )
     if status == _CONFLICT:
         return ConflictError(
-            f"{subject}: {said}",
+            f"{subject}: {message}",
             hint="Another client keeps changing it; apply again when it has stopped.",
             # Only a conflict of server-side apply has causes.
             fields=_owned(answer.document),
         )
     if status in _PASSING:
-        return UnavailableError(f"cannot {verb} {subject} now: {said}", hint="The API server is busy or restarting; try again.")
-    return ClusterError(f"cannot {verb} {subject}: {said}", hint="The message is the cluster's own; `oc describe` shows more.")
+        return UnavailableError(
+            f"cannot {verb} {subject} now: {message}", hint="The API server is busy or restarting; try again."
+        )
+    return ClusterError(
+        f"cannot {verb} {subject}: {message}", hint="The message is the cluster's own; `oc describe` shows more."
+    )
 
 
 def _owned(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -203,10 +207,10 @@ class ClusterClient:
         Without `namespace`, those of all namespaces.
         """
         # lightkube takes None for the namespace of the context, and refuses a namespace for a kind without.
-        place = (namespace or _EVERYWHERE) if kind.namespaced else None
+        where = (namespace or _EVERYWHERE) if kind.namespaced else None
 
         def ask() -> list[Body]:
-            found = self._client.list(_model(kind), namespace=place, labels=dict(labels or {}))
+            found = self._client.list(_model(kind), namespace=where, labels=dict(labels or {}))
             return [dict(each) for each in found]
 
         return self._absent_is_none("list", kind, kind.plural, ask)
@@ -357,8 +361,8 @@ def unchanged(live: Body) -> dict[str, str]:
 
 
 def _path(kind: Kind, name: str, namespace: str) -> str:
-    place = f"namespaces/{namespace}/" if namespace else ""
-    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{place}{kind.plural}/{name}"
+    where = f"namespaces/{namespace}/" if namespace else ""
+    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{where}{kind.plural}/{name}"
 
 
 def _shown(server: str) -> str:

@@ -103,8 +103,8 @@ class ClusterIdentity:
     version: str | None
 
     def __str__(self) -> str:
-        place = f"context {self.context}" if self.context is not None else "service account of this pod"
-        return f"Cluster {self.server} ({place}, {f'OpenShift {self.version}' if self.version else 'no OpenShift version'})"
+        where = f"context {self.context}" if self.context is not None else "service account of this pod"
+        return f"Cluster {self.server} ({where}, {f'OpenShift {self.version}' if self.version else 'no OpenShift version'})"
 
     @property
     def release(self) -> Release | None:

@@ -274,10 +274,10 @@ def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
 def _pool(client: ClusterClient, pool: Body, *, rolls: bool) -> Iterator[Finding]:
     """Yield the condition of a pool that blocks a rollout; a warning where nothing is rolled out."""
     subject, severity = f"MachineConfigPool {pool['metadata']['name']}", Severity.ERROR if rolls else Severity.WARNING
-    if said := complaint(pool):
+    if message := complaint(pool):
         cause = "the pool is degraded: it would not get the mirror rules"
         fix = "Repair it first: oc describe machineconfigpool."
-        yield Finding("pool-degraded", subject, cause, (said,), fix, severity=severity)
+        yield Finding("pool-degraded", subject, cause, (message,), fix, severity=severity)
     elif is_paused(pool):
         cause = f"the pool is paused: its nodes would not get the {'mirror rules' if rolls else 'changed pull secret'}"
         fix = unpause(pool["metadata"]["name"], held_back(client, pool))

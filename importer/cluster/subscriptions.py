@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 ORPHANED = "subscription-orphaned"
-Place = tuple[str, str]  # namespace and name of a CatalogSource
+SourceKey = tuple[str, str]  # namespace and name of a CatalogSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Subscribed:
     namespace: str
     name: str
     package: str
-    source: Place
+    source: SourceKey
     installed: str = ""
 
     @classmethod
@@ -49,15 +49,15 @@ class Subscribed:
 class Sources:
     """The CatalogSources of a cluster. `everywhere` False: only those of `namespace` could be read."""
 
-    bodies: Mapping[Place, Body]
+    bodies: Mapping[SourceKey, Body]
     namespace: str
     everywhere: bool = True
 
-    def lack(self, place: Place) -> bool:
+    def lack(self, source: SourceKey) -> bool:
         """Return whether a CatalogSource is known not to exist."""
         # A namespace that may not be read may have it.
-        seen = self.everywhere or place[0] == self.namespace
-        return bool(place[1]) and seen and place not in self.bodies
+        seen = self.everywhere or source[0] == self.namespace
+        return bool(source[1]) and seen and source not in self.bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Offering:
     """A catalog of the archive: its name, its CatalogSource, and its packages."""
 
     catalog: str
-    source: Place
+    source: SourceKey
     packages: frozenset[str]
 
 
@@ -82,12 +82,12 @@ class Terms:
 def sources_of(client: ClusterClient, namespace: str) -> Sources:
     """Return all CatalogSources, or only those of `namespace` where others may not be read. Raises ClusterError."""
     try:
-        return Sources(_by_place(client.list(CATALOG_SOURCE)), namespace)
+        return Sources(_by_key(client.list(CATALOG_SOURCE)), namespace)
     except ForbiddenError:
-        return Sources(_by_place(client.list(CATALOG_SOURCE, namespace)), namespace, everywhere=False)
+        return Sources(_by_key(client.list(CATALOG_SOURCE, namespace)), namespace, everywhere=False)
 
 
-def _by_place(bodies: Iterable[Body] | None) -> dict[Place, Body]:
+def _by_key(bodies: Iterable[Body] | None) -> dict[SourceKey, Body]:
     # One that is being deleted no longer serves anything.
     found = (each for each in bodies or () if not each["metadata"].get("deletionTimestamp"))
     return {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in found}
@@ -104,16 +104,16 @@ def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
     sources = sources_of(client, terms.namespace)
     # Without the capability `marketplace` there are no defaults to disable.
     off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
-    going = {place for place, body in sources.bodies.items() if off and place[0] == terms.namespace and is_default(body)}
+    going = {source for source, body in sources.bodies.items() if off and source[0] == terms.namespace and is_default(body)}
     made = {each.source for each in terms.offerings}
-    losing_by_source: dict[Place, list[Subscribed]] = {}
+    losing_by_source: dict[SourceKey, list[Subscribed]] = {}
     for one in sorted(subscribed, key=lambda each: (each.source, each.namespace, each.name)):
         if one.source not in made and (one.source in going or sources.lack(one.source)):
             losing_by_source.setdefault(one.source, []).append(one)
     fixes = _Fixes(terms)
     # The largest first: a catalog can take the name of one missing source only, and that keeps the most Subscriptions.
-    for place, losing in sorted(losing_by_source.items(), key=lambda each: (-len(each[1]), each[0])):
-        yield from _orphaned(place, losing, terms, goes=place in going, fix=fixes.of(place, losing))
+    for source, losing in sorted(losing_by_source.items(), key=lambda each: (-len(each[1]), each[0])):
+        yield from _orphaned(source, losing, terms, goes=source in going, fix=fixes.of(source, losing))
 
 
 def _readable(client: ClusterClient) -> tuple[list[Body], list[Finding]]:
@@ -150,8 +150,8 @@ def _unseen(refused: str, where: str) -> Finding:
     )
 
 
-def _orphaned(place: Place, losing: Sequence[Subscribed], terms: Terms, *, goes: bool, fix: str) -> Iterator[Finding]:
-    subject = f"CatalogSource {'/'.join(place)}"
+def _orphaned(source: SourceKey, losing: Sequence[Subscribed], terms: Terms, *, goes: bool, fix: str) -> Iterator[Finding]:
+    subject = f"CatalogSource {'/'.join(source)}"
     cause = "it is a default source and is removed when they are disabled" if goes else "it does not exist"
     for allowed in (False, True):
         chosen = [one for one in losing if (one.package in terms.allowed) is allowed]
@@ -159,8 +159,8 @@ def _orphaned(place: Place, losing: Sequence[Subscribed], terms: Terms, *, goes:
             named = " ".join(f"--allow-orphaned {package}" for package in sorted({one.package for one in chosen}))
             accept = "Allowed by --allow-orphaned." if allowed else f"Or leave them without a catalog: {named}."
             severity = Severity.WARNING if allowed else Severity.ERROR
-            said = f"{cause}, and Subscriptions name it: they would get no updates"
-            yield Finding(ORPHANED, subject, said, tuple(map(str, chosen)), f"{fix} {accept}", severity=severity)
+            message = f"{cause}, and Subscriptions name it: they would get no updates"
+            yield Finding(ORPHANED, subject, message, tuple(map(str, chosen)), f"{fix} {accept}", severity=severity)
 
 
 class _Fixes:
@@ -170,7 +170,7 @@ class _Fixes:
         self._terms = terms
         self._named: dict[str, str] = {}  # catalog → the name that it is advised to take
 
-    def of(self, place: Place, losing: Sequence[Subscribed]) -> str:
+    def of(self, source: SourceKey, losing: Sequence[Subscribed]) -> str:
         """Return the advice, as one or more sentences."""
         packages = {one.package for one in losing}
         carrying = [each for each in self._terms.offerings if packages & each.packages]
@@ -180,11 +180,11 @@ class _Fixes:
         # A catalog that has no advised name yet, then the one that serves most of the operators.
         best = max(carrying, key=lambda each: (each.catalog not in self._named, len(packages & each.packages)))
         # No option gives a name in another namespace, or a second name to one catalog.
-        if place[0] != self._terms.namespace or best.catalog in self._named:
+        if source[0] != self._terms.namespace or best.catalog in self._named:
             return _repointed(losing, best, self._named.get(best.catalog, best.source[1]))
-        self._named[best.catalog] = place[1]
+        self._named[best.catalog] = source[1]
         alone = len(self._terms.offerings) == 1
-        return f"Keep it: --catalog-name {place[1] if alone else f'{best.catalog}={place[1]}'}."
+        return f"Keep it: --catalog-name {source[1] if alone else f'{best.catalog}={source[1]}'}."
 
 
 def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> str:
@@ -193,7 +193,7 @@ def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> s
     return f"Let the Subscriptions name {name}: {repoint(first, (offering.source[0], name))}."
 
 
-def repoint(one: Subscribed, place: Place) -> str:
+def repoint(one: Subscribed, source: SourceKey) -> str:
     """Return the command that lets a Subscription name another CatalogSource."""
-    patch = f'{{"spec":{{"source":"{place[1]}","sourceNamespace":"{place[0]}"}}}}'
+    patch = f'{{"spec":{{"source":"{source[1]}","sourceNamespace":"{source[0]}"}}}}'
     return f"oc patch subscription.operators.coreos.com {one.name} -n {one.namespace} --type merge -p '{patch}'"

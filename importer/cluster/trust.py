@@ -226,12 +226,12 @@ def pull_secret_key(host: str, prefix: str, release: Release | None) -> str:
 def pull_credential(authfile: Path, host: str, prefix: str = "") -> str:
     """Return base64 of user:password for `host/prefix`, of the most specific entry in a file. Raises UsageError without one."""
     # No other file is read: the credential of a push may write, and must not get to the nodes.
-    place = f"{host}/{prefix}" if prefix else host
+    mirror = f"{host}/{prefix}" if prefix else host
     settings = RegistrySettings(authfile=authfile, environ={}, system_root=_NOWHERE)
     found = Credentials(settings).find(host, prefix)
     if found is None or not found.password:
         raise UsageError(
-            f"{authfile} has no user and password for {place}",
-            hint=f"Make it with: hub-import login --authfile {authfile} {place}",
+            f"{authfile} has no user and password for {mirror}",
+            hint=f"Make it with: hub-import login --authfile {authfile} {mirror}",
         )
     return found.basic

@@ -110,8 +110,8 @@ def _owned(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
 
 
 def _unwritten(live: Body, written: Mapping[str, Any]) -> Iterator[Path]:
-    for place in _DATA:
-        yield from _further(value_at(live, place)[1], value_at(written, place)[1], place, fields=True)
+    for path in _DATA:
+        yield from _further(value_at(live, path)[1], value_at(written, path)[1], path, fields=True)
     custom = live.get("apiVersion") not in _BUILT_IN
     yield from _further(live.get("spec"), written.get("spec"), ("spec",), fields=custom)
 
@@ -182,9 +182,9 @@ class Undone:
     why: str = "changed by others since"
 
     def __str__(self) -> str:
-        place = f" in {self.namespace}" if self.namespace else ""
+        where = f" in {self.namespace}" if self.namespace else ""
         why = f": {self.why}: {', '.join(self.fields)}" if self.fields else ""
-        return f"{self.outcome} {self.kind} {self.name}{place}{why}"
+        return f"{self.outcome} {self.kind} {self.name}{where}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +242,11 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
             version = {"resourceVersion": live["metadata"]["resourceVersion"]}
             metadata = {**plan.patch.get("metadata", {}), **version}
             client.merge_patch(kind, entry.name, entry.namespace, {**plan.patch, "metadata": metadata})
-    place = (entry.kind, entry.name, entry.namespace)
+    identity = (entry.kind, entry.name, entry.namespace)
     if needed and not plan.fields:
         outcome = plan.outcome if plan.outcome is Outcome.RESTORED else Outcome.REFUSED
-        return Undone(outcome, *place, (shown(needed),), "kept for the foreign CAs in that ConfigMap")
-    return Undone(plan.outcome, *place, tuple(map(shown, plan.fields)))
+        return Undone(outcome, *identity, (shown(needed),), "kept for the foreign CAs in that ConfigMap")
+    return Undone(plan.outcome, *identity, tuple(map(shown, plan.fields)))
 
 
 def _still_trusted(entry: Entry, live: Body | None, staying: Collection[str]) -> Path:
@@ -342,10 +342,10 @@ def _patch(live: Body, changes: Sequence[FieldChange]) -> dict[str, Any]:
     """Return the merge patch that restores fields: null where they did not exist; of a map, only the own part changes."""
     patch: dict[str, Any] = {}
     for change in changes:
-        place = patch
+        parent = patch
         for key in change.path[:-1]:
-            place = place.setdefault(key, {})
-        place[change.path[-1]] = _reverted(value_at(live, change.path)[1], change.before, change.after)
+            parent = parent.setdefault(key, {})
+        parent[change.path[-1]] = _reverted(value_at(live, change.path)[1], change.before, change.after)
     return patch
 
 

@@ -45,9 +45,9 @@ class Change:
     diff: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        place = f" in {self.namespace}" if self.namespace else ""
+        where = f" in {self.namespace}" if self.namespace else ""
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.action} {self.kind} {self.name}{place}{detail}"
+        return f"{self.action} {self.kind} {self.name}{where}{detail}"
 
 
 class Writer:
@@ -156,8 +156,8 @@ class Writer:
 
 
 def _whole(kind: Kind, name: str, namespace: str, wanted: Mapping[str, Any]) -> Body:
-    place = {"name": name, "namespace": namespace} if namespace else {"name": name}
-    metadata = {**wanted.get("metadata", {}), **place}
+    identity = {"name": name, "namespace": namespace} if namespace else {"name": name}
+    metadata = {**wanted.get("metadata", {}), **identity}
     return {"apiVersion": kind.api_version, "kind": kind.name, **wanted, "metadata": metadata}
 
 

@@ -15,7 +15,7 @@ from importer.cluster.kinds import ICSP, IDMS, condition, short, status_of
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
-from importer.cluster.subscriptions import ORPHANED, Place, Subscribed, repoint
+from importer.cluster.subscriptions import ORPHANED, SourceKey, Subscribed, repoint
 from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def _message(body: Body, kind: str) -> str:
     return str(found.get("message") or kind) if found.get("status") == "True" else ""
 
 
-def _named_source(message: str) -> Place | None:
+def _named_source(message: str) -> SourceKey | None:
     found = _FROM_CATALOG.search(message)
     return (found[2], found[1]) if found else None
 

@@ -115,9 +115,9 @@ def _refused(client: ClusterClient, source: Body, expected: ExpectedCatalog) -> 
     failure = condition(deployment, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
-    state, said = f"not created: {failure.get('reason')}", short(failure.get("message"))
+    state, message = f"not created: {failure.get('reason')}", short(failure.get("message"))
     return Check(
-        f"pod of {expected.name}", ok=False, state=state, evidence=said, next_step="its ReplicaSet tries again on its own"
+        f"pod of {expected.name}", ok=False, state=state, evidence=message, next_step="its ReplicaSet tries again on its own"
     )
 
 
@@ -148,10 +148,10 @@ def pod_labels(source: Body) -> dict[str, str]:
 
 def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
     """Check that OLM lists exactly the expected packages, default channels, channels and heads."""
-    there = listed_packages(client, expected.name, expected.namespace)
-    if there is None:
+    listed = listed_packages(client, expected.name, expected.namespace)
+    if listed is None:
         return [Check(f"packages of {expected.name}", ok=False, state="the cluster serves no PackageManifests")]
-    return [compared(expected, there)]
+    return [compared(expected, listed)]
 
 
 def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[str, Offer] | None:
@@ -163,12 +163,12 @@ def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[st
     return {str(status_of(each).get("packageName") or each["metadata"]["name"]): _offered(each) for each in listed}
 
 
-def compared(expected: ExpectedCatalog, there: Mapping[str, Offer]) -> Check:
+def compared(expected: ExpectedCatalog, listed: Mapping[str, Offer]) -> Check:
     """Return the check of listed packages against the expected ones."""
     subject, wanted = f"packages of {expected.name}", expected.packages
     # Surplus packages count too: they are those of the former image while package-server has not read the new one.
-    differences = [*_absent(wanted, there), *_surplus(wanted, there), *_different(wanted, there)]
-    state = f"{len(wanted.keys() & there.keys())} of {len(wanted)} listed"
+    differences = [*_absent(wanted, listed), *_surplus(wanted, listed), *_different(wanted, listed)]
+    state = f"{len(wanted.keys() & listed.keys())} of {len(wanted)} listed"
     next_step = "packageserver lists them once the catalog answers" if differences else ""
     return Check(subject, ok=not differences, state="; ".join([state, *differences]), next_step=next_step)
 
@@ -185,29 +185,29 @@ def _offered(package_manifest: Body) -> Offer:
     return Offer(str(status.get("defaultChannel")), {str(each.get("name")): str(each.get("currentCSV")) for each in channels})
 
 
-def _absent(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
-    names = sorted(wanted.keys() - there.keys())
+def _absent(wanted: Mapping[str, Offer], listed: Mapping[str, Offer]) -> list[str]:
+    names = sorted(wanted.keys() - listed.keys())
     return [f"missing {enumeration(names, _SHOWN)}"] if names else []
 
 
-def _surplus(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
-    names = sorted(there.keys() - wanted.keys())
+def _surplus(wanted: Mapping[str, Offer], listed: Mapping[str, Offer]) -> list[str]:
+    names = sorted(listed.keys() - wanted.keys())
     return [f"not in the archive: {enumeration(names, _SHOWN)}"] if names else []
 
 
-def _different(wanted: Mapping[str, Offer], there: Mapping[str, Offer]) -> list[str]:
-    names = sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name])
-    shown = [f"{name} has {_difference(wanted[name], there[name])}" for name in names[:_SHOWN]]
+def _different(wanted: Mapping[str, Offer], listed: Mapping[str, Offer]) -> list[str]:
+    names = sorted(name for name in wanted.keys() & listed.keys() if wanted[name] != listed[name])
+    shown = [f"{name} has {_difference(wanted[name], listed[name])}" for name in names[:_SHOWN]]
     return [*shown, f"{len(names) - _SHOWN} more differ"] if len(names) > _SHOWN else shown
 
 
-def _difference(wanted: Offer, there: Offer) -> str:
-    if wanted.default_channel != there.default_channel:
-        return f"default channel {there.default_channel}, wanted {wanted.default_channel}"
-    if wanted.heads.keys() != there.heads.keys():
-        return f"channels {enumeration(sorted(there.heads), _SHOWN)}, wanted {enumeration(sorted(wanted.heads), _SHOWN)}"
-    name = min(each for each in wanted.heads if wanted.heads[each] != there.heads[each])
-    return f"{there.heads[name]} as head of {name}, wanted {wanted.heads[name]}"
+def _difference(wanted: Offer, listed: Offer) -> str:
+    if wanted.default_channel != listed.default_channel:
+        return f"default channel {listed.default_channel}, wanted {wanted.default_channel}"
+    if wanted.heads.keys() != listed.heads.keys():
+        return f"channels {enumeration(sorted(listed.heads), _SHOWN)}, wanted {enumeration(sorted(wanted.heads), _SHOWN)}"
+    name = min(each for each in wanted.heads if wanted.heads[each] != listed.heads[each])
+    return f"{listed.heads[name]} as head of {name}, wanted {wanted.heads[name]}"
 
 
 def images_of(pod: Body) -> set[str]:
@@ -245,9 +245,9 @@ def _cluster_catalog(catalog: Body, image: str) -> Check:
         # During an update catalogd serves the former content with Serving=True.
         same = resolved.partition("@")[2] == image.partition("@")[2]
         return Check(subject, ok=same, state="serving" if same else f"still serving {resolved}")
-    said = short(progressing.get("message") or serving.get("message"))
+    message = short(progressing.get("message") or serving.get("message"))
     state = str(progressing.get("reason") or "not serving yet")
-    return Check(subject, ok=False, state=state, evidence=said, next_step="catalogd tries again on its own")
+    return Check(subject, ok=False, state=state, evidence=message, next_step="catalogd tries again on its own")
 
 
 def _source_image(catalog: Body) -> Any:
@@ -371,9 +371,9 @@ def _pool(client: ClusterClient, pool: Body, rules: Collection[Pair]) -> Check:
             hint=f"{unpause(name, held_back(client, pool))}; then run this again.",
         )
     subject = f"MachineConfigPool {name}"
-    if said := complaint(pool):
+    if message := complaint(pool):
         return Check(
-            subject, ok=False, state=f"{how_far(pool)}, degraded", evidence=said, next_step="nothing, until that is fixed"
+            subject, ok=False, state=f"{how_far(pool)}, degraded", evidence=message, next_step="nothing, until that is fixed"
         )
     if is_paused(pool):
         return Check(subject, ok=True, state=f"{how_far(pool)}, paused; no mirror rule is missing")

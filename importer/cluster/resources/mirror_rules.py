@@ -412,12 +412,12 @@ class _Series:
         for rule in rules:
             while not self._put(name, rule, _size(rule.to_builtins()) + len(", ")):
                 if not self._rules.get(name):
-                    said = f"{kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes"
-                    raise ClusterError(said, hint=_HINT)
+                    message = f"{kind} {name}: one mirror rule alone is larger than {MAX_OBJECT_SIZE} bytes"
+                    raise ClusterError(message, hint=_HINT)
                 name = next(names, "")
                 if not name:
-                    said = f"{kind} {self._resource.name}: more than {_MAX_SPLITS} objects of mirror rules"
-                    raise ClusterError(said, hint=_HINT)
+                    message = f"{kind} {self._resource.name}: more than {_MAX_SPLITS} objects of mirror rules"
+                    raise ClusterError(message, hint=_HINT)
 
     def _put(self, name: str, rule: Rule, growth: int) -> bool:
         if name not in self._room:

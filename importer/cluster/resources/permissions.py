@@ -67,13 +67,13 @@ class Permission:
 
     def __str__(self) -> str:
         group = f".{self.kind.group}" if self.kind.group else ""
-        place = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{group}{place}"
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{group}{where}"
 
 
 def needed(release: Release | None) -> list[Permission]:
     """Return every permission that apply, the wait and undo use on a release; None is a Kubernetes with OLM."""
-    place = MARKETPLACE if release is not None else PLAIN_OLM
+    namespace = MARKETPLACE if release is not None else PLAIN_OLM
     everywhere: list[tuple[Kind, tuple[str, ...]]] = [(CLUSTER_VERSION, ("get",))]
     config: list[tuple[Kind, tuple[str, ...]]] = []
     catalogs: list[tuple[Kind, tuple[str, ...]]] = [
@@ -100,14 +100,14 @@ def needed(release: Release | None) -> list[Permission]:
         everywhere += [] if release.trusts_without_registry else [(IMAGE_REGISTRY, ("get", "patch"))]
         # The CA ConfigMap, the pull secret, and the record of undo.
         config = [(kind, ("create", "delete", "get", "patch")) for kind in (CONFIG_MAP, SECRET)]
-    return [*_each(everywhere), *_each(config, CONFIG_NAMESPACE), *_each(catalogs, place)]
+    return [*_each(everywhere), *_each(config, CONFIG_NAMESPACE), *_each(catalogs, namespace)]
 
 
 def helpful(release: Release | None) -> list[Permission]:
     """Return the permissions of preflight on Subscriptions, and of `doctor` and the wait for causes and fixes."""
-    place = MARKETPLACE if release is not None else PLAIN_OLM
-    found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], place)]
-    found += [Permission(POD, "get", place, LOG), *_each([(SUBSCRIPTION, ("list",)), (CATALOG_SOURCE, ("list",))])]
+    namespace = MARKETPLACE if release is not None else PLAIN_OLM
+    found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], namespace)]
+    found += [Permission(POD, "get", namespace, LOG), *_each([(SUBSCRIPTION, ("list",)), (CATALOG_SOURCE, ("list",))])]
     if release is not None:
         found += _each([(NAMESPACE, ("create",))])
         found += [*_each([(POD, ("list",))], OLM_NAMESPACE), Permission(POD, "get", OLM_NAMESPACE, LOG)]
