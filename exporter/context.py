@@ -36,7 +36,9 @@ def opened(
     `pushes_to`: the repositories for which push access is requested.
     """
     with ExitStack() as stack:
+        # A token is requested for pull only unless a repository is listed: many accounts may not push to their sources.
         client = stack.enter_context(RegistryClient(registry, notify=progress.waiting, pushes_to=pushes_to))
+        # Layers of catalogs are read for the plan and again for the archive. Without an archive nothing may stay behind.
         if store is None:
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
         yield ExportContext(client, DirectoryStore(store), progress)

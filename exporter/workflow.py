@@ -45,7 +45,7 @@ def plan(settings: ExportSettings, progress: Progress, *, whole: bool = False) -
 
     With `whole` the plan contains the blobs that exist on this machine only, so that it can be carried out on another.
     """
-    # A temporary store: a plan leaves nothing on this machine.
+    # With the default, temporary store: a plan leaves nothing on this machine.
     with opened(settings.registry, progress) as context:
         planned = planning.make(settings, context)
         return plan_file.with_local(planned, context.store) if whole else planned
