@@ -1,4 +1,4 @@
-# `make dev | lint | test | test-all | test-pythons | bench | man | demo` is all there is.
+# `make dev | lint | test | test-all | test-pythons | bench | man | lock | demo` is all there is.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
