@@ -16,7 +16,7 @@ OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 # Bytecode is kept: the tests start the programs hundreds of times, and compiling every module each time takes most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: dev lint test test-all test-pythons pythons bench man demo tools
+.PHONY: dev lint test test-all test-pythons pythons bench man lock demo tools
 dev: $(STAMP)
 
 $(STAMP): pyproject.toml | tools
