@@ -141,7 +141,7 @@ class Urllib3Transport(httpx.BaseTransport):
             options["cert_reqs"] = "CERT_NONE"
         proxy = proxy_for(self._settings.environ, scheme, host)
         if not proxy:
-            # A pool without urllib3's PoolManager, which parses each URL again and normalizes it: 40 of 450 µs per request.
+            # A pool without urllib3's PoolManager, which parses each URL again and normalizes it.
             if scheme == "http":
                 del options["ssl_context"]
             pool = self._pools[scheme](url.raw_host.decode("ascii"), url.port, **options)
