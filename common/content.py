@@ -19,6 +19,7 @@ from common.retry import Retries, RetryableError, RetryPolicy
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]
 CHUNK_SIZE = 256 * 1024

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+
 _MAX_NAMES = 10_000  # `page-2.html` and so on, before writing is refused
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
+
 _STOPPED = threading.Event()
 _ENDINGS: list[Callable[[], None]] = []
 _NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 _PACKAGES = ("common", "exporter", "importer")
 # Second line of defence, for secrets that were not registered: headers, signed URLs, passwords in URLs.
 _PATTERNS = (

@@ -17,6 +17,7 @@ from common.oci.reference import Reference, is_repository, is_tag, split_registr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+
 OWN_PATH = "hub-airgap"  # the path of a catalog that was a directory, and has none of its own
 
 

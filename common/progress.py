@@ -19,6 +19,7 @@ from common.files import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 PLAIN_INTERVAL_S = 10.0
 BYTES = "bytes"  # the unit that is shown as KiB, MiB and GiB
 

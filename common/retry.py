@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from common.errors import HubError
 
+
 T = TypeVar("T")
 MAX_RETRY_AFTER_S = 900.0  # a server that asks for more is treated as one that fails
 _REPORTED_S = 10.0  # pauses from this length on are shown: shorter ones end before a person reads of them

@@ -19,6 +19,7 @@ from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024  # thousands of operators
 _WANTED = "hub-import probe makes one."

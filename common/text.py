@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 # Control, format, private-use characters and surrogates: some reverse the direction of text, or move the cursor of a terminal.
 _HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Descriptor, Hasher
 
+
 _LOG = logging.getLogger(__name__)
 GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
 _STEP_S = 0.25  # of a pause: it ends at most so long after the loop stopped

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from exporter.catalog.rebuild import CarriedCatalog
     from exporter.context import ExportContext
 
+
 _SHUT_DOWN = "quay.io"  # its app registry, on 15 June 2022; Quay lost the code in 2023 (PROJQUAY-4992)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from common.oci.reference import Reference
 
+
 __all__ = ["OWN_PATH", "MappedImage", "Mirror", "map_catalog", "map_images", "mapping_lines", "stable_tag"]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from importer.settings import ClusterSettings, ImportSettings
 
+
 T = TypeVar("T")
 
 REPOSITORY = "hub-import-probe"  # one that nothing else uses: what cannot be deleted stays apart from images

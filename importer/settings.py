@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.mapping import Mirror
 
+
 # A pool of dozens of nodes that drains and reboots one after the other needs most of an hour; see --timeout.
 TIMEOUT_S = 45 * 60.0
 

@@ -10,6 +10,7 @@ from common.errors import ContentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
 NAME = "SHA256SUMS"
 SIGNATURE_NAME = "SHA256SUMS.sig"
 MAX_SIZE = 64 * 1024 * 1024  # of 100,000 volumes with parity: two lines of some hundred bytes each, and room

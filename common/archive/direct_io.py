@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from common.content import Chunk
     from common.oci.image import Hasher
 
+
 READ_BACK_STEP = 4 * 1024 * 1024
 # Of direct reads and writes. A whole page, 64 KiB on some machines: a page is written either through the cache or past it.
 ALIGNMENT = max(4096, mmap.PAGESIZE)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from common.archive.location import Place
 
+
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
 _LOOKED_AT = 16  # volumes that are searched for a signature: each is a frame to decompress, and all should have the same
 _TAIL = 8 * TAR_BLOCK  # bytes after the inventory, at most: padding, and the entry of the signature

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from common.archive.location import Place
     from common.content import Chunk
 
+
 MAGIC = b"\x28\xb5\x2f\xfd"
 PLACEHOLDER_MAGIC = b"\x5a\x2a\x4d\x18"  # 0x184D2A5A: the place of a missing blob
 FOOTER_MAGIC = b"\x5b\x2a\x4d\x18"  # 0x184D2A5B: the footer of a volume

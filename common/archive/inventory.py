@@ -16,6 +16,7 @@ from common.oci.image import Digest
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+
 MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
 MAX_SIZE = 512 * 1024 * 1024
 MAX_BLOBS = 2_000_000

@@ -38,6 +38,7 @@ from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+
 NAME = "inventory.json"
 SIGNATURE_NAME = "inventory.json.sig"
 T = TypeVar("T")

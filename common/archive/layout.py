@@ -29,6 +29,7 @@ from common.oci.image import Descriptor, Digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+
 # What one more volume may add to the inventory: its own record, and that of one more piece of a cut blob.
 VOLUME_ROOM = 512
 

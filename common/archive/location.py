@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from common.archive.direct_io import File
 
+
 Place = Path | S3Location
 
 

@@ -20,6 +20,7 @@ from common.oci.image import Digest, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+
 # The grammar of names in the `index.json` of an OCI image layout (OCI image specification 1.1, annotations).
 
 _ALPHANUM = "[A-Za-z0-9]+"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from pathlib import Path
 
+
 SUFFIX = ".parity"
 HASH = 32  # bytes of a SHA-256 checksum
 _MAGIC = b"HUBPAR\x00\x01"

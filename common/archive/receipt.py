@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+
 MEDIA_TYPE = "application/vnd.hub-airgap.receipt.v1+json"
 MAX_SIZE = 512 * 1024 * 1024  # as of an inventory: two million blobs, and each by repository
 SIGNATURE_SUFFIX = ".sig"

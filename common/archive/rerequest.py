@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"
 MAX_SIZE = 512 * 1024 * 1024  # as of an inventory, of which it is a part
 

@@ -19,6 +19,7 @@ from common.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 MAX_KEY = 64 * 1024  # bytes of a PEM file; a P-256 key has about 240
 MAX_SIGNATURE = 512  # bytes; Ed25519 has 64, P-256 at most 72
 # Deterministic (RFC 6979): the same content and key give the same archive. Ed25519 always is.

@@ -13,6 +13,7 @@ from common.errors import ContentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 MAX_WINDOW = 8 * 1024 * 1024  # the window that decoders have to support (RFC 8878, 3.1.1.1.2)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"

@@ -19,6 +19,7 @@ from common.serialization import UNDECODABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+
 Digest = NewType("Digest", str)
 
 _PATTERN = re.compile(r"sha256:[0-9a-f]{64}")  # the only algorithm of the archive format (ADR 0004)

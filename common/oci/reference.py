@@ -17,6 +17,7 @@ from common.oci.image import Digest, parse_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 # Transports (containers-transports(5)). A path may be a file URL (RFC 8089), a reference may begin with `docker://`. All others
 # are refused, with the accepted form: taken as a path, one would create a directory named `docker:`.
 

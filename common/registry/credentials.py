@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from common.registry.settings import RegistrySettings
 
+
 MAX_FILE = 4 * 1024 * 1024
 _MAX_ANSWER = 64 * 1024
 _HELPER_TIMEOUT_S = 30.0

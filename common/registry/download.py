@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from common.oci.reference import Reference
     from common.registry.settings import Clock
 
+
 # Damaged content, counted by blob and place. A line that flips bits gives other ones the next time, and `Cache-Control:
 # no-cache` (RFC 9111, 5.2.1.4) passes a cache with a bad copy. What stays damaged at one place is requested from the next.
 

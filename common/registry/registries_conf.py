@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from common.registry.settings import RegistrySettings
 
+
 MAX_FILE = 4 * 1024 * 1024
 _HUB_HOST = "registry-1.docker.io"
 _LOG = logging.getLogger(__name__)

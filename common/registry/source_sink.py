@@ -24,6 +24,7 @@ from common.oci.reference import Reference
 if TYPE_CHECKING:
     from common.registry.client import RegistryClient
 
+
 _LOG = logging.getLogger(__name__)
 Places = Mapping[Digest, Sequence[Reference]]
 

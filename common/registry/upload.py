@@ -31,6 +31,7 @@ from common.retry import RetryableError
 if TYPE_CHECKING:
     from common.oci.image import Descriptor
 
+
 # An upload session: the place that a registry opened for a blob, and that it may move with every answer.
 #
 # The newest Location counts; it may be relative and may hold a query (distribution specification, *Pushing blobs*).

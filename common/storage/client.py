@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from common.content import Chunk
 
+
 # How long a call is retried. A service that answered before returns: an update or a failover takes minutes, and a night's work
 # is not lost over it. One that never answered is more likely named wrongly, which a person has to learn within seconds.
 KNOWN = RetryPolicy(within_s=600.0, first_s=0.25, longest_s=20.0)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from common.content import Chunk
 
+
 SCHEME = "s3://"
 _MAX_KEY = 1024  # the limit of S3, in bytes (User Guide, *Naming objects*)
 # Wider than the rules of AWS (3 to 63 lower-case letters): older buckets and other services have upper case, and more.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from common.storage.client import UploadedPart
     from common.storage.location import S3Location
 
+
 PART = 16 * 1024 * 1024  # S3 requires at least 5 MiB; smaller parts cost requests, larger ones memory
 MAX_PARTS = 10_000  # limit of S3 (Multipart upload limits)
 _ABANDONED = timedelta(days=1)  # no process takes that long for one file

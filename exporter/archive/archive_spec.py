@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from exporter.plan.plan import ExportPlan
     from exporter.settings import Terms
 
+
 MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
 _NAMED = 3  # bundles that a problem names
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+
 # The journal: the layout of an unfinished export. It does not list the blobs that were written: a later run reads that from
 # their places (`resume.py`), so nothing depends on the order in which the two become durable.
 

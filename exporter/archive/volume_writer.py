@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from common.archive.metadata import Region
     from common.content import Chunks
 
+
 _LAP = 256 * 1024 * 1024  # settled bytes that are worth a lap of reading back
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Descriptor, Digest
 
+
 # Filling the places of a layout from many threads, and reading back the bytes: shared by every way to make volumes.
 #
 # All volumes of an archive, or only some of them, where several processes make one archive (docs/archive-format.md, *Parts*).

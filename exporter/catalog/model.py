@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import Problem
     from exporter.version import Version
 
+
 # Schemas and property types: operator-registry, alpha/declcfg/declcfg.go and alpha/property/property.go.
 PACKAGE = "olm.package"
 CHANNEL = "olm.channel"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.catalog.selection import Selection
     from exporter.imageset.model import OperatorRequest
 
+
 # The files of a selection, validated as opm does; `catalog_image.py` makes the layer.
 
 _SHOWN = 10

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Platform
 
+
 # The images of a ClusterServiceVersion: its own list, the containers of its deployments, and their environment. In the
 # community catalog 8 % of bundles name an image in the environment only.
 

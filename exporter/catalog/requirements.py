@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.catalog.model import Bundle
 
+
 MAX_DEPTH = 32  # of nested constraints, which are read by recursion
 # operator-framework/api, pkg/constraints/constraint.go: a constraint has exactly one of these, and a message.
 _KINDS = ("gvk", "package", "all", "any", "not", "cel")

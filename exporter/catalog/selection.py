@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from exporter.version import Bounds, Version
 
+
 # Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the
 # field concerned is encoded again; other values keep their bytes, unknown fields among them.
 

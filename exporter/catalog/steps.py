@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.imageset.model import OperatorRequest
     from exporter.settings import ExportSettings
 
+
 _LOG = logging.getLogger(__name__)
 # OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
 _NO_BUNDLE_IMAGES = (4, 3)

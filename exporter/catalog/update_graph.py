@@ -18,6 +18,7 @@ from exporter.version import Bounds, Version
 if TYPE_CHECKING:
     from exporter.catalog.model import ChannelEntry
 
+
 MAX_ENTRIES = 100_000  # of one channel, against hostile catalogs
 MAX_NAMES = 5  # named in an error message
 

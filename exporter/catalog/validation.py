@@ -23,6 +23,7 @@ from exporter.version import OlmRange
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 

@@ -15,7 +15,7 @@ from common.text import columns, counted
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog import records
 from exporter.distributed import plan_file
-from exporter.plan.target import left_behind
+from exporter.plan.checks import left_behind
 from exporter.report.facts import facts_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings
     from exporter.workflow import Exported
+
 
 # What `kit` prints: as a document for programs, as a table for people.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.distributed.plan_file import PlanFile
     from exporter.settings import Making
 
+
 _UNFINISHED = (
     "Run hub-export create --plan … for them again: it continues. If the blobs are gone for good, finish --accept-missing "
     "makes the archive without them."

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from exporter.archive.volume_writer import Closing, Further
     from exporter.distributed.part_selection import FoundPart, Selection
 
+
 _TYPE = "application/vnd.hub-airgap.joining.v2+json"
 _OTHER = "Choose another --output, or move the volumes away that are in it."
 

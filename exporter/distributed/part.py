@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from exporter.archive.volume_writer import Closing
 
+
 NAME = output.PART
 MAX_SIZE = 256 * 1024 * 1024  # bounds the memory for a foreign record; a real one is a few MiB at most
 _STEP = 4 * 1024 * 1024  # bytes of a copy that are read, hashed and written at a time

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.context import ExportContext
     from exporter.distributed.plan_file import PlanFile
 
+
 PLAN = "hub-export.plan"
 
 

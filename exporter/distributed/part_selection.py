@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from common.oci.image import Digest
     from exporter.distributed.part import MissingBlob, Part
 
+
 _SHOWN = 5  # volumes or blobs that a message names
 
 

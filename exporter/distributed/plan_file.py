@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from common.content import DirectoryStore
     from exporter.plan.planning import Planned
 
+
 MAX_SIZE = 2 * 1024 * 1024 * 1024
 _SHARE = re.compile(r"\d{1,9}(?:/[1-9]\d{0,8})?", re.ASCII)
 # The plan may come from another machine or a bucket, so all of it is checked like foreign input.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from exporter.distributed.plan_file import PlanFile
     from exporter.distributed.s3_volumes import Records, S3Settings
 
+
 _OTHER = "Choose another prefix, or delete the objects."
 _UNFINISHED = (
     "Run hub-export create --plan … for these volumes again: it continues. If the blobs are gone for good, "

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from exporter.distributed.part import MissingBlob, Part
     from exporter.distributed.plan_file import PlanFile
 
+
 # Records: one next to each volume, true of one version of its objects.
 
 _NAME = re.compile(re.escape(part.NAME) + r"-(\d{4,6})", re.ASCII)

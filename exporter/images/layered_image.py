@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+
 FILE, PROGRAM, FOLDER = 0o644, 0o755, 0o755
 # One time for all files, so that the same files give the same digest on every run.
 _EPOCH = "1970-01-01T00:00:00Z"

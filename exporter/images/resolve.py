@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.client import RegistryClient
 
+
 # Subclasses before their base: the first match counts.
 _CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
     (NotFoundError, ProblemCode.IMAGE_NOT_FOUND),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from common.progress import Progress
     from common.registry.client import RegistryClient
 
+
 MAX_DEPTH = 3  # a signature of an attestation of an image; without a bound a loop of referrers would not end
 # sigstore/cosign, specs/SIGNATURE_SPEC.md, *Discovery*: the tag is `sha256-<hex>` with one of these suffixes.
 _COSIGN = {"sig": ImageKind.SIGNATURE, "att": ImageKind.ATTACHMENT, "sbom": ImageKind.ATTACHMENT}

@@ -34,6 +34,7 @@ from exporter.imageset.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+
 # The file of `targetCatalogSourceTemplate`: a CatalogSource with fields for the one on the cluster.
 
 MAX_TEMPLATE_SIZE = 1024 * 1024  # etcd accepts requests up to 1.5 MiB (etcd, *System limits*)

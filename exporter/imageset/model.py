@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import Problem
     from common.oci.image import Platform
 
+
 API_VERSION = "mirror.openshift.io/v2alpha1"
 KIND = "ImageSetConfiguration"
 MAX_ITEMS = 100_000  # of one list of the file; also the largest archiveSize, 100 TB

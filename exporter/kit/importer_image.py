@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from common.registry.client import RegistryClient
     from exporter.context import ExportContext
 
+
 # A place of its own: the site-packages of a base belong to its distribution, which may replace them.
 ROOT = "opt/hub-airgap"
 PROGRAM_PATH = f"/{ROOT}/bin/hub-import"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from exporter.kit.importer_image import Base
     from exporter.kit.lock_file import Selection
 
+
 # The folder in which a kit is made.
 #
 # Everything is fetched into a staging folder inside it, so that an interrupted run can continue and an older kit stays whole

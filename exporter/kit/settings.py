@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from common.oci.reference import Reference
     from common.registry.settings import RegistrySettings
 
+
 # The architectures of OpenShift, by their names in OCI images (GOARCH), with their names in Python (`uname -m`).
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le", "s390x": "s390x"}
 PLATFORMS = tuple(Platform("linux", architecture) for architecture in MACHINES)

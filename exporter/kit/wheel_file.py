@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from importlib.metadata import Distribution
 
+
 OWN = "hub-airgap"
 _OWN_PACKAGES = ("common", "exporter", "importer")
 # Added by the installer (packaging.python.org, *Recording installed projects*), different on each host.

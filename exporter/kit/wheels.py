@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exporter.kit.lock_file import LockedWheel, Selection
     from exporter.kit.settings import KitSettings, Runtime
 
+
 _LOG = logging.getLogger(__name__)
 # Addresses of an index may carry credentials: with a scheme, or as the bare `user:password@host` of a proxy.
 _ADDRESS = re.compile(r"\b[\w.+-]+://[^\s'\"]*")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from common.archive.location import Place
     from common.oci.image import Digest
 
+
 Document = dict[str, Any]
 
 

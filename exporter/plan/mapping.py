@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.plan.plan import ExportPlan
 
+
 NAME = "mapping.txt"
 MAX_SIZE = 256 * 1024 * 1024  # a line has about 200 bytes, and the largest catalog 25,000 images
 _HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from exporter.context import ExportContext
     from exporter.settings import ExportSettings
 
+
 _SAME = (
     "Give the flags of the first export again (--catalog-base, --platform) and use the same version of hub-export, "
     "or make a whole new archive."

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exporter.plan.planning import Planned
     from exporter.settings import ExportSettings
 
+
 # The page is written last, but the check of free space before the first layer counts it: too small an estimate would end a long
 # export with a full disk.
 _ROOM_OF_ALL = 256 * 1024  # style, script, pictures

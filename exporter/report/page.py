@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.report.facts import Facts
     from exporter.settings import ExportSettings, Making
 
+
 # Treemaps as SVG rectangles with a colour and a label. No script draws them: the content security policy of the page allows
 # none but the page's own. No I/O.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from common.archive.signature import Verifier
 
+
 MAX_FRAME = 8 * 1024 * 1024  # content of a frame before the inventory's; writers use 1 MiB
 _NAME_END, _SIZE = 100, slice(124, 135)  # the fields of a tar header (POSIX.1-1988, ustar)
 _SHOWN = 5  # operators named in one message

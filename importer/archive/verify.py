@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from common.content import Chunk
     from importer.archive.reader import ArchiveReader
 
+
 _CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them
 _MAX_SIGNATURE = 1024  # of an entry in a volume: Ed25519 has 64 bytes, ECDSA in DER about 72
 _STEP = 1024 * 1024

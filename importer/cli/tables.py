@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from importer.diagnose.snapshot import SourceState
     from importer.push.result import PushResult
 
+
 Document = dict[str, Any]
 _SHOWN = 20
 

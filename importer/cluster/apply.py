@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
 
+
 _REMOVAL_TRIES = 60
 _REMOVAL_PAUSE_S = 2.0  # the marketplace operator reconciles within seconds, unless it is being restarted
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+
 # Errors of the API server: one class for each reaction of a caller.
 
 _NO_CREDENTIALS, _FORBIDDEN, _CONFLICT = 401, 403, 409

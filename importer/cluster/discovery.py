@@ -16,6 +16,7 @@ from importer.cluster.resources.mirror_rules import MirrorRule, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+
 _LONGEST = 80
 _MINOR = re.compile(r"\d{1,3}\.\d{1,3}")
 # Nightly builds and release candidates have a suffix: 4.18.0-0.nightly-2025-01-01-000000.

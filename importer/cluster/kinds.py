@@ -10,6 +10,7 @@ from common.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
 OLM_NAMESPACE = "openshift-operator-lifecycle-manager"  # where OLM itself runs

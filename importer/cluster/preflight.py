@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.writing import Change
 
+
 # Matching of images by the scopes, and of hosts by the noProxy lists, in which a cluster names registries.
 
 

@@ -16,6 +16,7 @@ from importer.cluster.resources.catalog_source import is_default
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+
 ORPHANED = "subscription-orphaned"
 SourceKey = tuple[str, str]  # namespace and name of a CatalogSource
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
 
+
 _KEY = ".dockerconfigjson"
 _NAME = "pull-secret"
 _TYPE = "kubernetes.io/dockerconfigjson"

@@ -20,6 +20,7 @@ from importer.cluster.kinds import Kind, Resource, kind_of
 if TYPE_CHECKING:
     from importer.cluster.record import Recorder
 
+
 # Of the changed fields, in the line of a change; --diff shows all.
 _SHOWN = 5
 Wish = Callable[[Body | None], Mapping[str, Any] | None]

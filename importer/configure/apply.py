@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     # Given images, returns the names of those that are missing on the mirror.
     FindMissing = Callable[[Sequence[MappedImage]], Sequence[str]]
 
+
 _SHOWN = 5  # missing images named in one finding
 
 

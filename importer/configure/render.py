@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory
     from importer.cluster.release import Release
 
+
 MAPPING = "mapping.txt"
 KUSTOMIZATION = "kustomization.yaml"
 RBAC = "rbac.yaml"

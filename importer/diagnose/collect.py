@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
+
 T = TypeVar("T")
 _LOG_LINES = 30
 _EVENTS = 20  # of one object; a pod that is restarted for days has hundreds

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.diagnose.snapshot import Snapshot, SourceState
 
+
 NEEDS_CA, NEEDS_CREDENTIAL = "registry-untrusted", "pull-unauthorized"
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from importer.diagnose.snapshot import Snapshot
     from importer.settings import ClusterSettings
 
+
 Tell = Callable[[str], None]
 
 

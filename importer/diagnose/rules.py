@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import Body
     from importer.diagnose.snapshot import PodState, Snapshot, SourceState
 
+
 Rule: TypeAlias = "Callable[[Snapshot], Iterator[Finding]]"
 _SHOWN = 5
 _STATES_SHOWN = 3

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.subscriptions import Sources
 
+
 _RECONNECTS_WITHIN_S = 300.0  # gRPC waits up to two minutes and jitter, then package-server reads all packages
 # Reasons of kubelet for a container that was not created yet.
 _STARTING = frozenset(("ContainerCreating", "PodInitializing"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from importer.diagnose.snapshot import Snapshot, SourceState
 
+
 Fixable: TypeAlias = "Callable[[SourceState, Snapshot], bool]"
 
 

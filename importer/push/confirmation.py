@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     _RepositoryBlob = tuple[Reference, Digest]
 
+
 _LOG = logging.getLogger(__name__)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from common.registry.client import RegistryClient
     from common.registry.source_sink import Places
 
+
 _LOG = logging.getLogger(__name__)
 
 

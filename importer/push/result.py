@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive
     from importer.mapping import MappedImage
 
+
 _NAMED = 3  # how many images, or repositories, a problem names
 
 

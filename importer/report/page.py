@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from importer.push.result import PushResult
     from importer.settings import ImportSettings
 
+
 _TEMPLATE = "deploy.html.jinja"
 _DIGITS = 12  # of the archive's digest, as podman and docker shorten image IDs
 

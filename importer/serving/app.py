@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive
     from importer.serving.htpasswd import Htpasswd
 
+
 MAX_PAGE = 1000  # entries of a page, also for clients that ask for no number or a larger one
 _REFERRERS = 100  # of a page: clients take an index of 4 MiB at most, and annotations are of any length
 # Manifests in memory: at most 128 of at most 256 KiB, so 32 MiB. Nodes that pull one image ask for the same few at once.

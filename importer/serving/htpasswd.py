@@ -17,6 +17,7 @@ from common.files import read_limited
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 _MAX_FILE = 1024 * 1024
 _MAX_KNOWN = 1000  # headers that were right; bounds memory, and further ones only cost the time of bcrypt
 _MAX_PASSWORD = 72  # bytes: bcrypt ignores the rest, and version 5 of the package raises ValueError for it

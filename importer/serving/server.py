@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+
 # Bounds memory: each connection holds one chunk of at most 1 MiB. uvicorn answers further ones with 503.
 _CONNECTIONS = 256
 _STALL_TIMEOUT_S = 120.0  # a client that reads nothing for so long is gone

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
     from common.registry.settings import Clock
 
+
 # Challenges of a 401 (RFC 9110, section 11; token authentication of distribution).
 
 MAX_HEADER = 16 * 1024

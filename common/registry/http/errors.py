@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+
 MAX_ERROR_BODY = 64 * 1024
 # 522 and 524 are Cloudflare's: the origin behind it did not answer.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
     from common.registry.settings import Clock, RegistrySettings
 
+
 MAX_REDIRECTS = 10
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from common.registry.settings import Clock
 
+
 _CALM = 20  # answers without trouble, per request allowed, before one more is
 
 

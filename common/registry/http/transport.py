@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
     from common.registry.settings import RegistrySettings
 
+
 _POOLS = 64
 _Broken = Callable[[Exception], RetryableError]
 _BROKEN = (HTTPError, OSError, http.client.HTTPException)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from common.content import Chunks
     from common.oci.image import Descriptor, Tree
 
+
 MANIFESTS_LABEL = "operators.operatorframework.io.bundle.manifests.v1"
 _DIRECTORY = "manifests"  # what `opm alpha bundle generate` names it; used where the label is missing
 _EXTENSIONS = (".yaml", ".yml", ".json")

@@ -34,6 +34,7 @@ from exporter.images.layered_image import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+
 DIRECTORY = "/configs"  # as `opm generate dockerfile` has it
 USUAL_DATABASES = ("/database/index.db", "/bundles.db")  # opm's, and what `oc adm catalog build` made
 CatalogFormat = Literal["file-based", "sqlite"]

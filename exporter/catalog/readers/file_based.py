@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from exporter.catalog.model import Blob, Catalog
 
+
 # `.indexignore`: the files of a catalog directory that are not catalog files, in gitignore syntax (operator-registry,
 # alpha/declcfg/load.go; git, gitignore(5)).
 

@@ -17,6 +17,7 @@ from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, ChunkSource, E
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 MAX_NAME = 4096  # PATH_MAX of Linux: no engine could create a longer one
 MAX_DEPTH = 128  # `walk` and `_merge` recurse once for each directory, and Python allows 1,000 frames
 MAX_LINKS = 40  # symbolic links in a row, as Linux allows (path_resolution(7))

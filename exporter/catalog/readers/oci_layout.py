@@ -26,6 +26,7 @@ from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatErro
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 # Annotation of a manifest in index.json (OCI image specification 1.1, *Pre-Defined Annotation Keys*).
 _REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.catalog.model import Catalog
     from exporter.catalog.readers.package_manifests import PackageManifests
 
+
 MAX_LAYER_SIZE = 8 * 1024**3  # before and after decompression; the layers of real catalogs have some hundred megabytes
 LOCAL = "oci.invalid"  # in place of a registry for a catalog from disk; the top-level domain never resolves (RFC 6761)
 

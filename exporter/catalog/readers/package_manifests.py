@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+
 MAX_SIZE = 512 * 1024**2  # of all files, which are held in memory
 MAX_FILES = 100_000
 # A package file by a line of its content: its name ends with .package.yaml by convention only.

@@ -16,6 +16,7 @@ from common.errors import ContentError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
 MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst
 MAX_RUN = 16  # extended headers before one entry; writers make one of each type at most

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import PackageRecord
     from importer.cluster.client import Body, ClusterClient
 
+
 _SHOWN = 5
 
 

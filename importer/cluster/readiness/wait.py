@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
+
 # The display of a wait: the state of each check and since when, and the causes that were found.
 
 # Often enough to show in a log that the wait is alive, also to CI systems that end silent jobs.

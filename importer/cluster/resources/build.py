@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from importer.cluster.release import Release
 
+
 # The mirror's CA for the nodes: a ConfigMap, and the Image `cluster` that names it (openshift/api, config/v1, Image).
 
 # Used where images.config names no ConfigMap yet; otherwise the key is added to the one in use (`trust.py`).

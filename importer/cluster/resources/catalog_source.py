@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.mapping import MappedImage
 
+
 # The CatalogSource template of a person (`targetCatalogSourceTemplate` of the image set, stored in the inventory).
 
 

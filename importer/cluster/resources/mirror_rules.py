@@ -26,6 +26,7 @@ from importer.cluster.kinds import ICSP, IDMS, ITMS, OWN_LABELS, Resource
 if TYPE_CHECKING:
     from importer.mapping import MappedImage
 
+
 FIELD = {ICSP.name: "repositoryDigestMirrors", IDMS.name: "imageDigestMirrors", ITMS.name: "imageTagMirrors"}
 MIRROR_KINDS = (ICSP, IDMS, ITMS)
 NEVER = "NeverContactSource"

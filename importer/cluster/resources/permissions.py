@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
 
+
 NAME = "hub-import"
 LOG = "log"
 # Verbs on kinds that hub-import owns; `delete` is for undo.

@@ -5,13 +5,7 @@ import pytest
 from common.errors import UsageError
 from common.oci.image import Platform
 from exporter.imageset import file
-from exporter.imageset.model import (
-    AdditionalImage,
-    ChannelRequest,
-    OperatorRequest,
-    PackageRequest,
-    from_flags,
-)
+from exporter.imageset.model import AdditionalImage, ChannelRequest, OperatorRequest, PackageRequest, from_flags
 
 HEAD = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n"
 FULL = (

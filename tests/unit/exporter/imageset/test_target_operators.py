@@ -13,7 +13,7 @@ from common.archive.inventory import ProblemCode
 from common.target_profile import InstalledOperator
 from exporter.catalog.selection import select
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
-from exporter.plan.target import stranded
+from exporter.plan.checks import stranded
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob
 
 
