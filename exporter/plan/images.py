@@ -1,4 +1,4 @@
-"""The images of a plan: those that catalogs, bundle images and the image set name, without the blocked ones, and their manifests."""
+"""The images of a plan: those that catalogs, bundle images and the image set name, without the blocked ones, and manifests."""
 
 from __future__ import annotations
 
