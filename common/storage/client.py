@@ -261,11 +261,11 @@ class Storage:
         # Some services ignore If-Match, so the tag of the answer is compared too.
         match = {"IfMatch": tag} if tag else {}
         answer = self._once("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **match)
-        if tag and answer.get("ETag", tag) != tag:
-            raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=REPLACED)
         left, pieces = end - start, list[bytes]()
         try:
             with closing(answer["Body"]) as body:  # its own `with` gives the bare stream, which checks no length
+                if tag and answer.get("ETag", tag) != tag:
+                    raise StorageError(f"s3://{bucket}/{key}: it is another object than before", hint=REPLACED)
                 # One byte more than requested, so that a service that sends more is noticed.
                 while left >= 0 and (piece := body.read(left + 1)):
                     left -= len(piece)
