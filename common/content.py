@@ -1,6 +1,6 @@
 """The protocols of blob sources and sinks, which every medium implements, and verification between them.
 
-`BlobSource` gives the bytes of a blob, `BlobSink` takes them (architecture, *The idea in one sentence*). `verified` makes it
+`BlobSource` gives the bytes of a blob, `BlobSink` takes them (docs/architecture.md, *The idea*). `verified` makes it
 impossible to take the last byte of a blob whose digest is wrong. `DirectoryStore` is the third medium, a plain directory.
 """
 

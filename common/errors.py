@@ -262,7 +262,7 @@ class StorageUnreachableError(StorageError):
 
 
 class SpaceError(HubError):
-    """A file system has too little room. Found before anything is written."""
+    """A file system has too little room. Most commands check it before they write; some find it while they write."""
 
     exit_code = ExitCode.SPACE
     usual_hint = "Free some, or choose another place; run the same command again: it continues where it stopped."

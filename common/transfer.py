@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
-GIVE_UP = 8  # more than run at the same time by default, so that one bad moment is not enough
+GIVE_UP = 8  # above the default --jobs: one failure of the network hits at most so many blobs at once
 _STEP_S = 0.25  # of a pause: it ends at most so long after the loop stopped
 _AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
@@ -60,9 +60,9 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
-    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host: one
-    that is gone would cost a night; the next run continues. Raises SpaceError when the file system of the sink fills up,
-    HubError when it breaks, UsageError for settings that make no sense, since then every further blob would fail too, and
+    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host:
+    the retries of every further blob would take hours; the next run continues. Raises SpaceError when the file system of the
+    sink fills up, HubError when it breaks, UsageError for settings that make no sense, since then every further blob would fail too, and
     passes KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
     """
     stop = threading.Event()

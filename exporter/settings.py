@@ -37,7 +37,7 @@ class SignaturePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ArchiveTerms:
     """The values of an archive that come from neither catalog nor registry. Fixed in the plan, so all parts have the same.
 
     `created` is RFC 3339 in UTC, `image_set` as read, `tool` the version that planned, `volume_size` in bytes, `parity` the
@@ -97,9 +97,9 @@ class ExportSettings:
     target: TargetProfile | None = None
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> ArchiveTerms:
         """The settings that are part of the archive."""
-        return Terms(self.created, self.image_set.as_read, TOOL, self.volume_size, self.parity)
+        return ArchiveTerms(self.created, self.image_set.as_read, TOOL, self.volume_size, self.parity)
 
     @property
     def making(self) -> Making:

@@ -114,7 +114,10 @@ class RegistryClient:
             _LOG.info("%s: left to its repositories, for there are credentials of namespaces: %s", place, error.message)
 
     def document(self, reference: Reference) -> Document:
-        """Return the manifest or index that a digest or tag names; a digest wins over a tag. At most 16 MiB."""
+        """Return the manifest or index that a digest or tag names; a digest wins over a tag.
+
+        Raises ContentError above 16 MiB, and RegistryError.
+        """
         return self._read(reference, self._document)
 
     def head(self, reference: Reference) -> Descriptor | None:

@@ -51,7 +51,7 @@ class RegistrySource:
                     except ContentError as error:
                         raise reported(chunks, error) from error
             except DamagedError as error:
-                if position > began:  # the copy was started: the bytes given so far cannot be taken back
+                if position > began:  # chunks that were already yielded cannot be replaced
                     raise DamagedError(error.message, hint=error.hint, more=error.more or number < len(places)) from error
                 first = first or error
             except RegistryError as error:

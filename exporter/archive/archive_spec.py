@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from common.errors import HubError
     from common.oci.image import Digest
     from exporter.plan.plan import ExportPlan
-    from exporter.settings import Terms
+    from exporter.settings import ArchiveTerms
 
 
 MAX_PROBLEM_TEXT = 400  # characters of a registry's message in a problem
@@ -42,10 +42,13 @@ _NAMED = 3  # bundles that a problem names
 
 @dataclass(frozen=True)
 class ArchiveSpec:
-    """All that determines the bytes of an archive except the content of its blobs; equal in every process that makes a part."""
+    """Plan and terms, which determine every byte of an archive except the content of blobs.
+
+    Processes that make parts of one archive have equal specs.
+    """
 
     plan: ExportPlan
-    terms: Terms
+    terms: ArchiveTerms
 
     @cached_property
     def layout(self) -> Layout:

@@ -80,7 +80,7 @@ REPORT = "report.html"
 PART = "hub-export.part"  # the volumes here are a part, which is whole
 JOINING = "hub-export.joining"  # the volumes here come from parts
 PROBE = "hub-export.probe"  # an empty file that was moved here, to see whether files can be
-EARLIER = "hub-export.earlier-"  # volumes of a layout that is no more, by the hundredth of a name
+EARLIER = "hub-export.earlier-"  # with a suffix of 00 to 99: volumes of a previous layout, from which blobs are moved
 _MAX_EARLIER = 100
 # Compared without case: on FAT and NTFS a twin that differs only in case is the same file.
 _OURS = re.compile(

@@ -43,7 +43,7 @@ class VolumeWriter:
         self._buffers = buffers
         self._settled: dict[int, int] = {}  # begin → end, of those behind one that is not settled yet
         self._ready = len(OPENING)  # before it everything is settled
-        self._asked = 0  # of that, so much was requested to be read back
+        self._asked = 0  # the end of the range that is queued for read-back
         self._hasher = Hasher()
         self._hashed = 0
         self._lock = threading.Lock()

@@ -26,7 +26,7 @@ app.callback()(version_option)
 
 # Repeated here, because `--help` must not import cryptography: it takes 0.1 s and is not needed for help.
 class Algorithm(StrEnum):
-    """How keys sign; a copy of the words, for --help has no time for cryptography."""
+    """Signature algorithms of `keygen`; equal to those of `common.archive.signature`."""
 
     ED25519 = "ed25519"
     ECDSA_P256 = "ecdsa-p256"
@@ -51,7 +51,7 @@ def list_(
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
     chosen = steps.selections(settings, output.begin(), dependencies=closed)
-    target = settings.target if closed else None  # an offer is not a selection: no installed operator can be left behind by it
+    target = settings.target if closed else None  # operators are compared with a selection, not with all that a catalog offers
     asked = settings.image_set.problems
     # The document is built in both formats: the exit status depends on its problems.
     document = listing.list_document(chosen, target, explain=explain, asked=asked)
@@ -226,7 +226,7 @@ def keygen(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="NAME.key and NAME.pub are made.")],
     algorithm: Annotated[Algorithm, typer.Option(help="ecdsa-p256 for hosts in FIPS mode.")] = Algorithm.ED25519,
 ) -> ExitCode:
-    """Make a key pair: the private key signs archives here, the public one goes to the other side by a way that is trusted."""
+    """Make a key pair: the private key signs archives here, the public one goes to the other side over a trusted channel."""
     from common.archive import signature
 
     # `with_suffix` would replace a part of a name such as `hub-2026.1`.

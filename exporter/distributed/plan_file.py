@@ -26,7 +26,7 @@ from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers.opening import LOCAL
 from exporter.plan.plan import ExportPlan
 from exporter.report.facts import Facts
-from exporter.settings import Terms
+from exporter.settings import ArchiveTerms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -171,7 +171,7 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     _check_roots(plan)
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
-    terms = Terms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
+    terms = ArchiveTerms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
     spec = ArchiveSpec(plan, terms)
     inventory_file.check(spec.inventory({}))
     return spec

@@ -32,6 +32,7 @@ _OF_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _EARLIEST = 315_532_800  # 1980: the range of times in a zip (APPNOTE.TXT 4.4.6, MS-DOS date)
 _LATEST = 4_354_819_198  # 2107
 _COMPILED = ".pyc"
+_PAGES = "share/man/"
 # The errors of zipfile for files that it cannot read; RuntimeError: encrypted, or (NotImplementedError) of an unknown method.
 NO_ZIP = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -52,6 +53,7 @@ def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, 
     does not list its files, and for files that were changed or deleted since the installation.
     """
     files = dict(_installed(distribution))
+    pages = [name for name in files if name.startswith(_PAGES)]
     if _normal(distribution) == OWN and not any(name.partition("/")[0] in _OWN_PACKAGES for name in files):
         files |= dict(_of_source())
     folder = next((name.partition("/")[0] for name in files if name.partition("/")[0].endswith(".dist-info")), "")
@@ -60,6 +62,9 @@ def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, 
             f"{distribution.name} {distribution.version} is not installed from a wheel; its files are not known",
             hint="Install it with pip, and run the command again.",
         )
+    # A wheel holds data files under `.data/data`; the installer puts them below the prefix of the environment.
+    data = f"{folder.removesuffix('.dist-info')}.data/data"
+    files |= {f"{data}/{page}": files.pop(page) for page in pages}
     name = f"{folder.removesuffix('.dist-info')}-{_tag(files[f'{folder}/WHEEL'])}.whl"
     return name, _zipped(files, folder, epoch)
 
@@ -69,9 +74,11 @@ def _normal(distribution: Distribution) -> str:
 
 
 def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
-    """Give the files of a distribution, checked, except those outside of the directory of the packages (scripts)."""
+    """Give the files of a distribution, checked, except scripts; manual pages, which are below the prefix, as `share/man/…`."""
     for name, algorithm, checksum in _recorded(distribution):
         path = PurePosixPath(name)
+        if _PAGES in name and set(path.parts[: path.parts.index("share")]) == {".."}:
+            path = PurePosixPath(*path.parts[path.parts.index("share") :])
         by_installer = path.parent.name.endswith(".dist-info") and path.name in _OF_INSTALLER
         if ".." in path.parts or path.is_absolute() or path.suffix in (_COMPILED, ".pth") or by_installer:
             continue

@@ -66,7 +66,7 @@ class ExportPlan:
         return {digest: _record(document, self.documents) for digest, document in self.documents.items()}
 
     def blob_records(self) -> dict[Digest, BlobRecord]:
-        """Return the inventory's `blobs`, those in this archive without positions in volumes."""
+        """Return the inventory's `blobs`, with empty positions for blobs of this archive: the layout fills them in."""
         carried = {
             blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, blob.encoding)
             for blob in self.blobs
@@ -123,7 +123,7 @@ def _planned(blob: Descriptor, held: Mapping[Digest, bytes]) -> PlannedBlob:
     content = held.get(blob.digest)
     if content is None or blob.media_type in _COMPRESSED:
         return PlannedBlob(blob, Encoding.RAW)
-    # The compressed size is part of the layout, so blobs made here (catalog layers, some megabytes) are compressed twice.
+    # The compressed size is part of the layout, so blobs made here (image configurations of a few KiB) are compressed twice.
     return PlannedBlob(blob, Encoding.ZSTD, len(frames.compress(content)))
 
 

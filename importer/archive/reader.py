@@ -212,7 +212,7 @@ class ArchiveReader:
 
 
 class Archive(ArchiveReader):
-    """An opened archive: signed with the key that was given, or opened without a key."""
+    """An opened archive. With a key, its signature was verified; without a key, no signature is required."""
 
     def __init__(self, found: TrustedArchive) -> None:
         super().__init__(found)

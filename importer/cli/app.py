@@ -88,12 +88,12 @@ def repair(
     ] = None,
 ) -> ExitCode:
     """Repair damaged volumes with their parity files (hub-export create --parity), in place or into a directory."""
-    from importer.archive import repair as mending
+    from importer.archive import repair as repairs
     from importer.cli import tables
 
-    results = mending.repair(archive, directory, output.begin())
+    results = repairs.repair(archive, directory, output.begin())
     output.emit(tables.repair_document(results), lambda: tables.repair_table(results))
-    return mending.exit_code(results)
+    return repairs.exit_code(results)
 
 
 @command(app)
@@ -293,7 +293,7 @@ def doctor(
     pem = read_text(ca, "--ca") if ca else None
 
     def agree(health: Health) -> bool:
-        return agreed(tables.remedies_table(health), tables.would_mend(health), yes=yes)
+        return agreed(tables.fixes_table(health), tables.would_fix(health), yes=yes)
 
     found = health.fix(told, pem, _tell, agree) if fix else health.examine(told, pem)
     output.emit(tables.health_document(found), lambda: tables.doctor_table(found))

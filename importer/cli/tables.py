@@ -331,12 +331,12 @@ def would_undo(would: UndoResult) -> str:
     return f"{would.cluster}: {counted(len(changed), 'change')}."
 
 
-def remedies_table(health: Health) -> str:
+def fixes_table(health: Health) -> str:
     """Return what `doctor --fix` would do."""
     return "\n".join(f"would fix {each.subject}: {each.cause}" for each in health.fixable)
 
 
-def would_mend(health: Health) -> str:
+def would_fix(health: Health) -> str:
     """Return which cluster would be changed, and how much: one line."""
     return f"{health.cluster}: {counted(len(health.fixable), 'change')}."
 

@@ -31,7 +31,7 @@ from importer.cluster.kinds import (
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
-from importer.cluster.subscriptions import Terms, orphans
+from importer.cluster.subscriptions import CatalogChange, orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -90,7 +90,7 @@ class Intent:
     mirror: str
     catalogs: Collection[str] = ()
     unsigned: Collection[str] = ()
-    terms: Terms | None = None
+    terms: CatalogChange | None = None
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -71,7 +71,7 @@ class Offering:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CatalogChange:
     """The catalogs of an import, and the operators that may lose theirs. `defaults_off`: default sources are disabled."""
 
     offerings: Sequence[Offering]
@@ -94,7 +94,7 @@ def _by_key(bodies: Iterable[Body] | None) -> dict[SourceKey, Body]:
     return {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in found}
 
 
-def orphans(client: ClusterClient, terms: Terms) -> Iterator[Finding]:
+def orphans(client: ClusterClient, terms: CatalogChange) -> Iterator[Finding]:
     """Yield one error for each CatalogSource that Subscriptions name, and that is missing or will be removed.
 
     It is a warning for operators that may lose their catalog, and for Subscriptions that may not be read. Raises ClusterError.
@@ -151,7 +151,9 @@ def _unseen(refused: str, where: str) -> Finding:
     )
 
 
-def _orphaned(source: SourceKey, losing: Sequence[Subscribed], terms: Terms, *, goes: bool, fix: str) -> Iterator[Finding]:
+def _orphaned(
+    source: SourceKey, losing: Sequence[Subscribed], terms: CatalogChange, *, goes: bool, fix: str
+) -> Iterator[Finding]:
     subject = f"CatalogSource {'/'.join(source)}"
     cause = "it is a default source and is removed when they are disabled" if goes else "it does not exist"
     for allowed in (False, True):
@@ -167,7 +169,7 @@ def _orphaned(source: SourceKey, losing: Sequence[Subscribed], terms: Terms, *, 
 class _Fixes:
     """Advice for the Subscriptions of missing CatalogSources; each catalog can take the name of one of them."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: CatalogChange) -> None:
         self._terms = terms
         self._named: dict[str, str] = {}  # catalog → the name that it is advised to take
 

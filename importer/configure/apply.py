@@ -42,7 +42,8 @@ _SHOWN = 5  # missing images named in one finding
 class Applied:
     """The outcome for the cluster's objects: done, or foreseen unless `done`.
 
-    `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity.
+    `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
+    `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
     """
 
     result: ApplyResult
@@ -51,7 +52,6 @@ class Applied:
     cluster: ClusterIdentity
     findings: tuple[Finding, ...] = ()
     drain: str = ""
-    """The effect of the changed configuration on nodes, as text; empty where it is not known."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -194,4 +194,4 @@ def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, in
 
 
 def silent(_line: str) -> None:
-    """Discard a line: what a dry run says was said, or will be said by the real run."""
+    """Discard a line of progress, for steps whose output was printed already."""

@@ -16,7 +16,7 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.build import Built, build, name_of
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
-from importer.cluster.subscriptions import Offering, Terms
+from importer.cluster.subscriptions import Offering, CatalogChange
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _credential(mirror: Mirror, release: Release | None, cluster: ClusterSetting
     return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)
 
 
-def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Release | None) -> Terms:
+def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Release | None) -> CatalogChange:
     """Return what the import means for Subscriptions: the catalogs that the cluster gets, and the default sources."""
     namespace = namespace_for(release)
     offerings = [
@@ -128,7 +128,7 @@ def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Re
         if (name := name_of(catalog, cluster.resources)) in _catalog_sources(built)
     ]
     defaults_off = any(resource.kind == OPERATOR_HUB.name for resource in built.resources)
-    return Terms(offerings, namespace, defaults_off, cluster.allowed_orphans)
+    return CatalogChange(offerings, namespace, defaults_off, cluster.allowed_orphans)
 
 
 def _expected(

@@ -156,7 +156,7 @@ def _served(reader: _Reader, source: SourceState, events: Mapping[str, Sequence[
     # A quota or an admission webhook refuses pods to the ReplicaSet, which reports it as an event.
     refusals += [line for line in failed if line.startswith("FailedCreate")] if not source.pods else []
     pod = ((deployment.get("spec") or {}).get("template") or {}).get("spec") or {}
-    unknown: Body | None = {"metadata": {}}  # an object that may not be read is not called missing
+    unknown: Body | None = {"metadata": {}}  # stands for an object that may not be read, which is not the same as a missing one
     denies = release is not None and release.denies_network
     policy = reader.read(lambda: reader.client.get(NETWORK_POLICY, name, source.namespace), unknown) if denies else unknown
     return replace(

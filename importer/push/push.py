@@ -152,8 +152,8 @@ class _Run:
         source = ArchiveOrMirror(self.archive, self.client, state.partly)
         failed = _copy_blobs(blobs, source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
         self._note_failures((blob.digest for blob in blobs), failed)
-        # After the last blob of this process, and no earlier: of all processes that upload to an image, the one that asks
-        # last finds everything, and tags it. So no coordinator is needed (ADR 0022).
+        # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
+        # to ask finds all blobs on the mirror, and tags the image. So no coordinator is needed (ADR 0022).
         self._count_foreign(tags)
         self._note_images(tags.results())
         return 0 if self.partition.is_whole else len(self.todo) - tags.count
@@ -212,7 +212,7 @@ class ArchiveOrMirror:
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Return the bytes of a blob from `start` on."""
-        # The sink mounts such a blob where the registry can; read back and uploaded again it is only where mounts fail.
+        # The sink mounts such a blob if the registry can; only where that fails it is read from the mirror and uploaded.
         return self._mirror.read(blob, start) if blob.digest in self._partly else self._archive.read(blob, start)
 
 

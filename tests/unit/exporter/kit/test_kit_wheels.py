@@ -209,6 +209,7 @@ def test_our_own_wheel_is_the_same_every_time_and_whole():
         names = set(archive.namelist())
         record = archive.read(f"hub_airgap-{own.version}.dist-info/RECORD").decode().splitlines()
     assert {"importer/cli/app.py", "exporter/kit/install.sh", "common/errors.py"} < names
+    assert f"hub_airgap-{own.version}.data/data/share/man/man1/hub-import-deploy.1" in names
     assert {line.partition(",")[0] for line in record} == names
     assert not any(name.endswith((".pyc", ".pth", "INSTALLER", "direct_url.json")) for name in names)
 
