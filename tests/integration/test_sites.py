@@ -419,7 +419,7 @@ def test_bad_kubeconfigs_and_tokens(site, tmp_path):
     assert "is not trusted" in untrusted.stderr
     long_name = here.run("apply", "--catalog-name", "a" * 64)
     assert long_name.status == 2
-    assert "no name for a CatalogSource" in long_name.stderr
+    assert "is not a name for a CatalogSource" in long_name.stderr
 
 
 def test_on_a_terminal_the_wait_is_a_table_of_what_is_waited_for(site):
