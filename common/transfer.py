@@ -62,8 +62,8 @@ def copy(
 
     Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host:
     the retries of every further blob would take hours; the next run continues. Raises SpaceError when the file system of the
-    sink fills up, HubError when it breaks, UsageError for settings that make no sense, since then every further blob would fail too, and
-    passes KeyboardInterrupt on; all stop the running blobs at their next chunk. Closing the iterator does the same.
+    sink fills up, HubError when it breaks, UsageError for settings that make no sense: every further blob would fail too.
+    Passes KeyboardInterrupt on. All stop the running blobs at their next chunk; closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop, wait)

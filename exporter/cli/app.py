@@ -90,6 +90,50 @@ def plan(
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
 
+# Options of `create` alone; those of several commands are groups in options.py.
+ReRequestFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A re-request: make the small archive that heals the other side.", rich_help_panel=INCREMENTS
+    ),
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A mapping.txt: carry only the images that it lists.",
+        rich_help_panel=INCREMENTS,
+    ),
+]
+ManifestsOnly = Annotated[
+    bool,
+    typer.Option(
+        "--manifests-only", help="Only write mapping.txt, to be edited and given to --images.", rich_help_panel=INCREMENTS
+    ),
+]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option(metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.", rich_help_panel=ARCHIVE),
+]
+WithKit = Annotated[
+    bool,
+    typer.Option(
+        "--with-kit",
+        help="Put the importer next to the archive, in kit/, as the command kit does.",
+        rich_help_panel=ARCHIVE,
+    ),
+]
+Planned = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        help="Carry what this plan says (plan --output makes one); also s3://….",
+        rich_help_panel=SHARING,
+    ),
+]
+
+
 @command(app)
 def create(
     selection: SelectionOptions,
@@ -98,49 +142,12 @@ def create(
     registry: RegistryOptions,
     output: OutputOptions,
     place: PlaceOptions,
-    only: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A re-request: make the small archive that heals the other side.", rich_help_panel=INCREMENTS
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A mapping.txt: carry only the images that it lists.",
-            rich_help_panel=INCREMENTS,
-        ),
-    ] = None,
-    manifests_only: Annotated[
-        bool,
-        typer.Option(
-            "--manifests-only", help="Only write mapping.txt, to be edited and given to --images.", rich_help_panel=INCREMENTS
-        ),
-    ] = False,
-    sign: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="KEY", help="Private key (PEM) to sign the archive with; keygen makes one.", rich_help_panel=ARCHIVE
-        ),
-    ] = None,
-    with_kit: Annotated[
-        bool,
-        typer.Option(
-            "--with-kit",
-            help="Put the importer next to the archive, in kit/, as the command kit does.",
-            rich_help_panel=ARCHIVE,
-        ),
-    ] = False,
-    planned: Annotated[
-        str | None,
-        typer.Option(
-            "--plan",
-            metavar="FILE",
-            help="Carry what this plan says (plan --output makes one); also s3://….",
-            rich_help_panel=SHARING,
-        ),
-    ] = None,
+    only: ReRequestFile = None,
+    images: MappingFile = None,
+    manifests_only: ManifestsOnly = False,
+    sign: SigningKey = None,
+    with_kit: WithKit = False,
+    planned: Planned = None,
 ) -> ExitCode:
     """Make the archive: catalog, images, inventory and checksums, in volumes that fit on media.
 

@@ -16,7 +16,7 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.build import Built, build, name_of
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
-from importer.cluster.subscriptions import Offering, CatalogChange
+from importer.cluster.subscriptions import CatalogChange, Offering
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
 
 if TYPE_CHECKING:
