@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAME = "mapping.txt"
 MAX_SIZE = 256 * 1024 * 1024  # a line has about 200 bytes, and the largest catalog 25,000 images
 _HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."
-_HEADER = "# Listed images are carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
+_HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
 
 
 def render(images: Iterable[ImageRecord]) -> bytes:
