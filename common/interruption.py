@@ -1,7 +1,7 @@
 """Handling of SIGINT, SIGTERM and SIGHUP: a stop that reaches all threads.
 
-Python runs signal handlers in the main thread only. Workers wait with `pause`, which a stop ends; code that waits in another
-way registers a function with `on_stop`. This module is imported before all others, so it imports little.
+Python runs signal handlers in the main thread only. Workers wait with `pause`, which a stop ends. This module
+is imported before all others, so it imports little.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, NoReturn
 from common.errors import ExitCode, InterruptedByUserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
 
 _STOPPED = threading.Event()
-_ENDINGS: list[Callable[[], None]] = []
 _NOTHING_DONE = "error: interrupted\n  Nothing was done yet; run the same command again.\n"
 # Exit status and message while no command runs. Then there is nothing to clean up, and the process ends at once: an exception
 # in the middle of an import or of the interpreter's shutdown would be printed as a traceback, or lost.
@@ -74,16 +73,9 @@ def pause(seconds: float) -> None:
         raise InterruptedByUserError("stopped")
 
 
-def on_stop(ending: Callable[[], None]) -> None:
-    """Register a function for a stop. It is called in the main thread, inside a signal handler: it must not wait or raise."""
-    _ENDINGS.append(ending)
-
-
 def stop() -> None:
-    """End every pause, and call the functions registered with `on_stop`."""
+    """End every pause."""
     _STOPPED.set()
-    for ending in tuple(_ENDINGS):
-        ending()
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Logging, with redaction of secrets in every record.
+"""Logging, with redaction of secrets in every record that is shown.
 
 Modules log with `logging.getLogger(__name__)`; `configure` gives the loggers of our packages their handlers.
 """
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 _PACKAGES = ("common", "exporter", "importer")
+# Their warnings can have signed URLs; without a handler they would go to stderr unredacted (logging.lastResort).
+_LIBRARIES = ("urllib3", "httpx", "httpcore", "botocore", "boto3")
 # Second line of defence, for secrets that were not registered: headers, signed URLs, passwords in URLs.
 _PATTERNS = (
     re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\",]+"),
@@ -81,3 +83,8 @@ def configure(level: str, file: Path | None = None, screen: Screen | None = None
         top.setLevel(logging.DEBUG if file else level.upper())
         top.propagate = False  # a handler of the root logger would print records without redaction
         top.handlers[:] = handlers  # replaced, because forked commands configure more than once
+    for library in _LIBRARIES:
+        top = logging.getLogger(library)
+        top.setLevel(logging.WARNING)
+        top.propagate = False
+        top.handlers[:] = handlers

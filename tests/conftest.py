@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("here")
 _TRIES = 100  # more than any policy has: only the pauses are taken away
 _TESTS = Path(__file__).parent
 _SLOW_FIRST = _TESTS / "slow_first.txt"
+_LOGGERS = ("common", "exporter", "importer", "urllib3", "httpx", "httpcore", "botocore", "boto3")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _NAMES = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "CONTAINERS_REGISTRIES_CONF", "KUBECONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -96,7 +97,7 @@ def no_pauses() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def same_process() -> Iterator[None]:
     """Give the next test the process as this one found it: loggers as they were; working directory and signals unchanged."""
-    tops = [logging.getLogger(package) for package in ("common", "exporter", "importer")]
+    tops = [logging.getLogger(package) for package in _LOGGERS]
     kept = [(top.handlers[:], top.level, top.propagate) for top in tops]
     before = Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]
     yield

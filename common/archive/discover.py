@@ -14,7 +14,7 @@ from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
-from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer
+from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer, octal
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 from common.oci.image import Digest, digest_of
 
@@ -43,7 +43,8 @@ class FoundVolume:
 class FoundArchive:
     """The available parts of one archive, with a signature in any state: enough for a report on it.
 
-    Code that acts on the inventory takes a `TrustedArchive`. `volumes` by number; `key`: the one required to have signed it.
+    Code that acts on the inventory takes a `TrustedArchive`; `verify` alone reports on the others. `volumes` by number; `key`:
+    the one required to have signed it.
     """
 
     inventory: Inventory
@@ -237,7 +238,7 @@ def _carried_signature(volume: FoundVolume) -> bytes | None:
     # Searched for, not parsed as tar: the padding before it has the length that the inventory's size gives, unknown here.
     at = tail.find(inventory_file.SIGNATURE_NAME.encode() + b"\0")
     header = tail[at : at + TAR_BLOCK] if at >= 0 else b""
-    size = int(header[124:135], 8) if header[124:135].isdigit() else 0
+    size = octal(header[124:135]) or 0
     return tail[at + TAR_BLOCK : at + TAR_BLOCK + size] if 0 < size <= MAX_SIGNATURE else None
 
 

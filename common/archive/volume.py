@@ -39,6 +39,11 @@ def entry_name(digest: Digest, number: int = 1, count: int = 1) -> str:
     return f"blobs/sha256/{hex_of(digest)}{piece}"
 
 
+def octal(digits: bytes) -> int | None:
+    """Return a number of a tar header, in octal digits (POSIX.1-1988, ustar); None where a damaged one has an 8 or a 9."""
+    return int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else None
+
+
 def tar_header(name: str, size: int, kind: bytes = b"0") -> bytes:
     """Return one ustar header block."""
     if len(name) > _NAME_FIELD:

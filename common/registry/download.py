@@ -79,7 +79,7 @@ _RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
 @dataclass(slots=True)
 class _Stream:
-    """Where we are in a blob, and what it has cost."""
+    """The position in a blob, and the URL that serves it."""
 
     blob: Descriptor
     position: int

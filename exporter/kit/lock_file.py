@@ -6,6 +6,7 @@ format is PEP 751 (packaging.python.org, *pylock.toml*), so a site can use anoth
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -59,6 +60,9 @@ class Selection:
     wheels: Mapping[str, LockedWheel]
     lacks: tuple[str, ...] = ()
     parity: bool = False
+
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class LockFile:
@@ -155,4 +159,7 @@ def best_wheel(package: Package, runtime: Runtime) -> LockedWheel | None:
     sha256 = best.hashes.get("sha256")
     if sha256 is None:
         raise UsageError(f"the lock file has no sha256 of {filename}", hint="pip checks the wheels by it.")
+    # The hash becomes a line of pip's requirements, and the name a path: a lock file of others could add options of pip.
+    if _SHA256.fullmatch(sha256) is None or "/" in filename:
+        raise UsageError(f"the lock file has an invalid entry for {package.name}: {filename[:100]!r}", hint="Make it again.")
     return LockedWheel(package.name, str(package.version), filename, sha256.lower(), best.size or 0)

@@ -18,9 +18,9 @@ from common.archive.frames import LARGE, opened_large, read_large, read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, needed_by
 from common.archive.location import Place, opened
 from common.archive.metadata import INDEX_NAME
-from common.archive.volume import TAR_BLOCK, entry_name, padding, tar_header
+from common.archive.volume import TAR_BLOCK, entry_name, octal, padding, tar_header
 from common.content import Chunks, verified
-from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ContentError, NotFoundError
+from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, NotFoundError
 from common.oci.image import Descriptor, Digest, Document, digest_of, parse
 from common.text import enumeration
 
@@ -36,7 +36,7 @@ _SHOWN = 5  # operators named in one message
 
 
 class ArchiveReader:
-    """Reading of an archive whose signature may be invalid or missing; see `Archive`, which every command but verify takes.
+    """Reading of an archive whose signature may be invalid or missing; see `Archive`, which every command takes except verify.
 
     A BlobSource, used from many threads at once. Holds no file open between calls.
     """
@@ -215,6 +215,9 @@ class Archive(ArchiveReader):
     """An opened archive. With a key, its signature was verified; without a key, no signature is required."""
 
     def __init__(self, found: TrustedArchive) -> None:
+        # The type is checked also at run time: the whole importer relies on it.
+        if not isinstance(found, TrustedArchive):
+            raise ArchiveUntrustedError("the signature of the archive was not verified", hint="Open it with Archive.open.")
         super().__init__(found)
 
     @classmethod
@@ -381,8 +384,7 @@ def _parse(header: bytes) -> tuple[str, int]:
     """Return name and size of an entry. Raises ContentError unless the header has the exact bytes of one written here."""
     # Comparing with a header made from name and size also covers checksum, type, owner and links, without parsing them.
     name = header[:_NAME_END].rstrip(b"\0").decode("ascii", "replace")
-    digits = header[_SIZE]
-    size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else MAX_SIZE + 1
-    if size > MAX_SIZE or not name.isascii() or not name.isprintable() or header != tar_header(name, size):
+    size = octal(header[_SIZE])
+    if size is None or size > MAX_SIZE or not name.isascii() or not name.isprintable() or header != tar_header(name, size):
         raise ContentError("damaged tar header in the metadata")
     return name, size

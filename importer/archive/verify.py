@@ -30,6 +30,7 @@ from common.archive.volume import (
     Footer,
     entry_name,
     header_frame,
+    octal,
     padded,
     padding,
     padding_frame,
@@ -386,9 +387,7 @@ def _decompressed(file: File, start: int, end: int) -> bytes:
 def _check_tail(tail: bytes, pad: int) -> None:
     """Check the bytes after the inventory: padding, and in a signed archive the entry of its signature."""
     rest = tail[pad:]
-    # Bytes 124 to 135 of a tar header are the size, in octal digits (POSIX.1-1988, ustar). A damaged one may have an 8 or a 9.
-    digits = rest[124:135]
-    size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else 0
+    size = octal(rest[124:135]) or 0
     signature = rest[TAR_BLOCK : TAR_BLOCK + size]
     entry = tar_header(inventory_file.SIGNATURE_NAME, size) + padded(signature) if rest else b""
     if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:

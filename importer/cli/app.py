@@ -74,7 +74,11 @@ def verify(
     opened = archive.open_untrusted()
     result = workflow.check(opened, quick=quick, jobs=jobs, progress=progress)
     output.emit(result.document(), lambda: tables.verify_table(result))
-    _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
+    # A re-request decides what the other side sends: it is not made from an inventory that is not signed with the key.
+    if result.is_trusted:
+        _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
+    elif wanted is not None:
+        _tell(f"{wanted}: not written, because the signature is not valid")
     return ExitCode.DONE if result.ok else ExitCode.ARCHIVE
 
 

@@ -97,6 +97,15 @@ def test_checksums_that_the_key_did_not_sign_are_damage(signed, tmp_path):
     assert (done.status, "there is no SHA256SUMS.sig next to it" in done.stdout) == (4, True)
 
 
+def test_no_re_request_is_made_of_an_inventory_that_is_not_trusted(signed, tmp_path):
+    archive, _private, _public = signed
+    _, other = keygen(tmp_path, name="other")
+    done = run("hub-import", "verify", archive, "--key", other, "--rerequest", tmp_path / "again.json")
+    assert done.status == 4
+    assert "not written" in done.stderr
+    assert not (tmp_path / "again.json").exists()
+
+
 def test_a_volume_alone_carries_the_signature(signed, tmp_path):
     archive, _, public = signed
     volume = max(archive.glob("volume-*"))

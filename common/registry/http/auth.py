@@ -176,9 +176,17 @@ class RegistryAuth(httpx.Auth):
 
     def _credential(self, registry: str, repository: str) -> Credential | None:
         key = (registry, repository)
-        if key not in self._found:
-            self._found[key] = self._credentials.find(registry, repository)
-        return self._found[key]
+        with self._lock:
+            if key in self._found:
+                return self._found[key]
+        # Without the lock: a helper is a process, and two threads that run it at the same time do no harm.
+        return self._find(key)
+
+    def _find(self, key: tuple[str, str]) -> Credential | None:
+        found = self._credentials.find(*key)
+        with self._lock:
+            self._found[key] = found
+        return found
 
     def _answer(self, access: Access, challenge: Challenge, question: Question) -> str | None:
         credential = self._credential(access.registry, access.repository)
@@ -191,6 +199,8 @@ class RegistryAuth(httpx.Auth):
         with fetching:  # one thread fetches, the others wait for its token
             token = self._tokens.get(access)
             if token is None or token.fresh_until_s <= self._clock.monotonic_s():
+                # The secret of a helper may live shorter than this process (an hour at some clouds): one call for each token.
+                credential = self._find((access.registry, access.repository)) if token else credential
                 token = self._fetch(access, challenge, credential, question)
                 self._tokens[access] = token
         return token.header

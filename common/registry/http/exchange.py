@@ -294,7 +294,8 @@ class Exchange:
             body = _bounded(response, MAX_ERROR_BODY) or b""
         finally:
             response.close()
-        return httpx.Response(response.status_code, headers=response.headers, content=body)
+        # Without the headers: httpx would decode the body by Content-Encoding, and 64 KiB of zstd can be gigabytes.
+        return httpx.Response(response.status_code, content=body)
 
     def _origin(self, call: Call) -> httpx.URL:
         """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""

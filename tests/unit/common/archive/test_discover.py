@@ -10,6 +10,7 @@ from common.archive.discover import FoundArchive, TrustedArchive, find, find_unt
 from common.archive.inventory_file import NAME, SIGNATURE_NAME
 from common.archive.signature import Algorithm, SignatureState, Signer, make_keys
 from common.errors import ArchiveUntrustedError
+from importer.archive.reader import Archive
 from tests.fakes.archives import CUT, write
 
 
@@ -53,3 +54,8 @@ def test_an_inventory_is_not_parsed_before_its_signature_is_checked(signed, keys
     (tmp_path / SIGNATURE_NAME).write_bytes((signed / SIGNATURE_NAME).read_bytes())
     with pytest.raises(ArchiveUntrustedError):
         find([tmp_path], keys[1])
+
+
+def test_an_archive_is_not_opened_for_use_before_its_signature_is_checked(signed):
+    with pytest.raises(ArchiveUntrustedError, match="not verified"):
+        Archive(find_untrusted([signed]))

@@ -49,6 +49,13 @@ def test_python_reads_our_headers(size):
     assert _content(volume.header_frame("blobs/sha256/" + HEX, size)) == header
 
 
+@pytest.mark.parametrize(
+    ("digits", "number"), [(b"00000000017", 15), (b"00000000019", None), (b"0000000 017", None), (b"", None)]
+)
+def test_a_number_of_a_header_is_octal(digits, number):
+    assert volume.octal(digits) == number
+
+
 def test_a_name_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
         volume.tar_header("x" * 101, 1)

@@ -42,7 +42,7 @@ def lock_of(tmp_path, *packages, own=()):
     for name, version, marker, files in packages:
         text += f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' + (f'marker = "{marker}"\n' if marker else "")
         for file in files:
-            text += f'[[packages.wheels]]\nurl = "https://index.example/{file}"\nhashes = {{ sha256 = "00" }}\n'
+            text += f'[[packages.wheels]]\nurl = "https://index.example/{file}"\nhashes = {{ sha256 = "{64 * "0"}" }}\n'
     (tmp_path / "pylock.toml").write_text(text)
     return LockFile(tmp_path / "pylock.toml", own)
 
@@ -123,6 +123,21 @@ def test_a_file_that_is_no_lock_file_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(UsageError, match=message):
         LockFile(path, [])
+
+
+@pytest.mark.parametrize(
+    ("file", "sha256"),
+    [
+        ("x-1-py3-none-any.whl", r"00\n--index-url https://evil.example"),  # the hash becomes a line of pip's requirements
+        ("x-1-py3-none-any.whl", "00"),
+    ],
+)
+def test_an_entry_that_pip_could_read_otherwise_is_refused(tmp_path, file, sha256):
+    lock_of(tmp_path, ("x", "1", "", [file]))
+    path = tmp_path / "pylock.toml"
+    path.write_text(path.read_text().replace(64 * "0", sha256))
+    with pytest.raises(UsageError, match="invalid"):
+        LockFile(path, []).select(AMD_313, parity=False)
 
 
 def test_a_wheel_without_a_sha256_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zstandard
 
 from common.errors import AuthenticationError, RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
@@ -259,3 +260,33 @@ def test_identity_token_that_is_refused(connect, tmp_path):
             with pytest.raises(AuthenticationError) as caught:
                 client.document(registry.reference("org/app", "v1"))
             assert "old-identity" not in str(caught.value)
+
+
+def test_a_credential_helper_is_asked_again_for_each_token(connect, clock, tmp_path):
+    """Secrets of helpers can expire after an hour (docker/docker-credential-helpers, gcloud): a push takes longer."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    helper = folder / "docker-credential-test"
+    helper.write_text('#!/bin/sh\ncat >/dev/null; cat "${0%/*}/answer"\n')
+    helper.chmod(0o755)
+    with FakeRegistry(tls=True, auth="token", token_life_s=None) as registry:
+        (tmp_path / "auth.json").write_text(json.dumps({"credHelpers": {registry.host: "test"}}))
+        environ = {"HOME": str(tmp_path), "PATH": f"{folder}:/usr/bin:/bin"}
+        client = connect(registry, authfile=tmp_path / "auth.json", environ=environ)
+        reference = registry.add_image("org/app", image(), tag="v1")
+        for secret in ("first", "second"):
+            registry.passwords = {"robot": secret}
+            (folder / "answer").write_text(json.dumps({"Username": "robot", "Secret": secret}))
+            assert client.document(reference).raw == image().raw
+            clock.advance(46)  # a token without an expiry lives for 60 s, of which three quarters are used
+        assert [r.status for r in registry.log("GET", "/token")] == [200, 200]
+
+
+def test_an_answer_of_a_token_server_is_not_decompressed(connect):
+    """Its realm is chosen by the registry: 64 KiB of zstd can be gigabytes."""
+    bomb = zstandard.compress(b'{"token": "x"' + b" " * 50_000_000 + b"}")
+    assert len(bomb) < 64 * 1024
+    with FakeRegistry(tls=True, auth="token") as registry:
+        registry.fault("GET", "/token", status=200, body=bomb, headers={"Content-Encoding": "zstd"})
+        with pytest.raises(RegistryRefusedError, match="without a token"):
+            connect(registry).document(registry.reference("org/app", "v1"))
