@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -398,7 +398,7 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     """Return `function` with every option group spread into its fields, and errors turned into exit codes."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     groups: dict[str, Any] = {p.name: p.annotation for p in parameters if dataclasses.is_dataclass(p.annotation)}
-    fields = {name: list(inspect.signature(group, eval_str=True).parameters.values()) for name, group in groups.items()}
+    fields = {name: list(_parameters(group)) for name, group in groups.items()}
 
     def call(invocation: typer.Context, **values: Any) -> None:
         # Errors are converted here and nowhere else: no command has an except clause of its own for HubError.
@@ -412,7 +412,7 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
 
     spread = [p for p in parameters if p.name not in groups]
     spread += [p for group in fields.values() for p in group]
-    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=_default(p)) for p in spread]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in spread]
     keyword.append(inspect.Parameter("invocation", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     call.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in keyword}
@@ -427,9 +427,15 @@ def _require_local(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
             _each(local_path, typed[name])
 
 
-def _default(parameter: inspect.Parameter) -> Any:
-    """Return a default that typer understands: a list for the repeatable options."""
-    return [] if type(parameter.default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS" else parameter.default
+def _parameters(group: Any) -> Iterator[inspect.Parameter]:
+    """Give the parameters of an option group, with the defaults that its factories make: lists, for the repeatable options."""
+    made = {
+        each.name: each.default_factory()
+        for each in dataclasses.fields(group)
+        if each.default_factory is not dataclasses.MISSING
+    }
+    for name, parameter in inspect.signature(group, eval_str=True).parameters.items():
+        yield parameter.replace(default=made.get(name, parameter.default))
 
 
 def _status(run: Callable[[], ExitCode]) -> int:
