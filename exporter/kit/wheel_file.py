@@ -77,7 +77,7 @@ def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
     """Give the files of a distribution, checked, except scripts; manual pages, which are below the prefix, as `share/man/…`."""
     for name, algorithm, checksum in _recorded(distribution):
         path = PurePosixPath(name)
-        if _PAGES in name and set(path.parts[: path.parts.index("share")]) == {".."}:
+        if f"/{_PAGES}" in name and set(path.parts[: path.parts.index("share")]) == {".."}:
             path = PurePosixPath(*path.parts[path.parts.index("share") :])
         by_installer = path.parent.name.endswith(".dist-info") and path.name in _OF_INSTALLER
         if ".." in path.parts or path.is_absolute() or path.suffix in (_COMPILED, ".pth") or by_installer:
@@ -85,6 +85,9 @@ def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:
         try:
             content = Path(str(distribution.locate_file(name))).read_bytes()
         except OSError as error:
+            # Images for containers are often made without manual pages, and `pip install --target` has no prefix for them.
+            if str(path).startswith(_PAGES):
+                continue
             raise HubError(f"{distribution.name}: {name}: {error.strerror}", hint="Install it again.") from error
         # RECORD has no checksums of files that the installer writes, such as compiled ones.
         if checksum and _checksum(content, algorithm) != checksum:
