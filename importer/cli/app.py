@@ -190,7 +190,7 @@ def render(
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow
-    from importer.cli import tables
+    from importer.cli import cluster_tables
     from importer.cluster.release import Release
 
     output.begin()
@@ -199,7 +199,7 @@ def render(
     # No cluster is contacted: `--openshift-release` says which kinds exist there.
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
-    output.emit(tables.render_document(paths, built), lambda: tables.render_table(paths, built))
+    output.emit(cluster_tables.render_document(paths, built), lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)
 
 
@@ -214,13 +214,13 @@ def apply(
 ) -> ExitCode:
     """Configure the cluster: trust, default sources off, mirror rules, catalog sources; wait until OLM lists the operators."""
     from importer import workflow
-    from importer.cli import tables
+    from importer.cli import cluster_tables
 
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
     applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, _tell))
-    output.emit(tables.apply_document(applied), lambda: tables.apply_table(applied))
+    output.emit(cluster_tables.apply_document(applied), lambda: cluster_tables.apply_table(applied))
     return strictly([applied.exit_code], strict=settings.strict)
 
 
@@ -244,7 +244,7 @@ def deploy(
 ) -> ExitCode:
     """Verify, push, apply and wait: everything, in one command that can be run again."""
     from importer import workflow
-    from importer.cli import tables
+    from importer.cli import cluster_tables
     from importer.report.page import DeployReport, place_of
 
     progress = output.begin()
@@ -259,19 +259,21 @@ def deploy(
         pushed, applied = workflow.deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
-    output.emit(tables.deploy_document(pushed, applied, report.cluster), lambda: tables.deploy_table(pushed, applied))
+    output.emit(
+        cluster_tables.deploy_document(pushed, applied, report.cluster), lambda: cluster_tables.deploy_table(pushed, applied)
+    )
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 
 @command(app)
 def status(cluster: PlaceOptions, output: OutputOptions) -> ExitCode:
     """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
-    from importer.cli import tables
+    from importer.cli import cluster_tables
     from importer.diagnose import health
 
     output.begin()
     found = health.examine(cluster.settings())
-    output.emit(tables.health_document(found), lambda: tables.status_table(found))
+    output.emit(cluster_tables.health_document(found), lambda: cluster_tables.status_table(found))
     return found.exit_code
 
 
@@ -288,7 +290,7 @@ def doctor(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
 ) -> ExitCode:
     """Find causes of failures in the state of the cluster, with evidence and a fix; an unknown cause is reported as unknown."""
-    from importer.cli import tables
+    from importer.cli import cluster_tables
     from importer.diagnose import health
 
     output.begin()
@@ -297,10 +299,10 @@ def doctor(
     pem = read_text(ca, "--ca") if ca else None
 
     def agree(health: Health) -> bool:
-        return agreed(tables.fixes_table(health), tables.would_fix(health), yes=yes)
+        return agreed(cluster_tables.fixes_table(health), cluster_tables.would_fix(health), yes=yes)
 
     found = health.fix(told, pem, _tell, agree) if fix else health.examine(told, pem)
-    output.emit(tables.health_document(found), lambda: tables.doctor_table(found))
+    output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found))
     return found.exit_code
 
 
@@ -313,16 +315,16 @@ def undo(
 ) -> ExitCode:
     """Bring the cluster back to how it was before the first apply; what others changed since stays as it is."""
     from importer import workflow
-    from importer.cli import tables
+    from importer.cli import cluster_tables
 
     output.begin()
 
     def agree(would: UndoResult) -> bool:
-        return agreed(tables.undone_rows(would), tables.would_undo(would), yes=yes)
+        return agreed(cluster_tables.undone_rows(would), cluster_tables.would_undo(would), yes=yes)
 
     done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, agree)
-    document = tables.undo_document(done, dry_run=dry_run)
-    output.emit(document, lambda: tables.undo_table(done, dry_run=dry_run))
+    document = cluster_tables.undo_document(done, dry_run=dry_run)
+    output.emit(document, lambda: cluster_tables.undo_table(done, dry_run=dry_run))
     return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
 
 

@@ -276,16 +276,16 @@ class ClusterOptions:
         # Logs of a pipeline get one line for each change of state instead of a table that is drawn over.
         if not output.is_live:
             return Interaction(tell, self.agree, Lines(tell))
-        from importer.cli.tables import LiveTable
+        from importer.cli.cluster_tables import LiveTable
 
         return Interaction(tell, self.agree, LiveTable(sys.stderr))
 
     def agree(self, would: Applied) -> bool:
         """Ask whether the cluster may be changed. Raises UsageError where standard input is not a terminal."""
-        from importer.cli import tables
+        from importer.cli import cluster_tables
 
-        shown = "" if self.yes and not self.diff else tables.question_table(would, diff=self.diff)
-        return agreed(shown, tables.would_change(would), yes=self.yes)
+        shown = "" if self.yes and not self.diff else cluster_tables.question_table(would, diff=self.diff)
+        return agreed(shown, cluster_tables.would_change(would), yes=self.yes)
 
 
 @dataclass(frozen=True, slots=True)

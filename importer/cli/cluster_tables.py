@@ -1,0 +1,304 @@
+"""Results of the commands that work on a cluster: JSON documents (docs/cli.md, *JSON*), tables for people, the live wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from common.text import columns, counted
+from importer.cli.tables import problem_lines, push_document, push_table
+from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
+from importer.cluster.readiness.wait import Row, clock_text
+from importer.cluster.undo import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from importer.cluster.apply import ApplyResult
+    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.finding import Finding
+    from importer.cluster.resources.build import Built
+    from importer.configure.apply import Applied
+    from importer.configure.undo import UndoResult
+    from importer.diagnose.health import Health
+    from importer.diagnose.snapshot import SourceState
+    from importer.push.result import PushResult
+
+
+Document = dict[str, Any]
+
+# Lines of one object. A ConfigMap with a CA bundle has thousands; JSON has them all.
+_DIFF_SHOWN = 60
+
+
+def render_document(paths: Sequence[Path], built: Built) -> Document:
+    """Return the JSON of `render`."""
+    return {"files": [str(path) for path in paths], "problems": built.problems}
+
+
+def render_table(paths: Sequence[Path], built: Built) -> str:
+    """Return `render` for people."""
+    return "\n".join([*problem_lines(built.problems), *map(str, paths)])
+
+
+def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
+    """Return the JSON of a cluster: the address of its API, the context, OpenShift's version; null for unknown values."""
+    # Every result names its cluster, so that a log proves where a change was made (ADR 0033).
+    return {"server": cluster.server, "context": cluster.context, "release": cluster.version} if cluster else None
+
+
+def apply_document(applied: Applied) -> Document:
+    """Return the JSON of `apply`: `healthy` once OLM lists what the archive carries."""
+    changes = [
+        {"action": c.action, "kind": c.kind, "name": c.name, "namespace": c.namespace, "detail": c.detail, "diff": c.diff}
+        for c in applied.result.changes
+    ]
+    findings = [finding_document(each) for each in applied.findings]
+    where = cluster_document(applied.cluster)
+    return {"healthy": applied.done, "cluster": where, "changes": changes, "findings": findings, "problems": applied.problems}
+
+
+def apply_table(applied: Applied) -> str:
+    """Return `apply` for people."""
+    if not applied.done:
+        return f"{planned_table(applied)}\n{would_change(applied)}\nNothing was changed."
+    # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
+    verdict = "OLM lists what the archive carries."
+    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), f"{applied.cluster}.", verdict])
+
+
+def planned_table(would: Applied) -> str:
+    """Return what `apply` would do, for people: findings of the preflight, each object, and its differences."""
+    return "\n".join([*findings_lines(would.findings), question_table(would, diff=True)])
+
+
+def would_change(would: Applied) -> str:
+    """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
+    count = len(list(would.result.changed))
+    return f"{would.cluster}: {', '.join([counted(count, 'change'), *([would.drain] if would.drain else [])])}."
+
+
+def question_table(would: Applied, *, diff: bool) -> str:
+    """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
+    # Long diffs hid the question at the end; they are shown on request.
+    diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if diff and change.diff]
+    return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
+
+
+def _shortened(diff: Sequence[str]) -> list[str]:
+    more = len(diff) - _DIFF_SHOWN
+    return [*diff[:_DIFF_SHOWN], *([f"… {more} more lines; --format json has them all"] if more > 0 else [])]
+
+
+def changes_table(result: ApplyResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("ACTION", "KIND", "NAME", "DETAIL")]
+    rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
+    return columns(rows)
+
+
+def undo_document(done: UndoResult, *, dry_run: bool) -> Document:
+    """Return the JSON of `undo`; `fields` are those that others have written."""
+    objects = [
+        {"outcome": one.outcome, "kind": one.kind, "name": one.name, "namespace": one.namespace, "fields": one.fields}
+        for one in done.objects
+    ]
+    return {"done": not dry_run, "cluster": cluster_document(done.cluster), "objects": objects}
+
+
+def undo_table(done: UndoResult, *, dry_run: bool) -> str:
+    """Return `undo` for people."""
+    refused = any(one.fields for one in done.objects)
+    lines = [f"{done.cluster}.", undone_rows(done)]
+    if dry_run:
+        lines.append("Nothing was changed.")
+    if refused:
+        # ADR 0027: a field with another manager is never reset, because its owner may depend on it.
+        lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
+    return "\n".join(lines)
+
+
+def undone_rows(done: UndoResult) -> str:
+    """Return what became, or would become, of each object."""
+    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
+    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done.objects]
+    return columns(rows)
+
+
+def would_undo(would: UndoResult) -> str:
+    """Return which cluster would be changed back, and how much: one line."""
+    # Kept and absent objects are listed, but they are no changes.
+    changed = [one for one in would.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
+    return f"{would.cluster}: {counted(len(changed), 'change')}."
+
+
+def fixes_table(health: Health) -> str:
+    """Return what `doctor --fix` would do."""
+    return "\n".join(f"would fix {each.subject}: {each.cause}" for each in health.fixable)
+
+
+def would_fix(health: Health) -> str:
+    """Return which cluster would be changed, and how much: one line."""
+    return f"{health.cluster}: {counted(len(health.fixable), 'change')}."
+
+
+def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster: ClusterIdentity | None) -> Document:
+    """Return the JSON of `deploy`: that of `push` unless it was a dry run, of `apply` unless the cluster was left alone."""
+    return {
+        "cluster": cluster_document(cluster),
+        "push": push_document(pushed) if pushed else None,
+        "apply": apply_document(applied) if applied else None,
+    }
+
+
+def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
+    """Return `deploy` for people."""
+    last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
+    return f"{push_table(pushed)}\n\n{last}" if pushed else last
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """Return a paragraph with findings; empty without any."""
+    return ["\n".join(f"{finding.severity}: {finding.text}" for finding in findings)] if findings else []
+
+
+def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
+    """Return the JSON of one finding."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "subject": finding.subject,
+        "cause": finding.cause,
+        "evidence": finding.evidence,
+        "fix": finding.fix,
+        "fixable": finding.fixable,
+        "fixed": fixed,
+    }
+
+
+def health_document(health: Health) -> Document:
+    """Return the JSON of `status` and `doctor`."""
+    lacking = sorted({pair for pairs in health.snapshot.missing_rules.values() for pair in pairs})
+    return {
+        "healthy": health.healthy,
+        "release": str(health.snapshot.release) if health.snapshot.release else None,
+        "cluster": cluster_document(health.cluster),
+        "catalogs": [
+            *(_catalog_document(source) for source in health.snapshot.sources if source.is_managed),
+            *({"name": each.name, "state": "absent", "packages": _counts(len(each.packages), 0)} for each in health.absent),
+        ],
+        "mirrors": {
+            "expected": len({rule for each in health.expected for rule in each.rules}),
+            "missing": [{"source": source, "mirror": mirror} for source, mirror in lacking],
+        },
+        "pools": [
+            {
+                "name": pool["metadata"]["name"],
+                "state": "updated" if is_rolled_out(pool) else "updating",
+                "progress": how_far(pool),
+                "rulesMissing": health.missing_rules(pool),
+            }
+            for pool in health.snapshot.pools
+        ],
+        "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
+        "unseen": health.snapshot.unreadable,
+    }
+
+
+def status_table(health: Health) -> str:
+    """Return `status` for people."""
+    rows = [("WHAT", "STATE", "MORE")]
+    for source in health.snapshot.sources:
+        if source.is_managed:
+            listed = source.packages.text if source.packages else "what it should list is not known"
+            rows.append((f"CatalogSource {source.name}", source.state, listed))
+    rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
+    for pool in health.snapshot.pools:
+        lacks = health.missing_rules(pool)
+        more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
+        paused = ", paused" if is_paused(pool) else ""
+        rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
+    return "\n".join([f"{health.cluster}.", columns(rows), _verdict(health)])
+
+
+def _verdict(health: Health) -> str:
+    if health.healthy:
+        return "healthy"
+    if health.rolling and not health.findings:
+        return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
+    return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"
+
+
+def doctor_table(health: Health) -> str:
+    """Return `doctor` for people."""
+    left = [finding for finding in health.findings if finding not in health.fixed]
+    lines = [f"{health.cluster}.", *findings_lines(left), *(f"fixed: {each.subject}: {each.cause}" for each in health.fixed)]
+    lines += [f"absent: CatalogSource {each.name}; hub-import apply brings it back" for each in health.absent]
+    lines += [f"not seen: {each}" for each in health.snapshot.unreadable]
+    if not health.findings and not health.absent:
+        lines.append("Nothing is wrong, as far as can be seen.")
+    if health.rolling:
+        lines.append(f"under way: the nodes of {', '.join(health.rolling)} are taking over their configuration")
+    if any(finding.fixable for finding in left):
+        lines.append("hub-import doctor --fix fixes: " + ", ".join(each.code for each in left if each.fixable))
+    if health.fixed:
+        lines.append("The effect of a fix takes a minute or two: hub-import status.")
+    return "\n".join(lines)
+
+
+def _catalog_document(source: SourceState) -> Document:
+    expected = len(source.expected.packages) if source.expected else None
+    listed = source.listed
+    return {"name": source.name, "state": source.state, "packages": _counts(expected, listed, source.missing)}
+
+
+def _counts(expected: int | None, listed: int | None, missing: Sequence[str] = ()) -> Document:
+    return {"expected": expected, "listed": listed, "missing": list(missing)}
+
+
+# The wait as a live table on a terminal: one row for each thing, what it is doing, since when, and what happens next.
+
+_REFRESHES_PER_S = 4
+
+
+class LiveTable:
+    """Draws rows over each other; causes that are found stay above the table. What it shows is never read as markup."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = Console(file=file, markup=False, highlight=False)
+        self._live: Live | None = None
+
+    def rows(self, rows: Sequence[Row], now_s: float) -> None:
+        """Draw everything as it is now."""
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=_REFRESHES_PER_S, transient=False)
+            self._live.start()
+        self._live.update(_table(rows, now_s), refresh=True)
+
+    def finding(self, finding: Finding) -> None:
+        """Show a cause above the table."""
+        self._console.print(Text(finding.text, style="yellow"))
+
+    def end(self) -> None:
+        """Leave the last table on the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _table(rows: Sequence[Row], now_s: float) -> Table:
+    table = Table(title=f"waiting for the cluster, {clock_text(now_s)}", title_justify="left", expand=True)
+    for name, ratio in (("waiting for", 3), ("state", 3), ("since", 1), ("last seen", 4), ("next", 3)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for row in rows:
+        check, since = row.check, clock_text(now_s - row.since_s)
+        style = "green" if check.ok else "yellow"
+        seen = check.evidence or (f"before: {row.before.state}" if row.before else "")
+        cells = (check.subject, Text(check.state, style=style), since, seen, "done" if check.ok else check.next_step)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    return table
