@@ -136,9 +136,10 @@ def test_an_account_that_may_not_create_gets_one_error_for_a_namespace(
     assert "create repositories in org" in problem["message"]
     arrived(quay, {"other/alone"})
     quay.requests.clear()
-    assert imported("push", archives.first, quay, tmp_path, "--heal").status == 5
+    # One thread: several ask at the same time before the first refusal is known, and how many depends on the machine's load.
+    assert imported("push", archives.first, quay, tmp_path, "--heal", "--jobs", "1").status == 5
     asked = [request.path for request in quay.log("POST", "/org/app/blobs/uploads/") if "mount" not in request.query]
-    assert len(asked) <= 8, "not once for every blob"
+    assert len(asked) <= 2, "once, and again with a new token; not for every blob"
 
 
 def test_one_repository_that_is_read_only_is_named(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
