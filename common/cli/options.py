@@ -118,24 +118,47 @@ class Level(StrEnum):
     ERROR = "error"
 
 
+# Options of several groups.
+Authfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--authfile", "-a", metavar="FILE", help="Credentials, as podman login writes them.", rich_help_panel=REGISTRIES
+    ),
+]
+RegistriesConf = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="registries.conf (version 2) to use.",
+        rich_help_panel=REGISTRIES,
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Further CA certificates to trust, PEM.",
+        rich_help_panel=REGISTRIES,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=64,
+        metavar="N",
+        help="Transfers at the same time.",
+        rich_help_panel=REGISTRIES,
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """How registries are found and spoken to."""
 
-    authfile: Annotated[
-        Path | None,
-        typer.Option(
-            "--authfile", "-a", metavar="FILE", help="Credentials, as podman login writes them.", rich_help_panel=REGISTRIES
-        ),
-    ] = None
-    registries_conf: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="registries.conf (version 2) to use.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = None
+    authfile: Authfile = None
+    registries_conf: RegistriesConf = None
     insecure: Annotated[
         list[str],
         typer.Option(
@@ -144,24 +167,8 @@ class RegistryOptions:
             rich_help_panel=REGISTRIES,
         ),
     ] = dataclasses.field(default_factory=list)
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Further CA certificates to trust, PEM.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = None
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=64,
-            metavar="N",
-            help="Transfers at the same time.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = 6
+    ca: CaFile = None
+    jobs: Jobs = 6
 
     def settings(self) -> RegistrySettings:
         """Return the settings of the registry client, with this process's environment."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli.options import REGISTRIES, RegistryOptions, created_now, source_epoch
+from common.cli.options import REGISTRIES, Authfile, CaFile, Jobs, RegistriesConf, RegistryOptions, created_now, source_epoch
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
@@ -296,16 +296,7 @@ class BuildOptions:
     platform: Annotated[
         list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
     ] = field(default_factory=list)
-    authfile: Annotated[
-        Path | None,
-        typer.Option(
-            "--authfile",
-            "-a",
-            metavar="FILE",
-            help="Credentials, as podman login writes them.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = None
+    authfile: Authfile = None
     insecure: Annotated[
         bool,
         typer.Option(
@@ -314,32 +305,9 @@ class BuildOptions:
             rich_help_panel=REGISTRIES,
         ),
     ] = False
-    registries_conf: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="registries.conf (version 2) to use.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = None
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Further CA certificates to trust, PEM.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = None
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=64,
-            metavar="N",
-            help="Transfers at the same time.",
-            rich_help_panel=REGISTRIES,
-        ),
-    ] = 6
+    registries_conf: RegistriesConf = None
+    ca: CaFile = None
+    jobs: Jobs = 6
 
     def settings(self) -> BuildSettings:
         """Return the settings of a build. Raises UsageError."""

@@ -199,26 +199,30 @@ ReplaceCredential = Annotated[
 ]
 
 
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Instead of $KUBECONFIG or ~/.kube/config.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the kubeconfig.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """Which cluster, and how much of the configuration to do."""
 
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Instead of $KUBECONFIG or ~/.kube/config.",
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
-    context: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the kubeconfig.",
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
+    kubeconfig: Kubeconfig = None
+    context: Context = None
     cluster_authfile: Annotated[
         Path | None,
         typer.Option(
@@ -292,22 +296,8 @@ class ClusterOptions:
 class PlaceOptions:
     """Which cluster, for commands that bring nothing to it."""
 
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Instead of $KUBECONFIG or ~/.kube/config.",
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
-    context: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the kubeconfig.",
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
+    kubeconfig: Kubeconfig = None
+    context: Context = None
 
     def settings(
         self, authfile: Path | None = None, *, replace_credential: bool = False, dry_run: bool = False
