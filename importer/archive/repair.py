@@ -83,7 +83,7 @@ def _volumes(path: Path) -> Iterator[Path]:
     for file in files:
         volume = file.with_name(file.name.removesuffix(parity.SUFFIX))
         if not file.is_file() or not volume.is_file():
-            absent = volume if file.is_file() else file
+            absent = file if volume.is_file() else volume  # without both, the one that was typed
             raise UsageError(f"{absent}: no such file", hint="A repair needs the volume, with its parity file next to it.")
         yield volume
 
