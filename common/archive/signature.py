@@ -150,7 +150,8 @@ def _read(path: Path) -> bytes:
             raise ValueError(f"more than {MAX_KEY} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Name the file of the key; hub-export keygen makes a pair.") from error
+        hint = "Name the file of the key; hub-export keygen makes a pair."
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _no_key(path: Path, kind: str, error: Exception | None = None) -> UsageError:
