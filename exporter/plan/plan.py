@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from exporter.images.resolve import ResolvedImage
 
 
-Totals = dict[str, int]
 # Layers that are compressed already are stored raw (ADR 0004).
 _COMPRESSED = (media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD, media_types.DOCKER_LAYER_GZIP)
 

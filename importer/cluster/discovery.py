@@ -23,11 +23,6 @@ _MINOR = re.compile(r"\d{1,3}\.\d{1,3}")
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,5}")
 
 
-def discover_release(client: ClusterClient) -> Release | None:
-    """Return the OpenShift release that runs; None for a Kubernetes without ClusterVersion. Raises ClusterError."""
-    return release_of(running_version(client))
-
-
 def release_of(version: str | None) -> Release | None:
     """Return the release of a whole version, such as 4.18.7; None without one."""
     # A release alone, such as 4.18, comes from --openshift-release.

@@ -12,7 +12,7 @@ import yaml
 
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock
@@ -27,7 +27,7 @@ DEFAULT_CATALOGS = [f"openshift-{name}-operators" for name in ("certified", "com
 
 
 def run(client, resources):
-    return apply(client, resources, release=discover_release(client), dry_run=False, tell=lambda _line: None)
+    return apply(client, resources, release=release_of(running_version(client)), dry_run=False, tell=lambda _line: None)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -78,7 +78,7 @@ def test_it_becomes_healthy(tmp_path: Path, release):
         wait_healthy(
             client,
             [ExpectedCatalog(NAME, namespace, IMAGE, offers(packages))],
-            release=discover_release(client),
+            release=release_of(running_version(client)),
             timeout_s=60,
             display=Lines(lines.append),
             clock=time.clock.monotonic_s,
@@ -119,7 +119,7 @@ def test_interrupted_anywhere_the_next_apply_ends_in_the_same_state(tmp_path: Pa
 
         with FakeCluster() as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
             with pytest.raises(StoppedError):
-                apply(client, wanted("4.18"), release=discover_release(client), dry_run=False, tell=tell)
+                apply(client, wanted("4.18"), release=release_of(running_version(client)), dry_run=False, tell=tell)
             run(client, wanted("4.18"))
             assert state(cluster) == expected
 

@@ -10,7 +10,7 @@ from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inve
 from common.oci.image import Digest
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.discovery import discover_release, has_icsp
+from importer.cluster.discovery import has_icsp, release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.resources.build import ResourceOptions, build, name_of
@@ -51,7 +51,7 @@ class Import:
     def __init__(self, cluster: FakeCluster, folder: Path) -> None:
         self.cluster = cluster
         self.client = connect(cluster.kubeconfig(folder), None)
-        self.release = discover_release(self.client)
+        self.release = release_of(running_version(self.client))
 
     def apply(self, carried: Inventory):
         images = map_images(carried, MIRROR)

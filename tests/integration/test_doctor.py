@@ -10,7 +10,7 @@ import pytest
 
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.undo import undo
@@ -51,7 +51,7 @@ class Site:
         self.kubeconfig = cluster.kubeconfig(folder)
         self.settings = ClusterSettings(kubeconfig=self.kubeconfig, authfile=authfile)
         with connect(self.kubeconfig, None) as client:
-            release = discover_release(client)
+            release = release_of(running_version(client))
             recorder = Recorder(client, record_namespace(client))
             apply(client, resources(release.minor), release=release, dry_run=False, tell=str, recorder=recorder)
             recorder.expect([ExpectedCatalog(NAME, MARKETPLACE, IMAGE, offers(PACKAGES), RULES)])

@@ -11,7 +11,7 @@ import pytest
 from importer.cluster import record
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
 from importer.cluster.record import Recorder
 from importer.cluster.trust import merge_pull_secret
@@ -28,7 +28,7 @@ def run(client, resources, space=SPACE):
     return apply(
         client,
         resources,
-        release=discover_release(client),
+        release=release_of(running_version(client)),
         dry_run=False,
         tell=lambda _line: None,
         recorder=Recorder(client, space),
@@ -142,7 +142,7 @@ def test_interrupted_anywhere_undo_ends_in_the_same_state(tmp_path: Path):
                 apply(
                     client,
                     wanted("4.18"),
-                    release=discover_release(client),
+                    release=release_of(running_version(client)),
                     dry_run=False,
                     tell=tell,
                     recorder=Recorder(client, SPACE),

@@ -9,7 +9,7 @@ import pytest
 from importer.cluster import record
 from importer.cluster.apply import apply
 from importer.cluster.client import ConflictError, connect, unchanged
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, CONFIG_MAP, DEPLOYMENT, IDMS, OPERATOR_HUB, SERVICE
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
@@ -26,7 +26,7 @@ SERVED = serving(NAME, MARKETPLACE, IMAGE, Release(4, 18))
 
 
 def bring(client, resources):
-    release = discover_release(client)
+    release = release_of(running_version(client))
     recorder = Recorder(client, SPACE)
     return apply(client, resources, release=release, dry_run=False, tell=str, recorder=recorder)
 

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import ClusterError
 from importer.cluster.apply import apply
-from importer.cluster.discovery import discover_release, has_icsp
+from importer.cluster.discovery import has_icsp, release_of, running_version
 from importer.cluster.kinds import Resource
 from importer.cluster.writing import Action
 from tests.fakes.wanted import (
@@ -24,7 +24,7 @@ RELEASES = ("4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.18", 
 
 
 def run(client, resources, *, dry_run=False, tell=lambda _line: None, sleep=lambda _seconds: None):
-    return apply(client, resources, release=discover_release(client), dry_run=dry_run, tell=tell, sleep=sleep)
+    return apply(client, resources, release=release_of(running_version(client)), dry_run=dry_run, tell=tell, sleep=sleep)
 
 
 def outcome(result) -> dict[str, str]:
@@ -211,7 +211,7 @@ def test_a_resource_of_an_unknown_kind_is_refused(start):
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_release_is_that_of_the_cluster(start, release):
     _, client = start(release)
-    found = discover_release(client)
+    found = release_of(running_version(client))
     assert found is not None
     assert str(found) == release
 
@@ -221,9 +221,9 @@ def test_the_release_is_the_one_completed_not_the_one_under_way(start):
     history = [{"state": "Partial", "version": "4.19.1"}, {"state": "Completed", "version": "4.18.9"}]
     status = {"desired": {"version": "4.19.1"}, "history": history}
     cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": status})
-    assert str(discover_release(client)) == "4.18"
+    assert str(release_of(running_version(client))) == "4.18"
     cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {**status, "history": history[:1]}})
-    assert str(discover_release(client)) == "4.19"
+    assert str(release_of(running_version(client))) == "4.19"
 
 
 @pytest.mark.parametrize("version", ["", "tomorrow", "4", "99999.1.1"])
@@ -231,13 +231,13 @@ def test_a_release_without_a_number_is_an_error(start, version):
     cluster, client = start()
     cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "status": {"desired": {"version": version}}})
     with pytest.raises(ClusterError, match="names no release") as caught:
-        discover_release(client)
+        release_of(running_version(client))
     assert "--openshift-release" in caught.value.hint
 
 
 def test_plain_kubernetes_has_no_release_and_no_policies(start):
     _, client = start(None)
-    assert discover_release(client) is None
+    assert release_of(running_version(client)) is None
     assert not has_icsp(client)
 
 

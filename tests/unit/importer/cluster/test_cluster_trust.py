@@ -10,7 +10,7 @@ import pytest
 from common.errors import ClusterError, UsageError
 from common.log import SECRETS
 from importer.cluster.apply import apply
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.trust import allow, merge_pull_secret, pull_credential, pull_secret_key
@@ -26,7 +26,7 @@ OTHER = CA.replace("AAAA", "BBBB")
 
 
 def run(client, resources):
-    return apply(client, resources, release=discover_release(client), dry_run=False, tell=lambda _line: None)
+    return apply(client, resources, release=release_of(running_version(client)), dry_run=False, tell=lambda _line: None)
 
 
 def secret(cluster) -> dict:

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import ClusterError
 from importer.cluster.apply import apply
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from tests.fakes.clock import FakeClock
@@ -22,7 +22,7 @@ class Waiting:
 
     def __init__(self, start, release="4.18", offered=PACKAGES, resources=None, namespace=MARKETPLACE) -> None:
         self.cluster, self.client = start(release)
-        self.release = discover_release(self.client)
+        self.release = release_of(running_version(self.client))
         self.namespace = namespace
         if offered is not None:
             self.cluster.catalog_contents[DIGEST] = offered

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import ClusterError
 from importer.cluster.apply import apply
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import Resource
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
 from tests.fakes.wanted import mirror_rules
@@ -113,7 +113,7 @@ def test_the_cluster_gets_what_was_merged_and_nothing_twice(start):
     cluster, client = start("4.15")
     theirs = mirror_rules("ImageContentSourcePolicy", "theirs", ubi="ubi").body
     cluster.put(dict(theirs))
-    release = discover_release(client)
+    release = release_of(running_version(client))
     for _ in range(2):
         apply(client, [mirror_rules(ubi="ubi", web="web")], release=release, dry_run=False, tell=lambda _line: None)
     assert cluster.get("ImageContentSourcePolicy", "theirs")["spec"] == theirs["spec"]

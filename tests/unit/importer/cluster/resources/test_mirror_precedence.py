@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import ClusterError
 from importer.cluster.apply import apply
-from importer.cluster.discovery import discover_release
+from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import Resource
 from importer.cluster.resources.mirror_rules import merge_rules
 from tests.fakes.wanted import mirror_rules
@@ -159,7 +159,7 @@ def test_a_foreign_rule_without_mirrors_has_a_policy_too(where, policy):
 def test_a_cluster_gets_one_policy_and_the_second_apply_writes_nothing(start):
     cluster, client = start("4.18")
     cluster.put(foreign(SOURCE, "other.example/ubi", policy=NEVER), "another-manager")
-    release = discover_release(client)
+    release = release_of(running_version(client))
     for _ in range(2):
         result = apply(client, [mirror_rules(ITMS, ubi="ubi")], release=release, dry_run=False, tell=str)
     assert result.changed == ()
