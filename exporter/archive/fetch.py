@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from common.archive import parity
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy
@@ -67,8 +66,6 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
     Raises UsageError (another archive is there, volumes too small), SpaceError, and what the media raise for all blobs.
     """
     share = spec.terms.parity
-    if share:
-        parity.require_coder()  # before the first layer: a missing library is found at once
     with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
         lost = copy_blobs(
             [blob.descriptor for blob in spec.plan.blobs],

@@ -93,16 +93,16 @@ class OutputDirectory:
     """Context manager that holds a directory for one export. Finished archives and foreign files are never changed.
 
     `admit` checks or prepares the directory when it is locked and before anything in it changes; it raises UsageError for one
-    that must stay as it is. Without it, parts and volumes from parts are refused.
+    that must stay as it is.
 
     Raises InUseError when the directory is in use, UsageError when it holds a finished archive, or files with the
     names of one that no export made.
     """
 
-    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None] | None = None) -> None:
+    def __init__(self, path: Path, layout: Layout, admit: Callable[[Path], None]) -> None:
         self.path = path
         self._layout = layout
-        self._admit = admit or refuse_parts
+        self._admit = admit
         self._stack = ExitStack()
         self.resumes = False  # the volumes here are of the same layout
         self.earlier: tuple[PreviousExport, ...] = ()

@@ -85,6 +85,8 @@ class VolumesWriter:
         self._volumes = _volumes(directory, layout, numbers)
 
     def __enter__(self) -> Self:
+        if self._share:
+            parity.require_coder()  # before the first layer: a missing library is found at once
         with ExitStack() as stack:
             self._output = stack.enter_context(OutputDirectory(self._directory, self._layout, self._admit))
             self._earlier = [PreviousVolumes(export, stack) for export in self._output.earlier]

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.archive import checksums, parity
+from common.archive import checksums
 from common.archive.volume import JOURNAL_NAME
 from common.errors import UsageError
 from exporter.archive.output import JOINING, REPORT, encode_journal, refuse_part, tidy_finished
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.archive.inventory import Inventory
+    from common.oci.image import Digest
     from common.progress import Progress
     from exporter.archive.volume_writer import Closing
+    from exporter.distributed.part import MissingBlob
     from exporter.distributed.part_selection import Selection
     from exporter.distributed.plan_file import PlanFile
     from exporter.settings import Making
@@ -76,7 +78,7 @@ def _finish(plan: PlanFile, selection: Selection, work: Making, progress: Progre
         unfinished = [str(one.directory) for one in part_selection.parts_of(selection) if one.record.lost]
         part_selection.require_finished(unfinished, missing, _UNFINISHED)
     closing = spec.closing({digest: each.error for digest, each in missing.items()}, work.sign)
-    finish = _Finish(plan, selection, work, progress, closing)
+    finish = _Finish(plan, selection, missing, work, progress, closing)
     # The usual case: files are moved, and nothing of the content is read.
     closed = all(one.record.closed_by(closing) for one in part_selection.parts_of(selection))
     if closed and not _is_being_rewritten(plan, work.output):
@@ -92,6 +94,7 @@ class _Finish:
 
     plan: PlanFile
     selection: Selection
+    missing: Mapping[Digest, MissingBlob]
     work: Making
     progress: Progress
     closing: Closing
@@ -107,18 +110,17 @@ class _Finish:
     def rewrite(self) -> None:
         """Write the volumes of the archive from those of its parts, which stay as they are: see `rewriting`."""
         layout, share, output = self.plan.spec.layout, self.plan.spec.terms.parity, self.work.output
-        if share:
-            parity.require_coder()
         # A part has a journal of the same layout, and would be taken for an interrupted export.
         if output.is_dir():
             refuse_part(output)
-        missing = part_selection.missing_blobs(self.selection, layout)
-        source = VolumesSource(layout, self._volume, missing)
+        source = VolumesSource(layout, self._volume, self.missing)
         with (
             part_selection.locked_parts(part_selection.parts_of(self.selection)),
             ArchiveWriter(output, layout, progress=self.progress, share=share, beside=self._report.room) as writer,
         ):
-            copy_volumes(writer, layout, self.selection.keys(), source, missing, jobs=self.work.jobs, progress=self.progress)
+            copy_volumes(
+                writer, layout, self.selection.keys(), source, self.missing, jobs=self.work.jobs, progress=self.progress
+            )
             writer.finish(self.closing, self.further)
 
     def _volume(self, number: int) -> Path:
@@ -126,7 +128,7 @@ class _Finish:
 
 
 def _is_being_rewritten(plan: PlanFile, directory: Path) -> bool:
-    """Say whether an interrupted export by the layout of a plan is in a directory: `_rewrite` continues it."""
+    """Say whether an interrupted export by the layout of a plan is in a directory: `_Finish.rewrite` continues it."""
     journal = directory / JOURNAL_NAME
     if not journal.is_file() or (directory / JOINING).exists() or joining.is_without_volumes(directory):
         return False  # a joining that was interrupted before its mark has a journal, but no volumes

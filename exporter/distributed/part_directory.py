@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.archive import parity
 from common.files import write_atomic
 from exporter.archive.fetch import PlannedSource, copy_blobs
 from exporter.archive.output import require_free
@@ -67,8 +66,6 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
     """Fetch the blobs of the volumes `numbers`, and close the volumes unless a blob is missing. Raises what `fetch` raises."""
     spec, directory = found.spec, making.output
     share = spec.terms.parity
-    if share:
-        parity.require_coder()
 
     def begin() -> None:
         write_atomic(directory / PLAN, found.raw)

@@ -141,12 +141,7 @@ class Scratch:
         """
         directory = self._directory(number)
         lock = directory.with_name(f"{directory.name}.lock")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{self.root}: cannot be made: {error.strerror}", hint="Give --scratch another directory."
-            ) from error
+        output.make_directory(self.root, "--scratch")
         with locked(lock, f"the scratch directory {directory}"):
             directory.mkdir(exist_ok=True)
             yield directory

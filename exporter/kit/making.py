@@ -23,6 +23,7 @@ from common.distribution import VERSION
 from common.errors import HubError, UsageError
 from common.files import locked, sync_directory, write_atomic
 from common.registry.client import RegistryClient
+from exporter.archive.output import make_directory
 from exporter.context import ExportContext
 from exporter.kit import importer_image, wheel_file
 from exporter.kit.settings import KitSettings, Runtime
@@ -56,7 +57,6 @@ _NAMES = re.compile(
 )
 # The names in a SHA256SUMS are untrusted: none leads out of the folder.
 _LINE = re.compile(r"[0-9a-f]{64}  ((?:wheels/)?[A-Za-z0-9][A-Za-z0-9._+-]*)")
-_CHUNK = 1024 * 1024  # bytes
 
 
 class KitFolder:
@@ -73,10 +73,7 @@ class KitFolder:
         self._existed = path.is_dir()
 
     def __enter__(self) -> Self:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be made: {error.strerror}", hint="Choose another --output.") from error
+        make_directory(self.path, "--output")
         if self._existed:
             self._require_own()
         try:
@@ -154,12 +151,10 @@ def _checksum(path: Path) -> str:
     # Only an image on a large base can exceed it. Copying to a stick would fail much later.
     if path.stat().st_size > FAT32_BYTES:
         raise HubError(f"{path.name} is too large for FAT32: {path.stat().st_size} bytes", hint="Use a smaller --image-base.")
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-    return digest.hexdigest()
+    return checksum
 
 
 # The texts of a kit: README.txt for the person on the other side, platforms.txt for install.sh.

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from packaging.tags import parse_tag
+from packaging.utils import canonicalize_name
 
 from common.errors import ContentError, HubError
 
@@ -54,7 +55,7 @@ def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, 
     """
     files = dict(_installed(distribution))
     pages = [name for name in files if name.startswith(_PAGES)]
-    if _normal(distribution) == OWN and not any(name.partition("/")[0] in _OWN_PACKAGES for name in files):
+    if canonicalize_name(distribution.name) == OWN and not any(name.partition("/")[0] in _OWN_PACKAGES for name in files):
         files |= dict(_of_source())
     folder = next((name.partition("/")[0] for name in files if name.partition("/")[0].endswith(".dist-info")), "")
     if f"{folder}/WHEEL" not in files or len(files) == 1:
@@ -67,10 +68,6 @@ def rebuilt(distribution: Distribution, epoch: int | None = None) -> tuple[str, 
     files |= {f"{data}/{page}": files.pop(page) for page in pages}
     name = f"{folder.removesuffix('.dist-info')}-{_tag(files[f'{folder}/WHEEL'])}.whl"
     return name, _zipped(files, folder, epoch)
-
-
-def _normal(distribution: Distribution) -> str:
-    return distribution.name.lower().replace("_", "-")
 
 
 def _installed(distribution: Distribution) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from common.text import counted
 from exporter.catalog.readers import bundle_image
 from exporter.catalog.related_images import FoundImage, csvs_of, images_in_csv, images_of, inline_csvs, unreadable_objects
 from exporter.catalog.selection import lacking
-from exporter.images.resolve import ResolvedImage, WantedImage, merged, needed, resolve
+from exporter.images.resolve import WantedImage, merged, needed, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class BundleContents:
     these that cannot be read.
     """
 
-    resolved: Mapping[str, ResolvedImage]  # reused by `images.resolved_images`, which saves a second lookup of each bundle
+    resolved: Mapping[str, ResolvedImage]  # reused by `resolved_images`, which saves a second lookup of each bundle
     named: Mapping[str, tuple[FoundImage, ...]]
     resources: Mapping[str, Resources]
     problems: tuple[Problem, ...]

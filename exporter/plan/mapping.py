@@ -57,10 +57,12 @@ def read(path: Path) -> frozenset[str]:
     """Return the sources that a file lists. Raises UsageError with the line that names no image."""
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_SIZE + 1).decode()
+            raw = file.read(MAX_SIZE + 1)
+        # Not decoded beyond the limit, where the cut may be inside of a character.
+        text = raw.decode() if len(raw) <= MAX_SIZE else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--images {path}: cannot be read: {error}", hint=_HINT) from error
-    if len(text) > MAX_SIZE:
+    if len(raw) > MAX_SIZE:
         raise UsageError(f"--images {path}: more than {MAX_SIZE} bytes", hint=_HINT)
     sources = set()
     for number, line in enumerate(text.splitlines(), 1):
