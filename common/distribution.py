@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires, version
 
 VERSION = version("hub-airgap")
 TOOL = f"hub-airgap {VERSION}"
@@ -25,9 +25,6 @@ def how_to_install(package: str, debian: str = "") -> str:
 
 
 def _requirement(package: str) -> str:
-    """Return the requirement on a package in the metadata of hub-airgap; the name alone where there is no metadata."""
-    try:
-        asked = [each.partition(";")[0].strip() for each in requires("hub-airgap") or ()]
-    except PackageNotFoundError:
-        asked = []
+    """Return the requirement on a package in the metadata of hub-airgap; the name alone where it names none."""
+    asked = [each.partition(";")[0].strip() for each in requires("hub-airgap") or ()]
     return next((each for each in asked if each.lower().startswith(package)), package)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.errors import HubError, UsageError
+from common.files import read_limited
 from common.log import SECRETS
 from common.oci.reference import DOCKER_HUB
 from common.serialization import decode_json
@@ -162,14 +163,7 @@ def runtime_file(settings: RegistrySettings) -> Path:
 
 
 def _read(path: Path) -> _File:
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise UsageError(f"{path}: larger than {MAX_FILE} bytes", hint="This is no credentials file.")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", hint="Correct its permissions, or name another file."
-        ) from error
+    raw = read_limited(path, MAX_FILE, "Correct its permissions, or name another file.")
     try:
         return decode_json(raw or b"{}", _FILE, str(path))
     except HubError as error:

@@ -95,8 +95,7 @@ class Hosts:
         if entry.blocked:
             raise _blocked(reference, entry)
         mirrors = [m.location for m in entry.mirror if _serves(m, entry, reference)]
-        own = entry.location if not entry.matches.startswith("*.") or entry.location else ""
-        return tuple(dict.fromkeys(_moved(reference, entry.matches, location) for location in (*mirrors, own)))
+        return tuple(dict.fromkeys(_moved(reference, entry.matches, location) for location in (*mirrors, entry.location)))
 
     def check_allowed(self, reference: Reference) -> None:
         """Raise RegistryRefusedError when registries.conf blocks what `reference` names."""

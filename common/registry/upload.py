@@ -68,7 +68,7 @@ class Session:
     @property
     def name(self) -> str:
         """The blob, for messages."""
-        return f"{self.repository.name}@{self.blob.digest}"
+        return _name(self.repository, self.blob)
 
 
 def received(answer: Answer) -> int | None:
@@ -92,8 +92,7 @@ def _location(repository: Reference, blob: Descriptor, answer: Answer) -> httpx.
     url = joined(answer.url, location)
     if not location or url.scheme not in ("http", "https") or not is_host(url.netloc.decode()):
         raise RegistryRefusedError(
-            f"{repository.name}@{blob.digest}: {repository.registry} opened an upload, "
-            f"but its Location {location[:200]!r} is no URL",
+            f"{_name(repository, blob)}: {repository.registry} opened an upload, but its Location {location[:200]!r} is no URL",
             hint="Look at the registry's log; a proxy before it may change its answers.",
         )
     if url.scheme == "http" and answer.url.scheme == "https" and url.host == answer.url.host:
@@ -117,10 +116,9 @@ _HEADERS = {"Content-Type": "application/octet-stream"}
 class ChunkedSender:
     """Sends blobs chunk by chunk; remembers how large a chunk each host takes. Shared by threads."""
 
-    def __init__(self, exchange: Exchange, closing_put_s: float, chunk: int = CHUNK) -> None:
+    def __init__(self, exchange: Exchange, closing_put_s: float) -> None:
         self._exchange = exchange
         self._closing_put_s = closing_put_s
-        self._chunk = chunk
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
 
@@ -179,14 +177,14 @@ class ChunkedSender:
         return session.moved(answer), position + size
 
     def _status(self, session: Session, sent: int) -> tuple[Session, int]:
-        """Ask how much of the blob the registry has, at most one chunk past `sent`."""
+        """Ask how much of the blob the registry has; `sent` where it names no position, or one beyond the blob."""
         answer = self._exchange.ask_once(self._call("GET", session, str(session.url)))
         have = received(answer)
         return session.moved(answer), sent if have is None or have > session.blob.size else have
 
     def _size(self, session: Session) -> int:
         with self._lock:
-            return max(self._sizes.get(session.repository.registry, self._chunk), session.least)
+            return max(self._sizes.get(session.repository.registry, CHUNK), session.least)
 
     def _halve(self, session: Session, refused: int) -> bool:
         """Remember that `refused` bytes are too many; say whether less may be tried."""
@@ -194,7 +192,7 @@ class ChunkedSender:
         if smaller < max(LEAST_CHUNK, session.least):
             return False
         with self._lock:
-            known = self._sizes.get(session.repository.registry, self._chunk)
+            known = self._sizes.get(session.repository.registry, CHUNK)
             self._sizes[session.repository.registry] = min(known, smaller)
         _LOG.info("%s: chunks of %d bytes are too large", session.repository.registry, refused)
         return True
@@ -411,7 +409,7 @@ class Uploader:
             session.closing_url,
             "blob",
             session.name,
-            headers={"Content-Type": "application/octet-stream"},
+            headers=_HEADERS,
             body=lambda: read(0),
             length=session.blob.size,
             writes=True,

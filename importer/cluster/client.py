@@ -361,6 +361,12 @@ def unchanged(live: Body) -> dict[str, str]:
     return {name: str(live["metadata"][name]) for name in ("uid", "resourceVersion")}
 
 
+def versioned(patch: Mapping[str, Any], live: Body) -> dict[str, Any]:
+    """Return a merge patch that is refused with 409 once the object was changed since `live` was read."""
+    version = {"resourceVersion": live["metadata"]["resourceVersion"]}
+    return {**patch, "metadata": {**patch.get("metadata", {}), **version}}
+
+
 def _path(kind: Kind, name: str, namespace: str) -> str:
     where = f"namespaces/{namespace}/" if namespace else ""
     return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{where}{kind.plural}/{name}"

@@ -13,13 +13,15 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, ConflictError, unchanged
+from common.retry import retry
+from importer.cluster.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
 from importer.cluster.readiness.readiness import ExpectedCatalog
@@ -28,7 +30,7 @@ from importer.cluster.readiness.readiness import ExpectedCatalog
 NAME = "hub-import-record"
 _EXPECTED = "expected."  # how the keys of expected catalogs begin; all others are entries
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
-_TRIES = 5
+
 _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
@@ -174,27 +176,23 @@ def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCat
     return [each for each in found if each is not None]
 
 
-def forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
-    """Remove entries from the record, and the record itself when none is left."""
-    for _ in range(_TRIES):
-        try:
-            _forget(client, namespace, entries)
-        except ConflictError:
-            # Another import has written to it meanwhile. After five tries the entry stays, and `undo` can be repeated.
-            continue
-        return
+def forget(client: ClusterClient, namespace: str, key: str) -> None:
+    """Remove an entry from the record, and the record itself when none is left."""
+    # Another import may write to it meanwhile. After the last try the entry stays, and `undo` can be repeated.
+    with suppress(ConflictError):
+        retry(lambda: _forget(client, namespace, key), CONFLICT_POLICY, on=ConflictError)
 
 
-def _forget(client: ClusterClient, namespace: str, entries: Mapping[str, Entry]) -> None:
+def _forget(client: ClusterClient, namespace: str, key: str) -> None:
     live = client.get(SECRET, NAME, namespace)
     if live is None:
         return
-    left = set(live.get("data") or {}) - set(entries)
+    left = set(live.get("data") or {}) - {key}
     # After the last entry nothing of hub-import is left in the cluster, so nothing is expected either.
-    if all(key.startswith(_EXPECTED) for key in left):
+    if all(each.startswith(_EXPECTED) for each in left):
         client.delete(SECRET, NAME, namespace, only=unchanged(live))
     else:
-        client.merge_patch(SECRET, NAME, namespace, {"data": dict.fromkeys(entries)})
+        client.merge_patch(SECRET, NAME, namespace, {"data": {key: None}})
 
 
 def _fields(

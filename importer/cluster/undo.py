@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.retry import retry
 from importer.cluster import record
-from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged
+from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
 from importer.cluster.differences import differing_values, item_named, needed_patch
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
-from importer.cluster.record import Entry, FieldChange
+
+if TYPE_CHECKING:
+    from importer.cluster.record import Entry, FieldChange
 
 # Foreign content of an own object: fields, keys of ConfigMaps, labels, annotations. Kubernetes 1.18 and later report the
 # manager of each field (`metadata.managedFields`); a field without one is a default of the API server, or of an admission
@@ -213,7 +215,7 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
         done.append(result)
         # At once, so that an interrupted undo continues with the next entry.
         if not dry_run and not result.fields:
-            record.forget(client, namespace, {entry.key: entry})
+            record.forget(client, namespace, entry.key)
     return done
 
 
@@ -239,9 +241,7 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
             # For the object that was checked: a write in between fails with 409, and it is checked again.
             client.delete(kind, entry.name, entry.namespace, only=unchanged(live))
         elif plan.patch:
-            version = {"resourceVersion": live["metadata"]["resourceVersion"]}
-            metadata = {**plan.patch.get("metadata", {}), **version}
-            client.merge_patch(kind, entry.name, entry.namespace, {**plan.patch, "metadata": metadata})
+            client.merge_patch(kind, entry.name, entry.namespace, versioned(plan.patch, live))
     identity = (entry.kind, entry.name, entry.namespace)
     if needed and not plan.fields:
         outcome = plan.outcome if plan.outcome is Outcome.RESTORED else Outcome.REFUSED
@@ -259,15 +259,7 @@ def _still_trusted(entry: Entry, live: Body | None, staying: Collection[str]) ->
 
 
 def _without(entry: Entry, path: Path) -> Entry:
-    return Entry(
-        entry.api_version,
-        entry.kind,
-        entry.name,
-        entry.namespace,
-        entry.order,
-        entry.created,
-        tuple(one for one in entry.fields if one.path != path),
-    )
+    return replace(entry, fields=tuple(one for one in entry.fields if one.path != path))
 
 
 def _planned(entry: Entry, live: Body | None) -> _Plan:

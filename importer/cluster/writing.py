@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import ClusterError
 from common.retry import retry
 from common.text import enumeration
-from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError
+from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
 from importer.cluster.differences import diff_lines, differing, needed_patch
 from importer.cluster.kinds import Kind, Resource, kind_of
 
@@ -131,10 +131,7 @@ class Writer:
         patch = needed_patch(live, wanted)
         if not patch:
             return live, live
-        # A merge patch with a resourceVersion is refused with 409 when the object was changed since it was read.
-        version = {"resourceVersion": live["metadata"]["resourceVersion"]}
-        patch = {**patch, "metadata": {**patch.get("metadata", {}), **version}}
-        return live, self.client.merge_patch(kind, name, namespace, patch, dry_run=self.dry_run)
+        return live, self.client.merge_patch(kind, name, namespace, versioned(patch, live), dry_run=self.dry_run)
 
     def _note(self, kind: Kind, name: str, namespace: str, live: Body | None, wanted: Mapping[str, Any]) -> None:
         if self._recorder is not None:
