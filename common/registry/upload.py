@@ -1,6 +1,7 @@
 """Uploads of blobs: mounted from another repository, or sent (distribution specification, *Pushing blobs*).
 
-One PUT with Content-Length is what every registry takes best. A host that finds it too large, or breaks it, gets chunks.
+One PUT with Content-Length is what most registries take best. A host that finds it too large, or breaks it, gets chunks; so
+does one that would store a broken PUT (Pulp).
 """
 
 from __future__ import annotations
@@ -254,6 +255,11 @@ class _Content:
 
 _OFFSET_WRONG = 416
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
+# Pulp (pulp_container 2.30, app/registry_api.py, BlobUploads.put) stores what arrives in one PUT without comparing its digest:
+# where the connection breaks, a short blob stays under that digest, and neither another upload nor a DELETE replaces it. After
+# a PATCH it does compare. Satellite passes the header on with underscores (Katello/katello, registry_proxies_controller.rb).
+# OpenShift's own registry sends it, too, and takes chunks as well.
+_UNVERIFIED_PUT = ("X-Registry-Supports-Signatures", "x_registry_supports_signatures")
 _DAMAGED_ON_THE_WAY = "DIGEST_INVALID"  # the digest was verified while reading, so the bytes changed on their way
 _BROKEN_SESSION = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 DAMAGED = (
@@ -314,7 +320,10 @@ class Uploader:
 
         def step() -> None:
             nonlocal broken
-            session = Session.opened(repository, blob, first.pop() if first else self._begin(repository, blob))
+            opened = first.pop() if first else self._begin(repository, blob)
+            session = Session.opened(repository, blob, opened)
+            if any(name in opened.headers for name in _UNVERIFIED_PUT):
+                self._chunked.add(repository.registry)
             try:
                 self._send(session, read, in_chunks=broken)
             except RetryableError as failure:

@@ -11,6 +11,7 @@ from common.errors import RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
 from common.registry.upload import LEAST_CHUNK
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 MIB = 1024 * 1024
 CONTENT = random.Random(1).randbytes(3 * MIB + 17)
@@ -137,3 +138,42 @@ def test_wrong_content_never_becomes_a_blob(connect):
         with pytest.raises(RegistryRefusedError, match="DIGEST_INVALID"):
             client.upload(registry.reference("org/app"), BLOB, wrong.read)
         assert registry.find_blob("org/app", BLOB.digest) is None
+
+
+def opens_upload(registry, repository="org/app", **headers):
+    """Let the next upload be opened with further headers."""
+    registry.sessions["opened"] = bytearray()
+    location = {"Location": f"/v2/{repository}/blobs/uploads/opened@0"}
+    registry.fault("POST", "/blobs/uploads/", status=202, headers={**location, **headers})
+
+
+@pytest.mark.parametrize("header", ["X-Registry-Supports-Signatures", *more(["x_registry_supports_signatures"])])
+def test_a_registry_that_stores_a_broken_put_is_sent_no_whole_blob(connect, header):
+    """Pulp compares the digest only after a PATCH (pulp/pulp_container, app/registry_api.py, BlobUploads.put); Satellite passes its header on."""
+    with FakeRegistry() as registry:
+        opens_upload(registry, **{header: "1"})
+        client = upload(registry, connect)
+        client.upload(registry.reference("org/other"), BLOB, Source().read)
+        assert sizes(registry) == [len(CONTENT)] * 2, "the host is remembered"
+        assert [len(r.body) for r in registry.log("PUT")] == [0, 0]
+
+
+def test_a_registry_that_stores_a_broken_put_says_so_when_it_does_not_mount(connect):
+    with FakeRegistry(mounts=False) as registry:
+        opens_upload(registry, **{"X-Registry-Supports-Signatures": "1"})
+        client = connect(registry)
+        client.upload(registry.reference("org/app"), BLOB, Source().read, [registry.reference("org/other")])
+        assert registry.find_blob("org/app", BLOB.digest) == CONTENT
+        assert [len(r.body) for r in registry.log("PUT")] == [0]
+
+
+def test_a_chunk_of_which_the_registry_lost_a_part_unseen_is_sent_in_another_upload(connect):
+    """Pulp's status counts what a broken PATCH announced; the closing PUT is 500 and ends the upload (measured, pulp_container 2.30)."""
+    with FakeRegistry() as registry:
+        opens_upload(registry, **{"X-Registry-Supports-Signatures": "1"})
+        registry.fault("PATCH", "/blobs/uploads/", drop=True)
+        registry.fault("GET", "/blobs/uploads/", status=204, headers={"Range": f"0-{len(CONTENT) - 1}"})
+        registry.fault("PUT", "/blobs/uploads/", status=500, body=b"<h1>Server Error (500)</h1>")
+        upload(registry, connect)
+        assert [r.status for r in registry.log("PUT")] == [500, 201]
+        assert sizes(registry) == [len(CONTENT)]
