@@ -72,7 +72,7 @@ class Hosts:
 
     def contact(self, registry: str) -> str:
         """Return the host that answers for a registry."""
-        return _HUB_HOST if registry == DOCKER_HUB else registry
+        return contact(registry)
 
     def insecure(self, host: str) -> bool:
         """Say whether plain HTTP and unverified TLS are accepted for `host`, by flag or by registries.conf."""
@@ -106,6 +106,11 @@ class Hosts:
     def _entry(self, reference: Reference) -> _Registry | None:
         fitting = [entry for entry in self._registries if _fits(entry.matches, reference)]
         return max(fitting, key=lambda entry: len(entry.matches), default=None)
+
+
+def contact(registry: str) -> str:
+    """Return the host that answers for a registry: Docker Hub's has another name."""
+    return _HUB_HOST if registry == DOCKER_HUB else registry
 
 
 def load_hosts(settings: RegistrySettings) -> Hosts:

@@ -1,4 +1,4 @@
-"""A forward proxy that is spoken to over TLS: CONNECT (RFC 9110, 9.3.6), then bytes both ways."""
+"""A forward proxy, over TLS or plain: CONNECT (RFC 9110, 9.3.6), then bytes both ways."""
 
 from __future__ import annotations
 
@@ -7,23 +7,42 @@ import selectors
 import socket
 import ssl
 import threading
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 
 class TlsProxy:
-    """Listens on 127.0.0.1 with a certificate of `authority`. `asked`: the targets of CONNECT, in order."""
+    """Listens on 127.0.0.1 with a certificate of `authority`, for `names` and until `until`; None: without TLS.
 
-    def __init__(self, authority: Any) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1", "localhost").configure_cert(self._context)
+    `asked`: the targets of CONNECT, in order. `refusals`: the statuses that the next ones are answered with. `clients`: the
+    authority of client certificates, which are required then.
+    """
+
+    def __init__(
+        self,
+        authority: Any,
+        *,
+        names: tuple[str, ...] = ("127.0.0.1", "localhost"),
+        until: datetime | None = None,
+        clients: Any = None,
+    ) -> None:
+        self._context: ssl.SSLContext | None = None
+        if authority is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            begin = until - timedelta(days=30) if until else None
+            authority.issue_cert(*names, not_before=begin, not_after=until).configure_cert(self._context)
+            if clients is not None:
+                clients.configure_trust(self._context)
+                self._context.verify_mode = ssl.CERT_REQUIRED
         self.asked: list[str] = []
+        self.refusals: list[int] = []
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.url = f"{'https' if self._context else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
         self._start(self._serve)
         return self
 
@@ -50,7 +69,7 @@ class TlsProxy:
 
     def _connect(self, plain: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError):
-            client = self._context.wrap_socket(plain, server_side=True)
+            client = self._context.wrap_socket(plain, server_side=True) if self._context else plain
             self._open.append(client)
             head = b""
             while b"\r\n\r\n" not in head:
@@ -59,6 +78,10 @@ class TlsProxy:
                 head += received
             target = head.split(b" ")[1].decode()
             self.asked.append(target)
+            if self.refusals:
+                client.sendall(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % self.refusals.pop(0))
+                client.shutdown(socket.SHUT_RDWR)
+                return
             name, _, port = target.rpartition(":")
             server = socket.create_connection((name, int(port)))
             self._open.append(server)
@@ -66,7 +89,7 @@ class TlsProxy:
             _forward(client, server)
 
 
-def _forward(client: ssl.SSLSocket, server: socket.socket) -> None:
+def _forward(client: socket.socket, server: socket.socket) -> None:
     with selectors.DefaultSelector() as waiting:
         waiting.register(client, selectors.EVENT_READ, server)
         waiting.register(server, selectors.EVENT_READ, client)

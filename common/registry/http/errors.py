@@ -16,6 +16,8 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyEr
 
 from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.log import SECRETS
+from common.registry.http.urls import parsed
+from common.registry.registries_conf import contact
 from common.retry import RetryableError, RetryPolicy
 from common.serialization import UNDECODABLE
 
@@ -37,13 +39,14 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`."""
+    """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`. `external`: at a URL of the layer."""
 
     registry: str
     repository: str
     request: str
     subject: str
     writes: bool = False
+    external: bool = False
 
 
 class _Detail(msgspec.Struct):
@@ -58,18 +61,35 @@ class _Details(msgspec.Struct):
 _DETAILS = msgspec.json.Decoder(_Details)
 
 
-def refused(question: Question, response: httpx.Response, body: bytes) -> RegistryError:
-    """Return the error for a response with a bad status."""
-    status = response.status_code
+def elsewhere(question: Question, url: httpx.URL | None) -> str:
+    """Return the host of a request that the registry, or a manifest there, sent to another host; empty for the registry."""
+    if url is None:
+        return ""
+    home = parsed(f"{url.scheme}://{contact(question.registry)}")
+    return "" if (url.host, url.port) == (home.host, home.port) else url.netloc.decode()
+
+
+def _asked(question: Question, host: str) -> str:
+    """Return what was requested where; `host` is that of `elsewhere`."""
+    if not host:
+        return f"{question.subject}: {question.request} at {question.registry}"
+    why = "a URL of the layer" if question.external else f"to which {question.registry} redirects"
+    return f"{question.subject}: {question.request} at {host}, {why}"
+
+
+def refused(question: Question, response: httpx.Response, body: bytes, url: httpx.URL | None = None) -> RegistryError:
+    """Return the error for a response with a bad status; `url` is that of the response, where it may be a redirect target's."""
+    status, host = response.status_code, elsewhere(question, url)
     code, text = _own_words(body)
     says = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
-    message = f"{question.subject}: {question.request} at {question.registry}: {says}"
+    message = f"{_asked(question, host)}: {says}"
     kind: type[RegistryError] = RegistryRefusedError
     if status in (401, 403):
         kind = AuthenticationError
     elif status == 404:  # noqa: PLR2004 - the status
         kind = NotFoundError
-    return kind(message, hint=_hint(question, status, code), status=status, code=code)
+    hint = _hint_elsewhere(question, host, status) if host else _hint(question, status, code)
+    return kind(message, hint=hint, status=status, code=code)
 
 
 def _own_words(body: bytes) -> tuple[str, str]:
@@ -112,6 +132,20 @@ def _hint(question: Question, status: int, code: str) -> str:
     return _HINTS.get(status, "The registry's log says more.")
 
 
+def _hint_elsewhere(question: Question, host: str, status: int) -> str:
+    """Return the next step after a refusal by a redirect target, at which credentials for the registry do not count."""
+    if status in (401, 403):
+        return (
+            f"Run again. If it stays: does a proxy or firewall let {host} through, as well as {question.registry}? Signed URLs "
+            "also need the right time on this machine."
+        )
+    if status == 429:  # noqa: PLR2004 - the status
+        return f"{host} limits requests: lower --jobs, or go on later."
+    if status >= 500:  # noqa: PLR2004 - server errors
+        return f"{host}, or a proxy before it, has trouble of its own: run again later; what is done is kept."
+    return f"Run again; if it stays, the log of {host} says more."
+
+
 def no_credentials(question: Question) -> AuthenticationError:
     """Return the error for a registry that wants credentials where none are configured."""
     return AuthenticationError(
@@ -130,13 +164,16 @@ def wrong_credentials(question: Question, kind: type[AuthenticationError] = Auth
     )
 
 
-def unreachable(question: Question, proxy: str, error: Exception) -> RetryableError:
-    """Return the error for a connection that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
+def unreachable(question: Question, url: httpx.URL, proxy: str, error: Exception) -> RetryableError:
+    """Return the error for a connection to `url` that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
     causes = list(_causes(error))  # urllib3 wraps the reason several times
-    why, hint, tries = _proxy_tls(proxy, causes) or _explained(question.registry, causes)
-    return RetryableError(
-        RegistryUnreachableError(f"{question.subject}: {question.request} at {question.registry}: {why}", hint=hint), tries
-    )
+    host = elsewhere(question, url)
+    why, hint, tries = _proxy_tls(proxy, causes) or _explained(host or question.registry, causes)
+    if host and why in _ABOUT_THE_WAY:  # its name and port are no choice of the person
+        hint = (
+            f"{question.registry} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
+        )
+    return RetryableError(RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint), tries)
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
@@ -154,8 +191,12 @@ _PROXY_HINT = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[^'\")]{0,100})")
 _TUNNEL_HINTS = {
     "407": "Put user and password of the proxy into HTTPS_PROXY: http://user:password@host:port.",
-    "403": "The proxy does not let this host through: ask who runs it, or exempt the host in NO_PROXY.",
+    "403": "The proxy does not let {host} through: ask for that, or exempt {host} in NO_PROXY.",
 }
+# As from a registry: a proxy answers these while it restarts, is overloaded or waits for the host (RFC 9110, 15.6). Some answer
+# 500 to a wrong name, so that is final, as are 403 and 407.
+_PASSING_TUNNEL = PASSING & {429, 502, 503, 504}
+_TUNNEL_PASSES = "The proxy, or its way to {host}, has trouble: look at its log, then run again; what is done is kept."
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     (
         (ProxyError,),
@@ -185,16 +226,21 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     ),
 )
 
+_ABOUT_THE_WAY = ("unknown host name", "connection refused", "no answer in time while connecting")
 
-def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
-    """Return what happened, what to do, and how often to try."""
+
+def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int | None]:
+    """Return what happened, what to do, and how often to try; None: as POLICY says."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate(host, cause)
         if isinstance(cause, ssl.SSLError):
             return _handshake(host, cause)
     if tunnel := next((match for cause in causes if (match := _TUNNEL.search(str(cause)))), None):
-        return f"the proxy refuses: {_clean(tunnel[1])}", _TUNNEL_HINTS.get(tunnel[1][:3], _PROXY_HINT), 1
+        status = tunnel[1][:3]
+        passes = int(status) in _PASSING_TUNNEL
+        hint = _TUNNEL_PASSES if passes else _TUNNEL_HINTS.get(status, _PROXY_HINT)
+        return f"the proxy refuses: {_clean(tunnel[1])}", hint.format(host=host), None if passes else 1
     # urllib3 wraps a reset in ProxyError where a proxy is used: the order of the table decides.
     for kinds, why, hint, tries in _REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
@@ -202,7 +248,7 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int]:
     return f"connection broken: {_clean(str(causes[0]))}", "Run again; what is done is kept.", TRIES
 
 
-def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int] | None:
+def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int | None] | None:
     """Explain a TLS connection to the proxy that failed; None where another one did, or nothing of TLS."""
     error = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if error is None or not any(isinstance(cause, ProxyError) for cause in causes):
@@ -215,7 +261,7 @@ def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int] 
     return f"the proxy: TLS: {error.reason or _clean(str(error))}", f"A proxy without TLS is http://{proxy}. {_PROXY_HINT}", 1
 
 
-def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str, int]:
+def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str, int | None]:
     if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
         return f"its certificate is for another name: {error.verify_message}", "Use the name in the certificate.", 1
     if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
@@ -225,7 +271,7 @@ def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, s
     return why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.", 1
 
 
-def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int]:
+def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int | None]:
     if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return "it does not speak TLS", f"If it is meant to be plain HTTP, say --insecure {host}.", 1
     reason = error.reason or str(error)[:_MAX_TEXT]

@@ -74,7 +74,12 @@ class Call:
         """This call, for messages."""
         to = self.repository
         return Question(
-            to.registry, to.repository if self.scoped else "", f"{self.method} {self.what}", self.subject, self.writes
+            to.registry,
+            to.repository if self.scoped else "",
+            f"{self.method} {self.what}",
+            self.subject,
+            self.writes,
+            external=self.anonymous and not self.url.startswith("/"),
         )
 
     def access(self, *, push: bool) -> Access:
@@ -277,7 +282,7 @@ class Exchange:
             return
         if status in call.accept:
             return
-        error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"")
+        error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"", response.url)
         if status in PASSING:  # the whole host pauses, before this call is tried again
             limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
             raise RetryableError(error)
@@ -371,10 +376,8 @@ def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
     if response.status_code in (400, 401, 403, 404, 410):
         body = _bounded(response, MAX_ERROR_BODY) or b""
         response.close()
-        error = refused(call.question, response, body)
-        raise RetryableError(
-            RegistryRefusedError(f"{error.message} (after a redirect)", hint="Run again.", status=error.status), 3
-        )
+        error = refused(call.question, response, body, response.url)
+        raise RetryableError(RegistryRefusedError(error.message, hint=error.hint, status=error.status), QUICK_TRIES)
     return response
 
 

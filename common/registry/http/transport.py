@@ -98,7 +98,7 @@ class Urllib3Transport(httpx.BaseTransport):
         """Return the response, its body unread. An error of the request's own body passes through as it is."""
         route = self._route(request.url)
         timeout = request.extensions["timeout"]
-        broken = partial(unreachable, request.extensions["question"], route.proxy)
+        broken = partial(unreachable, request.extensions["question"], request.url, route.proxy)
         body = _Body(request)
         try:
             raw = route.urlopen(
