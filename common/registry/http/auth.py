@@ -5,26 +5,21 @@ Owns known challenges, tokens and their lifetimes; `credentials.py` finds the se
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
-import msgspec
 
-from common.errors import AuthenticationError, CredentialsRefusedError, RegistryRefusedError
-from common.log import SECRETS
-from common.oci.reference import is_host
-from common.registry.http.errors import PASSING, Question, no_credentials, refused, wrong_credentials
-from common.registry.http.urls import parsed, same_origin, with_parameter
-from common.retry import RetryableError
-from common.serialization import UNDECODABLE
+from common.registry.http.errors import Question, no_credentials, wrong_credentials
+from common.registry.http.tokens import Send, Token, TokenClient, Wanted
+from common.registry.http.urls import same_origin
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
     from common.registry.credentials import Credential, Credentials
     from common.registry.registries_conf import Hosts
     from common.registry.settings import Clock
@@ -71,24 +66,6 @@ def _parameters(text: str, position: int) -> tuple[dict[str, str], int]:
     return found, position
 
 
-DEFAULT_LIFE_S = 60.0
-MAX_LIFE_S = 24 * 3600.0
-_USED_LIFE = 0.75  # of a token's life, so that it does not expire in the middle of an upload
-_CLIENT = "hub-airgap"
-_LOG = logging.getLogger(__name__)
-
-
-class _Answer(msgspec.Struct):
-    """A token server's answer. Clocks differ, so `issued_at` is not read."""
-
-    token: str = ""
-    access_token: str = ""
-    expires_in: float | None = None
-
-
-_ANSWER = msgspec.json.Decoder(_Answer)
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """Requested access: scopes (`repository:org/image:pull`) at a registry; `repository` chooses the credentials."""
@@ -96,16 +73,6 @@ class Access:
     registry: str
     repository: str = ""
     scopes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    header: str
-    fresh_until_s: float
-
-
-# Sends a request as it is, and returns a response that was read and is bounded. Raises RetryableError.
-Send = Callable[[httpx.Request], httpx.Response]
 
 
 class RegistryAuth(httpx.Auth):
@@ -117,16 +84,16 @@ class RegistryAuth(httpx.Auth):
 
     def __init__(self, credentials: Credentials, hosts: Hosts, send: Send, clock: Clock) -> None:
         self._credentials = credentials
-        self._hosts = hosts
-        self._send = send
+        self._client = TokenClient(hosts, send, clock)
         self._clock = clock
         self._lock = threading.Lock()
         self._fetching: defaultdict[Access, threading.Lock] = defaultdict(threading.Lock)
         self._challenges: dict[str, Challenge] = {}
         self._extra: dict[Access, tuple[str, ...]] = {}
-        self._tokens: dict[Access, _Token] = {}
+        self._tokens: dict[Access, Token] = {}
         self._found: dict[tuple[str, str], Credential | None] = {}  # finding one may run a credential helper
         self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has accepted
+        self._accepted: set[tuple[str, str]] = set()  # Basic headers that a registry has accepted
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
         """Send with what the registry asked for before, and once more with what a 401 asks for."""
@@ -142,10 +109,16 @@ class RegistryAuth(httpx.Auth):
         if response.status_code != httpx.codes.UNAUTHORIZED or not same_origin(response.url, request.url):
             return
         renewed = self._renewed(access, response.headers.get_list("WWW-Authenticate"), used, question)
+        if renewed == used:
+            return
         request.headers["Authorization"] = renewed
         response = yield request
-        refused_again = response.status_code == httpx.codes.UNAUTHORIZED and same_origin(response.url, request.url)
-        if refused_again and (renewed.startswith("Basic ") or not request.extensions["is_last_access"]):
+        if response.status_code != httpx.codes.UNAUTHORIZED or not same_origin(response.url, request.url):
+            if renewed.startswith("Basic ") and (response.is_success or response.status_code == httpx.codes.NOT_FOUND):
+                self._accepted.add((access.registry, renewed))
+            return
+        is_wrong = renewed.startswith("Basic ") and (access.registry, renewed) not in self._accepted
+        if is_wrong or not request.extensions["is_last_access"]:
             raise wrong_credentials(question)
 
     def takes_scopes(self, registry: str) -> bool:
@@ -157,6 +130,8 @@ class RegistryAuth(httpx.Auth):
     def _renewed(self, access: Access, challenges: list[str], used: str | None, question: Question) -> str:
         """Return what to send after a 401: `challenges` are its headers, `used` is the header that was sent.
 
+        That is `used` where the registry has accepted the same account before, as GitLab and old Quay do at `/v2/`, and then
+        refuse repositories of more components than they take (openshift/oc-mirror#590): the 401 is about the repository.
         Raises AuthenticationError when there is no other header to send than the refused one.
         """
         asked = _best(parse_challenges(challenges))
@@ -170,7 +145,7 @@ class RegistryAuth(httpx.Auth):
                 del self._tokens[access]
             self._found.pop((access.registry, access.repository), None)  # a helper may give another password now
         header = self._answer(access, challenge, question)
-        if header is None or header == used:
+        if header is None or (header == used and (access.registry, header) not in self._accepted):
             raise no_credentials(question) if header is None else wrong_credentials(question)
         return header
 
@@ -205,88 +180,18 @@ class RegistryAuth(httpx.Auth):
                 self._tokens[access] = token
         return token.header
 
-    def _fetch(self, access: Access, challenge: Challenge, credential: Credential | None, question: Question) -> _Token:
-        realm = self._realm(access.registry, challenge, credential, question)
+    def _fetch(self, access: Access, challenge: Challenge, credential: Credential | None, question: Question) -> Token:
         scopes = tuple(dict.fromkeys((*self._extra.get(access, ()), *access.scopes)))
-        asked_s = self._clock.monotonic_s()
-        if credential and credential.identity_token:
-            request = _refresh(realm, challenge.service, scopes, credential.identity_token)
-        else:
-            request = _ask(realm, challenge.service, scopes, credential)
-        asking = Question(access.registry, access.repository, f"token from {realm.host}", question.subject, question.writes)
-        request.extensions = {"question": replace(asking, registry=realm.netloc.decode())}  # a break names the token server
-        response = self._send(request)
-        known = credential is not None and (access.registry, credential) in self._known
-        if response.status_code == httpx.codes.UNAUTHORIZED and not known:
-            raise wrong_credentials(question, CredentialsRefusedError) if credential else no_credentials(question)
-        if response.status_code != httpx.codes.OK:
-            error = refused(asking, response, response.content)
-            raise RetryableError(error) if response.status_code in PASSING else _about_token(error, response.status_code)
-        if credential:
+        is_known = credential is not None and (access.registry, credential) in self._known
+        token = self._client.fetch(
+            Wanted(question, access.repository, challenge.realm, challenge.service, scopes, credential, is_known)
+        )
+        if credential and not token.is_anonymous:
             self._known.add((access.registry, credential))  # a later 401 is about the scope, not about the account
-        return _read(response, asked_s, asking)
-
-    def _realm(self, registry: str, challenge: Challenge, credential: Credential | None, question: Question) -> httpx.URL:
-        realm = parsed(challenge.realm)
-        if realm.scheme not in ("http", "https") or not is_host(realm.netloc.decode()):
-            raise RegistryRefusedError(
-                f"{question.subject}: {registry} asks for a token from {challenge.realm[:200]!r}, which is no URL",
-                hint="Correct the token realm in the registry's configuration.",
-            )
-        secret = credential is not None and realm.scheme == "http"
-        if secret and not (self._hosts.insecure(registry) or self._hosts.insecure(realm.netloc.decode())):
-            raise AuthenticationError(
-                f"{question.subject}: {registry} wants the password sent in the clear to http://{realm.netloc.decode()}",
-                hint=f"If that is meant so, say --insecure {registry}.",
-            )
-        return realm
+        return token
 
 
 def _best(challenges: list[Challenge]) -> Challenge | None:
     """Prefer Bearer: where a registry offers both, tokens are what it wants."""
     known = [challenge for challenge in challenges if challenge.scheme in ("bearer", "basic")]
     return min(known, key=lambda challenge: challenge.scheme != "bearer", default=None)
-
-
-def _ask(realm: httpx.URL, service: str, scopes: tuple[str, ...], credential: Credential | None) -> httpx.Request:
-    url = with_parameter(realm.copy_remove_param("service"), "service", service) if service else realm
-    for scope in scopes:
-        url = with_parameter(url, "scope", scope)
-    if not url.host:
-        raise RegistryRefusedError(
-            f"{realm.netloc.decode()}: realm, service and scope of a token are too long for a URL: "
-            f"{len(str(realm))}, {len(service)} and {sum(map(len, scopes))} characters",
-            hint="Correct the token realm in the registry's configuration.",
-        )
-    headers = {"Authorization": f"Basic {credential.basic}"} if credential and credential.username else {}
-    return httpx.Request("GET", url, headers=headers)
-
-
-def _refresh(realm: httpx.URL, service: str, scopes: tuple[str, ...], identity_token: str) -> httpx.Request:
-    """Trade an identity token for an access token (OAuth 2, refresh grant)."""
-    form = {"grant_type": "refresh_token", "refresh_token": identity_token, "client_id": _CLIENT, "service": service}
-    return httpx.Request("POST", realm, data=form | {"scope": " ".join(scopes)})
-
-
-def _read(response: httpx.Response, asked_s: float, question: Question) -> _Token:
-    try:
-        answer = _ANSWER.decode(response.content)
-    except UNDECODABLE:
-        answer = _Answer()
-    token = answer.token or answer.access_token
-    if not token or not token.isascii() or not token.isprintable():
-        raise RegistryRefusedError(
-            f"{question.subject}: {question.request} for {question.registry}: an answer without a token",
-            hint="Look at the log of the token server.",
-        )
-    SECRETS.add(token)
-    life_s = DEFAULT_LIFE_S if answer.expires_in is None or answer.expires_in <= 0 else min(answer.expires_in, MAX_LIFE_S)
-    _LOG.debug("%s: token for %s, %.0f s", question.registry, question.repository, life_s)
-    return _Token(f"Bearer {token}", asked_s + life_s * _USED_LIFE)
-
-
-def _about_token(error: Exception, status: int) -> Exception:
-    """Return the error for a token server's refusal: some answer 400 to wrong credentials where others answer 401."""
-    if status == httpx.codes.BAD_REQUEST and isinstance(error, RegistryRefusedError):
-        return AuthenticationError(error.message, hint=error.hint, status=status, code=error.code)
-    return error

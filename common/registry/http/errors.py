@@ -155,10 +155,13 @@ def no_credentials(question: Question) -> AuthenticationError:
     )
 
 
-def wrong_credentials(question: Question, kind: type[AuthenticationError] = AuthenticationError) -> AuthenticationError:
-    """Return the error for credentials that a registry refuses."""
+def wrong_credentials(
+    question: Question, kind: type[AuthenticationError] = AuthenticationError, server: str = ""
+) -> AuthenticationError:
+    """Return the error for credentials that a registry refuses, or for it its token `server`."""
+    by = f" by its token server {server}" if server not in ("", question.registry) else ""
     return kind(
-        f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused",
+        f"{question.subject}: {question.request} at {question.registry}: HTTP 401, the credentials were refused{by}",
         hint=f"Log in again with podman login {question.registry} or this program's own login, or pass --authfile.",
         status=401,
     )

@@ -264,7 +264,8 @@ class Exchange:
             if not same_origin(request.url, following):
                 request.headers.pop("Authorization", None)  # httpx would keep it from http:// to https:// of one host
         else:
-            del response.headers["Location"]  # not followed; httpx would parse it, and raise for one that is no URL
+            del response.headers["Location"]  # not followed here; httpx would parse it, and raise for one that is no URL
+            response.extensions["redirects_to"] = following
 
     def _check_redirect(self, question: Question, url: httpx.URL, following: httpx.URL) -> None:
         host = following.netloc.decode()
@@ -292,6 +293,9 @@ class Exchange:
 
     def _send_small(self, request: httpx.Request) -> httpx.Response:
         """Send a request of `auth.py`, which brings its own credentials; its answer is small."""
+        question: Question = request.extensions["question"]
+        limiter = self.limiter(request.url.netloc.decode())
+        limiter.wait_for_host()
         request.extensions["timeout"] = self._timeout
         request.headers.update(_HEADERS)
         response = self._client.send(request, auth=_NO_AUTH, stream=True)
@@ -299,8 +303,13 @@ class Exchange:
             body = _bounded(response, MAX_ERROR_BODY) or b""
         finally:
             response.close()
+        if response.status_code in PASSING:
+            limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
+        if (following := response.extensions.get("redirects_to")) is not None:
+            self._check_redirect(question, request.url, following)
         # Without the headers: httpx would decode the body by Content-Encoding, and 64 KiB of zstd can be gigabytes.
-        return httpx.Response(response.status_code, content=body)
+        extensions = {"redirects_to": following, "encoding": response.headers.get("Content-Encoding", "")}
+        return httpx.Response(response.status_code, content=body, extensions=extensions)
 
     def _origin(self, call: Call) -> httpx.URL:
         """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""

@@ -41,7 +41,7 @@ class HostLimiter:
     def turn(self) -> Iterator[None]:
         """Wait until a request may be sent, and count it until its response is closed."""
         thread = threading.get_ident()
-        self._wait_for_host()
+        self.wait_for_host()
         ticket = object()
         with self._free:
             self._queue.append(ticket)
@@ -92,7 +92,8 @@ class HostLimiter:
         with self._free:
             return self._allowed
 
-    def _wait_for_host(self) -> None:
+    def wait_for_host(self) -> None:
+        """Wait until the pause that the host asked for is over; `turn` does so, too."""
         waited = False
         while (left := self._open_at - self._clock.monotonic_s()) > 0:
             self._notify(f"{self._host} asked to wait {left:.0f} s")
