@@ -1,4 +1,4 @@
-"""Bounded decompression of gzip and zstd layers, and reproducible gzip."""
+"""Bounded decompression of gzip and zstd layers and of HTTP content codings, and reproducible gzip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zstandard
 from common.errors import ContentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 MAX_WINDOW = 8 * 1024 * 1024  # the window that decoders have to support (RFC 8878, 3.1.1.1.2)
@@ -41,6 +41,17 @@ def decompressed(chunks: Iterable[bytes | memoryview], limit: int) -> Iterator[b
     yield from _limited(stream, limit)
 
 
+def without_codings(chunks: Iterable[bytes | memoryview], codings: Sequence[str], limit: int) -> Iterator[bytes]:
+    """Undo HTTP content codings of `CODINGS`, in the order of their header: the last one was applied last (RFC 9110, 8.4).
+
+    Raises ContentError when a step gives more than `limit` bytes, and for a broken stream.
+    """
+    stream: Iterator[bytes | memoryview] = iter(chunks)
+    for coding in reversed(codings):
+        stream = _limited(_DECODERS[coding](b"", stream), limit)
+    return (bytes(chunk) for chunk in stream)
+
+
 def _limited(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
     total = 0
     for chunk in chunks:
@@ -59,18 +70,28 @@ def _plain(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]
 
 def _gunzip(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """Yield the content of every member of a gzip stream (RFC 1952, 2.2); zero bytes between and after members are padding."""
+    return _inflate("gzip", head, source, lambda _first: 31)  # 16 + 15: a gzip header, and the largest window
+
+
+def _deflate(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield the content of the coding `deflate`, which is a zlib stream (RFC 9110, 8.4.1.2)."""
+    # Some servers send the bare deflate data; a zlib stream begins with the method 8 in its low bits (RFC 1950, 2.2).
+    return _inflate("deflate", head, source, lambda first: 15 if first & 0x8F == 0x08 else -15)  # noqa: PLR2004
+
+
+def _inflate(name: str, head: bytes, source: Iterator[bytes | memoryview], window: Callable[[int], int]) -> Iterator[bytes]:
     inflater: Any = None
     try:
         for pending in _slices(head, source, _STEP):
             while pending and (inflater is not None or pending.strip(b"\0")):
-                inflater = inflater or zlib.decompressobj(wbits=31)  # 16 + 15: a gzip header, and the largest window
+                inflater = inflater or zlib.decompressobj(wbits=window(pending[0]))
                 yield inflater.decompress(pending, _STEP)
                 pending = inflater.unconsumed_tail or inflater.unused_data  # noqa: PLW2901 - the rest of this slice
                 inflater = None if inflater.eof else inflater
     except zlib.error as error:
-        raise ContentError(f"broken gzip stream: {error}") from error
+        raise ContentError(f"broken {name} stream: {error}") from error
     if inflater is not None:  # a member has begun, and its checksum has not been seen
-        raise ContentError("gzip stream ends early")
+        raise ContentError(f"{name} stream ends early")
 
 
 def _unzstd(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[bytes]:
@@ -96,6 +117,16 @@ def _slices(head: bytes, source: Iterator[bytes | memoryview], size: int) -> Ite
         view = memoryview(chunk)
         for start in range(0, len(view), size):
             yield bytes(view[start : start + size])
+
+
+# Content codings by name (RFC 9110, 8.4.1; RFC 8878 for zstd). `x-gzip` is gzip.
+_DECODERS: dict[str, Callable[[bytes, Iterator[bytes | memoryview]], Iterator[bytes]]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _deflate,
+    "zstd": _unzstd,
+}
+CODINGS = frozenset(_DECODERS)
 
 
 def gzip(content: bytes) -> bytes:

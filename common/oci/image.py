@@ -285,6 +285,19 @@ def _check(digest: Digest, descriptors: tuple[Descriptor, ...]) -> None:
             raise ContentError(f"{digest}: impossible size {descriptor.size} of {descriptor.digest}")
 
 
+_DESCRIPTOR = msgspec.json.Decoder(_WireDescriptor)
+
+
+def parse_descriptor(raw: bytes) -> Descriptor:
+    """Read one descriptor of a list. Raises ContentError."""
+    try:
+        descriptor = _DESCRIPTOR.decode(raw).read()
+    except UNDECODABLE as error:
+        raise ContentError(f"not a descriptor: {error}") from error
+    _check(descriptor.digest, (descriptor,))
+    return descriptor
+
+
 class RuntimeConfig(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypoint", "cmd": "Cmd", "labels": "Labels"}):
     """The fields of `config` in an image config that are read."""
 

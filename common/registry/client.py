@@ -28,6 +28,7 @@ from common.oci.media_types import ACCEPT
 from common.oci.reference import Reference, is_tag
 from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
+from common.registry.http.coding import is_json
 from common.registry.http.errors import PASSING
 from common.registry.http.exchange import Call, Exchange
 from common.registry.referrers import Referrers
@@ -180,13 +181,14 @@ class RegistryClient:
         for name in left:
             place, url = places[name]
             try:
-                for chunk in self._download.stream(place, blob, position, url, fresh=self._damages.is_known(blob.digest)):
+                for chunk in self._download.stream(place, blob, position, url, damaged=self._damages.count(blob.digest)):
                     position += len(chunk)
                     if name not in sent:
                         sent.append(name)
                     yield chunk
             except ContentError as error:  # raised by the stream, or thrown in by who verifies it
-                raise self._damages.noted(blob.digest, sent, list(places), error) from error
+                # This place also where it gave nothing yet: an encoded body may be wrong from its first chunk on.
+                raise self._damages.noted(blob.digest, dict.fromkeys([*sent, name]), list(places), error) from error
             except RegistryError as error:
                 _LOG.info("%s: next place: %s", blob.digest, error.message)
                 first = error if first is None or not url else first
@@ -269,7 +271,7 @@ class RegistryClient:
         call = Call("GET", repository, f"/v2/{repository.repository}/tags/list", "tags", repository.name)
         count = 0
         for answer in self._exchange.pages(call, _MAX_PAGE, _MAX_PAGES):
-            for tag in _tags(answer.body, repository):
+            for tag in _tags(answer.plain(call, _MAX_PAGE), repository):
                 count += 1
                 if count > MAX_TAGS:
                     raise ContentError(f"{repository.name}: more than {MAX_TAGS} tags")
@@ -293,14 +295,17 @@ class RegistryClient:
     def _document_once(self, reference: Reference, tries: int) -> Document:
         call = _manifest_call("GET", reference)
         answer = self._exchange.ask(replace(call, headers={**call.headers, **(FRESH if tries > 1 else {})}), MAX_MANIFEST_SIZE)
-        got = digest_of(answer.body)
+        # By digest the bytes themselves say whether they are encoded; by tag, whether they are JSON.
+        is_right = (lambda raw: digest_of(raw) == reference.digest) if reference.digest else is_json
+        body = answer.plain(call, MAX_MANIFEST_SIZE, is_right)
+        got = digest_of(body)
         if reference.digest and got != reference.digest:
             raise DamagedError(
                 f"{reference}: {reference.registry} sent a manifest with digest {got}{f', {tries} times' if tries > 1 else ''}",
                 hint="The registry, or a proxy, is broken.",
                 more=tries < REPEATS,
             )
-        return parse(answer.body, answer.headers.get("Content-Type", ""))
+        return parse(body, answer.headers.get("Content-Type", ""))
 
     def _document_descriptor(self, reference: Reference) -> Descriptor | None:
         """Ask with GET where HEAD says too little (or is forbidden, as behind some proxies)."""

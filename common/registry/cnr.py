@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -15,8 +15,13 @@ from common.errors import ContentError, UsageError
 from common.log import SECRETS
 from common.oci.image import PREFIX, Digest, digest_of, parse_digest
 from common.oci.reference import Reference, is_host
+from common.registry.http.coding import is_json
 from common.registry.http.exchange import Call, Exchange
 from common.serialization import UNDECODABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 DEFAULT_ENDPOINT = "https://quay.io/cnr"
 MAX_LIST = 64 * 1024 * 1024
@@ -85,7 +90,8 @@ class AppRegistry:
             length=len(raw),
             anonymous=True,
         )
-        self._token = self._decoded(self._exchange.ask(call, MAX_LIST).body, _LOGIN, "login").token
+        raw = self._exchange.ask(call, MAX_LIST).plain(call, MAX_LIST)
+        self._token = self._decoded(raw, _LOGIN, "login").token
         SECRETS.add(self._token)
 
     def packages(self, namespace: str) -> list[AppPackage]:
@@ -108,13 +114,14 @@ class AppRegistry:
         if first is None:
             raise ContentError(f"{package.name}: release {package.release} has no content")
         digest = parse_digest(f"{PREFIX}{first.content.digest.removeprefix(PREFIX)}")
-        content = self._get(f"{where}/blobs/sha256/{digest.removeprefix(PREFIX)}", package.name, MAX_ARCHIVE)
+        is_right = lambda raw: digest_of(raw) == digest  # noqa: E731 - an archive is a gzip file: only its digest says
+        content = self._get(f"{where}/blobs/sha256/{digest.removeprefix(PREFIX)}", package.name, MAX_ARCHIVE, is_right)
         return _verified(content, digest, package.name)
 
-    def _get(self, path: str, subject: str, limit: int) -> bytes:
+    def _get(self, path: str, subject: str, limit: int, is_right: Callable[[bytes], bool] = is_json) -> bytes:
         url = f"{self._path}/{path}"
         call = Call("GET", self._place, url, "app registry", subject, authorization=self._token, anonymous=not self._token)
-        return self._exchange.ask(call, limit).body
+        return self._exchange.ask(call, limit).plain(call, limit, is_right)
 
     def _decoded(self, raw: bytes, decoder: msgspec.json.Decoder[T], subject: str) -> T:
         try:

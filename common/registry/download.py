@@ -11,6 +11,8 @@ import httpx
 
 from common.content import REPEATS, Chunks
 from common.errors import ContentError, DamagedError, RegistryUnreachableError
+from common.oci.compression import without_codings
+from common.registry.http.coding import codings
 from common.registry.http.errors import TRIES
 from common.registry.http.exchange import Call, Exchange
 from common.retry import Retries, RetryableError, RetryPolicy
@@ -40,9 +42,10 @@ class Damages:
         self._lock = threading.Lock()
         self._counts: dict[Digest, dict[str, int]] = {}
 
-    def is_known(self, digest: Digest) -> bool:
-        """Say whether a blob arrived damaged before."""
-        return digest in self._counts
+    def count(self, digest: Digest) -> int:
+        """Return how often a blob arrived damaged before."""
+        with self._lock:
+            return sum(self._counts.get(digest, {}).values())
 
     def left(self, digest: Digest, places: Sequence[str]) -> list[str]:
         """Return the places that have not yet sent a blob damaged as often as it makes sense."""
@@ -86,6 +89,7 @@ class _Stream:
     ranges: bool = True
     url: str = ""
     fresh: bool = False
+    as_it_comes: bool = False
 
 
 class Download:
@@ -95,15 +99,16 @@ class Download:
         self._exchange = exchange
         self._clock = clock
 
-    def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "", *, fresh: bool = False) -> Chunks:
+    def stream(self, repository: Reference, blob: Descriptor, start: int = 0, url: str = "", *, damaged: int = 0) -> Chunks:
         """Give the bytes of `blob` from `start`; `url`: an external location from a manifest, which gets no credentials.
 
-        `fresh`: caches must revalidate with the registry.
+        `damaged`: how often it arrived damaged; then caches must revalidate with the registry.
 
         Raises RegistryError when it breaks too often without going forward, and ContentError when more comes than the blob
         should have; whether the bytes are right is `verified`'s to say.
         """
-        state = _Stream(blob, start, url=url, fresh=fresh)
+        # Every other try: whether an encoded body of unknown length is the blob as it is only shows when all of it is read.
+        state = _Stream(blob, start, url=url, fresh=damaged > 0, as_it_comes=damaged % 2 == 1)
         retries = Retries(_POLICY, sleep=self._clock.sleep)
         for attempt in retries:
             with attempt:
@@ -119,8 +124,9 @@ class Download:
         if asked >= blob.size > 0:
             return
         with self._exchange.open(_call(repository, state, asked)) as response:
-            skip = _skip(repository, response, state, asked)
-            for chunk in response.iter_raw():
+            coded = _codings(repository, response, state)
+            skip = _skip(repository, response, state, asked, coded=bool(coded))
+            for chunk in without_codings(response.iter_raw(), coded, blob.size) if coded else response.iter_raw():
                 if skip >= len(chunk):
                     skip -= len(chunk)
                     continue
@@ -134,12 +140,22 @@ class Download:
             raise RetryableError(_short(repository, state))
 
 
-def _skip(repository: Reference, response: httpx.Response, state: _Stream, asked: int) -> int:
+def _codings(repository: Reference, response: httpx.Response, state: _Stream) -> tuple[str, ...]:
+    """Return the content codings to undo; none where the bytes as they come are the blob's."""
+    names = codings(response.headers.get("Content-Encoding", ""), f"{repository.name}@{state.blob.digest}")
+    # Both kinds of servers exist (see `coding`): one whose length is that of the blob sends the blob itself.
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get("Content-Length", "")
+    if not whole.isdigit():  # sent in chunks, as proxies that compress do; else the next try takes the bytes as they come
+        return () if state.as_it_comes else names
+    return () if whole == str(state.blob.size) else names
+
+
+def _skip(repository: Reference, response: httpx.Response, state: _Stream, asked: int, *, coded: bool = False) -> int:
     """Return how many bytes to read past: none where the answer begins as asked, `position` where it begins at 0."""
     if not asked or response.status_code == httpx.codes.OK:
         return state.position
     match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if response.status_code == _PARTIAL and match and int(match[1]) == asked:
+    if response.status_code == _PARTIAL and match and int(match[1]) == asked and not coded:  # a decoder needs the beginning
         return 0
     state.ranges = False  # a range that is refused, or another than was asked for: read it all again
     raise RetryableError(_short(repository, state))

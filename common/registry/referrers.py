@@ -9,21 +9,45 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from common.errors import ContentError, NotFoundError, RegistryError
+from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, RegistryRefusedError
 from common.oci import media_types
-from common.oci.image import MAX_CHILDREN, MAX_MANIFEST_SIZE, Descriptor, Digest, Document, Index, described, hex_of, parse
+from common.oci.image import (
+    MAX_CHILDREN,
+    MAX_MANIFEST_SIZE,
+    Descriptor,
+    Digest,
+    Document,
+    Index,
+    described,
+    digest_of,
+    hex_of,
+    parse_descriptor,
+)
 from common.oci.reference import Reference
-from common.registry.http.exchange import Answer, Call, Exchange
+from common.registry.http.errors import PASSING
+from common.registry.http.exchange import Call, Exchange
+from common.serialization import UNDECODABLE
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image
 _MAX_PAGES = 100
 _TRIES = 3
 _LOG = logging.getLogger(__name__)
+
+
+class _List(msgspec.Struct, rename="camel"):
+    """A list of referrers; its entries are decoded one by one, so that a bad one costs itself alone."""
+
+    media_type: str | None = None
+    manifests: list[msgspec.Raw] | None | msgspec.UnsetType = msgspec.UNSET
+
+
+_LIST = msgspec.json.Decoder(_List)
 
 # Writes a manifest; gives the digest that the registry took for its subject, empty where it did not say.
 Put = Callable[[Reference, bytes, str], str]
@@ -52,11 +76,7 @@ class Referrers:
             found = self._asked(subject)
             if found is not None:
                 return found
-        try:
-            document = self._get(_tagged(subject, subject.digest))
-        except NotFoundError:
-            return ()
-        return document.manifests if isinstance(document, Index) else ()
+        return self._under_tag(subject, subject.digest) or ()
 
     def has_api(self, subject: Reference) -> bool:
         """Say whether the registry has the referrers API; `subject` is an image that it has. Raises RegistryError."""
@@ -68,7 +88,9 @@ class Referrers:
         assert document.subject is not None
         subject = document.subject.digest
         taken = self._put(repository.pinned(document.digest), document.raw, document.media_type)
-        if taken == subject:  # OCI-Subject: the registry maintains the list (distribution specification 1.1)
+        # OCI-Subject: the registry maintains the list (distribution specification 1.1). Not where it has none to show: ECR sent
+        # the header before it had the API (sigstore/sigstore-js#1183).
+        if taken == subject and repository.registry not in self._without_api:
             return
         tag = _tagged(repository, subject)
         with self._writing[tag]:  # read, change, write: two threads would lose one of their entries
@@ -77,20 +99,56 @@ class Referrers:
     def _asked(self, subject: Reference) -> tuple[Descriptor, ...] | None:
         """Ask the API, page by page; None where there is none."""
         call = Call("GET", subject, f"/v2/{subject.repository}/referrers/{subject.digest}", "referrers", str(subject))
-        found: list[Descriptor] = []
+        pages = self._exchange.pages(call, MAX_MANIFEST_SIZE, _MAX_PAGES)
         try:
-            for answer in self._exchange.pages(call, MAX_MANIFEST_SIZE, _MAX_PAGES):
-                found += _page(answer, subject)
-                if len(found) > MAX_CHILDREN:
-                    raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
+            answer = next(pages)
         except RegistryError as error:
-            if error.status not in _NO_API:
-                raise
-            if error.code not in _ABSENT:
-                _LOG.info("%s: has no referrers API: %s", subject.registry, error.message)
-                self._without_api.add(subject.registry)
+            return self._without_answer(subject, error)
+        found = _page(answer.plain(call, MAX_MANIFEST_SIZE), subject)
+        if found is None:
+            self._note_without_api(subject, f"HTTP {answer.status} without a list of referrers")
             return None
+        for answer in pages:
+            page = _page(answer.plain(call, MAX_MANIFEST_SIZE), subject)
+            if page is None:
+                raise ContentError(f"{subject}: {subject.registry}: a further page of its referrers is no list")
+            found += page
+            if len(found) > MAX_CHILDREN:
+                break
+        if len(found) > MAX_CHILDREN:
+            raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
         return tuple(found)
+
+    def _without_answer(self, subject: Reference, error: RegistryError) -> tuple[Descriptor, ...] | None:
+        """Return what to take for the answer of a registry that refuses the question; None: there is no API. Raises `error`."""
+        if isinstance(error, AuthenticationError):
+            # Gateways that forbid every path that they do not know hide that there is no API. Without a list under the tag it
+            # stays an error: there may be signatures that this account may not see.
+            assert subject.digest is not None
+            with suppress(HubError):
+                if (listed := self._under_tag(subject, subject.digest)) is not None:
+                    self._note_without_api(subject, error.message)
+                    return listed
+            raise error
+        if not _is_no_api(error):
+            raise error
+        if error.code not in _ABSENT:
+            self._note_without_api(subject, error.message)
+        return None
+
+    def _note_without_api(self, subject: Reference, why: str) -> None:
+        _LOG.info("%s: has no referrers API: %s", subject.registry, why)
+        self._without_api.add(subject.registry)
+
+    def _under_tag(self, subject: Reference, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """Return what is listed under the fallback tag; None where there is no list."""
+        try:
+            document = self._get(_tagged(subject, digest))
+        except NotFoundError:
+            return None
+        # GitLab takes the tag for the digest, and gives the subject itself (oras-project/oras-go#1396).
+        is_list = isinstance(document, Index) and document.digest != digest
+        return document.manifests if is_list and isinstance(document, Index) else None
 
     def _list_under(self, tag: Reference, document: Document) -> None:
         """Add a descriptor to the index under the fallback tag, and see that it stays: others may write it too."""
@@ -115,11 +173,35 @@ class Referrers:
         return found
 
 
-def _page(answer: Answer, subject: Reference) -> tuple[Descriptor, ...]:
-    document = parse(answer.body, media_types.OCI_INDEX)
-    if not isinstance(document, Index):
-        raise ContentError(f"{subject}: {subject.registry} answers with something else than a list of referrers")
-    return document.manifests
+def _is_no_api(error: RegistryError) -> bool:
+    """Say whether an error means that the registry lacks the API."""
+    # registry.k8s.io redirects to a login page (oras-project/oras-go#633): one that refuses us, redirects for ever, or is not
+    # safe to ask, means as little as one that answers. A 401 or 403 of the registry itself is an AuthenticationError.
+    elsewhere = isinstance(error, RegistryRefusedError) and (not error.status or 300 <= error.status < 500)  # noqa: PLR2004
+    return error.status in _NO_API or (elsewhere and error.status not in PASSING)
+
+
+def _page(raw: bytes, subject: Reference) -> list[Descriptor] | None:
+    """Return the entries of a list of referrers that can be read; None for anything but an OCI index.
+
+    Some registries answer 200 for a path that they do not know: with a page, with nothing, or with the manifest itself
+    (oras-project/oras-go#633, sigstore/sigstore-js#1187).
+    """
+    try:
+        wire = _LIST.decode(raw)
+    except UNDECODABLE:
+        return None
+    if (wire.media_type or media_types.OCI_INDEX) != media_types.OCI_INDEX or digest_of(raw) == subject.digest:
+        return None
+    if wire.manifests is msgspec.UNSET:
+        return None
+    found = []
+    for entry in wire.manifests or ():  # null is how Go writes an empty list
+        try:
+            found.append(parse_descriptor(bytes(entry)))
+        except ContentError as error:
+            _LOG.warning("%s: %s lists a referrer that cannot be read: %s", subject, subject.registry, error.message)
+    return found
 
 
 def _tagged(repository: Reference, subject: Digest) -> Reference:

@@ -8,14 +8,23 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyError, ReadTimeoutError
 
-from common.errors import AuthenticationError, NotFoundError, RegistryError, RegistryRefusedError, RegistryUnreachableError
+from common.errors import (
+    AuthenticationError,
+    HubError,
+    NotFoundError,
+    RegistryError,
+    RegistryRefusedError,
+    RegistryUnreachableError,
+)
 from common.log import SECRETS
+from common.registry.http.coding import plain_body
 from common.registry.http.urls import parsed
 from common.registry.registries_conf import contact
 from common.retry import RetryableError, RetryPolicy
@@ -80,6 +89,8 @@ def _asked(question: Question, host: str) -> str:
 def refused(question: Question, response: httpx.Response, body: bytes, url: httpx.URL | None = None) -> RegistryError:
     """Return the error for a response with a bad status; `url` is that of the response, where it may be a redirect target's."""
     status, host = response.status_code, elsewhere(question, url)
+    with suppress(HubError):  # an error in a coding that cannot be undone has no words
+        body = plain_body(body, response.extensions.get("coding", ""), question.subject, MAX_ERROR_BODY)
     code, text = _own_words(body)
     says = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
     message = f"{_asked(question, host)}: {says}"

@@ -20,6 +20,7 @@ from common.log import SECRETS
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, RegistryAuth
+from common.registry.http.coding import is_json, plain_body
 from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, QUICK_TRIES, Question, refused
 from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
@@ -99,6 +100,10 @@ class Answer:
     headers: httpx.Headers
     body: bytes
     url: httpx.URL
+
+    def plain(self, call: Call, limit: int, is_right: Callable[[bytes], bool] = is_json) -> bytes:
+        """Return the body without content codings, which nothing was asked for; see `coding.plain_body`."""
+        return plain_body(self.body, self.headers.get("Content-Encoding", ""), call.subject, limit, is_right)
 
 
 class Exchange:

@@ -197,7 +197,8 @@ def _response(raw: urllib3.BaseHTTPResponse, broken: _Broken) -> httpx.Response:
         # httpx reads the bodies of redirects and of 401 whole, and decodes them: 64 KiB of zstd may become gigabytes.
         limit = MAX_ERROR_BODY + 1  # one more shows that a body is too long
         headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
-    return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit))
+    coding = raw.headers.get("Content-Encoding", "")  # for `errors.refused`, which decodes with a limit
+    return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit), extensions={"coding": coding})
 
 
 class _Chunks(httpx.SyncByteStream):

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.errors import AuthenticationError, ContentError
+from common.errors import AuthenticationError, ContentError, RegistryError
 from common.oci.image import parse
 from common.oci.reference import Reference
 from common.registry.referrers import fallback_tag
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 APP = image([b"app"])
 KIND = "application/vnd.example.sbom+json"
@@ -105,14 +106,108 @@ def test_a_registry_that_forbids_the_question_is_an_error(connect):
             client.referrers(of)
 
 
-@pytest.mark.parametrize("body", [b"[]", b'{"schemaVersion": 2}', image([b"x"]).raw])
-def test_an_answer_that_is_no_list_is_an_error(connect, body):
+NO_LISTS = {
+    "page": b"<!doctype html><title>Sign in</title>",
+    "empty": b"",
+    "no object": b"[]",
+    "no index": b'{"schemaVersion": 2}',
+    "manifest": image([b"x"]).raw,
+    "Docker manifest list": index([image([b"x"])], docker=True).raw,
+}
+
+
+def signed_by_tag(registry):
+    """Store APP with a referrer that is listed under the fallback tag; return the subject and what is listed."""
+    of = subject(registry)
+    registry.add_image("org/app", index([referrer(1)]), fallback_tag(APP.digest))
+    return of, {referrer(1).digest}
+
+
+def listed(client, of):
+    return {each.digest for each in client.referrers(of)}
+
+
+@pytest.mark.parametrize("body", NO_LISTS.values(), ids=NO_LISTS)
+def test_an_answer_that_is_no_list_means_that_there_is_no_api(connect, body):
+    """Some registries answer 200 for a path that they do not know (oras-project/oras-go#633, sigstore/sigstore-js#1187)."""
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        of, expected = signed_by_tag(registry)
+        registry.fault("GET", "/referrers/", times=100, status=200 if body else 204, body=body)
+        assert listed(client, of) == listed(client, of) == expected
+        assert not client.has_referrers_api(of)
+        assert len(registry.log("GET", "/referrers/")) == 2  # once by `referrers`, once by the other
+        put(client, registry, referrer(2))
+        assert listed(client, of) == {referrer(1).digest, referrer(2).digest}
+
+
+def test_a_redirect_to_a_login_page_means_that_there_is_no_api(connect):
+    """registry.k8s.io redirects to accounts.google.com (oras-project/oras-go#633)."""
+    for page in ("/login", "http://127.0.0.1:9/login", f"/v2/org/app/referrers/{APP.digest}"):  # a page, an unsafe one, a loop
+        with FakeRegistry(tls=True) as registry:
+            client = connect(registry)
+            of, expected = signed_by_tag(registry)
+            registry.fault("GET", "/referrers/", times=100, status=307, headers={"Location": page})
+            registry.fault("GET", "/login", status=200, body=NO_LISTS["page"])
+            assert listed(client, of) == listed(client, of) == expected
+            assert len(registry.log("GET", "/referrers/")) == (11 if page.startswith("/v2/") else 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, *more([500])])
+def test_a_question_that_alone_is_refused_is_answered_by_the_tag_or_an_error(connect, status):
     with FakeRegistry() as registry:
         client = connect(registry)
         of = subject(registry)
-        registry.fault("GET", "/referrers/", status=200, body=body)
-        with pytest.raises(ContentError):
+        registry.fault("GET", "/referrers/", times=100, status=status)
+        with pytest.raises(RegistryError):
             client.referrers(of)
+        _, expected = signed_by_tag(registry)
+        if status == 500:  # trouble that may pass: the API may know more than the tag
+            with pytest.raises(RegistryError):
+                client.referrers(of)
+        else:
+            asked = len(registry.log("GET", "/referrers/"))
+            assert listed(client, of) == listed(client, of) == expected
+            assert len(registry.log("GET", "/referrers/")) == asked + 1
+
+
+def test_a_malformed_entry_costs_itself_alone(connect, caplog):
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        of = subject(registry)
+        good = json.loads(index([referrer(1)]).raw)["manifests"]
+        bad = [17, {"digest": "sha512:" + "0" * 128, "size": 1}, {"digest": referrer(2).digest, "size": "1"}, {}]
+        body = {"schemaVersion": 2, "mediaType": index([]).media_type, "manifests": [*bad, *good]}
+        registry.fault("GET", "/referrers/", status=200, body=json.dumps(body).encode())
+        assert listed(client, of) == {referrer(1).digest}
+        assert [record.levelname for record in caplog.records if "lists a referrer" in record.message] == ["WARNING"] * 4
+        assert "sha512" in caplog.text
+        registry.fault("GET", "/referrers/", status=200, body=json.dumps({**body, "manifests": None}).encode())
+        assert listed(client, of) == set()  # as Go writes a list without entries
+        assert client.has_referrers_api(of)
+
+
+def test_the_subject_is_not_taken_for_its_own_list(connect):
+    """GitLab takes the fallback tag for the digest, and gives the index itself (oras-project/oras-go#1396)."""
+    with FakeRegistry(referrers=False) as registry:
+        parts = index([APP])
+        registry.add_image("org/app", parts, fallback_tag(parts.digest))
+        assert connect(registry).referrers(registry.reference("org/app").pinned(parts.digest)) == ()
+    with FakeRegistry() as registry:
+        registry.add_image("org/app", parts, "v1")
+        registry.fault("GET", "/referrers/", status=200, body=parts.raw)
+        assert connect(registry).referrers(registry.reference("org/app").pinned(parts.digest)) == ()
+
+
+def test_the_tag_is_written_where_the_header_promises_an_api_that_is_not_there(connect):
+    """ECR sent OCI-Subject before it had the API (sigstore/sigstore-js#1183)."""
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        of = subject(registry)
+        registry.fault("GET", "/referrers/", times=100, status=404)
+        assert not client.has_referrers_api(of)
+        put(client, registry, referrer())
+        assert listed(client, of) == {referrer().digest}
 
 
 def test_pages_are_followed_and_have_an_end(connect):
