@@ -44,7 +44,7 @@ class _List(msgspec.Struct, rename="camel"):
     """A list of referrers; its entries are decoded one by one, so that a bad one costs itself alone."""
 
     media_type: str | None = None
-    manifests: list[msgspec.Raw] | None | msgspec.UnsetType = msgspec.UNSET
+    manifests: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _LIST = msgspec.json.Decoder(_List)
