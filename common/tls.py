@@ -20,9 +20,11 @@ def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
     Python 3.13 made `ssl.create_default_context` set VERIFY_X509_STRICT (RFC 5280 to the letter: key usage and key identifiers
     are required) and VERIFY_X509_PARTIAL_CHAIN. An authority by `openssl req -x509` has no key usage, which Go does not require
     (crypto/x509, `isValid`: "KeyUsage status flags are ignored"). In Go every certificate of the pool ends a chain, an
-    intermediate one or the server's own included: that is the partial chain.
+    intermediate one or the server's own included: that is the partial chain. Names are those of the subjectAltName alone: Go
+    has not read the common name since 1.15, and OpenSSL does where there is no subjectAltName.
     """
     # A check of RFC 5280 to the letter refuses what every node of the cluster accepts.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.hostname_checks_common_name = False
     return context

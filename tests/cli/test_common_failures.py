@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.fakes.authorities import PrivateAuthority
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
@@ -94,8 +95,10 @@ def test_connection_refused(attempt):
 
 
 def test_certificate_not_trusted(attempt, mirror):
-    host = mirror(tls=True).host
-    why = "its certificate is not trusted: unable to get local issuer certificate"
+    """With the name of the issuer, as in the certificate (rfc4514): which file to look for."""
+    registry = mirror(tls=True, authority=PrivateAuthority())
+    host = registry.host
+    why = "its certificate is not trusted: unable to get local issuer certificate (issued by CN=Site CA)"
     said(attempt(host), attempt, host, why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.")
 
 

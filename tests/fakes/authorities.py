@@ -22,13 +22,20 @@ from tests.fakes.servers import require
 
 
 class PrivateAuthority:
-    """An authority whose certificates have a `key_usage`, `key_identifiers`, both or neither."""
+    """An authority whose certificates have a `key_usage`, `key_identifiers`, both or neither.
 
-    def __init__(self, *, key_usage: bool = False, key_identifiers: bool = False) -> None:
-        self._key_identifiers = key_identifiers
+    `names` False: its servers' certificates have a common name and no subjectAltName.
+    """
+
+    def __init__(
+        self, *, key_usage: bool = False, key_identifiers: bool = False, names: bool = True, name: str = "Site CA"
+    ) -> None:
+        self._key_identifiers, self._names = key_identifiers, names
         self._key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("Site CA")
-        builder = _begun(name, name, self._key).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        subject = _name(name)
+        builder = _begun(subject, subject, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
         if key_usage:
             builder = builder.add_extension(_signing(), critical=True)
         if key_identifiers:
@@ -39,10 +46,11 @@ class PrivateAuthority:
     def issue_cert(
         self, *names: str, not_before: datetime | None = None, not_after: datetime | None = None
     ) -> trustme.LeafCert:
-        """Return a server certificate with `names` in its subjectAltName and, as its authority, key identifiers or none."""
+        """Return a server certificate with `names` in its subjectAltName, where it has one, and, as its authority, key identifiers or none."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _begun(_name(names[0]), self.certificate.subject, key, not_before, not_after)
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        if self._names:
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         if self._key_identifiers:
             identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
             builder = builder.add_extension(identifier, critical=False)

@@ -10,7 +10,7 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyError, ReadTimeoutError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from common.certificates import Explanation
+
 
 MAX_ERROR_BODY = 64 * 1024
 # 522 and 524 are Cloudflare's: the origin behind it did not answer.
@@ -43,7 +45,6 @@ TRIES = 6
 QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
 _MAX_TEXT = 300
-_EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_…
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +179,21 @@ def wrong_credentials(
     )
 
 
-def unreachable(question: Question, url: httpx.URL, proxy: str, error: Exception) -> RetryableError:
+class Explain(Protocol):
+    """Explains why a certificate was refused: that of the proxy, or of the host behind it."""
+
+    def __call__(self, error: ssl.SSLCertVerificationError, /, *, is_proxys: bool) -> Explanation:
+        """Return why, and the next step."""
+        ...
+
+
+def unreachable(question: Question, url: httpx.URL, proxy: str, explain: Explain, error: Exception) -> RetryableError:
     """Return the error for a connection to `url` that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
     causes = list(_causes(error))  # urllib3 wraps the reason several times
     host = elsewhere(question, url)
-    why, hint, tries = _proxy_tls(proxy, causes) or _explained(host or question.registry, causes)
+    why, hint, tries = _proxy_tls(proxy, causes, explain) or _explained(host or question.registry, causes, explain)
+    if proxy and hint.startswith(_WANTS_CLIENT):  # in TLS 1.3 its refusal comes after the handshake, so it may be either's
+        hint += f" The proxy may want one too: certs.d/{proxy}."
     if host and why in _ABOUT_THE_WAY:  # its name and port are no choice of the person
         hint = (
             f"{question.registry} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
@@ -201,7 +212,7 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
             yield from _causes(inner, depth + 1)
 
 
-_PROXY_HINT = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+PROXY_HINT = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[^'\")]{0,100})")
 _TUNNEL_HINTS = {
     "407": "Put user and password of the proxy into HTTPS_PROXY: http://user:password@host:port.",
@@ -215,7 +226,7 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     (
         (ProxyError,),
         "the proxy does not answer",
-        _PROXY_HINT,
+        PROXY_HINT,
         QUICK_TRIES,
     ),
     (
@@ -243,17 +254,17 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
 _ABOUT_THE_WAY = ("unknown host name", "connection refused", "no answer in time while connecting")
 
 
-def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int | None]:
+def _explained(host: str, causes: list[BaseException], explain: Explain) -> tuple[str, str, int | None]:
     """Return what happened, what to do, and how often to try; None: as POLICY says."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _certificate(host, cause)
+            return *explain(cause, is_proxys=False), 1
         if isinstance(cause, ssl.SSLError):
             return _handshake(host, cause)
     if tunnel := next((match for cause in causes if (match := _TUNNEL.search(str(cause)))), None):
         status = tunnel[1][:3]
         passes = int(status) in _PASSING_TUNNEL
-        hint = _TUNNEL_PASSES if passes else _TUNNEL_HINTS.get(status, _PROXY_HINT)
+        hint = _TUNNEL_PASSES if passes else _TUNNEL_HINTS.get(status, PROXY_HINT)
         return f"the proxy refuses: {_clean(tunnel[1])}", hint.format(host=host), None if passes else 1
     # urllib3 wraps a reset in ProxyError where a proxy is used: the order of the table decides.
     for kinds, why, hint, tries in _REASONS:
@@ -262,27 +273,17 @@ def _explained(host: str, causes: list[BaseException]) -> tuple[str, str, int | 
     return f"connection broken: {_clean(str(causes[0]))}", "Run again; what is done is kept.", TRIES
 
 
-def _proxy_tls(proxy: str, causes: list[BaseException]) -> tuple[str, str, int | None] | None:
+def _proxy_tls(proxy: str, causes: list[BaseException], explain: Explain) -> tuple[str, str, int | None] | None:
     """Explain a TLS connection to the proxy that failed; None where another one did, or nothing of TLS."""
     error = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if error is None or not any(isinstance(cause, ProxyError) for cause in causes):
         return None
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
-            return f"the certificate of the proxy is for another name: {error.verify_message}", _PROXY_HINT, 1
-        why = f"the certificate of the proxy is not trusted: {error.verify_message}"
-        return why, f"Add the CA of the proxy with --ca FILE, or as certs.d/{proxy}/ca.crt.", 1
-    return f"the proxy: TLS: {error.reason or _clean(str(error))}", f"A proxy without TLS is http://{proxy}. {_PROXY_HINT}", 1
+        return *explain(error, is_proxys=True), 1
+    return f"the proxy: TLS: {error.reason or _clean(str(error))}", f"A proxy without TLS is http://{proxy}. {PROXY_HINT}", 1
 
 
-def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str, int | None]:
-    if error.verify_code in (_WRONG_NAME, _WRONG_ADDRESS):
-        return f"its certificate is for another name: {error.verify_message}", "Use the name in the certificate.", 1
-    if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
-        state = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
-        return f"its certificate {state}", "Renew it, or set this machine's clock.", 1
-    why = f"its certificate is not trusted: {error.verify_message}"
-    return why, f"Add the CA with --ca FILE, or as certs.d/{host}/ca.crt.", 1
+_WANTS_CLIENT = "It may want a client certificate"
 
 
 def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int | None]:
@@ -290,5 +291,5 @@ def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int | None]:
         return "it does not speak TLS", f"If it is meant to be plain HTTP, say --insecure {host}.", 1
     reason = error.reason or str(error)[:_MAX_TEXT]
     if "CERTIFICATE" in reason:
-        return f"TLS: {reason}", f"It may want a client certificate: put one into certs.d/{host}.", 1
+        return f"TLS: {reason}", f"{_WANTS_CLIENT}: put one into certs.d/{host}.", 1
     return f"TLS: {reason}", "Run again; check the registry's TLS versions if it stays.", QUICK_TRIES

@@ -19,30 +19,39 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from common.certificates import Certificate, Explanation, Proxy, Server, explained, presented
 from common.content import CHUNK_SIZE
 from common.log import SECRETS
-from common.registry.http.errors import MAX_ERROR_BODY, unreachable
+from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
 from common.registry.http.tls import Trust, proxy_for, proxy_parts, tls_context, trust_for
 from common.retry import RetryableError
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
+    import ssl
+    from pathlib import Path
 
     from common.registry.registries_conf import Hosts
     from common.registry.settings import RegistrySettings
 
 
 _POOLS = 64
+_HTTPS = 443
 _Broken = Callable[[Exception], RetryableError]
 _BROKEN = (HTTPError, OSError, http.client.HTTPException)
 
 
 class _Route(NamedTuple):
-    """How requests reach one origin; `proxy`: `HOST:PORT`, empty for a direct connection."""
+    """How requests reach one origin; `proxy`: `HOST:PORT`, empty for a direct connection; `way` is that proxy.
+
+    `given`, `proxy_given`: the files with authorities for the origin, and for the proxy.
+    """
 
     urlopen: Callable[..., urllib3.BaseHTTPResponse]
     close: Callable[[], None]
-    proxy: str
+    given: tuple[Path, ...]
+    proxy: str = ""
+    way: Proxy | None = None
+    proxy_given: tuple[Path, ...] = ()
 
 
 @cache
@@ -85,8 +94,9 @@ class Urllib3Transport(httpx.BaseTransport):
         self._hosts = hosts
         self._lock = threading.Lock()
         self._routes: dict[tuple[str, str], _Route] = {}
-        self._contexts: dict[Trust, SSLContext] = {}
+        self._contexts: dict[Trust, ssl.SSLContext] = {}
         self._proxied: dict[tuple[Trust, str], urllib3.ProxyManager] = {}
+        self._presented: dict[str, Certificate | None] = {}
         stall = {"stall_s": settings.timeouts.stall_s}
         plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
         self._pools: dict[str, type[HTTPConnectionPool]] = {
@@ -98,7 +108,9 @@ class Urllib3Transport(httpx.BaseTransport):
         """Return the response, its body unread. An error of the request's own body passes through as it is."""
         route = self._route(request.url)
         timeout = request.extensions["timeout"]
-        broken = partial(unreachable, request.extensions["question"], request.url, route.proxy)
+        broken = partial(
+            unreachable, request.extensions["question"], request.url, route.proxy, partial(self._explained, request.url, route)
+        )
         body = _Body(request)
         try:
             raw = route.urlopen(
@@ -146,24 +158,42 @@ class Urllib3Transport(httpx.BaseTransport):
             if scheme == "http":
                 del options["ssl_context"]
             pool = self._pools[scheme](url.raw_host.decode("ascii"), url.port, **options)
-            return _Route(pool.urlopen, pool.close, "")
+            return _Route(pool.urlopen, pool.close, trust.authorities)
+        way, proxy_trust = _way(proxy, self._settings)
         if (trust, proxy) not in self._proxied:
-            self._proxied[trust, proxy] = manager = _through(proxy, self._settings, options)
+            self._proxied[trust, proxy] = manager = urllib3.ProxyManager(
+                way.url, num_pools=_POOLS, proxy_headers=dict(way.headers), proxy_ssl_context=way.context, **options
+            )
             manager.pool_classes_by_scheme = self._pools
         manager = self._proxied[trust, proxy]
-        return _Route(manager.urlopen, manager.clear, manager.proxy.netloc or "" if manager.proxy else "")
+        at = manager.proxy.netloc or "" if manager.proxy else ""
+        return _Route(manager.urlopen, manager.clear, trust.authorities, at, way, proxy_trust.authorities)
+
+    def _explained(self, url: httpx.URL, route: _Route, error: ssl.SSLCertVerificationError, *, is_proxys: bool) -> Explanation:
+        """Explain a refused certificate with a look at what the proxy or the origin presents; one look at each."""
+        host = url.netloc.decode()
+        at = route.proxy if is_proxys else host if url.port else f"{host}:{_HTTPS}"
+        if at not in self._presented:
+            self._presented[at] = presented(f"https://{at}", None if is_proxys else route.way)
+        add = "with --ca FILE, or as certs.d/{}/ca.crt"
+        if is_proxys:
+            server = Server("the certificate of the proxy", at, add.format(at), route.proxy_given, PROXY_HINT)
+        else:
+            server = Server("its certificate", at, add.format(host), route.given)
+        return explained(error, self._presented[at], server)
 
 
-def _through(proxy: str, settings: RegistrySettings, options: dict[str, Any]) -> urllib3.ProxyManager:
+def _way(proxy: str, settings: RegistrySettings) -> tuple[Proxy, Trust]:
     parts = proxy_parts(proxy)
     host = parts.netloc.rpartition("@")[2]
-    headers = None
+    headers: dict[str, str] = {}
     if parts.username:
         SECRETS.add(parts.password or "")
         headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+    trust = Trust()
     if parts.scheme == "https":  # --insecure names the registry, not the proxy before it
-        options["proxy_ssl_context"] = tls_context(trust_for(settings, host, insecure=False))
-    return urllib3.ProxyManager(f"{parts.scheme}://{host}", num_pools=_POOLS, proxy_headers=headers, **options)
+        trust = trust_for(settings, host, insecure=False)
+    return Proxy(f"{parts.scheme}://{host}", headers, tls_context(trust) if parts.scheme == "https" else None), trust
 
 
 class _Body:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trustme
+from cryptography import x509
 
 from common.errors import ClusterError, RegistryUnreachableError, StorageUnreachableError
 from common.registry.client import RegistryClient
@@ -96,14 +98,89 @@ def test_a_proxy_of_an_unknown_authority_is_named(tmp_path):
         asks = client(tmp_path, ca=registry.ca, environ={"HTTPS_PROXY": proxy.url})
         with asks, pytest.raises(RegistryUnreachableError, match="the certificate of the proxy is not trusted") as caught:
             asks.ping(registry.host)
+        assert f"{registry.ca} was read, without the certificate of the issuer CN=Site CA" in caught.value.hint
         assert "--ca" in caught.value.hint
         assert proxy.url.removeprefix("https://") in caught.value.hint
         assert registry.host not in caught.value.hint
 
 
+@pytest.mark.parametrize("subject", ["127.0.0.1", "localhost", "another.example"])
+def test_a_certificate_without_a_subject_alternative_name_is_refused(subject, tmp_path):
+    """Nodes refuse it: Go has not read the common name since 1.15 (rancher/rke2#775, openshift/openshift-docs#40089)."""
+    authority = PrivateAuthority(names=False)
+    with FakeRegistry(tls=True, authority=authority, certificate_for=subject) as registry:
+        with client(tmp_path, ca=registry.ca) as asks, pytest.raises(RegistryUnreachableError) as caught:
+            asks.ping(registry.host)
+        assert f"no subjectAltName, only the subject CN={subject}" in caught.value.message
+        assert f"-connect {registry.host} </dev/null | openssl x509 -noout -ext subjectAltName" in caught.value.hint
+        assert not registry.log()
+
+
+def test_a_token_server_without_a_subject_alternative_name_is_refused(tmp_path):
+    """The host that is named is the token server's, which gets no password."""
+    with (
+        FakeRegistry(tls=True, auth="token", authority=PrivateAuthority(names=False)) as tokens,
+        FakeRegistry(tls=True, auth="token") as registry,
+    ):
+        registry.realm = f"{tokens.url}/token"
+        (tmp_path / "both.pem").write_bytes(registry.ca.read_bytes() + tokens.ca.read_bytes())
+        with client(tmp_path, ca=tmp_path / "both.pem") as asks, pytest.raises(RegistryUnreachableError) as caught:
+            asks.document(registry.add_image("org/app", image([b"layer"]), tag="v1"))
+        assert f"token from localhost at {tokens.host}: its certificate has no subjectAltName" in caught.value.message
+        assert not tokens.log("GET", "/token")
+
+
+def test_a_proxy_without_a_subject_alternative_name_is_refused(tmp_path):
+    authority = PrivateAuthority(names=False)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with TlsProxy(authority) as proxy, FakeRegistry(tls=True, authority=authority) as registry:
+        asks = client(tmp_path, ca=tmp_path / "ca.pem", environ={"HTTPS_PROXY": proxy.url})
+        with asks, pytest.raises(RegistryUnreachableError, match="the certificate of the proxy has no subjectAltName"):
+            asks.ping(registry.host)
+        assert not proxy.asked
+
+
+def test_an_insecure_registry_needs_no_subject_alternative_name(tmp_path):
+    with FakeRegistry(tls=True, authority=PrivateAuthority(names=False)) as registry:
+        with client(tmp_path, insecure=frozenset({registry.host})) as asks:
+            asks.ping(registry.host)
+        assert registry.log()
+
+
 def test_an_api_server_is_trusted(authority, tmp_path):
     with FakeCluster(authority=authority) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
         assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+
+
+@pytest.mark.parametrize(
+    ("why", "options"),
+    [("has expired", {"until": datetime(2020, 1, 1, tzinfo=UTC)}), ("is for another name", {"names": ("proxy.example",)})],
+)
+def test_a_proxy_with_another_defect_is_named(why, options, tmp_path):
+    authority = PrivateAuthority()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with TlsProxy(authority, **options) as proxy, FakeRegistry(tls=True) as registry:
+        asks = client(tmp_path, ca=tmp_path / "ca.pem", environ={"HTTPS_PROXY": proxy.url})
+        with asks, pytest.raises(RegistryUnreachableError, match=f"the certificate of the proxy {why}") as caught:
+            asks.ping(registry.host)
+        assert "Add the CA" not in caught.value.hint
+        assert not proxy.asked
+
+
+def test_a_proxy_gets_the_client_certificate_of_its_own_directory(tmp_path):
+    authority = trustme.CA()
+    with TlsProxy(authority, clients=authority) as proxy, FakeRegistry(tls=True, authority=authority) as registry:
+        folder = tmp_path / "etc/containers/certs.d" / proxy.url.removeprefix("https://")
+        environ = {"HTTPS_PROXY": proxy.url}
+        with client(tmp_path, ca=registry.ca, environ=environ) as asks, pytest.raises(RegistryUnreachableError):
+            asks.ping(registry.host)
+        folder.mkdir(parents=True)
+        ours = authority.issue_cert("client@example.org")
+        ours.cert_chain_pems[0].write_to_path(folder / "client.cert")
+        ours.private_key_pem.write_to_path(folder / "client.key")
+        with client(tmp_path, ca=registry.ca, environ=environ) as asks:
+            asks.ping(registry.host)
+        assert proxy.asked == [registry.host]
 
 
 def test_an_api_server_behind_a_proxy_is_trusted(authority, bundle, tmp_path, monkeypatch):
@@ -147,6 +224,68 @@ def test_every_certificate_that_is_given_is_an_anchor(given, tmp_path):
         asks.ping(registry.host)
     with FakeCluster(authority=fixed) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
         assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+    with FakeRegistry(tls=True, authority=fixed) as registry, client(tmp_path) as asks:
+        folder = tmp_path / "etc/docker/certs.d" / registry.host
+        folder.mkdir(parents=True)
+        (folder / "site.crt").write_bytes(bundle.read_bytes())
+        asks.ping(registry.host)
+
+
+@pytest.mark.parametrize("place", ["--ca", "certs.d"])
+@pytest.mark.parametrize("given", ["unrelated", "sibling", "another server's"])
+def test_a_certificate_that_did_not_sign_is_no_anchor(given, place, tmp_path):
+    """An intermediate CA beside the one that signed, and the certificate of another server of the same authority."""
+    root = trustme.CA()
+    issuer = root.create_child_ca()
+    leaf = issuer.issue_cert("localhost")
+    pem = {
+        "unrelated": trustme.CA().cert_pem,
+        "sibling": root.create_child_ca().cert_pem,
+        "another server's": issuer.issue_cert("localhost").cert_chain_pems[0],
+    }[given]
+    with FakeRegistry(tls=True, authority=FixedAuthority(leaf, pem)) as registry:
+        folder = tmp_path / "etc/containers/certs.d" / (registry.host if place == "certs.d" else "elsewhere")
+        folder.mkdir(parents=True)
+        pem.write_to_path(str(folder / "site.crt"))
+        asks = client(tmp_path, ca=None if place == "certs.d" else folder / "site.crt")
+        with asks, pytest.raises(RegistryUnreachableError, match="not trusted: unable to get") as caught:
+            asks.ping(registry.host)
+        assert not registry.log()
+    name = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).issuer.rfc4514_string()
+    assert f"(issued by {name})" in caught.value.message
+    assert f"{folder / 'site.crt'} was read, without the certificate of the issuer {name}" in caught.value.hint
+    assert f"certs.d/{registry.host}/ca.crt" in caught.value.hint
+
+
+def test_an_authority_that_was_replaced_under_its_name_is_named_so(tmp_path):
+    PrivateAuthority().cert_pem.write_to_path(str(tmp_path / "old.pem"))
+    with FakeRegistry(tls=True, authority=PrivateAuthority()) as registry:
+        asks = client(tmp_path, ca=tmp_path / "old.pem")
+        with asks, pytest.raises(RegistryUnreachableError, match=r"issued by CN=Site CA") as caught:
+            asks.ping(registry.host)
+    assert f"{tmp_path / 'old.pem'} was read: its certificate of that name is not the issuer's" in caught.value.hint
+
+
+def test_the_look_at_a_certificate_sends_nothing(tmp_path):
+    """One handshake to verify, one to look; no request, and no third one where the same host fails again."""
+    with FakeRegistry(tls=True) as registry, client(tmp_path) as asks:
+        for _ in range(3):
+            with pytest.raises(RegistryUnreachableError, match=r"issued by .*trustme"):
+                asks.ping(registry.host)
+        assert registry.handshakes == 4
+        assert not registry.log()
+
+
+def test_names_in_a_certificate_are_foreign_text(tmp_path):
+    authority = PrivateAuthority(name="Site \x1b[2J\u202e" + "x" * 40)
+    with (
+        FakeRegistry(tls=True, authority=authority) as registry,
+        client(tmp_path) as asks,
+        pytest.raises(RegistryUnreachableError, match="issued by CN=Site") as caught,
+    ):
+        asks.ping(registry.host)
+    assert "\x1b" not in caught.value.message
+    assert "\u202e" not in caught.value.message
 
 
 @pytest.mark.parametrize("given", ["issuer", "server"])

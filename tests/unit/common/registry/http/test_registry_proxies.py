@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
+
+import httpx
 import pytest
 
 from common.errors import RegistryUnreachableError
+from common.registry.http.errors import Question, unreachable
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tls_proxy import TlsProxy
@@ -67,3 +71,12 @@ def test_a_redirect_target_that_the_proxy_blocks_is_named(connect):
             client.blob_bytes(reference, document.config, 1000)
         assert f"to which {registry.host} redirects" in caught.value.message
         assert registry.elsewhere_host in caught.value.hint
+
+
+def test_a_client_certificate_may_be_wanted_by_either():
+    """In TLS 1.3 the alert follows the handshake (RFC 8446, 4.4.2.4): by then urllib3 counts the proxy as connected."""
+    question = Question("r.example", "", "GET /v2/", "r.example")
+    alert = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
+    failure = unreachable(question, httpx.URL("https://r.example/v2/"), "p.example:443", lambda *_, **__: None, alert)
+    assert "certs.d/r.example" in failure.error.hint
+    assert "certs.d/p.example:443" in failure.error.hint

@@ -1,0 +1,175 @@
+"""Refused certificates, explained: which issuer is missing, in which file; a missing subjectAltName; validity.
+
+OpenSSL says why it refuses a certificate and names none, and Python has no public access to the certificates of a failed
+handshake (`SSLSocket.get_unverified_chain` is new in 3.13). So `presented` makes one more connection, without verification. It
+ends with the handshake: no request is sent, and the certificate serves for nothing but the message.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import urllib3
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from common.text import enumeration, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+# OpenSSL's X509_V_ERR_… (x509_vfy.h)
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_WRONG_NAMES = (62, 64)  # a host name, an address
+# No certificate of the issuer, or one that is not trusted: here, and not for a broken authority, another file helps.
+_NO_ISSUER = frozenset({2, 7, 18, 19, 20, 21})
+_MAX_NAME = 200  # characters of a name, which is foreign text
+_MAX_FILES = 3
+_TIMEOUT_S = 10.0
+
+
+class Certificate(NamedTuple):
+    """Names in a certificate that a server presented; `has_names`: it has a subjectAltName."""
+
+    subject: str
+    issuer: str
+    has_names: bool
+
+
+class Explanation(NamedTuple):
+    """Why a certificate was refused, and the next step."""
+
+    why: str
+    hint: str
+
+
+class Server(NamedTuple):
+    """A server, for messages about its certificate.
+
+    `whose`: the certificate in a sentence; `at`: HOST:PORT; `add`: where a CA is added ("with --ca FILE"); `given`: the files
+    with authorities that were named for it; `name`: the hint for a wrong name.
+    """
+
+    whose: str
+    at: str
+    add: str
+    given: Sequence[Path] = ()
+    name: str = "Use the name in the certificate."
+
+
+class Proxy(NamedTuple):
+    """The way to a server: a proxy's URL without user and password, its headers, and the context for an https:// one."""
+
+    url: str
+    headers: Mapping[str, str]
+    context: ssl.SSLContext | None
+
+
+class _SeenError(Exception):
+    """Carries the certificate out of urllib3, in DER."""
+
+    def __init__(self, der: bytes) -> None:
+        super().__init__()
+        self.der = der
+
+
+class _Handshake(HTTPSConnection):
+    """A connection that ends with its handshake, so that nothing is sent to a server that is not verified."""
+
+    def connect(self) -> None:
+        super().connect()
+        sock: Any = self.sock
+        raise _SeenError(sock.getpeercert(binary_form=True) or b"")
+
+
+class _Handshakes(HTTPSConnectionPool):
+    ConnectionCls = _Handshake
+
+
+def presented(url: str, proxy: Proxy | None = None) -> Certificate | None:
+    """Return the names in the certificate of the server of `url` (https); None where it cannot be had."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    options: dict[str, Any] = {"ssl_context": context, "cert_reqs": "CERT_NONE", "timeout": _TIMEOUT_S, "retries": False}
+    if proxy is None:
+        manager = urllib3.PoolManager(**options)
+    else:
+        headers = dict(proxy.headers)
+        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, proxy_ssl_context=proxy.context, **options)
+    manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Handshakes}
+    with manager:
+        try:
+            manager.urlopen("HEAD", url, redirect=False)
+        except _SeenError as seen:
+            return _read(seen.der)
+        except (HTTPError, OSError, ValueError):
+            return None
+    return None
+
+
+def _read(der: bytes) -> Certificate | None:
+    from cryptography import x509  # noqa: PLC0415 - takes 0.1 s, which only a failure should cost
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        subject, issuer = (_shown(name) for name in (certificate.subject, certificate.issuer))
+    except ValueError:  # Go, OpenSSL and this parser disagree about malformed ones
+        return None
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return Certificate(subject, issuer, has_names=False)
+    except ValueError:
+        pass
+    return Certificate(subject, issuer, has_names=True)
+
+
+def _shown(name: Any) -> str:
+    return sanitize(name.rfc4514_string(), _MAX_NAME) or "an empty name"
+
+
+def explained(error: ssl.SSLCertVerificationError, seen: Certificate | None, server: Server) -> Explanation:
+    """Explain the refusal of a certificate; `seen` is what the server presents."""
+    code, message, whose = error.verify_code, sanitize(error.verify_message, _MAX_NAME), server.whose
+    if code in _WRONG_NAMES:
+        if seen is None or seen.has_names:
+            return Explanation(f"{whose} is for another name: {message}", server.name)
+        return Explanation(
+            f"{whose} has no subjectAltName, only the subject {seen.subject}",
+            "Nodes, podman and oc (Go) refuse it as well. Issue it with its host names as subjectAltName; to look at them: "
+            f"openssl s_client -connect {server.at} </dev/null | openssl x509 -noout -ext subjectAltName",
+        )
+    if code in (_EXPIRED, _NOT_YET_VALID):
+        state = "has expired" if code == _EXPIRED else "is not valid yet"
+        return Explanation(f"{whose} {state}", "Renew it, or set this machine's clock.")
+    issuer = seen.issuer if seen else ""
+    why = f"{whose} is not trusted: {message}" + (f" (issued by {issuer})" if issuer else "")
+    if not server.given or code not in _NO_ISSUER:
+        return Explanation(why, f"Add the CA {server.add}.")
+    return Explanation(why, f"{_lacking(issuer, server.given)} Add that, or the server's own, {server.add}.")
+
+
+def _lacking(issuer: str, given: Sequence[Path]) -> str:
+    """Say what the files that were given do not have."""
+    if issuer and (same := _with_subject(issuer, given)):
+        return f"{same} was read: its certificate of that name is not the issuer's, whose key is another."
+    files = enumeration([str(path) for path in given], _MAX_FILES)
+    verb = "was" if len(given) == 1 else "were"
+    return f"{files} {verb} read, without the certificate of the issuer{f' {issuer}' if issuer else ''}."
+
+
+def _with_subject(subject: str, given: Sequence[Path]) -> Path | None:
+    """Return the file that has a certificate with a subject: an authority that was replaced under its old name."""
+    from cryptography import x509  # noqa: PLC0415
+
+    for path in given:
+        with suppress(OSError, ValueError):
+            if any(_shown(one.subject) == subject for one in x509.load_pem_x509_certificates(path.read_bytes())):
+                return path
+    return None
