@@ -76,7 +76,8 @@ def test_a_redirect_target_that_the_proxy_blocks_is_named(connect):
 def test_a_client_certificate_may_be_wanted_by_either():
     """In TLS 1.3 the alert follows the handshake (RFC 8446, 4.4.2.4): by then urllib3 counts the proxy as connected."""
     question = Question("r.example", "", "GET /v2/", "r.example")
-    alert = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
+    alert = ssl.SSLError(1, "tlsv13 alert certificate required")
+    alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     failure = unreachable(question, httpx.URL("https://r.example/v2/"), "p.example:443", lambda *_, **__: None, alert)
     assert "certs.d/r.example" in failure.error.hint
     assert "certs.d/p.example:443" in failure.error.hint
