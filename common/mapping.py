@@ -6,13 +6,15 @@ with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
 from common.errors import ArchiveDamagedError, UsageError
 from common.oci.image import Digest, hex_of
-from common.oci.reference import Reference, is_repository, is_tag, split_registry
+from common.oci.reference import MAX_REPOSITORY, Reference, is_repository, is_tag, split_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -66,14 +68,39 @@ class Mirror:
             parts = [*parts[: limit - 1], "-".join(parts[limit - 1 :])]
         # Lower case: repository names have no upper case, but hosts (--keep-source-host) and prefixes may.
         joined = "/".join(parts).lower()
+        if len(joined) > MAX_REPOSITORY:
+            raise UsageError(
+                f"{joined[:80]!r}… has {len(joined)} characters; a repository path has at most {MAX_REPOSITORY}",
+                hint="Choose a shorter --registry prefix"
+                f"{', or leave --keep-source-host out' if self.keep_source_host else ''}.",
+            )
         if not is_repository(joined):
             raise UsageError(f"{joined[:300]!r} is no repository path", hint="Choose a shorter or simpler --registry prefix.")
         return Reference(self.host, joined)
 
 
 def _host_path(source: Reference) -> str:
+    """Return the host of a source as a component of a repository path."""
     # A port's colon and the brackets of an IPv6 address are not allowed in a repository.
-    return source.registry.replace(":", "-").strip("[]")
+    plain = source.registry.replace(":", "-").strip("[]").lower()
+    return plain if is_repository(plain) else _spelled_out(source.registry)
+
+
+def _spelled_out(host: str) -> str:
+    """Return a component for a host whose own spelling gives none, such as `[::1]:5000` (ADR 0043).
+
+    No other host has it: names have no underscore, and the full form of an address has no other spelling.
+    """
+    name, _, port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
+    if name.startswith("["):
+        try:
+            groups = IPv6Address(name.strip("[]")).exploded.split(":")
+        except ValueError:
+            return host  # by the grammar of references, but no address: refused by its caller as no repository path
+        name = "ipv6_" + "-".join(f"{int(group, 16):x}" for group in groups)
+    else:
+        name = "fqdn_" + name.rstrip(".").lower()  # `quay.io.`, with the root of DNS
+    return f"{name}_{port}" if port else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
-_MAX_REPOSITORY = 255  # RepositoryNameTotalLengthMax in distribution/reference
+MAX_REPOSITORY = 255  # RepositoryNameTotalLengthMax in distribution/reference
 _MAX_PORT = 65535
 _MAX_HOST = 253 + len(":65535")  # the longest name of DNS in text form (RFC 1035, 2.3.4)
 DOCKER_HUB = "docker.io"
@@ -199,7 +199,7 @@ def split_registry(text: str, path: str, example: str) -> tuple[str, str]:
 
 def is_repository(text: str) -> bool:
     """Return whether `text` is a repository path (`a/b/c`) by the OCI grammar."""
-    return bool(_REPOSITORY.fullmatch(text)) and len(text) <= _MAX_REPOSITORY
+    return bool(_REPOSITORY.fullmatch(text)) and len(text) <= MAX_REPOSITORY
 
 
 def is_tag(text: str) -> bool:

@@ -1,4 +1,5 @@
 import contextlib
+import ipaddress
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,34 @@ def test_sources_of_different_names_never_meet_where_the_host_is_kept(images):
     inventory = Inventory("", "", "", {}, (), (), tuple(one_content_each), {}, {}, (), ())
     mapped = map_images(inventory, Mirror.parse("reg", keep_source_host=True))
     assert len({each.tagged(each.tags[0]) for each in mapped}) == len(one_content_each)
+
+
+hosts = st.one_of(
+    st.builds(
+        lambda address, port: f"[{address}]{port}",
+        st.ip_addresses(v=6) | st.sampled_from(["::", "::1", "fd00::", "::ffff:10.0.0.1"]),
+        st.sampled_from(["", ":1", ":5000"]),
+    ),
+    st.builds(
+        lambda name, dot, port: name + dot + port,
+        st.sampled_from(["quay.io", "fqdn.quay.io", "ipv6.a", "0-0-0.a", "10.0.0.1"]),
+        st.sampled_from(["", "."]),
+        st.sampled_from(["", ":1", ":5000"]),
+    ),
+)
+
+
+@given(st.sets(hosts, min_size=2, max_size=8))
+def test_different_hosts_have_different_components(named):
+    mirror = Mirror.parse("reg", keep_source_host=True)
+    mapped = {mirror.repository(Reference.parse(f"{host}/a")) for host in named}
+    assert len(mapped) == len({_canonical(host) for host in named})
+
+
+def _canonical(host):
+    """Return one spelling of an address, as a mirror may give equal ones one name."""
+    address, bracket, port = host.rpartition("]")
+    return str(ipaddress.ip_address(address.strip("["))) + port if bracket else host
 
 
 @given(st.lists(record, max_size=8), st.none() | st.integers(2, 4))

@@ -35,6 +35,13 @@ def catalog(source, digest, image_digest, name="operators"):
         ("reg/x", {"max_path_components": 3}, "quay.io/a/b/c", "reg/x/a/b-c"),
         ("reg", {"max_path_components": 1}, "quay.io/a/b", "reg/a-b"),
         ("[::1]:5000", {}, "quay.io/a", "[::1]:5000/a"),
+        ("reg", {"keep_source_host": True}, "[::1]:5000/a", "reg/ipv6_0-0-0-0-0-0-0-1_5000/a"),
+        ("reg/x", {"keep_source_host": True}, "[FD00::]/a", "reg/x/ipv6_fd00-0-0-0-0-0-0-0/a"),
+        ("reg", {"keep_source_host": True}, "quay.io.:443/a", "reg/fqdn_quay.io_443/a"),
+        # As they were: images on mirrors have these names.
+        ("reg", {"keep_source_host": True}, "[fd00::1]/a", "reg/fd00--1/a"),
+        ("reg", {"keep_source_host": True}, "QUAY.io/a", "reg/quay.io/a"),
+        ("reg", {"keep_source_host": True}, "10.0.0.1:5000/a", "reg/10.0.0.1-5000/a"),
     ],
 )
 def test_places(mirror, options, source, place):
@@ -45,6 +52,20 @@ def test_places(mirror, options, source, place):
 def test_no_registry(text):
     with pytest.raises(UsageError, match="not a registry"):
         Mirror.parse(text)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_path_that_is_too_long_is_refused_with_the_limit(keep):
+    """RepositoryNameTotalLengthMax in distribution/reference."""
+    mirror = Mirror.parse("reg/" + "p" * 20, keep_source_host=keep)
+    with pytest.raises(UsageError, match="characters; a repository path has at most 255") as caught:
+        mirror.repository(Reference.parse(f"quay.io/{'a' * 240}"))
+    assert ("--keep-source-host" in caught.value.hint) is keep
+
+
+def test_a_host_that_is_no_address_is_refused():
+    with pytest.raises(UsageError, match="no repository path"):
+        Mirror.parse("reg", keep_source_host=True).repository(Reference.parse("[:1:]:5000/a"))
 
 
 def test_a_prefix_as_long_as_the_limit_is_refused():

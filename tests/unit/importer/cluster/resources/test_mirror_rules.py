@@ -36,6 +36,9 @@ def test_the_scope_of_a_host_that_is_kept_is_below_it():
     assert rules(image(f"quay.io:8443/x/y@{A}"), scope=Scope.REGISTRY, mirror=mirror) == {
         ("quay.io:8443", "quay.io-8443", True)
     }
+    assert rules(image(f"[::1]:8443/x/y@{A}"), scope=Scope.REGISTRY, mirror=mirror) == {
+        ("[::1]:8443", "ipv6_0-0-0-0-0-0-0-1_8443", True)
+    }
 
 
 def test_pulls_by_tag_and_by_digest_have_rules_of_their_own():
