@@ -359,7 +359,7 @@ def described(document: Document) -> dict[str, Any]:
 
 MAX_DEPTH = 8  # an index of multi-architecture images has depth 1; deeper ones are rare, and recursion has to end
 MAX_DOCUMENTS = 10_000
-_ATTESTATION = Platform("unknown", "unknown")  # the platform that BuildKit gives to attestations
+ATTESTATION = Platform("unknown", "unknown")  # the platform that BuildKit gives to attestations
 _NAMED = 4  # how many media types a message names
 
 
@@ -388,7 +388,7 @@ class Tree:
         # Indexes among the children do not count as content: their own children are listed as well.
         listed = [child for one in self.documents if isinstance(one, Index) for child in one.manifests]
         indexes = {one.digest for one in self.documents if isinstance(one, Index)}
-        content = (child for child in listed if child.digest not in indexes and child.platform != _ATTESTATION)
+        content = (child for child in listed if child.digest not in indexes and child.platform != ATTESTATION)
         return isinstance(self.root, Index) and next(content, None) is None
 
     @property

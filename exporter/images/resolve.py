@@ -5,17 +5,19 @@ An image that cannot be resolved does not stop the others: it becomes a problem 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
 from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, UsageError
 from common.interruption import workers
-from common.oci.image import Descriptor, Document, Index, Platform, Tree, platforms_of, walk
+from common.oci.image import ATTESTATION, Descriptor, Document, Index, Platform, Tree, choose, platforms_of, walk
 from common.text import counted, enumeration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from common.oci.reference import Reference
     from common.progress import Progress
@@ -29,6 +31,7 @@ _CODES: tuple[tuple[type[HubError], ProblemCode], ...] = (
     (RegistryError, ProblemCode.IMAGE_UNREACHABLE),
     (ContentError, ProblemCode.IMAGE_UNSUPPORTED),
 )
+_MOST_OTHERS = 16  # platforms that are looked at where one is missing; images have up to ten
 _NAMED = 3  # bundles that a problem names: a base image can be needed by hundreds
 
 
@@ -143,7 +146,44 @@ def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence
     def fetch(child: Descriptor) -> Document:
         return client.document(reference.pinned(child.digest))
 
-    return walk(client.document(reference), fetch, platforms)
+    def fetch_child(child: Descriptor) -> Document:
+        try:
+            return fetch(child)
+        except (NotFoundError, AuthenticationError, ContentError) as error:
+            others = _usable_platforms(root, child, platforms, fetch)
+            raise _without_child(reference, child, others, error) from error
+
+    root = client.document(reference)
+    return walk(root, fetch_child, platforms)
+
+
+def _usable_platforms(
+    root: Document, missing: Descriptor, platforms: Sequence[Platform], fetch: Callable[[Descriptor], Document]
+) -> list[Platform]:
+    """Return the other requested platforms of an index whose manifests can be fetched; the first _MOST_OTHERS are tried."""
+    others: dict[Platform, Descriptor] = {}
+    for child in choose(root.manifests, platforms)[0] if isinstance(root, Index) else ():
+        if child.platform not in (None, missing.platform, ATTESTATION):
+            others.setdefault(child.platform, child)
+    usable = []
+    for platform, child in islice(others.items(), _MOST_OTHERS):
+        with suppress(RegistryError, ContentError):
+            fetch(child)
+            usable.append(platform)
+    return usable
+
+
+def _without_child(reference: Reference, child: Descriptor, others: Sequence[Platform], error: HubError) -> HubError:
+    """Return the error for an image of which one manifest cannot be fetched, of the kind of `error`."""
+    which = f"the manifest for {child.platform}" if child.platform else "a manifest of its index"
+    message = f"{reference}: {which} cannot be fetched: {error.message}"
+    # The index could be read: where its manifest is not there, no other name or account brings it.
+    hint = (not isinstance(error, NotFoundError) and error.hint) or "Ask the publisher for it."
+    if others:
+        hint += f" {' '.join(f'--platform {platform}' for platform in others)} carries the others."
+    if isinstance(error, RegistryError):
+        return type(error)(message, hint=hint, status=error.status, code=error.code)
+    return ContentError(message, hint=hint)
 
 
 def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
