@@ -5,6 +5,7 @@ It is generic over kinds. lightkube makes the requests; its errors and those of 
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import ssl
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import httpx
 from lightkube import Client, KubeConfig, SingleConfig
@@ -24,12 +25,14 @@ from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
 from lightkube.types import PatchType
 
+from common.certificates import Proxy, Server, explained, presented
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS
-from common.registry.http.tls import proxy_for, proxy_parts
+from common.registry.http.tls import proxy_for, proxy_way
+from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
-from common.tls import client_context, trusting
+from common.tls import trusting
 from importer.cluster.kinds import Kind
 
 if TYPE_CHECKING:
@@ -180,7 +183,8 @@ class ClusterClient:
         self.server, self._base = _shown(config.cluster.server), config.cluster.server
         # The value of --context; None for the service account of a pod, for which lightkube makes up a name.
         self.context = config.context_name if config.fname is not None else None
-        self._user, self._transport = config.user, _transport(config, config.user)
+        self._user = config.user
+        self._transport, self._peer = _transport(config, config.user, self.server)
         self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=self._transport)
 
     def __enter__(self) -> Self:
@@ -289,7 +293,7 @@ class ClusterClient:
                 raise _AbsentError(f"cannot {verb} {subject}: not found", hint="Is the kind installed?") from error
             raise refusal(_answer(error.response), Attempt(verb, kind, subject, self.server)) from error
         except httpx.TransportError as error:
-            raise _unreachable(self.server, error) from error
+            raise _unreachable(self._peer, error) from error
         except ConfigError as error:
             raise ClusterError(
                 f"no credentials for {self.server}: {_first_line(error)}",
@@ -310,15 +314,34 @@ class _Transport(httpx.HTTPTransport):
         return self
 
 
-def _transport(config: SingleConfig, user: User) -> _Transport:
+class _Peer(NamedTuple):
+    """The API server and the way to it, for messages. `given`: the kubeconfig, where it names a CA."""
+
+    url: str
+    shown: str
+    proxy: Proxy | None
+    given: tuple[Path, ...]
+    proxy_given: tuple[Path, ...] = ()
+
+
+def _transport(config: SingleConfig, user: User, shown: str) -> tuple[_Transport, _Peer]:
     """Return the connections to a cluster: its kubeconfig's CA, verified as by kubectl, and the proxy of the environment."""
     context = trusting(verify_cluster(config.cluster, user, config.abs_file))
     server = httpx.URL(config.cluster.server)
+    cluster = config.cluster
+    given = (Path(config.fname),) if config.fname and (cluster.certificate_auth or cluster.certificate_auth_data) else ()
     address = proxy_for(os.environ, server.scheme, server.netloc.decode())
     if address is None:
-        return _Transport(verify=context)
-    SECRETS.add(proxy_parts(address).password or "")
-    return _Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=client_context()))
+        return _Transport(verify=context), _Peer(cluster.server, shown, None, given)
+    way, trust = proxy_way(address, RegistrySettings(environ=os.environ))
+    if way.context is not None and given:  # net/http of Go verifies an https:// proxy with the same authorities as the server
+        file, data = cluster.certificate_auth, cluster.certificate_auth_data
+        if file:
+            way.context.load_verify_locations(cafile=config.abs_file(file))
+        else:
+            way.context.load_verify_locations(cadata=base64.b64decode(data or "").decode("ascii", "replace"))
+    peer = _Peer(cluster.server, shown, way, given, (*given, *trust.authorities))
+    return _Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=way.context)), peer
 
 
 class _AbsentError(ClusterError):
@@ -392,19 +415,34 @@ def _answer(response: httpx.Response) -> Answer:
     return Answer(response.status_code, document if isinstance(document, dict) else {})
 
 
-def _unreachable(server: str, error: httpx.TransportError) -> ClusterError:
+def _unreachable(peer: _Peer, error: httpx.TransportError) -> ClusterError:
     # httpx wraps the error of ssl two or three times, by version.
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return ClusterError(
-                f"the certificate of {server} is not trusted: {cause.verify_message}",
-                hint="Put the cluster's CA into the kubeconfig (certificate-authority-data).",
-            )
+            return _untrusted(peer, cause)
         cause = cause.__cause__ or cause.__context__
     return UnavailableError(
-        f"cannot reach {server}: {_first_line(error)}", hint="Check the address in the kubeconfig, the route and the proxy."
+        f"cannot reach {peer.shown}: {_first_line(error)}", hint="Check the address in the kubeconfig, the route and the proxy."
     )
+
+
+def _untrusted(peer: _Peer, error: ssl.SSLCertVerificationError) -> ClusterError:
+    """Return the error for a refused certificate: the API server's, or that of the HTTPS proxy, which httpx reports alike."""
+    seen = presented(peer.url, peer.proxy)
+    add, proxy = "to the kubeconfig (certificate-authority-data)", peer.proxy
+    if seen is None and proxy and proxy.context and (seen := presented(proxy.url)):
+        at = proxy.url.partition("//")[2]
+        add = f"as certs.d/{at}/ca.crt, or {add}"
+        server = Server(f"the certificate of the proxy {at}", at, add, peer.proxy_given, "Check HTTPS_PROXY and NO_PROXY.")
+    else:
+        where = httpx.URL(peer.url)
+        at = where.netloc.decode() if where.port else f"{where.netloc.decode()}:443"
+        server = Server(
+            f"the certificate of {peer.shown}", at, add, peer.given, "Use a name in it as server of the kubeconfig."
+        )
+    why, hint = explained(error, seen, server)
+    return ClusterError(why, hint=hint)
 
 
 def _first_line(error: BaseException) -> str:

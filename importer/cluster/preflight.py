@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.registry.http.tls import is_exempt
+from common.registry.registries_conf import split_host
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     DEPLOYMENT,
@@ -49,22 +51,6 @@ def covers(scope: str, name: str) -> bool:
     if scope.startswith("*."):
         return name.partition("/")[0].partition(":")[0].endswith(scope[1:])
     return name == scope or name.startswith((f"{scope}/", f"{scope}@"))
-
-
-def in_no_proxy(host: str, no_proxy: str) -> bool:
-    """Return whether a host, with or without a port, is in a noProxy list: names, `.domain`, `*`, addresses, networks."""
-    # golang.org/x/net/http/httpproxy, which CRI-O uses
-    name = host.rpartition(":")[0] or host
-    return any(_matches(name.strip("[]"), host, entry.strip()) for entry in no_proxy.split(",") if entry.strip())
-
-
-def _matches(name: str, host: str, entry: str) -> bool:
-    if entry == "*" or entry in {name, host}:
-        return True
-    try:
-        return ipaddress.ip_address(name) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        return name.endswith(f".{entry.removeprefix('*').removeprefix('.')}")
 
 
 _OPTIONAL = frozenset(
@@ -191,13 +177,13 @@ def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     # status.noProxy has the cluster's own networks, and `.svc`, in addition to spec.noProxy.
     merged = {**(proxy.get("spec") or {}), **status_of(proxy)}
     no_proxy = str(merged.get("noProxy") or "")
-    if (merged.get("httpsProxy") or merged.get("httpProxy")) and not in_no_proxy(intent.mirror, no_proxy):
+    if (merged.get("httpsProxy") or merged.get("httpProxy")) and not is_exempt(intent.mirror, no_proxy):
         yield Finding(
             "mirror-behind-proxy",
             "Proxy cluster",
             "nodes would pull from the mirror through the cluster's proxy",
             (f"noProxy: {no_proxy or '(empty)'}",),
-            f"Unless that works, add {intent.mirror.partition(':')[0]} to spec.noProxy (this rolls nodes).",
+            f"Unless that works, add {split_host(intent.mirror)[0]} to spec.noProxy (this rolls nodes).",
             severity=Severity.WARNING,
         )
 

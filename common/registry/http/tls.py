@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from urllib3.util import parse_url
+from urllib3.util import make_headers, parse_url
 
+from common.certificates import Proxy
 from common.errors import UsageError
+from common.log import SECRETS
 from common.registry.registries_conf import split_host
 from common.tls import client_context
 
@@ -93,7 +95,7 @@ def _reason(error: OSError) -> str:
 def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
     """Return the URL of the proxy to use for `scheme://host`, None for a direct way."""
     proxy = _variable(environ, f"{scheme}_proxy")
-    if not proxy or any(_exempt(entry.strip(), host) for entry in _variable(environ, "no_proxy").split(",")):
+    if not proxy or is_exempt(host, _variable(environ, "no_proxy")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -111,26 +113,61 @@ def proxy_parts(proxy: str) -> SplitResult:
     )
 
 
+def proxy_way(proxy: str, settings: RegistrySettings) -> tuple[Proxy, Trust]:
+    """Return how to speak to a proxy, and what it is verified with. Raises UsageError as `proxy_parts` and `tls_context` do."""
+    parts = proxy_parts(proxy)
+    host = parts.netloc.rpartition("@")[2]
+    headers: dict[str, str] = {}
+    if parts.username:
+        SECRETS.add(parts.password or "")
+        headers = make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
+    url = f"{parts.scheme}://{host}"
+    if parts.scheme == "http":
+        return Proxy(url, headers, None), Trust()
+    trust = trust_for(settings, host, insecure=False)  # --insecure names the registry, not the proxy before it
+    return Proxy(url, headers, tls_context(trust)), trust
+
+
 def _variable(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper()) or ""
 
 
+def is_exempt(host: str, no_proxy: str) -> bool:
+    """Say whether a NO_PROXY list names `host[:port]`, by the rules of Go (golang.org/x/net/http/httpproxy)."""
+    return any(_exempt(entry.strip(), host) for entry in no_proxy.split(","))
+
+
 def _exempt(entry: str, host: str) -> bool:
-    """Say whether an entry of NO_PROXY names `host`: `*`, a domain and all below, an address, a network; port or not."""
+    """Say whether an entry names `host`: `*`, a domain and all below, an address, a network; port or not."""
     if entry in ("", "*"):
         return entry == "*"
     name, port = split_host(host)
+    address = _address(name)
     if "/" in entry:  # a network, as Go accepts it in NO_PROXY
-        return _inside(name, entry)
+        return address is not None and _inside(address, entry)
     wanted, wanted_port = split_host(entry)
     if wanted_port is not None and wanted_port != port:
         return False
+    if address is not None:
+        return address == _address(wanted)
     domain = wanted.lower().removeprefix("*").lstrip(".")
     return name.lower() == domain or name.lower().endswith(f".{domain}")
 
 
-def _inside(name: str, network: str) -> bool:
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(name: str) -> _Address | None:
+    """Return an address in any spelling (RFC 4291, 2.2); an IPv4-mapped one as IPv4, as Go compares them. None for a name."""
     try:
-        return ipaddress.ip_address(name) in ipaddress.ip_network(network, strict=False)
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _inside(address: _Address, network: str) -> bool:
+    try:
+        return address in ipaddress.ip_network(network.strip().replace("[", "").replace("]", ""), strict=False)
     except ValueError:
         return False

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
 
 import httpx
 import urllib3
@@ -21,9 +20,8 @@ from urllib3.exceptions import HTTPError
 
 from common.certificates import Certificate, Explanation, Proxy, Server, explained, presented
 from common.content import CHUNK_SIZE
-from common.log import SECRETS
 from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
-from common.registry.http.tls import Trust, proxy_for, proxy_parts, tls_context, trust_for
+from common.registry.http.tls import Trust, proxy_for, proxy_way, tls_context, trust_for
 from common.retry import RetryableError
 
 if TYPE_CHECKING:
@@ -159,7 +157,7 @@ class Urllib3Transport(httpx.BaseTransport):
                 del options["ssl_context"]
             pool = self._pools[scheme](url.raw_host.decode("ascii"), url.port, **options)
             return _Route(pool.urlopen, pool.close, trust.authorities)
-        way, proxy_trust = _way(proxy, self._settings)
+        way, proxy_trust = proxy_way(proxy, self._settings)
         if (trust, proxy) not in self._proxied:
             self._proxied[trust, proxy] = manager = urllib3.ProxyManager(
                 way.url, num_pools=_POOLS, proxy_headers=dict(way.headers), proxy_ssl_context=way.context, **options
@@ -181,19 +179,6 @@ class Urllib3Transport(httpx.BaseTransport):
         else:
             server = Server("its certificate", at, add.format(host), route.given)
         return explained(error, self._presented[at], server)
-
-
-def _way(proxy: str, settings: RegistrySettings) -> tuple[Proxy, Trust]:
-    parts = proxy_parts(proxy)
-    host = parts.netloc.rpartition("@")[2]
-    headers: dict[str, str] = {}
-    if parts.username:
-        SECRETS.add(parts.password or "")
-        headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
-    trust = Trust()
-    if parts.scheme == "https":  # --insecure names the registry, not the proxy before it
-        trust = trust_for(settings, host, insecure=False)
-    return Proxy(f"{parts.scheme}://{host}", headers, tls_context(trust) if parts.scheme == "https" else None), trust
 
 
 class _Body:

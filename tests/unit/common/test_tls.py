@@ -126,7 +126,7 @@ def test_a_token_server_without_a_subject_alternative_name_is_refused(tmp_path):
         (tmp_path / "both.pem").write_bytes(registry.ca.read_bytes() + tokens.ca.read_bytes())
         with client(tmp_path, ca=tmp_path / "both.pem") as asks, pytest.raises(RegistryUnreachableError) as caught:
             asks.document(registry.add_image("org/app", image([b"layer"]), tag="v1"))
-        assert f"token from localhost at {tokens.host}: its certificate has no subjectAltName" in caught.value.message
+        assert f" at {tokens.host}: its certificate has no subjectAltName" in caught.value.message
         assert not tokens.log("GET", "/token")
 
 
@@ -195,6 +195,72 @@ def test_an_api_server_behind_a_proxy_is_trusted(authority, bundle, tmp_path, mo
         with connect(cluster.kubeconfig(tmp_path), None) as asks:
             assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
         assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("place", ["kubeconfig", "certs.d"])
+def test_a_proxy_before_the_api_server_is_trusted(place, tmp_path, monkeypatch):
+    """By the kubeconfig's CA, for Go verifies server and proxy with one configuration (net/http, `dialConn`); or by certs.d."""
+    authority, other = PrivateAuthority(), PrivateAuthority()
+    with TlsProxy(authority) as proxy, FakeCluster(authority=other if place == "certs.d" else authority) as cluster:
+        folder = tmp_path / ".config/containers/certs.d" / proxy.url.removeprefix("https://")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        if place == "certs.d":
+            folder.mkdir(parents=True)
+            authority.cert_pem.write_to_path(str(folder / "ca.crt"))
+        with connect(cluster.kubeconfig(tmp_path), None) as asks:
+            assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("why", "options"),
+    [
+        ("is not trusted: .*issued by CN=Proxy CA", {}),
+        ("has expired", {"until": datetime(2020, 1, 1, tzinfo=UTC)}),
+        ("is for another name", {"names": ("proxy.example",)}),
+    ],
+)
+def test_a_proxy_before_the_api_server_that_is_refused_is_named(why, options, tmp_path, monkeypatch):
+    """httpx reports the certificates of proxy and server alike."""
+    authority = PrivateAuthority(name="Proxy CA")
+    with TlsProxy(authority, **options) as proxy, FakeCluster(authority=authority if options else None) as cluster:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        file = cluster.kubeconfig(tmp_path)
+        with connect(file, None) as asks, pytest.raises(ClusterError, match=f"the certificate of the proxy .* {why}") as caught:
+            asks.get(OPERATOR_HUB, "cluster")
+        assert proxy.url.removeprefix("https://") in caught.value.message
+        assert not proxy.asked
+        assert options or f"certs.d/{proxy.url.removeprefix('https://')}/ca.crt" in caught.value.hint
+
+
+def test_an_api_server_behind_a_proxy_that_is_refused_is_named(tmp_path, monkeypatch):
+    authority = PrivateAuthority()
+    authority.cert_pem.write_to_path(str(tmp_path / "proxy.pem"))
+    with TlsProxy(authority) as proxy, FakeCluster(authority=PrivateAuthority(name="Other CA")) as cluster:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "proxy.pem"))
+        asks = connect(cluster.kubeconfig(tmp_path, trust=False), None)
+        with asks, pytest.raises(ClusterError, match=r"the certificate of https://127.* is not trusted.*CN=Other CA"):
+            asks.get(OPERATOR_HUB, "cluster")
+
+
+def test_an_api_server_without_a_subject_alternative_name_is_refused(tmp_path):
+    with FakeCluster(authority=PrivateAuthority(names=False)) as cluster:
+        asks = connect(cluster.kubeconfig(tmp_path), None)
+        with asks, pytest.raises(ClusterError, match="has no subjectAltName, only the subject CN=") as caught:
+            asks.get(OPERATOR_HUB, "cluster")
+    assert "-ext subjectAltName" in caught.value.hint
+
+
+def test_the_kubeconfig_without_the_issuer_is_named(tmp_path):
+    with FakeCluster() as known, FakeCluster(authority=PrivateAuthority()) as cluster:
+        file = known.kubeconfig(tmp_path)
+        file.write_text(file.read_text().replace(known.url, cluster.url))
+        with connect(file, None) as asks, pytest.raises(ClusterError, match=r"issued by CN=Site CA") as caught:
+            asks.get(OPERATOR_HUB, "cluster")
+    assert f"{file} was read, without the certificate of the issuer CN=Site CA" in caught.value.hint
+    assert "certificate-authority-data" in caught.value.hint
 
 
 def test_object_storage_is_trusted(authority, bundle, monkeypatch):

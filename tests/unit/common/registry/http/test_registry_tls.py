@@ -8,7 +8,7 @@ import trustme
 
 from common.errors import UsageError
 from common.registry.client import RegistryClient
-from common.registry.http.tls import Trust, proxy_for, tls_context, trust_for
+from common.registry.http.tls import Trust, is_exempt, proxy_for, tls_context, trust_for
 from common.registry.settings import RegistrySettings
 from tests.fakes.registry import FakeRegistry
 
@@ -76,6 +76,44 @@ ENVIRON = {
 )
 def test_proxy_for(scheme, host, proxy):
     assert proxy_for(ENVIRON, scheme, host) == proxy
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        ("0:0:0:0:0:0:0:1", "[::1]:5000"),
+        ("2001:DB8::A", "[2001:db8::a]"),
+        ("[2001:0db8:0:0:0:0:0:a]", "[2001:db8::a]:443"),
+        ("[2001:DB8:0::a]:5000", "[2001:db8::a]:5000"),
+        ("2001:db8::/32", "[2001:DB8:1::1]:5000"),
+        ("[2001:db8::]/32", "[2001:db8:1::1]"),
+        ("10.0.0.1", "[::ffff:10.0.0.1]:5000"),
+        ("::ffff:a00:1", "10.0.0.1"),
+        ("10.0.0.0/8", "[::ffff:10.1.2.3]"),
+    ],
+)
+def test_addresses_are_compared_as_such(entry, host):
+    """Any spelling of RFC 4291, section 2.2; Go compares parsed addresses (golang.org/x/net/http/httpproxy)."""
+    assert is_exempt(host, f"a.example, {entry}")
+    assert proxy_for(ENVIRON | {"NO_PROXY": entry}, "https", host) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "host"),
+    [
+        ("::1", "[::2]:5000"),
+        ("[::1]:5000", "[::1]:5001"),
+        ("[::1]:5000", "[::1]"),
+        ("2001:db8::/32", "[2001:db9::1]"),
+        ("10.0.0.0/8", "[::10.0.0.1]"),
+        ("0.0.1", "10.0.0.1"),
+        ("::zz", "[::1]"),
+        ("2001:db8::/999", "[2001:db8::1]"),
+        ("10.0.0.1", "10.0.0.1.example"),
+    ],
+)
+def test_other_addresses_are_not_exempt(entry, host):
+    assert not is_exempt(host, entry)
 
 
 def test_no_proxy_at_all():
