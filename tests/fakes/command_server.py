@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,19 @@ class CommandServer:
         listener.close()
 
     def run(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: str, stdin: bytes | None, timeout: float
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        stdin: bytes | None,
+        timeout: float,
+        *,
+        started: Callable[[int], None] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command to its end, as `subprocess.run` with captured output does. Raises subprocess.TimeoutExpired."""
+        """Run a command to its end, as `subprocess.run` with captured output does. Raises subprocess.TimeoutExpired.
+
+        `started` gets the number of the process, so that a test may kill it at a moment of its choice.
+        """
         with (
             tempfile.TemporaryFile() as source,
             tempfile.TemporaryFile() as output,
@@ -76,7 +86,7 @@ class CommandServer:
             descriptors = [source.fileno(), output.fileno(), errors.fileno()]
             socket.send_fds(connection, [_HEADER.pack(len(body))], descriptors)
             connection.sendall(body)
-            status = _answer(connection, command, timeout)
+            status = _answer(connection, command, timeout, started)
             return subprocess.CompletedProcess(command, status, _content(output), _content(errors))
 
     def close(self) -> None:
@@ -87,12 +97,14 @@ class CommandServer:
         self._folder.cleanup()
 
 
-def _answer(connection: socket.socket, command: Sequence[str], timeout: float) -> int:
+def _answer(connection: socket.socket, command: Sequence[str], timeout: float, started: Callable[[int], None] | None) -> int:
     """Return the exit status, negative for a signal; kills the command when its time is over."""
     lines = connection.makefile("rb")
     first = lines.readline()
     if not first:
         raise AssertionError(f"the command server ended before it ran {command}")
+    if started:
+        started(int(first))
     connection.settimeout(timeout)
     try:
         last = lines.readline()

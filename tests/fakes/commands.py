@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,14 @@ def run(
     cwd: Path | None = None,
     stdin: str | None = None,
     fresh: bool = False,
+    started: Callable[[int], None] | None = None,
 ) -> Result:
     """Run `hub-export` or `hub-import` to its end, with a clean environment and `env`; `stdin` None: it is empty.
 
     The command is a process of its own, forked from one that has imported the programs (tests/fakes/command_server.py). `fresh`
     starts the executable instead: with a hash seed and memory of its own, for tests about start-up, memory and equal bytes.
+
+    `started` gets the number of the process, to kill it at some moment; such a command is always forked.
 
     No command may show a secret of the suite, and an error that ends one has advice, whatever a test is about.
     """
@@ -63,7 +66,7 @@ def run(
     where = str(cwd or os.environ["HOME"])  # a test's own home, so that files a command leaves meet no other test
     source = None if stdin is None else stdin.encode()
     measured = _measured(program, [str(each) for each in arguments])
-    if fresh or measured or _needs_interpreter(env or {}):
+    if started is None and (fresh or measured or _needs_interpreter(env or {})):
         done = subprocess.run(
             command,
             capture_output=True,
@@ -74,7 +77,7 @@ def run(
             check=False,
         )
     else:
-        done = _server(os.getpid()).run(command, environ, where, source, _TIMEOUT_S)
+        done = _server(os.getpid()).run(command, environ, where, source, _TIMEOUT_S, started=started)
     return _checked(program, Result(done.returncode, _text(done.stdout), _text(done.stderr)))
 
 

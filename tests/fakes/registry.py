@@ -27,6 +27,7 @@ from common.oci import media_types
 from common.oci.image import Descriptor, Digest, digest_of
 from common.oci.reference import Reference
 from tests.fakes.factories import Parts
+from tests.fakes.registry_profile import Profile
 from tests.fakes.registry_protocol import RegistryHandler
 from tests.fakes.registry_server import ElsewhereHandler, Fault, Request, Server
 from tests.fakes.secrets import FAKE_PASSWORD, FAKE_USER
@@ -95,7 +96,9 @@ class FakeRegistry:
         max_body: int | None = None,
         chunk_min_length: int | None = None,
         page: int = 100,
+        profile: Profile | None = None,
     ) -> None:
+        self.profile = profile or Profile()
         self.auth, self.anonymous, self.token_life_s = auth, anonymous, token_life_s
         self.mounts, self.ranges, self.redirect, self.relative_locations = mounts, ranges, redirect, relative_locations
         self.sparse, self.referrers, self.max_body, self.chunk_min_length = sparse, referrers, max_body, chunk_min_length
@@ -103,6 +106,8 @@ class FakeRegistry:
         self.deletes = True
         self.max_depth: int | None = None  # components of a repository's name
         self.quay: Quay | None = None
+        self.readers: set[str] = set()  # accounts that may only pull
+        self.prepared: set[str] = set()  # projects or repositories that somebody made, where the profile wants that
         self.passwords = {USER: PASSWORD}
         self.identity_tokens: set[str] = set()
         self.realm: str | None = None  # where tokens are; None: here
@@ -113,7 +118,11 @@ class FakeRegistry:
         self.handshakes = 0  # connections that began TLS
         self._faults: list[Fault] = []
         self.tokens: dict[str, tuple[set[str], float]] = {}
+        self.holders: dict[str, str | None] = {}  # of tokens, by the Authorization header
         self.sessions: dict[str, bytearray] = {}
+        self.chunks: defaultdict[str, list[int]] = defaultdict(list)  # of each session
+        self.arrivals: dict[str, int] = {}  # of blobs: how many requests there had been
+        self.asked = 0  # requests so far; `requests` may be cleared
         self.signatures: set[str] = set()
         self.errors: list[BaseException] = []
         self._tls = tls
@@ -214,7 +223,11 @@ class FakeRegistry:
     def log(self, method: str = "", part: str = "") -> list[Request]:
         """Return the requests so far of `method` whose path contains `part`; the token server's are not among them unless asked."""
         with self.lock:
-            return [r for r in self.requests if method in ("", r.method) and part in r.path and (part or r.path != "/token")]
+            return [
+                r
+                for r in self.requests
+                if method in ("", r.method) and part in r.path and (part or r.path != self.profile.token_path)
+            ]
 
     # For the handlers.
 

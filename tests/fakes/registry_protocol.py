@@ -12,6 +12,7 @@ from typing import Any
 
 from common.oci import media_types
 from common.oci.image import digest_of
+from tests.fakes import registry_rules as rules
 from tests.fakes.registry_server import Handler, Request
 
 _ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)")
@@ -22,28 +23,49 @@ class RegistryHandler(Handler):
         return self.registry.requests
 
     def respond(self) -> None:
-        if self.entry.path == "/token":
+        path = self.registry.profile.token_path
+        if self.registry.profile.realm_redirect and self.entry.path == f"/redirected{path}":
+            self.answer(self.registry.profile.realm_redirect, b"", {"Location": self.target_of(path)})
+            return
+        if self.entry.path == path:
             self._token()
             return
         if not self.entry.path.startswith("/v2/"):
             self.answer(404, b"<html>not found</html>")
             return
         match = _ROUTE.fullmatch(self.entry.path)
-        if not self._allowed(match[1] if match else ""):
+        if (reply := rules.limited(self.registry)) is not None:
+            self._send(reply)
+            return
+        if not self._is_elsewhere() and not self._allowed(match[1] if match else ""):
             return
         if self.entry.path == "/v2/":
             self.answer(200, b"{}", {"Docker-Distribution-Api-Version": "registry/2.0", "Set-Cookie": "session=1; Path=/"})
         elif not match:
             self.refuse(404, "NAME_INVALID")
         elif self.registry.max_depth and match[1].count("/") >= self.registry.max_depth:
-            self.refuse(400, "NAME_INVALID", "invalid repository name")
+            self._send(self.registry.profile.too_deep.reply(name=match[1]))
+        elif (reply := rules.missing(self.registry, match[1], self.command)) is not None:
+            self._send(reply)
         else:
             method = {"blobs/uploads": "_upload", "tags": "_tags"}.get(match[2], f"_{match[2]}")
             with self.registry.lock:
                 act = getattr(self, method)
                 reply = act(match[1], match[3])
-            kind, *rest = reply
-            getattr(self, kind)(*rest)
+            self._send(reply)
+
+    def _send(self, reply: tuple[Any, ...]) -> None:
+        kind, *rest = reply
+        getattr(self, kind)(*rest)
+
+    def target_of(self, path: str) -> str:
+        """Return a path at this registry, with the query of the request."""
+        _, mark, query = self.path.partition("?")
+        return f"{self.registry.url}{path}{mark}{query}"
+
+    def _is_elsewhere(self) -> bool:
+        """Say whether this is the other host that uploads lead to: the same server by its address. No account counts there."""
+        return self.registry.profile.location == "elsewhere" and self.headers.get("Host", "").startswith("127.0.0.1")
 
     # Who may.
 
@@ -53,25 +75,37 @@ class RegistryHandler(Handler):
         wanted = self._wanted(repository)
         if registry.auth is None:
             return True
-        if registry.auth == "basic":
+        if registry.auth == "basic" or (registry.profile.also_basic and given.startswith("Basic ")):
             user = self._user(given)
             if user and (registry.quay is None or registry.quay.allows(user, repository)):
-                return True
+                return not self._forbidden(user, repository)
             challenge = 'Basic realm="fake, with a comma"'
         else:
             scopes, until = registry.tokens.get(given.removeprefix("Bearer "), (set(), 0.0))
             base = repository or registry.quay is None or not registry.quay.needs_repository
             if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes and base:
                 return True
-            realm = registry.realm or f"{registry.url}/token"
+            if given.startswith("Bearer ") and self._forbidden(registry.holders.get(given), repository):
+                return False
+            lead = "/redirected" if registry.profile.realm_redirect else ""
+            realm = registry.realm or f"{registry.url}{lead}{registry.profile.token_path}"
             scope = (
                 f',scope="repository:{repository}:{"pull" if wanted == {f"{repository}:pull"} else "pull,push"}"'
                 if repository
                 else ""
             )
             challenge = f'Bearer realm="{realm}",service="fake registry"{scope}'
+        if given and registry.profile.challenge_again:
+            challenge = registry.profile.challenge_again
         self.refuse(401, "UNAUTHORIZED", "authentication required", {"WWW-Authenticate": challenge})
         return False
+
+    def _forbidden(self, user: str | None, repository: str) -> bool:
+        """Send the product's own refusal, where it has one; say whether it was sent."""
+        reply = rules.forbidden(self.registry, user, repository, self.command)
+        if reply is not None:
+            self._send(reply)
+        return reply is not None
 
     def _wanted(self, repository: str) -> set[str]:
         if not repository:
@@ -108,6 +142,7 @@ class RegistryHandler(Handler):
             granted |= {f"{name}:{action}" for action in given}
         life = registry.token_life_s
         with registry.lock:
+            registry.holders[f"Bearer {token}"] = user
             registry.tokens[token] = (granted, time.monotonic() + (60 if life is None else life))
         answer: dict[str, Any] = {"access_token" if self.command == "POST" else "token": token}
         if life is not None:
@@ -117,7 +152,9 @@ class RegistryHandler(Handler):
     def _granted(self, user: str | None, name: str, asked: set[str]) -> set[str]:
         registry = self.registry
         if registry.quay is None:
-            return {action for action in asked if user or action == "pull"}
+            if registry.auth == "token" and not rules.prepared(registry, name):
+                return set()
+            return asked & {"pull"} if user in registry.readers or not user else asked
         with registry.lock:
             granted = registry.quay.actions(user, name, asked, name in registry.repositories)
             if "push" in granted:
@@ -134,7 +171,7 @@ class RegistryHandler(Handler):
             return ("refuse", 404, "NAME_UNKNOWN", "repository name not known to registry")
         if self.command == "DELETE":
             if not self.registry.deletes or repository.manifests.pop(wanted, None) is None:
-                return ("refuse", 405, "UNSUPPORTED", "the operation is unsupported")
+                return self.registry.profile.no_delete.reply()
             return ("answer", 202, b"", {})
         digest = repository.tags.get(wanted, wanted)
         if digest not in repository.manifests:
@@ -144,29 +181,27 @@ class RegistryHandler(Handler):
         headers |= {"Content-Type": media_type} if media_type else {}  # some servers say nothing
         if self.fault and (self.fault.end_after is not None):
             del headers["Content-Length"]
-        return ("answer", 200, raw, headers)
+        return ("answer", 200, *rules.shaped(self.registry, self.command, raw, headers))
 
     def _put_manifest(self, name: str, wanted: str) -> tuple[Any, ...]:
-        repository = self.registry.repositories[name]
         raw, digest = self.entry.body, digest_of(self.entry.body)
-        document = json.loads(raw)
+        document, kind = json.loads(raw), self.headers.get("Content-Type", "")
         if wanted.startswith("sha256:") and wanted != digest:
             return ("refuse", 400, "DIGEST_INVALID")
-        blobs = [document["config"], *document["layers"]] if "config" in document else []
-        missing = [blob["digest"] for blob in blobs if blob["digest"] not in repository.blobs]
-        if not self.registry.sparse:
-            missing += [
-                child["digest"] for child in document.get("manifests", []) if child["digest"] not in repository.manifests
-            ]
-        if missing:
-            return ("refuse", 404, "MANIFEST_BLOB_UNKNOWN", f"blob unknown to registry: {missing[0]}")
-        repository.manifests[digest] = (self.headers.get("Content-Type", ""), raw)
+        reply = rules.bad_manifest(self.registry, name, wanted, kind, raw)
+        reply = reply or rules.unknown_children(self.registry, name, document)
+        if reply is not None:
+            return reply
+        repository = self.registry.repositories[name]
+        repository.manifests[digest] = (kind, raw)
         if not wanted.startswith("sha256:"):
             repository.tags[wanted] = digest
         headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
-        if "subject" in document and self.registry.referrers:
+        if "subject" in document and self.registry.referrers and self.registry.profile.subject_header:
             headers["OCI-Subject"] = document["subject"]["digest"]
-        return ("answer", 201, b"", headers)
+        if not self.registry.profile.digest_header:
+            del headers["Docker-Content-Digest"]
+        return ("answer", self.registry.profile.put_status, b"", headers)
 
     def _tags(self, name: str, _list: str) -> tuple[Any, ...]:
         if name not in self.registry.repositories:
@@ -179,7 +214,7 @@ class RegistryHandler(Handler):
 
     def _referrers(self, name: str, digest: str) -> tuple[Any, ...]:
         if not self.registry.referrers:
-            return ("refuse", 404, "UNSUPPORTED")
+            return self.registry.profile.no_referrers.reply(name=name, digest=digest)
         found = []
         for media_type, raw in self.registry.repositories[name].manifests.values():
             document = json.loads(raw)
@@ -202,13 +237,14 @@ class RegistryHandler(Handler):
         if content is None:
             return ("refuse", 404, "BLOB_UNKNOWN", "blob unknown to registry")
         if self.command == "DELETE":
-            if not self.registry.deletes:
-                return ("refuse", 405, "UNSUPPORTED", "the operation is unsupported")
+            if not self.registry.deletes or not self.registry.profile.deletes_blobs:
+                return self.registry.profile.no_delete.reply()
             del self.registry.repositories[name].blobs[digest]
             return ("answer", 202, b"", {})
         headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
         if self.command == "HEAD":
-            return ("answer", 200, b"", {**headers, "Content-Length": str(len(content))})
+            headers["Content-Length"] = str(len(content))
+            return ("answer", 200, *rules.shaped(self.registry, "HEAD", b"", headers))
         if self.registry.redirect:
             signature = uuid.uuid4().hex
             self.registry.signatures.add(signature)
@@ -224,6 +260,8 @@ class RegistryHandler(Handler):
         content = self.registry.sessions.get(session)
         if content is None:
             return ("refuse", 404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        if self.command == "GET" and not self.registry.profile.upload_status:
+            return self.registry.profile.no_patch.reply()
         if self.command == "GET":
             return ("answer", 204, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
         if self.command == "DELETE":
@@ -232,14 +270,20 @@ class RegistryHandler(Handler):
         begins = (self.headers.get("Content-Range") or f"{len(content)}-").partition("-")[0]
         if int(offset) != len(content) or int(begins) != len(content):
             return ("answer", 416, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
+        reply = rules.bad_upload(self.registry, self.command, self.entry.body, self.registry.chunks[session])
+        if reply is not None:
+            return reply
         if self.command == "PATCH":
             content += self.entry.body
-            return ("answer", 202, b"", {**self._location(name, session), "Range": f"0-{len(content) - 1}"})
-        whole = bytes(content) + self.entry.body
+            self.registry.chunks[session].append(len(self.entry.body))
+            status = self.registry.profile.patch_status
+            return ("answer", status, b"", {**self._location(name, session), "Range": f"0-{len(content) - 1}"})
+        whole = bytes(content) + (b"" if self.registry.profile.whole_put == "ignored" else self.entry.body)
         if digest_of(whole) != self.entry.query.get("digest"):
             return ("refuse", 400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         del self.registry.sessions[session]
         self.registry.repositories[name].blobs[digest_of(whole)] = whole
+        self.registry.arrivals[digest_of(whole)] = self.registry.asked
         return (
             "answer",
             201,
@@ -250,7 +294,10 @@ class RegistryHandler(Handler):
     def _begin(self, name: str) -> tuple[Any, ...]:
         mount, source = self.entry.query.get("mount"), self.entry.query.get("from", "")
         content = self.registry.find_blob(source, mount) if mount and self.registry.mounts else None
-        if mount and content is not None:
+        mounted = rules.mount(self.registry, name, source) if mount and content is not None else False
+        if isinstance(mounted, tuple):
+            return mounted
+        if mount and content is not None and mounted:
             self.registry.repositories[name].blobs[mount] = content
             return ("answer", 201, b"", {"Location": f"/v2/{name}/blobs/{mount}", "Docker-Content-Digest": mount})
         session = uuid.uuid4().hex
@@ -261,7 +308,10 @@ class RegistryHandler(Handler):
         """The newest place of a session: an older one is refused, and its query has to be kept."""
         path = f"/v2/{name}/blobs/uploads/{session}@{len(self.registry.sessions[session])}?_state=a%2Bb%3D"
         least = self.registry.chunk_min_length
+        base = "" if self.registry.relative_locations else self.registry.url
+        if self.registry.profile.location == "elsewhere":
+            base = self.registry.url.replace("localhost", "127.0.0.1")
         return {
-            "Location": path if self.registry.relative_locations else self.registry.url + path,
+            "Location": base + path,
             **({"OCI-Chunk-Min-Length": str(least)} if least else {}),
         }

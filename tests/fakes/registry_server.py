@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class Fault:
     end_after: int | None = None  # of the body, which is all there is: a truthful, short answer
     flip: bool = False  # right length, wrong bytes
     lose_answer: bool = False  # the request is carried out, its answer is lost
+    action: Callable[[], None] | None = None  # what else happens when the request comes
 
 
 class Server(ThreadingHTTPServer):
@@ -127,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self.entry.target = self.path
         with self.registry.lock:
             self._log().append(self.entry)
+            self.registry.asked += 1
         length = int(self.headers.get("Content-Length") or 0)
         limit = self.registry.max_body
         if limit is not None and length > limit:
@@ -134,6 +136,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(413, b"<html>too large</html>")
             return
         self.fault = self.registry.take_fault(self.command, self.entry.path, length)
+        if self.fault and self.fault.action:
+            self.fault.action()
         if self.fault and self.fault.drop:
             self.rfile.read(self.fault.read_before_drop)
             self._reset()

@@ -31,7 +31,7 @@ NODE_CA = trustme.CA().cert_pem.bytes().decode()
 def export_both(folder: Path) -> dict[str, Path]:
     """Make an archive with a filtered file-based catalog, and one with a database; return them by format."""
     with FakeRegistry() as source:
-        _file_based(source)
+        add_catalog(source)
         _database(source)
         return {
             "file-based": _export(source, folder / "file-based", "v1", "alpha", "beta"),
@@ -72,7 +72,8 @@ def _add(source: FakeRegistry, repository: str, *layers: Any) -> str:
     return f"{source.host}/{repository}@{parts.digest}"
 
 
-def _file_based(source: FakeRegistry) -> None:
+def add_catalog(source: FakeRegistry) -> None:
+    """Add a file-based catalog of PACKAGES, with their images, as CATALOG:v1."""
     blobs = []
     for name in PACKAGES:
         operand = _add(source, f"example/{name}-operand", f"operand of {name}".encode())
