@@ -12,6 +12,7 @@
     ├── ArchiveError              4   archive damaged, incomplete or not trusted
     │   ├── ArchiveDamagedError   4
     │   ├── ArchiveIncompleteError 4
+    │   │   └── MediumGoneError   4   the medium was removed while it was read
     │   └── ArchiveUntrustedError 4
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
@@ -193,6 +194,12 @@ class ArchiveIncompleteError(ArchiveError):
     """A part of the archive is not here."""
 
     usual_hint = "Bring the missing volumes; hub-import inspect lists those that are here."
+
+
+class MediumGoneError(ArchiveIncompleteError):
+    """A stick, disk or share that was removed while it was read: every other file on it fails too."""
+
+    usual_hint = "Connect and mount it again, then run the same command again: what is finished is kept."
 
 
 class ArchiveUntrustedError(ArchiveError):

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from common import media
 from common.content import BlobSink, BlobSource, Chunks, Written, retry_damaged, verified
 from common.errors import (
     ContentError,
     HubError,
     InterruptedByUserError,
+    MediumGoneError,
     RegistryUnreachableError,
     SpaceError,
     StorageUnreachableError,
@@ -62,7 +64,8 @@ def copy(
 
     Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host:
     the retries of every further blob would take hours; the next run continues. Raises SpaceError when the file system of the
-    sink fills up, HubError when it breaks, UsageError for settings that make no sense: every further blob would fail too.
+    sink fills up, HubError when it breaks, MediumGoneError when the source's medium was removed, UsageError for settings that
+    make no sense: every further blob would fail too.
     Passes KeyboardInterrupt on. All stop the running blobs at their next chunk; closing the iterator does the same.
     """
     stop = threading.Event()
@@ -128,9 +131,11 @@ def _raise_fatal(error: OSError, what: str) -> None:
     """Raise our error for a medium that will not take the next blob either: it is full, broken, or cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise SpaceError(f"no space left while writing {what}", hint="Free some and run again.") from error
-    if error.errno in (errno.EIO, errno.EROFS):
-        hint = "Look at the disk, or choose another; finished blobs are kept on it."
-        raise HubError(f"{what} cannot be written: {error.strerror}", hint=hint) from error
+    if error.errno in media.BROKEN:
+        hint = (
+            media.AGAIN if error.errno in media.GONE else "Look at the disk, or choose another; finished blobs are kept on it."
+        )
+        raise HubError(f"{what} cannot be written: {media.explained(error)}", hint=hint) from error
 
 
 class _Loop:
@@ -151,7 +156,7 @@ class _Loop:
         content = _Content(self._source, blob, self._counting(name), self._stop)
         try:
             written = retry_damaged(lambda _try: self._sink.write(blob, content.read), self._pause)
-        except (SpaceError, InterruptedByUserError, UsageError):
+        except (SpaceError, InterruptedByUserError, UsageError, MediumGoneError):
             raise
         except HubError as error:
             _LOG.debug("%s: %s", blob.digest, error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from common import media
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
@@ -118,7 +119,8 @@ class _Parts:
 def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     files = _Files()
     for path in places:
-        _look(path, files)
+        with media.reading(path):
+            _look(path, files)
     if not files.volumes and not files.inventories:
         raise UsageError(
             f"no archive in {', '.join(map(str, places)) or 'nothing'}",
@@ -127,7 +129,8 @@ def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     # A volume that is reached on two ways, in its directory and by name or through a link, is read once.
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
-    return _Parts(where, raw, _signature_state(raw, files.signatures, volumes, key), key, volumes, files.checksums)
+    signature = _signature_state(raw, files.signatures, volumes, key)
+    return _Parts(where, raw, signature, key, volumes, files.checksums)
 
 
 def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
@@ -171,6 +174,8 @@ def _volume(path: Place) -> FoundVolume:
             raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
         return FoundVolume(path, Footer.unpack(raw, size))
     except (ContentError, OSError) as error:
+        if (problem := media.gone(path, error)) is not None:
+            raise problem from error
         return FoundVolume(path, None, str(error))
 
 
@@ -203,7 +208,7 @@ def _signature_state(
     raw: bytes, files: Sequence[Place], volumes: Sequence[FoundVolume], key: Verifier | None
 ) -> SignatureState:
     """Return the state of the inventory's signature: the file next to it, or the copy that a volume carries."""
-    found = [location.read(path, MAX_SIGNATURE) for path in files if location.size_of(path) <= MAX_SIGNATURE]
+    found = [content for path in files if (content := _read_signature(path)) is not None]
     found += [carried for volume in volumes[:_LOOKED_AT] if (carried := _carried_signature(volume))]
     if not found:
         return SignatureState.INVALID if files else SignatureState.ABSENT  # a file, but too long for any signature
@@ -211,6 +216,14 @@ def _signature_state(
         return SignatureState.UNCHECKED
     # Any of them: next to the inventory of a signed archive a foreign file may have been left by an earlier copy.
     return SignatureState.VALID if any(key.accepts(raw, each) for each in found) else SignatureState.INVALID
+
+
+def _read_signature(path: Place) -> bytes | None:
+    """Return the content of a signature file; None for one that is too long. Raises ArchiveDamagedError."""
+    try:
+        return location.read(path, MAX_SIGNATURE) if location.size_of(path) <= MAX_SIGNATURE else None
+    except (OSError, ContentError) as error:
+        raise media.gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
 
 
 def _untrusted(where: str, signature: SignatureState, key: Verifier) -> ArchiveUntrustedError:
@@ -248,7 +261,7 @@ def _bounded(path: Place) -> bytes:
         size = location.size_of(path)
         raw = location.read(path, size) if size <= MAX_SIZE else None
     except (OSError, ContentError) as error:
-        raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
+        raise media.gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
     if raw is None:
         raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_WITHOUT)
     return raw

@@ -23,7 +23,7 @@ import msgspec
 import typer
 from typer.core import TyperCommand
 
-from common import interruption
+from common import interruption, media
 from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.log import SECRETS, configure
@@ -470,6 +470,9 @@ def _status(run: Callable[[], ExitCode]) -> int:
     return status
 
 
+STDOUT = "standard output"
+
+
 def _flush() -> None:
     """Write what is still buffered of standard output. Raises OSError that names it; it is then not tried again at exit."""
     try:
@@ -477,12 +480,14 @@ def _flush() -> None:
             sys.stdout.flush()
     except OSError as error:
         sys.stdout = None
-        error.filename = "standard output"
+        error.filename = STDOUT
         raise
 
 
 def _from_system(error: OSError) -> HubError:
     where = f"{error.filename}: " if error.filename else ""
+    if error.errno in media.BROKEN and error.filename != STDOUT:
+        return HubError(f"{where}{media.explained(error)}", hint=media.AGAIN)
     kind = SpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else HubError
     return kind(f"{where}{error.strerror or error}")
 

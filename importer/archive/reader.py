@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from common import media
 from common.archive import frames, inventory_file, metadata
 from common.archive.direct_io import File, read_exactly
 from common.archive.discover import FoundArchive, FoundVolume, TrustedArchive, find, find_untrusted
@@ -130,6 +131,8 @@ class ArchiveReader:
             try:
                 return self._manifest_from(number, volume, digest, record.size)
             except (ContentError, OSError) as error:
+                if (problem := media.gone(volume.path, error)) is not None:
+                    raise problem from error
                 damage.append(f"{volume.path.name}: {error}")
         if not damage:
             raise ArchiveIncompleteError(f"manifest {digest}: no volume is here", hint="Bring any volume of the archive.")
@@ -191,7 +194,7 @@ class ArchiveReader:
                         # Thrown into the generator by `verified`: the digest is wrong, and any piece may be the damaged one.
                         raise self.damaged(digest, record.pieces, str(error)) from error
         except (ContentError, OSError) as error:
-            raise self.damaged(digest, (piece,), str(error)) from error
+            raise media.gone(volume.path, error) or self.damaged(digest, (piece,), str(error)) from error
 
     def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
         index = self.scan(number)
@@ -208,6 +211,8 @@ class ArchiveReader:
             with opened(volume.path) as file:
                 return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
         except (ContentError, OSError) as error:
+            if (problem := media.gone(volume.path, error)) is not None:
+                raise problem from error  # not kept: the medium may come back
             return f"its metadata is damaged: {error}"
 
 

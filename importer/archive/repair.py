@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from common import media
 from common.archive import checksums, parity
 from common.archive.direct_io import read_back, write_all
 from common.archive.parity import HASH, Geometry
@@ -243,6 +244,8 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         # No link: a repair as root on a foreign medium must not write to a file elsewhere.
         file = os.open(path, flags | os.O_NOFOLLOW, 0o644)
     except OSError as error:
+        if (problem := media.gone(path, error)) is not None:
+            raise problem from error
         # Most damaged volumes are on read-only discs.
         hint = "Repair a copy with --output DIR." if flags & os.O_RDWR else "Is the medium here, and readable?"
         raise UsageError(f"{path}: cannot be opened: {error.strerror}", hint=hint) from error
@@ -264,5 +267,8 @@ def _read(file: int, length: int, offset: int) -> bytes | None:
     """Return the bytes at an offset; None where the medium reports an error (EIO on a scratched disc)."""
     try:
         return os.pread(file, length, offset)
-    except OSError:
+    except OSError as error:
+        # Every further block would count as damaged, and be written.
+        if (problem := media.gone("the volume or its parity file", error)) is not None:
+            raise problem from error
         return None

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common import media
 from common.archive import checksums, frames, inventory_file, location, metadata, parity
 from common.archive.direct_io import File, read_exactly, read_some, size_of
 from common.archive.frames import position as raw_position
@@ -36,7 +37,7 @@ from common.archive.volume import (
     padding_frame,
     tar_header,
 )
-from common.errors import ArchiveDamagedError, ContentError, HubError, InterruptedByUserError
+from common.errors import ArchiveDamagedError, ContentError, HubError, InterruptedByUserError, MediumGoneError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 from common.progress import Progress, Silent
 from common.text import counted
@@ -125,13 +126,14 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     with ThreadPoolExecutor(max(jobs, 1), thread_name_prefix="verify") as pool:
         try:
             results = list(pool.map(lambda check: check.run(quick=quick), checks))
-            split = [] if quick else list(pool.map(lambda digest: _check_split(archive, digest), _split_blobs(archive)))
+            joined = [] if quick else list(pool.map(lambda digest: _check_split(archive, digest), _split_blobs(archive)))
         finally:
             # Ctrl-C reaches the main thread alone; without this, the pool would read its volumes to their end.
             for check in checks:
                 check.stop()
             pool.shutdown(wait=True, cancel_futures=True)
     progress.end()
+    split = [each for each in joined if each is not None]
     return _result(archive, results, split, [*sums.damage, *sums.others()])
 
 
@@ -142,12 +144,14 @@ def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:
             yield digest
 
 
-def _check_split(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str]:
-    """Return the digest and the error of its content, if any."""
+def _check_split(archive: ArchiveReader, digest: Digest) -> tuple[Digest, str] | None:
+    """Return the digest and the error of its content, if any; None where a medium is gone, which its volume says."""
     # The reader joins the pieces and verifies the digest; its error names all volumes that hold a piece.
     try:
         for _ in archive.content(digest):
             pass
+    except MediumGoneError:
+        return None
     except (ArchiveDamagedError, ContentError) as error:
         return digest, error.message
     return digest, ""
@@ -178,7 +182,15 @@ def _result(
 
 def _has_parity(archive: ArchiveReader, number: int) -> bool:
     place = archive.found.volumes[number].path
-    return location.is_file(place.with_name(place.name + parity.SUFFIX))
+    return _is_file(place.with_name(place.name + parity.SUFFIX))
+
+
+def _is_file(place: Place) -> bool:
+    """Return whether a file exists that can be reached."""
+    try:
+        return location.is_file(place)
+    except OSError:  # the medium is gone: its volumes say so
+        return False
 
 
 def _statuses(archive: ArchiveReader, damaged: set[int]) -> Iterator[VolumeResult]:
@@ -256,7 +268,9 @@ class CheckedVolume:
                 if not quick and self._checksum is not None and checksum.hexdigest() != self._checksum:
                     self._result.damage.append("its checksum is not the one in SHA256SUMS")
         except OSError as error:  # EIO on a scratched disc, or a medium that was removed: a result like any other
-            self._result.damage.append(f"cannot be read: {error}")
+            self._result.damage.append(f"cannot be read: {media.explained(error)}")
+        except MediumGoneError as error:
+            self._result.damage.append(f"cannot be read: {error.message.removeprefix(f'{self._volume.path}: ')}")
         return self._result
 
     def _attempt(self, check: Callable[[], None]) -> None:
@@ -264,6 +278,8 @@ class CheckedVolume:
         try:
             check()
         except (ContentError, OSError) as error:
+            if media.gone(self._volume.path, error):  # one line for the volume, not one for each of its blobs
+                raise
             self._result.damage.append(str(error))
 
     def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
@@ -297,6 +313,8 @@ class CheckedVolume:
             if stored.whole and got != stored.digest:
                 self._result.bad[stored.digest] = f"its content has digest {got}"
         except (ContentError, OSError) as error:
+            if media.gone(self._volume.path, error):
+                raise
             self._result.bad[stored.digest] = str(error)
         self._result.checked += stored.whole
         after = piece.offset + piece.stored
@@ -466,12 +484,21 @@ class _ChecksumFiles:
         """Give a line for each other listed file that is present and has another checksum."""
         # The report and the parity files, for example. A missing one is no damage: only the volumes are the archive.
         for directory, sums in self._sums.items():
-            if inventory_file.NAME not in sums and location.is_file(directory / inventory_file.NAME):
+            if inventory_file.NAME not in sums and _is_file(directory / inventory_file.NAME):
                 yield f"{directory / inventory_file.NAME}: {checksums.NAME} next to it does not list it"
             for name, expected in sums.items():
                 path = directory / name
-                if path not in self._volumes and location.is_file(path) and _checksum(path) != expected:
-                    yield f"{path}: its checksum is not the one in {checksums.NAME}"
+                if path not in self._volumes and (damage := _damage_of(path, expected)):
+                    yield f"{path}: {damage}"
+
+
+def _damage_of(place: Place, expected: str) -> str:
+    """Return the damage of a file that is no volume; nothing for one that is whole, or missing."""
+    try:
+        whole = not location.is_file(place) or _checksum(place) == expected
+    except OSError as error:
+        return f"cannot be read: {media.explained(error)}"
+    return "" if whole else f"its checksum is not the one in {checksums.NAME}"
 
 
 def _checksum(place: Place) -> str:

@@ -8,6 +8,7 @@ from common.content import DirectoryStore, Written, verified
 from common.errors import (
     ContentError,
     HubError,
+    MediumGoneError,
     NotFoundError,
     RegistryUnreachableError,
     SpaceError,
@@ -16,6 +17,7 @@ from common.errors import (
 )
 from common.oci.image import Descriptor, digest_of
 from common.transfer import GIVE_UP, copy
+from tests.samples import more
 
 
 class Memory:
@@ -148,6 +150,27 @@ def test_a_disk_that_breaks_stops_everything(number):
     with pytest.raises(HubError, match=r"cannot be written: (Input/output error|Read-only file system)") as raised:
         list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Failing(number), jobs=2))
     assert "Look at the disk" in raised.value.hint
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, *more([errno.ESTALE, errno.ENODEV, errno.ENXIO])])
+def test_a_medium_that_is_gone_stops_everything(number, tmp_path):
+    """ENOTCONN is what a FUSE file system gives when its program ended, as ntfs-3g does for a stick that is pulled."""
+    content = b"x" * 10
+    with pytest.raises(HubError, match="cannot be written: the medium is gone: ") as raised:
+        list(copy([blob(content)] * 3, Memory({digest_of(content): content}), Failing(number), jobs=2))
+    assert "mount it again" in raised.value.hint
+
+    class Pulled:
+        reads = 0
+
+        def read(self, blob, start=0):
+            self.reads += 1
+            raise MediumGoneError("volume-0001.tar.zst: the medium is gone")
+
+    source = Pulled()
+    with pytest.raises(MediumGoneError):
+        list(copy([blob(content)] * 100, source, DirectoryStore(tmp_path), jobs=1))
+    assert source.reads <= 5
 
 
 @pytest.mark.parametrize(
