@@ -34,7 +34,8 @@ from common.registry.http.exchange import Call, Exchange
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
-from common.registry.upload import DAMAGED, Uploader
+from common.registry.upload.presence import DAMAGED, SAYS_NOTHING
+from common.registry.upload.uploader import Uploader
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class RegistryClient:
         self._clock = clock
         self._damages = Damages()
         self._download = Download(self._exchange, clock)
-        self._uploader = Uploader(self._exchange, settings.timeouts.closing_put_s)
+        self._uploader = Uploader(self._exchange, clock, settings.timeouts.closing_put_s)
         self._referrers = Referrers(self._exchange, self.document, self._put)
 
     def __enter__(self) -> Self:
@@ -126,7 +127,7 @@ class RegistryClient:
     def head(self, reference: Reference) -> Descriptor | None:
         """Return what the registry has under a digest or tag, without fetching it; None when there is nothing.
 
-        In a repository of `pushes_to` there is nothing either where it may not be read: see `Uploader.has`.
+        In a repository of `pushes_to` there is nothing either where it may not be read: see `has_blob`.
         """
         self._hosts.check_allowed(reference)
         try:
@@ -153,9 +154,18 @@ class RegistryClient:
         """Say whether the repository holds a blob; with `size`, whether it holds that many bytes of it, where it says.
 
         A blob of another size is logged as a warning: it does not count as there, and pushing what has it does not replace it.
+        In a repository of `pushes_to` a blob is not there either where the registry does not say: the upload decides. Quay
+        creates a repository when a token to push is asked for (quay/quay, endpoints/v2/v2auth.py). Elsewhere that is a
+        RegistryError.
         """
         self._hosts.check_allowed(repository)
-        stored = self._uploader.stored_size(repository, Descriptor("", digest, size or 0))
+        try:
+            stored = self._uploader.presence.stored_size(repository, Descriptor("", digest, size or 0))
+        except RegistryError as error:
+            if error.status not in SAYS_NOTHING or not self._exchange.pushes(repository):
+                raise
+            _LOG.info("%s@%s: taken for not there: %s", repository.name, digest, error.message)
+            return False
         if stored is None or size in (None, stored):
             return stored is not None
         place = f"{repository}@{digest}"
@@ -211,9 +221,9 @@ class RegistryClient:
         self._hosts.check_allowed(repository)
         return self._uploader.upload(repository, blob, read, mount_from)
 
-    def require_whole(self, repository: Reference, blob: Descriptor) -> None:
+    def require_whole(self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks]) -> None:
         """Look at a blob that was uploaded. Raises RegistryRefusedError where the registry keeps less, or more, than it got."""
-        self._uploader.require_whole(repository, blob)
+        self._uploader.require_whole(repository, blob, read)
 
     def put_manifest(self, reference: Reference, raw: bytes, media_type: str) -> None:
         """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest."""
@@ -255,12 +265,43 @@ class RegistryClient:
             writes=True,
             passing_codes=_HALF_WRITTEN,
         )
-        answer = self._exchange.ask(call)
+        answer = self._written(call, reference, digest_of(raw))
+        if answer is None:
+            return ""
         # A proxy that reformats JSON changes the digest, and operators pin it.
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != digest_of(raw):
             raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
         return str(answer.headers.get("OCI-Subject", ""))
+
+    def _written(self, call: Call, reference: Reference, digest: Digest) -> Answer | None:
+        """Send the PUT of a manifest; None when its answer was lost, and the manifest is there.
+
+        It is looked for before it is written again: a registry with immutable tags refuses what it has just taken
+        (aws/containers-roadmap#2179).
+        """
+        lost = False
+
+        def is_there() -> bool:
+            call = _manifest_call("HEAD", reference, accept=frozenset({404}))
+            found = self._exchange.ask_once(call)
+            return found.status == httpx.codes.OK and found.headers.get("Docker-Content-Digest", "") == digest
+
+        def step() -> Answer | None:
+            nonlocal lost
+            try:
+                return self._exchange.ask_once(call)
+            except RetryableError as failure:
+                lost = True
+                if reference.tag and self._uploader.presence.awaited(is_there, failure, None):
+                    return None
+                raise
+            except RegistryError:
+                if lost and reference.tag and is_there():  # written after it was looked for
+                    return None
+                raise
+
+        return self._exchange.retried(step)
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""

@@ -110,7 +110,7 @@ class RegistrySink:
             try:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
                 if written is Written.COPIED:  # a mount writes no bytes that could be short
-                    self._client.require_whole(place, blob)
+                    self._client.require_whole(place, blob, read)
             except RegistryUnreachableError:
                 raise  # the other repositories are on the same registry
             except RegistryError as error:

@@ -28,8 +28,8 @@ from common.oci.image import Descriptor, Digest, digest_of
 from common.oci.reference import Reference
 from tests.fakes.factories import Parts
 from tests.fakes.registry_profile import Profile
-from tests.fakes.registry_protocol import RegistryHandler
-from tests.fakes.registry_server import ElsewhereHandler, Fault, Request, Server
+from tests.fakes.registry_protocol import OtherOriginHandler, RegistryHandler
+from tests.fakes.registry_server import Fault, Request, Server
 from tests.fakes.secrets import FAKE_PASSWORD, FAKE_USER
 
 USER, PASSWORD = FAKE_USER, FAKE_PASSWORD
@@ -106,6 +106,7 @@ class FakeRegistry:
         self.deletes = True
         self.max_depth: int | None = None  # components of a repository's name
         self.quay: Quay | None = None
+        self.refused_mounts: dict[str, int] = {}  # statuses, by source
         self.readers: set[str] = set()  # accounts that may only pull
         self.prepared: set[str] = set()  # projects or repositories that somebody made, where the profile wants that
         self.passwords = {USER: PASSWORD}
@@ -137,7 +138,7 @@ class FakeRegistry:
         self._folder = tempfile.TemporaryDirectory()
         context = self._context() if self._tls else None
         self._server = Server(RegistryHandler, self, context, self._address)
-        self._other = Server(ElsewhereHandler, self, context)
+        self._other = Server(OtherOriginHandler, self, context)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

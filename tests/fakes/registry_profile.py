@@ -93,12 +93,16 @@ class Profile:
     page: int = 100
 
     # Uploads.
-    location: Literal["relative", "absolute", "elsewhere"] = "relative"
+    location: Literal["relative", "absolute", "elsewhere", "second"] = "relative"  # second: the origin of redirects
     whole_put: Literal["taken", "ignored", "refused"] = "taken"
     no_whole_put: Refusal = Refusal(400, "UNSUPPORTED", "the operation is unsupported")
     patch: Literal["many", "one", "none"] = "many"
     no_patch: Refusal = Refusal(405, "UNSUPPORTED", "the operation is unsupported")
     patch_status: int = 202
+    content_range: bool = True  # PATCH with it is taken; not by Google Artifact Registry
+    max_ranged: int | None = None  # bytes of a PATCH with Content-Range, else 416: GHCR
+    keeps: Literal["all", "first", "last"] = "all"  # of several chunks; the first: ECR
+    checks_digest: bool = True
     upload_status: bool = True  # GET of a session says how far it got
     mounts: Literal["created", "session", "refused"] = "created"
     no_mount: Refusal = Refusal(401, "UNAUTHORIZED", "authentication required")

@@ -13,7 +13,7 @@ from typing import Any
 from common.oci import media_types
 from common.oci.image import digest_of
 from tests.fakes import registry_rules as rules
-from tests.fakes.registry_server import Handler, Request
+from tests.fakes.registry_server import ElsewhereHandler, Handler, Request
 
 _ROUTE = re.compile(r"/v2/(.+)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)")
 
@@ -263,36 +263,40 @@ class RegistryHandler(Handler):
         if self.command == "GET" and not self.registry.profile.upload_status:
             return self.registry.profile.no_patch.reply()
         if self.command == "GET":
-            return ("answer", 204, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
+            return ("answer", 204, b"", {**self._location(name, session), "Range": f"0-{max(self._offset(session) - 1, 0)}"})
         if self.command == "DELETE":
             del self.registry.sessions[session]
             return ("answer", 204)
-        begins = (self.headers.get("Content-Range") or f"{len(content)}-").partition("-")[0]
-        if int(offset) != len(content) or int(begins) != len(content):
-            return ("answer", 416, b"", {**self._location(name, session), "Range": f"0-{max(len(content) - 1, 0)}"})
+        begins = (self.headers.get("Content-Range") or f"{self._offset(session)}-").partition("-")[0]
+        if {int(offset), int(begins)} != {self._offset(session)}:
+            return ("answer", 416, b"", {**self._location(name, session), "Range": f"0-{max(self._offset(session) - 1, 0)}"})
         reply = rules.bad_upload(self.registry, self.command, self.entry.body, self.registry.chunks[session])
+        if reply is None and self.command == "PATCH" and "Content-Range" in self.headers:
+            reply = rules.bad_range(self.registry, self.entry.body)
         if reply is not None:
             return reply
         if self.command == "PATCH":
-            content += self.entry.body
+            rules.kept(self.registry, content, self.entry.body)
             self.registry.chunks[session].append(len(self.entry.body))
             status = self.registry.profile.patch_status
-            return ("answer", status, b"", {**self._location(name, session), "Range": f"0-{len(content) - 1}"})
+            return ("answer", status, b"", {**self._location(name, session), "Range": f"0-{self._offset(session) - 1}"})
         whole = bytes(content) + (b"" if self.registry.profile.whole_put == "ignored" else self.entry.body)
-        if digest_of(whole) != self.entry.query.get("digest"):
+        digest = self.entry.query.get("digest", "")
+        if self.registry.profile.checks_digest and digest_of(whole) != digest:
             return ("refuse", 400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         del self.registry.sessions[session]
-        self.registry.repositories[name].blobs[digest_of(whole)] = whole
-        self.registry.arrivals[digest_of(whole)] = self.registry.asked
-        return (
-            "answer",
-            201,
-            b"",
-            {"Location": f"/v2/{name}/blobs/{digest_of(whole)}", "Docker-Content-Digest": digest_of(whole)},
-        )
+        self.registry.repositories[name].blobs[digest] = whole
+        self.registry.arrivals[digest] = self.registry.asked
+        return ("answer", 201, b"", {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest})
+
+    def _offset(self, session: str) -> int:
+        """How many bytes came, all of them kept or not."""
+        return sum(self.registry.chunks[session]) or len(self.registry.sessions[session])
 
     def _begin(self, name: str) -> tuple[Any, ...]:
         mount, source = self.entry.query.get("mount"), self.entry.query.get("from", "")
+        if mount and source in self.registry.refused_mounts:
+            return ("refuse", self.registry.refused_mounts[source], "DENIED")
         content = self.registry.find_blob(source, mount) if mount and self.registry.mounts else None
         mounted = rules.mount(self.registry, name, source) if mount and content is not None else False
         if isinstance(mounted, tuple):
@@ -306,12 +310,29 @@ class RegistryHandler(Handler):
 
     def _location(self, name: str, session: str) -> dict[str, str]:
         """The newest place of a session: an older one is refused, and its query has to be kept."""
-        path = f"/v2/{name}/blobs/uploads/{session}@{len(self.registry.sessions[session])}?_state=a%2Bb%3D"
+        path = f"/v2/{name}/blobs/uploads/{session}@{self._offset(session)}?_state=a%2Bb%3D"
         least = self.registry.chunk_min_length
         base = "" if self.registry.relative_locations else self.registry.url
         if self.registry.profile.location == "elsewhere":
             base = self.registry.url.replace("localhost", "127.0.0.1")
+        if self.registry.profile.location == "second":
+            base = f"{self.registry.url.partition(':')[0]}://{self.registry.elsewhere_host}"
         return {
             "Location": base + path,
             **({"OCI-Chunk-Min-Length": str(least)} if least else {}),
         }
+
+
+class OtherOriginHandler(ElsewhereHandler, RegistryHandler):
+    """The second origin: signed blobs, and upload sessions without credentials."""
+
+    def respond(self) -> None:
+        match = _ROUTE.fullmatch(self.entry.path)
+        if match is None or match[2] != "blobs/uploads":
+            ElsewhereHandler.respond(self)
+        elif "Authorization" in self.headers or "Cookie" in self.headers:
+            self.answer(400, b"<Error><Code>InvalidArgument</Code></Error>")
+        else:
+            with self.registry.lock:
+                kind, *rest = self._upload(match[1], match[3])
+            getattr(self, kind)(*rest)

@@ -91,7 +91,8 @@ def shaped(registry: FakeRegistry, method: str, raw: bytes, headers: dict[str, s
     if not profile.digest_header:
         headers.pop("Docker-Content-Digest", None)
     if method == "HEAD" and not profile.head_length:
-        headers["Content-Length"] = "0"  # as a proxy that drops it; 0 is no size of a document
+        del headers["Content-Length"]  # as a proxy that does not know it yet
+        headers["Transfer-Encoding"] = "chunked"
     if profile.encoded and raw:
         raw = gzip.compress(raw, mtime=0)
         headers |= {"Content-Encoding": "gzip", "Content-Length": str(len(raw))}
@@ -111,6 +112,24 @@ def bad_upload(registry: FakeRegistry, method: str, body: bytes, chunks: list[in
     if profile.chunk_min and chunks and min(chunks) < profile.chunk_min:  # only the last one may be shorter
         return profile.short_chunk.reply()
     return None
+
+
+def bad_range(registry: FakeRegistry, body: bytes) -> Reply | None:
+    """Refuse a PATCH with Content-Range."""
+    profile = registry.profile
+    if not profile.content_range:
+        return ("refuse", 400, "UNSUPPORTED")
+    if profile.max_ranged is not None and len(body) > profile.max_ranged:
+        return ("refuse", 416, "REQUESTED_RANGE_NOT_SATISFIABLE", "the request body is too large")
+    return None
+
+
+def kept(registry: FakeRegistry, content: bytearray, chunk: bytes) -> None:
+    """Add a chunk to what a session has."""
+    if registry.profile.keeps == "last":
+        content.clear()
+    if registry.profile.keeps != "first" or not content:
+        content += chunk
 
 
 def mount(registry: FakeRegistry, name: str, source: str) -> Reply | bool:

@@ -136,10 +136,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(413, b"<html>too large</html>")
             return
         self.fault = self.registry.take_fault(self.command, self.entry.path, length)
+        if self.fault and self.fault.drop:
+            self.rfile.read(self.fault.read_before_drop)
         if self.fault and self.fault.action:
             self.fault.action()
         if self.fault and self.fault.drop:
-            self.rfile.read(self.fault.read_before_drop)
             self._reset()
             return
         self.entry.body = self.rfile.read(length)
@@ -172,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        if "Content-Length" not in (headers or {}):
+        if not {"Content-Length", "Transfer-Encoding"} & set(headers or {}):
             self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
         if self.command == "HEAD":

@@ -387,7 +387,9 @@ def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
 
     A 401 is such an expiry too: credentials for the registry are none for an object store.
     """
-    if response.status_code in (400, 401, 403, 404, 410):
+    # A write goes elsewhere by the Location of its upload: 400 is about the upload then, not a URL that expired.
+    statuses = (400, 401, 403, 404, 410) if call.method in _FOLLOWED else (401, 403, 404, 410)
+    if response.status_code in statuses:
         body = _bounded(response, MAX_ERROR_BODY) or b""
         response.close()
         error = refused(call.question, response, body, response.url)

@@ -31,11 +31,16 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def connect(tmp_path: Path, clock: FakeClock) -> Iterator[Connect]:
-    """Make clients for a fake registry: trusted as it needs, logged in when `login`."""
+    """Make clients for a fake registry: trusted as it needs, logged in when `login`, as `push` makes them when `pushes`."""
     with ExitStack() as stack:
 
         def make(
-            registry: FakeRegistry, *, login: bool = False, notify: Any = lambda _what: None, **changes: Any
+            registry: FakeRegistry,
+            *,
+            login: bool = False,
+            pushes: bool = False,
+            notify: Any = lambda _what: None,
+            **changes: Any,
         ) -> RegistryClient:
             settings = RegistrySettings(
                 ca=registry.ca if registry.ca.exists() else None,
@@ -44,6 +49,8 @@ def connect(tmp_path: Path, clock: FakeClock) -> Iterator[Connect]:
                 environ={"HOME": str(tmp_path)},
                 system_root=tmp_path,
             )
-            return stack.enter_context(RegistryClient(replace(settings, **changes), clock=clock.clock, notify=notify))
+            places = frozenset({registry.host} if pushes else ())
+            client = RegistryClient(replace(settings, **changes), clock=clock.clock, notify=notify, pushes_to=places)
+            return stack.enter_context(client)
 
         yield make

@@ -9,7 +9,7 @@ import pytest
 from common.content import Written
 from common.errors import RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
-from common.registry.upload import LEAST_CHUNK
+from common.registry.upload.forms import LEAST_CHUNK
 from tests.fakes.registry import FakeRegistry
 from tests.samples import more
 
