@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import httpx
 import msgspec
 
 from common.content import REPEATS, Chunks, Written, retry_damaged, verified
@@ -21,20 +20,17 @@ from common.errors import (
     DamagedError,
     HubError,
     RegistryError,
-    RegistryRefusedError,
 )
-from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse, parse_digest
-from common.oci.media_types import ACCEPT
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse
 from common.oci.reference import Reference, is_tag
 from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
 from common.registry.http.coding import is_json
-from common.registry.http.errors import PASSING
 from common.registry.http.exchange import Call, Exchange
+from common.registry.manifests import Manifests, manifest_call
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
-from common.registry.upload.presence import DAMAGED, SAYS_NOTHING
 from common.registry.upload.uploader import Uploader
 from common.serialization import UNDECODABLE
 
@@ -47,9 +43,6 @@ MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
-# A registry on plain files may read a manifest that another process is just writing, and find it cut short.
-_HALF_WRITTEN = frozenset({"DIGEST_INVALID"})
-_ACCEPT = ", ".join(ACCEPT)
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -89,6 +82,7 @@ class RegistryClient:
         self._damages = Damages()
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, clock, settings.timeouts.closing_put_s)
+        self._manifests = Manifests(self._exchange, self._uploader.presence, self._document)
         self._referrers = Referrers(self._exchange, self.document, self._put)
 
     def __enter__(self) -> Self:
@@ -130,25 +124,7 @@ class RegistryClient:
         In a repository of `pushes_to` there is nothing either where it may not be read: see `has_blob`.
         """
         self._hosts.check_allowed(reference)
-        try:
-            return self._head(reference)
-        except AuthenticationError as error:
-            if not self._exchange.pushes(reference):
-                raise
-            _LOG.info("%s: taken for not there: %s", reference, error.message)
-            return None
-
-    def _head(self, reference: Reference) -> Descriptor | None:
-        try:
-            answer = self._exchange.ask(_manifest_call("HEAD", reference, accept=frozenset({403, 404, 405})))
-        except RegistryRefusedError as error:
-            if error.status in PASSING:
-                raise  # a host in trouble is not asked twice as much
-            return self._document_descriptor(reference)
-        if answer.status == httpx.codes.NOT_FOUND:
-            return None
-        described = _described(answer.headers, reference) if answer.status == httpx.codes.OK else None
-        return described or self._document_descriptor(reference)
+        return self._manifests.head(reference)
 
     def has_blob(self, repository: Reference, digest: Digest, size: int | None = None) -> bool:
         """Say whether the repository holds a blob; with `size`, whether it holds that many bytes of it, where it says.
@@ -159,20 +135,7 @@ class RegistryClient:
         RegistryError.
         """
         self._hosts.check_allowed(repository)
-        try:
-            stored = self._uploader.presence.stored_size(repository, Descriptor("", digest, size or 0))
-        except RegistryError as error:
-            if error.status not in SAYS_NOTHING or not self._exchange.pushes(repository):
-                raise
-            _LOG.info("%s@%s: taken for not there: %s", repository.name, digest, error.message)
-            return False
-        if stored is None or size in (None, stored):
-            return stored is not None
-        place = f"{repository}@{digest}"
-        _LOG.warning(
-            "%s: the storage of %s is damaged: it has %d of %d bytes\n  %s", place, repository.registry, stored, size, DAMAGED
-        )
-        return False
+        return self._uploader.presence.confirms(repository, Descriptor("", digest, size or 0), sized=size is not None)
 
     def blob(self, repository: Reference, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the bytes of a blob from byte `start` on, not verified. A broken stream continues from its last good byte.
@@ -244,7 +207,7 @@ class RegistryClient:
     def delete(self, reference: Reference) -> None:
         """Delete a manifest, named by its digest. Raises RegistryError where the registry does not let us."""
         self._hosts.check_allowed(reference)
-        self._exchange.ask(_manifest_call("DELETE", reference, writes=True))
+        self._exchange.ask(manifest_call("DELETE", reference, writes=True))
 
     def delete_blob(self, reference: Reference) -> None:
         """Delete a blob, named by its digest, from a repository. Raises RegistryError where the registry does not let us."""
@@ -255,53 +218,7 @@ class RegistryClient:
     def _put(self, reference: Reference, raw: bytes, media_type: str) -> str:
         """Write a manifest; return the subject that the registry says it has taken note of."""
         self._hosts.check_allowed(reference)
-        name = reference.tag or reference.digest or digest_of(raw)
-        call = replace(
-            _manifest_call("PUT", reference),
-            url=f"/v2/{reference.repository}/manifests/{name}",
-            headers={"Content-Type": media_type},
-            body=lambda: iter([raw]),
-            length=len(raw),
-            writes=True,
-            passing_codes=_HALF_WRITTEN,
-        )
-        answer = self._written(call, reference, digest_of(raw))
-        if answer is None:
-            return ""
-        # A proxy that reformats JSON changes the digest, and operators pin it.
-        stored = answer.headers.get("Docker-Content-Digest", "")
-        if stored.startswith("sha256:") and stored != digest_of(raw):
-            raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
-        return str(answer.headers.get("OCI-Subject", ""))
-
-    def _written(self, call: Call, reference: Reference, digest: Digest) -> Answer | None:
-        """Send the PUT of a manifest; None when its answer was lost, and the manifest is there.
-
-        It is looked for before it is written again: a registry with immutable tags refuses what it has just taken
-        (aws/containers-roadmap#2179).
-        """
-        lost = False
-
-        def is_there() -> bool:
-            call = _manifest_call("HEAD", reference, accept=frozenset({404}))
-            found = self._exchange.ask_once(call)
-            return found.status == httpx.codes.OK and found.headers.get("Docker-Content-Digest", "") == digest
-
-        def step() -> Answer | None:
-            nonlocal lost
-            try:
-                return self._exchange.ask_once(call)
-            except RetryableError as failure:
-                lost = True
-                if reference.tag and self._uploader.presence.awaited(is_there, failure, None):
-                    return None
-                raise
-            except RegistryError:
-                if lost and reference.tag and is_there():  # written after it was looked for
-                    return None
-                raise
-
-        return self._exchange.retried(step)
+        return self._manifests.put(reference, raw, media_type)
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""
@@ -334,7 +251,7 @@ class RegistryClient:
         return retry_damaged(lambda tries: self._document_once(reference, tries), self._clock.sleep)
 
     def _document_once(self, reference: Reference, tries: int) -> Document:
-        call = _manifest_call("GET", reference)
+        call = manifest_call("GET", reference)
         answer = self._exchange.ask(replace(call, headers={**call.headers, **(FRESH if tries > 1 else {})}), MAX_MANIFEST_SIZE)
         # By digest the bytes themselves say whether they are encoded; by tag, whether they are JSON.
         is_right = (lambda raw: digest_of(raw) == reference.digest) if reference.digest else is_json
@@ -347,41 +264,6 @@ class RegistryClient:
                 more=tries < REPEATS,
             )
         return parse(body, answer.headers.get("Content-Type", ""))
-
-    def _document_descriptor(self, reference: Reference) -> Descriptor | None:
-        """Ask with GET where HEAD says too little (or is forbidden, as behind some proxies)."""
-        try:
-            return self._document(reference).descriptor
-        except RegistryError as error:
-            if error.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
-
-
-def _manifest_call(method: str, reference: Reference, **options: Any) -> Call:
-    name = reference.digest or reference.tag or "latest"
-    return Call(
-        method,
-        reference,
-        f"/v2/{reference.repository}/manifests/{name}",
-        "manifest",
-        str(reference),
-        headers={"Accept": _ACCEPT},
-        **options,
-    )
-
-
-def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | None:
-    """Read a descriptor from the headers of a HEAD; None when one is missing or says nothing of the document."""
-    digest, size = headers.get("Docker-Content-Digest") or reference.digest or "", headers.get("Content-Length", "")
-    kind = headers.get("Content-Type", "").partition(";")[0].strip()
-    if not digest or not kind or not (size.isascii() and size.isdigit()) or len(size) > 12:  # noqa: PLR2004 - far past 16 MiB
-        return None
-    if reference.digest and digest != reference.digest:
-        raise ContentError(f"{reference}: {reference.registry} says that it has {digest[:80]}")
-    if not int(size) or headers.get("Content-Encoding", "identity") != "identity":
-        return None  # not the size of the document
-    return Descriptor(kind, parse_digest(digest), int(size))
 
 
 def _tags(body: bytes, repository: Reference) -> list[str]:

@@ -32,6 +32,10 @@ _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # 30 s: a commit to object storage 
 _AT_ONCE_S = 5.0  # a connection that breaks earlier is not a proxy that gave up waiting
 _SILENT = 3  # refused HEADs in a row after which a host, or a repository, is not asked
 _TOTAL = re.compile(r"bytes (?:\d{1,19}-\d{1,19}|\*)/(\d{1,19})")
+DAMAGED = (
+    "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
+    "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -51,6 +55,8 @@ class Presence:
     def stored_size(self, repository: Reference, blob: Descriptor, *, once: bool = False) -> int | None:
         """Return the bytes that the registry has of a blob, `blob.size` where it does not say; None when it has none.
 
+        After a power cut or on a full disk a registry may keep a file that is empty or short, and still answer 200 with
+        the length of that file (distribution/distribution#2788, moby/moby#21290).
         Raises RegistryError where the registry does not say whether it has the blob; with `once`, RetryableError after one try.
         """
         size = self._asked(repository, blob, once=once)
@@ -58,23 +64,26 @@ class Presence:
             self._short.add((repository, blob.digest))
         return size
 
+    def confirms(self, repository: Reference, blob: Descriptor, *, sized: bool) -> bool:
+        """Say whether a blob is there, and, where its size is known, whole; see `RegistryClient.has_blob`."""
+        try:
+            stored = self.stored_size(repository, blob)
+        except RegistryError as error:
+            if error.status not in SAYS_NOTHING or not self._exchange.pushes(repository):
+                raise
+            _LOG.info("%s: taken for not there: %s", _name(repository, blob), error.message)
+            return False
+        if stored is None or not sized or stored == blob.size:
+            return stored is not None
+        place, registry = f"{repository}@{blob.digest}", repository.registry
+        _LOG.warning(
+            "%s: the storage of %s is damaged: it has %d of %d bytes\n  %s", place, registry, stored, blob.size, DAMAGED
+        )
+        return False
+
     def was_short(self, repository: Reference, blob: Descriptor) -> bool:
         """Say whether the blob was seen with another size than it has."""
         return (repository, blob.digest) in self._short
-
-    def has(self, repository: Reference, blob: Descriptor) -> bool:
-        """Say whether the registry has all of the blob in this repository; False where it does not say.
-
-        After a power cut or on a full disk a registry may keep a file that is empty or short, and still answer 200 with
-        the length of that file (distribution/distribution#2788, moby/moby#21290).
-        """
-        try:
-            return self.stored_size(repository, blob) == blob.size
-        except RegistryError as error:
-            if error.status not in SAYS_NOTHING:
-                raise
-            _LOG.info("%s: not known whether it is there: %s", _name(repository, blob), error.message)
-            return False
 
     def arrives(self, repository: Reference, blob: Descriptor, failure: RetryableError, since_s: float | None) -> bool:
         """Say whether a blob whose answer was lost is there, now or within half a minute; see `awaited`."""
@@ -209,9 +218,3 @@ def damaged(repository: Reference, blob: Descriptor, stored: int) -> RegistryRef
         f"{repository.repository} and has {stored} of its {blob.size} bytes",
         hint=DAMAGED,
     )
-
-
-DAMAGED = (
-    "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
-    "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
-)

@@ -64,7 +64,7 @@ class _Attempt:
         if self.form is Form.CHUNKS and error.status == TOO_LARGE:
             return None  # the smallest chunk is too large, so is everything else
         if error.status in _WANTS_CHUNKS:
-            order = (Form.CHUNKS, Form.STREAM, Form.WHOLE)
+            order: tuple[Form, ...] = (Form.CHUNKS, Form.STREAM, Form.WHOLE)
         elif error.code == _DAMAGED_ON_THE_WAY:
             order = (Form.STREAM, Form.WHOLE)
         else:
