@@ -132,9 +132,9 @@ def render(
     return rendering.render_archive(archive.inventory, mirror, release, options)
 
 
-def render_rbac(release: Release | None) -> dict[str, bytes]:
-    """Return the file with the permissions that the importer needs."""
-    return rendering.render_rbac(release)
+def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:
+    """Return the files with the permissions that the importer needs for these objects."""
+    return rendering.render_rbac(release, built.resources)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:

@@ -185,7 +185,7 @@ def render(
     openshift_release: Annotated[str, typer.Option(metavar="4.N", help="The release that the files are for.")],
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
     rbac: Annotated[
-        bool, typer.Option("--rbac", help="Write a ClusterRole too, with what hub-import has to be allowed to do.")
+        bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
     ] = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
@@ -198,7 +198,7 @@ def render(
     release = Release.parse(openshift_release)
     # No cluster is contacted: `--openshift-release` says which kinds exist there.
     files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
-    paths = workflow.write_files(directory, files | (workflow.render_rbac(release) if rbac else {}))
+    paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
     output.emit(cluster_tables.render_document(paths, built), lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)
 

@@ -95,7 +95,8 @@ def refusal(answer: Answer, attempt: Attempt) -> ClusterError:
     if status == _FORBIDDEN:
         return ForbiddenError(
             f"not allowed to {verb} {attempt.kind.path} ({subject}): {message}",
-            hint="Ask an administrator for that permission; `hub-import render --rbac` writes all that are needed.",
+            hint="Ask an administrator for that permission; `hub-import render --rbac` writes all that are needed: rbac.yaml, "
+            "and rbac-doctor-fix.yaml for what only `doctor --fix` does.",
         )
     if status == _CONFLICT:
         return ConflictError(

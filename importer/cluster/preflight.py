@@ -82,7 +82,7 @@ class Intent:
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     """Yield one error that lists all missing permissions. Raises ClusterError."""
     written = {resource.kind for resource in intent.resources} | {SECRET.name}  # the record is one
-    if refused := missing(client, (one for one in needed(intent.release) if _is_used(one, written))):
+    if refused := missing(client, (one for one in needed(intent.release, intent.resources) if _is_used(one, written))):
         yield Finding(
             "not-allowed",
             "permissions",

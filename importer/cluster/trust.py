@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _KEY = ".dockerconfigjson"
-_NAME = "pull-secret"
+PULL_SECRET = "pull-secret"  # noqa: S105 - the name of the Secret
 _TYPE = "kubernetes.io/dockerconfigjson"
 
 
@@ -140,13 +140,13 @@ def merge_pull_secret(
         merged = {**document, "auths": {**auths, key: {"auth": auth}}}
         return {"data": {_KEY: encoded(merged)}}
 
-    writer.shared(SECRET, _NAME, CONFIG_NAMESPACE, wish)
+    writer.shared(SECRET, PULL_SECRET, CONFIG_NAMESPACE, wish)
     return writer.changes[-1]
 
 
 def _is_recorded(recorder: Recorder | None, key: str, entry: Any) -> bool:
     """Return whether hub-import wrote an entry of the pull secret, by its record."""
-    change = recorder.change(SECRET, _NAME, CONFIG_NAMESPACE, ("data", _KEY)) if recorder is not None else None
+    change = recorder.change(SECRET, PULL_SECRET, CONFIG_NAMESPACE, ("data", _KEY)) if recorder is not None else None
     if change is None or entry is None:
         return False
     before, after = ((docker_config(value) or {}).get("auths", {}) for value in (change.before, change.after))
@@ -197,7 +197,7 @@ def _joined(existing: str, pem: str) -> str:
 def _docker_config(secret: Body | None) -> dict[str, Any]:
     if secret is None:
         raise ClusterError(
-            f"the cluster has no pull secret: Secret {_NAME} in {CONFIG_NAMESPACE}",
+            f"the cluster has no pull secret: Secret {PULL_SECRET} in {CONFIG_NAMESPACE}",
             hint=f"Create it (type {_TYPE}), or leave --cluster-authfile out.",
         )
     try:
@@ -206,7 +206,7 @@ def _docker_config(secret: Body | None) -> dict[str, Any]:
         document = None
     if not isinstance(document, dict) or not isinstance(document.setdefault("auths", {}), dict):
         raise ClusterError(
-            f"Secret {_NAME} in {CONFIG_NAMESPACE} has no readable {_KEY}",
+            f"Secret {PULL_SECRET} in {CONFIG_NAMESPACE} has no readable {_KEY}",
             hint="Repair it first: nodes cannot pull with it either.",
         ) from None  # the cause could show its content
     return document

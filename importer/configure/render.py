@@ -22,7 +22,7 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.permissions import helpful, needed, roles
+from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MAPPING = "mapping.txt"
 KUSTOMIZATION = "kustomization.yaml"
-RBAC = "rbac.yaml"
+RBAC, RBAC_FIX = "rbac.yaml", "rbac-doctor-fix.yaml"
 _FILES = {
     OPERATOR_HUB.name: "operatorhub.yaml",
     ICSP.name: "imagecontentsourcepolicy.yaml",
@@ -63,11 +63,14 @@ def render_archive(
     return render(built.resources, images), built
 
 
-def render_rbac(release: Release | None) -> dict[str, bytes]:
-    """Return the file with the permissions that the importer needs."""
+def render_rbac(release: Release | None, resources: Sequence[Resource]) -> dict[str, bytes]:
+    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone."""
     # Not in the kustomization: the account that applies those files usually may not grant permissions.
-    needs = roles([*needed(release), *helpful(release), *READS])
-    return {RBAC: "---\n".join(dump_yaml(role) for role in needs).encode()}
+    files = {
+        RBAC: roles([*needed(release, resources), *helpful(release), *READS]),
+        RBAC_FIX: roles(fixing(release), FIX_NAME),
+    }
+    return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ import yaml
 
 from common.archive.inventory import PackageRecord
 from tests.fakes.cluster_kinds import Minor, Served, kinds_of
+from tests.fakes.cluster_rbac import Roles
 from tests.fakes.cluster_request import Request
 from tests.fakes.cluster_seed import disabled_defaults, seed, seed_catalogs
 from tests.fakes.cluster_server import Server
@@ -80,6 +81,7 @@ class FakeCluster:
         self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()
         self.forbidden_everywhere: set[tuple[str, str]] = set()  # allowed by Roles of single namespaces, by no ClusterRole
+        self.roles: Roles | None = None  # with them, all is forbidden that none of them allows
         self.faults: list[Fault] = []
         self.writes_left: int | None = None  # after so many writes the API server is away, until this is None again
         self.log: list[Request] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.cluster_rbac import Asked
 from tests.fakes.cluster_store import Body
 
 if TYPE_CHECKING:
@@ -58,8 +59,11 @@ def _resources(cluster: FakeCluster, group: str, version: str) -> Body:
 
 
 def access_review(cluster: FakeCluster, asked: Body) -> Body:
-    """Answer a SelfSubjectAccessReview: all is allowed that the cluster does not forbid."""
+    """Answer a SelfSubjectAccessReview: all is allowed that the cluster does not forbid, or what its roles allow."""
     about = asked["spec"]["resourceAttributes"]
     resource = about["resource"] + (f"/{about['subresource']}" if about.get("subresource") else "")
     allowed = (about["verb"], resource) not in cluster.forbidden
+    if cluster.roles is not None:
+        attributes = Asked(about["verb"], about.get("group", ""), resource, about.get("namespace", ""), about.get("name", ""))
+        allowed = bool(cluster.roles.matching(attributes))
     return {**asked, "status": {"allowed": allowed, **({} if allowed else {"reason": "no RBAC policy matched"})}}

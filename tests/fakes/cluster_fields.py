@@ -155,11 +155,14 @@ def _inner(body: Any, key: str, empty: Any) -> Any:
 
 
 def _remove(body: Any, path: Path) -> None:
+    """Remove a field, and the fields above it that are empty then, below `spec` (structured-merge-diff, `removingWalker.doMap`)."""
     parent = at(body, path[:-1])
     if isinstance(parent, dict):
         parent.pop(path[-1], None)
     if parent is not None and len(path) > 1 and path[-2].startswith("k:") and path[-1] in json.loads(path[-2][2:]):
         at(body, path[:-2]).remove(parent)  # an item without its key is none
+    elif parent == {} and len(path) > 2 and not path[-2].startswith("k:"):
+        _remove(body, path[:-1])
 
 
 def _tree(paths: set[Path]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from tests.fakes import cluster_pod_security
 from tests.fakes.cluster_discovery import access_review, discovery
+from tests.fakes.cluster_rbac import Asked
 from tests.fakes.cluster_request import Request, Target
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
 
@@ -129,8 +131,10 @@ class Handler(BaseHTTPRequestHandler):
         target = self._target()
         verb = self._verb(target)
         resource = target.kind.plural + (f"/{target.subresource}" if target.subresource else "")
-        if (verb, resource) in self.cluster.forbidden or (
-            not target.namespace and (verb, resource) in self.cluster.forbidden_everywhere
+        if (
+            (verb, resource) in self.cluster.forbidden
+            or (not target.namespace and (verb, resource) in self.cluster.forbidden_everywhere)
+            or not self._allowed(verb, resource, target)
         ):
             place = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
             who = 'User "tester"'
@@ -142,6 +146,20 @@ class Handler(BaseHTTPRequestHandler):
             self._log(target)
         else:
             self._answer(*self._carry_out(verb, target))
+
+    def _allowed(self, verb: str, resource: str, target: Target) -> bool:
+        roles = self.cluster.roles
+        if roles is None:
+            return True
+        asked = Asked(verb, target.kind.group, resource, target.namespace, target.name)
+        if not roles.allows(asked):
+            return False
+        # An apply that creates its object needs `create` too, with the name (apiserver, endpoints/handlers/patch.go).
+        created = (
+            self.entry.content_type == _APPLY
+            and self.cluster.store.find(Key(target.kind, target.namespace, target.name)) is None
+        )
+        return not created or roles.allows(replace(asked, verb="create"))
 
     def _target(self) -> Target:
         parts = self.entry.path.strip("/").split("/")

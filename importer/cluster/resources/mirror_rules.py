@@ -281,6 +281,22 @@ def merge_rules(wanted: Sequence[Resource], live: Sequence[Body]) -> MergedRules
     return MergedRules(tuple(write.values()), tuple(satisfied))
 
 
+def series_names(wanted: Sequence[Resource]) -> tuple[str, ...]:
+    """Return the names of the objects that the wanted rules may be written into, for permissions by name; sorted.
+
+    One more of each series than the rules fill: existing rules of earlier archives stay in its objects.
+    """
+    counts: dict[str, int] = {resource.name: 1 for resource in wanted}
+    for each in merge_rules(wanted, []).write:
+        first = each.name if each.name in counts else next(name for name in counts if _is_of_series(each.name, name))
+        counts[first] += 1
+    return tuple(sorted({name for first, count in counts.items() for name in _series(first)[:count]}))
+
+
+def _series(first: str) -> list[str]:
+    return [first, *(f"{first}-{number}" for number in range(2, _MAX_SPLITS + 1))]
+
+
 def _is_of_series(name: str, first: str) -> bool:
     return name == first or re.fullmatch(rf"{re.escape(first)}-\d+", name) is not None
 
@@ -431,8 +447,7 @@ class _Series:
         return True
 
     def _names(self) -> list[str]:
-        name = self._resource.name
-        return [name, *(f"{name}-{number}" for number in range(2, _MAX_SPLITS + 1))]
+        return _series(self._resource.name)
 
     def _object(self, name: str) -> Resource:
         return _with_rules(self._resource, name, self._rules.get(name, {}).values())

@@ -1,11 +1,12 @@
-"""The permissions of the importer on a cluster: exactly the verbs that it uses, for preflight and `render --rbac`.
+"""The permissions of the importer on a cluster: exactly the verbs and names that it uses, for preflight and `render --rbac`.
 
-An import fails without those of `needed`; those of `helpful` let preflight and `doctor` see Subscriptions and causes.
+An import fails without those of `needed`; those of `helpful` let preflight and `doctor` see Subscriptions and causes; those of
+`fixing` are for `doctor --fix` alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from importer.cluster.kinds import (
@@ -37,29 +38,44 @@ from importer.cluster.kinds import (
     SERVICE,
     SUBSCRIPTION,
     Kind,
+    Resource,
 )
+from importer.cluster.record import NAME as RECORD
+from importer.cluster.resources.build import NAME as CA_NAME
+from importer.cluster.resources.catalog_source import service_name
+from importer.cluster.resources.mirror_rules import series_names
+from importer.cluster.trust import PULL_SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
 
+    _Subject = tuple[str, str, tuple[str, ...]]  # API group, resource, names
+
 
 NAME = "hub-import"
+FIX_NAME = "hub-import-doctor-fix"
 LOG = "log"
-# Verbs on kinds that hub-import owns; `delete` is for undo.
-_OWN = ("create", "delete", "get", "list", "patch")
+_CLUSTER = "cluster"  # the name of the singletons of config.openshift.io
+# Verbs that RBAC can restrict to names: a list has no name, and the name of a new object is not in the path of its request
+# (Kubernetes documentation, *Using RBAC Authorization*, "Referring to resources").
+_NAMED = frozenset(("delete", "get", "patch"))
+_CHANGE = ("get", "patch")
+# `delete` is for undo.
+_OWN = ("create", "delete", "get", "patch")
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One verb on one kind; `namespace` is empty for all of the cluster."""
+    """One verb on one kind; `namespace` is empty for all of the cluster, `names` for objects of every name."""
 
     kind: Kind
     verb: str
     namespace: str = ""
     subresource: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def resource(self) -> str:
@@ -68,97 +84,160 @@ class Permission:
 
     def __str__(self) -> str:
         group = f".{self.kind.group}" if self.kind.group else ""
+        named = f" {', '.join(self.names)}" if self.names else ""
         where = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{group}{where}"
+        return f"{self.verb} {self.resource}{group}{named}{where}"
 
 
-def needed(release: Release | None) -> list[Permission]:
-    """Return every permission that apply, the wait and undo use on a release; None is a Kubernetes with OLM."""
+def needed(release: Release | None, resources: Sequence[Resource] = ()) -> list[Permission]:
+    """Return every permission that apply, the wait and undo use on a release; None is a Kubernetes with OLM.
+
+    `resources`: the objects of an archive, for the names of those that are written with any option of apply; without them,
+    the permissions are for objects of every name.
+    """
+    names = _OwnNames.of(release, resources)
     namespace = MARKETPLACE if release is not None else PLAIN_OLM
-    everywhere: list[tuple[Kind, tuple[str, ...]]] = [(CLUSTER_VERSION, ("get",))]
-    config: list[tuple[Kind, tuple[str, ...]]] = []
-    catalogs: list[tuple[Kind, tuple[str, ...]]] = [
-        (CATALOG_SOURCE, _OWN),
-        (PACKAGE_MANIFEST, ("list",)),
-        # For the readiness of catalog pods; deleting a stale one is a fix of `doctor`, in `helpful`.
-        (POD, ("list",)),
-        (SERVICE, ("create", "delete", "get", "patch")),
-        (DEPLOYMENT, ("create", "delete", "get", "patch")),
+    found = [
+        *_each(CLUSTER_VERSION, ("get",), names=("version",)),
+        *_each(CATALOG_SOURCE, (*_OWN, "list"), namespace, names.sources),
+        *_each(PACKAGE_MANIFEST, ("list",), namespace),
+        # For the readiness of catalog pods; deleting a stale one is a fix of `doctor`.
+        *_each(POD, ("list",), namespace),
+        *_each(SERVICE, _OWN, namespace, names.served),
+        *_each(DEPLOYMENT, _OWN, namespace, names.served),
     ]
     if release is None or release.denies_network:
-        catalogs.append((NETWORK_POLICY, ("create", "delete", "get", "patch")))
+        found += _each(NETWORK_POLICY, _OWN, namespace, names.served)
     if release is None:
         # The record of undo; on OpenShift it is in openshift-config.
-        catalogs.append((SECRET, ("create", "delete", "get", "patch")))
-    else:
-        rules = release.rule_kinds
-        everywhere += [(OPERATOR_HUB, ("get", "patch")), (IMAGE_CONFIG, ("get", "patch")), *((kind, _OWN) for kind in rules)]
-        everywhere += [(MACHINE_CONFIG_POOL, ("list",)), (MACHINE_CONFIG, ("get",))]
-        everywhere += [(INFRASTRUCTURE, ("get",)), (PROXY, ("get",))]
-        everywhere += [(NAMESPACE, ("get",))] if release.has_capabilities else []
-        everywhere += [(CLUSTER_CATALOG, _OWN)] if release.has_cluster_catalog else []
-        everywhere += [(IMAGE_POLICY, ("list",))] if release.has_image_policies else []
-        everywhere += [] if release.trusts_without_registry else [(IMAGE_REGISTRY, ("get", "patch"))]
-        # The CA ConfigMap, the pull secret, and the record of undo.
-        config = [(kind, ("create", "delete", "get", "patch")) for kind in (CONFIG_MAP, SECRET)]
-    return [*_each(everywhere), *_each(config, CONFIG_NAMESPACE), *_each(catalogs, namespace)]
+        return found + _each(SECRET, _OWN, namespace, (RECORD,))
+    return found + _on_openshift(release, names)
 
 
-def helpful(release: Release | None) -> list[Permission]:
-    """Return the permissions of preflight on Subscriptions, and of `doctor` and the wait for causes and fixes."""
-    namespace = MARKETPLACE if release is not None else PLAIN_OLM
-    found = [*_each([(EVENT, ("list",)), (POD, ("delete",)), (JOB, ("delete", "list")), (CONFIG_MAP, ("delete",))], namespace)]
-    found += [Permission(POD, "get", namespace, LOG), *_each([(SUBSCRIPTION, ("list",)), (CATALOG_SOURCE, ("list",))])]
-    if release is not None:
-        found += _each([(NAMESPACE, ("create",))])
-        found += [*_each([(POD, ("list",))], OLM_NAMESPACE), Permission(POD, "get", OLM_NAMESPACE, LOG)]
+def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
+    found = [
+        *_each(OPERATOR_HUB, _CHANGE, names=(_CLUSTER,)),
+        *_each(IMAGE_CONFIG, _CHANGE, names=(_CLUSTER,)),
+        *_each(INFRASTRUCTURE, ("get",), names=(_CLUSTER,)),
+        *_each(PROXY, ("get",), names=(_CLUSTER,)),
+        *_each(MACHINE_CONFIG_POOL, ("list",)),
+        # Their names contain hashes of their contents.
+        *_each(MACHINE_CONFIG, ("get",)),
+        *_each(CONFIG_MAP, _OWN, CONFIG_NAMESPACE, (CA_NAME,)),
+        *_each(SECRET, _OWN, CONFIG_NAMESPACE, (RECORD,)),
+        *_each(SECRET, _CHANGE, CONFIG_NAMESPACE, (PULL_SECRET,)),
+    ]
+    for kind in release.rule_kinds:
+        found += _each(kind, (*_OWN, "list"), names=names.rules)
+    if release.has_capabilities:
+        found += _each(NAMESPACE, ("get",), names=(MARKETPLACE,))
+    if release.has_cluster_catalog:
+        found += _each(CLUSTER_CATALOG, (*_OWN, "list"), names=names.sources)
+        # Switched off; a default one is never deleted.
+        found += _each(CLUSTER_CATALOG, _CHANGE, names=tuple(release.default_cluster_catalogs))
+    if release.has_image_policies:
+        found += _each(IMAGE_POLICY, ("list",))
+    if not release.trusts_without_registry:
+        found += _each(IMAGE_REGISTRY, _CHANGE, names=(_CLUSTER,))
     return found
 
 
-def _each(kinds: Iterable[tuple[Kind, tuple[str, ...]]], namespace: str = "") -> list[Permission]:
-    return [Permission(kind, verb, namespace) for kind, verbs in kinds for verb in verbs]
+@dataclass(frozen=True, slots=True)
+class _OwnNames:
+    """The names of the objects that an import writes; empty where they are not known.
+
+    `sources`: of CatalogSources and ClusterCatalogs; `served`: of what serves a catalog by address; `rules`: of mirror rules.
+    """
+
+    sources: tuple[str, ...] = ()
+    served: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, release: Release | None, resources: Sequence[Resource]) -> _OwnNames:
+        sources = tuple(sorted({each.name for each in resources if each.kind == CATALOG_SOURCE.name}))
+        kinds = {kind.name for kind in release.rule_kinds} if release is not None else set()
+        rules = series_names([each for each in resources if each.kind in kinds])
+        return cls(sources, tuple(map(service_name, sources)), rules)
+
+
+def helpful(release: Release | None) -> list[Permission]:
+    """Return the permissions of preflight on Subscriptions, and of `doctor` and the wait for causes."""
+    namespace = MARKETPLACE if release is not None else PLAIN_OLM
+    found = [*_each(EVENT, ("list",), namespace), *_each(JOB, ("list",), namespace)]
+    found += [Permission(POD, "get", namespace, LOG), *_each(SUBSCRIPTION, ("list",)), *_each(CATALOG_SOURCE, ("list",))]
+    if release is not None:
+        found += [*_each(NAMESPACE, ("create",)), *_each(POD, ("list",), OLM_NAMESPACE)]
+        found.append(Permission(POD, "get", OLM_NAMESPACE, LOG))
+    return found
+
+
+def fixing(release: Release | None) -> list[Permission]:
+    """Return what `doctor --fix` uses beyond the others: it deletes pods, jobs and ConfigMaps whose names OLM generates."""
+    namespace = MARKETPLACE if release is not None else PLAIN_OLM
+    return [permission for kind in (POD, JOB, CONFIG_MAP) for permission in _each(kind, ("delete",), namespace)]
+
+
+def _each(kind: Kind, verbs: Iterable[str], namespace: str = "", names: tuple[str, ...] = ()) -> list[Permission]:
+    return [Permission(kind, verb, namespace, names=names if verb in _NAMED else ()) for verb in verbs]
 
 
 def missing(client: ClusterClient, wanted: Iterable[Permission]) -> list[Permission]:
     """Return the permissions that the cluster does not give to this account. Changes nothing. Raises ClusterError."""
     # SelfSubjectAccessReview is allowed for every authenticated account (ClusterRole system:basic-user).
-    return [one for one in wanted if not _is_allowed(client, one)]
+    return [lacking for one in wanted if (lacking := _lacking(client, one)) is not None]
 
 
-def _is_allowed(client: ClusterClient, permission: Permission) -> bool:
+def _lacking(client: ClusterClient, permission: Permission) -> Permission | None:
+    """Return a permission, or what is missing of it; None when nothing is."""
+    # Without a name first: administrators have the permission for every name, which one request shows.
+    if _is_allowed(client, permission, ""):
+        return None
+    names = tuple(name for name in permission.names if not _is_allowed(client, permission, name))
+    return replace(permission, names=names) if names or not permission.names else None
+
+
+def _is_allowed(client: ClusterClient, permission: Permission, name: str) -> bool:
     about = {
         "group": permission.kind.group,
         "resource": permission.kind.plural,
         "subresource": permission.subresource,
         "verb": permission.verb,
         "namespace": permission.namespace,
+        "name": name,
     }
     body = {
         "apiVersion": ACCESS_REVIEW.api_version,
         "kind": ACCESS_REVIEW.name,
         "metadata": {},
-        # An empty namespace means all of them (api/authorization/v1, ResourceAttributes), so empty fields are left out.
-        "spec": {"resourceAttributes": {name: value for name, value in about.items() if value}},
+        # An empty namespace or name means all of them (api/authorization/v1, ResourceAttributes): empty fields are left out.
+        "spec": {"resourceAttributes": {field: value for field, value in about.items() if value}},
     }
     answer = client.review(ACCESS_REVIEW, body)
     return (answer.get("status") or {}).get("allowed") is True
 
 
-def roles(permissions: Iterable[Permission]) -> list[dict[str, Any]]:
+def roles(permissions: Iterable[Permission], name: str = NAME) -> list[dict[str, Any]]:
     """Return a ClusterRole, and a Role for each namespace, with exactly these permissions."""
-    verbs: dict[str, dict[tuple[str, str], set[str]]] = {"": {}}
+    verbs: dict[str, dict[_Subject, set[str]]] = {}
     for one in permissions:
-        verbs.setdefault(one.namespace, {}).setdefault((one.kind.group, one.resource), set()).add(one.verb)
-    return [_role(namespace, allowed) for namespace, allowed in sorted(verbs.items())]
+        subject = (one.kind.group, one.resource, one.names)
+        verbs.setdefault(one.namespace, {}).setdefault(subject, set()).add(one.verb)
+    return [_role(name, namespace, allowed) for namespace, allowed in sorted(verbs.items())]
 
 
-def _role(namespace: str, allowed: Mapping[tuple[str, str], set[str]]) -> dict[str, Any]:
+def _role(name: str, namespace: str, allowed: Mapping[_Subject, set[str]]) -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role" if namespace else "ClusterRole",
-        "metadata": {"name": NAME, **({"namespace": namespace} if namespace else {})},
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
         "rules": [
-            {"apiGroups": [group], "resources": [resource], "verbs": sorted(found)}
-            for (group, resource), found in sorted(allowed.items())
+            {
+                "apiGroups": [group],
+                "resources": [resource],
+                **({"resourceNames": list(names)} if names else {}),
+                "verbs": sorted(found),
+            }
+            for (group, resource, names), found in sorted(allowed.items())
         ],
     }
