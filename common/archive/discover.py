@@ -6,6 +6,7 @@ from any volume; all other parts have to agree with it. A damaged volume stays i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,7 @@ from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer, octal
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
 from common.oci.image import Digest, digest_of
+from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 _WITHOUT = "Name the volume files alone: each has a copy of the inventory."
 _LOOKED_AT = 16  # volumes that are searched for a signature: each is a frame to decompress, and all should have the same
 _TAIL = 8 * TAR_BLOCK  # bytes after the inventory, at most: padding, and the entry of the signature
+# Names of volumes and of the inventory as plain ISO 9660 has them: `VOLUME_0.ZST;1`, `VOLUME_0001_TAR.ZST`, `INVENTOR.JSO`.
+# Linux shows them in lower case without the version (mount(8), `map=normal`).
+_RENAMED = re.compile(
+    r"(?:volume[-_~]?[0-9_~]{1,6}(?:[._]tar)?[._]?(?:zst)?|inventory?\.json?)(?:;1)?", re.ASCII | re.IGNORECASE
+)
 _AGAIN = "Copy it again from where the archive was made."
 
 
@@ -102,6 +109,7 @@ class _Files:
     inventories: list[Place] = field(default_factory=list)
     checksums: list[Place] = field(default_factory=list)
     signatures: list[Place] = field(default_factory=list)
+    renamed: list[Place] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +130,27 @@ def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
         with media.reading(path):
             _look(path, files)
     if not files.volumes and not files.inventories:
-        raise UsageError(
-            f"no archive in {', '.join(map(str, places)) or 'nothing'}",
-            hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves.",
-        )
+        raise _nothing(places, files.renamed)
     # A volume that is reached on two ways, in its directory and by name or through a link, is read once.
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
     signature = _signature_state(raw, files.signatures, volumes, key)
     return _Parts(where, raw, signature, key, volumes, files.checksums)
+
+
+def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
+    """Return the error for directories without an archive; `renamed`: files there whose names were changed by a disc."""
+    message = f"no archive in {', '.join(map(str, places)) or 'nothing'}"
+    if not renamed:
+        return UsageError(
+            message, hint="Name the directory that has inventory.json or volume-….tar.zst, or the volume files themselves."
+        )
+    names = sorted((path.name for path in renamed), key=lambda name: not name.lower().startswith("volume"))
+    return UsageError(
+        f"{message}: {sanitize(names[0], 64)!r} looks like a name on a disc without Rock Ridge and Joliet",
+        hint="Name its volume files themselves, under the names that they have there; or write the disc with both extensions "
+        "(growisofs -r -J).",
+    )
 
 
 def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
@@ -162,6 +182,7 @@ def _look_into(directory: Place, here: Sequence[Place], files: _Files) -> None:
         )
     files.volumes += [path for path in here if VOLUME_NAME.fullmatch(path.name)]
     files.inventories += [path for path in here if path.name == inventory_file.NAME]
+    files.renamed += [path for path in here if _RENAMED.fullmatch(path.name)]
     files.checksums += [path for path in here if path.name == checksums.NAME]
     files.signatures += [path for path in here if path.name == inventory_file.SIGNATURE_NAME]
 

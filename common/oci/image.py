@@ -178,7 +178,8 @@ class Manifest:
     def is_image(self) -> bool:
         """Whether a container can run from it: it is no Helm chart, attestation, signature or other artifact."""
         # By the media types that container engines check; the config of an artifact may be of any type.
-        layers_are_tars = all(".tar" in layer.media_type for layer in self.layers)
+        # A layer without a type counts: engines look at its first bytes (containers/image, pkg/compression).
+        layers_are_tars = all(".tar" in layer.media_type or not layer.media_type for layer in self.layers)
         return layers_are_tars and self.config.media_type.partition(";")[0].strip() in media_types.IMAGE_CONFIGS
 
     @property

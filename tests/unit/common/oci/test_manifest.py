@@ -174,3 +174,13 @@ def test_platforms(asked, has, fits):
 def test_no_platform(text):
     with pytest.raises(UsageError, match="not a platform"):
         Platform.parse(text)
+
+
+def test_descriptors_without_a_media_type_are_those_of_an_image():
+    """The field is required in the specification; Go reads an absent one as empty, and containers/image looks at the bytes."""
+    bare = {key: value for key, value in BLOB.items() if key != "mediaType"}
+    for layer in (bare, {**bare, "mediaType": None}, {**bare, "mediaType": ""}):
+        document = parse(manifest(config={**BLOB, "mediaType": media_types.OCI_CONFIG}, layers=[layer]))
+        assert isinstance(document, Manifest)
+        assert document.is_image
+        assert document.layers[0].media_type == ""

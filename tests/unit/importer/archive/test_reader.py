@@ -29,6 +29,7 @@ from common.oci.image import digest_of
 from common.transfer import copy
 from importer.archive.reader import Archive
 from tests.fakes.archives import CONFIG, CUT, described, noise, write, written
+from tests.samples import more
 
 SMALL, LARGE, AFTER = (digest_of(layers[0]) for layers in CUT.images.values())
 V1, V2, V3 = map(volume_name, (1, 2, 3))
@@ -178,6 +179,32 @@ def test_no_file_stays_open(made):
     next(half_read)
     half_read.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+RENAMED = [
+    ("VOLUME_0.ZST;1", "INVENTOR.JSO;1", "SHA256SU.;1"),  # ISO 9660 level 1
+    ("volume_0.zst", "inventor.jso", "sha256su"),  # the same as Linux shows it (mount(8), `map=normal`)
+    *more([("VOLUME_0001_TAR.ZST;1", "INVENTORY.JSON;1"), ("VOLUME-0001.TAR.ZST",), ("INVENTORY.JSON",), ("VOLUME~1.ZST",)]),
+]
+
+
+@pytest.mark.parametrize("names", RENAMED)
+def test_names_of_a_disc_without_extensions_are_explained(made, tmp_path, names):
+    """ECMA-119, 7.5: names have capitals, digits, underscores and one dot; level 1 cuts them to 8 and 3."""
+    for name, file in zip(names, (V1, "inventory.json", "SHA256SUMS"), strict=False):
+        shutil.copy(made / file, tmp_path / name)
+    with pytest.raises(UsageError, match=r"looks like a name on a disc without Rock Ridge and Joliet") as caught:
+        Archive.open([tmp_path])
+    assert repr(names[0]) in caught.value.message
+    if names[0].lower().startswith("volume"):
+        assert Archive.open([tmp_path / names[0]]).present == (V1,)  # as the hint says
+
+
+@pytest.mark.parametrize("name", ["volume-0001.tar.zst.parity", "report.html", "volumes.txt"])
+def test_other_files_are_no_renamed_volumes(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"no archive in [^:]*$"):
+        Archive.open([tmp_path])
 
 
 @pytest.mark.parametrize("paths", [[], ["nothing"], ["empty"]])
