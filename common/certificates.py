@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from cryptography import x509
+
 
 # OpenSSL's X509_V_ERR_… (x509_vfy.h)
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -31,6 +33,7 @@ _NO_ISSUER = frozenset({2, 7, 18, 19, 20, 21})
 _MAX_NAME = 200  # characters of a name, which is foreign text
 _MAX_FILES = 3
 _TIMEOUT_S = 10.0
+_WHAT = "that, or the server's own,"  # every certificate that is given ends a chain
 
 
 class Certificate(NamedTuple):
@@ -39,6 +42,7 @@ class Certificate(NamedTuple):
     subject: str
     issuer: str
     has_names: bool
+    parsed: x509.Certificate
 
 
 class Explanation(NamedTuple):
@@ -52,7 +56,8 @@ class Server(NamedTuple):
     """A server, for messages about its certificate.
 
     `whose`: the certificate in a sentence; `at`: HOST:PORT; `add`: where a CA is added ("with --ca FILE"); `given`: the files
-    with authorities that were named for it; `name`: the hint for a wrong name.
+    with authorities that were named for it; `name`: the hint for a wrong name;
+    `what` is added where the issuer is missing.
     """
 
     whose: str
@@ -60,6 +65,7 @@ class Server(NamedTuple):
     add: str
     given: Sequence[Path] = ()
     name: str = "Use the name in the certificate."
+    what: str = _WHAT
 
 
 class Proxy(NamedTuple):
@@ -124,10 +130,10 @@ def _read(der: bytes) -> Certificate | None:
     try:
         certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
-        return Certificate(subject, issuer, has_names=False)
+        return Certificate(subject, issuer, has_names=False, parsed=certificate)
     except ValueError:
         pass
-    return Certificate(subject, issuer, has_names=True)
+    return Certificate(subject, issuer, has_names=True, parsed=certificate)
 
 
 def _shown(name: Any) -> str:
@@ -140,36 +146,52 @@ def explained(error: ssl.SSLCertVerificationError, seen: Certificate | None, ser
     if code in _WRONG_NAMES:
         if seen is None or seen.has_names:
             return Explanation(f"{whose} is for another name: {message}", server.name)
-        return Explanation(
-            f"{whose} has no subjectAltName, only the subject {seen.subject}",
-            "Nodes, podman and oc (Go) refuse it as well. Issue it with its host names as subjectAltName; to look at them: "
-            f"openssl s_client -connect {server.at} </dev/null | openssl x509 -noout -ext subjectAltName",
-        )
+        return nameless(seen, server)
     if code in (_EXPIRED, _NOT_YET_VALID):
         state = "has expired" if code == _EXPIRED else "is not valid yet"
         return Explanation(f"{whose} {state}", "Renew it, or set this machine's clock.")
     issuer = seen.issuer if seen else ""
     why = f"{whose} is not trusted: {message}" + (f" (issued by {issuer})" if issuer else "")
     if not server.given or code not in _NO_ISSUER:
-        return Explanation(why, f"Add the CA {server.add}.")
-    return Explanation(why, f"{_lacking(issuer, server.given)} Add that, or the server's own, {server.add}.")
+        return Explanation(why, f"Add the CA {server.add}." if server.what == _WHAT else f"Add {server.what} {server.add}.")
+    return Explanation(why, f"{_lacking(seen, server.given)} Add {server.what} {server.add}.")
 
 
-def _lacking(issuer: str, given: Sequence[Path]) -> str:
+def nameless(seen: Certificate, server: Server) -> Explanation:
+    """Explain the refusal of a certificate without a subjectAltName."""
+    return Explanation(
+        f"{server.whose} has no subjectAltName, only the subject {seen.subject}",
+        "Nodes, podman and oc (Go) refuse it as well. Issue it with its host names as subjectAltName; to look at them: "
+        f"openssl s_client -connect {server.at} </dev/null | openssl x509 -noout -ext subjectAltName",
+    )
+
+
+def _lacking(seen: Certificate | None, given: Sequence[Path]) -> str:
     """Say what the files that were given do not have."""
-    if issuer and (same := _with_subject(issuer, given)):
-        return f"{same} was read: its certificate of that name is not the issuer's, whose key is another."
     files = enumeration([str(path) for path in given], _MAX_FILES)
-    verb = "was" if len(given) == 1 else "were"
-    return f"{files} {verb} read, without the certificate of the issuer{f' {issuer}' if issuer else ''}."
+    read = f"{files} {'was' if len(given) == 1 else 'were'} read"
+    if seen is None:
+        return f"{read}, without the certificate of the issuer."
+    if namesakes := [one for path in given for one in _certificates(path) if one.subject == seen.parsed.issuer]:
+        if any(_signed(seen.parsed, one) for one in namesakes):
+            return f"{read}: the issuer is in it, and the root CA above it is not."
+        return f"{read}: a certificate of that name is in it, and the key of the issuer is another."
+    return f"{read}, without the certificate of the issuer {seen.issuer}."
 
 
-def _with_subject(subject: str, given: Sequence[Path]) -> Path | None:
-    """Return the file that has a certificate with a subject: an authority that was replaced under its old name."""
+def _certificates(path: Path) -> list[x509.Certificate]:
     from cryptography import x509  # noqa: PLC0415
 
-    for path in given:
-        with suppress(OSError, ValueError):
-            if any(_shown(one.subject) == subject for one in x509.load_pem_x509_certificates(path.read_bytes())):
-                return path
-    return None
+    with suppress(OSError, ValueError):
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    return []
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):  # TypeError: a kind of key that signs nothing
+        return False
+    return True

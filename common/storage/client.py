@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from urllib3.exceptions import HTTPError
@@ -25,6 +26,7 @@ from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.interruption import pause
 from common.retry import RetryableError, RetryPolicy, retry
+from common.storage.trust import require_names, untrusted
 from common.text import sanitize
 
 if TYPE_CHECKING:
@@ -62,7 +64,6 @@ _NEEDED = (
 )
 _DENIED = f"Allow the account {_NEEDED} (to read: the first and the fourth)."
 _REACH = "Is AWS_ENDPOINT_URL right, and can this machine reach it? Run it again: it continues where it stopped."
-_TRUST = "Name the root CA of the service in AWS_CA_BUNDLE (a PEM file), and in AWS_ENDPOINT_URL the name in its certificate."
 _WHO = "Look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and at the clock of this machine."
 _SPEAKS = "Does it speak S3? Look at AWS_ENDPOINT_URL, and for a proxy in between."
 REPLACED = "Something replaced it meanwhile: run the same command again."
@@ -111,11 +112,12 @@ def refused(subject: str, error: Any) -> StorageError:
     return failure
 
 
-def unreachable(subject: str, error: BaseException) -> StorageError:
+def unreachable(subject: str, error: BaseException, endpoint: str = "", bundle: Path | None = None) -> StorageError:
     """Return the error for a connection that cannot be made. Raises RetryableError when it may be made later."""
     # A wrong certificate does not change by itself within minutes; all other failures of a connection may pass.
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
-        return StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_TRUST)
+    refusal = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if refusal is not None:
+        return untrusted(subject, refusal, endpoint, bundle)
     raise RetryableError(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
 
 
@@ -183,8 +185,8 @@ _PARTS = {"PartNumberMarker": "NextPartNumberMarker"}
 class Storage:
     """One S3 service, as one account. Thread-safe. Every call raises StorageError.
 
-    `known` is the retry policy once the service has answered, `unknown` bounds it before. `sleep` and `clock` are replaced in
-    tests.
+    `known` is the retry policy once the service has answered, `unknown` bounds it before. `endpoint` is its URL, `bundle` the
+    file with its authority. `sleep` and `clock` are replaced in tests.
     """
 
     def __init__(
@@ -196,7 +198,12 @@ class Storage:
         unknown: RetryPolicy = UNKNOWN,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        endpoint: str = "",
+        bundle: Path | None = None,
     ) -> None:
+        self._endpoint = endpoint
+        self._bundle = bundle
+        self._is_checked = not endpoint
         self._client = client
         self._errors = errors
         self._policy = known
@@ -234,7 +241,8 @@ class Storage:
             client = session.client("s3", config=settings, region_name=session.region_name or "us-east-1")
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
-        return cls(client, errors, known=known, unknown=unknown)
+        endpoint, file = str(client.meta.endpoint_url), Path(bundle) if bundle else None
+        return cls(client, errors, known=known, unknown=unknown, endpoint=endpoint, bundle=file)
 
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return size and tag of an object; None where there is none."""
@@ -271,7 +279,7 @@ class Storage:
                     left -= len(piece)
                     pieces.append(piece)
         except (self._errors.BotoCoreError, HTTPError, OSError) as error:
-            raise unreachable(f"s3://{bucket}/{key}", error) from error
+            raise unreachable(f"s3://{bucket}/{key}", error, self._endpoint, self._bundle) from error
         if left < 0:
             raise StorageError(f"s3://{bucket}/{key}: the service gives more than bytes {start} to {end}, which were asked for")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # mostly it comes in one, and is copied nowhere
@@ -402,6 +410,9 @@ class Storage:
         return answer
 
     def _sent(self, operation: str, subject: str, said: Mapping[str, Any]) -> Any:
+        if not self._is_checked:  # before the first request, once
+            require_names(subject, self._endpoint)
+            self._is_checked = True
         try:
             answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:
@@ -412,7 +423,7 @@ class Storage:
         except self._errors.NoCredentialsError as error:
             raise not_asked(subject, "no credentials for S3 were found") from error
         except (self._errors.HTTPClientError, self._errors.ConnectionError, OSError) as error:
-            raise unreachable(subject, error) from error
+            raise unreachable(subject, error, self._endpoint, self._bundle) from error
         except self._errors.BotoCoreError as error:
             raise not_asked(subject, error) from error
         except Exception as error:  # botocore raises KeyError, ParserError and others for an answer that is not one of S3

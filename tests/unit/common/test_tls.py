@@ -317,7 +317,7 @@ def test_a_certificate_that_did_not_sign_is_no_anchor(given, place, tmp_path):
         with asks, pytest.raises(RegistryUnreachableError, match="not trusted: unable to get") as caught:
             asks.ping(registry.host)
         assert not registry.log()
-    name = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).issuer.rfc4514_string()
+    name = issuer_name(leaf)
     assert f"(issued by {name})" in caught.value.message
     assert f"{folder / 'site.crt'} was read, without the certificate of the issuer {name}" in caught.value.hint
     assert f"certs.d/{registry.host}/ca.crt" in caught.value.hint
@@ -329,7 +329,7 @@ def test_an_authority_that_was_replaced_under_its_name_is_named_so(tmp_path):
         asks = client(tmp_path, ca=tmp_path / "old.pem")
         with asks, pytest.raises(RegistryUnreachableError, match=r"issued by CN=Site CA") as caught:
             asks.ping(registry.host)
-    assert f"{tmp_path / 'old.pem'} was read: its certificate of that name is not the issuer's" in caught.value.hint
+    assert f"{tmp_path / 'old.pem'} was read: a certificate of that name is in it, and the key" in caught.value.hint
 
 
 def test_the_look_at_a_certificate_sends_nothing(tmp_path):
@@ -365,7 +365,22 @@ def test_object_storage_needs_the_root_authority(given, tmp_path, monkeypatch):
         name_storage(monkeypatch, host, bundle)
         with pytest.raises(StorageUnreachableError, match="certificate") as raised:
             storage().stat("bucket", "key")
-    assert "root" in raised.value.hint
+    assert "Add the root CA of the service" in raised.value.hint
+    assert f"{bundle} was read" in raised.value.hint
+    assert ("the issuer is in it, and the root CA above it is not" in raised.value.hint) is (given == "issuer")
+    assert f"issued by {issuer_name(leaf)}" in raised.value.message
+
+
+def test_object_storage_without_a_subject_alternative_name_is_refused(tmp_path, monkeypatch):
+    """botocore takes a common name: the certificate is looked at before the first request."""
+    authority = PrivateAuthority(names=False)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    leaf = authority.issue_cert("localhost")
+    with serving(FixedAuthority(leaf, None)) as host:
+        name_storage(monkeypatch, host.replace("127.0.0.1", "localhost"), tmp_path / "ca.pem")
+        with pytest.raises(StorageUnreachableError, match="has no subjectAltName, only the subject CN=localhost") as raised:
+            storage().stat("bucket", "key")
+    assert "-ext subjectAltName" in raised.value.hint
 
 
 def test_what_was_not_given_is_refused(tmp_path, monkeypatch):
@@ -393,6 +408,10 @@ def test_strictness_of_a_newer_python_is_taken_back():
         assert each.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
         assert each.verify_mode is ssl.CERT_REQUIRED
         assert each.check_hostname
+
+
+def issuer_name(leaf):
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).issuer.rfc4514_string()
 
 
 class FixedAuthority:
