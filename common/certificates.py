@@ -8,7 +8,9 @@ ends with the handshake: no request is sent, and the certificate serves for noth
 from __future__ import annotations
 
 import ssl
+import warnings
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
@@ -148,7 +150,8 @@ def explained(error: ssl.SSLCertVerificationError, seen: Certificate | None, ser
             return Explanation(f"{whose} is for another name: {message}", server.name)
         return nameless(seen, server)
     if code in (_EXPIRED, _NOT_YET_VALID):
-        state = "has expired" if code == _EXPIRED else "is not valid yet"
+        clock = datetime.now(UTC).date()  # of the machine, which verification goes by
+        state = "has expired" if code == _EXPIRED else f"is not valid yet: this machine's clock says {clock}"
         return Explanation(f"{whose} {state}", "Renew it, or set this machine's clock.")
     issuer = seen.issuer if seen else ""
     why = f"{whose} is not trusted: {message}" + (f" (issued by {issuer})" if issuer else "")
@@ -182,7 +185,8 @@ def _lacking(seen: Certificate | None, given: Sequence[Path]) -> str:
 def _certificates(path: Path) -> list[x509.Certificate]:
     from cryptography import x509  # noqa: PLC0415
 
-    with suppress(OSError, ValueError):
+    # It warns of old authorities whose serial number is 0, which are in use.
+    with warnings.catch_warnings(action="ignore"), suppress(OSError, ValueError):
         return x509.load_pem_x509_certificates(path.read_bytes())
     return []
 

@@ -88,3 +88,16 @@ def configure(level: str, file: Path | None = None, screen: Screen | None = None
         top.setLevel(logging.WARNING)
         top.propagate = False
         top.handlers[:] = handlers
+    _catch_warnings(handlers[1:])
+
+
+def _catch_warnings(handlers: list[logging.Handler]) -> None:
+    """Send warnings of Python (`warnings.warn`) to the log file alone.
+
+    They name lines of libraries and no next step: urllib3 warns at every TLS connection while the clock is years slow. What the
+    reader can change is said by an error.
+    """
+    logging.captureWarnings(capture=True)
+    top = logging.getLogger("py.warnings")
+    top.propagate = False
+    top.handlers[:] = handlers or [logging.NullHandler()]  # without any, logging.lastResort writes to stderr
