@@ -233,7 +233,7 @@ class CredentialsRefusedError(AuthenticationError):
 
 
 class NotWritableError(AuthenticationError):
-    """A repository opens no upload for this account, which may not write to it, or may not create it."""
+    """A repository opens no upload: this account may not write to it or create it, or the registry refuses its name."""
 
 
 class NotFoundError(RegistryError):

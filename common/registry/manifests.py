@@ -13,7 +13,7 @@ import httpx
 from common.errors import AuthenticationError, ContentError, RegistryError, RegistryRefusedError
 from common.oci.image import Descriptor, Digest, Document, digest_of, parse_digest
 from common.oci.media_types import ACCEPT
-from common.registry.http.errors import PASSING
+from common.registry.http.errors import NAME_INVALID, PASSING
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.retry import RetryableError
 
@@ -59,8 +59,10 @@ class Manifests:
         """Return what the registry has; None when there is nothing, or in a repository to write to that may not be read."""
         try:
             return self._head(reference)
-        except AuthenticationError as error:
-            if not self._exchange.pushes(reference):
+        except RegistryError as error:
+            # A name that the registry does not take is not there either: the POST says so, once for each repository.
+            is_open = isinstance(error, AuthenticationError) or error.code == NAME_INVALID
+            if not is_open or not self._exchange.pushes(reference):
                 raise
             _LOG.info("%s: taken for not there: %s", reference, error.message)
             return None

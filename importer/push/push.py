@@ -194,7 +194,9 @@ class _Run:
         for namespace, places in groupby(sorted(denied), key=_namespace):
             repositories = list(places)
             images = [image for image in self.todo if image.repository in repositories]
-            self.tally.fail_namespace(namespace, repositories, denied[repositories[0]], images)
+            # A repository of few components that is refused too shows that their number is not the reason.
+            shortest = min(repositories, key=lambda place: place.repository.count("/"))
+            self.tally.fail_namespace(namespace, repositories, denied[shortest], images)
 
 
 def _namespace(repository: Reference) -> str:

@@ -105,6 +105,7 @@ class FakeRegistry:
         self.page = page
         self.deletes = True
         self.max_depth: int | None = None  # components of a repository's name
+        self.deep_token = 0  # what its token server says of a name of more: 200 is a token that grants nothing
         self.quay: Quay | None = None
         self.refused_mounts: dict[str, int] = {}  # statuses, by source
         self.readers: set[str] = set()  # accounts that may only pull
@@ -231,6 +232,9 @@ class FakeRegistry:
             ]
 
     # For the handlers.
+
+    def is_too_deep(self, name: str) -> bool:
+        return self.max_depth is not None and name.count("/") >= self.max_depth
 
     def take_fault(self, method: str, path: str, length: int = 0) -> Fault | None:
         with self.lock:

@@ -43,7 +43,7 @@ class RegistryHandler(Handler):
             self.answer(200, b"{}", {"Docker-Distribution-Api-Version": "registry/2.0", "Set-Cookie": "session=1; Path=/"})
         elif not match:
             self.refuse(404, "NAME_INVALID")
-        elif self.registry.max_depth and match[1].count("/") >= self.registry.max_depth:
+        elif self.registry.is_too_deep(match[1]):
             self._send(self.registry.profile.too_deep.reply(name=match[1]))
         elif (reply := rules.missing(self.registry, match[1], self.command)) is not None:
             self._send(reply)
@@ -75,15 +75,16 @@ class RegistryHandler(Handler):
         wanted = self._wanted(repository)
         if registry.auth is None:
             return True
+        is_too_deep = registry.profile.too_deep.status == 401 and registry.is_too_deep(repository)
         if registry.auth == "basic" or (registry.profile.also_basic and given.startswith("Basic ")):
             user = self._user(given)
-            if user and (registry.quay is None or registry.quay.allows(user, repository)):
+            if user and not is_too_deep and (registry.quay is None or registry.quay.allows(user, repository)):
                 return not self._forbidden(user, repository)
             challenge = 'Basic realm="fake, with a comma"'
         else:
             scopes, until = registry.tokens.get(given.removeprefix("Bearer "), (set(), 0.0))
             base = repository or registry.quay is None or not registry.quay.needs_repository
-            if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes and base:
+            if given.startswith("Bearer ") and time.monotonic() < until and wanted <= scopes and base and not is_too_deep:
                 return True
             if given.startswith("Bearer ") and self._forbidden(registry.holders.get(given), repository):
                 return False
@@ -136,6 +137,11 @@ class RegistryHandler(Handler):
             _, name, actions = scope.split(":")
             asked = set(actions.split(","))
             given = self._granted(user, name, asked)
+            if registry.deep_token and registry.is_too_deep(name):
+                given = set()
+                if registry.deep_token != 200:
+                    self.refuse(registry.deep_token, "DENIED", "requested access to the resource is denied")
+                    return
             if registry.quay and registry.quay.refuses and given != asked:
                 self.refuse(registry.quay.refuses, "DENIED", "requested access to the resource is denied")
                 return

@@ -100,7 +100,7 @@ def refused(question: Question, response: httpx.Response, body: bytes, url: http
         kind = AuthenticationError
     elif status == 404:  # noqa: PLR2004 - the status
         kind = NotFoundError
-    hint = _hint_elsewhere(question, host, status) if host else _hint(question, status, code)
+    hint = _hint_elsewhere(question, host, status) if host else _home_hint(question, status, code)
     return kind(message, hint=hint, status=status, code=code)
 
 
@@ -156,6 +156,32 @@ def _hint_elsewhere(question: Question, host: str, status: int) -> str:
     if status >= 500:  # noqa: PLR2004 - server errors
         return f"{host}, or a proxy before it, has trouble of its own: run again later; what is done is kept."
     return f"Run again; if it stays, the log of {host} says more."
+
+
+NAME_INVALID = "NAME_INVALID"  # of a repository (distribution specification, *Error codes*)
+_FLAT = 2  # components that every registry takes: ORGANIZATION/REPOSITORY
+_SHORTER = f"push with --max-path-components {_FLAT}, or as many as it takes, or to a shorter path"
+
+
+def _home_hint(question: Question, status: int, code: str) -> str:
+    """Return what to do after a refusal by the registry itself, which may be one of the repository's name."""
+    components = question.repository.count("/") + 1
+    if code == NAME_INVALID and status in (400, 404) and question.repository:
+        size = f"{components} components, {len(question.repository)} characters"
+        fix = f"{_SHORTER[0].upper()}{_SHORTER[1:]}." if question.writes else "Check the name."
+        return f"{question.registry} takes no repository named {question.repository} ({size}). {fix}"
+    hint = _hint(question, status, code)
+    # GitLab and old Quay answer 401 or 403 to it (openshift/oc-mirror#590, podman-container-tools/skopeo#1180).
+    if status in (401, 403) and question.writes and components > _FLAT:
+        return (
+            f"{hint} {question.registry} may also take no paths of {components} components (GitLab, old Quay): then {_SHORTER}."
+        )
+    return hint
+
+
+def rights_hint(question: Question) -> str:
+    """Return what to do where an account that the registry knows may not do what is asked."""
+    return _home_hint(question, 403, "")
 
 
 def no_credentials(question: Question) -> AuthenticationError:

@@ -18,7 +18,15 @@ import msgspec
 from common.errors import AuthenticationError, CredentialsRefusedError, NotFoundError, RegistryError, RegistryRefusedError
 from common.log import SECRETS
 from common.oci.reference import is_host
-from common.registry.http.errors import MAX_ERROR_BODY, PASSING, Question, no_credentials, refused, wrong_credentials
+from common.registry.http.errors import (
+    MAX_ERROR_BODY,
+    PASSING,
+    Question,
+    no_credentials,
+    refused,
+    rights_hint,
+    wrong_credentials,
+)
 from common.registry.http.urls import parsed, same_origin, with_parameter
 from common.retry import RetryableError
 from common.serialization import UNDECODABLE
@@ -225,15 +233,20 @@ def _refusal(wanted: Wanted, asking: Question, response: httpx.Response, body: b
         if wanted.credential is None:
             return no_credentials(wanted.question)
         return wrong_credentials(wanted.question, CredentialsRefusedError, server)
-    error = _about_token(error, server)
+    error = _about_token(error, server, rights_hint(asking) if wanted.is_known else "")
     return RetryableError(error) if status in PASSING else error
 
 
-def _about_token(error: RegistryError, server: str) -> RegistryError:
-    """Return the error for the status of a token server, where it means something else than a registry's."""
+def _about_token(error: RegistryError, server: str, rights: str) -> RegistryError:
+    """Return the error for the status of a token server, where it means something else than a registry's.
+
+    `rights`: the hint for an account that it knows.
+    """
     status, kind, hint = error.status, type(error), error.hint
     if status == httpx.codes.BAD_REQUEST:
-        kind = AuthenticationError  # some answer 400 to wrong credentials where others answer 401
+        # Some answer 400 to wrong credentials where others answer 401; old Quay to repositories of three components
+        # (podman-container-tools/skopeo#1180).
+        kind, hint = AuthenticationError, rights or hint
     elif status >= httpx.codes.INTERNAL_SERVER_ERROR:
         hint = f"The token server {server} has trouble of its own: look at its log, then run again; what is done is kept."
     elif (isinstance(error, NotFoundError) and not error.code) or status < httpx.codes.BAD_REQUEST:

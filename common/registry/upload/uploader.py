@@ -18,6 +18,7 @@ from common.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
+from common.registry.http.errors import NAME_INVALID
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.registry.upload.forms import OFFSET_WRONG, TOO_LARGE, Body, Form, Read, Sender, Session
 from common.registry.upload.mounts import Mounts
@@ -200,7 +201,9 @@ class Uploader:
         url, name = f"/v2/{repository.repository}/blobs/uploads/", f"{repository.name}@{blob.digest}"
         try:
             return self._exchange.ask_once(Call("POST", repository, url, "upload", name, writes=True))
-        except AuthenticationError as error:
+        except RegistryError as error:
+            if not isinstance(error, AuthenticationError) and error.code != NAME_INVALID:
+                raise
             raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
     def _send(self, session: Session, body: Body, attempt: _Attempt) -> None:
