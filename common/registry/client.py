@@ -111,6 +111,21 @@ class RegistryClient:
                 raise
             _LOG.info("%s: left to its repositories, for there are credentials of namespaces: %s", place, error.message)
 
+    def require_account(self, repository: Reference) -> None:
+        """Raise AuthenticationError where the credentials for a repository, which need not exist, are refused.
+
+        A token server that gives a token knows the account; Quay then answers 401 for a repository that does not exist.
+        """
+        url = f"/v2/{repository.repository}/tags/list"
+        call = Call("GET", repository, url, "tags", repository.name, accept=frozenset({404}))
+        try:
+            self._exchange.ask(call)
+        except CredentialsRefusedError:
+            raise
+        except AuthenticationError:
+            if not self._exchange.takes_scopes(repository.registry):
+                raise
+
     def document(self, reference: Reference) -> Document:
         """Return the manifest or index that a digest or tag names; a digest wins over a tag.
 

@@ -23,6 +23,7 @@ from common.errors import HubError, UsageError
 from common.files import read_limited
 from common.log import SECRETS
 from common.oci.reference import DOCKER_HUB
+from common.registry.auth_file import MAX_FILE, WANTED, read_document
 from common.serialization import decode_json
 
 if TYPE_CHECKING:
@@ -31,13 +32,12 @@ if TYPE_CHECKING:
     from common.registry.settings import RegistrySettings
 
 
-MAX_FILE = 4 * 1024 * 1024
 _MAX_ANSWER = 64 * 1024
 _HELPER_TIMEOUT_S = 30.0
 _TOKEN_USER = "<token>"  # noqa: S105 - the helper protocol's word for "the secret is an identity token"
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io", DOCKER_HUB})
-_WANTED = 'Wanted: JSON as podman login writes it, {"auths": {"HOST": {"auth": "…"}}}.'
+_HUB_KEY = "https://index.docker.io/v1/"  # of docker login, and of credential helpers
 _LOG = logging.getLogger(__name__)
 
 
@@ -119,18 +119,18 @@ class Credentials:
             found = _ask_helper(name, key, self._environ)
             if found is not None:
                 return found
-        entries = {_normal(key): (key, entry) for key, entry in reversed(file.auths.items()) if entry is not None}
+        entries: dict[str, list[tuple[str, _Entry]]] = {}
+        for key, entry in file.auths.items():
+            if entry is not None:
+                entries.setdefault(_normal(key), []).append((key, entry))
         for wanted in _namespaces(_normal(host), repository):
-            if wanted in entries:
-                key, entry = entries[wanted]
+            # Of several spellings the plain one counts, else the first that is not empty.
+            for key, entry in sorted(entries.get(wanted, ()), key=lambda pair: pair[0] != wanted):
                 credential = _credential(entry, f"{path}: auths[{key!r}]")
                 if credential is not None:
                     _LOG.debug("credentials of %s: %s, key %s", host, path, key)
                     return credential
-        if file.creds_store:
-            key = "https://index.docker.io/v1/" if _normal(host) == DOCKER_HUB else host
-            return _ask_helper(file.creds_store, key, self._environ)
-        return None
+        return _ask_helper(file.creds_store, store_key(host), self._environ) if file.creds_store else None
 
 
 def _paths(settings: RegistrySettings) -> Iterator[Path]:
@@ -151,6 +151,7 @@ def _paths(settings: RegistrySettings) -> Iterator[Path]:
         runtime_file(settings),
         (Path(config) if config else home / ".config") / "containers/auth.json",
         (Path(docker) if docker else home / ".docker") / "config.json",
+        home / ".dockercfg",
     )
     yield from (path for path in candidates if path.is_file())
 
@@ -165,19 +166,46 @@ def runtime_file(settings: RegistrySettings) -> Path:
 def _read(path: Path) -> _File:
     raw = read_limited(path, MAX_FILE, "Correct its permissions, or name another file.")
     try:
-        return decode_json(raw or b"{}", _FILE, str(path))
+        document = read_document(raw, str(path)).content
+        return decode_json(msgspec.json.encode(_without_nulls(document)), _FILE, str(path))
     except HubError as error:
-        raise UsageError(error.message, hint=f"{_WANTED} Correct it, or name another file with --authfile.") from error
+        hint = error.hint or f"{WANTED} Correct it, or name another file with --authfile."
+        raise UsageError(error.message, hint=hint) from error
+
+
+def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document without null, which docker and podman read as a field that is not there."""
+    given = {key: value for key, value in document.items() if value is not None}
+    auths = given.get("auths")
+    if isinstance(auths, dict):
+        given["auths"] = {host: _without_nulls(entry) if isinstance(entry, dict) else entry for host, entry in auths.items()}
+    return given
+
+
+def store_key(host: str) -> str:
+    """Return the name of a host for a credential helper."""
+    return _HUB_KEY if _normal(host) == DOCKER_HUB else host
+
+
+def canonical(host: str) -> str:
+    """Return `docker.io` for any name of Docker Hub, and any other host unchanged."""
+    return DOCKER_HUB if host.lower() in _ALIASES else host
+
+
+def is_same_place(key: str, other: str) -> bool:
+    """Say whether two keys of a file are spellings of one place."""
+    return _normal(key) == _normal(other)
 
 
 def _normal(key: str) -> str:
-    """Return a key as it is compared: no scheme, no trailing slash, one name for Docker Hub.
+    """Return a key as it is compared: no scheme, no trailing slash, host in lower case, one name for Docker Hub.
 
     A key with a scheme is docker's old form, where the path names an interface version and not a namespace.
     """
     scheme, mark, rest = key.partition("://")
-    text = rest.partition("/")[0] if mark and scheme in ("http", "https") else key.rstrip("/")
+    text = rest.partition("/")[0] if mark and scheme.lower() in ("http", "https") else key.rstrip("/")
     host, slash, path = text.partition("/")
+    host = host.lower()  # names of hosts have no case (RFC 9110, 4.2.3)
     if path in ("v1", "v2"):  # https://index.docker.io/v1/, as docker login writes it
         slash = path = ""
     return f"{DOCKER_HUB if host in _ALIASES else host}{slash}{path}"
@@ -193,9 +221,11 @@ def _namespaces(host: str, repository: str) -> Iterator[str]:
 def _credential(entry: _Entry, where: str) -> Credential | None:
     username, password = entry.username, entry.password
     if entry.auth:
-        SECRETS.add(entry.auth)
+        packed = "".join(entry.auth.split())  # wrapped, as base64 without -w0 does; Go's decoder skips newlines, too
+        for secret in (entry.auth, packed):
+            SECRETS.add(secret)
         try:
-            decoded = base64.b64decode(entry.auth, validate=True).decode().rstrip("\0\n")
+            decoded = base64.b64decode(packed, validate=True).decode().rstrip("\0\n")
         except (binascii.Error, UnicodeDecodeError):
             decoded = ""
         username, colon, password = decoded.partition(":")

@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.errors import UsageError
+from common.errors import AuthenticationError, CredentialsRefusedError, UsageError
 from common.files import write_atomic
-from common.oci.reference import split_registry
+from common.oci.reference import Reference, split_registry
+from common.registry.auth_file import EXTRACT, MAX_FILE, AuthDocument, read_document
 from common.registry.client import RegistryClient
-from common.registry.credentials import MAX_FILE, Credential, run_helper, runtime_file
-from common.serialization import UNDECODABLE, pretty_json
+from common.registry.credentials import Credential, canonical, is_same_place, run_helper, runtime_file, store_key
+from common.serialization import pretty_json
 
 if TYPE_CHECKING:
     from common.registry.settings import RegistrySettings
+
+
+_LEGACY_NAME = ".dockercfg"
+_REPOSITORY = "hub-airgap-login"  # the name of one that need not exist
 
 
 def login(settings: RegistrySettings, place: str, credential: Credential) -> str:
@@ -33,16 +38,18 @@ def login(settings: RegistrySettings, place: str, credential: Credential) -> str
     RegistryUnreachableError; then nothing is written.
     """
     host, namespace = split_registry(place, "NAMESPACE", "registry.example:5000")
+    host = canonical(host)
     place = f"{host}/{namespace}" if namespace else host
     path = login_file(settings)
-    document = _read(path)  # before the registry is asked: a file that cannot be read cannot keep a login
-    _check(settings, host, credential)
-    helper = _helper(document, place)
+    read = _read(path)  # before the registry is asked: a file that cannot be read cannot keep a login
+    _check(settings, host, namespace, credential)
+    helper = _helper(read.content, place)
     if helper is not None:
-        _store(helper, place, credential, settings)
-        return f"docker-credential-{helper}"
-    _auths(document, path)[place] = {"auth": credential.basic}
-    _write(path, document)
+        name, key = helper
+        _store(name, key, credential, settings)
+        return f"docker-credential-{name}"
+    read.content["auths"][place] = {"auth": credential.basic}
+    _write(path, _as_kept(read, path))
     return str(path)
 
 
@@ -54,49 +61,66 @@ def login_file(settings: RegistrySettings) -> Path:
     return Path(named) if named else runtime_file(settings)
 
 
-def _check(settings: RegistrySettings, host: str, credential: Credential) -> None:
+def _check(settings: RegistrySettings, host: str, namespace: str, credential: Credential) -> None:
     """Ask the registry with exactly this credential: a file that holds nothing else."""
     with tempfile.TemporaryDirectory(prefix="hub-login-") as folder:
         alone = Path(folder) / "auth.json"
         _write(alone, {"auths": {host: {"auth": credential.basic}}})
         environ = {name: value for name, value in settings.environ.items() if name != "REGISTRY_AUTH_FILE"}
         with RegistryClient(replace(settings, authfile=alone, environ=environ)) as client:
-            client.ping(host)
+            try:
+                client.ping(host)
+            except CredentialsRefusedError:
+                raise
+            except AuthenticationError:
+                # An account for a namespace may be refused at `/v2/`, which names none (quay/quay, endpoints/v2).
+                if not namespace:
+                    raise
+                client.require_account(Reference(host, f"{namespace}/{_REPOSITORY}"))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _as_kept(read: AuthDocument, path: Path) -> dict[str, Any]:
+    """Return a document in the form that its readers understand."""
+    # The old form has the registries at the top. Docker reads it alone in a file of this name, podman in no other.
+    if read.form != "dockercfg" or path.name != _LEGACY_NAME:
+        return read.content
+    others = {key: value for key, value in read.content.items() if key != "auths"}
+    return {**others, **read.content["auths"]}
+
+
+def _read(path: Path) -> AuthDocument:
     try:
         raw = path.read_bytes() if path.stat().st_size <= MAX_FILE else b"too large"
     except FileNotFoundError:
-        return {}
+        return AuthDocument({"auths": {}}, "auths")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Name another with --authfile.") from error
     try:
-        document = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
-    except UNDECODABLE as error:
-        raise UsageError(f"{path}: {error}", hint="Correct it, or name another with --authfile.") from error
-    _auths(document, path)
-    return document
-
-
-def _auths(document: dict[str, Any], path: Path) -> dict[str, Any]:
-    auths = document.setdefault("auths", {})
-    if not isinstance(auths, dict):
+        read = read_document(raw, str(path))
+    except UsageError as error:
+        raise UsageError(error.message, hint=error.hint or "Correct it, or name another with --authfile.") from error
+    if read.form == "secret":
+        raise UsageError(f"{path}: a Secret, into which no login is written", hint=f"Name a file made with: {EXTRACT}")
+    document = read.content
+    if document.get("auths") is None:
+        document["auths"] = {}
+    if not isinstance(document["auths"], dict):
         raise UsageError(f"{path}: auths is no object", hint="Correct it, or name another with --authfile.")
-    return auths
+    return read
 
 
-def _helper(document: dict[str, Any], place: str) -> str | None:
-    """Return the credential helper that the file names for `place`; none for a namespace: helpers know hosts only.
+def _helper(document: dict[str, Any], place: str) -> tuple[str, str] | None:
+    """Return the credential helper that the file names for `place`, and its name there; none for a namespace.
 
-    See containers-auth.json(5): what a helper kept under a namespace would never be found again.
+    Helpers know hosts only, see containers-auth.json(5): what a helper kept under a namespace would never be found again.
     """
     if "/" in place:
         return None
     helpers, store = document.get("credHelpers"), document.get("credsStore")
-    named = helpers.get(place) if isinstance(helpers, dict) else None
-    found = named or store
-    return found if isinstance(found, str) and found else None
+    for key, named in helpers.items() if isinstance(helpers, dict) else ():
+        if is_same_place(key, place) and isinstance(named, str) and named:
+            return named, key
+    return (store, store_key(place)) if isinstance(store, str) and store else None
 
 
 def _store(helper: str, place: str, credential: Credential, settings: RegistrySettings) -> None:

@@ -151,6 +151,10 @@ class Exchange:
         """Send a call, with retries. Raises RegistryError; ContentError past `limit` bytes."""
         return self.retried(lambda: self.ask_once(call, limit))
 
+    def takes_scopes(self, registry: str) -> bool:
+        """Say whether a registry asks for tokens."""
+        return self._auth.takes_scopes(registry)
+
     def pages(self, call: Call, limit: int, most: int) -> Iterator[Answer]:
         """Give the answer to a call and those of its next pages, at most `most`, each of at most `limit` bytes."""
         for _ in range(most):

@@ -9,8 +9,12 @@ import pytest
 
 from common.errors import UsageError
 from common.log import SECRETS
-from common.registry.credentials import MAX_FILE, Credential, Credentials
+from common.registry.auth_file import MAX_FILE
+from common.registry.credentials import Credential, Credentials
 from common.registry.settings import RegistrySettings
+from common.serialization import dump_yaml
+from importer.cluster.trust import pull_credential
+from tests.samples import more
 
 
 def _auth(user, password):
@@ -159,6 +163,138 @@ def test_named_file_must_be_there(tmp_path):
         Credentials(RegistrySettings(environ={"REGISTRY_AUTH_FILE": str(tmp_path / "none")}))
 
 
+# Forms of files.
+
+ENTRY = _auth("a", "p:w")
+AUTHS = {"auths": {"r.example": ENTRY}}
+PACKED = base64.b64encode(json.dumps(AUTHS).encode()).decode()
+BARE = base64.b64encode(json.dumps(AUTHS["auths"]).encode()).decode()
+SECRET = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", *more(["utf-8"])])
+def test_encodings_of_windows(tmp_path, encoding):
+    """Notepad and PowerShell write byte order marks (moby/moby#44790)."""
+    path = tmp_path / "a.json"
+    path.write_bytes(json.dumps(AUTHS).replace("\n", "\r\n").encode(encoding))
+    assert _find(path, "r.example") == Credential("a", "p:w")
+
+
+def test_utf_16_that_is_none(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xff\xfe{")
+    with pytest.raises(UsageError, match="UTF-16"):
+        _find(path, "r.example")
+
+
+@pytest.mark.parametrize("wrapping", ["\n", *more(["\r\n", " ", "\n  \t"])])
+def test_wrapped_base64(tmp_path, wrapping):
+    auth = ENTRY["auth"]
+    path = _write(tmp_path / "a.json", auths={"r.example": {"auth": f"{auth[:3]}{wrapping}{auth[3:]}{wrapping}"}})
+    assert _find(path, "r.example") == Credential("a", "p:w")
+
+
+FORMS = {
+    "bare": AUTHS["auths"],  # .dockercfg (GoogleContainerTools/jib#2260)
+    "bare with passwords": {"r.example": {"username": "a", "password": "p:w", "email": "x@example.org"}},
+    "secret": {**SECRET, "data": {".dockerconfigjson": PACKED}},
+    "secret, wrapped": {**SECRET, "data": {".dockerconfigjson": f"{PACKED[:20]}\n{PACKED[20:]}\n"}},
+    "secret, text": {**SECRET, "data": None, "stringData": {".dockerconfigjson": json.dumps(AUTHS)}},
+    "secret, both": {**SECRET, "data": {".dockerconfigjson": "!"}, "stringData": {".dockerconfigjson": json.dumps(AUTHS)}},
+    "secret, old": {"kind": "Secret", "type": "kubernetes.io/dockercfg", "data": {".dockercfg": BARE}},
+    "data of a secret": {".dockerconfigjson": PACKED},
+    "list": {
+        "kind": "List",
+        "items": [{**SECRET, "data": {".dockerconfigjson": PACKED}}, {"kind": "Secret", "data": {"a": "b"}}],
+    },
+    "nulls": {"auths": {"r.example": {**ENTRY, "identitytoken": None}}, "credHelpers": None, "credsStore": None},
+}
+
+
+@pytest.mark.parametrize("form", ["bare", "secret", "nulls", *more(sorted(FORMS.keys() - {"bare", "secret", "nulls"}))])
+def test_forms(tmp_path, form):
+    assert _find(_write(tmp_path / "a.json", **FORMS[form]), "r.example") == Credential("a", "p:w")
+
+
+@pytest.mark.parametrize("form", ["secret", *more(["secret, text", "secret, wrapped", "list"])])
+def test_a_secret_in_yaml(tmp_path, form):
+    path = tmp_path / "secret.yaml"
+    path.write_text(f"# kept\n---\n{dump_yaml(FORMS[form])}")
+    assert _find(path, "r.example") == Credential("a", "p:w")
+
+
+TWO = {"kind": "List", "items": [FORMS["secret"], FORMS["secret"]]}
+WITHOUT = {**SECRET, "data": {"password": "eA=="}}
+
+
+@pytest.mark.parametrize("content", [WITHOUT, TWO, {**SECRET, "data": {".dockerconfigjson": "%%%"}}])
+def test_a_secret_that_cannot_be_used_names_the_command_that_helps(tmp_path, content):
+    with pytest.raises(UsageError) as caught:
+        _find(_write(tmp_path / "a.json", **content), "r.example")
+    assert "oc extract" in caught.value.hint
+    assert "eA==" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: Secrets", "a: [", "just text", *more(["- 1", "a: &a [*a]", "kind: Secret\nkind: Secret"])]
+)
+def test_yaml_that_is_no_secret(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"a\.json: JSON is malformed") as caught:
+        _find(path, "r.example")
+    assert "podman login" in caught.value.hint
+
+
+def test_settings_of_docker_are_no_registries(tmp_path):
+    path = _write(tmp_path / "a.json", HttpHeaders={"User-Agent": "x"}, credsStore="missing", psFormat="{{.ID}}")
+    with pytest.raises(UsageError, match="docker-credential-missing"):
+        _find(path, "r.example")
+
+
+@pytest.mark.parametrize(
+    "key", ["R.Example:5000", "HTTPS://R.EXAMPLE:5000/v1/", *more(["r.EXAMPLE:5000/", "Http://r.example:5000"])]
+)
+def test_hosts_have_no_case(tmp_path, key):
+    path = _write(tmp_path / "a.json", auths={key: ENTRY})
+    assert _find(path, "r.example:5000", "org/app") == _find(path, "R.EXAMPLE:5000") == Credential("a", "p:w")
+
+
+def test_namespaces_of_a_host_in_another_case(tmp_path):
+    path = _write(tmp_path / "a.json", auths={"R.Example/org": ENTRY})
+    assert _find(path, "r.example", "org/app") == Credential("a", "p:w")
+    assert Credentials(RegistrySettings(authfile=path)).of_namespaces("r.EXAMPLE", "org")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["https://index.docker.io/v1/", "Index.Docker.io/v1", *more(["registry-1.docker.io/v2/", "http://docker.io", "DOCKER.IO"])],
+)
+def test_spellings_of_docker_hub(tmp_path, key):
+    """moby, registry/config.go: IndexServer; an empty entry in another spelling hides nothing."""
+    path = _write(tmp_path / "a.json", auths={"index.docker.io": {}, key: ENTRY})
+    assert _find(path, "docker.io", "library/x") == Credential("a", "p:w")
+
+
+def test_the_plain_spelling_counts_before_others(tmp_path):
+    auths = {"https://r.example/v1/": _auth("old", "p"), "r.example": _auth("plain", "p"), "R.EXAMPLE": _auth("other", "p")}
+    assert _find(_write(tmp_path / "a.json", auths=auths), "r.example").username == "plain"
+
+
+def test_dockercfg_comes_last(tmp_path):
+    _write(tmp_path / ".dockercfg", **{"r.example": _auth("old", "p"), "s.example": _auth("old", "p")})
+    _write(tmp_path / ".docker/config.json", auths={"r.example": _auth("new", "p")})
+    credentials = Credentials(RegistrySettings(environ={"HOME": str(tmp_path)}))
+    assert [credentials.find(host).username for host in ("r.example", "s.example")] == ["new", "old"]
+
+
+def test_other_forms_by_the_variable_and_for_the_cluster(tmp_path):
+    path = _write(tmp_path / "pull-secret.json", **FORMS["secret"])
+    found = Credentials(RegistrySettings(environ={"REGISTRY_AUTH_FILE": str(path)})).find("r.example")
+    assert found == Credential("a", "p:w")
+    assert pull_credential(path, "R.example", "org") == ENTRY["auth"]
+
+
 # Helpers.
 
 HELPER = """#!/bin/sh
@@ -196,6 +332,12 @@ def test_helper_of_a_registry(tmp_path, helper_environ):
     assert credentials.find("other.example") is None
     with pytest.raises(UsageError, match="no answer that makes sense"):
         credentials.find("broken.example")
+
+
+def test_a_helper_of_a_registry_in_another_case(tmp_path, helper_environ):
+    """The helper gets the name that the file has: it may keep the secret under that alone."""
+    found = _with_helper(tmp_path, helper_environ, credHelpers={"r.example": "test"}).find("R.EXAMPLE")
+    assert found == Credential("from-helper", "secret-1")
 
 
 def test_store_comes_after_entries(tmp_path, helper_environ):
