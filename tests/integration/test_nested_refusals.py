@@ -38,11 +38,8 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Which authentication, what the registry answers, and what its token server does.
 REFUSALS = [
     ("basic", 401, 0),
-    ("token", 400, 0),
     ("token", 401, 403),
-    *more(
-        [("basic", 400, 0), ("basic", 403, 0), ("basic", 404, 0), ("token", 401, 0), ("token", 401, 200), ("token", 401, 400)]
-    ),
+    *more([("basic", 403, 0), ("token", 401, 0), ("token", 401, 200), ("token", 401, 400)]),
 ]
 
 
@@ -53,8 +50,8 @@ def test_nested_repositories_are_refused_once_with_the_option_that_helps(
     kind, status, token = refusal
     with FakeRegistry(auth="basic" if kind == "basic" else "token") as mirror:
         mirror.max_depth, mirror.deep_token = 2, token
-            code = "NAME_INVALID" if status in (400, 404) else "DENIED"
-            mirror.profile = replace(mirror.profile, too_deep=Refusal(status, code, "no"))
+        code = "NAME_INVALID" if status in (400, 404) else "DENIED"
+        mirror.profile = replace(mirror.profile, too_deep=Refusal(status, code, "no"))
         login = auth_file(tmp_path / "auth.json", mirror.host, USER, PASSWORD)
         place = ("--registry", mirror.host, "--insecure", mirror.host, "--authfile", login, "--jobs", "1")
         pushed = run("hub-import", "push", archive, *place, "--format", "json")
@@ -75,7 +72,7 @@ def test_a_missing_right_is_not_taken_for_nesting(archive: Path, tmp_path: Path)
     """Where a repository of two components is refused as well, their number is not the reason."""
     with FakeRegistry(auth="basic") as mirror:
         mirror.max_depth = 1
-            mirror.profile = replace(mirror.profile, too_deep=Refusal(401))
+        mirror.profile = replace(mirror.profile, too_deep=Refusal(401))
         login = auth_file(tmp_path / "auth.json", mirror.host, USER, PASSWORD)
         place = ("--registry", mirror.host, "--insecure", mirror.host, "--authfile", login, "--max-path-components", "2")
         pushed = run("hub-import", "push", archive, *place, "--format", "json")
