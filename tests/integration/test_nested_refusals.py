@@ -38,8 +38,12 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Which authentication, what the registry answers, and what its token server does.
 REFUSALS = [
     ("basic", 401, 0),
+    ("token", 400, 0),
+    ("token", 404, 0),
     ("token", 401, 403),
-    *more([("basic", 403, 0), ("token", 401, 0), ("token", 401, 200), ("token", 401, 400)]),
+    *more(
+        [("basic", 400, 0), ("basic", 403, 0), ("basic", 404, 0), ("token", 401, 0), ("token", 401, 200), ("token", 401, 400)]
+    ),
 ]
 
 
