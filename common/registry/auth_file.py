@@ -70,7 +70,7 @@ def _as_utf8(raw: bytes, where: str) -> bytes:
         return raw
     try:
         return raw.decode("utf-16").encode()
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         raise UsageError(f"{where}: it begins as UTF-16, and is not: {error.reason}", hint=WANTED) from None
 
 
