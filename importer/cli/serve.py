@@ -91,6 +91,7 @@ def _serve(
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
     from importer.mapping import Mirror
     from importer.serving.app import RegistryApp, count_pullable, served_repositories
+    from importer.serving.authentication import Authentication
     from importer.serving.htpasswd import Htpasswd
     from importer.serving.server import Address, listen, serve
 
@@ -102,12 +103,13 @@ def _serve(
     # Repository names are those that push would use, so that mirror rules stay valid after the move to a real registry.
     mirror = Mirror("localhost", "", max_path_components, keep_source_host)
     repositories = served_repositories(opened.inventory, mirror)
+    app = RegistryApp(opened, repositories)
     pullable = count_pullable(opened.inventory, mirror, opened.is_available)
     with listen(address) as open_socket:
         host = (place.name or [address.host])[0]
         bound = Address(host, open_socket.getsockname()[1])
         serve(
-            RegistryApp(opened, repositories, accounts),
+            app if accounts is None else Authentication(app, accounts),
             open_socket,
             certificate,
             lambda: _announce(opened, repositories, pullable, bound, certificate),

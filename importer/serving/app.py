@@ -1,6 +1,6 @@
 """The ASGI application that serves an archive: pull, content discovery and referrers of the distribution specification 1.1.
 
-The only module that imports starlette. Each response is made in a thread. Content is read there too, one chunk at a time, after
+Each response is made in a thread. Content is read there too, one chunk at a time, after
 the client has taken the one before: memory is bounded by the number of connections (ADR 0018).
 """
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from common.archive.inventory import Inventory
     from common.content import Chunks
     from importer.archive.reader import Archive
-    from importer.serving.htpasswd import Htpasswd
 
 
 MAX_PAGE = 1000  # entries of a page, also for clients that ask for no number or a larger one
@@ -45,9 +44,9 @@ _CACHED, _LARGE = 128, 256 * 1024
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{32,200}", re.ASCII)
 # RFC 6838 without parameters. Anything else could put a line break into a header.
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
-_READING = ("GET", "HEAD")
+READING = ("GET", "HEAD")
 # Old docker clients take a registry without this header for one of API version 1.
-_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
+VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 _LOG = logging.getLogger(__name__)
 
 
@@ -79,12 +78,11 @@ class _VerifiedBlobs:
 
 
 class RegistryApp:
-    """The archive as an ASGI application. `accounts` None: no authentication."""
+    """The archive as an ASGI application, for every client; `authentication.py` restricts it to accounts."""
 
-    def __init__(self, archive: Archive, repositories: Repositories, accounts: Htpasswd | None = None) -> None:
+    def __init__(self, archive: Archive, repositories: Repositories) -> None:
         self._archive = archive
         self._repositories = repositories
-        self._accounts = accounts
         self._verified = _VerifiedBlobs()
         self._cached_manifest = lru_cache(_CACHED)(archive.manifest)
         # HEAD of a manifest needs its media type, which is in the document (ADR 0024). Unbounded: a short text for each.
@@ -93,7 +91,7 @@ class RegistryApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope)
-        # In a thread: bcrypt, and reading a slow medium, would keep all other connections waiting in the event loop.
+        # In a thread: reading a slow medium would keep all other connections waiting in the event loop.
         response = await run_in_threadpool(self.answer, request)
         # Quoted: a path may hold line breaks, which would forge lines of the log.
         _LOG.info("%s %s: %s", request.method, quote(request.scope["path"]), response.status_code)
@@ -108,18 +106,14 @@ class RegistryApp:
         except HubError as error:
             _LOG.error("%s: %s", quote(request.scope["path"]), error)
             response = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", str(error)).response()
-        response.headers.update(_VERSION)
+        response.headers.update(VERSION)
         return response
 
     def _answer(self, request: Request) -> Response:
-        if request.method not in _READING:
+        if request.method not in READING:
             # The body is not read; with `Connection: close` a client that pushes gigabytes learns it before the first byte.
-            headers = {"Allow": ", ".join(_READING), "Connection": "close"}
+            headers = {"Allow": ", ".join(READING), "Connection": "close"}
             raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry is read-only", headers=headers)
-        # Before the path is looked at: without credentials no client learns which repositories exist.
-        if self._accounts is not None and not self._accounts.accepts(request.headers.get("Authorization", "")):
-            headers = {"WWW-Authenticate": 'Basic realm="hub-airgap", charset="UTF-8"'}
-            raise RequestError(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", "authentication is required", headers=headers)
         resource = parse_path(request.scope["path"])
         if resource is None:
             raise RequestError(HTTPStatus.NOT_FOUND, "NAME_UNKNOWN", "no such resource")

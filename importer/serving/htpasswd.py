@@ -24,8 +24,8 @@ _MAX_PASSWORD = 72  # bytes: bcrypt ignores the rest, and version 5 of the packa
 # Costs from 04 to 31, the range of bcrypt. Other schemes of htpasswd (MD5, SHA-1, crypt) are weak, and docker-registry refuses
 # them too.
 _LINE = re.compile(r"([^:\s]{1,256}):(\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53})")
-# The hash for unknown names: their check takes as long as that of an account, so that time does not reveal which names exist.
-_UNKNOWN = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+# The hash without its cost, for names that do not exist, and for padding; no password is known for it.
+_STAND_IN = "$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 _HINT = "Make it with: htpasswd -Bbn NAME PASSWORD > FILE"
 
 
@@ -39,6 +39,7 @@ class Htpasswd:
     def __init__(self, accounts: dict[str, str], check: _Bcrypt) -> None:
         self._accounts = accounts
         self._check = check
+        self._cost = max(map(_cost, accounts.values()))
         self._secret = secrets.token_bytes(32)
         self._known: set[bytes] = set()
         self._lock = threading.Lock()
@@ -67,30 +68,62 @@ class Htpasswd:
             raise UsageError(f"{path}: holds no account", hint=_HINT)
         return cls(accounts, cast("_Bcrypt", bcrypt))
 
-    def accepts(self, header: str) -> bool:
-        """Say whether an Authorization header is that of an account."""
-        # bcrypt is slow by design, and a pull has hundreds of requests: headers that were right are remembered, as a keyed
-        # digest, since memory may end up in a core dump.
-        mark = hmac.digest(self._secret, header.encode(), hashlib.sha256)
+    def is_known(self, header: str) -> bool:
+        """Say whether an Authorization header was accepted before. Fast."""
         with self._lock:
-            if mark in self._known:
-                return True
-        if not self._is_right(header):
+            return self._mark(header) in self._known
+
+    def is_checkable(self, header: str) -> bool:
+        """Say whether an Authorization header has a name and a password that bcrypt can check. Fast."""
+        return _credentials(header) is not None
+
+    def accepts(self, header: str) -> bool:
+        """Say whether an Authorization header is that of an account. Slow, unless it is known."""
+        if self.is_known(header):
+            return True
+        credentials = _credentials(header)
+        if credentials is None or not self._is_right(*credentials):
             return False
         # Wrong ones are not remembered: an attacker would fill the memory with them.
         with self._lock:
             if len(self._known) < _MAX_KNOWN:
-                self._known.add(mark)
+                self._known.add(self._mark(header))
         return True
 
-    def _is_right(self, header: str) -> bool:
-        scheme, _, encoded = header.partition(" ")
-        try:
-            name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-        except ValueError:  # neither base64 nor ASCII, or not UTF-8 in it
-            return False
-        if scheme.lower() != "basic" or not colon or len(password.encode()) > _MAX_PASSWORD or "\0" in password:
-            return False
-        # A NUL ends the password for bcrypt: without the check above "secret\0x" would be accepted for "secret".
-        hashed = self._accounts.get(name, _UNKNOWN)
-        return self._check.checkpw(password.encode(), hashed.encode()) and name in self._accounts
+    def _mark(self, header: str) -> bytes:
+        # bcrypt is slow by design, and a pull has hundreds of requests: headers that were right are remembered, as a keyed
+        # digest, since memory may end up in a core dump.
+        return hmac.digest(self._secret, header.encode(), hashlib.sha256)
+
+    def _is_right(self, name: str, password: bytes) -> bool:
+        """Check a password. A wrong one takes the time of the highest cost of the file, whether the name exists or not."""
+        hashed = self._accounts.get(name)
+        cost = self._cost if hashed is None else _cost(hashed)
+        right = self._check.checkpw(password, (hashed or _stand_in(cost)).encode())
+        if right and hashed is not None:
+            return True
+        # Time is 2^cost: 2^c + 2^c + 2^(c+1) + … + 2^(highest-1) is 2^highest, for accounts of a lower cost.
+        for lower in range(cost, self._cost):
+            self._check.checkpw(password, _stand_in(lower).encode())
+        return False
+
+
+def _credentials(header: str) -> tuple[str, bytes] | None:
+    """Return name and password of a Basic header (RFC 7617); None for any other, and for a password that bcrypt would cut."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:  # neither base64 nor ASCII, or not UTF-8 in it
+        return None
+    # A NUL ends the password for bcrypt: "secret\0x" would be accepted for "secret".
+    if scheme.lower() != "basic" or not colon or len(password.encode()) > _MAX_PASSWORD or "\0" in password:
+        return None
+    return name, password.encode()
+
+
+def _cost(hashed: str) -> int:
+    return int(hashed[4:6])  # $2b$NN$…
+
+
+def _stand_in(cost: int) -> str:
+    return f"$2b${cost:02d}{_STAND_IN}"
