@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import repository_of
-from common.errors import AuthenticationError
+from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
 from common.interruption import workers
 from common.text import counted
 from importer.mapping import Closure, MappedImage
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     _RepositoryBlob = tuple[Reference, Digest]
 
 
+_OVERLOADED = frozenset({429, 500, 502, 503, 504})
+_TROUBLES = 8  # after which the registry, not one of its blobs, is at fault
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,7 +44,8 @@ def confirm(
 ) -> Confirmation:
     """Ask for every blob in every repository that needs it, and for every tag. Raises RegistryError.
 
-    A repository that may not be read, or that does not exist, has nothing, and is in a warning.
+    A repository that may not be read, or that does not exist, has nothing, and is in a warning. So is a blob or a tag of which
+    the registry does not say whether it has it.
     """
     closure = Closure(archive.inventory)
     complete = [image for image in images if image.record.complete]
@@ -112,6 +116,9 @@ class _ReadOnlyMirror:
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
         self._refused: dict[Reference, AuthenticationError] = {}
+        self._lock = threading.Lock()
+        self._unknown: HubError | None = None  # the first one
+        self._unknown_count = self._troubles = 0
 
     def has_blob(self, repository: Reference, digest: Digest, size: int) -> bool:
         """Say whether a repository has all bytes of a blob."""
@@ -126,7 +133,13 @@ class _ReadOnlyMirror:
         return self._asked(image.repository, lambda: is_tagged(image, size, self._client))
 
     def warn(self) -> None:
-        """Warn of the repositories that were refused."""
+        """Warn of the repositories that were refused, and of the questions that were not answered."""
+        if self._unknown is not None:
+            _LOG.warning(
+                "%s not answered, and nothing is confirmed by them; the first: %s",
+                counted(self._unknown_count, "request was", "requests were"),
+                self._unknown,
+            )
         # One line: a mirror that was never pushed to refuses each of its repositories.
         if self._refused:
             first = min(self._refused)
@@ -143,4 +156,17 @@ class _ReadOnlyMirror:
             return question()
         except AuthenticationError as error:
             self._refused[repository] = error
-            return False
+        except RegistryUnreachableError:
+            raise
+        except (RegistryError, ContentError) as error:
+            self._note_unknown(error)
+        return False
+
+    def _note_unknown(self, error: RegistryError | ContentError) -> None:
+        """Count an answer that does not say whether something is there. Raises it where the registry is in trouble."""
+        with self._lock:
+            self._unknown = self._unknown or error
+            self._unknown_count += 1
+            self._troubles += isinstance(error, RegistryError) and error.status in _OVERLOADED
+            if self._troubles >= _TROUBLES:  # each costs minutes of retries
+                raise error

@@ -429,3 +429,16 @@ def test_mounting_is_kept_where_it_works_for_some(connect):
             read = lambda start, content=content: iter([content[start:]])  # noqa: E731
             assert client.upload(registry.reference(f"org/{number}"), blob, read, mount_from) is Written.MOUNTED
         assert len([r for r in registry.log("POST") if r.status == 403]) <= 4
+
+
+# Manifests.
+
+
+def test_a_host_whose_head_of_manifests_says_nothing_is_asked_with_get_alone(connect):
+    with FakeRegistry() as registry:
+        registry.add_image("org/app", image([b"layer"]), tag="v1")
+        registry.fault("HEAD", "/manifests/", times=100, status=405)
+        client = connect(registry)
+        found = [client.head(registry.reference("org/app", tag)) for tag in ("v1", "v1", "none", "v1", "none")]
+        assert [head is not None for head in found] == [True, True, False, True, False]
+        assert [r.method for r in registry.log("", "/manifests/")] == ["HEAD", "GET"] * 3 + ["GET"] * 2
