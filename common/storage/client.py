@@ -26,7 +26,7 @@ from common.distribution import how_to_install
 from common.errors import StorageError, StorageUnreachableError, UsageError
 from common.interruption import pause
 from common.retry import RetryableError, RetryPolicy, retry
-from common.storage.trust import require_names, untrusted
+from common.storage.trust import Identity
 from common.text import sanitize
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def refused(subject: str, error: Any) -> StorageError:
     return failure
 
 
-def unreachable(subject: str, error: BaseException, endpoint: str = "", bundle: Path | None = None) -> StorageError:
+def unreachable(subject: str, error: BaseException, identity: Identity | None) -> StorageError:
     """Return the error for a connection that cannot be made. Raises RetryableError when it may be made later."""
     # A wrong certificate does not change by itself within minutes; all other failures of a connection may pass.
     refusal = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
-    if refusal is not None:
-        return untrusted(subject, refusal, endpoint, bundle)
+    if refusal is not None and identity is not None:
+        return identity.untrusted(subject, refusal)
     raise RetryableError(StorageUnreachableError(f"{subject}: {sanitize(str(error), _MAX_TEXT)}", hint=_REACH)) from error
 
 
@@ -185,8 +185,8 @@ _PARTS = {"PartNumberMarker": "NextPartNumberMarker"}
 class Storage:
     """One S3 service, as one account. Thread-safe. Every call raises StorageError.
 
-    `known` is the retry policy once the service has answered, `unknown` bounds it before. `endpoint` is its URL, `bundle` the
-    file with its authority. `sleep` and `clock` are replaced in tests.
+    `known` is the retry policy once the service has answered, `unknown` bounds it before. `identity` is its
+    certificate, where that is checked. `sleep` and `clock` are replaced in tests.
     """
 
     def __init__(
@@ -198,12 +198,10 @@ class Storage:
         unknown: RetryPolicy = UNKNOWN,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        endpoint: str = "",
-        bundle: Path | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        self._endpoint = endpoint
-        self._bundle = bundle
-        self._is_checked = not endpoint
+        self._identity = identity
+        self._is_checked = False
         self._client = client
         self._errors = errors
         self._policy = known
@@ -241,8 +239,8 @@ class Storage:
             client = session.client("s3", config=settings, region_name=session.region_name or "us-east-1")
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
-        endpoint, file = str(client.meta.endpoint_url), Path(bundle) if bundle else None
-        return cls(client, errors, known=known, unknown=unknown, endpoint=endpoint, bundle=file)
+        identity = Identity(str(client.meta.endpoint_url), Path(bundle) if bundle else None)
+        return cls(client, errors, known=known, unknown=unknown, identity=identity)
 
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return size and tag of an object; None where there is none."""
@@ -279,7 +277,7 @@ class Storage:
                     left -= len(piece)
                     pieces.append(piece)
         except (self._errors.BotoCoreError, HTTPError, OSError) as error:
-            raise unreachable(f"s3://{bucket}/{key}", error, self._endpoint, self._bundle) from error
+            raise unreachable(f"s3://{bucket}/{key}", error, self._identity) from error
         if left < 0:
             raise StorageError(f"s3://{bucket}/{key}: the service gives more than bytes {start} to {end}, which were asked for")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # mostly it comes in one, and is copied nowhere
@@ -410,8 +408,8 @@ class Storage:
         return answer
 
     def _sent(self, operation: str, subject: str, said: Mapping[str, Any]) -> Any:
-        if not self._is_checked:  # before the first request, once
-            require_names(subject, self._endpoint)
+        if self._identity and not self._is_checked:  # before the first request, once
+            self._identity.require_names(subject)
             self._is_checked = True
         try:
             answer = getattr(self._client, operation)(**said)
@@ -423,7 +421,7 @@ class Storage:
         except self._errors.NoCredentialsError as error:
             raise not_asked(subject, "no credentials for S3 were found") from error
         except (self._errors.HTTPClientError, self._errors.ConnectionError, OSError) as error:
-            raise unreachable(subject, error, self._endpoint, self._bundle) from error
+            raise unreachable(subject, error, self._identity) from error
         except self._errors.BotoCoreError as error:
             raise not_asked(subject, error) from error
         except Exception as error:  # botocore raises KeyError, ParserError and others for an answer that is not one of S3
