@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.registry import PASSWORD
 from tests.fakes.registry_flows import FLOWS, Mirror, World, world
-from tests.fakes.registry_profiles import PRODUCTS, Product
+from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, PREFIX, PRODUCTS, QUAY, Product
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 PAGE = Path(__file__).resolve().parents[2] / "docs/registry.md"
@@ -34,3 +39,131 @@ def test_every_flow(product: Product, made: World, tmp_path: Path) -> None:
     with product.registry() as registry:
         did = Mirror(product, registry, made, tmp_path).run_all()
     assert list(did.values()) == row(product.name), f"|**{product.name}**|{'|'.join(did.values())}|"
+
+
+@contextmanager
+def mirror(product: Product, made: World, folder: Path, **switches: Any) -> Iterator[Mirror]:
+    """Give a product with some switches flipped, logged in to."""
+    changed = replace(product, profile=replace(product.profile, **switches))
+    with changed.registry() as registry:
+        found = Mirror(changed, registry, made, folder)
+        assert found.log_in().status == 0
+        yield found
+
+
+def named(product: Product) -> str:
+    return product.name
+
+
+# What the account may not do, and what is not there.
+
+
+@pytest.mark.parametrize("product", [HARBOR, *more([QUAY])], ids=named)
+def test_a_project_or_organization_that_is_not_there(product: Product, made: World, tmp_path: Path) -> None:
+    """Harbor says 401 with an empty challenge (goharbor/harbor#966); Quay grants nothing (quay/quay, endpoints/v2/v2auth.py)."""
+    unprepared = replace(product, prepared=frozenset(), organizations=frozenset())
+    with mirror(unprepared, made, tmp_path) as site:
+        refused = site.run("push", made.first)
+        assert refused.status == 5, refused.stdout
+        errors = [each for each in refused.json["problems"] if each["severity"] == "error"]
+        assert [each["subject"] for each in errors] == [f"{site.registry.host}/{PREFIX}"], "one problem for all of it"
+        assert PREFIX in errors[0]["message"]
+        site.registry.prepared.add(PREFIX)
+        if site.registry.quay:
+            site.registry.quay.creates.add(PREFIX)
+        done = site.run("push", made.first)
+        assert done.status == 0, done.stdout
+        site.holds()
+
+
+# htpasswd of docker-registry knows accounts, not rights.
+RIGHTS = [each for each in PRODUCTS if each.profile.auth == "token" or each.profile.no_write]
+
+
+@pytest.mark.parametrize("product", [HARBOR, *more([each for each in RIGHTS if each is not HARBOR])], ids=named)
+def test_an_account_that_may_only_pull(product: Product, made: World, tmp_path: Path) -> None:
+    """It takes a receipt, and pushes nothing where all is there; where something is missing the right that it lacks is named."""
+    with mirror(product, made, tmp_path) as site:
+        assert site.run("push", made.first).status == 0
+        site.registry.passwords["reader"] = PASSWORD
+        site.registry.readers.add("reader")
+        if site.registry.quay:
+            site.registry.quay.readers.add("reader")
+        assert site.log_in("reader").status == 0
+        taken = site.run("receipt", made.first, "--output", tmp_path / "read.json")
+        assert taken.status == 0, taken.stderr
+        assert taken.json["inventories"] == made.receipt["inventories"]
+        again = site.run("push", made.first)
+        assert again.status == 0, again.stdout
+        refused = site.run("push", made.second)
+        assert refused.status == 5, refused.stdout
+        assert "may not write" in refused.stdout
+
+
+@pytest.mark.parametrize("product", [HARBOR, *more([each for each in PRODUCTS if each is not HARBOR])], ids=named)
+def test_immutable_tags(product: Product, made: World, tmp_path: Path) -> None:
+    """All but the catalog's tag, which moves with every archive, is written once; the tags that pin digests never change."""
+    with mirror(product, made, tmp_path, immutable=True) as site:
+        for _ in range(2):
+            done = site.run("push", made.first)
+            assert done.status == 0, done.stdout
+        moved = site.run("push", made.second)
+        assert moved.status == 5, moved.stdout
+        errors = [each for each in moved.json["problems"] if each["severity"] == "error"]
+        assert ["immutable" in each["message"] or "TAG_" in each["message"] for each in errors] == [True], "the catalog alone"
+        site.registry.profile = replace(site.registry.profile, immutable=False)
+        done = site.run("push", made.second)
+        assert done.status == 0, done.stdout
+
+
+# One switch after the other.
+
+# Each is what some product or proxy does; the site is docker-registry otherwise.
+QUIRKS: tuple[dict[str, Any], ...] = (
+    {"auth": "token", "realm_redirect": 301},
+    {"auth": "token", "realm_redirect": 308},
+    {"auth": "token", "token_life_s": None},
+    {"auth": "token", "also_basic": True, "challenge_again": 'Basic realm="harbor"'},
+    {"location": "relative"},
+    {"location": "elsewhere"},
+    {"whole_put": "ignored"},
+    {"whole_put": "refused"},
+    {"whole_put": "ignored", "patch": "one", "patch_status": 204},
+    {"patch": "none"},
+    {"upload_status": False},
+    {"mounts": "session"},
+    {"mounts": "refused"},
+    {"digest_header": False},
+    {"head_length": False},
+    {"encoded": True},
+    {"referrers": True},
+    {"referrers": True, "subject_header": False},
+    {"redirect": True},
+    {"visible_after": 2},
+    {"limit_every": 25},
+    {"page": 1},
+)
+
+
+@pytest.mark.parametrize("quirk", more(QUIRKS), ids=lambda quirk: ", ".join(f"{key}={value}" for key, value in quirk.items()))
+def test_a_quirk(quirk: dict[str, Any], made: World, tmp_path: Path) -> None:
+    with mirror(DOCKER_REGISTRY_2, made, tmp_path, **quirk) as site:
+        for archive in (made.first, made.second, made.first):
+            done = site.run("push", archive)
+            assert done.status == 0, done.stdout + done.stderr
+        site.holds()
+        taken = site.run("receipt", made.first, "--output", tmp_path / "taken.json")
+        assert taken.status == 0, taken.stderr
+        assert taken.json["inventories"] == made.receipt["inventories"]
+        healed = site.run("push", made.first, "--heal")
+        assert healed.status == 0, healed.stdout
+
+
+def test_flat_paths(made: World, tmp_path: Path) -> None:
+    """Old Quay and GitLab (openshift/oc-mirror#590): with --max-path-components all of it fits."""
+    with mirror(DOCKER_REGISTRY_2, made, tmp_path, depth=2) as site:
+        refused = site.run("push", made.first)
+        assert refused.status == 5, refused.stdout
+        assert "--max-path-components" in refused.stdout
+        done = site.run("push", made.first, "--max-path-components", "2")
+        assert done.status == 0, done.stdout
