@@ -23,6 +23,7 @@ TAR_BLOCK = 512
 _NAME_FIELD = 100
 # Four digits and more, up to MAX_VOLUMES; names sort by number up to 9,999 volumes.
 VOLUME_NAME = re.compile(r"volume-(\d{4,6})\.tar\.zst", re.ASCII)
+REPORT_NAME = "report.html"
 JOURNAL_NAME = "hub-export.journal"  # in a directory whose volumes are not complete yet
 _TAG = b"HUBVOL\x00"
 _VERSION = 1

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from common.archive.volume import REPORT_NAME
 from common.registry.source_sink import RegistrySource
 from common.text import counted
 from common.transfer import copy
-from exporter.archive.output import REPORT
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
             on_missing=writer.mark_missing,
         )
         closing = spec.closing(lost, making.sign)
-        writer.finish(closing, further=lambda sums: {REPORT: report.render(closing.inventory, sums)})
+        writer.finish(closing, further=lambda sums: {REPORT_NAME: report.render(closing.inventory, sums)})
     return closing.inventory
 
 

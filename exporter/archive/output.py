@@ -76,7 +76,6 @@ def read_journal(path: Path) -> Layout | None:
 WORKING = "hub-export."  # what the names of all files begin with that are there only while an archive is made
 LOCK = "hub-export.lock"
 CATALOGS = "hub-export.catalogs"  # the layers of catalogs, while the archive is made
-REPORT = "report.html"
 PART = "hub-export.part"  # the volumes here are a part, which is whole
 JOINING = "hub-export.joining"  # the volumes here come from parts
 PROBE = "hub-export.probe"  # an empty file that was moved here, to see whether files can be

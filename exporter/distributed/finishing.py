@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.archive import checksums
-from common.archive.volume import JOURNAL_NAME
+from common.archive.volume import JOURNAL_NAME, REPORT_NAME
 from common.errors import UsageError
-from exporter.archive.output import JOINING, REPORT, encode_journal, refuse_part, tidy_finished
+from exporter.archive.output import JOINING, encode_journal, refuse_part, tidy_finished
 from exporter.archive.writer import ArchiveWriter
 from exporter.distributed import joining, part, part_selection, plan_file
 from exporter.distributed.part_directory import PLAN
@@ -105,7 +105,7 @@ class _Finish:
 
     def further(self, sums: Mapping[str, str]) -> Mapping[str, bytes]:
         """Return the report, for the checksums of all other files."""
-        return {REPORT: self._report.render(self.closing.inventory, sums)}
+        return {REPORT_NAME: self._report.render(self.closing.inventory, sums)}
 
     def rewrite(self) -> None:
         """Write the volumes of the archive from those of its parts, which stay as they are: see `rewriting`."""

@@ -11,11 +11,11 @@ from msgspec.structs import replace as replaced
 
 from common.archive import checksums, inventory_file
 from common.archive.inventory import MAX_SIZE, Inventory
-from common.archive.volume import JOURNAL_NAME
+from common.archive.volume import JOURNAL_NAME, REPORT_NAME
 from common.errors import ArchiveIncompleteError, UsageError
 from common.oci.image import digest_of
 from exporter.archive import output
-from exporter.archive.output import REPORT, is_ours
+from exporter.archive.output import is_ours
 from exporter.distributed import part_selection, plan_file
 from exporter.distributed.part_directory import PLAN, MadePart
 from exporter.distributed.s3_volumes import Volumes, records_in
@@ -107,7 +107,7 @@ class Stored:
             for name in (inventory_file.SIGNATURE_NAME, checksums.SIGNATURE_NAME):
                 (self.work.place / name).delete()
         report = Report(self.plan.facts, self.work.making(Path()), self.work.place)
-        closing.complete(self.work.place, sums, lambda listed: {REPORT: report.render(closing.inventory, listed)})
+        closing.complete(self.work.place, sums, lambda listed: {REPORT_NAME: report.render(closing.inventory, listed)})
         tidy(self.work.place)
         return closing.inventory
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +27,7 @@ from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
     OPENING,
+    REPORT_NAME,
     TAR_BLOCK,
     Footer,
     entry_name,
@@ -83,7 +84,8 @@ class BadBlob:
 class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
-    `repairable`: the damaged volumes that have a parity file next to them.
+    `repairable`: the damaged volumes that have a parity file next to them. `unvouched`: files of the archive for which no
+    signature with the given key speaks.
     """
 
     inventory: Digest
@@ -94,12 +96,13 @@ class VerifyResult:
     damage: tuple[str, ...]
     is_trusted: bool = True
     repairable: tuple[str, ...] = ()
+    unvouched: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
         complete = all(volume.status is VolumeStatus.OK for volume in self.volumes)
-        return complete and self.is_trusted and not self.damage and not self.bad
+        return complete and self.is_trusted and not self.damage and not self.bad and not self.unvouched
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -110,13 +113,14 @@ class VerifyResult:
             "signature": self.signature,
             "volumes": [{"name": volume.name, "status": volume.status.value} for volume in self.volumes],
             "blobs": {"checked": self.checked, "bad": bad},
+            "unvouched": list(self.unvouched),
         }
 
 
 def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
     """Check the available volumes, `jobs` at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
-    sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key)
+    sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key, archive.digest)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
     # Threads, not processes: hashing and decompression release the GIL.
@@ -134,7 +138,8 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
             pool.shutdown(wait=True, cancel_futures=True)
     progress.end()
     split = [each for each in joined if each is not None]
-    return _result(archive, results, split, [*sums.damage, *sums.others()])
+    result = _result(archive, results, split, [*sums.damage, *sums.others()])
+    return result if quick else replace(result, unvouched=tuple(sums.unvouched()))
 
 
 def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:
@@ -451,8 +456,10 @@ class _SequentialChecksum:
 class _ChecksumFiles:
     """The SHA256SUMS files next to the volumes: the expected checksums, and the errors of files that are no volumes."""
 
-    def __init__(self, files: Sequence[Place], key: Verifier | None) -> None:
+    def __init__(self, files: Sequence[Place], key: Verifier | None, inventory: Digest) -> None:
         self.damage: list[str] = []
+        self._key, self._inventory = key, inventory
+        self._signed: set[Place] = set()  # directories whose SHA256SUMS is signed with the key
         self._sums: dict[Place, dict[str, str]] = {}
         self._volumes: set[Place] = set()
         # One for each directory: the volumes of an archive may be on several media, each with its own SHA256SUMS.
@@ -471,6 +478,8 @@ class _ChecksumFiles:
             self.damage.append(f"{path}: is not signed: there is no {signature.name} next to it")
         elif not key.accepts(raw, location.read(signature, MAX_SIGNATURE)):
             self.damage.append(f"{path}: its signature is not that of the key {key.fingerprint}")
+        else:
+            self._signed.add(path.parent.resolve())
 
     def expected(self, volume: Place) -> str | None:
         """Return the expected checksum of a volume; None where no SHA256SUMS is present or lists it."""
@@ -479,6 +488,22 @@ class _ChecksumFiles:
         if listed is not None and volume.name not in listed:
             self.damage.append(f"{volume}: {checksums.NAME} next to it does not list it")
         return (listed or {}).get(volume.name)
+
+    def unvouched(self) -> Iterator[str]:
+        """Give the files next to the volumes that belong to the archive and that no signature covers; none without a key.
+
+        An approver reads the report, so it has to be the one that was signed.
+        """
+        for directory in sorted({volume.parent for volume in self._volumes} if self._key else (), key=str):
+            parities = [volume.name + parity.SUFFIX for volume in self._volumes if volume.parent == directory]
+            listed = self._sums.get(directory, {}) if directory in self._signed else {}
+            for name in (REPORT_NAME, *sorted(parities)):
+                if name not in listed and _is_file(directory / name):
+                    yield str(directory / name)
+            path = directory / inventory_file.NAME
+            # Its own signature was verified with the volumes; another file of the name is not the signed one.
+            if inventory_file.NAME not in listed and _damage_of(path, hex_of(self._inventory)):
+                yield str(path)
 
     def others(self) -> Iterator[str]:
         """Give a line for each other listed file that is present and has another checksum."""

@@ -74,6 +74,7 @@ def verify_table(result: VerifyResult) -> str:
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
     if result.repairable:
         lines.append(f"parity is present for {', '.join(result.repairable)}: hub-import repair restores them")
+    lines += [f"{name}: not signed, so it is not to be believed; the signature covers the volumes" for name in result.unvouched]
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])

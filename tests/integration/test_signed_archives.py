@@ -97,6 +97,46 @@ def test_checksums_that_the_key_did_not_sign_are_damage(signed, tmp_path):
     assert (done.status, "there is no SHA256SUMS.sig next to it" in done.stdout) == (4, True)
 
 
+@pytest.mark.parametrize("form", ["exchanged", "unsigned sums", "sums without it", "volumes alone"])
+def test_with_a_key_no_report_passes_that_was_not_signed(signed, tmp_path, form):
+    """The report is what an approver reads; without its signed sums nothing speaks for it."""
+    archive, _, public = signed
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    sums = copy / "SHA256SUMS"
+    if form == "sums without it":
+        sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "report" not in line))
+    else:
+        (copy / "SHA256SUMS.sig").unlink()
+    if form in ("exchanged", "volumes alone"):
+        sums.unlink()
+    (copy / "report.html").write_text("<p>all is well</p>")
+    if form == "volumes alone":
+        (copy / "report.html").unlink()
+    done = run("hub-import", "verify", copy, "--key", public, "--format", "json")
+    if form == "volumes alone":
+        assert (done.status, done.json["ok"], done.json["unvouched"]) == (0, True, [])
+        return
+    assert (done.status, done.json["ok"]) == (4, False)
+    assert done.json["unvouched"] == [str(copy / "report.html")]
+    said = run("hub-import", "verify", copy, "--key", public).stdout
+    assert f"{copy / 'report.html'}: not signed" in said
+    assert "the archive is NOT whole" in said
+    assert run("hub-import", "verify", copy).status == (4 if form == "unsigned sums" else 0)  # without a key, the sums alone count
+
+
+def test_with_a_key_another_inventory_and_parity_are_named(signed, tmp_path):
+    archive, _, public = signed
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    for name in ("SHA256SUMS", "SHA256SUMS.sig", "report.html"):
+        (copy / name).unlink()
+    volume = next(copy.glob("volume-*.zst"))
+    (copy / f"{volume.name}.parity").write_bytes(b"parity of another volume")
+    done = run("hub-import", "verify", copy, "--key", public, "--format", "json")
+    assert (done.status, done.json["unvouched"]) == (4, [str(copy / f"{volume.name}.parity")])
+
+
 def test_no_re_request_is_made_of_an_inventory_that_is_not_trusted(signed, tmp_path):
     archive, _private, _public = signed
     _, other = keygen(tmp_path, name="other")
