@@ -122,7 +122,9 @@ def test_with_a_key_no_report_passes_that_was_not_signed(signed, tmp_path, form)
     said = run("hub-import", "verify", copy, "--key", public).stdout
     assert f"{copy / 'report.html'}: not signed" in said
     assert "the archive is NOT whole" in said
-    assert run("hub-import", "verify", copy).status == (4 if form == "unsigned sums" else 0)  # without a key, the sums alone count
+    assert run("hub-import", "verify", copy).status == (
+        4 if form == "unsigned sums" else 0
+    )  # without a key, the sums alone count
 
 
 def test_with_a_key_another_inventory_and_parity_are_named(signed, tmp_path):
