@@ -469,8 +469,10 @@ class _ChecksumFiles:
                 if key is not None:
                     self._check_signature(path, raw, key)
                 self._sums[path.parent.resolve()] = checksums.parse(raw)
-            except (HubError, OSError) as error:
+            except HubError as error:
                 self.damage.append(f"{path}: {error}")
+            except OSError as error:
+                self.damage.append(f"{path}: cannot be read: {media.explained(error)}")
 
     def _check_signature(self, path: Place, raw: bytes, key: Verifier) -> None:
         signature = path.with_name(checksums.SIGNATURE_NAME)
