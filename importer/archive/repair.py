@@ -58,17 +58,25 @@ def repair(paths: Sequence[Path], output: Path | None, progress: Progress) -> li
     """
     # First: zfec is an extra (ADR 0012), and a person should learn that before hours of reading.
     parity.require_coder()
-    volumes = list(dict.fromkeys(volume for path in paths for volume in _volumes(path)))
+    found: list[Path] = []
+    for path in paths:
+        with media.reading(path):
+            found += _volumes(path)
+    volumes = list(dict.fromkeys(found))
     if not volumes:
         raise UsageError(
             f"no parity in {', '.join(map(str, paths))}",
             hint="Archives have parity when they were made with --parity. Without it: hub-import verify --rerequest.",
         )
-    progress.begin(f"checking {counted(len(volumes), 'volume')}", sum(volume.stat().st_size for volume in volumes))
+    size = 0
+    for volume in volumes:
+        with media.reading(volume):
+            size += volume.stat().st_size
+    progress.begin(f"checking {counted(len(volumes), 'volume')}", size)
     # One after the other: reading is the limit, and two volumes on one medium only make it seek.
-    found = [Repair(volume, progress.advance, _listed_checksum(volume)).run(output) for volume in volumes]
+    repaired = [Repair(volume, progress.advance, _listed_checksum(volume)).run(output) for volume in volumes]
     progress.end()
-    return found
+    return repaired
 
 
 def exit_code(results: Sequence[Repaired]) -> ExitCode:

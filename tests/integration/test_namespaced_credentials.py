@@ -141,3 +141,50 @@ def test_deploy_with_a_credential_of_a_namespace_for_the_nodes(tmp_path: Path) -
         secret = cluster.store.get(next(key for key in cluster.store.all_keys() if key.name == "pull-secret"))
     auths = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
     assert auths[f"{mirror.host}/ocp"] == entry("ocp+robot", "secret of ocp")
+
+
+def test_an_archive_with_content_of_an_earlier_one(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
+    """What an earlier archive brought is looked up with the credential of its repository, and mounted from there."""
+    mirror.quay.needs_repository = True
+    login = authfile(tmp_path, mirror.host, "mirror")
+    with FakeRegistry() as source:
+        for name, tag in (("org/app", "v1"), ("org/new", "v1")):
+            source.add_image(name, image([b"base", name.encode()]), tag=tag)
+        first, second = tmp_path / "first", tmp_path / "second"
+        for output, names, more in ((first, ["app"], []), (second, ["app", "new"], ["--since", first])):
+            images = [part for name in names for part in ("--image", f"{source.host}/org/{name}:v1")]
+            done = run("hub-export", "create", *images, "--insecure", source.host, "--output", output, *more)
+            assert done.status == 0, done.stderr
+    early = imported("push", second, mirror, "/mirror", login)
+    assert early.status == 3, early.stdout + early.stderr
+    assert early.json["requires"]
+    for each in (first, second):
+        pushed = imported("push", each, mirror, "/mirror", login)
+        assert pushed.status == 0, pushed.stdout + pushed.stderr
+    assert mirror.repositories["mirror/org/new"].tags["v1"]
+
+
+@pytest.mark.parametrize("namespace", ["mirror", "mirror/catalogs"])
+def test_a_catalog_that_is_built(mirror: FakeRegistry, tmp_path: Path, namespace: str) -> None:
+    mirror.quay.needs_repository = True
+    mirror.add_image("org/server", image([b"server"]), tag="v1")
+    login = authfile(tmp_path, mirror.host, namespace, "org")
+    folder = tmp_path / "manifests" / "etcd"
+    folder.mkdir(parents=True)
+    (folder / "etcd.package.yaml").write_text(PACKAGE)
+    (folder / "csv.yaml").write_text(CSV)
+    places = ("--from", f"{mirror.host}/org/server:v1", "--to", f"{mirror.host}/mirror/catalogs/olm:v1")
+    done = run(
+        *("hub-export", "build-catalog", *places, "--manifest-dir", folder.parent, "--insecure", "--authfile", login),
+        *("--format", "json"),
+    )
+    assert done.status == 0, done.stdout + done.stderr
+    assert mirror.repositories["mirror/catalogs/olm"].tags["v1"] == done.json["digest"]
+
+
+PACKAGE = "packageName: etcd\ndefaultChannel: a\nchannels: [{name: a, currentCSV: etcd.v1.0.0}]\n"
+CSV = """apiVersion: operators.coreos.com/v1alpha1
+kind: ClusterServiceVersion
+metadata: {name: etcd.v1.0.0}
+spec: {version: 1.0.0, displayName: etcd}
+"""

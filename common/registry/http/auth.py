@@ -92,7 +92,7 @@ class RegistryAuth(httpx.Auth):
         self._extra: dict[Access, tuple[str, ...]] = {}
         self._tokens: dict[Access, Token] = {}
         self._found: dict[tuple[str, str], Credential | None] = {}  # finding one may run a credential helper
-        self._known: set[tuple[str, Credential]] = set()  # accounts that a registry's token server has accepted
+        self._known: set[tuple[str, Credential | None]] = set()  # accounts that a registry's token server has accepted
         self._accepted: set[tuple[str, str]] = set()  # Basic headers that a registry has accepted
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
@@ -110,6 +110,8 @@ class RegistryAuth(httpx.Auth):
             return
         renewed = self._renewed(access, response.headers.get_list("WWW-Authenticate"), used, question)
         if renewed == used:
+            if renewed.startswith("Bearer ") and not request.extensions["is_last_access"]:
+                raise wrong_credentials(question)  # asked again with less, see `Exchange`
             return
         request.headers["Authorization"] = renewed
         response = yield request
@@ -145,9 +147,16 @@ class RegistryAuth(httpx.Auth):
                 del self._tokens[access]
             self._found.pop((access.registry, access.repository), None)  # a helper may give another password now
         header = self._answer(access, challenge, question)
-        if header is None or (header == used and (access.registry, header) not in self._accepted):
+        if header is None or (header == used and not self._is_accepted(access, header)):
             raise no_credentials(question) if header is None else wrong_credentials(question)
         return header
+
+    def _is_accepted(self, access: Access, header: str) -> bool:
+        """Say whether the account of a header is one that the registry, or its token server, has accepted."""
+        if header.startswith("Basic "):
+            return (access.registry, header) in self._accepted
+        # ghcr.io gives the same token each time: that one is refused says nothing about the account.
+        return (access.registry, self._credential(access.registry, access.repository)) in self._known
 
     def _credential(self, registry: str, repository: str) -> Credential | None:
         key = (registry, repository)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,9 +14,17 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
-from common.errors import AuthenticationError, CredentialsRefusedError, NotFoundError, RegistryError, RegistryRefusedError
+from common.errors import (
+    AuthenticationError,
+    CredentialsRefusedError,
+    HubError,
+    NotFoundError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from common.log import SECRETS
 from common.oci.reference import is_host
+from common.registry.http.coding import plain_body
 from common.registry.http.errors import (
     MAX_ERROR_BODY,
     PASSING,
@@ -208,14 +215,11 @@ def _redirected(request: httpx.Request, status: int, url: httpx.URL, asking: Que
 
 
 def _plain(response: httpx.Response) -> bytes:
-    """Return the body of a small response; gzip, which was not asked for, is decompressed to the same bound."""
-    body = response.content
-    if response.extensions.get("encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate"):
-        try:
-            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, MAX_ERROR_BODY)
-        except zlib.error:
-            return body  # the header is wrong, and the body is as it says
-    return body
+    """Return the body of a small response, decompressed to the same bound; as it is where that is not possible."""
+    try:
+        return plain_body(response.content, response.extensions["encoding"], "", MAX_ERROR_BODY)
+    except HubError:
+        return response.content
 
 
 def _refusal(wanted: Wanted, asking: Question, response: httpx.Response, body: bytes, *, lost: bool) -> Exception:

@@ -57,6 +57,13 @@ class Mounts:
             self._refused[source] += 1
             self._count(source.registry)
 
+    def forgive(self, sources: Sequence[Reference]) -> None:
+        """Take back refusals that were the target's: it takes no upload either."""
+        with self._lock:
+            for source in sources:
+                self._refused[source] -= 1
+                self._failed[source.registry] -= 1
+
     def ignored(self, source: Reference) -> None:
         """Note an upload that was opened in place of a mount: the source is not at fault."""
         with self._lock:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # that forbid the method 405 or 501.
 SAYS_NOTHING = frozenset({400, 401, 403, 405, 501})
 # Statuses of a proxy that stopped waiting while the registry may still be working; 522 and 524 are Cloudflare's.
-_GATEWAY = frozenset({408, 502, 504, 522, 524})
+GATEWAY = frozenset({408, 502, 504, 522, 524})
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # 30 s: a commit to object storage took 8 s (GoogleContainerTools/jib#4301)
 _AT_ONCE_S = 5.0  # a connection that breaks earlier is not a proxy that gave up waiting
 _SILENT = 3  # refused HEADs in a row after which a host, or a repository, is not asked
@@ -111,7 +111,7 @@ class Presence:
             return False
         # A reset or a read timeout after a while, too: load balancers end connections that are silent.
         late = isinstance(failure.error, RegistryUnreachableError) and self._clock.monotonic_s() - since_s >= _AT_ONCE_S
-        return late or (isinstance(failure.error, RegistryError) and failure.error.status in _GATEWAY)
+        return late or (isinstance(failure.error, RegistryError) and failure.error.status in GATEWAY)
 
     def _asked(self, repository: Reference, blob: Descriptor, *, once: bool) -> int | None:
         registry = repository.registry

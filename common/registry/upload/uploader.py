@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,11 +19,11 @@ from common.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
-from common.registry.http.errors import NAME_INVALID
+from common.registry.http.errors import NAME_INVALID, TRIES
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.registry.upload.forms import OFFSET_WRONG, TOO_LARGE, Body, Form, Read, Sender, Session
 from common.registry.upload.mounts import Mounts
-from common.registry.upload.presence import Presence, damaged
+from common.registry.upload.presence import GATEWAY, Presence, damaged
 from common.retry import RetryableError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
 # What these refuse is not the form of the request: rights, limits, space.
 _NOT_THE_FORM = frozenset({401, 403, 429, 507})
+_CLOSED = frozenset({401, 403, 404})
 _UNSUPPORTED = frozenset({404, 405, 411, 415, 501})
 _UNSUPPORTED_CODES = frozenset({"UNSUPPORTED", "BLOB_UNKNOWN"})
 # Pulp (pulp_container 2.30, app/registry_api.py, BlobUploads.put) stores what arrives in one PUT without comparing its digest:
@@ -56,7 +58,7 @@ class _Attempt:
     def __init__(self, form: Form) -> None:
         self.form = form
         self.refused: dict[Form, RegistryError] = {}
-        self.server_errors = 0
+        self.server_errors = self.gateways = 0
         self.is_damaged = False  # DIGEST_INVALID in every form: the form is not at fault
 
     def following(self, error: RegistryError) -> Form | None:
@@ -96,11 +98,17 @@ class Uploader:
 
     def upload(self, repository: Reference, blob: Descriptor, read: Read, mount_from: Sequence[Reference]) -> Written:
         """Mount or send. After trouble the whole step begins again, unless the blob turns out to be there."""
-        answer = self._mounted(repository, blob, mount_from)
+        refused: list[Reference] = []
+        answer = self._mounted(repository, blob, mount_from, refused)
         if answer is Written.MOUNTED:
             return Written.MOUNTED
         opened = [answer] if isinstance(answer, Answer) else []
-        self._sent(repository, blob, read, _Attempt(self._form(repository.registry)), opened)
+        try:
+            self._sent(repository, blob, read, _Attempt(self._form(repository.registry)), opened)
+        except RegistryError as error:
+            if error.status in _CLOSED:  # the target takes nothing at all
+                self._mounts.forgive(refused)
+            raise
         return Written.COPIED
 
     def require_whole(self, repository: Reference, blob: Descriptor, read: Read) -> None:
@@ -135,14 +143,17 @@ class Uploader:
 
     # Mounting.
 
-    def _mounted(self, repository: Reference, blob: Descriptor, mount_from: Sequence[Reference]) -> Answer | Written | None:
-        """Try to mount: MOUNTED, or the session the registry opened instead, or None."""
+    def _mounted(
+        self, repository: Reference, blob: Descriptor, mount_from: Sequence[Reference], refused: list[Reference]
+    ) -> Answer | Written | None:
+        """Try to mount: MOUNTED, or the session the registry opened instead, or None. `refused` gets the sources that were."""
         for source in self._mounts.candidates(repository, mount_from):
             try:
-                answer = self._exchange.retried(lambda source=source: self._mount(repository, blob, source))  # type: ignore[misc]
+                answer = self._exchange.retried(partial(self._mount, repository, blob, source))
             except (AuthenticationError, NotFoundError) as error:
                 _LOG.debug("%s: not mounted from %s: %s", blob.digest, source.name, error.message)
                 self._mounts.refused(source)
+                refused.append(source)
             except RegistryRefusedError as error:
                 _LOG.info("%s: does not mount: %s", repository.registry, error.message)
                 self._mounts.unsupported(repository.registry)
@@ -216,7 +227,7 @@ class Uploader:
             if self._is_broken_session(error, attempt):
                 raise RetryableError(error, 3) from error
             if error.code == _DAMAGED_ON_THE_WAY and attempt.is_damaged:
-                raise RetryableError(error) from error
+                raise RetryableError(error, TRIES) from error
             if not _may_be_the_form(error):
                 raise
             raise self._refusal(session, attempt, error) from error
@@ -244,17 +255,19 @@ class Uploader:
             _LOG.warning("%s: sending it again: %s", session.name, error.message)
             attempt.is_damaged = True
             attempt.form = self._form(registry)
-            return RetryableError(damages[0])
+            return RetryableError(damages[0], TRIES)  # by number: each try sends the whole blob
         with self._lock:
             self._refusing[registry] += 1
         return attempt.telling
 
     def _choose_after_trouble(self, registry: str, attempt: _Attempt, failure: RetryableError) -> None:
         usual = self._form(registry)
-        if isinstance(failure.error, RegistryUnreachableError):  # smaller requests may get through
+        status = failure.error.status if isinstance(failure.error, RegistryError) else 0
+        attempt.gateways += status in GATEWAY
+        # Smaller requests may get through; a proxy that gave up waiting once may have met a slow moment.
+        if isinstance(failure.error, RegistryUnreachableError) or (status in GATEWAY and attempt.gateways >= _ENOUGH):
             attempt.form = Form.CHUNKS if attempt.form is not Form.CHUNKS else usual
             return
-        status = failure.error.status if isinstance(failure.error, RegistryError) else 0
         attempt.server_errors += status == _SERVER_ERROR
         # A registry that has trouble with the body of a PUT says 500 again and again; one that was restarted does not.
         other = usual is Form.WHOLE and attempt.form is Form.WHOLE and attempt.server_errors >= _ENOUGH

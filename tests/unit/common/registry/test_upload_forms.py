@@ -8,17 +8,22 @@ import threading
 import pytest
 
 from common.content import Written
-from common.errors import AuthenticationError, NotWritableError, RegistryRefusedError
+from common.errors import AuthenticationError, NotFoundError, NotWritableError, RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
 from common.registry.settings import Timeouts
 from common.registry.source_sink import Counts, RegistrySink
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_profile import Profile, Refusal
+from tests.samples import more
 
 CONTENT = random.Random(2).randbytes(600_000)
 BLOB = Descriptor("a/b", digest_of(CONTENT), len(CONTENT))
 OTHERS = [CONTENT[:-1] + bytes([number]) for number in range(256) if number != CONTENT[-1]]
+
+
+def read(start):
+    yield CONTENT[start:]
 
 
 def methods(registry, since=0):
@@ -79,7 +84,7 @@ def test_only_patch_brings_bytes_and_a_proxy_limits_them(connect):
         assert methods(registry, asked) == ["POST", "PATCH", "PUT"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "UNAUTHORIZED"), (403, "DENIED"), (404, "NAME_UNKNOWN"), (507, "")])
+@pytest.mark.parametrize(("status", "code"), [(403, "DENIED"), (404, "NAME_UNKNOWN"), (507, "")])
 def test_a_refusal_for_another_reason_is_final(connect, status, code):
     with FakeRegistry() as registry:
         registry.profile = Profile(whole_put="refused", no_whole_put=Refusal(status, code))
@@ -156,6 +161,13 @@ def test_a_put_that_the_server_cannot_take_becomes_a_patch_and_is_remembered(con
         assert methods(registry, asked) == ["POST", "PATCH", "PUT"]
 
 
+def test_a_proxy_that_gives_up_twice_gets_chunks(connect):
+    with FakeRegistry() as registry:
+        registry.fault("PUT", "/blobs/uploads/", times=2, status=504)
+        push(connect(registry), registry)
+        assert methods(registry) == ["POST", "PUT", "POST", "PUT", "POST", "PATCH", "PUT"]
+
+
 def test_one_500_changes_nothing(connect):
     with FakeRegistry() as registry:
         client = connect(registry)
@@ -187,6 +199,16 @@ def test_a_blob_that_was_short_before_is_sent_once(connect):
         assert methods(registry) == ["POST", "PUT"]
 
 
+def test_a_short_blob_is_replaced_without_a_delete(connect):
+    """Where the registry takes what is sent again; none is asked to delete, which most refuse (405)."""
+    with FakeRegistry() as registry:
+        registry.deletes = False
+        registry.repositories["org/b"].blobs[BLOB.digest] = CONTENT[:100]
+        assert push(connect(registry), registry) is Written.COPIED
+        assert registry.find_blob("org/b", BLOB.digest) == CONTENT
+        assert registry.log("DELETE") == []
+
+
 # A session at another host.
 
 
@@ -210,10 +232,17 @@ def test_an_expired_session_at_another_host_begins_again(connect):
         assert [r.status for r in registry.elsewhere] == [401, 201]
 
 
+def test_a_limit_at_another_host_is_named_with_that_host(connect):
+    with FakeRegistry(tls=True, max_body=1000) as registry:
+        registry.profile = Profile(location="second")
+        with pytest.raises(RegistryRefusedError, match=f"{registry.elsewhere_host}.*HTTP 413"):
+            push(connect(registry), registry)
+
+
 # Is it there?
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 405, 501])
+@pytest.mark.parametrize("status", [401, 405, *more([400, 403, 501])])
 def test_where_head_and_get_say_nothing_the_upload_decides(connect, status):
     """distribution/distribution#1217, SgtSilvio/gradle-oci#154, goharbor/harbor#13973."""
     with FakeRegistry() as registry:
@@ -226,7 +255,7 @@ def test_where_head_and_get_say_nothing_the_upload_decides(connect, status):
         assert looks(registry, "GET") <= 2
 
 
-@pytest.mark.parametrize("status", [400, 403, 405])
+@pytest.mark.parametrize("status", [400, *more([403, 405])])
 def test_where_the_upload_is_refused_as_well_its_error_is_reported(connect, status):
     with FakeRegistry() as registry:
         for method in ("HEAD", "GET"):
@@ -236,7 +265,7 @@ def test_where_the_upload_is_refused_as_well_its_error_is_reported(connect, stat
             push(connect(registry, pushes=True), registry)
 
 
-@pytest.mark.parametrize("status", [401, 403, 405])
+@pytest.mark.parametrize("status", [401, *more([403, 405])])
 def test_where_only_get_says_it_a_blob_is_one_request(connect, status):
     """ECR Public answers 401 to the HEAD of a blob that a GET gets (aws/containers-roadmap#2671)."""
     with FakeRegistry() as registry:
@@ -293,7 +322,7 @@ def arrive_after(clock, seconds, action):
     clock.on_sleep = slept
 
 
-@pytest.mark.parametrize("status", [408, 502, 504, 524])
+@pytest.mark.parametrize("status", [502, 504, *more([408, 524])])
 def test_a_proxy_that_gives_up_while_the_registry_finishes(connect, clock, status):
     """The registry needed 8 s more (as in GoogleContainerTools/jib#4301): the bytes are not sent again."""
     with FakeRegistry() as registry:
@@ -399,7 +428,7 @@ def test_a_manifest_that_is_refused_after_trouble_and_not_there_is_an_error(conn
 # Mounts.
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, *more([403, 404])])
 def test_mounts_that_are_refused_end_soon(connect, status):
     """An account for each repository: containerd/containerd#14086. They grew with the square of the repositories."""
     with FakeRegistry() as registry:
@@ -429,6 +458,18 @@ def test_mounting_is_kept_where_it_works_for_some(connect):
             read = lambda start, content=content: iter([content[start:]])  # noqa: E731
             assert client.upload(registry.reference(f"org/{number}"), blob, read, mount_from) is Written.MOUNTED
         assert len([r for r in registry.log("POST") if r.status == 403]) <= 4
+
+
+def test_a_target_that_takes_nothing_costs_its_sources_nothing(connect):
+    """Harbor and ECR: 404 to every upload into a project or repository that was not made first (goharbor/harbor#13795)."""
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        blob = registry.add_blob("org/source", CONTENT)
+        registry.fault("POST", "/v2/missing/", times=100, status=404, body=b'{"errors": [{"code": "NAME_UNKNOWN"}]}')
+        for number in range(9):
+            with pytest.raises(NotFoundError):
+                client.upload(registry.reference(f"missing/{number}"), blob, read, [registry.reference("org/source")])
+        assert client.upload(registry.reference("org/b"), blob, read, [registry.reference("org/source")]) is Written.MOUNTED
 
 
 # Manifests.

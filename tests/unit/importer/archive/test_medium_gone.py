@@ -16,8 +16,9 @@ import pytest
 from common.archive.volume import volume_name
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ExitCode, MediumGoneError
 from common.oci.image import digest_of
+from common.progress import Silent
 from importer.archive.reader import Archive
-from importer.archive.repair import Repair
+from importer.archive.repair import Repair, repair
 from importer.archive.verify import verify
 from tests.fakes.archives import CUT, write
 
@@ -115,3 +116,9 @@ class Scratched(Unreadable):
 def test_a_scratched_disc_is_damage(archive):
     with pytest.raises(ArchiveDamagedError, match=r"inventory.json cannot be read: .*Input/output error"):
         Archive.open([Scratched(archive / "inventory.json"), archive / V1])
+
+
+def test_repair_of_a_directory_that_is_gone(tmp_path):
+    pytest.importorskip("zfec")
+    with pytest.raises(MediumGoneError, match="the medium is gone: Transport endpoint is not connected"):
+        repair([Pulled(tmp_path)], None, Silent())

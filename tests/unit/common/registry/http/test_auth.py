@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -11,6 +12,7 @@ from common.errors import AuthenticationError, RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
 from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.fakes.registry_profile import Refusal
 from tests.unit.common.registry.conftest import auth_file
 
 CONTENT = b"content" * 100_000
@@ -290,3 +292,44 @@ def test_an_answer_of_a_token_server_is_not_decompressed(connect):
         registry.fault("GET", "/token", status=200, body=bomb, headers={"Content-Encoding": "zstd"})
         with pytest.raises(RegistryRefusedError, match="without a token"):
             connect(registry).document(registry.reference("org/app", "v1"))
+
+
+# Accounts that a registry accepts, and repositories that they may not use (openshift/oc-mirror#590).
+
+
+def test_an_account_that_was_accepted_is_not_called_refused(connect):
+    with FakeRegistry(tls=True, auth="basic") as registry:
+        registry.max_depth = 2
+        registry.profile = replace(registry.profile, too_deep=Refusal(401))
+        client = connect(registry, login=True)
+        client.ping(registry.host)
+        for _ in range(2):
+            with pytest.raises(AuthenticationError) as caught:
+                client.put_manifest(registry.reference("org/team/app", "v1"), image().raw, image().media_type)
+            assert "credentials were refused" not in str(caught.value)
+            assert "right to write to it" in caught.value.hint
+            assert "3 components" in caught.value.hint
+            assert "--max-path-components" in caught.value.hint
+        with pytest.raises(AuthenticationError) as caught:
+            client.document(registry.reference("org/team/app", "v1"))
+        assert "--max-path-components" not in caught.value.hint, "nothing is written"
+
+
+def test_a_token_server_that_gives_one_token_alone(connect):
+    """As ghcr.io does: the second 401 is about the repository, as the first one was."""
+    with FakeRegistry(tls=True, auth="token") as registry:
+        registry.fault("GET", "/token", status=200, times=9, body=b'{"token": "the-same"}')
+        client = connect(registry, login=True)
+        for _ in range(2):
+            with pytest.raises(AuthenticationError) as caught:
+                client.document(registry.reference("org/app", "v1"))
+            assert "credentials were refused" not in str(caught.value)
+            assert "may not read it" in caught.value.hint
+
+
+def test_a_wrong_password_is_called_refused_each_time(connect, tmp_path):
+    with FakeRegistry(tls=True, auth="basic") as registry:
+        client = connect(registry, authfile=auth_file(tmp_path / "a.json", registry.host, USER, "wrong"))
+        for _ in range(2):
+            with pytest.raises(AuthenticationError, match="the credentials were refused"):
+                client.put_manifest(registry.reference("org/team/app", "v1"), image().raw, image().media_type)
