@@ -206,6 +206,10 @@ class ArchiveUntrustedError(ArchiveError):
     """The signature is missing or wrong."""
 
 
+# 522 and 524 are Cloudflare's: the origin behind it did not answer.
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})  # HTTP statuses of trouble that may pass
+
+
 class RegistryError(HubError):
     """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty."""
 
@@ -219,9 +223,19 @@ class RegistryError(HubError):
         self.status = status
         self.code = code
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether the host is in trouble, so that further requests would fail too; else it refused this one."""
+        return self.status in PASSING
+
 
 class RegistryUnreachableError(RegistryError):
     """No answer: name, route, TLS or time."""
+
+    @property
+    def is_outage(self) -> bool:
+        """See `RegistryError.is_outage`."""
+        return True
 
 
 class AuthenticationError(RegistryError):

@@ -37,31 +37,42 @@ set_on_retry_hooks([])
 class RetryableError(Exception):
     """A failure that may pass; `error` is raised in its place when the retries end.
 
-    `tries` and `within_s` replace the bounds of the policy for this failure. `wait_s` replaces its pause: what a server asked
-    for with Retry-After, or 0.
+    `policy` replaces that of the call for this failure, `tries` and `within_s` its bounds. `wait_s` replaces its pause: what a
+    server asked for with Retry-After, or 0. `until_s`: no try begins later, by the clock of the `Retries`. `is_untried`: no try
+    was made; where one was before, its error is raised in the end.
     """
 
     def __init__(
-        self, error: HubError, tries: int | None = None, *, within_s: float | None = None, wait_s: float | None = None
+        self,
+        error: HubError,
+        tries: int | None = None,
+        *,
+        within_s: float | None = None,
+        wait_s: float | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         super().__init__(error.message)
         self.error = error
         self.tries = tries
         self.within_s = within_s
         self.wait_s = wait_s
+        self.policy = policy
+        self.until_s: float | None = None
+        self.is_untried = False
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Bounds and pauses of one kind of call; None is no bound.
 
-    `tries` counts the first one too. `within_s` is elapsed time, from the start of the first try to the start of the next one;
-    a first failure is always retried, however long it took. Pauses double from `first_s` up to `longest_s`; `jitter` is the
-    share of each that is random.
+    `tries` counts the first one too, and only failures with such a bound. `within_s` is elapsed time, from the first failure to
+    the start of the next try; `least` tries are made however long they take. Pauses double from `first_s` up to `longest_s`;
+    `jitter` is the share of each that is random.
     """
 
     tries: int | None = None
     within_s: float | None = None
+    least: int = 2
     first_s: float = 0.5
     longest_s: float = 20.0
     jitter: float = 0.5
@@ -83,6 +94,8 @@ class Retries:
     `on`: further types of error that are retried, and raised as they are in the end. `notify` receives the reason for a long
     pause, and an empty text after it. `sleep` and `clock` (seconds, monotonic) are replaced in tests. Raises
     InterruptedByUserError as soon as the process is stopped.
+
+    `failures` counts since the start, or since `reset`. `is_out_of_time`: the retries ended by `within_s`.
     """
 
     def __init__(
@@ -99,8 +112,12 @@ class Retries:
         self._notify = notify
         self._sleep = sleep
         self._clock = clock
-        self._began = 0.0
-        self._failures = 0
+        self._began = 0.0  # the first failure
+        self._skipped_s = 0.0
+        self._counted = 0  # failures that are bounded by tries
+        self.failures = 0
+        self.is_out_of_time = False
+        self._tried: RetryableError | None = None
 
     def __iter__(self) -> Iterator[AbstractContextManager[object]]:
         self.reset()
@@ -108,44 +125,77 @@ class Retries:
             # The bounds are checked in the hook: they may be the failure's own, and stamina's cannot be reset.
             yield from stamina.retry_context(on=self._after, attempts=None, timeout=None)
         except RetryableError as failure:
-            raise failure.error from failure.__cause__
+            last = self._tried if failure.is_untried and self._tried else failure
+            raise last.error from last.__cause__
 
     def reset(self) -> None:
         """Count from the start again, after progress: a transfer that moves may break any number of times."""
-        self._began = self._clock()
-        self._failures = 0
+        self.failures = self._counted = 0
 
     def _after(self, failure: Exception) -> float | bool:
         """Wait after a failure, or return False for one that is final (a backoff hook of stamina)."""
         if not isinstance(failure, self._on):
             return False
-        self._failures += 1
+        self.failures += 1
+        if self.failures == 1:
+            # Not the start of the first try: an upload of half an hour that breaks at its end is to be retried as long.
+            self._began = self._now_s()
         own = failure if isinstance(failure, RetryableError) else None
-        wait_s = own.wait_s if own and own.wait_s is not None else self._policy.wait_s(self._failures)
-        if self._is_over(own, wait_s):
+        self._tried = own if own and not own.is_untried else self._tried
+        policy = own.policy if own and own.policy is not None else self._policy
+        wait_s = own.wait_s if own and own.wait_s is not None else policy.wait_s(self.failures)
+        within_s = own.within_s if own and own.within_s is not None else policy.within_s
+        deadline_s = self._began + within_s if within_s is not None else None
+        if own and own.until_s is not None:
+            deadline_s = own.until_s if deadline_s is None else min(own.until_s, deadline_s)
+            wait_s = min(wait_s, max(0.0, own.until_s - self._now_s()))  # the last try is at the end of the time, not before
+        if self._is_over(own, policy, wait_s):
             return False
-        self._pause(wait_s, str(failure).partition("\n")[0])  # without the hint, which is for the end
+        self._pause(wait_s, str(failure).partition("\n")[0], deadline_s)  # without the hint, which is for the end
         return 0.0  # stamina sleeps in time.sleep, which no signal ends in a worker thread: all of the pause was here
 
-    def _is_over(self, own: RetryableError | None, wait_s: float) -> bool:
-        tries = own.tries if own and own.tries is not None else self._policy.tries
-        within_s = own.within_s if own and own.within_s is not None else self._policy.within_s
-        if tries is not None and self._failures >= tries:
+    def _is_over(self, own: RetryableError | None, policy: RetryPolicy, wait_s: float) -> bool:
+        tries = own.tries if own and own.tries is not None else policy.tries
+        if tries is not None:
+            self._counted += 1  # an outage that was survived before is no reason to give up after a single 500
+            if self._counted >= tries:
+                return True
+        now_s = self._now_s()
+        if own and own.until_s is not None and now_s >= own.until_s:
             return True
+        within_s = own.within_s if own and own.within_s is not None else policy.within_s
         # One timeout of the network may be longer than the bound, and is no reason to give up.
-        return within_s is not None and self._failures > 1 and self._clock() - self._began + wait_s > within_s
+        self.is_out_of_time = within_s is not None and self.failures >= policy.least and now_s - self._began + wait_s > within_s
+        return self.is_out_of_time
 
-    def _pause(self, wait_s: float, why: str) -> None:
-        if not wait_s or (self._sleep is None and stamina.is_testing()):
+    def _now_s(self) -> float:
+        return self._clock() + self._skipped_s
+
+    def _pause(self, wait_s: float, why: str, deadline_s: float | None) -> None:
+        if not wait_s:
             _LOG.info("trying again: %s", why)
             return
-        is_long = wait_s >= _REPORTED_S
-        (_LOG.warning if is_long else _LOG.info)("trying again in %.1f s: %s", wait_s, why)
+        if self._sleep in (None, pause) and stamina.is_testing():
+            self._skipped_s += wait_s  # the time of a test does not pass; bounds by time hold all the same
+            return
+        lasts_s = self._now_s() - self._began if deadline_s is not None else 0.0
+        is_long = wait_s + lasts_s >= _REPORTED_S
+        until = f", until {_time_of_day(deadline_s - self._now_s())}" if deadline_s is not None else ""
+        # The one that is notified shows it; a warning as well would be a second line on the same terminal.
+        (_LOG.warning if is_long and not self._notify else _LOG.info)("trying again in %.1f s%s: %s", wait_s, until, why)
         if is_long and self._notify:
-            self._notify(f"trying again in {wait_s:.0f} s: {why}")
-        (self._sleep or pause)(wait_s)
-        if is_long and self._notify:
-            self._notify("")
+            self._notify(f"trying again in {wait_s:.0f} s{until}: {why}")
+        try:
+            (self._sleep or pause)(wait_s)
+        finally:
+            if is_long and self._notify:
+                self._notify("")
+
+
+def _time_of_day(ahead_s: float) -> str:
+    """Return the local time so many seconds from now, and how far that is."""
+    at = time.strftime("%H:%M:%S", time.localtime(time.time() + ahead_s))
+    return f"{at} ({ahead_s:.0f} s)"
 
 
 def retry(

@@ -22,6 +22,7 @@ from common.errors import (
     HubError,
     InterruptedByUserError,
     MediumGoneError,
+    RegistryError,
     RegistryUnreachableError,
     SpaceError,
     StorageUnreachableError,
@@ -62,7 +63,7 @@ def copy(
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
-    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host:
+    Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host, or one that is out:
     the retries of every further blob would take hours; the next run continues. Raises SpaceError when the file system of the
     sink fills up, HubError when it breaks, MediumGoneError when the source's medium was removed, UsageError for settings that
     make no sense: every further blob would fail too.
@@ -83,14 +84,22 @@ def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     row = 0
     for outcome in outcomes:
         error = outcome.error
-        if not isinstance(error, RegistryUnreachableError | StorageUnreachableError):
+        if error is None or not is_outage(error):
             row = 0  # any other result shows that the host answers
         elif (row := row + 1) >= GIVE_UP:
-            raise type(error)(
-                f"given up after {row} blobs in a row: {error.message}",
-                hint="Run the same command again when it is back: it continues where it stopped.",
-            )
+            raise gone(error, f"given up after {row} blobs in a row")
         yield outcome
+
+
+def is_outage(error: HubError) -> bool:
+    """Say whether a host was out, so that further blobs would fail too, and the same ones may come later."""
+    return isinstance(error, StorageUnreachableError) or (isinstance(error, RegistryError) and error.is_outage)
+
+
+def gone(error: HubError, what: str) -> HubError:
+    """Return the error that ends a run for a host that is out; `error` is that of the last blob."""
+    kind = StorageUnreachableError if isinstance(error, StorageUnreachableError) else RegistryUnreachableError
+    return kind(f"{what}: {error.message}", hint="Run the same command again when it is back: it continues where it stopped.")
 
 
 def _bounded(

@@ -47,8 +47,10 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def _silent(_what: str) -> None:
-    """Report nothing."""
+def _logged(what: str) -> None:
+    """Log the reason of a pause, where no progress is shown."""
+    if what:
+        _LOG.warning("%s", what)
 
 
 class _Tags(msgspec.Struct):
@@ -72,7 +74,7 @@ class RegistryClient:
         settings: RegistrySettings,
         *,
         clock: Clock | None = None,
-        notify: Callable[[str], None] = _silent,
+        notify: Callable[[str], None] = _logged,
         pushes_to: frozenset[str] = frozenset(),
     ) -> None:
         clock = clock or Clock()

@@ -15,7 +15,7 @@ from common.oci.compression import without_codings
 from common.registry.http.coding import codings
 from common.registry.http.errors import TRIES
 from common.registry.http.exchange import Call, Exchange
-from common.retry import Retries, RetryableError, RetryPolicy
+from common.retry import RetryableError, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,15 +109,15 @@ class Download:
         """
         # Every other try: whether an encoded body of unknown length is the blob as it is only shows when all of it is read.
         state = _Stream(blob, start, url=url, fresh=damaged > 0, as_it_comes=damaged % 2 == 1)
-        retries = Retries(_POLICY, sleep=self._clock.sleep)
-        for attempt in retries:
-            with attempt:
-                began = state.position
-                try:
-                    yield from self._once(repository, state)
-                finally:
-                    if state.position - began >= _PROGRESS:
-                        retries.reset()  # a host that breaks every transfer after a while still gives all of a large layer
+        with self._exchange.retries(repository.registry, _POLICY) as retries:
+            for attempt in retries:
+                with attempt:
+                    began = state.position
+                    try:
+                        yield from self._once(repository, state)
+                    finally:
+                        if state.position - began >= _PROGRESS:
+                            retries.reset()  # a host that breaks every transfer after a while still gives all of a large layer
 
     def _once(self, repository: Reference, state: _Stream) -> Chunks:
         blob, asked = state.blob, state.position if state.ranges else 0

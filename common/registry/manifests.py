@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from common.errors import AuthenticationError, ContentError, RegistryError, RegistryRefusedError
+from common.errors import PASSING, AuthenticationError, ContentError, RegistryError, RegistryRefusedError
 from common.oci.image import Descriptor, Digest, Document, digest_of, parse_digest
 from common.oci.media_types import ACCEPT
-from common.registry.http.errors import NAME_INVALID, PASSING
+from common.registry.http.errors import NAME_INVALID
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.retry import RetryableError
 
@@ -145,7 +145,7 @@ class Manifests:
                     return None
                 raise
 
-        return self._exchange.retried(step)
+        return self._exchange.retried(reference.registry, step)
 
     def _is_there_after_all(self, is_there: Callable[[], bool]) -> bool:
         try:

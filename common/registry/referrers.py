@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryError, RegistryRefusedError
+from common.errors import (
+    PASSING,
+    AuthenticationError,
+    ContentError,
+    HubError,
+    NotFoundError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from common.oci import media_types
 from common.oci.image import (
     MAX_CHILDREN,
@@ -29,7 +37,6 @@ from common.oci.image import (
     parse_descriptor,
 )
 from common.oci.reference import Reference
-from common.registry.http.errors import PASSING
 from common.registry.http.exchange import Call, Exchange
 from common.serialization import UNDECODABLE
 

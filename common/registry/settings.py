@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.errors import UsageError
 from common.interruption import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+PATIENCE = "HUB_REGISTRY_PATIENCE"  # the variable
+_MAX_OUTAGE_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class Timeouts:
     read_s: float = 60.0
     stall_s: float = 60.0
     closing_put_s: float = 300.0  # the registry hashes the whole blob again before it answers
+    outage_s: float = 180.0  # the restart of a registry, or the drain of its node, takes one to two minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,17 @@ class RegistrySettings:
     environ: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     system_root: Path = Path("/")  # of etc/containers, etc/docker and run/containers; tests have their own
+
+    @property
+    def outage_s(self) -> float:
+        """How long an outage of a host is waited for: $HUB_REGISTRY_PATIENCE, else as in `timeouts`. Raises UsageError."""
+        text = self.environ.get(PATIENCE)
+        if not text:
+            return self.timeouts.outage_s
+        if not (text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_OUTAGE_S):
+            hint = f"For example {PATIENCE}=600; {self.timeouts.outage_s:.0f} without it, {_MAX_OUTAGE_S} at most."
+            raise UsageError(f"{PATIENCE} is not a number of seconds: {text[:40]!r}", hint=hint)
+        return float(text)
 
 
 @dataclass(frozen=True, slots=True)

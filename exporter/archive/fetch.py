@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from common.archive.volume import REPORT_NAME
+from common.content import Written
 from common.registry.source_sink import RegistrySource
 from common.text import counted
-from common.transfer import copy
+from common.transfer import copy, gone, is_outage
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
@@ -90,8 +91,13 @@ def copy_blobs(
     on_missing: Callable[[Digest], None],
     what: str = "fetching",
 ) -> dict[Digest, HubError]:
-    """Copy blobs; return those that could not be read, with the reason, after `on_missing` was called for each."""
+    """Copy blobs; return those that could not be read, with the reason, after `on_missing` was called for each.
+
+    Raises RegistryUnreachableError where hosts that are out gave none of the blobs that were left: the next run continues. An
+    archive that is finished without them would have to be made again, for an outage.
+    """
     lost: dict[Digest, HubError] = {}
+    copied = 0
     progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
         # One missing blob never ends the export; a registry that is gone does, in `copy`.
@@ -99,6 +105,9 @@ def copy_blobs(
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
                 on_missing(outcome.blob.digest)
+            copied += outcome.written is Written.COPIED
     finally:
         progress.end()
+    if lost and not copied and all(map(is_outage, lost.values())):
+        raise gone(next(iter(lost.values())), f"none of {counted(len(lost), 'blob')} could be fetched")
     return lost

@@ -24,6 +24,7 @@ _BASE = {
     "LANG": "C.UTF-8",
     "COLUMNS": "200",
     "PYTHONFAULTHANDLER": "1",
+    "HUB_REGISTRY_PATIENCE": "10",  # seconds; hosts that are out for good would cost each command three minutes
 }
 _TIMEOUT_S = 240
 _STARTING = threading.Lock()

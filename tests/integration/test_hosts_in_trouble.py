@@ -16,10 +16,11 @@ APP = image([b"layer"])
 LATIN_1 = b'{"errors": [{"code": "DENIED", "message": "acc\xe8s refus\xe9"}]}'
 
 
-def create(registry, output, *arguments, name="org/app:v1"):
+def create(registry, output, *arguments, name="org/app:v1", env=None):
     return run(
         *("hub-export", "create", "--image", f"{registry.host}/{name}", "--insecure", registry.host, "--output", output),
         *("--signatures", "ignore", *arguments),
+        env=env,
     )
 
 
@@ -86,6 +87,21 @@ def test_a_client_key_without_its_certificate_is_named(tmp_path):
     done = run("hub-export", "plan", "--image", "localhost:1/a/b:v1", env={"HOME": str(tmp_path)})
     assert done.status == 2
     assert f"{folder}/client.key: there is no client.cert beside it" in done.stderr
+
+
+@pytest.mark.parametrize("blobs", [12, 2])
+def test_a_source_that_is_out_for_too_long_ends_the_run_and_the_next_one_goes_on(tmp_path, blobs):
+    """A 503 on blobs beyond the patience is no reason to finish an archive that lacks them."""
+    with FakeRegistry() as source:
+        source.add_image("org/app", image([b"layer %d" % number for number in range(blobs)]), tag="v1")
+        out = source.fault("GET", "/blobs/", times=1000, status=503)
+        done = create(source, tmp_path / "out", env={"HUB_REGISTRY_PATIENCE": "1"})
+        assert done.status == 5
+        assert "HTTP 503" in done.stderr
+        assert "it continues where it stopped" in done.stderr
+        out.times = 0
+        assert create(source, tmp_path / "out").status == 0
+    assert run("hub-import", "verify", tmp_path / "out").status == 0
 
 
 def test_a_source_that_goes_away_ends_the_run_and_the_next_one_goes_on(tmp_path):

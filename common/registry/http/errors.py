@@ -16,6 +16,7 @@ import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, ProxyError, ReadTimeoutError
 
 from common.errors import (
+    PASSING,
     AuthenticationError,
     HubError,
     NotFoundError,
@@ -39,11 +40,15 @@ if TYPE_CHECKING:
 
 
 MAX_ERROR_BODY = 64 * 1024
-# 522 and 524 are Cloudflare's: the origin behind it did not answer.
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
+# Statuses of a host that is out as a whole, or that limits requests: waiting helps. A 500 may be that, for quay.io on a bad day
+# (conda-forge/status#205) or a registry whose storage refuses for a moment (distribution/distribution#769), but docker-registry
+# also says 500 UNKNOWN for ever to a single manifest or blob. It gets TRIES, as do 408 and 425, which are about one request.
+_OUTAGES = frozenset({429, 502, 503, 504, 522, 524})
 TRIES = 6
 QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
+PATIENT = RetryPolicy(within_s=180.0, longest_s=15.0, least=TRIES)  # of a host that is out
+_SMALL_BODY = 512 * 1024  # a proxy may close the connection on a larger request, each time
 _MAX_TEXT = 300
 
 
@@ -69,6 +74,41 @@ class _Details(msgspec.Struct):
 
 
 _DETAILS = msgspec.json.Decoder(_Details)
+
+
+class OutageError(RetryableError):
+    """Trouble of a host, and not of one request: retried for as long as `HostLimiter.failed` says.
+
+    `asked_s`: the pause that was asked for with Retry-After; `by`: by the token server of the registry.
+    """
+
+    def __init__(self, error: RegistryError, asked_s: float = 0.0, by: str = "") -> None:
+        super().__init__(error)
+        self.error: RegistryError = error
+        self.asked_s = asked_s
+        self.by = by
+
+
+class BusyError(RetryableError):
+    """A status that may pass and need not be an outage; `asked_s` and `by` as in OutageError."""
+
+    def __init__(self, error: RegistryError, asked_s: float = 0.0, by: str = "") -> None:
+        super().__init__(error)
+        self.error: RegistryError = error
+        self.asked_s = asked_s
+        self.by = by
+
+
+def not_sent(question: Question, last: RegistryError, out: str) -> RegistryError:
+    """Return the error for a request that was not sent: its host has been out for a time, `out`, with `last` in the end."""
+    message = f"{question.subject}: {question.request} not sent: {question.registry} has been out for {out}: {last.message}"
+    return type(last)(message, hint=last.hint, status=last.status, code=last.code)
+
+
+def passing(error: RegistryError, asked_s: float, by: str = "") -> OutageError | BusyError:
+    """Return the failure for a response with a status of PASSING."""
+    kind = OutageError if error.status in _OUTAGES else BusyError
+    return kind(error, asked_s, by)
 
 
 def elsewhere(question: Question, url: httpx.URL | None) -> str:
@@ -213,8 +253,14 @@ class Explain(Protocol):
         ...
 
 
-def unreachable(question: Question, url: httpx.URL, proxy: str, explain: Explain, error: Exception) -> RetryableError:
-    """Return the error for a connection to `url` that was not made, or broke; `proxy` is `HOST:PORT`, empty without one."""
+def unreachable(
+    question: Question, url: httpx.URL, proxy: str, explain: Explain, error: Exception, *, sent: int | None = None
+) -> RetryableError:
+    """Return the error for a connection to `url` that was not made, or broke; `proxy` is `HOST:PORT`, empty without one.
+
+    `sent`: the length of the request's body, for a host that has answered before, and is asked for a response: such a host is
+    out. None for a first contact, where name, port or route may be wrong, and for the body of a response.
+    """
     causes = list(_causes(error))  # urllib3 wraps the reason several times
     host = elsewhere(question, url)
     why, hint, tries = _proxy_tls(proxy, causes, explain) or _explained(host or question.registry, causes, explain)
@@ -224,7 +270,10 @@ def unreachable(question: Question, url: httpx.URL, proxy: str, explain: Explain
         hint = (
             f"{question.registry} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
         )
-    return RetryableError(RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint), tries)
+    told = RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint)
+    is_small = sent is not None and sent <= _SMALL_BODY
+    not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
+    return OutageError(told) if tries != 1 and (is_small or not_made) else RetryableError(told, tries)
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
@@ -238,6 +287,7 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
             yield from _causes(inner, depth + 1)
 
 
+_NOT_MADE = (ConnectionRefusedError, socket.gaierror, NameResolutionError, ConnectTimeoutError)
 PROXY_HINT = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[^'\")]{0,100})")
 _TUNNEL_HINTS = {

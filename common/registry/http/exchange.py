@@ -15,17 +15,26 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from common.content import CHUNK_SIZE, Chunks
-from common.errors import AuthenticationError, ContentError, RegistryRefusedError
+from common.errors import PASSING, AuthenticationError, ContentError, RegistryError, RegistryRefusedError
 from common.log import SECRETS
 from common.oci.reference import Reference, is_host
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, RegistryAuth
 from common.registry.http.coding import is_json, plain_body
-from common.registry.http.errors import MAX_ERROR_BODY, PASSING, POLICY, QUICK_TRIES, Question, refused
+from common.registry.http.errors import (
+    MAX_ERROR_BODY,
+    POLICY,
+    QUICK_TRIES,
+    BusyError,
+    OutageError,
+    Question,
+    passing,
+    refused,
+)
 from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
 from common.registry.http.urls import NOWHERE, joined, next_page, same_origin, target
-from common.retry import RetryableError, retry, retry_after_s
+from common.retry import Retries, RetryableError, RetryPolicy, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +158,7 @@ class Exchange:
 
     def ask(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
         """Send a call, with retries. Raises RegistryError; ContentError past `limit` bytes."""
-        return self.retried(lambda: self.ask_once(call, limit))
+        return self.retried(call.repository.registry, lambda: self.ask_once(call, limit))
 
     def takes_scopes(self, registry: str) -> bool:
         """Say whether a registry asks for tokens."""
@@ -166,9 +175,27 @@ class Exchange:
             call = replace(call, url=following)
         raise ContentError(f"{call.subject}: more than {most} pages of {call.what}")
 
-    def retried(self, action: Callable[[], T]) -> T:
-        """Return the result of `action`, which is retried as requests to registries are."""
-        return retry(action, POLICY, notify=self._notify)
+    def retried(self, registry: str, action: Callable[[], T]) -> T:
+        """Return the result of `action`, which is retried as requests to a registry are."""
+        with self.retries(registry) as retries:
+            for attempt in retries:
+                with attempt:
+                    return action()
+        raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def retries(self, registry: str, policy: RetryPolicy = POLICY) -> Iterator[Retries]:
+        """Give the retries of one call to a registry; the limiter of the host learns whether they helped."""
+        limiter = self.limiter(registry)
+        retries = Retries(policy, notify=limiter.report, sleep=self._clock.sleep, clock=limiter.patience_s)
+        try:
+            yield retries
+        except RegistryError:
+            if retries.is_out_of_time:
+                limiter.waited(in_vain=True)
+            raise
+        if retries.failures:
+            limiter.waited(in_vain=False)
 
     def ask_once(self, call: Call, limit: int = MAX_ERROR_BODY) -> Answer:
         """Send a call a single time; raises RetryableError where another try may help."""
@@ -183,9 +210,22 @@ class Exchange:
         """Send a call a single time and give the response unread. A break while reading is a RetryableError, too."""
         limiter = self.limiter(call.repository.registry)
         with limiter.turn():
-            response = self._authorized(call)
+            limiter.check(call.question)
             try:
-                self._judge(call, response, limiter)
+                response = self._authorized(call)
+                try:
+                    self._judge(call, response)
+                except BaseException:
+                    response.close()
+                    raise
+            except (BusyError, OutageError) as failure:
+                limiter.failed(failure)
+                raise
+            except RegistryError:
+                limiter.answered()
+                raise
+            limiter.answered()
+            try:
                 yield response
             finally:
                 response.close()
@@ -195,7 +235,7 @@ class Exchange:
         """Return the limiter of a registry."""
         with self._lock:
             if registry not in self._limiters:
-                self._limiters[registry] = HostLimiter(registry, self._settings.jobs, self._clock, self._notify)
+                self._limiters[registry] = HostLimiter(registry, self._settings, self._clock, self._notify)
             return self._limiters[registry]
 
     def _authorized(self, call: Call) -> httpx.Response:
@@ -285,7 +325,7 @@ class Exchange:
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
             )
 
-    def _judge(self, call: Call, response: httpx.Response, limiter: HostLimiter) -> None:
+    def _judge(self, call: Call, response: httpx.Response) -> None:
         # A redirect that is still one here was not followed: it answers a write, or has no Location.
         status = response.status_code
         if status < httpx.codes.BAD_REQUEST and status not in _REDIRECTS:
@@ -293,9 +333,8 @@ class Exchange:
         if status in call.accept:
             return
         error = refused(call.question, response, _bounded(response, MAX_ERROR_BODY) or b"", response.url)
-        if status in PASSING:  # the whole host pauses, before this call is tried again
-            limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
-            raise RetryableError(error)
+        if status in PASSING:
+            raise passing(error, retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
         if error.code in call.passing_codes:
             raise RetryableError(error, QUICK_TRIES)
         raise error
@@ -303,8 +342,6 @@ class Exchange:
     def _send_small(self, request: httpx.Request) -> httpx.Response:
         """Send a request of `auth.py`, which brings its own credentials; its answer is small."""
         question: Question = request.extensions["question"]
-        limiter = self.limiter(request.url.netloc.decode())
-        limiter.wait_for_host()
         request.extensions["timeout"] = self._timeout
         request.headers.update(_HEADERS)
         response = self._client.send(request, auth=_NO_AUTH, stream=True)
@@ -312,12 +349,14 @@ class Exchange:
             body = _bounded(response, MAX_ERROR_BODY) or b""
         finally:
             response.close()
-        if response.status_code in PASSING:
-            limiter.slow_down(retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()))
         if (following := response.extensions.get("redirects_to")) is not None:
             self._check_redirect(question, request.url, following)
         # Without the headers: httpx would decode the body by Content-Encoding, and 64 KiB of zstd can be gigabytes.
-        extensions = {"redirects_to": following, "encoding": response.headers.get("Content-Encoding", "")}
+        extensions = {
+            "redirects_to": following,
+            "encoding": response.headers.get("Content-Encoding", ""),
+            "asked_s": retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()),
+        }
         return httpx.Response(response.status_code, content=body, extensions=extensions)
 
     def _origin(self, call: Call) -> httpx.URL:

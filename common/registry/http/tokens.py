@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from common.errors import (
+    PASSING,
     AuthenticationError,
     CredentialsRefusedError,
     HubError,
@@ -27,15 +28,14 @@ from common.oci.reference import is_host
 from common.registry.http.coding import plain_body
 from common.registry.http.errors import (
     MAX_ERROR_BODY,
-    PASSING,
     Question,
     no_credentials,
+    passing,
     refused,
     rights_hint,
     wrong_credentials,
 )
 from common.registry.http.urls import parsed, same_origin, with_parameter
-from common.retry import RetryableError
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class TokenClient:
         asking = _asking(wanted, realm, last.url)
         body = _plain(response)
         if not response.is_success:
-            raise _refusal(wanted, asking, response, body, lost=wanted.credential is not None and is_anonymous)
+            raise _refusal(wanted, asking, last.url, response, body, lost=wanted.credential is not None and is_anonymous)
         return _read(body, asked_s, asking, is_anonymous=is_anonymous)
 
     def _sent(self, request: httpx.Request, wanted: Wanted) -> tuple[httpx.Response, httpx.Request]:
@@ -222,7 +222,9 @@ def _plain(response: httpx.Response) -> bytes:
         return response.content
 
 
-def _refusal(wanted: Wanted, asking: Question, response: httpx.Response, body: bytes, *, lost: bool) -> Exception:
+def _refusal(
+    wanted: Wanted, asking: Question, url: httpx.URL, response: httpx.Response, body: bytes, *, lost: bool
+) -> Exception:
     """Return the error for a token server's refusal. `lost`: the credential was not sent on to where it redirects."""
     status, server = response.status_code, asking.request.removeprefix("token from ")
     error = refused(asking, response, body)
@@ -238,7 +240,9 @@ def _refusal(wanted: Wanted, asking: Question, response: httpx.Response, body: b
             return no_credentials(wanted.question)
         return wrong_credentials(wanted.question, CredentialsRefusedError, server)
     error = _about_token(error, server, rights_hint(asking) if wanted.is_known else "")
-    return RetryableError(error) if status in PASSING else error
+    if status in PASSING:
+        return passing(error, response.extensions.get("asked_s", 0.0), _host(url))
+    return error
 
 
 def _about_token(error: RegistryError, server: str, rights: str) -> RegistryError:

@@ -92,6 +92,7 @@ class Urllib3Transport(httpx.BaseTransport):
         self._hosts = hosts
         self._lock = threading.Lock()
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._answered: set[tuple[str, bytes]] = set()  # origins: their name, port and route are right
         self._contexts: dict[Trust, ssl.SSLContext] = {}
         self._proxied: dict[tuple[Trust, str], urllib3.ProxyManager] = {}
         self._presented: dict[str, Certificate | None] = {}
@@ -109,6 +110,7 @@ class Urllib3Transport(httpx.BaseTransport):
         broken = partial(
             unreachable, request.extensions["question"], request.url, route.proxy, partial(self._explained, request.url, route)
         )
+        origin = (request.url.scheme, request.url.netloc)
         body = _Body(request)
         try:
             raw = route.urlopen(
@@ -123,9 +125,11 @@ class Urllib3Transport(httpx.BaseTransport):
                 decode_content=False,
             )
         except _BROKEN as error:
-            raise body.failure or broken(error) from (None if body.failure else error)
+            sent = body.size if origin in self._answered else None
+            raise body.failure or broken(error, sent=sent) from (None if body.failure else error)
         finally:
             body.close()
+        self._answered.add(origin)
         return _response(raw, broken)
 
     def close(self) -> None:

@@ -190,7 +190,7 @@ class Presence:
                     return int(total[1]) if total else blob.size
                 return int(total[1]) if total else 0  # 416: not even one byte
 
-        return asked() if once else self._exchange.retried(asked)
+        return asked() if once else self._exchange.retried(repository.registry, asked)
 
 
 def _call(method: str, repository: Reference, blob: Descriptor) -> Call:

@@ -149,7 +149,8 @@ class Uploader:
         """Try to mount: MOUNTED, or the session the registry opened instead, or None. `refused` gets the sources that were."""
         for source in self._mounts.candidates(repository, mount_from):
             try:
-                answer = self._exchange.retried(partial(self._mount, repository, blob, source))
+                mount = partial(self._mount, repository, blob, source)
+                answer = self._exchange.retried(repository.registry, mount)
             except (AuthenticationError, NotFoundError) as error:
                 _LOG.debug("%s: not mounted from %s: %s", blob.digest, source.name, error.message)
                 self._mounts.refused(source)
@@ -206,7 +207,7 @@ class Uploader:
                 raise
             self._note_success(repository.registry, attempt)
 
-        self._exchange.retried(step)
+        self._exchange.retried(repository.registry, step)
 
     def _begin(self, repository: Reference, blob: Descriptor) -> Answer:
         url, name = f"/v2/{repository.repository}/blobs/uploads/", f"{repository.name}@{blob.digest}"

@@ -10,6 +10,7 @@ from common.errors import (
     HubError,
     MediumGoneError,
     NotFoundError,
+    RegistryRefusedError,
     RegistryUnreachableError,
     SpaceError,
     StorageError,
@@ -100,6 +101,22 @@ def test_a_source_that_is_gone_ends_the_loop(kind, tmp_path):
     with pytest.raises(kind, match=f"given up after {GIVE_UP} blobs in a row: no answer"):
         list(copy([blob(bytes([i])) for i in range(100)], source, DirectoryStore(tmp_path), jobs=1))
     assert source.asked < 20
+
+
+@pytest.mark.parametrize("status", [503, *more([429, 500, 502, 504, 522])])
+def test_a_source_that_is_out_ends_the_loop(status, tmp_path):
+    """The run ends, and can be continued: an archive without these blobs would have to be made again."""
+    source = Gone(RegistryRefusedError("GET blob: busy", status=status))
+    with pytest.raises(RegistryUnreachableError, match=f"given up after {GIVE_UP} blobs in a row: GET blob: busy"):
+        list(copy([blob(bytes([i])) for i in range(100)], source, DirectoryStore(tmp_path), jobs=1))
+    assert source.asked < 20
+
+
+@pytest.mark.parametrize("status", [404, 403, 400])
+def test_a_source_that_lacks_blobs_is_asked_for_the_others(status, tmp_path):
+    source = Gone(RegistryRefusedError("no", status=status))
+    outcomes = list(copy([blob(bytes([i])) for i in range(20)], source, DirectoryStore(tmp_path), jobs=1))
+    assert len(outcomes) == source.asked == 20
 
 
 def test_a_source_that_refuses_is_asked_for_the_others(tmp_path):

@@ -190,13 +190,16 @@ def test_other_statuses_are_final(connect, status):
         assert len(registry.log("GET", "/manifests/")) == 1
 
 
-def test_trouble_that_stays_is_bounded(connect):
+@pytest.mark.parametrize(("status", "most"), [(500, 6), (408, 6), (425, 6), (503, 25), (429, 25)])
+def test_trouble_that_stays_is_bounded(connect, clock, status, most):
+    """A 500 may be docker-registry's answer to one manifest for ever; 503 and 429 are about the host, and pass."""
     with FakeRegistry() as registry:
-        registry.fault("GET", "/manifests/", times=100, status=503)
-        with pytest.raises(RegistryRefusedError, match="503") as caught:
+        registry.fault("GET", "/manifests/", times=100, status=status)
+        with pytest.raises(RegistryRefusedError, match=str(status)) as caught:
             connect(registry).document(registry.reference("org/app", "v1"))
-        assert len(registry.log("GET", "/manifests/")) == 6
-        assert caught.value.status == 503
+        assert len(registry.log("GET", "/manifests/")) <= most
+        assert round(sum(clock.slept)) <= 180
+        assert caught.value.status == status
 
 
 def test_dropped_connections_are_tried_again(connect):
@@ -228,7 +231,7 @@ def test_retry_after_has_limits(connect, clock, after, pause):
         reference = registry.add_image("org/app", image(), tag="v1")
         registry.fault("GET", "/manifests/", status=503, headers={"Retry-After": after})
         client.document(reference)
-        assert clock.slept == pause
+        assert [slept for slept in clock.slept if slept > 0.5] == pause  # half a second is the client's own first pause
 
 
 # No answer at all.

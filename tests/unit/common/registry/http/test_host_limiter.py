@@ -5,10 +5,11 @@ import threading
 import pytest
 
 from common.registry.http.host_limiter import HostLimiter
+from common.registry.settings import RegistrySettings
 
 
 def _limiter(clock, jobs=8):
-    return HostLimiter("r.example", jobs, clock.clock, lambda _what: None)
+    return HostLimiter("r.example", RegistrySettings(jobs=jobs), clock.clock, lambda _what: None)
 
 
 def test_trouble_halves_and_calm_gives_back(clock):
