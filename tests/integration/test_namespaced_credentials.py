@@ -17,6 +17,7 @@ from tests.fakes.commands import Result, run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry, Quay
 from tests.fakes.sites import Site, export_both
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 IMAGES = {"org/app": image([b"base", b"app"]), "other/tool": image([b"base", b"tool"])}
@@ -143,6 +144,7 @@ def test_deploy_with_a_credential_of_a_namespace_for_the_nodes(tmp_path: Path) -
     assert auths[f"{mirror.host}/ocp"] == entry("ocp+robot", "secret of ocp")
 
 
+@pytest.mark.parametrize("mirror", ["token", *more(["basic"])], indirect=True)
 def test_an_archive_with_content_of_an_earlier_one(archive: Path, mirror: FakeRegistry, tmp_path: Path) -> None:
     """What an earlier archive brought is looked up with the credential of its repository, and mounted from there."""
     mirror.quay.needs_repository = True
@@ -151,9 +153,9 @@ def test_an_archive_with_content_of_an_earlier_one(archive: Path, mirror: FakeRe
         for name, tag in (("org/app", "v1"), ("org/new", "v1")):
             source.add_image(name, image([b"base", name.encode()]), tag=tag)
         first, second = tmp_path / "first", tmp_path / "second"
-        for output, names, more in ((first, ["app"], []), (second, ["app", "new"], ["--since", first])):
+        for output, names, since in ((first, ["app"], []), (second, ["app", "new"], ["--since", first])):
             images = [part for name in names for part in ("--image", f"{source.host}/org/{name}:v1")]
-            done = run("hub-export", "create", *images, "--insecure", source.host, "--output", output, *more)
+            done = run("hub-export", "create", *images, "--insecure", source.host, "--output", output, *since)
             assert done.status == 0, done.stderr
     early = imported("push", second, mirror, "/mirror", login)
     assert early.status == 3, early.stdout + early.stderr
@@ -164,7 +166,8 @@ def test_an_archive_with_content_of_an_earlier_one(archive: Path, mirror: FakeRe
     assert mirror.repositories["mirror/org/new"].tags["v1"]
 
 
-@pytest.mark.parametrize("namespace", ["mirror", "mirror/catalogs"])
+@pytest.mark.parametrize("mirror", ["token", *more(["basic"])], indirect=True)
+@pytest.mark.parametrize("namespace", ["mirror/catalogs", *more(["mirror"])])
 def test_a_catalog_that_is_built(mirror: FakeRegistry, tmp_path: Path, namespace: str) -> None:
     mirror.quay.needs_repository = True
     mirror.add_image("org/server", image([b"server"]), tag="v1")

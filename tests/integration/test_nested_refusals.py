@@ -39,10 +39,17 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 REFUSALS = [
     ("basic", 401, 0),
     ("token", 400, 0),
-    ("token", 404, 0),
     ("token", 401, 403),
     *more(
-        [("basic", 400, 0), ("basic", 403, 0), ("basic", 404, 0), ("token", 401, 0), ("token", 401, 200), ("token", 401, 400)]
+        [
+            ("token", 404, 0),
+            ("basic", 400, 0),
+            ("basic", 403, 0),
+            ("basic", 404, 0),
+            ("token", 401, 0),
+            ("token", 401, 200),
+            ("token", 401, 400),
+        ]
     ),
 ]
 
