@@ -66,6 +66,16 @@ _SERVERS = frozenset(("managedFields", "resourceVersion", "generation", "uid", "
 _MAX_DEPTH = 64
 
 
+def replaced_fields(live: Mapping[str, Any], patch: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the paths of the fields that `live` has, and that a merge patch for it gives another value."""
+    for key, value in patch.items():
+        current, here = live.get(key), f"{path}.{key}"
+        if isinstance(value, Mapping) and isinstance(current, Mapping) and here.count(".") < _MAX_DEPTH:
+            yield from replaced_fields(current, value, here)
+        elif current is not None:
+            yield here
+
+
 def needed_patch(live: Mapping[str, Any], wanted: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return the JSON merge patch (RFC 7386) that gives `live` the fields of `wanted`; empty when it has them all.
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from common.retry import retry
 from common.text import enumeration
 from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
-from importer.cluster.differences import diff_lines, differing, needed_patch
-from importer.cluster.kinds import Kind, Resource, kind_of
+from importer.cluster.differences import diff_lines, differing, needed_patch, replaced_fields
+from importer.cluster.kinds import OWN_LABELS, Kind, Resource, kind_of
 
 if TYPE_CHECKING:
     from importer.cluster.record import Recorder
@@ -82,7 +83,7 @@ class Writer:
             self.promise(resource)
             return
         if not self._server_side:
-            self.shared(kind, resource.name, resource.namespace, lambda _live: resource.body)
+            self.shared(kind, resource.name, resource.namespace, partial(_unless_foreign, resource))
             return
         # Read first, for the record and the diff: an apply does not return the former state.
         before = self.client.get(kind, resource.name, resource.namespace)
@@ -157,6 +158,23 @@ def _whole(kind: Kind, name: str, namespace: str, wanted: Mapping[str, Any]) -> 
     identity = {"name": name, "namespace": namespace} if namespace else {"name": name}
     metadata = {**wanted.get("metadata", {}), **identity}
     return {"apiVersion": kind.api_version, "kind": kind.name, **wanted, "metadata": metadata}
+
+
+def _unless_foreign(resource: Resource, live: Body | None) -> Mapping[str, Any]:
+    """Return the fields of an own object. Raises ClusterError where they would replace those of an object of others.
+
+    Up to OpenShift 4.5 no server-side apply reports such a conflict; the label tells whose object it is.
+    """
+    labels = ((live or {}).get("metadata") or {}).get("labels") or {}
+    if live is None or OWN_LABELS.items() <= labels.items():
+        return resource.body
+    replaced = sorted(replaced_fields(live, needed_patch(live, resource.body)))
+    if replaced:
+        raise ClusterError(
+            f"{resource.kind} {resource.name}: exists, is not from hub-import, and has other values of {', '.join(replaced)}",
+            hint=f"Choose another name (--catalog-name), or delete the {resource.kind} and apply again.",
+        )
+    return resource.body
 
 
 def _owned_by_others(resource: Resource, error: ConflictError, others: list[str]) -> ClusterError:

@@ -136,6 +136,27 @@ def test_a_field_of_another_manager_is_not_overwritten(start):
     assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"]["displayName"] == "Mine"
 
 
+@pytest.mark.parametrize("release", ["4.3", "4.5"])
+def test_an_object_of_others_is_not_overwritten_without_server_side_apply(start, release):
+    cluster, client = start(release)
+    metadata = {"name": "hub-redhat-operators", "namespace": MARKETPLACE}
+    theirs = {"sourceType": "grpc", "image": "registry.example/theirs@sha256:" + "ef" * 32}
+    cluster.put({"kind": "CatalogSource", "metadata": metadata, "spec": theirs}, "argocd")
+    with pytest.raises(ClusterError, match=r"is not from hub-import, and has other values of \.spec\.image") as caught:
+        run(client, [catalog_source()])
+    assert "--catalog-name" in caught.value.hint
+    assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"] == theirs
+
+
+def test_an_object_of_others_with_the_same_values_is_joined(start):
+    """As server-side apply does: an equal value is no conflict."""
+    cluster, client = start("4.3")
+    body = catalog_source().body
+    kept = {"name": body["metadata"]["name"], "namespace": MARKETPLACE}
+    cluster.put({"kind": "CatalogSource", "metadata": kept, "spec": body["spec"]}, "argocd")
+    assert outcome(run(client, [catalog_source()])) == {"CatalogSource/hub-redhat-operators": "changed"}  # by the label
+
+
 def test_fields_from_before_server_side_apply_are_taken_over(start):
     cluster, client = start()
     cluster.put(dict(catalog_source(image=IMAGE.replace("ab", "cd")).body), "hub-import")
