@@ -17,8 +17,8 @@
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
     │   ├── AuthenticationError   5
-    │   │   ├── CredentialsRefusedError 5 a token server does not know them
-    │   │   └── NotWritableError  5 a repository takes nothing from this account
+    │   │   └── CredentialsRefusedError 5 a token server does not know them
+    │   ├── NotWritableError      5   a repository takes nothing: no right, no such repository, or a cache
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
@@ -246,8 +246,8 @@ class CredentialsRefusedError(AuthenticationError):
     """The token server of a registry does not know the account, or knows it with another password."""
 
 
-class NotWritableError(AuthenticationError):
-    """A repository opens no upload: this account may not write to it or create it, or the registry refuses its name."""
+class NotWritableError(RegistryError):
+    """A repository opens no upload: no right to it, it does not exist, its name is refused, or it is a cache."""
 
 
 class NotFoundError(RegistryError):

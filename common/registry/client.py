@@ -27,6 +27,7 @@ from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
 from common.registry.http.coding import is_json
 from common.registry.http.exchange import Call, Exchange
+from common.registry.manifest_writer import ManifestWriter
 from common.registry.manifests import Manifests, manifest_call
 from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
@@ -85,6 +86,7 @@ class RegistryClient:
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, clock, settings.timeouts.closing_put_s)
         self._manifests = Manifests(self._exchange, self._uploader.presence, self._document)
+        self._writer = ManifestWriter(self._exchange, clock, self._uploader.presence, self._manifests.head)
         self._referrers = Referrers(self._exchange, self.document, self._put)
 
     def __enter__(self) -> Self:
@@ -205,13 +207,25 @@ class RegistryClient:
         """Look at a blob that was uploaded. Raises RegistryRefusedError where the registry keeps less, or more, than it got."""
         self._uploader.require_whole(repository, blob, read)
 
-    def put_manifest(self, reference: Reference, raw: bytes, media_type: str) -> None:
-        """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest."""
-        self._put(reference, raw, media_type)
+    def put_manifest(
+        self,
+        reference: Reference,
+        raw: bytes,
+        media_type: str,
+        *,
+        on_missing: Callable[[], None] | None = None,
+        waits: bool = True,
+    ) -> bool:
+        """Write a manifest or index, byte for byte, under the tag of `reference`, else under its digest.
 
-    def put_referrer(self, repository: Reference, document: Document) -> None:
+        False: the registry refused it, for it is there already. See `ManifestWriter.put`.
+        """
+        self._hosts.check_allowed(reference)
+        return self._writer.put(reference, raw, media_type, on_missing=on_missing, waits=waits) is not None
+
+    def put_referrer(self, repository: Reference, document: Document, *, on_missing: Callable[[], None] | None = None) -> None:
         """Write a manifest that has a subject, and see that the registry lists it among what refers to that subject."""
-        self._referrers.register(repository, document)
+        self._referrers.register(repository, document, on_missing)
 
     def referrers(self, subject: Reference) -> tuple[Descriptor, ...]:
         """Return what refers to an image that is named by digest: signatures, attestations, other artifacts."""
@@ -232,10 +246,11 @@ class RegistryClient:
         url = f"/v2/{reference.repository}/blobs/{reference.digest}"
         self._exchange.ask(Call("DELETE", reference, url, "blob", str(reference), writes=True))
 
-    def _put(self, reference: Reference, raw: bytes, media_type: str) -> str:
+    def _put(self, reference: Reference, raw: bytes, media_type: str, on_missing: Callable[[], None] | None = None) -> str:
         """Write a manifest; return the subject that the registry says it has taken note of."""
         self._hosts.check_allowed(reference)
-        return self._manifests.put(reference, raw, media_type)
+        answer = self._writer.put(reference, raw, media_type, on_missing=on_missing)
+        return "" if answer is None else str(answer.headers.get("OCI-Subject", ""))
 
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""

@@ -1,21 +1,19 @@
-"""Manifests on a registry: head and put (distribution specification, *Pushing manifests*)."""
+"""Manifests on a registry: what is there under a tag or digest (distribution specification, *Checking if content exists*)."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from common.errors import PASSING, AuthenticationError, ContentError, RegistryError, RegistryRefusedError
-from common.oci.image import Descriptor, Digest, Document, digest_of, parse_digest
+from common.oci.image import Descriptor, Document, parse_digest
 from common.oci.media_types import ACCEPT
 from common.registry.http.errors import NAME_INVALID
-from common.registry.http.exchange import Answer, Call, Exchange
-from common.retry import RetryableError
+from common.registry.http.exchange import Call, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from common.registry.upload.presence import Presence
 
 
-# A registry on plain files may read a manifest that another process is just writing, and find it cut short.
-_HALF_WRITTEN = frozenset({"DIGEST_INVALID"})
 _ACCEPT = ", ".join(ACCEPT)
 _USELESS = 3  # HEADs in a row that said nothing, after which a host is asked with GET
 _LOG = logging.getLogger(__name__)
@@ -46,7 +42,7 @@ def manifest_call(method: str, reference: Reference, **options: Any) -> Call:
 
 
 class Manifests:
-    """Asks for manifests and writes them. `get` fetches one. Shared by threads."""
+    """Asks for manifests. `get` fetches one. Shared by threads."""
 
     def __init__(self, exchange: Exchange, presence: Presence, get: Callable[[Reference], Document]) -> None:
         self._exchange = exchange
@@ -97,62 +93,6 @@ class Manifests:
         with self._lock:
             self._useless_heads[reference.registry] += counts
         return found
-
-    def put(self, reference: Reference, raw: bytes, media_type: str) -> str:
-        """Write a manifest; return the subject that the registry says it has taken note of."""
-        name = reference.tag or reference.digest or digest_of(raw)
-        call = replace(
-            manifest_call("PUT", reference),
-            url=f"/v2/{reference.repository}/manifests/{name}",
-            headers={"Content-Type": media_type},
-            body=lambda: iter([raw]),
-            length=len(raw),
-            writes=True,
-            passing_codes=_HALF_WRITTEN,
-        )
-        answer = self._written(call, reference, digest_of(raw))
-        if answer is None:
-            return ""
-        # A proxy that reformats JSON changes the digest, and operators pin it.
-        stored = answer.headers.get("Docker-Content-Digest", "")
-        if stored.startswith("sha256:") and stored != digest_of(raw):
-            raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {digest_of(raw)}")
-        return str(answer.headers.get("OCI-Subject", ""))
-
-    def _written(self, call: Call, reference: Reference, digest: Digest) -> Answer | None:
-        """Send the PUT of a manifest; None when its answer was lost, and the tag is right.
-
-        It is looked for before it is written again: a registry with immutable tags refuses what it has just taken
-        (aws/containers-roadmap#2179). Without a tag it can be repeated, and its answer names the subject.
-        """
-        lost = False
-
-        def is_there() -> bool:
-            found = self._exchange.ask_once(manifest_call("HEAD", reference, accept=frozenset({404})))
-            return found.status == httpx.codes.OK and found.headers.get("Docker-Content-Digest", "") == digest
-
-        def step() -> Answer | None:
-            nonlocal lost
-            try:
-                return self._exchange.ask_once(call)
-            except RetryableError as failure:
-                lost = True
-                if reference.tag and self._presence.awaited(is_there, failure, None):
-                    return None
-                raise
-            except RegistryError:
-                if lost and reference.tag and self._is_there_after_all(is_there):  # written after it was looked for
-                    return None
-                raise
-
-        return self._exchange.retried(reference.registry, step)
-
-    def _is_there_after_all(self, is_there: Callable[[], bool]) -> bool:
-        try:
-            return is_there()
-        except (RegistryError, RetryableError) as error:
-            _LOG.info("not known whether it is there: %s", error)
-            return False
 
 
 def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | None:

@@ -57,7 +57,7 @@ class _List(msgspec.Struct, rename="camel"):
 _LIST = msgspec.json.Decoder(_List)
 
 # Writes a manifest; gives the digest that the registry took for its subject, empty where it did not say.
-Put = Callable[[Reference, bytes, str], str]
+Put = Callable[..., str]
 Get = Callable[[Reference], Document]
 
 
@@ -90,11 +90,14 @@ class Referrers:
         self._asked(subject)
         return subject.registry not in self._without_api
 
-    def register(self, repository: Reference, document: Document) -> None:
-        """Write a manifest that has a subject; list it under the fallback tag where the registry does not do that itself."""
+    def register(self, repository: Reference, document: Document, on_missing: Callable[[], None] | None = None) -> None:
+        """Write a manifest that has a subject; list it under the fallback tag where the registry does not do that itself.
+
+        `on_missing`: see `ManifestWriter.put`.
+        """
         assert document.subject is not None
         subject = document.subject.digest
-        taken = self._put(repository.pinned(document.digest), document.raw, document.media_type)
+        taken = self._put(repository.pinned(document.digest), document.raw, document.media_type, on_missing)
         # OCI-Subject: the registry maintains the list (distribution specification 1.1). Not where it has none to show: ECR sent
         # the header before it had the API (sigstore/sigstore-js#1183).
         if taken == subject and repository.registry not in self._without_api:

@@ -7,21 +7,22 @@ that need an absent one are left for later, and listed. Several processes may sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from common.archive.inventory import ATTACHED, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
-from common.errors import AuthenticationError, HubError, NotWritableError, RegistryError, UsageError
+from common.errors import AuthenticationError, HubError, NotFoundError, NotWritableError, RegistryError, UsageError
 from common.interruption import workers
+from common.registry.http.errors import NAME_INVALID
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import copy
 from importer.mapping import Closure, Completion, MappedImage
 from importer.push.mirror_state import MirrorState, query_mirror
 from importer.push.result import PushResult, Tally
-from importer.push.tagging import Tagger, VolumePartition, explained, is_tagged
+from importer.push.tagging import Tagger, VolumePartition, explained, right_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -55,17 +56,18 @@ def push(
     complete = [image for image in images if image.record.complete and partition.includes(image)]
     with workers(jobs, "push") as pool:
         # A tag is written last, so an image whose tags are right has all of its blobs: thousands of HEAD requests fewer.
-        todo, present = (complete, 0) if heal else _without_present(complete, archive, client, pool, tally)
+        found = _Found(complete) if heal else _without_present(complete, archive, client, pool, tally)
+        todo = found.absent
         state = _mirror_state(archive, partition, (todo, complete), client, pool)
         tally.note_missing(state.absent, archive)
         sink = RegistrySink(client, closure.repositories(todo), state.partly)
-        tagger = Tagger(archive, partition, client, heal=heal)
+        tagger = Tagger(archive, partition, client, heal=heal, right=found.right)
         run = _Run(archive, partition, tuple(todo), tagger, client, sink, pool, tally)
         left = run.transfer(state, jobs=jobs, progress=progress)
     return tally.result(
         sink.counts,
         images=len(complete),
-        present=present,
+        present=found.present,
         left=left,
         # Images that the archive holds in part belong to no volume; the push of the whole archive reports them, once.
         left_out=_count_left_out(archive.inventory) if partition.is_whole else 0,
@@ -73,28 +75,38 @@ def push(
     )
 
 
+@dataclass(slots=True)
+class _Found:
+    """What the mirror has: images that are `absent` under a tag, tags that are `right`, how many images it has."""
+
+    absent: list[MappedImage] = field(default_factory=list)
+    right: list[Reference] = field(default_factory=list)
+    present: int = 0
+
+
 def _without_present(
     images: Sequence[MappedImage], archive: Archive, client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
-) -> tuple[list[MappedImage], int]:
-    """Return the images that the mirror does not have under all of their tags, and how many it has."""
+) -> _Found:
+    """Ask the mirror for the images, each under all of its tags."""
 
-    def is_present(image: MappedImage) -> bool | HubError:
+    def right(image: MappedImage) -> list[Reference] | HubError:
         try:
-            return is_tagged(image, archive.inventory.manifests[image.digest].size, client)
+            return right_tags(image, archive.inventory.manifests[image.digest].size, client)
         except UsageError:
             raise  # a wrong setting concerns every image: one error instead of one for each
         except HubError as error:
             return error
 
-    absent, present = [], 0
-    for image, answer in zip(images, pool.map(is_present, images), strict=True):
+    found = _Found()
+    for image, answer in zip(images, pool.map(right, images), strict=True):
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
-        elif answer:
-            present += 1
+        elif len(answer) == len(image.tags):
+            found.present += 1
         else:
-            absent.append(image)
-    return absent, present
+            found.absent.append(image)
+            found.right += answer
+    return found
 
 
 def _mirror_state(
@@ -150,7 +162,8 @@ class _Run:
         owned = [blob for blob in self.closure.upload_order(self.todo) if self.partition.owns(blob.digest)]
         blobs = [blob for blob in owned if blob.digest not in settled]
         source = ArchiveOrMirror(self.archive, self.client, state.partly)
-        failed = _copy_blobs(blobs, source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
+        progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
+        failed = _copy_blobs(self._wanted(blobs), source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
         self._note_failures((blob.digest for blob in blobs), failed)
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
         # to ask finds all blobs on the mirror, and tags the image. So no coordinator is needed (ADR 0022).
@@ -182,21 +195,56 @@ class _Run:
                 images = (image for image in self.todo if place in (None, image.repository))
                 self.tally.fail_blob(digest, failure, [image for image in images if digest in self.closure.blobs_of(image)])
 
+    def _wanted(self, blobs: Sequence[Descriptor]) -> Iterator[Descriptor]:
+        """Give the blobs, without those that only images need whose media type the mirror has refused by then."""
+        users: dict[Digest, list[MappedImage]] = {}
+        for blob in blobs:
+            if self.tagger.refused and not users:
+                for image in self.todo:
+                    for digest in self.closure.blobs_of(image):
+                        users.setdefault(digest, []).append(image)
+            if not users or any(self.tagger.type_error(image) is None for image in users[blob.digest]):
+                yield blob
+
     def _note_images(self, failed: Iterable[tuple[MappedImage, HubError]]) -> None:
-        """Note the images that were not tagged, and once for each namespace those that this account may not write."""
+        """Note the images that were not tagged; what one setting of the mirror would repair is one problem."""
         # One right is missing for a namespace, not one for each of its hundreds of repositories (ADR 0031).
         denied: dict[Reference, RegistryError] = {**self.sink.not_writable}
         for image, error in failed:
-            if isinstance(error, AuthenticationError):
+            if isinstance(error, AuthenticationError | NotWritableError) or _repository_is_missing(error):
                 denied.setdefault(image.repository, error)
-            else:
+            elif self.tagger.type_error(image) is None:
                 self.tally.fail_image(image, explained(image, error))
-        for namespace, places in groupby(sorted(denied), key=_namespace):
+        for refused in self.tagger.refused.values():
+            self.tally.fail_type(refused, [image for image in self.todo if self.tagger.type_error(image) is refused])
+        missing = {place: error for place, error in denied.items() if error.status == _NOT_FOUND and error.code != NAME_INVALID}
+        self._note_missing_repositories(missing)
+        for namespace, places in groupby(sorted(denied.keys() - missing.keys()), key=_namespace):
             repositories = list(places)
-            images = [image for image in self.todo if image.repository in repositories]
             # A repository of few components that is refused too shows that their number is not the reason.
             shortest = min(repositories, key=lambda place: place.repository.count("/"))
-            self.tally.fail_namespace(namespace, repositories, denied[shortest], images)
+            self.tally.fail_namespace(namespace, repositories, denied[shortest], self._images_of(repositories))
+
+    def _note_missing_repositories(self, missing: Mapping[Reference, RegistryError]) -> None:
+        """Note the repositories that have to be created first, as one problem: they are all known after one push."""
+        repositories = sorted(missing)
+        if repositories:
+            subject = repositories[0].name if len(repositories) == 1 else repositories[0].registry
+            images = self._images_of(repositories)
+            self.tally.fail_namespace(subject, repositories, missing[repositories[0]], images, named=_CREATED)
+
+    def _images_of(self, repositories: Collection[Reference]) -> list[MappedImage]:
+        return [image for image in self.todo if image.repository in repositories]
+
+
+_NOT_FOUND = 404
+_CREATED = 200  # repositories that a problem names for a person who creates them
+
+
+def _repository_is_missing(error: HubError) -> TypeGuard[RegistryError]:
+    """Say whether a manifest was refused because its repository does not exist."""
+    # Other codes of 404 are about the content of the manifest (distribution specification, *Error codes*).
+    return isinstance(error, NotFoundError) and error.code in ("NAME_UNKNOWN", "NOT_FOUND", "RepositoryNotFoundException")
 
 
 def _namespace(repository: Reference) -> str:
@@ -219,7 +267,7 @@ class ArchiveOrMirror:
 
 
 def _copy_blobs(
-    blobs: Sequence[Descriptor],
+    blobs: Iterable[Descriptor],
     source: BlobSource,
     sink: RegistrySink,
     tally: Tally,
@@ -230,7 +278,6 @@ def _copy_blobs(
 ) -> dict[Digest, HubError]:
     """Copy blobs, and call `arrived` for each; return the errors of those that could not be copied."""
     failed: dict[Digest, HubError] = {}
-    progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
         for outcome in copy(blobs, source, sink, jobs=jobs, progress=progress):
             if outcome.error is not None:

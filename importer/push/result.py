@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from common.archive.inventory import ATTACHED, Problem, ProblemCode
 from common.errors import ArchiveError, ExitCode, HubError, first_of
-from common.text import enumeration
+from common.text import counted, enumeration
 from importer.push.tagging import SparseIndexError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Digest
     from common.oci.reference import Reference
+    from common.registry.manifest_writer import UnsupportedTypeError
     from common.registry.source_sink import Counts
     from importer.archive.reader import Archive
     from importer.mapping import MappedImage
@@ -128,14 +129,26 @@ class Tally:
             self.waiting_for.update(archive.missing_volumes(digest))
 
     def fail_namespace(
-        self, namespace: str, repositories: Sequence[Reference], error: HubError, users: Sequence[MappedImage]
+        self,
+        namespace: str,
+        repositories: Sequence[Reference],
+        error: HubError,
+        users: Sequence[MappedImage],
+        *,
+        named: int = _NAMED,
     ) -> None:
-        """Note the repositories of a namespace that this account may not write, as one problem."""
+        """Note the repositories of a namespace that take nothing, as one problem that names at most `named` of them."""
         if len(repositories) == 1:
             self.fail(repositories[0].name, error, users, _needed_by(users))
             return
-        names = enumeration([place.name for place in repositories], _NAMED)
+        names = enumeration([place.name for place in repositories], named)
         self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
+
+    def fail_type(self, error: UnsupportedTypeError, images: Sequence[MappedImage]) -> None:
+        """Note the images of a media type that the mirror refuses, as one problem."""
+        names = enumeration([image.name for image in images], _NAMED)
+        registry = images[0].repository.registry
+        self.fail(registry, error, images, f"; {counted(len(images), 'image')} of this type: {names}")
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
         """Note the failure of an image."""

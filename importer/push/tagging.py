@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from common.archive.inventory import ATTACHED
 from common.errors import ContentError, HubError, RegistryError, RegistryRefusedError
 from common.oci.image import Descriptor, Digest
+from common.registry.manifest_writer import Family, ImmutableTagError, UnsupportedTypeError, family_of
 from common.registry.source_sink import RegistrySink
 from common.transfer import copy
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from common.archive.inventory import Inventory, ManifestRecord
     from common.oci.reference import Reference
@@ -67,39 +70,85 @@ class VolumePartition:
 
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: MANIFEST_BLOB_UNKNOWN, or not found
 _SERVER_ERROR = 500
-_BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
 _LOG = logging.getLogger(__name__)
 
 
 class Tagger:
-    """Writes manifests and tags; with `heal` also those that are there already. Shared by threads."""
+    """Writes manifests and tags; with `heal` also those that are there already. Shared by threads.
 
-    def __init__(self, archive: Archive, partition: VolumePartition, client: RegistryClient, *, heal: bool = False) -> None:
+    `right`: tags that have the right digest already. `refused`: the families of media types that the mirror does not take.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        partition: VolumePartition,
+        client: RegistryClient,
+        *,
+        heal: bool = False,
+        right: Collection[Reference] = (),
+    ) -> None:
         self._archive = archive
         self._partition = partition
         self._client = client
         self._heal = heal
+        self._right = frozenset(right)
+        self.refused: dict[Family, UnsupportedTypeError] = {}
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Write an image whose blobs have arrived; return the error, if any."""
+        known = self.type_error(image)
+        if known is not None:
+            return known
         try:
-            # Two processes can find an image complete at once. Whichever is later asks first: docker-registry trips over a
-            # file that another process is just writing (HTTP 400, DIGEST_INVALID; ADR 0022).
-            if not self._partition.is_whole and not self._heal and self._is_present(image):
-                return None
-            *children, root = self._partition.closure.manifests_of(image.digest)
-            for child in children:
-                self._put(image.repository.pinned(child), child)
-            if self._record(root).subject is not None:
-                self._client.put_referrer(image.repository, self._archive.document(root))
-            for tag in image.tags:
-                self._put(image.tagged(tag), root)
-            # Read back after all writes: a 201 proves nothing where a damaged file is in the registry's storage already.
-            for document in (*children, root):
-                self._require_whole(image.repository.pinned(document), self._record(document).size)
+            return self._write(image)
+        except UnsupportedTypeError as error:
+            if image.record.kind not in ATTACHED:
+                return self.refused.setdefault(error.family, error)
+            return error
         except HubError as error:
             return error
-        return None
+
+    def type_error(self, image: MappedImage) -> UnsupportedTypeError | None:
+        """Return the error for an image of a type that the mirror has refused before; None where it may be taken."""
+        if not self.refused or image.record.kind in ATTACHED:
+            return None
+        kinds = {family_of(self._record(each).media_type) for each in self._partition.closure.manifests_of(image.digest)}
+        return next((error for family, error in self.refused.items() if family in kinds), None)
+
+    def _write(self, image: MappedImage) -> HubError | None:
+        """Write manifests, then tags; return the error of a tag that cannot be moved: the others are written."""
+        # Two processes can find an image complete at once. Whichever is later asks first: docker-registry trips over a
+        # file that another process is just writing (HTTP 400, DIGEST_INVALID; ADR 0022).
+        if not self._partition.is_whole and not self._heal and self._is_present(image):
+            return None
+        *children, root = self._partition.closure.manifests_of(image.digest)
+        for child in children:
+            self._put(image, image.repository.pinned(child), child)
+        immutable: HubError | None = None
+        try:
+            if self._record(root).subject is not None:
+                check = self._check_of(image.repository, root)
+                self._client.put_referrer(image.repository, self._archive.document(root), on_missing=check)
+        except ImmutableTagError as error:
+            immutable = error  # of the list of referrers: the manifest itself is there
+        for tag in image.tags:
+            try:
+                self._tag(image, tag)
+            except ImmutableTagError as error:
+                immutable = immutable or error
+        # Read back after all writes: a 201 proves nothing where a damaged file is in the registry's storage already.
+        for document in (*children, root):
+            self._require_whole(image.repository.pinned(document), self._record(document).size)
+        return immutable
+
+    def _tag(self, image: MappedImage, tag: str) -> None:
+        """Write a tag that is not right already."""
+        # Registries with immutable tags refuse the second PUT of a tag, same digest or not (aws/containers-roadmap#2380).
+        if image.tagged(tag) in self._right and not self._heal:
+            return
+        if not self._put(image, image.tagged(tag), image.digest) and self._heal:
+            self._put(image, image.pinned, image.digest)  # the tag is right and immutable: its manifest is written nevertheless
 
     def _is_present(self, image: MappedImage) -> bool:
         return is_tagged(image, self._record(image.digest).size, self._client)
@@ -135,18 +184,18 @@ class Tagger:
     def _record(self, digest: Digest) -> ManifestRecord:
         return self._archive.inventory.manifests[digest]
 
-    def _put(self, reference: Reference, digest: Digest) -> None:
-        """Write a manifest; where the registry does not see its blobs, check them and write it once more."""
+    def _put(self, image: MappedImage, reference: Reference, digest: Digest) -> bool:
+        """Write a manifest; False: it was refused, for it is there already."""
         record, document = self._record(digest), self._archive.document(digest)
-        try:
-            self._client.put_manifest(reference, document.raw, document.media_type)
-        except RegistryError as error:
-            # Measured with docker-registry 2.8: two uploads or mounts of one blob at the same time can hide it for a moment.
-            if error.code != _BLOB_UNKNOWN or not record.blobs:
-                raise
-            _LOG.info("%s: checking its blobs again: %s", reference, error.message)
-            self._ensure_blobs(reference, record)
-            self._client.put_manifest(reference, document.raw, document.media_type)
+        # What --platform left out is missing on purpose: waiting for it would be in vain.
+        waits = not (record.manifests and image.record.missing_platforms)
+        check = self._check_of(reference, digest)
+        return self._client.put_manifest(reference, document.raw, document.media_type, on_missing=check, waits=waits)
+
+    def _check_of(self, reference: Reference, digest: Digest) -> Callable[[], None] | None:
+        """Return what checks the blobs of a manifest that the registry does not see; None where it has none."""
+        record = self._record(digest)
+        return partial(self._ensure_blobs, reference, record) if record.blobs else None
 
     def _ensure_blobs(self, reference: Reference, record: ManifestRecord) -> None:
         """Upload the blobs of a manifest that are missing, of those that this process owns. Raises as an upload does."""
@@ -159,11 +208,21 @@ class Tagger:
                 raise outcome.error
 
 
+def right_tags(image: MappedImage, size: int, client: RegistryClient) -> list[Reference]:
+    """Return the tags that the mirror has right, up to the first that is not. Raises RegistryError, ContentError."""
+    # By size too: after a power cut a registry may keep a short file and answer 200 (distribution/distribution#2788).
+    found: list[Reference] = []
+    for reference in map(image.tagged, image.tags):
+        head = client.head(reference)
+        if head is None or (head.digest, head.size) != (image.digest, size):
+            break  # one wrong tag is enough to push the image: a first push asks once for each image
+        found.append(reference)
+    return found
+
+
 def is_tagged(image: MappedImage, size: int, client: RegistryClient) -> bool:
     """Say whether the mirror has the image, of so many bytes, under all of its tags. Raises RegistryError, ContentError."""
-    # By size too: after a power cut a registry may keep a short file and answer 200 (distribution/distribution#2788).
-    heads = (client.head(image.tagged(tag)) for tag in image.tags)
-    return all(head is not None and (head.digest, head.size) == (image.digest, size) for head in heads)
+    return len(right_tags(image, size, client)) == len(image.tags)
 
 
 class SparseIndexError(RegistryError):
@@ -173,7 +232,9 @@ class SparseIndexError(RegistryError):
 def explained(image: MappedImage, error: HubError) -> HubError:
     """Return the error; for an index that lacks platforms, one that says so (docs/registry.md, *Writing*)."""
     missing = image.record.missing_platforms or ()
-    if not (isinstance(error, RegistryError) and missing and error.status in _REFUSED):
+    # Other refusals of 400 explain themselves.
+    known = isinstance(error, ImmutableTagError | UnsupportedTypeError)
+    if known or not (isinstance(error, RegistryError) and missing and error.status in _REFUSED):
         return error
     return SparseIndexError(
         f"{image.repository.registry} refuses the index {image.digest}, which lacks {', '.join(missing)}: {error.message}",

@@ -15,6 +15,7 @@ import ssl
 import tempfile
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,8 @@ class FakeRegistry:
         self.deletes = True
         self.max_depth: int | None = None  # components of a repository's name
         self.deep_token = 0  # what its token server says of a name of more: 200 is a token that grants nothing
+        # A rule of the registry about a manifest: repository, reference, Content-Type to status, code, text; None: it is taken.
+        self.manifest_rule: Callable[[str, str, str], tuple[int, str, str] | None] = lambda *_manifest: None
         self.quay: Quay | None = None
         self.refused_mounts: dict[str, int] = {}  # statuses, by source
         self.readers: set[str] = set()  # accounts that may only pull

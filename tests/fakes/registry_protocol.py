@@ -190,6 +190,9 @@ class RegistryHandler(Handler):
         return ("answer", 200, *rules.shaped(self.registry, self.command, raw, headers))
 
     def _put_manifest(self, name: str, wanted: str) -> tuple[Any, ...]:
+        ruled = self.registry.manifest_rule(name, wanted, self.headers.get("Content-Type", ""))
+        if ruled is not None:
+            return ("refuse", *ruled)
         raw, digest = self.entry.body, digest_of(self.entry.body)
         document, kind = json.loads(raw), self.headers.get("Content-Type", "")
         if wanted.startswith("sha256:") and wanted != digest:

@@ -55,17 +55,6 @@ def test_a_missing_blob_is_uploaded_again(tmp_path):
         assert mirror.find_blob("org/app0", lost) == APP.blobs[lost]
 
 
-def test_manifest_blob_unknown_twice_is_an_error(tmp_path):
-    archive = archive_of(tmp_path, APP)
-    with FakeRegistry() as mirror:
-        unknown = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
-        mirror.fault("PUT", "/manifests/", status=404, body=unknown, times=99)
-        pushed = push(archive, mirror.host)
-        assert pushed.status == 5
-        assert "MANIFEST_BLOB_UNKNOWN" in pushed.json["problems"][0]["message"]
-        assert len(mirror.log("PUT", "/manifests/")) == 2
-
-
 def half_written(mirror, times):
     body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match uploaded content"}]}'
     mirror.fault("PUT", "/manifests/", status=400, body=body, times=times)

@@ -44,6 +44,7 @@ MAX_ERROR_BODY = 64 * 1024
 # (conda-forge/status#205) or a registry whose storage refuses for a moment (distribution/distribution#769), but docker-registry
 # also says 500 UNKNOWN for ever to a single manifest or blob. It gets TRIES, as do 408 and 425, which are about one request.
 _OUTAGES = frozenset({429, 502, 503, 504, 522, 524})
+CONFLICTS = frozenset({409, 412, 423})  # another client writes the same at this moment, or a rule of the registry forbids it
 TRIES = 6
 QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
@@ -67,6 +68,7 @@ class Question:
 class _Detail(msgspec.Struct):
     code: str = ""
     message: str = ""
+    detail: Any = None  # of any type (distribution specification, *Error codes*)
 
 
 class _Details(msgspec.Struct):
@@ -140,7 +142,10 @@ def refused(question: Question, response: httpx.Response, body: bytes, url: http
         kind = AuthenticationError
     elif status == 404:  # noqa: PLR2004 - the status
         kind = NotFoundError
-    hint = _hint_elsewhere(question, host, status) if host else _home_hint(question, status, code)
+    if host:
+        hint = _hint_elsewhere(question, host, status)
+    else:
+        hint = _write_hint(question, status, code) or _home_hint(question, status, code)
     return kind(message, hint=hint, status=status, code=code)
 
 
@@ -148,10 +153,20 @@ def _own_words(body: bytes) -> tuple[str, str]:
     """Return the registry's error code and text, bounded and on one line (distribution specification, *Error codes*)."""
     try:
         details = _DETAILS.decode(body).errors
-        code, text = (details[0].code, details[0].message) if details else ("", "")
+        code, text = (details[0].code, _with_detail(details[0])) if details else ("", "")
     except UNDECODABLE:
         code, text = "", "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")
     return _clean(code)[:64], _clean(text)
+
+
+def _with_detail(error: _Detail) -> str:
+    """Return the text of an error: Nexus and zot say the reason in `detail` alone, others repeat names there."""
+    detail = error.detail
+    reasons = [detail.get(key) for key in _REASON_KEYS] if isinstance(detail, dict) else [detail]
+    return ": ".join([error.message, *(reason for reason in reasons if isinstance(reason, str) and reason)])
+
+
+_REASON_KEYS = ("message", "reason", "mediaType", "reference", "digest")
 
 
 def _clean(text: str) -> str:
@@ -159,10 +174,40 @@ def _clean(text: str) -> str:
 
 
 _HINTS = {
+    409: "Another process may write the same at this moment, or the registry has a rule against it: run again; its log says.",
+    412: "A rule of the registry forbids it, such as immutable tags, a quota or a scan: its administrator can change the rule.",
     413: "The registry, or a proxy before it, limits the size of a request: raise that limit.",
+    415: "The registry does not take this media type: its documentation says which it takes, and which setting allows others.",
+    423: "It is locked at the registry, as during garbage collection or by a rule of retention: run again later.",
     507: "The registry has no space left: make room there, then run again; what is done is kept.",
     429: "The registry limits requests: log in for a higher limit, lower --jobs, or go on later.",
 }
+# Of content that was written before, or of a session: not of the repository.
+_OF_CONTENT = frozenset(
+    {"BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNKNOWN"}
+)
+
+
+def _write_hint(question: Question, status: int, code: str) -> str:
+    """Return what to do where a repository takes nothing; empty for other refusals of a write."""
+    if not question.writes or question.request.startswith("DELETE") or code == NAME_INVALID:
+        return ""
+    namespace = question.repository.partition("/")[0]
+    if status == 404 and code in _OF_CONTENT:  # noqa: PLR2004 - the status
+        return "The registry does not find what was just written: look at its storage and its log, then run again."
+    # ECR: NAME_UNKNOWN, in its API RepositoryNotFoundException (moby/moby#24473). Harbor: NOT_FOUND (goharbor/harbor#13795).
+    if status == 404:  # noqa: PLR2004 - the status
+        return (
+            f"Create it at {question.registry} first (ECR: each repository; Harbor, GitLab: the project; Artifactory, Nexus: a "
+            "local or hosted repository), then run again."
+        )
+    # docker-registry as a cache: 405 UNSUPPORTED. Harbor: 405 for a proxy project. Quay: 405 in read-only mode.
+    if status == 405:  # noqa: PLR2004 - the status
+        return (
+            f"{question.registry}, or {namespace} in it, may be a pull-through cache (proxy), which takes no push, or be "
+            "read-only: push to a registry, project or repository that is none; nodes may pull through the cache."
+        )
+    return ""
 
 
 def _hint(question: Question, status: int, code: str) -> str:

@@ -19,7 +19,7 @@ from common.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
-from common.registry.http.errors import NAME_INVALID, TRIES
+from common.registry.http.errors import CONFLICTS, NAME_INVALID, TRIES
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.registry.upload.forms import OFFSET_WRONG, TOO_LARGE, Body, Form, Read, Sender, Session
 from common.registry.upload.mounts import Mounts
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from common.registry.settings import Clock
 
 
+_NOT_WRITABLE = frozenset({401, 403, 404, 405})  # of the POST: no right, no such repository (ECR), a pull-through cache
 _WANTS_CHUNKS = frozenset({405, 411, TOO_LARGE})
 # What these refuse is not the form of the request: rights, limits, space.
 _NOT_THE_FORM = frozenset({401, 403, 429, 507})
@@ -214,7 +215,7 @@ class Uploader:
         try:
             return self._exchange.ask_once(Call("POST", repository, url, "upload", name, writes=True))
         except RegistryError as error:
-            if not isinstance(error, AuthenticationError) and error.code != NAME_INVALID:
+            if error.status not in _NOT_WRITABLE and error.code != NAME_INVALID:
                 raise
             raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
@@ -227,6 +228,9 @@ class Uploader:
                 raise
             if self._is_broken_session(error, attempt):
                 raise RetryableError(error, 3) from error
+            # Another client writes the blob (openshift/origin#19452). 412 is a quota of Harbor, which does not pass.
+            if error.status in CONFLICTS - {412}:
+                raise RetryableError(error, 4) from error
             if error.code == _DAMAGED_ON_THE_WAY and attempt.is_damaged:
                 raise RetryableError(error, TRIES) from error
             if not _may_be_the_form(error):
