@@ -48,7 +48,7 @@ def answered(registry, part, content, coding, method="GET", **fault):
     registry.fault(method, part, headers={"Content-Encoding": coding, **fault.pop("headers", {})}, **fault)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "zstd", "deflate, gzip", *more(set(ENCODERS) - {"gzip", "zstd", "deflate, gzip"})])
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "deflate, gzip", *more(["x-gzip", "deflate", "GZIP", "identity, gzip"])])
 @pytest.mark.parametrize("parts", [APP, index([APP])], ids=["manifest", "index"])
 def test_a_document_is_decoded_by_tag_and_by_digest(connect, coding, parts):
     with FakeRegistry() as registry:
