@@ -1,11 +1,18 @@
-"""Atomic and durable writing of files, lock files, and free space."""
+"""Atomic and durable writing of files, lock files, temporary directories, and free space."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
+import logging
 import os
+import shutil
+import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
@@ -14,9 +21,10 @@ from common.errors import InUseError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
+_LOG = logging.getLogger(__name__)
+_STALE_S = 3600.0  # a temporary directory is locked within moments of its creation
 _MAX_NAMES = 10_000  # `page-2.html` and so on, before writing is refused
 
 
@@ -136,6 +144,40 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def scratch_directory(prefix: str) -> Iterator[Path]:
+    """Make a temporary directory for this user alone, and remove it at the end.
+
+    Those that killed processes of this user left under the same prefix are removed first.
+    """
+    _remove_stale(Path(tempfile.gettempdir()), prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when the process is killed
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(handle)  # last: while it is open, no other process takes the directory for a stale one
+
+
+def _remove_stale(root: Path, prefix: str) -> None:
+    for folder in sorted(root.glob(f"{glob.escape(prefix)}*")):
+        with suppress(OSError):  # of another user, gone meanwhile, or in use
+            status = folder.lstat()
+            # One that was made just now may not be locked yet. In a shared directory others may make such names, too.
+            is_old = time.time() - status.st_mtime > _STALE_S
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or not is_old:
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+                _LOG.info("%s: removed, left by a process that was killed", folder)
+            finally:
+                os.close(handle)
 
 
 def free_space(directory: Path) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.content import DirectoryStore
+from common.files import scratch_directory
 from common.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from common.progress import Progress
     from common.registry.settings import RegistrySettings
@@ -40,5 +40,5 @@ def opened(
         client = stack.enter_context(RegistryClient(registry, notify=progress.waiting, pushes_to=pushes_to))
         # Layers of catalogs are read for the plan and again for the archive. Without an archive nothing may stay behind.
         if store is None:
-            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-export-")))
+            store = stack.enter_context(scratch_directory("hub-export-"))
         yield ExportContext(client, DirectoryStore(store), progress)

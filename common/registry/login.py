@@ -7,7 +7,6 @@ The file is replaced as a whole, mode 0600; what else is in it stays, fields tha
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.errors import AuthenticationError, CredentialsRefusedError, UsageError
-from common.files import write_atomic
+from common.files import scratch_directory, write_atomic
 from common.oci.reference import Reference, split_registry
 from common.registry.auth_file import EXTRACT, MAX_FILE, AuthDocument, read_document
 from common.registry.client import RegistryClient
@@ -63,8 +62,8 @@ def login_file(settings: RegistrySettings) -> Path:
 
 def _check(settings: RegistrySettings, host: str, namespace: str, credential: Credential) -> None:
     """Ask the registry with exactly this credential: a file that holds nothing else."""
-    with tempfile.TemporaryDirectory(prefix="hub-login-") as folder:
-        alone = Path(folder) / "auth.json"
+    with scratch_directory("hub-login-") as folder:
+        alone = folder / "auth.json"
         _write(alone, {"auths": {host: {"auth": credential.basic}}})
         environ = {name: value for name, value in settings.environ.items() if name != "REGISTRY_AUTH_FILE"}
         with RegistryClient(replace(settings, authfile=alone, environ=environ)) as client:

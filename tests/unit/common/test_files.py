@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from common.errors import ExitCode, HubError, InUseError, SpaceError, first_of
-from common.files import free_space, locked, require_space, size_text, write_atomic
+from common.files import free_space, locked, require_space, scratch_directory, size_text, write_atomic
 from common.log import Secrets, configure
 
 
@@ -102,3 +102,27 @@ def test_every_error_has_the_exit_code_of_the_table():
 )
 def test_the_code_that_counts_when_several_apply(codes, counts):
     assert first_of(ExitCode(code) for code in codes) == counts
+
+
+def test_temporary_directories_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    """SIGKILL and a power cut leave them behind, with all layers of a catalog in them."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    long_ago = 1_000_000_000
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (tmp_path / "hub-test-link").symlink_to(precious, target_is_directory=True)
+    (tmp_path / "hub-test-file").write_text("")
+    with scratch_directory("hub-test-") as used:
+        (used / "layer").write_bytes(b"bytes")
+        assert used.stat().st_mode & 0o777 == 0o700
+        for name in ("hub-test-left", "hub-tested"):
+            (tmp_path / name / "blobs").mkdir(parents=True)
+        for path in tmp_path.iterdir():
+            os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+        (tmp_path / "hub-test-new").mkdir()  # another process has made it just now, and will lock it
+        with scratch_directory("hub-test-"):
+            names = {path.name for path in tmp_path.iterdir()} - {used.name}
+            assert (used / "layer").read_bytes() == b"bytes"
+    assert "hub-test-left" not in names
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"precious", "hub-test-link", "hub-test-file", "hub-tested", "hub-test-new"}
