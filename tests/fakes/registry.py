@@ -213,6 +213,10 @@ class FakeRegistry:
             self._faults.append(fault)
         return fault
 
+    def drop_faults(self) -> None:
+        with self.lock:
+            self._faults.clear()
+
     def revoke_tokens(self) -> None:
         with self.lock:
             self.tokens.clear()

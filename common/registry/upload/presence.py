@@ -30,7 +30,8 @@ SAYS_NOTHING = frozenset({400, 401, 403, 405, 501})
 GATEWAY = frozenset({408, 502, 504, 522, 524})
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # 30 s: a commit to object storage took 8 s (GoogleContainerTools/jib#4301)
 _AT_ONCE_S = 5.0  # a connection that breaks earlier is not a proxy that gave up waiting
-_SILENT = 3  # refused HEADs in a row after which a host, or a repository, is not asked
+_SILENT = 3  # refused HEADs in a row after which a host, or a repository, is asked for every 32nd blob alone
+_AGAIN = 32
 _TOTAL = re.compile(r"bytes (?:\d{1,19}-\d{1,19}|\*)/(\d{1,19})")
 DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
@@ -135,7 +136,10 @@ class Presence:
         """Raise the last error of a host, or repository, that has not answered a HEAD several times in a row."""
         with self._lock:
             for key in (repository.registry, repository.name):
-                if self._refused[key] >= _SILENT:
+                if self._refused[key] < _SILENT:
+                    continue
+                self._refused[key] += 1
+                if self._refused[key] % _AGAIN:  # it may have been about those blobs: digests of another algorithm are 400
                     raise self._last[key].with_traceback(None)  # or the traceback would grow with each blob
 
     def _refused_head(self, repository: Reference, blob: Descriptor, error: RegistryError, *, once: bool) -> int | None:

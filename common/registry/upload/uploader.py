@@ -251,7 +251,8 @@ class Uploader:
         following = attempt.following(error)
         if refused is Form.WHOLE and following is Form.CHUNKS:
             self._remember(registry, Form.CHUNKS)  # so that other threads do not send whole blobs in vain
-        if following is not None and self._refusing[registry] < _ENOUGH:
+        # A limit of the size is about this blob, whatever was refused before.
+        if following is not None and (self._refusing[registry] < _ENOUGH or error.status in _WANTS_CHUNKS):
             _LOG.info("%s: refused %s, trying it %s: %s", registry, refused.value, following.value, error.message)
             attempt.form = following
             return RetryableError(error, wait_s=0.0)
@@ -266,7 +267,7 @@ class Uploader:
         return attempt.telling
 
     def _choose_after_trouble(self, registry: str, attempt: _Attempt, failure: RetryableError) -> None:
-        usual = self._form(registry)
+        usual = attempt.form if self._form(registry) in attempt.refused else self._form(registry)
         status = failure.error.status if isinstance(failure.error, RegistryError) else 0
         attempt.gateways += status in GATEWAY
         # Smaller requests may get through; a proxy that gave up waiting once may have met a slow moment.

@@ -108,6 +108,19 @@ def test_a_refusal_of_every_form_is_reported_and_tried_for_two_blobs_alone(conne
         assert methods(registry).count("PATCH") <= 4
 
 
+def test_a_limit_of_the_size_is_no_refusal_of_every_form(connect):
+    with FakeRegistry() as registry:
+        for method in ("PUT", "PATCH"):
+            registry.fault(method, "/blobs/uploads/", times=4, status=412)
+        client = connect(registry)
+        for content in OTHERS[:2]:
+            with pytest.raises(RegistryRefusedError, match="HTTP 412"):
+                push(client, registry, content)
+        registry.drop_faults()
+        registry.max_body = 1_300_000
+        assert push(client, registry, CONTENT * 4) is Written.COPIED
+
+
 def test_bytes_that_change_on_the_way_in_every_form_are_sent_again(connect):
     """DIGEST_INVALID in chunks, too, is damage on the way: the blob is sent as often as before, and the form is kept."""
     with FakeRegistry() as registry:
@@ -253,6 +266,18 @@ def test_where_head_and_get_say_nothing_the_upload_decides(connect, status):
             assert push(client, registry, content) is Written.COPIED
         assert looks(registry) <= 6, "remembered: a failing request for each blob would be 16"
         assert looks(registry, "GET") <= 2
+
+
+def test_a_host_that_says_nothing_of_some_blobs_is_asked_again(connect):
+    """400 to digests of one algorithm says nothing about the others."""
+    with FakeRegistry() as registry:
+        for method, times in (("HEAD", 3), ("GET", 1)):
+            registry.fault(method, "/blobs/sha256:", times=times, status=400)
+        client = connect(registry, pushes=True)
+        blob = registry.add_blob("org/b", CONTENT)
+        found = [client.has_blob(registry.reference("org/b"), blob.digest, blob.size) for _ in range(40)]
+        assert found.index(True) < 32
+        assert all(found[found.index(True) :])
 
 
 @pytest.mark.parametrize("status", [400, *more([403, 405])])
