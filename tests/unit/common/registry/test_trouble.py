@@ -287,7 +287,8 @@ def test_wrong_certificate_is_not_tried_again():
     with FakeRegistry(tls=True) as registry:
         handshakes = registry.handshakes
         _refused(registry.reference("org/app", "v1"))
-        assert registry.handshakes - handshakes == 1
+        assert registry.handshakes - handshakes == 2, "one try, and one look at the certificate for the message"
+        assert not registry.log()
 
 
 def test_insecure_is_for_the_named_host_alone():
