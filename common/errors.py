@@ -17,7 +17,8 @@
     ├── RegistryError             5   registry refused or unreachable
     │   ├── RegistryUnreachableError 5
     │   ├── AuthenticationError   5
-    │   │   └── CredentialsRefusedError 5 a token server does not know them
+    │   │   ├── CredentialsRefusedError 5 a token server does not know them
+    │   │   └── CredentialsWithheldError 5 a token server is not safe to send them to
     │   ├── NotWritableError      5   a repository takes nothing: no right, no such repository, or a cache
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
@@ -244,6 +245,10 @@ class AuthenticationError(RegistryError):
 
 class CredentialsRefusedError(AuthenticationError):
     """The token server of a registry does not know the account, or knows it with another password."""
+
+
+class CredentialsWithheldError(AuthenticationError):
+    """Credentials were not sent to a token server: they would go in the clear, or to another server than the one named."""
 
 
 class NotWritableError(RegistryError):

@@ -17,6 +17,7 @@ from common.errors import (
     AuthenticationError,
     ContentError,
     CredentialsRefusedError,
+    CredentialsWithheldError,
     DamagedError,
     HubError,
     RegistryError,
@@ -109,8 +110,8 @@ class RegistryClient:
         try:
             self._exchange.ask(Call("GET", Reference(host, namespace), "/v2/", "/v2/", host, scoped=False))
         except AuthenticationError as error:
-            # Without a status it is no answer: the password would have to go in the clear.
-            is_final = isinstance(error, CredentialsRefusedError) or not error.status
+            # Neither is about a repository.
+            is_final = isinstance(error, CredentialsRefusedError | CredentialsWithheldError)
             if is_final or not self._exchange.credentials.of_namespaces(host, namespace):
                 raise
             _LOG.info("%s: left to its repositories, for there are credentials of namespaces: %s", place, error.message)

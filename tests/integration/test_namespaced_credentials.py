@@ -191,3 +191,19 @@ kind: ClusterServiceVersion
 metadata: {name: etcd.v1.0.0}
 spec: {version: 1.0.0, displayName: etcd}
 """
+
+
+def test_a_token_server_that_gets_no_password_is_one_problem(archive: Path, tmp_path: Path) -> None:
+    """`--insecure` is for the mirror, not for a token server on another host, which `/v2/` does not ask without an account."""
+    with FakeRegistry(auth="token") as mirror, FakeRegistry(auth="token") as tokens:
+        mirror.realm = f"{tokens.url.replace('localhost', '127.0.0.1')}/token"
+        host = imported("push", archive, mirror, "/org", authfile(tmp_path, mirror.host, "org"))
+        assert host.status == 5
+        assert "in the clear to http://127.0.0.1" in host.stderr
+        assert host.stdout == "", "it ends before the first image"
+        tokens.anonymous = True
+        pushed = imported("push", archive, mirror, "", authfile(tmp_path, mirror.host, "org", "other"))
+        assert pushed.status == 5
+        assert [problem["subject"].partition("/")[2] for problem in pushed.json["problems"]] == ["org/app", "other/tool"]
+        assert all("--insecure 127.0.0.1" in problem["message"] for problem in pushed.json["problems"])
+        assert all("Authorization" not in request.headers for request in tokens.requests)

@@ -18,6 +18,7 @@ from common.errors import (
     PASSING,
     AuthenticationError,
     CredentialsRefusedError,
+    CredentialsWithheldError,
     HubError,
     NotFoundError,
     RegistryError,
@@ -151,9 +152,10 @@ class TokenClient:
         # A registry behind a TLS proxy that does not pass X-Forwarded-Proto names itself with http:// (moby/moby#38662).
         if at_home and realm.port in (None, contact.port):
             return realm.copy_with(scheme="https", port=contact.port)
-        raise AuthenticationError(
+        raise CredentialsWithheldError(
             f"{wanted.question.subject}: {registry} wants the password sent in the clear to http://{_host(realm)}",
             hint=f"If that is meant so, say --insecure {_host(realm)}.",
+            status=httpx.codes.UNAUTHORIZED,
         )
 
 
@@ -200,10 +202,11 @@ def _redirected(request: httpx.Request, status: int, url: httpx.URL, asking: Que
     at_home = same_origin(request.url, url)
     if request.method == "POST":
         if not at_home or status not in _SAME_METHOD:
-            raise RegistryRefusedError(
+            raise CredentialsWithheldError(
                 f"{asking.subject}: {asking.request} at {asking.registry}: HTTP {status} to {url.scheme}://{_host(url)}, "
                 "and an identity token is sent again to the same server alone, after 307 or 308",
                 hint=f"Correct the token realm of {asking.registry}, or log in there with a password.",
+                status=httpx.codes.UNAUTHORIZED,
             )
         return httpx.Request("POST", url, headers={"Content-Type": request.headers["Content-Type"]}, content=request.content)
     # The name is the same, and its certificate is verified now: it gets nothing that was not sent to it in the clear before.
@@ -229,10 +232,10 @@ def _refusal(
     status, server = response.status_code, asking.request.removeprefix("token from ")
     error = refused(asking, response, body)
     if lost and status in (400, 401, 403):
-        return RegistryRefusedError(
+        return CredentialsWithheldError(
             f"{error.message}, and no password is sent to another server",
             hint="Correct the token realm in the registry's configuration: name the server that answers there.",
-            status=status,
+            status=httpx.codes.UNAUTHORIZED,
             code=error.code,
         )
     if status == httpx.codes.UNAUTHORIZED and not wanted.is_known:

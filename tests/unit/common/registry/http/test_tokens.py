@@ -9,7 +9,13 @@ import zlib
 
 import pytest
 
-from common.errors import AuthenticationError, CredentialsRefusedError, RegistryError, RegistryRefusedError
+from common.errors import (
+    AuthenticationError,
+    CredentialsRefusedError,
+    CredentialsWithheldError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 from tests.samples import more
@@ -70,7 +76,7 @@ def test_another_origin_gets_no_password(connect, anonymous):
             if anonymous:
                 assert client.document(reference).raw == APP.raw
             else:
-                with pytest.raises(RegistryRefusedError, match="no password is sent to another server") as caught:
+                with pytest.raises(CredentialsWithheldError, match="no password is sent to another server") as caught:
                     client.document(reference)
                 assert f"token from {registry.host} (redirected to {other.host})" in str(caught.value)
             assert all("Authorization" not in request.headers for request in other.requests)
@@ -115,7 +121,7 @@ def test_an_identity_token_follows_307_and_308_on_its_host(connect, tmp_path, st
             assert client.document(reference).raw == APP.raw
             assert [b"an-identity" in request.body for request in registry.log("POST", "/token")] == [True, True]
         else:
-            with pytest.raises(RegistryRefusedError, match="identity token is sent again to the same server alone"):
+            with pytest.raises(CredentialsWithheldError, match="identity token is sent again to the same server alone"):
                 client.document(reference)
 
 
@@ -124,7 +130,7 @@ def test_an_identity_token_does_not_follow_to_another_host(connect, tmp_path):
     with FakeRegistry(tls=True, auth="token") as registry, FakeRegistry(tls=True, authority=registry._authority) as other:
         path.write_text(json.dumps({"auths": {registry.host: {"identitytoken": "an-identity"}}}))
         _redirects(registry, f"{other.url}/token", 307, "POST")
-        with pytest.raises(RegistryRefusedError) as caught:
+        with pytest.raises(CredentialsWithheldError) as caught:
             connect(registry, authfile=path).document(_seeded(registry))
         assert other.requests == []
         assert "an-identity" not in str(caught.value)
