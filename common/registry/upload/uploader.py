@@ -215,7 +215,9 @@ class Uploader:
         try:
             return self._exchange.ask_once(Call("POST", repository, url, "upload", name, writes=True))
         except RegistryError as error:
-            if error.status not in _NOT_WRITABLE and error.code != NAME_INVALID:
+            # A token server's refusal may have another status, such as 400 (podman-container-tools/skopeo#1180).
+            is_denied = isinstance(error, AuthenticationError) or error.status in _NOT_WRITABLE
+            if not is_denied and error.code != NAME_INVALID:
                 raise
             raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
