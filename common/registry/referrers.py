@@ -74,6 +74,7 @@ class Referrers:
         self._get = get
         self._put = put
         self._without_api: set[str] = set()
+        self._with_api: set[str] = set()
         self._writing: defaultdict[Reference, threading.Lock] = defaultdict(threading.Lock)
 
     def of(self, subject: Reference) -> tuple[Descriptor, ...]:
@@ -100,11 +101,20 @@ class Referrers:
         taken = self._put(repository.pinned(document.digest), document.raw, document.media_type, on_missing)
         # OCI-Subject: the registry maintains the list (distribution specification 1.1). Not where it has none to show: ECR sent
         # the header before it had the API (sigstore/sigstore-js#1183).
-        if taken == subject and repository.registry not in self._without_api:
+        if taken == subject and self._has_list(repository.pinned(subject)):
             return
         tag = _tagged(repository, subject)
         with self._writing[tag]:  # read, change, write: two threads would lose one of their entries
             self._list_under(tag, document)
+
+    def _has_list(self, subject: Reference) -> bool:
+        """Say whether a registry that sends OCI-Subject has the API: asked once for each host; the header counts in doubt."""
+        if subject.registry not in self._with_api | self._without_api:
+            with suppress(HubError):
+                self._asked(subject)
+            if subject.registry not in self._without_api:
+                self._with_api.add(subject.registry)
+        return subject.registry not in self._without_api
 
     def _asked(self, subject: Reference) -> tuple[Descriptor, ...] | None:
         """Ask the API, page by page; None where there is none."""

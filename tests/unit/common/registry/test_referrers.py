@@ -123,6 +123,11 @@ def signed_by_tag(registry):
     return of, {referrer(1).digest}
 
 
+def list_of(registry):
+    """Return the digest of the list under the fallback tag."""
+    return registry.repositories["org/app"].tags[fallback_tag(APP.digest)]
+
+
 def listed(client, of):
     return {each.digest for each in client.referrers(of)}
 
@@ -204,20 +209,27 @@ def test_the_tag_is_written_where_the_header_promises_an_api_that_is_not_there(c
     with FakeRegistry() as registry:
         client = connect(registry)
         of = subject(registry)
-        registry.fault("GET", "/referrers/", times=100, status=404)
-        assert not client.has_referrers_api(of)
-        put(client, registry, referrer())
-        assert listed(client, of) == {referrer().digest}
+        fault = registry.fault("GET", "/referrers/", times=100, status=404)
+        for number in (1, 2):
+            put(client, registry, referrer(number))
+        assert len(registry.log("GET", "/referrers/")) == 1
+        assert listed(client, of) == {referrer(1).digest, referrer(2).digest}
+        fault.times = 0
+        with_api = connect(registry)
+        for number in (3, 4):
+            put(with_api, registry, referrer(number))
+        assert len(registry.log("GET", "/referrers/")) == 2
+        assert len(json.loads(registry.repositories["org/app"].manifests[list_of(registry)][1])["manifests"]) == 2
 
 
 def test_pages_are_followed_and_have_an_end(connect):
     with FakeRegistry() as registry:
         client = connect(registry)
         of = subject(registry)
+        put(client, registry, referrer(2))
         page = index([referrer(1)]).raw
         link = f'</v2/org/app/referrers/{APP.digest}?page=2>; rel="next"'
         registry.fault("GET", "/referrers/", status=200, body=page, headers={"Link": link})
-        put(client, registry, referrer(2))
         assert {each.digest for each in client.referrers(of)} == {referrer(1).digest, referrer(2).digest}
         registry.fault("GET", "/referrers/", times=1000, status=200, body=page, headers={"Link": link})
         with pytest.raises(ContentError, match="pages"):
