@@ -18,7 +18,7 @@ from tests.fakes.archives import noise
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import image, index
-from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.fakes.registry import PASSWORD, USER, FakeRegistry, Repository
 from tests.fakes.registry_profiles import PREFIX, Product
 
 FLOWS = (
@@ -112,11 +112,16 @@ class Mirror:
         login = self.folder / "auth.json"
         return ("--insecure", self.registry.host, "--authfile", login, "--format", "json")
 
-    def run(self, command: str, archive: Path, *more: str | Path, prefix: str = PREFIX, **options: Any) -> Result:
+    def run(self, command: str, archive: Path, *more: str | Path, prefix: str = "", **options: Any) -> Result:
         """Run a command that needs an archive and the mirror."""
-        return run(
-            "hub-import", command, archive, "--registry", f"{self.registry.host}/{prefix}", *self.place, *more, **options
-        )
+        place = ("--registry", f"{self.registry.host}/{prefix or self.product.prefix}", *self.place, *self.product.options)
+        return run("hub-import", command, archive, *place, *more, **options)
+
+    def repository(self, name: str, prefix: str = "") -> Repository:
+        """Return the repository of the mirror for one of the source, which `--max-path-components` joins with dashes."""
+        components = f"{prefix or self.product.prefix}/{name}".split("/")
+        kept = int(self.product.options[1]) if self.product.options else len(components)
+        return self.registry.repositories["/".join([*components[: kept - 1], "-".join(components[kept - 1 :])])]
 
     def log_in(self, user: str = USER) -> Result:
         login = ("--username", user, "--password-stdin", "--authfile", self.folder / "auth.json", "--insecure")
@@ -129,9 +134,9 @@ class Mirror:
             self.did[flow] = step()
         return self.did
 
-    def holds(self, prefix: str = PREFIX) -> None:
+    def holds(self, prefix: str = "") -> None:
         """Check that the first archive has arrived below `prefix`."""
-        many, app = self.registry.repositories[f"{prefix}/{DEEP}"], self.registry.repositories[f"{prefix}/org/app"]
+        many, app = self.repository(DEEP, prefix), self.repository("org/app", prefix)
         assert app.tags["v1"] == APP.digest
         assert set(APP.blobs) <= set(app.blobs)
         assert many.tags["v1"] == MANY.digest
@@ -142,7 +147,7 @@ class Mirror:
         return "yes"
 
     def _probe(self) -> str:
-        place = ("--registry", f"{self.registry.host}/{PREFIX}", "--kubeconfig", self.world.kubeconfig)
+        place = ("--registry", f"{self.registry.host}/{self.product.prefix}", "--kubeconfig", self.world.kubeconfig)
         done = run("hub-import", "probe", *place, *self.place)
         assert done.status == 0, done.stderr
         said, profile = done.json["registry"], self.product.profile
@@ -173,14 +178,14 @@ class Mirror:
         processes: list[int] = []
         self.registry.fault("PUT", "/blobs/", skip=3, drop=True, action=lambda: os.kill(processes[0], signal.SIGKILL))
         # One thread: an upload begins when the one before it has been answered, however busy the machine is.
-        killed = self.run("push", self.world.first, "--jobs", "1", prefix=f"{PREFIX}/cut", started=processes.append)
+        killed = self.run("push", self.world.first, "--jobs", "1", prefix=self.product.other_prefix, started=processes.append)
         assert killed.status == -signal.SIGKILL, killed.stdout + killed.stderr
         arrived = self._uploaded()
         assert arrived, "some uploads were answered"
         self.registry.requests.clear()
-        done = self.run("push", self.world.first, prefix=f"{PREFIX}/cut")
+        done = self.run("push", self.world.first, prefix=self.product.other_prefix)
         assert done.status == 0, done.stdout + done.stderr
-        self.holds(f"{PREFIX}/cut")
+        self.holds(self.product.other_prefix)
         assert not arrived & self._uploaded(), "what had arrived is not sent again"
         return "continues"
 
@@ -190,13 +195,13 @@ class Mirror:
         return {(each.path.partition("/blobs/")[0], each.query["digest"]) for each in puts}
 
     def _multi_arch(self) -> str:
-        repository = self.registry.repositories[f"{PREFIX}/{DEEP}"]
+        repository = self.repository(DEEP)
         assert {child.digest for child in MANY.manifests} <= set(repository.manifests)
         assert all(set(child.blobs) <= set(repository.blobs) for child in MANY.manifests)
         return "yes"
 
     def _signatures(self) -> str:
-        repository = self.registry.repositories[f"{PREFIX}/{DEEP}"]
+        repository = self.repository(DEEP)
         assert repository.tags[COSIGN_TAG] == COSIGN.digest
         assert SBOM.digest in repository.manifests
         if FALLBACK not in repository.tags:
@@ -215,13 +220,13 @@ class Mirror:
         self.registry.requests.clear()
         done = self.run("push", self.world.second)
         assert done.status == 0, done.stdout + done.stderr
-        assert self.registry.repositories[f"{PREFIX}/org/app"].tags["v2"] == NEXT.digest
-        assert set(NEXT.blobs) <= set(self.registry.repositories[f"{PREFIX}/org/app"].blobs)
+        assert self.repository("org/app").tags["v2"] == NEXT.digest
+        assert set(NEXT.blobs) <= set(self.repository("org/app").blobs)
         return "yes"
 
     def _catalog_tag(self) -> str:
         before, after = self.world.catalogs
-        repository = self.registry.repositories[f"{PREFIX}/{sites.CATALOG}"]
+        repository = self.repository(sites.CATALOG)
         assert before in repository.manifests
         moved = [tag for tag, digest in repository.tags.items() if digest == after and not tag.startswith("hub-")]
         assert moved, repository.tags
@@ -230,8 +235,8 @@ class Mirror:
 
     def _heal(self) -> str:
         lost = next(iter(APP.blobs))
-        del self.registry.repositories[f"{PREFIX}/org/app"].blobs[lost]
+        del self.repository("org/app").blobs[lost]
         done = self.run("push", self.world.first, "--heal")
         assert done.status == 0, done.stdout + done.stderr
-        assert lost in self.registry.repositories[f"{PREFIX}/org/app"].blobs
+        assert lost in self.repository("org/app").blobs
         return "yes"

@@ -57,13 +57,16 @@ class Profile:
     token_life_s: float | None = 300  # None: the answer does not say
     realm_redirect: int = 0  # the status with which the realm leads to where tokens are
     also_basic: bool = False  # the credentials themselves are taken as well as a token
+    challenge_scope: str = ""  # the scope of every challenge, whatever was asked for
     challenge_again: str = ""  # the challenge to a request that had an Authorization header
     creates_by_token: bool = False  # as `Quay`: a token with `push` makes the repository
     base_needs_repository: bool = False  # `/v2/` alone is refused
     no_write: Refusal | None = None  # to accounts that may only pull; None: 401 with a challenge
 
     # Repositories.
-    must_exist: Literal["", "project", "repository"] = ""  # a project is the first component
+    must_exist: Literal["", "project", "product", "repository"] = (
+        ""  # a project is the first component, a product the first two
+    )
     missing_read: Refusal | None = None  # where what must exist does not; None: NAME_UNKNOWN
     missing_write: Refusal | None = None
     depth: int | None = None  # components of a name
@@ -84,6 +87,8 @@ class Profile:
     put_status: int = 201
     digest_header: bool = True
     head_length: bool = True  # of manifests and blobs
+    blob_head_length: bool = True  # of blobs alone
+    head_zero: bool = False  # a proxy that counts the body of the answer to HEAD
     encoded: bool = False  # manifests go out gzip-encoded, whatever is asked for
 
     # Tags.

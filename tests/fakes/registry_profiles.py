@@ -22,6 +22,9 @@ class Product:
     prepared: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
     settings: tuple[str, ...] = ()  # of the product, that are not its defaults
+    prefix: str = PREFIX
+    other_prefix: str = f"{PREFIX}/cut"
+    options: tuple[str, ...] = ()  # of every command
 
     @property
     def name(self) -> str:
@@ -111,8 +114,8 @@ _QUAY = Profile(
     media_types=MANIFESTS | INDEXES,
     wrong_type=Refusal(415, "MANIFEST_INVALID", "manifest invalid", {"message": "manifest schema version not supported"}),
     blob_unknown=Refusal(400, "MANIFEST_INVALID", "manifest invalid", {"message": "Unknown blob `{digest}`"}),
-    # endpoints/v2/manifest.py, _write_manifest: what create_manifest_and_retarget_tag raises is MANIFEST_INVALID
-    is_immutable=Refusal(409, "TAG_ALREADY_EXISTS", "tag was already pushed", {}),  # endpoints/v2/errors.py, TagAlreadyExists
+    # endpoints/v2/manifest.py, _write_manifest: TagImmutable with this detail; assumption: status and code of TagAlreadyExists
+    is_immutable=Refusal(409, "TAG_ALREADY_EXISTS", "tag was already pushed", {"message": "tag '{tag}' is immutable"}),
     sparse=False,  # endpoints/v2/test/test_sparse_index.py: FEATURE_SPARSE_INDEX and SPARSE_INDEX_REQUIRED_ARCHS
     no_sparse=Refusal(400, "MANIFEST_INVALID", "manifest invalid", {"message": "Could not find child manifest with digest"}),
     referrers=True,  # endpoints/v2/referrers.py, features.REFERRERS_API (3.12 and later)
@@ -137,10 +140,10 @@ MIRROR_REGISTRY = Product(
     replace(
         _QUAY,
         name="mirror registry for OpenShift",
-        redirect=False,  # quay/mirror-registry, ansible-runner config.yaml: LocalStorage, which has no direct URL
-        referrers=False,  # assumption: its older Quay (3.8 to 3.12) does not enable the API
+        redirect=False,  # quay/mirror-registry templates/config.yaml.j2: LocalStorage, which has no direct URL
+        referrers=False,  # assumption: releases with a Quay that does not have the API yet
     ),
-    # quay/mirror-registry README: the user of `init` may create organizations by pushing (CREATE_NAMESPACE_ON_PUSH)
+    # templates/config.yaml.j2: CREATE_NAMESPACE_ON_PUSH, so the user of `init` makes organizations by pushing
     organizations=frozenset({PREFIX}),
 )
 
@@ -182,9 +185,8 @@ HARBOR = Product(
         # src/server/middleware/immutable/pushmf.go: 412 for every PUT of the tag, also of the digest that it has
         immutable_same=False,
         is_immutable=Refusal(412, "PRECONDITION", "Failed to process request due to '{name}:{tag}' configured as immutable."),
-        # src/server/registry/referrers.go, since 2.8; the answer to PUT comes from docker-registry, without OCI-Subject
-        referrers=True,
-        subject_header=False,
+        referrers=True,  # src/server/registry/referrers.go, since 2.8
+        subject_header=True,  # src/server/middleware/subject/subject.go
         deletes=True,  # src/server/registry/manifest.go, deleteManifest
         deletes_blobs=False,  # src/server/registry/route.go: `others` go to docker-registry (assumption: deletion not enabled)
     ),
@@ -215,10 +217,10 @@ ZOT = Product(
     settings=('http.compat: ["docker2s2"]',),
 )
 
-# pulp/pulp_container, Satellite's registry too.
+# pulp/pulp_container.
 PULP = Product(
     Profile(
-        name="Pulp, Satellite",
+        name="Pulp",
         auth="token",
         token_path="/token/",  # pulp_container/app/urls.py
         token_life_s=300,  # pulp_container/app/authorization.py, TOKEN_EXPIRATION_TIME
@@ -239,5 +241,36 @@ PULP = Product(
     )
 )
 
-SELF_HOSTED = (DOCKER_REGISTRY_2, DOCKER_REGISTRY_3, QUAY, MIRROR_REGISTRY, HARBOR, ZOT, PULP)
+# Katello/katello app/controllers/katello/api/registry/registry_proxies_controller.rb, before Pulp.
+SATELLITE = Product(
+    replace(
+        PULP.profile,
+        name="Satellite",
+        token_path="/v2/token",  # redirect_authorization_headers
+        token_life_s=360,  # token: 6 minutes
+        also_basic=True,  # set_user_by_token
+        challenge_scope="repository:registry:pull,push",  # redirect_authorization_headers: one for all repositories
+        # check_blob_push_org_label, check_blob_push_product_label: both must be there
+        must_exist="product",
+        missing_write=Refusal(404, "NAME_UNKNOWN", "Organization not found: '{project}'"),
+        missing_read=Refusal(404, "NAME_UNKNOWN", "{name} was not found!"),  # item_not_found
+        # parse_blob_push_props: three components, no fewer and no more
+        depth=3,
+        too_deep=Refusal(
+            400,
+            "NAME_INVALID",
+            "Invalid format. Container pushes should follow 'organization_label/product_label/name' OR "
+            "'id/organization_id/product_id/name' schema.",
+        ),
+        blob_head_length=False,  # check_blob: only the status, until Katello/katello#11413
+        no_delete=Refusal(404, page="not found"),  # no route
+    ),
+    prepared=frozenset({f"{PREFIX}/mirror", f"{PREFIX}/cut"}),
+    settings=(":katello: :container_image_registry: :allow_push: true",),
+    prefix=f"{PREFIX}/mirror",
+    other_prefix=f"{PREFIX}/cut",
+    options=("--max-path-components", "3"),
+)
+
+SELF_HOSTED = (DOCKER_REGISTRY_2, DOCKER_REGISTRY_3, QUAY, MIRROR_REGISTRY, HARBOR, ZOT, PULP, SATELLITE)
 PRODUCTS: tuple[Product, ...] = SELF_HOSTED

@@ -95,6 +95,8 @@ class RegistryHandler(Handler):
                 if repository
                 else ""
             )
+            if registry.profile.challenge_scope:
+                scope = f',scope="{registry.profile.challenge_scope}"'
             challenge = f'Bearer realm="{realm}",service="fake registry"{scope}'
         if given and registry.profile.challenge_again:
             challenge = registry.profile.challenge_again
@@ -253,7 +255,7 @@ class RegistryHandler(Handler):
         headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
         if self.command == "HEAD":
             headers["Content-Length"] = str(len(content))
-            return ("answer", 200, *rules.shaped(self.registry, "HEAD", b"", headers))
+            return ("answer", 200, *rules.head_of_blob(self.registry, headers))
         if self.registry.redirect:
             signature = uuid.uuid4().hex
             self.registry.signatures.add(signature)

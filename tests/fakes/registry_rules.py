@@ -18,8 +18,8 @@ Reply = tuple[Any, ...]
 
 def prepared(registry: FakeRegistry, name: str) -> bool:
     """Say whether what must exist before a push does: the project of a repository, or the repository."""
-    must = registry.profile.must_exist
-    return not must or (name.partition("/")[0] if must == "project" else name) in registry.prepared
+    components = {"project": 1, "product": 2}.get(registry.profile.must_exist)
+    return not registry.profile.must_exist or "/".join(name.split("/")[:components]) in registry.prepared
 
 
 def missing(registry: FakeRegistry, name: str, method: str) -> Reply | None:
@@ -83,6 +83,17 @@ def _visible(registry: FakeRegistry, digest: str) -> bool:
     """Say whether a blob may be named by now. Storage that is consistent later shows it after some more requests."""
     arrived = registry.arrivals.get(digest)
     return arrived is None or registry.asked - arrived >= registry.profile.visible_after
+
+
+def head_of_blob(registry: FakeRegistry, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+    """Return the answer to HEAD of a blob."""
+    if registry.profile.head_zero:
+        headers["Content-Length"] = "0"
+    if not registry.profile.blob_head_length:
+        del headers["Content-Length"]
+        headers["Transfer-Encoding"] = "chunked"
+        return b"", headers
+    return shaped(registry, "HEAD", b"", headers)
 
 
 def shaped(registry: FakeRegistry, method: str, raw: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:

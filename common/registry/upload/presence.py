@@ -130,6 +130,8 @@ class Presence:
         if answer.status != httpx.codes.OK:
             return None
         size = _length(answer)
+        if size == 0 and blob.size:
+            return self._empty(repository, blob, once=once)
         return self._measured(repository, blob, once=once) if size is None else size
 
     def _raise_known(self, repository: Reference) -> None:
@@ -176,6 +178,17 @@ class Presence:
             self._get_is_useless.add(registry)
             return blob.size
         return size
+
+    def _empty(self, repository: Reference, blob: Descriptor, *, once: bool) -> int:
+        """Return the size of a blob that HEAD calls empty.
+
+        Its file is damaged, or a proxy counts the bytes of the answer to HEAD, which has none (yusing/godoxy#169).
+        """
+        try:
+            return self._first_byte(repository, blob, once=once) or 0
+        except RegistryError as error:
+            _LOG.info("%s: %s", repository.registry, error.message)
+            return 0
 
     def _first_byte(self, repository: Reference, blob: Descriptor, *, once: bool) -> int | None:
         """Ask for one byte of a blob: the answer to a range has the size of the whole (RFC 9110, 14.4)."""
