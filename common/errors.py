@@ -18,8 +18,8 @@
     │   ├── RegistryUnreachableError 5
     │   ├── AuthenticationError   5
     │   │   ├── CredentialsRefusedError 5 a token server does not know them
-    │   │   └── CredentialsWithheldError 5 a token server is not safe to send them to
-    │   ├── NotWritableError      5   a repository takes nothing: no right, no such repository, or a cache
+    │   │   ├── CredentialsWithheldError 5 a token server is not safe to send them to
+    │   │   └── NotWritableError  5 a repository takes nothing from this account, or from any
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
@@ -251,7 +251,7 @@ class CredentialsWithheldError(AuthenticationError):
     """Credentials were not sent to a token server: they would go in the clear, or to another server than the one named."""
 
 
-class NotWritableError(RegistryError):
+class NotWritableError(AuthenticationError):
     """A repository opens no upload: no right to it, it does not exist, its name is refused, or it is a cache."""
 
 

@@ -45,6 +45,7 @@ MAX_TAGS = 1_000_000
 _MAX_PAGE = 16 * 1024 * 1024
 _MAX_PAGES = 10_000
 _MAX_URLS = 4
+_FORBIDDEN, _NOT_FOUND = 403, 404
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class RegistryClient:
         self._hosts = load_hosts(settings)
         self._exchange = Exchange(settings, self._hosts, clock, notify, pushes_to)
         self._clock = clock
+        self._pushes = bool(pushes_to)
         self._damages = Damages()
         self._download = Download(self._exchange, clock)
         self._uploader = Uploader(self._exchange, clock, settings.timeouts.closing_put_s)
@@ -103,18 +105,25 @@ class RegistryClient:
     def ping(self, place: str) -> None:
         """Ask the host of `HOST[:PORT][/NAMESPACE]` whether it is a registry and takes our credentials. Writes nothing.
 
-        Credentials of a namespace may be refused where no repository is named: then this is left to the first repository.
+        Credentials of a namespace may be refused where no repository is named: then this is left to the first repository. So
+        is a 403, or a 404 with an error code, before a push: a proxy may let the paths of repositories through alone.
         Raises CredentialsRefusedError when a token server does not know them.
         """
         host, _, namespace = place.partition("/")
         try:
             self._exchange.ask(Call("GET", Reference(host, namespace), "/v2/", "/v2/", host, scoped=False))
-        except AuthenticationError as error:
-            # Neither is about a repository.
-            is_final = isinstance(error, CredentialsRefusedError | CredentialsWithheldError)
-            if is_final or not self._exchange.credentials.of_namespaces(host, namespace):
+        except RegistryError as error:
+            if not self._is_left_to_repositories(error, host, namespace):
                 raise
-            _LOG.info("%s: left to its repositories, for there are credentials of namespaces: %s", place, error.message)
+            _LOG.info("%s: left to its repositories: %s", place, error.message)
+
+    def _is_left_to_repositories(self, error: RegistryError, host: str, namespace: str) -> bool:
+        if isinstance(error, CredentialsRefusedError | CredentialsWithheldError):
+            return False  # neither is about a repository
+        # A page says nothing of a registry; a registry that answers 404 in its own words is one without this path.
+        if self._pushes and (error.status == _FORBIDDEN or (error.status == _NOT_FOUND and error.code)):
+            return True
+        return isinstance(error, AuthenticationError) and bool(self._exchange.credentials.of_namespaces(host, namespace))
 
     def require_account(self, repository: Reference) -> None:
         """Raise AuthenticationError where the credentials for a repository, which need not exist, are refused.

@@ -8,21 +8,20 @@ that need an absent one are left for later, and listed. Several processes may sh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, Inventory, Problem
 from common.content import BlobSource, Chunks, Written
-from common.errors import AuthenticationError, HubError, NotFoundError, NotWritableError, RegistryError, UsageError
+from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers
-from common.registry.http.errors import NAME_INVALID
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import copy
 from importer.mapping import Closure, Completion, MappedImage
+from importer.push.failures import note_images
 from importer.push.mirror_state import MirrorState, query_mirror
 from importer.push.result import PushResult, Tally
-from importer.push.tagging import Tagger, VolumePartition, explained, right_tags
+from importer.push.tagging import Tagger, VolumePartition, right_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -168,7 +167,7 @@ class _Run:
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
         # to ask finds all blobs on the mirror, and tags the image. So no coordinator is needed (ADR 0022).
         self._count_foreign(tags)
-        self._note_images(tags.results())
+        note_images(self.todo, tags.results(), self.sink.not_writable, self.tagger, self.tally)
         return 0 if self.partition.is_whole else len(self.todo) - tags.count
 
     def _count_foreign(self, tags: _TagQueue) -> None:
@@ -205,51 +204,6 @@ class _Run:
                         users.setdefault(digest, []).append(image)
             if not users or any(self.tagger.type_error(image) is None for image in users[blob.digest]):
                 yield blob
-
-    def _note_images(self, failed: Iterable[tuple[MappedImage, HubError]]) -> None:
-        """Note the images that were not tagged; what one setting of the mirror would repair is one problem."""
-        # One right is missing for a namespace, not one for each of its hundreds of repositories (ADR 0031).
-        denied: dict[Reference, RegistryError] = {**self.sink.not_writable}
-        for image, error in failed:
-            if isinstance(error, AuthenticationError | NotWritableError) or _repository_is_missing(error):
-                denied.setdefault(image.repository, error)
-            elif self.tagger.type_error(image) is None:
-                self.tally.fail_image(image, explained(image, error))
-        for refused in self.tagger.refused.values():
-            self.tally.fail_type(refused, [image for image in self.todo if self.tagger.type_error(image) is refused])
-        missing = {place: error for place, error in denied.items() if error.status == _NOT_FOUND and error.code != NAME_INVALID}
-        self._note_missing_repositories(missing)
-        for namespace, places in groupby(sorted(denied.keys() - missing.keys()), key=_namespace):
-            repositories = list(places)
-            # A repository of few components that is refused too shows that their number is not the reason.
-            shortest = min(repositories, key=lambda place: place.repository.count("/"))
-            self.tally.fail_namespace(namespace, repositories, denied[shortest], self._images_of(repositories))
-
-    def _note_missing_repositories(self, missing: Mapping[Reference, RegistryError]) -> None:
-        """Note the repositories that have to be created first, as one problem: they are all known after one push."""
-        repositories = sorted(missing)
-        if repositories:
-            subject = repositories[0].name if len(repositories) == 1 else repositories[0].registry
-            images = self._images_of(repositories)
-            self.tally.fail_namespace(subject, repositories, missing[repositories[0]], images, named=_CREATED)
-
-    def _images_of(self, repositories: Collection[Reference]) -> list[MappedImage]:
-        return [image for image in self.todo if image.repository in repositories]
-
-
-_NOT_FOUND = 404
-_CREATED = 200  # repositories that a problem names for a person who creates them
-
-
-def _repository_is_missing(error: HubError) -> TypeGuard[RegistryError]:
-    """Say whether a manifest was refused because its repository does not exist."""
-    # Other codes of 404 are about the content of the manifest (distribution specification, *Error codes*).
-    return isinstance(error, NotFoundError) and error.code in ("NAME_UNKNOWN", "NOT_FOUND", "RepositoryNotFoundException")
-
-
-def _namespace(repository: Reference) -> str:
-    """Return the organization (Quay), project (Harbor) or group (GitLab) in which an account may create repositories."""
-    return f"{repository.registry}/{repository.repository.partition('/')[0]}"
 
 
 class ArchiveOrMirror:

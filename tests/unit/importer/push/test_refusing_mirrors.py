@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from common.errors import NotFoundError
 from common.progress import Silent
 from common.registry.client import RegistryClient
 from common.registry.settings import RegistrySettings
@@ -47,11 +48,13 @@ def _archives(tmp_path_factory):
 def _push(tmp_path):
     clock = FakeClock()
 
-    def push(archive, mirror, **options):
+    def push(archive, mirror, *, ping=False, **options):
         images = mapping.map_images(archive.inventory, Mirror.parse(mirror.host))
         settings = RegistrySettings(insecure=frozenset({mirror.host}), environ={"HOME": str(tmp_path)}, system_root=tmp_path)
         place = frozenset({mirror.host})
         with RegistryClient(settings, clock=clock.clock, pushes_to=place) as client:
+            if ping:
+                client.ping(mirror.host)
             return pushing.push(archive, images, client, jobs=1, progress=Silent(), **options)
 
     return push
@@ -224,3 +227,23 @@ def test_a_pull_through_cache_is_said_once_for_each_namespace(archives, push, st
         found = errors(push(archives["mixed"], mirror))
         assert [problem.subject for problem in found] == [f"{mirror.host}/docker", f"{mirror.host}/oci"]
         assert all("pull-through cache" in problem.message for problem in found)
+
+
+# `/v2/` itself.
+
+
+@pytest.mark.parametrize(("status", "answer"), [(403, b""), (404, body("UNSUPPORTED"))])
+def test_a_base_path_that_is_closed_is_left_to_the_repositories(archives, push, status, answer):
+    """A proxy that lets only the paths of repositories through."""
+    with FakeRegistry() as mirror:
+        closed = mirror.fault("GET", "/v2/", times=9, status=status, body=answer)
+        assert push(archives["oci"], mirror, ping=True).exit_code == 0
+        assert closed.times < 9
+
+
+def test_a_page_is_no_registry(archives, push):
+    with FakeRegistry() as mirror:
+        mirror.fault("GET", "/v2/", times=9, status=404, body=b"<html>404 Not Found</html>")
+        with pytest.raises(NotFoundError, match="HTTP 404") as caught:
+            push(archives["oci"], mirror, ping=True)
+        assert "does not speak the registry protocol" in caught.value.hint
