@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from common.content import Written
-from common.errors import AuthenticationError, RegistryUnreachableError, UsageError
+from common.errors import AuthenticationError, NotWritableError, RegistryUnreachableError, UsageError
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
@@ -126,7 +126,7 @@ def test_pulling_without_credentials_takes_an_anonymous_token(token_registry, tm
     settings = RegistrySettings(insecure=frozenset({repository.registry}))
     with RegistryClient(settings) as anybody:
         assert anybody.document(Reference(repository.registry, "org/app", "v1")).raw == APP.raw
-        with pytest.raises(AuthenticationError) as caught:
+        with pytest.raises(NotWritableError) as caught:
             put_image(anybody, Reference(repository.registry, "org/other"))
     assert "you may not write to it" in caught.value.hint
     assert tokens.grants[-1].user is None
