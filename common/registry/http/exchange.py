@@ -111,7 +111,7 @@ class Answer:
     url: httpx.URL
 
     def plain(self, call: Call, limit: int, is_right: Callable[[bytes], bool] = is_json) -> bytes:
-        """Return the body without content codings, which nothing was asked for; see `coding.plain_body`."""
+        """Return the body without its content codings, which were not asked for; see `coding.plain_body`."""
         return plain_body(self.body, self.headers.get("Content-Encoding", ""), call.subject, limit, is_right)
 
 
