@@ -236,9 +236,9 @@ def test_a_pull_through_cache_is_said_once_for_each_namespace(archives, push, st
 def test_a_base_path_that_is_closed_is_left_to_the_repositories(archives, push, status, answer):
     """A proxy that lets only the paths of repositories through."""
     with FakeRegistry() as mirror:
-        closed = mirror.fault("GET", "/v2/", times=9, status=status, body=answer)
+        closed = mirror.fault("GET", "/v2/", times=2, status=status, body=answer)  # of --insecure, and ours
         assert push(archives["oci"], mirror, ping=True).exit_code == 0
-        assert closed.times < 9
+        assert closed.times == 0
 
 
 def test_a_page_is_no_registry(archives, push):
