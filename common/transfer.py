@@ -99,7 +99,10 @@ def is_outage(error: HubError) -> bool:
 def gone(error: HubError, what: str) -> HubError:
     """Return the error that ends a run for a host that is out; `error` is that of the last blob."""
     kind = StorageUnreachableError if isinstance(error, StorageUnreachableError) else RegistryUnreachableError
-    return kind(f"{what}: {error.message}", hint="Run the same command again when it is back: it continues where it stopped.")
+    again = "Run the same command again when it is back: it continues where it stopped."
+    if error.hint and "run again" not in error.hint.lower():  # a wrong name, a certificate, a firewall: it needs more than time
+        again = f"{error.hint} Then run the same command again: it continues where it stopped."
+    return kind(f"{what}: {error.message}", hint=again)
 
 
 def _bounded(

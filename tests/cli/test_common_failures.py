@@ -114,6 +114,18 @@ def test_certificate_expired(attempt, mirror):
     said(attempt(registry.host, "--ca", registry.ca), attempt, registry.host, why, hint)
 
 
+def test_a_content_network_behind_a_firewall(mirror, tmp_path):
+    """The registry answers, and redirects to a host that does not (quay/quay-docs#149)."""
+    registry, cdn = mirror(tls=True), f"localhost:{free_port()}"
+    registry.fault("GET", "/blobs/", status=307, headers={"Location": f"https://{cdn}/signed"}, times=100)
+    image_flags = ("--image", f"{registry.host}/org/app:v1", "--ca", registry.ca)
+    done = run("hub-export", "create", *image_flags, "--output", tmp_path / "out", "--progress", "none")
+    assert done.status == 5
+    assert f"GET blob at {cdn}, to which {registry.host} redirects: connection refused" in done.stderr
+    way = f"{registry.host} sends its clients there: DNS, firewall and proxy have to let this machine reach {cdn} too."
+    assert f"{way} Then run the same command again: it continues where it stopped." in done.stderr
+
+
 def test_plain_http_where_tls_was_expected(attempt, mirror):
     host = mirror().host
     hint = f"If it is meant to be plain HTTP, say --insecure {host}."
