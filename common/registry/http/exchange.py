@@ -127,6 +127,7 @@ class Exchange:
         pushes_to: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
+        self._outage_s = settings.outage_s
         # With the slash, so that HOST/mirror does not cover HOST/mirror-2.
         self._pushes_to = tuple(f"{place}/" for place in pushes_to)
         self._without_push: set[Reference] = set()
@@ -145,6 +146,7 @@ class Exchange:
         )
         self._lock = threading.Lock()
         self._origins: dict[str, httpx.URL] = {}
+        self._unverified: set[str] = set()
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._limiters: dict[str, HostLimiter] = {}
 
@@ -235,7 +237,7 @@ class Exchange:
         """Return the limiter of a registry."""
         with self._lock:
             if registry not in self._limiters:
-                self._limiters[registry] = HostLimiter(registry, self._settings, self._clock, self._notify)
+                self._limiters[registry] = HostLimiter(registry, self._settings.jobs, self._outage_s, self._clock, self._notify)
             return self._limiters[registry]
 
     def _authorized(self, call: Call) -> httpx.Response:
@@ -373,7 +375,10 @@ class Exchange:
         return self._origins[registry]
 
     def _probed(self, secure: httpx.URL, question: Question) -> httpx.URL:
-        _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", secure.netloc.decode())
+        host = secure.netloc.decode()
+        if host not in self._unverified:  # a host that is down is probed for each call
+            self._unverified.add(host)
+            _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", host)
         try:
             self._touch(secure, question)
         except RetryableError as failure:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from common.errors import RegistryError
-    from common.registry.settings import Clock, RegistrySettings
+    from common.registry.settings import Clock
 
 
 _CALM = 20  # answers without trouble, per request allowed, before one more is
@@ -37,10 +37,10 @@ class HostLimiter:
     A thread inside may send more: one that reads a blob while it writes it must not wait for itself.
     """
 
-    def __init__(self, host: str, settings: RegistrySettings, clock: Clock, notify: Callable[[str], None]) -> None:
+    def __init__(self, host: str, jobs: int, outage_s: float, clock: Clock, notify: Callable[[str], None]) -> None:
         self._host = host
-        self._jobs = self._allowed = settings.jobs
-        self._outage_s = settings.outage_s
+        self._jobs = self._allowed = jobs
+        self._outage_s = outage_s
         self._clock = clock
         self._notify = notify
         self._free = threading.Condition()

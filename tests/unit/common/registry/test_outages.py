@@ -7,6 +7,7 @@ restarts: openshift/oc-mirror#1107, google/go-containerregistry#1569, containers
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 from types import SimpleNamespace
@@ -17,9 +18,12 @@ from common.errors import RegistryError, RegistryRefusedError, RegistryUnreachab
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
 from common.registry.settings import RegistrySettings
+from common.registry.source_sink import RegistrySink, RegistrySource
 from common.retry import MAX_RETRY_AFTER_S
+from common.transfer import copy
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_server import Fault
 from tests.fakes.servers import free_port
 from tests.samples import more
 
@@ -161,13 +165,16 @@ def test_a_registry_that_has_answered_and_refuses_connections_is_waited_for(conn
             each.__exit__(None, None, None)
 
 
-def test_a_first_contact_that_is_refused_stays_quick(connect, clock):
+def test_a_first_contact_that_is_refused_stays_quick(connect, clock, caplog):
     host = f"localhost:{free_port()}"
     with FakeRegistry() as registry:
-        client = connect(registry)
+        client = connect(registry, insecure=frozenset({host}))
         with pytest.raises(RegistryUnreachableError, match="connection refused"):
             client.ping(host)
         assert sum(clock.slept) < 2
+    assert [record.message.count("identity is not verified") for record in caplog.records if record.levelname == "WARNING"] == [
+        1
+    ]
 
 
 def test_a_content_network_that_was_never_reached_is_not_waited_for(connect, clock):
@@ -344,3 +351,41 @@ def test_an_upload_waits_for_a_registry_that_goes_away_in_its_middle(connect, cl
         out_for(clock, registry, 100.0, "/blobs/", method="HEAD", status=503)
         CALLS["upload"](client, registry)
         assert registry.repositories["org/new"].blobs[BLOB.digest] == CONTENT
+
+
+# A line that damages, cuts and is throttled, all at the same time.
+
+MIX = [(0.05, {"flip": True}), (0.15, {"cut_after": 500}), (0.05, {"status": 429}), (0.03, {"status": 503})]
+
+
+class Mixed(FakeRegistry):
+    """Answers to blobs fail by chance, as through a bad proxy; the chance is that of a seed."""
+
+    def begin(self, seed):
+        self.random, self.failed = random.Random(seed), 0
+
+    def take_fault(self, method, path, length=0):
+        if method != "GET" or "/blobs/" not in path:
+            return None
+        with self.lock:
+            chance = self.random.random()
+            for share, what in MIX:
+                if chance < share:
+                    self.failed += 1
+                    return Fault(method, path, **what)
+                chance -= share
+        return None
+
+
+@pytest.mark.parametrize("seed", [1, *more(range(2, 9))])
+def test_hundreds_of_blobs_arrive_over_a_line_with_all_faults_at_once(connect, clock, seed):
+    contents = [random.Random(f"{seed} {number}").randbytes(1000) for number in range(60 if seed == 1 else 400)]
+    with Mixed() as source, FakeRegistry() as mirror:
+        source.begin(seed)
+        blobs = [source.add_blob("org/app", content) for content in contents]
+        reading = RegistrySource(connect(source), {blob.digest: [source.reference("org/app")] for blob in blobs})
+        sink = RegistrySink(connect(mirror), {blob.digest: [mirror.reference("org/app")] for blob in blobs})
+        outcomes = list(copy(blobs, reading, sink, jobs=6, wait=clock.clock.sleep))
+        assert [outcome.error for outcome in outcomes if outcome.error] == []
+        assert set(mirror.repositories["org/app"].blobs.values()) == set(contents)
+        assert source.failed > len(contents) / 8
