@@ -65,13 +65,14 @@ class RetryableError(Exception):
 class RetryPolicy:
     """Bounds and pauses of one kind of call; None is no bound.
 
-    `tries` counts the first one too, and only failures with such a bound. `within_s` is elapsed time, from the first failure to
-    the start of the next try; `least` tries are made however long they take. Pauses double from `first_s` up to `longest_s`;
-    `jitter` is the share of each that is random.
+    `tries` counts the first one too, and only failures with such a bound. `within_s` is elapsed time to the start of the next
+    try, from the start of the first one, or with `from_failure` from its failure; `least` tries are made in any case.
+    Pauses double from `first_s` up to `longest_s`; `jitter` is the share of each that is random.
     """
 
     tries: int | None = None
     within_s: float | None = None
+    from_failure: bool = False
     least: int = 2
     first_s: float = 0.5
     longest_s: float = 20.0
@@ -112,7 +113,8 @@ class Retries:
         self._notify = notify
         self._sleep = sleep
         self._clock = clock
-        self._began = 0.0  # the first failure
+        self._began = 0.0
+        self._failed_first = 0.0
         self._skipped_s = 0.0
         self._counted = 0  # failures that are bounded by tries
         self.failures = 0
@@ -130,6 +132,7 @@ class Retries:
 
     def reset(self) -> None:
         """Count from the start again, after progress: a transfer that moves may break any number of times."""
+        self._began = self._now_s()
         self.failures = self._counted = 0
 
     def _after(self, failure: Exception) -> float | bool:
@@ -138,14 +141,15 @@ class Retries:
             return False
         self.failures += 1
         if self.failures == 1:
-            # Not the start of the first try: an upload of half an hour that breaks at its end is to be retried as long.
-            self._began = self._now_s()
+            self._failed_first = self._now_s()
         own = failure if isinstance(failure, RetryableError) else None
         self._tried = own if own and not own.is_untried else self._tried
         policy = own.policy if own and own.policy is not None else self._policy
         wait_s = own.wait_s if own and own.wait_s is not None else policy.wait_s(self.failures)
         within_s = own.within_s if own and own.within_s is not None else policy.within_s
-        deadline_s = self._began + within_s if within_s is not None else None
+        # An upload of half an hour that breaks at its end is to be retried as long as a HEAD.
+        began = self._failed_first if policy.from_failure else self._began
+        deadline_s = began + within_s if within_s is not None else None
         if own and own.until_s is not None:
             deadline_s = own.until_s if deadline_s is None else min(own.until_s, deadline_s)
             wait_s = min(wait_s, max(0.0, own.until_s - self._now_s()))  # the last try is at the end of the time, not before
@@ -164,8 +168,9 @@ class Retries:
         if own and own.until_s is not None and now_s >= own.until_s:
             return True
         within_s = own.within_s if own and own.within_s is not None else policy.within_s
+        began = self._failed_first if policy.from_failure else self._began
         # One timeout of the network may be longer than the bound, and is no reason to give up.
-        self.is_out_of_time = within_s is not None and self.failures >= policy.least and now_s - self._began + wait_s > within_s
+        self.is_out_of_time = within_s is not None and self.failures >= policy.least and now_s - began + wait_s > within_s
         return self.is_out_of_time
 
     def _now_s(self) -> float:
@@ -178,7 +183,7 @@ class Retries:
         if self._sleep in (None, pause) and stamina.is_testing():
             self._skipped_s += wait_s  # the time of a test does not pass; bounds by time hold all the same
             return
-        lasts_s = self._now_s() - self._began if deadline_s is not None else 0.0
+        lasts_s = self._now_s() - self._failed_first if deadline_s is not None else 0.0
         is_long = wait_s + lasts_s >= _REPORTED_S
         until = f", until {_time_of_day(deadline_s - self._now_s())}" if deadline_s is not None else ""
         # The one that is notified shows it; a warning as well would be a second line on the same terminal.

@@ -48,7 +48,7 @@ CONFLICTS = frozenset({409, 412, 423})  # another client writes the same at this
 TRIES = 6
 QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
-PATIENT = RetryPolicy(within_s=180.0, longest_s=15.0, least=TRIES)  # of a host that is out
+PATIENT = RetryPolicy(within_s=180.0, from_failure=True, longest_s=15.0, least=TRIES)  # of a host that is out
 _SMALL_BODY = 512 * 1024  # a proxy may close the connection on a larger request, each time
 _MAX_TEXT = 300
 
