@@ -238,6 +238,15 @@ def test_build_catalog_makes_its_repository(quay: FakeRegistry, tmp_path: Path) 
     built = run("hub-export", *command, "--to", f"{quay.host}/org/catalog:v1", *login)
     assert built.status == 0, built.stderr
     assert "v1" in quay.repositories["org/catalog"].tags
+    # A tag that may not be written again is no error where it is right (aws/containers-roadmap#2380).
+    rule = (
+        400,
+        "TAG_INVALID",
+        "The image tag 'v1' already exists and cannot be overwritten because the repository is immutable.",
+    )
+    quay.manifest_rule = lambda name, wanted, _kind: rule if wanted in quay.repositories[name].tags else None
+    again = run("hub-export", *command, "--to", f"{quay.host}/org/catalog:v1", *login)
+    assert again.status == 0, again.stderr
     assert all("push" not in scope for scope in scopes(quay) if "other/base:" in scope and "org/catalog" not in scope)
     refused = run("hub-export", *command, "--to", f"{quay.host}/nowhere/catalog:v1", *login)
     assert refused.status == 5

@@ -149,7 +149,7 @@ def test_sparse_index_is_refused(tmp_path):
     with docker_registry(tmp_path) as server, RegistryClient(RegistrySettings(insecure=frozenset({server.host}))) as client:
         seed(f"http://{server.host}", "org/app", IMAGES.manifests[0])
         with pytest.raises(RegistryRefusedError) as caught:
-            client.put_manifest(Reference(server.host, "org/app", "v1"), IMAGES.raw, IMAGES.media_type)
+            client.put_manifest(Reference(server.host, "org/app", "v1"), IMAGES.raw, IMAGES.media_type, waits=False)
         assert (caught.value.status, caught.value.code) == (400, "MANIFEST_BLOB_UNKNOWN")
 
 
