@@ -13,7 +13,8 @@ import pytest
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import PASSWORD
 from tests.fakes.registry_flows import FLOWS, Mirror, World, world
-from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, PREFIX, PRODUCTS, QUAY, Product
+from tests.fakes.registry_profile import OCI_ONLY
+from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, PREFIX, PRODUCTS, QUAY, ZOT, Product
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -170,3 +171,14 @@ def test_flat_paths(made: World, tmp_path: Path) -> None:
         assert "--max-path-components" in refused.stdout
         done = site.run("push", made.first, "--max-path-components", "2")
         assert done.status == 0, done.stdout
+
+
+def test_a_registry_of_oci_types_alone(made: World, tmp_path: Path) -> None:
+    """zot without `http.compat` (project-zot/zot#724, #3104): the Docker image is refused, all else arrives."""
+    with mirror(ZOT, made, tmp_path, media_types=OCI_ONLY) as site:
+        refused = site.run("push", made.first)
+        assert refused.status == 5, refused.stdout
+        (error,) = [each for each in refused.json["problems"] if each["severity"] == "error"]
+        assert "/org/app:v1" in error["subject"] + error["message"]
+        assert "OCI" in error["message"]
+        assert f"{PREFIX}/deep/down/many" in site.registry.repositories
