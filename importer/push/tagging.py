@@ -94,6 +94,7 @@ class Tagger:
         self._heal = heal
         self._right = frozenset(right)
         self.refused: dict[Family, UnsupportedTypeError] = {}
+        self._taken: set[Family] = set()
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Write an image whose blobs have arrived; return the error, if any."""
@@ -101,20 +102,27 @@ class Tagger:
         if known is not None:
             return known
         try:
-            return self._write(image)
-        except UnsupportedTypeError as error:
-            if image.record.kind not in ATTACHED:
-                return self.refused.setdefault(error.family, error)
-            return error
+            immutable = self._write(image)
+        except UnsupportedTypeError as refusal:
+            # A mirror that has taken others of the family means this image alone.
+            if image.record.kind in ATTACHED or refusal.family in self._taken:
+                return refusal
+            return self.refused.setdefault(refusal.family, refusal)
         except HubError as error:
             return error
+        if image.record.kind not in ATTACHED:
+            self._taken.update(self._families(image))
+        return immutable
 
     def type_error(self, image: MappedImage) -> UnsupportedTypeError | None:
         """Return the error for an image of a type that the mirror has refused before; None where it may be taken."""
         if not self.refused or image.record.kind in ATTACHED:
             return None
-        kinds = {family_of(self._record(each).media_type) for each in self._partition.closure.manifests_of(image.digest)}
-        return next((error for family, error in self.refused.items() if family in kinds), None)
+        families = self._families(image)
+        return next((error for family, error in tuple(self.refused.items()) if family in families), None)
+
+    def _families(self, image: MappedImage) -> set[Family]:
+        return {family_of(self._record(each).media_type) for each in self._partition.closure.manifests_of(image.digest)}
 
     def _write(self, image: MappedImage) -> HubError | None:
         """Write manifests, then tags; return the error of a tag that cannot be moved: the others are written."""

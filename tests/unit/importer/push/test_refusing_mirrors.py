@@ -183,6 +183,21 @@ def test_a_mirror_of_docker_types_alone(archives, push):
         assert all(mirror.repositories[name].tags["v1"] == parts.digest for name, parts in DOCKER.items())
 
 
+def test_one_image_that_is_refused_after_others_of_its_type_stands_alone(archives, push):
+    names = []
+    with FakeRegistry() as mirror:
+
+        def rule(name, _wanted, kind):
+            if "docker" in kind and name not in names:
+                names.append(name)
+            return (415, "MANIFEST_INVALID", "") if name in names[1:2] else None
+
+        mirror.manifest_rule = rule
+        (problem,) = errors(push(archives["mixed"], mirror))
+        assert names[1] in problem.subject
+        assert [name for name in DOCKER if "v1" not in mirror.repositories[name].tags] == names[1:2]
+
+
 def test_a_mirror_that_refuses_signatures_gets_the_images(archives, push):
     with FakeRegistry() as mirror:
         mirror.manifest_rule = lambda _name, wanted, _kind: (
