@@ -163,7 +163,7 @@ def _with_detail(error: _Detail) -> str:
     """Return the text of an error: Nexus and zot say the reason in `detail` alone, others repeat names there."""
     detail = error.detail
     reasons = [detail.get(key) for key in _REASON_KEYS] if isinstance(detail, dict) else [detail]
-    return ": ".join([error.message, *(reason for reason in reasons if isinstance(reason, str) and reason)])
+    return ": ".join(part for part in (error.message, *reasons) if isinstance(part, str) and part)
 
 
 _REASON_KEYS = ("message", "reason", "mediaType", "reference", "digest")
