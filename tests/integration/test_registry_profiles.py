@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from common.oci import media_types
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import PASSWORD
 from tests.fakes.registry_flows import FLOWS, Mirror, World, world
-from tests.fakes.registry_profile import OCI_ONLY
+from tests.fakes.registry_profile import OCI_ONLY, Refusal
 from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, PREFIX, PRODUCTS, QUAY, ZOT, Product
 from tests.samples import more
 
@@ -145,11 +146,19 @@ QUIRKS: tuple[dict[str, Any], ...] = (
     {"redirect": True},
     {"visible_after": 2},
     {"limit_every": 25},
+    {"limit_every": 10, "limited": Refusal(429, "TOOMANYREQUESTS", "slow down", headers=(("Retry-After", "0"),))},
+    {"chunk_min": 1000, "whole_put": "refused"},
+    {"mounts_across": False},
+    {"put_status": 202},
     {"page": 1},
 )
 
 
-@pytest.mark.parametrize("quirk", more(QUIRKS), ids=lambda quirk: ", ".join(f"{key}={value}" for key, value in quirk.items()))
+@pytest.mark.parametrize(
+    "quirk",
+    more(QUIRKS),
+    ids=lambda quirk: ", ".join(f"{key}={getattr(value, 'status', value)}" for key, value in quirk.items()),
+)
 def test_a_quirk(quirk: dict[str, Any], made: World, tmp_path: Path) -> None:
     with mirror(DOCKER_REGISTRY_2, made, tmp_path, **quirk) as site:
         for archive in (made.first, made.second, made.first):
@@ -163,6 +172,7 @@ def test_a_quirk(quirk: dict[str, Any], made: World, tmp_path: Path) -> None:
         assert healed.status == 0, healed.stdout
 
 
+@pytest.mark.more
 def test_flat_paths(made: World, tmp_path: Path) -> None:
     """Old Quay and GitLab (openshift/oc-mirror#590): with --max-path-components all of it fits."""
     with mirror(DOCKER_REGISTRY_2, made, tmp_path, depth=2) as site:
@@ -173,6 +183,7 @@ def test_flat_paths(made: World, tmp_path: Path) -> None:
         assert done.status == 0, done.stdout
 
 
+@pytest.mark.more
 def test_a_registry_of_oci_types_alone(made: World, tmp_path: Path) -> None:
     """zot without `http.compat` (project-zot/zot#724, #3104): the Docker image is refused, all else arrives."""
     with mirror(ZOT, made, tmp_path, media_types=OCI_ONLY) as site:
@@ -182,3 +193,42 @@ def test_a_registry_of_oci_types_alone(made: World, tmp_path: Path) -> None:
         assert "/org/app:v1" in error["subject"] + error["message"]
         assert "OCI" in error["message"]
         assert f"{PREFIX}/deep/down/many" in site.registry.repositories
+
+
+# Of docker-registry otherwise: what does not fit is named with the registry's own words, and all else arrives.
+LIMITS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"max_layer": 3000}, "HTTP 413 SIZE_INVALID"),
+    ({"max_manifest": 600}, "HTTP 400 MANIFEST_INVALID"),
+    ({"config_types": frozenset({media_types.OCI_CONFIG})}, "MANIFEST_INVALID"),
+)
+
+
+@pytest.mark.parametrize("limit", more(LIMITS), ids=["a layer", "a manifest", "a type of config"])
+def test_a_limit(limit: tuple[dict[str, Any], str], made: World, tmp_path: Path) -> None:
+    switches, words = limit
+    with mirror(DOCKER_REGISTRY_2, made, tmp_path, **switches) as site:
+        refused = site.run("push", made.first)
+        assert refused.status == 5, refused.stdout
+        errors = [each["message"] for each in refused.json["problems"] if each["severity"] == "error"]
+        assert errors
+        assert all(words in message for message in errors), errors
+        assert f"{PREFIX}/example/alpha" in site.registry.repositories
+
+
+@pytest.mark.more
+def test_repositories_that_have_to_be_made_first(made: World, tmp_path: Path) -> None:
+    """As in ECR without create-on-push: one list of them; then the push does it."""
+    unknown = Refusal(404, "NAME_UNKNOWN", "The repository with name '{name}' does not exist in the registry")
+    with mirror(DOCKER_REGISTRY_2, made, tmp_path, must_exist="repository", missing_write=unknown) as site:
+        refused = site.run("push", made.first)
+        assert refused.status == 5, refused.stdout
+        (error,) = [each["message"] for each in refused.json["problems"] if each["severity"] == "error"]
+        names = {
+            f"{PREFIX}/{name}"
+            for name in ("example/index", "example/alpha", "example/alpha-operand", "org/app", "deep/down/many")
+        }
+        assert all(name in error for name in names), error
+        site.registry.prepared |= names
+        done = site.run("push", made.first)
+        assert done.status == 0, done.stdout
+        site.holds()
