@@ -192,7 +192,8 @@ class Uploader:
         def step() -> None:
             answer = opened.pop() if opened else self._begin(repository, blob)
             session = Session.opened(repository, blob, answer)
-            if attempt.form is Form.WHOLE and any(name in answer.headers for name in _UNVERIFIED_PUT):
+            unverified = any(name in answer.headers for name in _UNVERIFIED_PUT)
+            if unverified and attempt.form is Form.WHOLE and Form.CHUNKS not in attempt.refused:
                 attempt.form = Form.CHUNKS
                 self._remember(repository.registry, Form.CHUNKS)
             body = Body(read, blob.size, self._clock.monotonic_s)

@@ -140,11 +140,13 @@ def test_wrong_content_never_becomes_a_blob(connect):
         assert registry.find_blob("org/app", BLOB.digest) is None
 
 
-def opens_upload(registry, repository="org/app", **headers):
+HERE = {"Location": "/v2/org/app/blobs/uploads/opened@0"}
+
+
+def opens_upload(registry, **headers):
     """Let the next upload be opened with further headers."""
     registry.sessions["opened"] = bytearray()
-    location = {"Location": f"/v2/{repository}/blobs/uploads/opened@0"}
-    registry.fault("POST", "/blobs/uploads/", status=202, headers={**location, **headers})
+    registry.fault("POST", "/blobs/uploads/", status=202, headers={**HERE, **headers})
 
 
 @pytest.mark.parametrize("header", ["X-Registry-Supports-Signatures", *more(["x_registry_supports_signatures"])])
@@ -165,6 +167,16 @@ def test_a_registry_that_stores_a_broken_put_says_so_when_it_does_not_mount(conn
         client.upload(registry.reference("org/app"), BLOB, Source().read, [registry.reference("org/other")])
         assert registry.find_blob("org/app", BLOB.digest) == CONTENT
         assert [len(r.body) for r in registry.log("PUT")] == [0]
+
+
+def test_a_registry_that_stores_a_broken_put_and_refuses_chunks_is_not_asked_for_ever(connect):
+    with FakeRegistry() as registry:
+        for _ in range(9):
+            registry.fault("POST", "/blobs/uploads/", status=202, headers={**HERE, "X-Registry-Supports-Signatures": "1"})
+        registry.sessions["opened"] = bytearray()
+        registry.fault("PATCH", "/blobs/uploads/", status=400, times=999)
+        assert upload(registry, connect)
+        assert [r.method for r in registry.log("", "/blobs/uploads/")] == ["POST", "PATCH"] * 2 + ["POST", "PUT"]
 
 
 def test_a_chunk_of_which_the_registry_lost_a_part_unseen_is_sent_in_another_upload(connect):
