@@ -5,6 +5,7 @@ A part that cannot be read does not stop the others. It is null in the profile, 
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from dataclasses import dataclass, field
@@ -32,7 +33,11 @@ T = TypeVar("T")
 
 REPOSITORY = "hub-import-probe"  # one that nothing else uses: what cannot be deleted stays apart from images
 _NESTED = "a/b/c"  # registries without nesting take two components at most, such as ORGANIZATION/REPOSITORY
-_EMPTY = b"{}"
+_TAR = bytes(1024)  # no files
+_LAYER = gzip.compress(_TAR, mtime=0)
+_CONFIG = json.dumps(
+    {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [digest_of(_TAR)]}}
+).encode()
 # The answers of registries to what they do not support. 401 and 403 are not among them: a missing right says nothing about the
 # registry.
 _UNSUPPORTED = frozenset({400, 404, 405, 415, 422, 501})
@@ -206,7 +211,8 @@ class _RegistryTrial:
         # An account that may not write at all would make every ability look unsupported.
         if self.redaction.attempt("writing to the mirror", lambda: self._push(place, image)) is None:
             return Abilities()
-        deep = Reference(place.registry, f"{place.repository}/{_NESTED}")
+        # Not below `place`: Pulp takes deep paths, but no repository below another (NAME_INVALID, "Repository is read-only").
+        deep = Reference(place.registry, f"{place.repository}-nested/{_NESTED}")
         return Abilities(
             nested_paths=self._is_supported("nested paths", lambda: self._push(deep, image)),
             sparse_indexes=self._is_supported(
@@ -240,10 +246,11 @@ class _RegistryTrial:
             return None
 
     def _push(self, repository: Reference, image: bytes) -> bool:
-        blob = Descriptor(media_types.OCI_EMPTY, digest_of(_EMPTY), len(_EMPTY))
-        if not self.client.has_blob(repository, blob.digest, blob.size):
-            self.blobs.append(repository.pinned(blob.digest))
-            self.client.upload(repository, blob, lambda start: iter([memoryview(_EMPTY)[start:]]))
+        for media_type, content in ((media_types.OCI_CONFIG, _CONFIG), (media_types.OCI_LAYER_GZIP, _LAYER)):
+            blob = Descriptor(media_type, digest_of(content), len(content))
+            if not self.client.has_blob(repository, blob.digest, blob.size):
+                self.blobs.append(repository.pinned(blob.digest))
+                self.client.upload(repository, blob, partial(_pieces, content))
         return self._put(repository, image, media_types.OCI_MANIFEST)
 
     def _put(self, repository: Reference, raw: bytes, media_type: str) -> bool:
@@ -261,11 +268,15 @@ class _RegistryTrial:
         return None
 
 
+def _pieces(content: bytes, start: int) -> Iterator[memoryview]:
+    return iter([memoryview(content)[start:]])
+
+
 def _image() -> bytes:
-    # An artifact with the empty descriptor of the OCI image specification 1.1: two bytes serve as config and layer.
-    empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(_EMPTY), "size": len(_EMPTY)}
-    kinds = {"mediaType": media_types.OCI_MANIFEST, "artifactType": media_types.OCI_EMPTY}
-    return _encoded({**kinds, "config": empty, "layers": [empty]})
+    # The plainest image. GitLab, for one, takes artifacts by a list of their types (ocx-sh/ocx#480).
+    config = {"mediaType": media_types.OCI_CONFIG, "digest": digest_of(_CONFIG), "size": len(_CONFIG)}
+    layer = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(_LAYER), "size": len(_LAYER)}
+    return _encoded({"mediaType": media_types.OCI_MANIFEST, "config": config, "layers": [layer]})
 
 
 def _sparse_index(image: bytes) -> bytes:

@@ -72,6 +72,16 @@ def test_the_profile_of_a_cluster_and_a_mirror(tmp_path, release, version):
         assert "sparse indexes yes" in shown
 
 
+def test_deep_paths_are_tried_beside_the_other_repository(tmp_path):
+    """Pulp takes no repository below another (pulp_container 2.30: NAME_INVALID, "Repository is read-only")."""
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        mirror.fault("POST", "/hub-import-probe/a/", times=99, status=400, body=b'{"errors": [{"code": "NAME_INVALID"}]}')
+        done = probe(cluster, mirror.host, tmp_path)
+        assert done.json["registry"]["nestedPaths"] is True
+        opened = {request.path.partition("/blobs/")[0] for request in mirror.log("POST")}
+        assert opened == {"/v2/ocp/hub-import-probe", "/v2/ocp/hub-import-probe-nested/a/b/c"}
+
+
 def place(cluster, registry, folder):
     return ["--registry", f"{registry}/ocp", "--insecure", registry, "--kubeconfig", cluster.kubeconfig(folder)]
 
