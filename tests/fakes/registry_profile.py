@@ -19,7 +19,7 @@ OCI_ONLY = frozenset({media_types.OCI_MANIFEST, media_types.OCI_INDEX})
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error answer as the product writes it. `message` and `page` may name {name}, {project}, {tag}, {digest}, {type}."""
+    """An error answer as the product writes it. `message`, `page` and headers may name {name}, {project}, {tag}, {digest}, {type}."""
 
     status: int
     code: str = ""
@@ -35,7 +35,7 @@ class Refusal:
             error["detail"] = _filled(self.detail, names)
         body = json.dumps({"errors": [error]}) if self.code else self.page.format(**names)
         kind = "application/json" if self.code else "text/html"
-        headers: Mapping[str, str] = {"Content-Type": kind, **dict(self.headers)}
+        headers: Mapping[str, str] = {"Content-Type": kind} | {key: value.format(**names) for key, value in self.headers}
         return ("answer", self.status, body.encode(), headers)
 
 
@@ -77,6 +77,8 @@ class Profile:
     wrong_type: Refusal = Refusal(400, "MANIFEST_INVALID", "manifest invalid")
     config_types: frozenset[str] | None = None  # None: any
     wrong_config: Refusal = Refusal(400, "MANIFEST_INVALID", "manifest invalid")
+    artifact_types: frozenset[str] | None = None  # None: any
+    wrong_artifact: Refusal = Refusal(400, "MANIFEST_INVALID", "manifest invalid")
     max_manifest: int | None = None
     too_large: Refusal = Refusal(413, "MANIFEST_INVALID", "manifest invalid")
     blob_unknown: Refusal = Refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry: {digest}")
@@ -87,6 +89,7 @@ class Profile:
     put_status: int = 201
     digest_header: bool = True
     head_length: bool = True  # of manifests and blobs
+    head_blobs: Refusal | None = None  # what every HEAD of a blob gets; None: as it is
     blob_head_length: bool = True  # of blobs alone
     head_zero: bool = False  # a proxy that counts the body of the answer to HEAD
     encoded: bool = False  # manifests go out gzip-encoded, whatever is asked for
@@ -108,8 +111,10 @@ class Profile:
     max_ranged: int | None = None  # bytes of a PATCH with Content-Range, else 416: GHCR
     keeps: Literal["all", "first", "last"] = "all"  # of several chunks; the first: ECR
     checks_digest: bool = True
+    upload_headers: tuple[tuple[str, str], ...] = ()  # beside those of an upload session
     upload_status: bool = True  # GET of a session says how far it got
-    mounts: Literal["created", "session", "refused"] = "created"
+    mounts: Literal["created", "session", "refused", "referenced"] = "created"  # referenced: of what a manifest names
+    not_referenced: Refusal | None = None  # None: a session is opened
     no_mount: Refusal = Refusal(401, "UNAUTHORIZED", "authentication required")
     mounts_across: bool = True  # from another project
     chunk_min: int | None = None

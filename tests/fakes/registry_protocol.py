@@ -136,6 +136,8 @@ class RegistryHandler(Handler):
         token = f"token-{uuid.uuid4().hex}"
         granted = set()
         for scope in scopes:
+            if scope.count(":") != 2:  # as `aws` of ECR Public: it names no repository
+                continue
             _, name, actions = scope.split(":")
             asked = set(actions.split(","))
             given = self._granted(user, name, asked)
@@ -244,6 +246,8 @@ class RegistryHandler(Handler):
     # Blobs.
 
     def _blobs(self, name: str, digest: str) -> tuple[Any, ...]:
+        if self.command == "HEAD" and self.registry.profile.head_blobs is not None:
+            return self.registry.profile.head_blobs.reply(name=name, digest=digest, url=self.registry.url)
         content = self.registry.find_blob(name, digest)
         if content is None:
             return ("refuse", 404, "BLOB_UNKNOWN", "blob unknown to registry")
@@ -309,7 +313,7 @@ class RegistryHandler(Handler):
         if mount and source in self.registry.refused_mounts:
             return ("refuse", self.registry.refused_mounts[source], "DENIED")
         content = self.registry.find_blob(source, mount) if mount and self.registry.mounts else None
-        mounted = rules.mount(self.registry, name, source) if mount and content is not None else False
+        mounted = rules.mount(self.registry, name, source, mount) if mount and content is not None else False
         if isinstance(mounted, tuple):
             return mounted
         if mount and content is not None and mounted:
@@ -330,6 +334,7 @@ class RegistryHandler(Handler):
             base = f"{self.registry.url.partition(':')[0]}://{self.registry.elsewhere_host}"
         return {
             "Location": base + path,
+            **dict(self.registry.profile.upload_headers),
             **({"OCI-Chunk-Min-Length": str(least)} if least else {}),
         }
 

@@ -57,6 +57,8 @@ def bad_manifest(registry: FakeRegistry, name: str, wanted: str, kind: str, raw:
         refusal = profile.wrong_type
     elif config and profile.config_types is not None and config not in profile.config_types:
         refusal = profile.wrong_config
+    elif profile.artifact_types is not None and document.get("artifactType", "") not in {"", *profile.artifact_types}:
+        refusal, names["type"] = profile.wrong_artifact, document["artifactType"]
     elif not profile.foreign_urls and any(layer.get("urls") for layer in document.get("layers", ())):
         refusal = profile.no_foreign_urls
     elif profile.immutable and not wanted.startswith("sha256:"):
@@ -143,9 +145,12 @@ def kept(registry: FakeRegistry, content: bytearray, chunk: bytes) -> None:
         content += chunk
 
 
-def mount(registry: FakeRegistry, name: str, source: str) -> Reply | bool:
+def mount(registry: FakeRegistry, name: str, source: str, digest: str) -> Reply | bool:
     """Say whether a blob that is there is mounted; False: a session is opened instead."""
     profile = registry.profile
+    if profile.mounts == "referenced":
+        named = any(digest.encode() in raw for _, raw in registry.repositories[source].manifests.values())
+        return named or (profile.not_referenced.reply(digest=digest) if profile.not_referenced else False)
     across = name.partition("/")[0] != source.partition("/")[0]
     if profile.mounts == "refused" or (across and not profile.mounts_across):
         return profile.no_mount.reply(name=name)
