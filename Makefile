@@ -16,7 +16,7 @@ OTHERS := $(filter-out $(subst python,,$(notdir $(PYTHON))),3.11 3.12 3.13)
 # Bytecode is kept: the tests start the programs hundreds of times, and compiling every module each time takes most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: dev lint test test-all test-pythons pythons bench man lock demo tools
+.PHONY: dev lint test test-all test-pythons pythons pulp bench man lock demo tools
 dev: $(STAMP)
 
 $(STAMP): pyproject.toml | tools
@@ -51,7 +51,7 @@ test: dev
 
 # Every seed, release and page, each fuzz target for a minute, and the coverage of `common`, commands included.
 test-all: export HUB_FUZZ_SECONDS ?= 60
-test-all: dev pythons
+test-all: dev pythons pulp
 	$(PYTEST) -m '' --hypothesis-profile=all --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered
 
@@ -66,6 +66,18 @@ $(VENV)-%/.installed: pyproject.toml
 	        then touch $@; else rm -rf $(VENV)-$*; echo "$(VENV)-$* cannot be made: tests that need it are skipped"; fi; exit 0; \
 	    fi; \
 	done; echo "no Python $* on this machine: tests that need it are skipped"
+
+# A real registry for tests/integration/test_registry_pulp.py, with requirements of its own that must not meet ours: the versions that
+# were tested. Its database is Debian's. What cannot be made is no error here either.
+PULP := pulpcore==3.123.* pulp-container==2.30.*
+pulp: $(VENV)-pulp/.installed
+
+$(VENV)-pulp/.installed: Makefile
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null || true; \
+	fi; \
+	if $(PYTHON) -m venv $(VENV)-pulp && $(VENV)-pulp/bin/python -m pip install --quiet --disable-pip-version-check $(PULP:%='%'); \
+	then touch $@; else rm -rf $(VENV)-pulp; echo "$(VENV)-pulp cannot be made: tests that need it are skipped"; fi
 
 # All unit tests on every other Python that the machine has. After `make pythons`, `make test` runs there what depends on the version.
 test-pythons: pythons
