@@ -387,7 +387,7 @@ ACR = Product(
     Profile(
         name="Azure Container Registry",
         auth="token",
-        token_path="/oauth2/token",  # Azure/acr, docs/AAD-OAuth.md
+        token_path="/oauth2/token",  # Azure/acr, AAD-OAuth.md
         token_life_s=None,  # the same: the answer is {"access_token": ...}
         also_basic=True,  # the same: Basic for the admin account, tokens and service principals
         location="relative",  # opencontainers/artifacts#55: the query has to be kept
