@@ -134,6 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         if limit is not None and length > limit:
             self.close_connection = True
             self.answer(413, b"<html>too large</html>")
+            self._linger(length)
             return
         self.fault = self.registry.take_fault(self.command, self.entry.path, length)
         if self.fault and self.fault.drop:
@@ -188,6 +189,13 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str, message: str = "", headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps({"errors": [{"code": code, "message": message or code.lower().replace("_", " ")}]}).encode()
         self.answer(status, body, {"Content-Type": "application/json", **(headers or {})})
+
+    def _linger(self, length: int) -> None:
+        """Read what is still sent, as nginx does (`lingering_close`): closing at once would destroy the answer on its way."""
+        self.wfile.flush()
+        with contextlib.suppress(OSError):
+            while length > 0 and (got := self.rfile.read(min(length, 1 << 16))):
+                length -= len(got)
 
     def _close(self) -> None:
         """End the connection where it is; what was sent arrives."""

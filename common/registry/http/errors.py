@@ -358,7 +358,8 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     ),
     ((ConnectionRefusedError,), "connection refused", "Is the registry running, and is the port of {host} right?", QUICK_TRIES),
     (
-        (ConnectionResetError, BrokenPipeError),
+        # The end of TLS without its closing alert: a server that stops reading a large body looks like this, too.
+        (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError),
         "connection reset",
         "Run again; what is done is kept. A proxy or firewall on the way may limit size or time.",
         TRIES,
@@ -380,7 +381,7 @@ def _explained(host: str, causes: list[BaseException], explain: Explain) -> tupl
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return *explain(cause, is_proxys=False), 1
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             return _handshake(host, cause)
     if tunnel := next((match for cause in causes if (match := _TUNNEL.search(str(cause)))), None):
         status = tunnel[1][:3]
