@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_RETRY_AFTER_S = 900.0  # a server that asks for more is treated as one that fails
+_MAX_DATE = 64  # characters of a Retry-After; a date has 29
 _REPORTED_S = 10.0  # pauses from this length on are shown: shorter ones end before a person reads of them
 _LOG = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ def retry(
 
 def retry_after_s(text: str, now_s: float) -> float:
     """Return the pause of a Retry-After header, seconds or a date (RFC 9110, 10.2.3): bounded, 0 where it is neither."""
-    text = text.strip()
+    text = text[:_MAX_DATE].strip()
     if text.isascii() and text.isdigit():  # isdigit alone is true for "²", which int() refuses
         return min(float(text[:9]), MAX_RETRY_AFTER_S)
     try:

@@ -9,6 +9,7 @@ import re
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import httpx
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 # Challenges of a 401 (RFC 9110, section 11; token authentication of distribution).
 
-MAX_HEADER = 16 * 1024
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
-_SCHEME = re.compile(rf"\s*,?\s*({_WORD})(?:\s+|\s*(?:,|$))(?!=)")
+MAX_HEADER = 8 * 1024  # characters; with a scope of dozens of repositories a challenge has some hundred
+MAX_HEADERS = 16
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+# Possessive, and no two runs of blanks meet: the time is in proportion to the length, whatever a registry sends.
+_PARAMETER = re.compile(rf'[\s,]*+({_WORD})\s*+=\s*+(?:"((?:[^"\\]|\\.)*)"|([^\s,"]++))\s*+(?:,|$)')
+_SCHEME = re.compile(rf"[\s,]*+({_WORD})(?:\s++|(?=,)|$)(?!=)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,9 @@ class Challenge:
 
 
 def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Read `WWW-Authenticate` headers; each may hold several challenges. What cannot be read is left out."""
-    return [challenge for header in headers for challenge in _parse(header[:MAX_HEADER])]
+    """Read `WWW-Authenticate` headers; each may hold several challenges. What cannot be read, or is too long, is left out."""
+    # Not cut: half of a scope is another scope.
+    return [found for header in islice(headers, MAX_HEADERS) if len(header) <= MAX_HEADER for found in _parse(header)]
 
 
 def _parse(text: str) -> Iterator[Challenge]:

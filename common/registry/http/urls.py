@@ -13,7 +13,9 @@ import httpx
 from common.errors import RegistryRefusedError
 
 NOWHERE = httpx.URL("")
-_NEXT = re.compile(r'<([^<>]*)>\s*;.*\brel="?next\b')
+_LINK = re.compile(r'[\s,]*+<([^<>]*+)>((?:"(?:[^"\\]|\\.)*"|[^",])*)')  # one of a Link header, with its parameters (RFC 8288)
+_IS_NEXT = re.compile(r';\s*+rel\s*+=\s*+"?next\b', re.IGNORECASE)
+_MAX_LINK = 16 * 1024  # characters; longer URLs fit into no request line
 # InvalidURL is no ValueError. urllib.parse.urljoin, beneath `join`, raises that for brackets and for names under NFKC.
 _INVALID = (httpx.InvalidURL, ValueError)
 
@@ -57,16 +59,26 @@ def next_page(url: httpx.URL, headers: httpx.Headers, subject: str) -> str | Non
 
     Only path and query count: a list continues at the registry where it began. Raises RegistryRefusedError for no URL.
     """
-    match = _NEXT.match(headers.get("Link", ""))
-    if match is None:
+    named = _next_link(headers.get("Link", "")[:_MAX_LINK])
+    if named is None:
         return None
-    found = joined(url, match[1])
+    found = joined(url, named)
     if found == NOWHERE:
         raise RegistryRefusedError(
-            f"{subject}: {url.netloc.decode()} names {match[1][:200]!r} as the next page, which is no URL",
+            f"{subject}: {url.netloc.decode()} names {named[:200]!r} as the next page, which is no URL",
             hint="Look at the registry's log; a proxy before it may change its answers.",
         )
     return found.raw_path.decode()
+
+
+def _next_link(header: str) -> str | None:
+    """Return the target of the link to the next page; None where a Link header has none."""
+    position = 0
+    while match := _LINK.match(header, position):
+        if _IS_NEXT.search(match[2]):
+            return match[1]
+        position = match.end()
+    return None
 
 
 def same_origin(url: httpx.URL, other: httpx.URL) -> bool:

@@ -29,5 +29,8 @@ def test_several_headers():
     assert [c.scheme for c in parse_challenges(["Basic", "Bearer"])] == ["basic", "bearer"]
 
 
-def test_long_headers_are_cut():
-    assert parse_challenges(['Bearer realm="' + "a" * MAX_HEADER + '"']) == [Challenge("bearer")]
+def test_long_headers_are_left_out():
+    """A challenge that was cut would ask for half of a scope, or at half of an address."""
+    assert parse_challenges(['Bearer realm="' + "a" * MAX_HEADER + '"']) == []
+    realm = "a" * (MAX_HEADER - len('Bearer realm=""'))
+    assert parse_challenges([f'Bearer realm="{realm}"']) == [Challenge("bearer", realm)]
