@@ -6,6 +6,7 @@ uses it for its cache alone, and PostgreSQL's advisory locks for its workers.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,6 +32,7 @@ from tests.fakes.secrets import REAL_PASSWORD
 from tests.fakes.servers import free_port
 
 USER, PASSWORD = "admin", REAL_PASSWORD  # Pulp makes this account; only its password is set
+_ACCOUNT = f"{USER}:{PASSWORD}"
 BIN = Path(f"{sys.prefix}-pulp/bin")
 _PROGRAMS = ("initdb", "postgres")
 # Nothing here has to survive a power cut. Connections come through a socket in a directory that only this user may enter.
@@ -63,6 +66,36 @@ class Pulp:
     def log(self) -> list[str]:
         """The requests so far, as `METHOD PATH STATUS`, of the registry and its token server."""
         return (self.home / "requests.log").read_text().splitlines()
+
+    def keep_short(self, repository: str, digest: str) -> None:
+        """Leave an empty blob under a digest, as a client does whose connection broke while it sent the blob in one PUT."""
+        token = self._asked("GET", f"/token/?service={self.host}&scope=repository:{repository}:pull,push", basic_auth=_ACCOUNT)
+        bearer = {"Authorization": f"Bearer {json.loads(token.data)['token']}"}
+        session = self._asked("POST", f"/v2/{repository}/blobs/uploads/", **bearer).headers["Location"]
+        self._asked("PUT", f"{session}?digest={digest}", **bearer)
+
+    def clean_orphans(self) -> None:
+        """Delete what no repository has, and wait for the end of that task."""
+        body = json.dumps({"orphan_protection_time": 0}).encode()
+        task = self._asked("POST", "/pulp/api/v3/orphans/cleanup/", body, basic_auth=_ACCOUNT)
+        href = json.loads(task.data)["task"]
+        for _ in range(600):
+            state = json.loads(self._asked("GET", href, basic_auth=_ACCOUNT).data)["state"]
+            if state not in ("waiting", "running"):
+                assert state == "completed", state
+                return
+            time.sleep(0.1)
+        raise RuntimeError("Pulp does not clean up")
+
+    def _asked(
+        self, method: str, path: str, body: bytes = b"", *, basic_auth: str = "", **headers: str
+    ) -> urllib3.BaseHTTPResponse:
+        more = urllib3.make_headers(basic_auth=basic_auth) if basic_auth else {}
+        if body:
+            more["Content-Type"] = "application/json"
+        answer = urllib3.request(method, f"http://{self.host}{path}", body=body, headers={**more, **headers})
+        assert answer.status < 300, answer.data
+        return answer
 
     def manage(self, *arguments: str) -> None:
         """Run a command of Pulp's own administration."""

@@ -180,6 +180,23 @@ def test_heal_writes_what_was_deleted(source, mirror, account, client, tmp_path)
     assert pulled(mirror, account, "heal/org/many:v1", tmp_path / "pulled") == MANY.raw
 
 
+def test_a_short_blob_that_another_client_left_is_named_and_can_be_removed(mirror, account, client, tmp_path):
+    parts = image([noise("short", 100_000)])
+    digest = digest_of(parts.layers[0])
+    with FakeRegistry() as source:
+        source.add_image("org/short", parts, "v1")
+        archive = create(source, tmp_path / "out", "short:v1")
+    mirror.keep_short("damaged/org/short", digest)
+    done = push(archive, mirror, account, "damaged")
+    assert done.status == 5
+    assert "has 0 of its 100000 bytes" in str(done.json["problems"])
+    client.delete_blob(Reference(mirror.host, "damaged/org/short").pinned(digest))
+    mirror.clean_orphans()
+    again = push(archive, mirror, account, "damaged")
+    assert again.status == 0, again.stderr
+    assert pulled(mirror, account, "damaged/org/short:v1", tmp_path / "pulled") == parts.raw
+
+
 def test_signatures_and_referrers(mirror, account, client, tmp_path):
     """Pulp has no referrers API: they are found by the fallback tag."""
     cosign, notary = image([b"cosign"]), image([b"notary"], subject=PLAIN.descriptor, artifact_type=NOTARY)

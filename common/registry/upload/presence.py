@@ -35,7 +35,8 @@ _AGAIN = 32
 _TOTAL = re.compile(r"bytes (?:\d{1,19}-\d{1,19}|\*)/(\d{1,19})")
 DAMAGED = (
     "Restore the file in the registry's storage, or remove it there (docker-registry: blobs/sha256/…/data; neither an upload "
-    "nor a DELETE replaces it). Then push again with --heal, which asks for every blob."
+    "nor a DELETE replaces it; Pulp: DELETE the blob, then clean up orphans). Then push again with --heal, which asks for "
+    "every blob."
 )
 _LOG = logging.getLogger(__name__)
 
