@@ -19,7 +19,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry, Repository
-from tests.fakes.registry_profiles import PREFIX, Product
+from tests.fakes.registry_product import PREFIX, Product
 
 FLOWS = (
     "login",

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from common.oci import media_types
+from tests.fakes import registry_profiles, registry_profiles_closed
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import PASSWORD, USER
 from tests.fakes.registry_flows import FLOWS, Mirror, World, world
+from tests.fakes.registry_product import PREFIX, Product
 from tests.fakes.registry_profile import OCI_ONLY, Refusal
-from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, PREFIX, PRODUCTS, QUAY, ZOT, Product
+from tests.fakes.registry_profiles import DOCKER_REGISTRY_2, HARBOR, QUAY, ZOT
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
+PRODUCTS: tuple[Product, ...] = (*registry_profiles.PROFILES, *registry_profiles_closed.PROFILES)
 PAGE = Path(__file__).resolve().parents[2] / "docs/registry.md"
 
 
@@ -83,7 +86,7 @@ def test_a_project_or_organization_that_is_not_there(product: Product, made: Wor
 RIGHTS = [each for each in PRODUCTS if each.profile.auth == "token" or each.profile.no_write]
 
 
-@pytest.mark.parametrize("product", [HARBOR, *more([each for each in RIGHTS if each is not HARBOR])], ids=named)
+@pytest.mark.parametrize("product", more(RIGHTS), ids=named)
 def test_an_account_that_may_only_pull(product: Product, made: World, tmp_path: Path) -> None:
     """It takes a receipt, and pushes nothing where all is there; where something is missing the right that it lacks is named."""
     with mirror(product, made, tmp_path) as site:
@@ -103,7 +106,7 @@ def test_an_account_that_may_only_pull(product: Product, made: World, tmp_path: 
         assert "may not write" in refused.stdout
 
 
-@pytest.mark.parametrize("product", [HARBOR, *more([each for each in PRODUCTS if each is not HARBOR])], ids=named)
+@pytest.mark.parametrize("product", more(PRODUCTS), ids=named)
 def test_immutable_tags(product: Product, made: World, tmp_path: Path) -> None:
     """All but the catalog's tag, which moves with every archive, is written once; the tags that pin digests never change."""
     with mirror(product, made, tmp_path, immutable=True) as site:
