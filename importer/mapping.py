@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.archive.closure import require_bounded_images
 from common.archive.inventory import CatalogRecord, ImageKind, Inventory, blobs_of, documents_of
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
@@ -42,9 +43,13 @@ def mapping_lines(images: Iterable[MappedImage]) -> list[str]:
 
 
 class Closure:
-    """Everything that images refer to, directly or through indexes, according to the inventory. Contacts nothing."""
+    """Everything that images refer to, directly or through indexes, according to the inventory. Contacts nothing.
+
+    Raises ArchiveDamagedError for images that share so much that their blobs cannot be counted for each.
+    """
 
     def __init__(self, inventory: Inventory) -> None:
+        require_bounded_images(inventory)  # every user of this class walks through the blobs of each image
         self._inventory = inventory
         self._blobs: dict[Digest, frozenset[Digest]] = {}
 

@@ -33,6 +33,10 @@ _LEVEL = 3
 # A volume of 8 KB could make a reader take gigabytes of memory (ADR 0030); real inventories compress 5 to 60 times.
 _MAX_RATIO = 128
 _FREE = 4 * 1024 * 1024  # bytes that any frame may hold, so that short records may compress further
+# Of blobs only configurations and layers made by the exporter are compressed, which are less dense. Blocks of one repeated byte
+# would decompress to 32,768 times their size (RFC 8878, 3.1.1.2.4).
+_MAX_BLOB_RATIO = 1024
+_FREE_OF_BLOB = 64 * 1024
 _MAX_HEADER = 18  # bytes: magic, descriptor, window, dictionary and content size, each at its longest (RFC 8878, 3.1.1.1)
 _STEP = 256 * 1024
 _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
@@ -48,6 +52,11 @@ def compress(content: bytes) -> bytes:
 def content_bound(stored: int) -> int:
     """Return the limit of bytes that a frame of records may decompress to."""
     return _FREE + _MAX_RATIO * stored
+
+
+def blob_bound(stored: int) -> int:
+    """Return the limit of bytes that the compressed frame of a blob may decompress to."""
+    return _FREE_OF_BLOB + _MAX_BLOB_RATIO * stored
 
 
 def compress_bound(size: int) -> int:

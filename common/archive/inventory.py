@@ -7,15 +7,11 @@ unknown major version. Content of a volume is accepted only under the digest and
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
 from common.oci.image import Digest
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
 
 MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
 MAX_SIZE = 512 * 1024 * 1024
@@ -23,6 +19,7 @@ MAX_BLOBS = 2_000_000
 MAX_IMAGES = 500_000
 MAX_PROBLEMS = 500_000
 MAX_NEEDED_BY = 5_000_000  # of all images
+MAX_NAME = 8192  # characters of a source or an entry of neededBy, which messages and lists repeat for each blob
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
 # The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
@@ -214,19 +211,7 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     problems: tuple[Problem, ...]
 
 
-# The closure of an image: its documents and blobs; and the operators that a blob is for.
-
-
-def needed_by(inventory: Inventory, blobs: Collection[Digest]) -> dict[Digest, tuple[str, ...]]:
-    """Return for each of `blobs` the operators (`catalog/package/bundle`) that need it, or the images where none does."""
-    wanted = frozenset(blobs)
-    found: dict[Digest, set[str]] = {blob: set() for blob in wanted}
-    # One pass over the images for all blobs: an image may have thousands of them.
-    for image in inventory.images:
-        names = image.needed_by or (image.source,)
-        for blob in blobs_of(inventory, image.digest) & wanted:
-            found[blob].update(names)
-    return {blob: tuple(sorted(names)) for blob, names in found.items()}
+# The closure of an image: its documents and blobs.
 
 
 def blobs_of(inventory: Inventory, root: Digest | None) -> frozenset[Digest]:

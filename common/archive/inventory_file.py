@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from common.archive import frames
+from common.archive.closure import check_documents
 from common.archive.inventory import (
     MAX_BLOBS,
     MAX_FREE_FORM,
     MAX_IMAGES,
+    MAX_NAME,
     MAX_NEEDED_BY,
     MAX_PROBLEMS,
     MAX_SIZE,
@@ -85,6 +87,7 @@ def encode(inventory: Inventory) -> bytes:
     try:
         # The limits of a reader, so that an archive that cannot be read is never written (ADR 0030).
         _check_counts(inventory)
+        check_documents(inventory)
         _check_free_form([msgspec.json.encode(form) for form in (inventory.image_set, *templates)])
         require_bounded_values(content, INDENTED)
     except (ContentError, msgspec.ValidationError) as error:
@@ -164,6 +167,7 @@ def check(inventory: Inventory) -> None:
     for digest, manifest in inventory.manifests.items():
         _check_manifest(digest, manifest, inventory)
     _check_depth(inventory.manifests)
+    check_documents(inventory)
     # Only complete images are pushed; an incomplete one may lack everything.
     for image in inventory.images:
         if image.complete and image.digest not in inventory.manifests:
@@ -181,6 +185,9 @@ def _check_counts(inventory: Inventory) -> None:
     ):
         if count > limit:
             raise ContentError(f"{count} {what}; the limit is {limit}")
+    for image in inventory.images:
+        if any(len(name) > MAX_NAME for name in (image.source, *image.needed_by)):
+            raise ContentError(f"image {image.source[:80]!r}: a name of more than {MAX_NAME} characters")
 
 
 def _digests(inventory: Inventory) -> Iterator[Digest]:
@@ -229,7 +236,9 @@ def _check_blob(digest: Digest, blob: BlobRecord) -> None:
 def _stored_fits(encoding: Encoding | None, piece: Piece) -> bool:
     if encoding is Encoding.RAW:
         return piece.stored == frames.raw_frame_size(piece.size)
-    return encoding is Encoding.ZSTD and 0 < piece.stored <= frames.compress_bound(piece.size)
+    # A few kilobytes could claim gigabytes of content, which would be decompressed and hashed.
+    fits = piece.size <= frames.blob_bound(piece.stored)
+    return encoding is Encoding.ZSTD and 0 < piece.stored <= frames.compress_bound(piece.size) and fits
 
 
 def _check_places(inventory: Inventory) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive import inventory_file
+from common.archive.closure import images_by_digest
 from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of
 from common.errors import ContentError, UsageError
 from common.oci.image import Digest, parse_digest
@@ -49,10 +50,12 @@ _DECODER = msgspec.json.Decoder(_WireReRequest)
 def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReRequest:
     """Return the re-request for blobs of an archive; blobs that no image needs are left out."""
     wanted = frozenset(blobs)
-    affected = [image for image in inventory.images if blobs_of(inventory, image.digest) & wanted]
+    closures = ((root, blobs_of(inventory, root)) for root in images_by_digest(inventory))
+    closures_of = {root: closure for root, closure in closures if closure & wanted}
+    affected = [image for image in inventory.images if image.digest in closures_of]
     # With the records of their catalogs: a filtered catalog is in no registry, and the exporter builds it again.
     names = {(image.source, image.digest) for image in affected}
-    needed = frozenset(blob for image in affected for blob in blobs_of(inventory, image.digest))
+    needed = frozenset().union(*closures_of.values())
     return ReRequest(
         MEDIA_TYPE,
         digest,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from common.archive.closure import require_bounded_images
 from common.archive.discover import find
 from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of
 
@@ -39,8 +40,12 @@ class Delivered:
         return made
 
     def add_inventory(self, digest: Digest, inventory: Inventory) -> None:
-        """Add the blobs of an archive and those that it leaves to earlier ones, of complete images only."""
+        """Add the blobs of an archive and those that it leaves to earlier ones, of complete images only.
+
+        Raises ArchiveDamagedError for images that share too much.
+        """
         # Archives are imported in order, so those that this one requires come before it.
+        require_bounded_images(inventory)
         self._inventories |= {digest, *inventory.requires}
         for image in inventory.images:
             if image.complete:

@@ -123,7 +123,13 @@ def _planned(blob: Descriptor, held: Mapping[Digest, bytes]) -> PlannedBlob:
     if content is None or blob.media_type in _COMPRESSED:
         return PlannedBlob(blob, Encoding.RAW)
     # The compressed size is part of the layout, so blobs made here (image configurations of a few KiB) are compressed twice.
-    return PlannedBlob(blob, Encoding.ZSTD, len(frames.compress(content)))
+    stored = len(frames.compress(content))
+    # A reader refuses what is denser.
+    return (
+        PlannedBlob(blob, Encoding.ZSTD, stored)
+        if len(content) <= frames.blob_bound(stored)
+        else PlannedBlob(blob, Encoding.RAW)
+    )
 
 
 def _places(images: Sequence[ResolvedImage]) -> dict[Digest, tuple[Reference, ...]]:

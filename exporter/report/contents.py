@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from common.archive.closure import images_by_digest
 from common.archive.inventory import (
     ATTACHED,
     CatalogRecord,
@@ -60,23 +61,36 @@ class OperatorSizes:
 
 def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
     """Return the sizes in an archive by operator."""
-    purposes: defaultdict[Digest, set[Purpose]] = defaultdict(set)
-    for image in inventory.images:
-        for blob in blobs_of(inventory, image.digest):
-            purposes[blob].update(purposes_of(image))
+    purposes = _purposes_by_blob(inventory)
     total: Counter[Purpose] = Counter()
     shared: Counter[Purpose] = Counter()
+    together: Counter[frozenset[Purpose]] = Counter()  # a layer of a common base is one of many with the same operators
     by_volume: list[Counter[Purpose]] = [Counter() for _ in inventory.volumes]
     for digest, record in inventory.blobs.items():
-        needed = purposes[digest]
+        needed = purposes.get(digest, frozenset())
         # Layers of a common base would otherwise count once for each operator, and the sum would exceed the archive.
         purpose = next(iter(needed)) if len(needed) == 1 else SHARED
         for piece in record.pieces:
             total[purpose] += piece.size
             by_volume[piece.volume - 1][purpose] += piece.size
         if record.pieces and len(needed) > 1:
-            shared.update(dict.fromkeys(needed, record.size))
+            together[needed] += record.size
+    for needed, size in together.items():
+        shared.update(dict.fromkeys(needed, size))
     return OperatorSizes(total, by_volume, shared)
+
+
+def _purposes_by_blob(inventory: Inventory) -> dict[Digest, frozenset[Purpose]]:
+    """Return the purposes of each blob; blobs of the same manifests share one set."""
+    roots: defaultdict[Digest, list[Digest]] = defaultdict(list)
+    named = {}
+    # Once for each manifest or index: any number of images may name it.
+    for root, images in images_by_digest(inventory).items():
+        named[root] = frozenset[Purpose]().union(*map(purposes_of, images))
+        for blob in blobs_of(inventory, root):
+            roots[blob].append(root)
+    known = {one: frozenset[Purpose]().union(*map(named.__getitem__, one)) for one in set(map(tuple, roots.values()))}
+    return {blob: known[tuple(one)] for blob, one in roots.items()}
 
 
 def purposes_of(image: ImageRecord) -> frozenset[Purpose]:
@@ -314,12 +328,12 @@ def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[Ima
     """Return the images with their attachments, ordered by kind (catalogs, bundles, related images, the others) and source."""
     order = {kind: number for number, kind in enumerate(ImageKind)}
     attachments, others = _attachments(inventory)
+    attached = {
+        root: tuple(one for digest in reversed(documents_of(inventory, root)) for one in attachments.get(digest, ()))
+        for root in images_by_digest(inventory)
+    }
     return tuple(
-        ImageRow(
-            image,
-            _needs(image, places),
-            tuple(one for digest in reversed(documents_of(inventory, image.digest)) for one in attachments.get(digest, ())),
-        )
+        ImageRow(image, _needs(image, places), attached.get(image.digest, ()) if image.digest else ())
         for image in sorted(others, key=lambda image: (order.get(image.kind, len(order)), image.source))
     )
 
@@ -344,7 +358,8 @@ def origins(inventory: Inventory, rows: Sequence[ImageRow]) -> tuple[Origin, ...
 
 
 def _blobs(inventory: Inventory, rows: Iterable[ImageRow]) -> set[Digest]:
-    return {blob for row in rows for blob in blobs_of(inventory, row.record.digest)}
+    roots = {row.record.digest for row in rows}
+    return {blob for root in roots for blob in blobs_of(inventory, root)}
 
 
 def _versions(package: PackageRecord, catalog: str, reasons: Reasons) -> tuple[Version, ...]:
@@ -375,7 +390,7 @@ def _attachments(inventory: Inventory) -> tuple[dict[Digest, list[ImageRecord]],
     found: defaultdict[Digest, list[ImageRecord]] = defaultdict(list)
     others = []
     # A signature can be for an index or for one of its manifests: runtimes check the manifest that they run.
-    carried = {digest for image in inventory.images for digest in documents_of(inventory, image.digest)}
+    carried = {digest for root in images_by_digest(inventory) for digest in documents_of(inventory, root)}
     for image in inventory.images:
         subject = _subject(inventory, image) if image.kind in ATTACHED else None
         if subject in carried and subject is not None:

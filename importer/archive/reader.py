@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Self
 
 from common import media
 from common.archive import frames, inventory_file, metadata
+from common.archive.closure import Users
 from common.archive.direct_io import File, read_exactly
 from common.archive.discover import FoundArchive, FoundVolume, TrustedArchive, find, find_untrusted
 from common.archive.frames import LARGE, opened_large, read_large, read_raw
-from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, needed_by
+from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece
 from common.archive.location import Place, opened
 from common.archive.metadata import INDEX_NAME
 from common.archive.volume import TAR_BLOCK, entry_name, octal, padding, tar_header
@@ -46,6 +47,7 @@ class ArchiveReader:
         self._found = found
         self._metadata: dict[int, MetadataIndex | str] = {}  # a text: the error
         self._lock = threading.Lock()
+        self._users: Users | None = None
 
     @staticmethod
     def open_untrusted(places: Sequence[Place], key: Verifier | None = None) -> ArchiveReader:
@@ -162,7 +164,9 @@ class ArchiveReader:
     def damaged(self, digest: Digest, pieces: Sequence[Piece], why: str) -> ArchiveDamagedError:
         """Return the error for a damaged blob: volume, offset, and the operators that need it."""
         places = ", ".join(f"{self.inventory.volumes[p.volume - 1].name} at offset {p.offset}" for p in pieces[:_SHOWN])
-        names = needed_by(self.inventory, [digest])[digest]
+        with self._lock:  # made once: a scratched disc has thousands of damaged blobs
+            self._users = self._users or Users(self.inventory)
+        names = self._users.names(digest)
         return ArchiveDamagedError(
             f"{digest}: damaged in {places}: {why}",
             hint=f"Needed by {enumeration(names, _SHOWN) or 'no image'}. Copy the volume again, or request the blob again.",

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import media
 from common.archive import checksums, frames, inventory_file, location, metadata, parity
+from common.archive.closure import needed_by
 from common.archive.direct_io import File, read_exactly, read_some, size_of
 from common.archive.frames import position as raw_position
 from common.archive.frames import read_raw
-from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece, needed_by
+from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
 from common.archive.layout import extent
 from common.archive.location import Place, opened
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
@@ -123,9 +124,11 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key, archive.digest)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
+    pieces = {} if quick else _pieces(archive)
     # Threads, not processes: hashing and decompression release the GIL.
     checks = [
-        CheckedVolume(archive, number, sums.expected(volume.path), progress) for number, volume in archive.found.volumes.items()
+        CheckedVolume(archive, number, pieces.get(number, ()), sums.expected(volume.path), progress)
+        for number, volume in archive.found.volumes.items()
     ]
     with ThreadPoolExecutor(max(jobs, 1), thread_name_prefix="verify") as pool:
         try:
@@ -241,11 +244,29 @@ class _StoredPiece:
         return entry_name(self.digest, self.number, len(self.record.pieces))
 
 
-class CheckedVolume:
-    """The check of one volume, from its first byte to its footer. `checksum`: its entry in SHA256SUMS, if any."""
+def _pieces(archive: ArchiveReader) -> dict[int, list[_StoredPiece]]:
+    """Return the pieces of blobs by volume, in one pass: an archive may have many volumes and many blobs."""
+    found: dict[int, list[_StoredPiece]] = {}
+    for digest, record in archive.inventory.blobs.items():
+        for number, piece in enumerate(record.pieces, 1):
+            found.setdefault(piece.volume, []).append(_StoredPiece(digest, record, number))
+    # By offset: one pass over the file, since a seek on optical media takes a tenth of a second.
+    for pieces in found.values():
+        pieces.sort(key=lambda stored: stored.piece.offset)
+    return found
 
-    def __init__(self, archive: ArchiveReader, number: int, checksum: str | None, progress: Progress) -> None:
+
+class CheckedVolume:
+    """The check of one volume, from its first byte to its footer.
+
+    `pieces`: those of blobs, by offset; `checksum`: its entry in SHA256SUMS, if any.
+    """
+
+    def __init__(
+        self, archive: ArchiveReader, number: int, pieces: Sequence[_StoredPiece], checksum: str | None, progress: Progress
+    ) -> None:
         self._archive = archive
+        self._pieces = pieces
         self._volume = archive.found.volumes[number]
         self._data_size = archive.inventory.volumes[number - 1].data_size
         self._checksum = checksum
@@ -290,22 +311,12 @@ class CheckedVolume:
     def _check_content(self, file: File, checksum: _SequentialChecksum) -> None:
         self._attempt(lambda: _compare(file, 0, OPENING, "the entry oci-layout"))
         end = len(OPENING)  # of the part that is checked; a piece that starts later leaves a gap
-        for stored in self._pieces():
+        for stored in self._pieces:
             start, after = extent(stored.piece)
             self._attempt(partial(_check_gap, file, end, start, checksum))
             self._check_piece(file, stored, checksum)
             end = after
         self._attempt(lambda: _check_gap(file, end, self._data_size, checksum))
-
-    def _pieces(self) -> list[_StoredPiece]:
-        found = [
-            _StoredPiece(digest, record, number)
-            for digest, record in self._archive.inventory.blobs.items()
-            for number, piece in enumerate(record.pieces, 1)
-            if piece.volume == self._result.number
-        ]
-        # By offset: one pass over the file, since a seek on optical media takes a tenth of a second.
-        return sorted(found, key=lambda stored: stored.piece.offset)
 
     def _check_piece(self, file: File, stored: _StoredPiece, checksum: _SequentialChecksum) -> None:
         piece = stored.piece

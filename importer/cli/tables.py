@@ -8,7 +8,7 @@ import msgspec
 
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.files import size_text
-from common.text import columns, counted, shortened
+from common.text import columns, counted, enumeration, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def verify_table(result: VerifyResult) -> str:
     # A scratched disc gives thousands of lines; the verdict must stay on the screen.
     lines += result.damage[:_SHOWN]
     bad_blobs = [
-        f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, needed by {', '.join(bad.needed_by) or 'no image'}"
+        f"bad: {bad.digest} in {bad.volume} at offset {bad.offset}, "
+        f"needed by {enumeration(bad.needed_by, _SHOWN) or 'no image'}"
         for bad in result.bad
     ]
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
