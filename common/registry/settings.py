@@ -20,11 +20,12 @@ _MAX_OUTAGE_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long silence may last. There is no limit on a whole transfer: layers are as large as they are."""
+    """How long silence may last, and small answers in all. Blobs have no limit: layers are as large as they are."""
 
     connect_s: float = 10.0
     read_s: float = 60.0
     stall_s: float = 60.0
+    small_s: float = 60.0  # the head of an answer; a body that is no blob, which gets a second more for each 16 KiB
     closing_put_s: float = 300.0  # the registry hashes the whole blob again before it answers
     outage_s: float = 180.0  # the restart of a registry, or the drain of its node, takes one to two minutes
 

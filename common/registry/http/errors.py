@@ -26,6 +26,7 @@ from common.errors import (
 )
 from common.log import SECRETS
 from common.registry.http.coding import plain_body
+from common.registry.http.pace import SlowAnswerError
 from common.registry.http.urls import parsed
 from common.registry.registries_conf import contact
 from common.retry import RetryableError, RetryPolicy
@@ -344,6 +345,12 @@ _TUNNEL_HINTS = {
 _PASSING_TUNNEL = PASSING & {429, 502, 503, 504}
 _TUNNEL_PASSES = "The proxy, or its way to {host}, has trouble: look at its log, then run again; what is done is kept."
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
+    (
+        (SlowAnswerError,),
+        "the answer does not end in time",
+        "{host}, or a proxy before it, sends a few bytes at a time: look at its load and its log, then run again.",
+        QUICK_TRIES,
+    ),
     (
         (ProxyError,),
         "the proxy does not answer",

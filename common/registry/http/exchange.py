@@ -449,6 +449,7 @@ def _bounded(response: httpx.Response, limit: int) -> bytes | None:
     """Read a body of at most `limit` bytes; None when there is more."""
     if response.request.method == "HEAD":
         return b""  # its Content-Length announces a body that never comes
+    response.extensions["hasten"]()
     parts: list[bytes] = []
     size = 0
     for chunk in response.iter_raw(CHUNK_SIZE):

@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from common.certificates import Certificate, Explanation, Proxy, Server, explained, presented
 from common.content import CHUNK_SIZE
 from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
+from common.registry.http.pace import PacedResponse
 from common.registry.http.tls import Trust, proxy_for, proxy_way, tls_context, trust_for
 from common.retry import RetryableError
 
@@ -61,6 +62,7 @@ class _Stalling:
     """A connection on which writing may stall for `stall_s`; urllib3 would allow the connect timeout."""
 
     stall_s = 60.0
+    response_class: Any = PacedResponse
 
     def connect(self: Any) -> None:
         super().connect()  # type: ignore[misc]
@@ -96,7 +98,9 @@ class Urllib3Transport(httpx.BaseTransport):
         self._contexts: dict[Trust, ssl.SSLContext] = {}
         self._proxied: dict[tuple[Trust, str], urllib3.ProxyManager] = {}
         self._presented: dict[str, Certificate | None] = {}
-        stall = {"stall_s": settings.timeouts.stall_s}
+        times = settings.timeouts
+        answer = type("Answer", (PacedResponse,), {"small_s": times.small_s})
+        stall = {"stall_s": times.stall_s, "response_class": answer}
         plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
         self._pools: dict[str, type[HTTPConnectionPool]] = {
             "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
@@ -216,8 +220,16 @@ def _response(raw: urllib3.BaseHTTPResponse, broken: _Broken) -> httpx.Response:
         # httpx reads the bodies of redirects and of 401 whole, and decodes them: 64 KiB of zstd may become gigabytes.
         limit = MAX_ERROR_BODY + 1  # one more shows that a body is too long
         headers = [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
-    coding = raw.headers.get("Content-Encoding", "")  # for `errors.refused`, which decodes with a limit
-    return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit), extensions={"coding": coding})
+    # `coding`: for `errors.refused`, which decodes with a limit; `hasten`: for who takes the body to be small.
+    extensions = {"coding": raw.headers.get("Content-Encoding", ""), "hasten": _hasten(raw)}
+    return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit), extensions=extensions)
+
+
+def _hasten(raw: urllib3.BaseHTTPResponse) -> Callable[[], None]:
+    """Return what bounds the time of a body, to be called before it is read."""
+    answer = getattr(raw, "_original_response")  # noqa: B009 - urllib3 has no public name for it
+    assert isinstance(answer, PacedResponse)
+    return answer.pace.small
 
 
 class _Chunks(httpx.SyncByteStream):
@@ -230,6 +242,8 @@ class _Chunks(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         left = self._limit
+        if left is not None:
+            _hasten(self._raw)()
         try:
             while left != 0 and (chunk := self._raw.read(CHUNK_SIZE if left is None else left, decode_content=False)):
                 left = None if left is None else left - len(chunk)

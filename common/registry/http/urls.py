@@ -15,7 +15,7 @@ from common.errors import RegistryRefusedError
 NOWHERE = httpx.URL("")
 _LINK = re.compile(r'[\s,]*+<([^<>]*+)>((?:"(?:[^"\\]|\\.)*"|[^",])*)')  # one of a Link header, with its parameters (RFC 8288)
 _IS_NEXT = re.compile(r';\s*+rel\s*+=\s*+"?next\b', re.IGNORECASE)
-_MAX_LINK = 16 * 1024  # characters; longer URLs fit into no request line
+_MAX_LINK = 64 * 1024  # characters: the longest line that http.client takes
 # InvalidURL is no ValueError. urllib.parse.urljoin, beneath `join`, raises that for brackets and for names under NFKC.
 _INVALID = (httpx.InvalidURL, ValueError)
 
