@@ -28,6 +28,7 @@ from lightkube.types import PatchType
 from common.certificates import Proxy, Server, explained, presented
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS
+from common.registry.http.pace import Pace, SlowAnswerError
 from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
@@ -36,7 +37,7 @@ from common.tls import trusting
 from importer.cluster.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
 
@@ -308,11 +309,44 @@ class ClusterClient:
 
 
 class _Transport(httpx.HTTPTransport):
-    """The connections to a cluster."""
+    """The connections to a cluster. `small_s`: see `Pace`, for the bodies of answers."""
+
+    def __init__(self, *, small_s: float = 60.0, **options: Any) -> None:
+        super().__init__(**options)
+        self._small_s = small_s
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer to a request; its body ends in time, see `Pace`."""
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        response.stream = _InTime(response.stream, Pace(self._small_s))
+        return response
 
     # lightkube copies its parameters with dataclasses.asdict, and an SSLContext cannot be copied.
     def __deepcopy__(self, _memo: object) -> Self:
         return self
+
+
+class _InTime(httpx.SyncByteStream):
+    """The body of an answer: the timeouts of httpx bound silence alone."""
+
+    def __init__(self, stream: httpx.SyncByteStream, pace: Pace) -> None:
+        self._stream = stream
+        self._pace = pace
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._pace.small()
+        for chunk in self._stream:
+            try:
+                self._pace.left_s()
+            except SlowAnswerError as error:
+                raise httpx.ReadTimeout(str(error)) from error
+            self._pace.arrived(len(chunk))
+            yield chunk
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._stream.close()
 
 
 class _Peer(NamedTuple):
