@@ -23,6 +23,9 @@ def test_a_body_of_the_api_server_ends_in_time(head, slow):
 
 def test_a_body_that_is_slow_and_ends():
     quick, rest = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{", b'"kind": ""}'
-    with DrippingServer(quick, rest, endless=False) as server, _Transport(small_s=5.0) as transport:
-        with httpx.Client(transport=transport) as client:
-            assert client.get(f"http://{server.host}/api/v1/namespaces").json() == {"kind": ""}
+    with (
+        DrippingServer(quick, rest, endless=False) as server,
+        _Transport(small_s=5.0) as transport,
+        httpx.Client(transport=transport) as client,
+    ):
+        assert client.get(f"http://{server.host}/api/v1/namespaces").json() == {"kind": ""}
