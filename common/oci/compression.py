@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 MAX_WINDOW = 8 * 1024 * 1024  # the window that decoders have to support (RFC 8878, 3.1.1.1.2)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_STEP = 1024 * 1024
+_STEP = 1024 * 1024  # of output
+# What follows the end of a member is copied: in large slices, thousands of empty members would take quadratic time.
+_INFLATE_SLICE = 16 * 1024
 # decompressobj() of zstandard has no limit of output. A block of 128 KiB may take 4 bytes, so a slice gives at most 32 MiB.
 _ZSTD_SLICE = 1024
 
@@ -82,7 +84,7 @@ def _deflate(head: bytes, source: Iterator[bytes | memoryview]) -> Iterator[byte
 def _inflate(name: str, head: bytes, source: Iterator[bytes | memoryview], window: Callable[[int], int]) -> Iterator[bytes]:
     inflater: Any = None
     try:
-        for pending in _slices(head, source, _STEP):
+        for pending in _slices(head, source, _INFLATE_SLICE):
             while pending and (inflater is not None or pending.strip(b"\0")):
                 inflater = inflater or zlib.decompressobj(wbits=window(pending[0]))
                 yield inflater.decompress(pending, _STEP)

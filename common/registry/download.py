@@ -109,7 +109,7 @@ class Download:
         """
         # Every other try: whether an encoded body of unknown length is the blob as it is only shows when all of it is read.
         state = _Stream(blob, start, url=url, fresh=damaged > 0, as_it_comes=damaged % 2 == 1)
-        with self._exchange.retries(repository.registry, _POLICY) as retries:
+        with self._exchange.retries(_call(repository, state, start).limited_by, _POLICY) as retries:
             for attempt in retries:
                 with attempt:
                     began = state.position

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PATIENCE = "HUB_REGISTRY_PATIENCE"  # the variable
 _MAX_OUTAGE_S = 24 * 3600
+_DIGITS = 10  # int() refuses thousands of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class RegistrySettings:
         text = self.environ.get(PATIENCE)
         if not text:
             return self.timeouts.outage_s
-        if not (text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_OUTAGE_S):
+        if not (text.isascii() and text.isdigit() and len(text) < _DIGITS and int(text) <= _MAX_OUTAGE_S):
             hint = f"For example {PATIENCE}=600; {self.timeouts.outage_s:.0f} without it, {_MAX_OUTAGE_S} at most."
             raise UsageError(f"{PATIENCE} is not a number of seconds: {text[:40]!r}", hint=hint)
         return float(text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,21 +78,8 @@ class _Details(msgspec.Struct):
 _DETAILS = msgspec.json.Decoder(_Details)
 
 
-class OutageError(RetryableError):
-    """Trouble of a host, and not of one request: retried for as long as `HostLimiter.failed` says.
-
-    `asked_s`: the pause that was asked for with Retry-After; `by`: by the token server of the registry.
-    """
-
-    def __init__(self, error: RegistryError, asked_s: float = 0.0, by: str = "") -> None:
-        super().__init__(error)
-        self.error: RegistryError = error
-        self.asked_s = asked_s
-        self.by = by
-
-
 class BusyError(RetryableError):
-    """A status that may pass and need not be an outage; `asked_s` and `by` as in OutageError."""
+    """A failure that may pass. `asked_s`: the pause that was asked for with Retry-After; `by`: by the token server."""
 
     def __init__(self, error: RegistryError, asked_s: float = 0.0, by: str = "") -> None:
         super().__init__(error)
@@ -102,13 +88,17 @@ class BusyError(RetryableError):
         self.by = by
 
 
-def not_sent(question: Question, last: RegistryError, out: str) -> RegistryError:
-    """Return the error for a request that was not sent: its host has been out for a time, `out`, with `last` in the end."""
-    message = f"{question.subject}: {question.request} not sent: {question.registry} has been out for {out}: {last.message}"
+class OutageError(BusyError):
+    """Trouble of a host, and not of one request: retried for as long as `HostLimiter.failed` says."""
+
+
+def not_sent(question: Question, host: str, last: RegistryError, out: str) -> RegistryError:
+    """Return the error for a request that was not sent: `host` has been out for a time, `out`, with `last` in the end."""
+    message = f"{question.subject}: {question.request} not sent: {host} has been out for {out}: {last.message}"
     return type(last)(message, hint=last.hint, status=last.status, code=last.code)
 
 
-def passing(error: RegistryError, asked_s: float, by: str = "") -> OutageError | BusyError:
+def passing(error: RegistryError, asked_s: float, by: str = "") -> BusyError:
     """Return the failure for a response with a status of PASSING."""
     kind = OutageError if error.status in _OUTAGES else BusyError
     return kind(error, asked_s, by)
@@ -133,9 +123,7 @@ def _asked(question: Question, host: str) -> str:
 def refused(question: Question, response: httpx.Response, body: bytes, url: httpx.URL | None = None) -> RegistryError:
     """Return the error for a response with a bad status; `url` is that of the response, where it may be a redirect target's."""
     status, host = response.status_code, elsewhere(question, url)
-    with suppress(HubError):  # an error in a coding that cannot be undone has no words
-        body = plain_body(body, response.extensions.get("coding", ""), question.subject, MAX_ERROR_BODY)
-    code, text = _own_words(body)
+    code, text = _own_words(_plain(question, response, body))
     says = " ".join(part for part in (f"HTTP {status}", code, f"({text})" if text else "") if part)
     message = f"{_asked(question, host)}: {says}"
     kind: type[RegistryError] = RegistryRefusedError
@@ -148,6 +136,14 @@ def refused(question: Question, response: httpx.Response, body: bytes, url: http
     else:
         hint = _write_hint(question, status, code) or _home_hint(question, status, code)
     return kind(message, hint=hint, status=status, code=code)
+
+
+def _plain(question: Question, response: httpx.Response, body: bytes) -> bytes:
+    """Return a body without its content codings; empty where they cannot be undone, for encoded bytes are no words."""
+    try:
+        return plain_body(body, response.extensions["coding"], question.subject, MAX_ERROR_BODY)
+    except HubError:
+        return b""
 
 
 def _own_words(body: bytes) -> tuple[str, str]:
@@ -171,7 +167,8 @@ _REASON_KEYS = ("message", "reason", "mediaType", "reference", "digest")
 
 
 def _clean(text: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", SECRETS.mask(text[: 4 * _MAX_TEXT]))).strip()[:_MAX_TEXT]
+    text = SECRETS.mask(text)[: 4 * _MAX_TEXT]  # before the cut, for the beginning of a secret is not recognized
+    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", text)).strip()[:_MAX_TEXT]
 
 
 _HINTS = {
@@ -316,10 +313,10 @@ def unreachable(
         hint = (
             f"{question.registry} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
         )
-    told = RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint)
+    failure = RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint)
     is_small = sent is not None and sent <= _SMALL_BODY
     not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
-    return OutageError(told) if tries != 1 and (is_small or not_made) else RetryableError(told, tries)
+    return OutageError(failure) if tries != 1 and (is_small or not_made) else RetryableError(failure, tries)
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:

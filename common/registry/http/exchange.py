@@ -26,14 +26,13 @@ from common.registry.http.errors import (
     POLICY,
     QUICK_TRIES,
     BusyError,
-    OutageError,
     Question,
     passing,
     refused,
 )
 from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
-from common.registry.http.urls import NOWHERE, joined, next_page, same_origin, target
+from common.registry.http.urls import NOWHERE, joined, next_page, parsed, same_origin, target
 from common.retry import Retries, RetryableError, RetryPolicy, retry_after_s
 
 if TYPE_CHECKING:
@@ -89,8 +88,18 @@ class Call:
             f"{self.method} {self.what}",
             self.subject,
             self.writes,
-            external=self.anonymous and not self.url.startswith("/"),
+            external=self.is_external,
         )
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it goes to a URL of a layer, and not to the registry."""
+        return self.anonymous and not self.url.startswith("/")
+
+    @property
+    def limited_by(self) -> str:
+        """The host whose limiter counts. That of a URL of a layer is its own: its publisher must not hold up a registry."""
+        return (self.is_external and parsed(self.url).netloc.decode()) or self.repository.registry
 
     def access(self, *, push: bool) -> Access:
         """What the registry has to allow."""
@@ -186,9 +195,9 @@ class Exchange:
         raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
-    def retries(self, registry: str, policy: RetryPolicy = POLICY) -> Iterator[Retries]:
-        """Give the retries of one call to a registry; the limiter of the host learns whether they helped."""
-        limiter = self.limiter(registry)
+    def retries(self, host: str, policy: RetryPolicy = POLICY) -> Iterator[Retries]:
+        """Give the retries of one call to a host; its limiter learns whether they helped."""
+        limiter = self.limiter(host)
         retries = Retries(policy, notify=limiter.report, sleep=self._clock.sleep, clock=limiter.patience_s)
         try:
             yield retries
@@ -210,7 +219,7 @@ class Exchange:
     @contextmanager
     def open(self, call: Call) -> Iterator[httpx.Response]:
         """Send a call a single time and give the response unread. A break while reading is a RetryableError, too."""
-        limiter = self.limiter(call.repository.registry)
+        limiter = self.limiter(call.limited_by)
         with limiter.turn():
             limiter.check(call.question)
             try:
@@ -220,7 +229,7 @@ class Exchange:
                 except BaseException:
                     response.close()
                     raise
-            except (BusyError, OutageError) as failure:
+            except BusyError as failure:
                 limiter.failed(failure)
                 raise
             except RegistryError:
@@ -233,12 +242,12 @@ class Exchange:
                 response.close()
         limiter.went_well()  # not after an error, nor for a body that broke
 
-    def limiter(self, registry: str) -> HostLimiter:
-        """Return the limiter of a registry."""
+    def limiter(self, host: str) -> HostLimiter:
+        """Return the limiter of a registry, or of another host; see `Call.limited_by`."""
         with self._lock:
-            if registry not in self._limiters:
-                self._limiters[registry] = HostLimiter(registry, self._settings.jobs, self._outage_s, self._clock, self._notify)
-            return self._limiters[registry]
+            if host not in self._limiters:
+                self._limiters[host] = HostLimiter(host, self._settings.jobs, self._outage_s, self._clock, self._notify)
+            return self._limiters[host]
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send with the access that the call needs; a read in a repository of `pushes_to` with push, where that is granted."""
@@ -356,7 +365,7 @@ class Exchange:
         # Without the headers: httpx would decode the body by Content-Encoding, and 64 KiB of zstd can be gigabytes.
         extensions = {
             "redirects_to": following,
-            "encoding": response.headers.get("Content-Encoding", ""),
+            "coding": response.extensions["coding"],
             "asked_s": retry_after_s(response.headers.get("Retry-After", ""), self._clock.now_s()),
         }
         return httpx.Response(response.status_code, content=body, extensions=extensions)

@@ -142,11 +142,11 @@ class HostLimiter:
                 self._failed_at_s = now_s  # this thread asks; the others do not until it has an answer
                 return
             failure, out_s = self._failure, now_s - (self._out_since_s or 0.0)
-        refusal = OutageError(not_sent(question, failure, duration(out_s)))
+        refusal = OutageError(not_sent(question, self._host, failure, duration(out_s)))
         refusal.until_s, refusal.is_untried = now_s, True
         raise refusal
 
-    def failed(self, failure: BusyError | OutageError) -> None:
+    def failed(self, failure: BusyError) -> None:
         """Note a failure of the host, and set how long its call is retried."""
         # Only a host that answers is overloaded. One that does not takes as many requests as before when it is back.
         granted_s = self.slow_down(failure.asked_s, failure.by) if failure.error.status else 0.0

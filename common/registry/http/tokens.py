@@ -56,7 +56,7 @@ _BOM = b"\xef\xbb\xbf"
 _LOG = logging.getLogger(__name__)
 
 # Sends a request as it is, and returns a response that was read and is bounded. Its extensions hold `redirects_to`, a URL that
-# may be requested next, and `encoding`, the Content-Encoding of its body. Raises RetryableError.
+# may be requested next, and `coding`, the Content-Encoding of its body. Raises RetryableError.
 Send = Callable[[httpx.Request], httpx.Response]
 
 
@@ -115,10 +115,9 @@ class TokenClient:
         response, last = self._sent(first, wanted)
         is_anonymous = wanted.credential is None or not (last.method == "POST" or "Authorization" in last.headers)
         asking = _asking(wanted, realm, last.url)
-        body = _plain(response)
         if not response.is_success:
-            raise _refusal(wanted, asking, last.url, response, body, lost=wanted.credential is not None and is_anonymous)
-        return _read(body, asked_s, asking, is_anonymous=is_anonymous)
+            raise _refusal(wanted, asking, last.url, response, lost=wanted.credential is not None and is_anonymous)
+        return _read(_plain(response), asked_s, asking, is_anonymous=is_anonymous)
 
     def _sent(self, request: httpx.Request, wanted: Wanted) -> tuple[httpx.Response, httpx.Request]:
         """Send a request and follow redirects (moby/moby#38662); return the last response, and its request."""
@@ -220,17 +219,15 @@ def _redirected(request: httpx.Request, status: int, url: httpx.URL, asking: Que
 def _plain(response: httpx.Response) -> bytes:
     """Return the body of a small response, decompressed to the same bound; as it is where that is not possible."""
     try:
-        return plain_body(response.content, response.extensions["encoding"], "", MAX_ERROR_BODY)
+        return plain_body(response.content, response.extensions["coding"], "", MAX_ERROR_BODY)
     except HubError:
         return response.content
 
 
-def _refusal(
-    wanted: Wanted, asking: Question, url: httpx.URL, response: httpx.Response, body: bytes, *, lost: bool
-) -> Exception:
+def _refusal(wanted: Wanted, asking: Question, url: httpx.URL, response: httpx.Response, *, lost: bool) -> Exception:
     """Return the error for a token server's refusal. `lost`: the credential was not sent on to where it redirects."""
     status, server = response.status_code, asking.request.removeprefix("token from ")
-    error = refused(asking, response, body)
+    error = refused(asking, response, response.content)
     if lost and status in (400, 401, 403):
         return CredentialsWithheldError(
             f"{error.message}, and no password is sent to another server",

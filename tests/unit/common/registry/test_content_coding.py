@@ -172,6 +172,17 @@ def test_lists_and_errors_are_decoded(connect):
         assert caught.value.code == "NAME_UNKNOWN"
 
 
+@pytest.mark.parametrize("coding", ["br", *more(["gzip"])])
+def test_an_error_whose_coding_cannot_be_undone_has_no_words(connect, coding):
+    with FakeRegistry() as registry:
+        tagged = registry.add_image("org/app", APP, "v1")
+        body = b"\x0bgarbled words\x80"
+        registry.fault("GET", "/manifests/", status=404, body=body, headers={"Content-Encoding": coding})
+        with pytest.raises(NotFoundError) as caught:
+            connect(registry).document(tagged)
+        assert caught.value.message.endswith(": HTTP 404")
+
+
 def test_encoded_bytes_of_another_document_are_damaged(connect):
     with FakeRegistry() as registry:
         reference = registry.add_image("org/app", APP, "v1").pinned(APP.digest)

@@ -39,6 +39,28 @@ def test_not_even_the_registrys_own_origin_gets_credentials_by_an_url(connect):
         assert all("Authorization" not in r.headers for r in registry.log("GET", "/other/app/"))
 
 
+def test_pauses_and_outages_of_a_url_are_not_those_of_the_registry(connect, clock):
+    """The publisher of one image of a shared registry must not hold up all other images from there."""
+    with FakeRegistry() as registry, FakeRegistry() as outside:
+        other = registry.add_image("org/other", image(), tag="v1")
+        client = connect(registry, insecure=frozenset({registry.host, outside.host}))
+        outside.fault("GET", "", times=100_000, status=503, headers={"Retry-After": "900"})
+        paused_s = []
+
+        def ask_the_registry(_seconds):
+            clock.on_sleep = lambda _seconds: None
+            began_s = clock.clock.monotonic_s()
+            client.document(other)
+            paused_s.append(clock.clock.monotonic_s() - began_s)
+
+        clock.on_sleep = ask_the_registry
+        with pytest.raises(NotFoundError):
+            b"".join(map(bytes, client.blob(registry.reference("org/app"), blob(f"http://{outside.host}/layer"))))
+        ask_the_registry(0)
+        assert paused_s == [0, 0]
+        assert outside.log("GET", "/layer")
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://localhost/x", "http://", "//x y", "/v2/"])
 def test_other_urls_are_not_followed(connect, url):
     with FakeRegistry() as registry:

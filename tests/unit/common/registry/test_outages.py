@@ -335,7 +335,7 @@ def test_the_patience_is_a_setting(connect, clock, tmp_path):
         CALLS["document"](client, registry)
 
 
-@pytest.mark.parametrize("text", ["10m", "-1", "²", "86401"])
+@pytest.mark.parametrize("text", ["10m", "-1", "²", "86401", "000000000086401"])
 def test_a_patience_that_is_none_is_refused(text):
     from common.errors import UsageError
 

@@ -266,6 +266,16 @@ def test_an_error_names_the_token_server(connect, status):
         assert registry.host in str(caught.value)
 
 
+def test_a_compressed_error_of_a_token_server_is_read(connect):
+    words = json.dumps({"errors": [{"code": "DENIED", "message": "no such right"}]}).encode()
+    with FakeRegistry(tls=True, auth="token") as registry:
+        headers = {"Content-Encoding": "gzip"}
+        registry.fault("GET", "/token", times=9, status=403, body=gzip.compress(words), headers=headers)
+        with pytest.raises(AuthenticationError, match=r"HTTP 403 DENIED \(no such right\)") as caught:
+            connect(registry, login=True).document(_seeded(registry))
+        assert caught.value.code == "DENIED"
+
+
 def test_trouble_of_a_token_server_is_not_the_registrys(connect):
     with FakeRegistry(tls=True, auth="token") as registry, FakeRegistry(auth="token") as tokens:
         registry.realm = f"{tokens.url}/token"
@@ -273,6 +283,22 @@ def test_trouble_of_a_token_server_is_not_the_registrys(connect):
         with pytest.raises(RegistryRefusedError) as caught:
             connect(registry, login=True, insecure=frozenset({tokens.host})).document(_seeded(registry))
         assert f"The token server {tokens.host} has trouble of its own" in caught.value.hint
+
+
+def test_a_long_token_in_the_words_of_a_registry_is_redacted(connect):
+    """Tokens have thousands of characters, and more than a message has: none of them may be left."""
+    token = "a-long-token-" + "0123456789" * 300
+    with FakeRegistry(auth="token") as registry:
+        reference = _seeded(registry)
+        _token_answers(registry, {"token": token})
+        registry.tokens[token] = ({"org/app:pull"}, math.inf)
+        body = json.dumps({"errors": [{"code": "DENIED", "message": f"refused: {token}"}]}).encode()
+        client = connect(registry, login=True)
+        client.document(reference)
+        registry.fault("GET", "/manifests/", times=9, status=400, body=body)
+        with pytest.raises(RegistryRefusedError, match=r"refused: \*\*\*") as caught:
+            client.document(reference)
+        assert "a-long-token" not in str(caught.value)
 
 
 # Where passwords may go in the clear.
