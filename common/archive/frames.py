@@ -33,13 +33,14 @@ _LEVEL = 3
 # A volume of 8 KB could make a reader take gigabytes of memory (ADR 0030); real inventories compress 5 to 60 times.
 _MAX_RATIO = 128
 _FREE = 4 * 1024 * 1024  # bytes that any frame may hold, so that short records may compress further
-# Of blobs only configurations and layers made by the exporter are compressed, which are less dense. Blocks of one repeated byte
-# would decompress to 32,768 times their size (RFC 8878, 3.1.1.2.4).
+# Compressed are manifests, and of blobs only configurations and layers made by the exporter; they are less dense. Blocks of
+# one repeated byte would decompress to 32,768 times their size (RFC 8878, 3.1.1.2.4).
 _MAX_BLOB_RATIO = 1024
 _FREE_OF_BLOB = 64 * 1024
 _MAX_HEADER = 18  # bytes: magic, descriptor, window, dictionary and content size, each at its longest (RFC 8878, 3.1.1.1)
 _STEP = 256 * 1024
 _BLOCK_RLE, _BLOCK_RESERVED = 1, 3
+_FREE_BLOCKS, _SMALLEST_BLOCK = 64, 4096
 
 
 def compress(content: bytes) -> bytes:
@@ -55,7 +56,7 @@ def content_bound(stored: int) -> int:
 
 
 def blob_bound(stored: int) -> int:
-    """Return the limit of bytes that the compressed frame of a blob may decompress to."""
+    """Return the limit of bytes that the compressed frame of a blob, or of manifests, may decompress to."""
     return _FREE_OF_BLOB + _MAX_BLOB_RATIO * stored
 
 
@@ -107,7 +108,11 @@ def frame_end(file: File, offset: int, limit: int) -> int:
     """Return where the frame at `offset` ends, found by its block headers alone. Raises ContentError when beyond `limit`."""
     head = read_exactly(file, min(_MAX_HEADER, max(limit - offset, 0)), offset)
     position = offset + _header_size(head)
-    while position + 3 <= limit:
+    # Compressors make blocks of 8 KiB at least (`ZSTD_splitBlock`). Three zeros are a block of nothing: without a limit, a hole
+    # of a sparse file would be read three bytes at a time.
+    blocks = _FREE_BLOCKS + _claimed(head) // _SMALLEST_BLOCK
+    while position + 3 <= limit and blocks:
+        blocks -= 1
         block = int.from_bytes(read_exactly(file, 3, position), "little")
         kind, size = block >> 1 & 3, block >> 3
         if kind == _BLOCK_RESERVED:
@@ -150,6 +155,15 @@ def _content_size(frame: bytes, limit: int) -> int:
     if header.window_size > MAX_WINDOW:
         raise ContentError(f"frame wants a window of {header.window_size} bytes; the limit is {MAX_WINDOW}")
     return int(header.content_size)
+
+
+def _claimed(head: bytes) -> int:
+    """Return the content size in a frame's header, 0 for one without."""
+    try:
+        size = int(zstandard.get_frame_parameters(head).content_size)
+    except zstandard.ZstdError as error:
+        raise ContentError(f"not a frame: {error}") from error
+    return 0 if size == zstandard.CONTENTSIZE_UNKNOWN else size
 
 
 def _header_size(head: bytes) -> int:

@@ -7,6 +7,7 @@ verified against it. Parity and earlier archives (`in`) are not consulted here.
 from __future__ import annotations
 
 import bisect
+import heapq
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -27,7 +28,7 @@ from common.oci.image import Descriptor, Digest, Document, digest_of, parse
 from common.text import enumeration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from common.archive.signature import Verifier
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MAX_FRAME = 8 * 1024 * 1024  # content of a frame before the inventory's; writers use 1 MiB
 _NAME_END, _SIZE = 100, slice(124, 135)  # the fields of a tar header (POSIX.1-1988, ustar)
 _SHOWN = 5  # operators named in one message
+_NAMED = 3  # entries named in one message
 
 
 class ArchiveReader:
@@ -48,6 +50,7 @@ class ArchiveReader:
         self._metadata: dict[int, MetadataIndex | str] = {}  # a text: the error
         self._lock = threading.Lock()
         self._users: Users | None = None
+        self._expected: _Expected | None = None
 
     @staticmethod
     def open_untrusted(places: Sequence[Place], key: Verifier | None = None) -> ArchiveReader:
@@ -209,15 +212,33 @@ class ArchiveReader:
         footer = volume.footer
         if footer is None:
             return volume.damage
-        # The inventory determines the size of all entries, so a region that decompresses to more is damaged or hostile.
-        limit = metadata.entries_size(self.inventory, metadata.index_json(self.inventory.images, self.inventory.manifests))
+        # Once for all volumes, of which there may be many small ones.
+        self._expected = self._expected or _Expected.of(self.inventory)
         try:
             with opened(volume.path) as file:
-                return MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, limit)
+                index = MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, self._expected.size)
+            return index if index.names() == self._expected.names else self._expected.difference(index.names())
         except (ContentError, OSError) as error:
             if (problem := media.gone(volume.path, error)) is not None:
                 raise problem from error  # not kept: the medium may come back
             return f"its metadata is damaged: {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """The entries of the metadata that an inventory determines; a region with others is damaged or hostile."""
+
+    names: frozenset[str]
+    size: int  # of all entries, with their headers
+
+    @classmethod
+    def of(cls, inventory: Inventory) -> _Expected:
+        index = metadata.index_json(inventory.images, inventory.manifests)
+        return cls(frozenset((INDEX_NAME, *map(entry_name, inventory.manifests))), metadata.entries_size(inventory, index))
+
+    def difference(self, found: frozenset[str]) -> str:
+        # Exact, not a superset: an entry that the inventory does not list could be taken for content by `tar -x` or skopeo.
+        return f"its metadata has other entries than the inventory lists: {heapq.nsmallest(_NAMED, found ^ self.names)}"
 
 
 class Archive(ArchiveReader):
@@ -298,7 +319,17 @@ class MetadataIndex:
             tar.feed(content)
             position = frame_end
         index.inventory_size = tar.close()
+        index.forget()
         return index
+
+    def forget(self) -> None:
+        """Release the content of the frame that was read last: an archive may have thousands of volumes."""
+        with self._lock:
+            self._last = (-1, b"")
+
+    def ordered(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Return digests in the order of their entries, so that each frame is decompressed once."""
+        return sorted(digests, key=lambda digest: self._entries.get(entry_name(digest), (0, 0)))
 
     def names(self) -> frozenset[str]:
         """Return the names of the entries found."""
@@ -340,7 +371,10 @@ class MetadataIndex:
         # The last one is kept: manifests are mostly read in order, and a frame of 1 MiB holds hundreds of them.
         if self._last[0] != number:
             frame = self._frames[number]
-            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
+            if frame.stored > frames.compress_bound(MAX_FRAME):
+                raise ContentError(f"a frame of {frame.stored} bytes; the limit is {frames.compress_bound(MAX_FRAME)}")
+            limit = min(MAX_FRAME, frames.blob_bound(frame.stored))
+            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), limit)
             self._last = number, content
         return self._last[1]
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from common.content import Chunk
-    from importer.archive.reader import ArchiveReader
+    from importer.archive.reader import ArchiveReader, MetadataIndex
 
 
 _CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them
@@ -337,19 +337,21 @@ class CheckedVolume:
         self._attempt(lambda: _compare(file, after, padding_frame(piece.size), f"the padding of {stored.name}"))
 
     def _check_metadata(self, file: File, footer: Footer) -> None:
-        inventory = self._archive.inventory
-        # Exact, not a superset: an entry that the inventory does not list could be taken for content by `tar -x` or skopeo.
         index = self._archive.scan(self._result.number)
-        names = {metadata.INDEX_NAME, *map(entry_name, inventory.manifests)}
-        if index.names() != names:
-            raise ContentError(f"its metadata has other entries than the inventory lists: {sorted(index.names() ^ names)[:3]}")
+        try:
+            self._check_entries(file, index)
+        finally:
+            index.forget()
+        self._check_inventory(file, footer, index.inventory_size)
+
+    def _check_entries(self, file: File, index: MetadataIndex) -> None:
+        inventory = self._archive.inventory
         # Reading a manifest verifies its digest; `index.json` follows from the inventory, so its bytes can be compared.
-        for digest, record in inventory.manifests.items():
-            index.manifest(file, digest, record.size)
+        for digest in index.ordered(inventory.manifests):
+            index.manifest(file, digest, inventory.manifests[digest].size)
         index_json = metadata.index_json(inventory.images, inventory.manifests)
         if index.index_json(file, len(index_json)) != index_json:
             raise ContentError("its index.json is not that of the inventory")
-        self._check_inventory(file, footer, index.inventory_size)
 
     def _check_inventory(self, file: File, footer: Footer, size: int) -> None:
         # Bounded by what the header says, and by the format's limit: a frame may claim to decompress to terabytes.
