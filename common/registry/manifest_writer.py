@@ -20,6 +20,7 @@ from common.oci.reference import Reference
 from common.registry.http.errors import CONFLICTS
 from common.registry.manifests import manifest_call
 from common.retry import RetryableError, RetryPolicy, retry
+from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +167,7 @@ class ManifestWriter:
         # A proxy that reformats JSON changes the digest, and operators pin it.
         stored = answer.headers.get("Docker-Content-Digest", "")
         if stored.startswith("sha256:") and stored != written.digest:
-            raise ContentError(f"{reference}: {reference.registry} stored {stored[:80]}, wanted {written.digest}")
+            raise ContentError(f"{reference}: {reference.registry} stored {sanitize(stored, 80)}, wanted {written.digest}")
         return answer
 
     def _settled(self, written: _Written, on_missing: Callable[[], None] | None, *, waits: bool) -> Answer | None:

@@ -14,6 +14,7 @@ from common.oci.image import Descriptor, Document, parse_digest
 from common.oci.media_types import ACCEPT
 from common.registry.http.errors import NAME_INVALID
 from common.registry.http.exchange import Call, Exchange
+from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | Non
     if not digest or not kind or not (size.isascii() and size.isdigit()) or len(size) > 12:  # noqa: PLR2004 - far past 16 MiB
         return None
     if reference.digest and digest != reference.digest:
-        raise ContentError(f"{reference}: {reference.registry} says that it has {digest[:80]}")
+        raise ContentError(f"{reference}: {reference.registry} says that it has {sanitize(digest, 80)}")
     if not int(size) or headers.get("Content-Encoding", "identity") != "identity":
         return None  # not the size of the document
     return Descriptor(kind, parse_digest(digest), int(size))

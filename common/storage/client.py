@@ -201,7 +201,6 @@ class Storage:
         identity: Identity | None = None,
     ) -> None:
         self._identity = identity
-        self._is_checked = False
         self._client = client
         self._errors = errors
         self._policy = known
@@ -408,9 +407,8 @@ class Storage:
         return answer
 
     def _sent(self, operation: str, subject: str, said: Mapping[str, Any]) -> Any:
-        if self._identity and not self._is_checked:  # before the first request, once
-            self._identity.require_names(subject)
-            self._is_checked = True
+        if self._identity:
+            self._identity.require_names(subject)  # before the first request; its answer is kept
         try:
             answer = getattr(self._client, operation)(**said)
         except self._errors.ClientError as error:

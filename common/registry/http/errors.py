@@ -30,6 +30,7 @@ from common.registry.http.urls import parsed
 from common.registry.registries_conf import contact
 from common.retry import RetryableError, RetryPolicy
 from common.serialization import UNDECODABLE
+from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,8 +168,7 @@ _REASON_KEYS = ("message", "reason", "mediaType", "reference", "digest")
 
 
 def _clean(text: str) -> str:
-    text = SECRETS.mask(text)[: 4 * _MAX_TEXT]  # before the cut, for the beginning of a secret is not recognized
-    return re.sub(r"\s+", " ", re.sub(r"[^\x20-\x7e\xa0-\uffff]", " ", text)).strip()[:_MAX_TEXT]
+    return sanitize(SECRETS.mask(text), _MAX_TEXT)  # in this order: the beginning of a secret is not recognized
 
 
 _HINTS = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 import pytest
 
-from common.errors import HubError, NotFoundError, RegistryRefusedError
+from common.errors import AuthenticationError, ContentError, HubError, NotFoundError, RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
@@ -143,6 +144,32 @@ def test_a_page_that_leads_to_another_host_goes_on_at_the_registry(connect):
         registry.fault("GET", "/tags/", status=200, headers={"Link": "<//other.example//x>; rel=next"}, body=b'{"tags": ["a"]}')
         with pytest.raises(HubError):
             list(connect(registry).tags(registry.reference("org/app")))
+
+
+HOSTILE = "\x1b[2J\u009b31m"  # what clears a terminal, and what colours it (ECMA-48, CSI in 7 and in 8 bits)
+
+
+@pytest.mark.parametrize("method", ["PUT", "HEAD"])
+def test_a_digest_in_a_header_is_shown_without_control_characters(connect, method):
+    with FakeRegistry() as registry:
+        app = image()
+        there = registry.add_image("org/app", app, tag="v1")
+        headers = {"Docker-Content-Digest": f"sha256:{HOSTILE}", "Content-Type": app.media_type}
+        registry.fault(method, "/manifests/", times=9, status=201 if method == "PUT" else 200, body=b"x", headers=headers)
+        client = connect(registry)
+        with pytest.raises(ContentError, match=r"sha256:\[2J31m") as caught:
+            client.put_manifest(there, app.raw, app.media_type) if method == "PUT" else client.head(there.pinned(app.digest))
+        assert caught.value.message.isprintable()
+
+
+def test_words_of_a_registry_do_not_change_the_direction_of_text(connect):
+    """CVE-2021-42574: U+202E shows what follows from right to left, U+200B hides."""
+    with FakeRegistry() as registry:
+        body = json.dumps({"errors": [{"code": "DENIED", "message": "not\u202e yours\u200b\n, \x1b[1mat all"}]}).encode()
+        registry.fault("GET", "/manifests/", times=9, status=403, body=body)
+        with pytest.raises(AuthenticationError, match=r"DENIED \(not yours , \[1mat all\)") as caught:
+            connect(registry).document(registry.reference("org/app", "v1"))
+        assert caught.value.message.isprintable()
 
 
 def test_a_realm_too_long_for_a_url_is_an_error_of_ours(connect):
