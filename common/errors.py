@@ -38,7 +38,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from common.text import shortened
+from common.text import shortened, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,21 +76,32 @@ _SHOWN_FAULTS = 100  # of one FaultsError
 
 
 class HubError(Exception):
-    """Something that a person has to know. `str()` gives the message, and the hint in a second sentence."""
+    """Something that a person has to know. `str()` gives the message with its details, and the hint, on lines of their own.
+
+    `details`: further lines of the message. A newline inside the message or a detail is text of a stranger: it is escaped.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     usual_hint: ClassVar[str] = "Run it again with --log-level debug to see more of what led here."
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = ()) -> None:
+        # Only our own newlines separate lines of a message; of a message without details there is none, whatever it quotes.
+        self.message = "\n  ".join([message, *map(visible, details)]) if details else message
         # Exception.args keeps the message alone, so that a pickled or logged error has no hint twice.
-        super().__init__(message)
-        self.message = message
+        super().__init__(self.message)
+        self.details = tuple(details)
         self.hint = hint
+        self._headline = message
 
     @property
     def advice(self) -> str:
         """What to do next: the hint, or the usual advice for errors of this class. Never empty."""
         return self.hint or self.usual_hint
+
+    @property
+    def lines(self) -> list[str]:
+        """The message as lines: the first, and indented the details."""
+        return [self._headline, *(f"  {detail}" for detail in self.details)]
 
     def __str__(self) -> str:
         # Two spaces mark advice: the tests of the commands require such a line below each error.
@@ -115,8 +126,16 @@ class FaultsError(UsageError):
 
     usual_hint = "Correct them, and run it again."
 
-    def __init__(self, message: str, *, hint: str = "", faults: Sequence[UsageError] = (), cut: bool = False) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        details: Sequence[str] = (),
+        faults: Sequence[UsageError] = (),
+        cut: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, details=details)
         self.faults = tuple(faults)
         self.cut = cut
 
@@ -132,9 +151,9 @@ def one_error(subject: str, errors: Sequence[UsageError], *, cut: bool = False) 
     if len(faults) == 1:
         return faults[0]
     cut = cut or any(isinstance(error, FaultsError) and error.cut for error in errors)
-    lines = [f"\n  {line}" for line in shortened([fault.about(subject) for fault in faults], _SHOWN_FAULTS)]
-    message = f"{subject}: {len(faults)} faults{' at least' if cut else ''}:{''.join(lines)}"
-    return FaultsError(message, hint=FaultsError.usual_hint, faults=faults, cut=cut)
+    details = shortened([fault.about(subject) for fault in faults], _SHOWN_FAULTS)
+    message = f"{subject}: {len(faults)} faults{' at least' if cut else ''}:"
+    return FaultsError(message, hint=FaultsError.usual_hint, details=details, faults=faults, cut=cut)
 
 
 class NotACatalogError(UsageError):
@@ -219,8 +238,8 @@ class RegistryError(HubError):
         "Look at the registry, or at its log; run the same command again when it works again: it continues where it stopped."
     )
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = (), status: int = 0, code: str = "") -> None:
+        super().__init__(message, hint=hint, details=details)
         self.status = status
         self.code = code
 

@@ -9,7 +9,9 @@ import logging
 import re
 import sys
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from common.text import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +58,13 @@ SECRETS = Secrets()
 
 
 class _Redacted(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return SECRETS.mask(super().format(record))
+    """One line for each record, without secrets and hidden characters; lines of a traceback are indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging.Formatter
+        return visible(SECRETS.mask(super().formatMessage(record)))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(f"  {visible(line)}" for line in SECRETS.mask(super().formatException(ei)).splitlines())
 
 
 class Screen(Protocol):

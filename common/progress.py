@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Never, Protocol, TextIO
 import tqdm
 
 from common.files import size_text
+from common.text import visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ class Plain(_Lines):
         super().__init__(file, interval_s, clock)
 
     def _report(self, event: str, text: str) -> None:
-        print(self._line(event, text), file=self._file, flush=True)
+        print(visible(self._line(event, text)), file=self._file, flush=True)
 
     def _line(self, event: str, text: str) -> str:
         if event == "begin":
@@ -159,7 +160,7 @@ class JsonLines(_Lines):
             "perSecond": self._rate(),
         }
         # Flushed at once: a program that reads a pipe would get the lines of minutes together.
-        print(json.dumps(line | ({"waitingFor": text} if text else {})), file=self._file, flush=True)
+        print(visible_json(json.dumps(line | ({"waitingFor": text} if text else {}))), file=self._file, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -271,7 +272,7 @@ class Bars:
         """Write the reason of a pause above the bars."""
         with self._lock:
             if what:  # on a line of its own: next to a bar it would not fit into 80 columns
-                tqdm.tqdm.write(f"waiting: {what}", file=self._file)
+                tqdm.tqdm.write(f"waiting: {visible(what)}", file=self._file)
 
     def end(self) -> None:
         """Close all bars."""
@@ -293,7 +294,7 @@ class Bars:
 
     def _bar(self, what: str, total: int, line: int, unit: str = BYTES) -> tqdm.tqdm[Never]:
         bar: tqdm.tqdm[Never] = tqdm.tqdm(
-            desc=what,
+            desc=visible(what),
             total=total or None,
             position=line,
             leave=line == 0,  # the step stays on the terminal, items disappear

@@ -1,4 +1,7 @@
-"""Text for people: foreign text made safe to print, shortened lists, aligned columns and counted nouns."""
+"""Text for people: foreign text made safe to print, shortened lists, aligned columns and counted nouns.
+
+Results are lists of lines. A newline inside a line is foreign text, and `visible` escapes it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-# Control, format, private-use characters and surrogates: some reverse the direction of text, or move the cursor of a terminal.
-_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs"))
+# Control, format, private-use characters and surrogates, line and paragraph separators: some reverse the direction of text
+# (CVE-2021-42574), move the cursor of a terminal (ECMA-48) or begin a line.
+_HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
 
 
 def sanitize(text: object, limit: int) -> str:
@@ -21,6 +25,25 @@ def sanitize(text: object, limit: int) -> str:
     kept = "".join(" " if sign.isspace() else sign for sign in text[: limit * 8] if sign.isspace() or is_visible(sign))
     line = " ".join(kept.split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def visible(text: str) -> str:
+    r"""Return a text as one line, with hidden characters as Python writes them: `\x1b`, `\u202e`, `\n`. Others stay."""
+    if text.isprintable():  # the fast way: tables of an index have 100,000 cells
+        return text
+    return "".join(sign if is_visible(sign) else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON with hidden characters inside its strings as escapes of JSON, so that it means the same (RFC 8259, 7)."""
+    if text.isascii() and "\x7f" not in text:  # an encoder has escaped all else of ASCII
+        return text
+    return "".join(sign if sign == "\n" or is_visible(sign) else _json_escape(sign) for sign in text)
+
+
+def _json_escape(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def is_visible(sign: str) -> bool:
@@ -40,11 +63,20 @@ def enumeration(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + (f" and {left_out} more" if left_out > 0 else "")
 
 
-def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return rows, all of one length, as aligned columns without trailing blanks."""
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows, all of one length, as lines of aligned columns without trailing blanks."""
+    shown = [tuple(map(visible, row)) for row in rows]  # before they are measured: an escape is longer than its character
     # Characters, not columns of the terminal: names of the field are ASCII.
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*shown, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown]
+
+
+def paragraphs(*parts: Sequence[str]) -> list[str]:
+    """Return the lines of all parts that have any, with an empty line between two parts."""
+    lines: list[str] = []
+    for part in parts:
+        lines += ["", *part] if lines and part else part
+    return lines
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

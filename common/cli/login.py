@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from common.cli import terminal
 from common.cli.options import command
 from common.errors import ExitCode, UsageError
 from common.log import configure
@@ -51,7 +52,7 @@ def _login(
         authfile=authfile, insecure=frozenset({host} if insecure else ()), ca=ca, environ=dict(os.environ)
     )
     where = login(settings, registry, Credential(user, password))
-    print(f"{registry} takes the credentials; kept in {where}")
+    terminal.show([f"{registry} takes the credentials; kept in {where}"])
     return ExitCode.DONE
 
 

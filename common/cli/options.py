@@ -12,21 +12,20 @@ import inspect
 import os
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from typer.core import TyperCommand
 
 from common import interruption, media
+from common.cli import terminal
 from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
-from common.log import SECRETS, configure
+from common.log import configure
 from common.oci.reference import local_path, plain_path, rejoined, require_host
 from common.progress import AboveBars, Progress, Style, progress_for
 from common.registry.settings import RegistrySettings
@@ -230,14 +229,12 @@ class OutputOptions:
         """Whether stderr is a terminal, where lines may be overwritten."""
         return self.progress in {Style.AUTO, Style.BAR} and sys.stderr.isatty()
 
-    def emit(self, document: Any, table: Callable[[], str]) -> None:
-        """Print a result: `document` as JSON, or what `table` makes of it."""
+    def emit(self, document: Any, table: Callable[[], Iterable[str]]) -> None:
+        """Print a result: `document` as JSON, or the lines that `table` makes of it."""
         if self.format is Format.JSON:
-            # msgspec encodes the Structs of inventories, which json.dumps does not know; field names are those of
-            # docs/cli.md.
-            print(msgspec.json.format(msgspec.json.encode(document)).decode())
+            terminal.show_json(document)
         else:
-            print(table())
+            terminal.show(table())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -464,7 +461,7 @@ def _status(run: Callable[[], ExitCode]) -> int:
         status = _tell(_from_system(error))
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
         # A defect of the program: the traceback is what a bug report needs, and it may quote a URL with a password.
-        print(SECRETS.mask(traceback.format_exc()), file=sys.stderr)
+        terminal.tell_trace()
         status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
     interruption.finished(status)
     return status
@@ -493,5 +490,5 @@ def _from_system(error: OSError) -> HubError:
 
 
 def _tell(error: HubError) -> int:
-    print(SECRETS.mask(f"error: {error.message}\n  {error.advice}"), file=sys.stderr)
+    terminal.tell_error(error)
     return int(error.exit_code)

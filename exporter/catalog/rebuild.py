@@ -41,8 +41,7 @@ def catalog_files(catalog: Catalog) -> dict[str, bytes]:
     """
     # opm serves all or nothing: one package that breaks a rule would leave the cluster without a catalog.
     if faults := [str(finding) for finding in validate(catalog) if finding.fatal]:
-        listed = "\n  ".join(shortened(faults, _SHOWN))
-        raise CatalogError(f"OLM would refuse the catalog:\n  {listed}")
+        raise CatalogError("OLM would refuse the catalog:", details=shortened(faults, _SHOWN))
     files = {f"{name}/catalog.json": _stream(_blobs(package)) for name, package in sorted(catalog.packages.items())}
     if catalog.others:
         files["catalog.json"] = _stream(catalog.others)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode
@@ -239,7 +240,7 @@ def keygen(
     # `with_suffix` would replace a part of a name such as `hub-2026.1`.
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     made = signature.make_keys(private, public, signature.Algorithm(algorithm))
-    print(f"{private}: keep it, and keep it secret\n{public}: {made.fingerprint}")
+    terminal.show([f"{private}: keep it, and keep it secret", f"{public}: {made.fingerprint}"])
     return ExitCode.DONE
 
 

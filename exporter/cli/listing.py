@@ -11,7 +11,7 @@ import msgspec
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.errors import ExitCode
 from common.files import size_text
-from common.text import columns, counted
+from common.text import columns, counted, paragraphs
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog import records
 from exporter.distributed import plan_file
@@ -55,7 +55,7 @@ def document(kit: Kit) -> dict[str, Any]:
     }
 
 
-def table(kit: Kit) -> str:
+def table(kit: Kit) -> list[str]:
     """Return the result for people."""
     # The missing projects are named, so that a site can build these wheels for itself.
     rows = [("PLATFORM", "PYTHON", "INSTALLS", "NO WHEEL OF")]
@@ -65,10 +65,10 @@ def table(kit: Kit) -> str:
     ]
     parts = [columns(rows)]
     if kit.images:
-        parts.append("images: " + ", ".join(kit.images.values()))
-    parts += ["\n".join(f"error: {subject}: {message}" for subject, message in kit.problems)] if kit.problems else []
-    parts.append(f"{kit.path}: {counted(kit.wheels, 'wheel')}, {size_text(kit.size)}; on the other side: sh install.sh")
-    return "\n\n".join(parts)
+        parts.append(["images: " + ", ".join(kit.images.values())])
+    parts.append([f"error: {subject}: {message}" for subject, message in kit.problems])
+    parts.append([f"{kit.path}: {counted(kit.wheels, 'wheel')}, {size_text(kit.size)}; on the other side: sh install.sh"])
+    return paragraphs(*parts)
 
 
 def outcome(kit: Kit) -> ExitCode:
@@ -104,21 +104,21 @@ def list_table(
     *,
     explain: bool,
     asked: Sequence[Problem] = (),
-) -> str:
+) -> list[str]:
     """Return `list` for people: a line a channel; of named packages, a line a version with its update edges."""
     parts = []
     for item in chosen:
-        parts.append(f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else ""))
+        parts.append([f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else "")])
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
         parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
     if explain:
         parts.append(_explained(chosen))
-    return "\n\n".join([*parts, *_problem_lines([*asked, *_problems(chosen, target)])])
+    return paragraphs(*parts, _problem_lines([*asked, *_problems(chosen, target)]))
 
 
-def mapping_table(written: Path, problems: Sequence[Problem]) -> str:
+def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:
     """Return `create --manifests-only` for people: the file, and the images that are missing in it."""
-    return "\n\n".join([*_problem_lines(problems), str(written)])
+    return paragraphs(_problem_lines(problems), [str(written)])
 
 
 def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
@@ -131,22 +131,18 @@ def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) 
     return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
 
 
-def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> str:
+def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> list[str]:
     """Return `plan` for people."""
     plan = planned.plan
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
     sums = plan_document(planned, settings, explain=False)["totals"]
     need = ArchiveSpec(plan, settings.terms).layout.size
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
-    parts.append(
-        _sums(sums)
-        + _attached(plan.images)
-        + _elsewhere(plan.elsewhere.values())
-        + f"\nneeds {size_text(need)} on disk, plus the catalogs' layers while it works"
-    )
+    needs = f"needs {size_text(need)} on disk, plus the catalogs' layers while it works"
+    parts.append([_sums(sums), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])
     if explain:
         parts.append(_explained(planned.chosen))
-    return "\n\n".join([*parts, *_problem_lines(plan.problems)])
+    return paragraphs(*parts, _problem_lines(plan.problems))
 
 
 def created_document(made: Exported, directory: Path | str) -> Document:
@@ -163,18 +159,18 @@ def created_document(made: Exported, directory: Path | str) -> Document:
     }
 
 
-def created_table(made: Exported, directory: Path | str) -> str:
+def created_table(made: Exported, directory: Path | str) -> list[str]:
     """Return `create` for people: the content of the archive, what is missing, and the next step."""
     document, inventory = created_document(made, directory), made.inventory
     names = ", ".join(volume.name for volume in inventory.volumes)
-    notes = _attached(inventory.images) + _elsewhere(inventory.blobs.values())
-    parts = [
-        f"{directory}: {_sums(document['totals'])}{notes}\nvolumes: {names}",
+    notes = [*_attached(inventory.images), *_elsewhere(inventory.blobs.values())]
+    return paragraphs(
+        _problem_lines(inventory.problems),
+        [f"{directory}: {_sums(document['totals'])}", *notes, f"volumes: {names}"],
         # The next step is the command itself: the person with the media rarely has the documentation.
-        f"On the other side: hub-import deploy {directory} --registry HOST:PORT",
-        *([table(made.kit)] if made.kit else []),
-    ]
-    return "\n\n".join([*_problem_lines(inventory.problems), *parts])
+        [f"On the other side: hub-import deploy {directory} --registry HOST:PORT"],
+        table(made.kit) if made.kit else [],
+    )
 
 
 def making_document(planned: Planned, settings: ExportSettings) -> Document:
@@ -190,10 +186,10 @@ def part_document(made: MadePart | None) -> Document:
     return {"part": str(made.directory), "volumes": list(made.volumes), "lost": made.record.lost}
 
 
-def part_table(made: MadePart | None) -> str:
+def part_table(made: MadePart | None) -> list[str]:
     """Return the same for people."""
     if made is None:
-        return "nothing to do: the archive has fewer volumes than there are shards"
+        return ["nothing to do: the archive has fewer volumes than there are shards"]
     lost = [f"{digest}: {each.error.about(digest)}" for digest, each in made.record.lost.items()]
     lost += [f"{counted(len(lost), 'blob')} could not be fetched; the same command asks for them again"] if lost else []
     # A part is always a range, so two numbers name it.
@@ -201,7 +197,7 @@ def part_table(made: MadePart | None) -> str:
     done = f"{made.directory}: {names} of {made.count}"
     joins = "DIR… --output DIR" if isinstance(made.directory, Path) else f"{made.directory} --output {made.directory}"
     joins += " --scratch DIR" if made.record.lost and not isinstance(made.directory, Path) else ""
-    return "\n\n".join(["\n".join(lost)] * bool(lost) + [done, f"When all parts are there: hub-export finish {joins}"])
+    return paragraphs(lost, [done], [f"When all parts are there: hub-export finish {joins}"])
 
 
 def built_document(built: BuiltCatalog) -> Document:
@@ -214,10 +210,10 @@ def built_document(built: BuiltCatalog) -> Document:
     }
 
 
-def built_table(built: BuiltCatalog) -> str:
+def built_table(built: BuiltCatalog) -> list[str]:
     """Return `build-catalog` for people."""
-    parts = [_channels(records.package_records(built.catalog)), f"{built.target}\n{built.digest}"]
-    return "\n\n".join([*_problem_lines(built.problems), *parts])
+    channels = _channels(records.package_records(built.catalog))
+    return paragraphs(_problem_lines(built.problems), channels, [f"{built.target}", f"{built.digest}"])
 
 
 def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int, volumes: int) -> dict[str, int]:
@@ -239,26 +235,26 @@ def _sums(sums: dict[str, int]) -> str:
     )
 
 
-def _attached(images: Iterable[ImageRecord]) -> str:
-    """Return a line on signatures and attachments; nothing where there are none."""
+def _attached(images: Iterable[ImageRecord]) -> list[str]:
+    """Return a line on signatures and attachments; none where there are none."""
     kinds = Counter(image.kind for image in images)
     signatures, attachments = kinds[ImageKind.SIGNATURE], kinds[ImageKind.ATTACHMENT]
     if not signatures and not attachments:
-        return ""
+        return []
     # Signatures and attachments have publishers of their own; an approving officer asks where further images come from.
-    return f"\namong the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"
+    return [f"among the images {counted(signatures, 'signature')} and {counted(attachments, 'attachment')} of others"]
 
 
-def _elsewhere(blobs: Iterable[BlobRecord]) -> str:
-    """Return a line about content that was left out, and where it is; empty without any."""
+def _elsewhere(blobs: Iterable[BlobRecord]) -> list[str]:
+    """Return a line about content that was left out, and where it is; none without any."""
     left = [blob for blob in blobs if blob.in_ is not None]
     # The digests of the archives that must be on the mirror before this one.
     holders = sorted({str(blob.in_) for blob in left})
     size = size_text(sum(blob.size for blob in left))
-    return f"\nleft out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has" if left else ""
+    return [f"left out: {counted(len(left), 'blob')}, {size}, which {', '.join(holders)} has"] if left else []
 
 
-def _channels(packages: Iterable[PackageRecord]) -> str:
+def _channels(packages: Iterable[PackageRecord]) -> list[str]:
     # A line for each channel: the head is the version that OLM installs from it.
     rows = [("PACKAGE", "DEFAULT CHANNEL", "CHANNEL", "HEAD", "VERSIONS")]
     rows += [
@@ -269,7 +265,7 @@ def _channels(packages: Iterable[PackageRecord]) -> str:
     return columns(rows)
 
 
-def _versions(item: Chosen) -> str:
+def _versions(item: Chosen) -> list[str]:
     rows = [("PACKAGE", "CHANNEL", "BUNDLE", "VERSION", "REPLACES", "SKIPS", "SKIP RANGE")]
     for package in item.selection.catalog.packages.values():
         for name in sorted(package.channels):
@@ -297,7 +293,7 @@ def _reasons(chosen: Iterable[Chosen]) -> list[Document]:
     ]
 
 
-def _explained(chosen: Iterable[Chosen]) -> str:
+def _explained(chosen: Iterable[Chosen]) -> list[str]:
     rows = [("", "PACKAGE", "BUNDLE", "WHY")]
     rows += [
         ("keep" if reason["kept"] else "drop", reason["package"], reason["bundle"], reason["reason"])
@@ -311,6 +307,4 @@ def _problems(chosen: Sequence[Chosen], target: TargetProfile | None) -> list[Pr
 
 
 def _problem_lines(problems: Sequence[Problem]) -> list[str]:
-    if not problems:
-        return []
-    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)]
+    return [f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems]

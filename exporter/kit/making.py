@@ -272,9 +272,9 @@ def _image_bases(settings: KitSettings, progress: Progress) -> Iterator[tuple[Re
 def _require_some(selections: Mapping[Runtime, Selection]) -> None:
     if any(each.wheels for each in selections.values()):
         return
-    lacks = "\n".join(f"  {runtime}: {', '.join(each.lacks)}" for runtime, each in selections.items())
     raise UsageError(
-        f"no kit can be made: the lock file has no wheels of\n{lacks}",
+        "no kit can be made: the lock file has no wheels of",
+        details=[f"{runtime}: {', '.join(each.lacks)}" for runtime, each in selections.items()],
         hint="hub-import need not run on the cluster's own architecture: any machine that reaches the registry and the API "
         "will do, so take --platform linux/amd64. Or build the wheels on a machine of this kind (pip wheel NAME==VERSION); "
         "name their directory in PIP_FIND_LINKS, and with --lock a lock file that has them.",

@@ -35,9 +35,9 @@ def _require_signed(problems: Sequence[Problem]) -> None:
     # All of them in one error, so that one run is enough to correct the image set.
     missing = [problem for problem in problems if problem.code is ProblemCode.SIGNATURE_MISSING]
     if missing:
-        listed = "".join(f"\n  {problem.subject}: {problem.message}" for problem in missing[:_SHOWN])
         raise ProblemsError(
-            f"{counted(len(missing), 'image')} without a signature, and --signatures require was given:{listed}",
+            f"{counted(len(missing), 'image')} without a signature, and --signatures require was given:",
+            details=[f"{problem.subject}: {problem.message}" for problem in missing[:_SHOWN]],
             hint="Leave them out with blockedImages, or say --signatures carry.",
         )
 
@@ -54,8 +54,8 @@ def _require_content(plan: ExportPlan) -> None:
 
 def strict_error(problems: Sequence[Problem]) -> ProblemsError:
     """Return the error that `--strict` makes of problems."""
-    listed = "".join(f"\n  {p.severity}: {p.subject}: {p.message}" for p in problems[:_SHOWN])
-    return ProblemsError(f"{len(problems)} problems, and --strict was given:{listed}")
+    details = [f"{p.severity}: {p.subject}: {p.message}" for p in problems[:_SHOWN]]
+    return ProblemsError(f"{len(problems)} problems, and --strict was given:", details=details)
 
 
 # Operators of a target profile that could not be updated from a selection.

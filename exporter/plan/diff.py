@@ -12,7 +12,7 @@ from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Invent
 from common.errors import UsageError
 from common.files import size_text
 from common.serialization import UNDECODABLE
-from common.text import columns, counted, shortened
+from common.text import columns, counted, paragraphs, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,7 +89,7 @@ def between(old: Inventory, new: Inventory) -> Document:
     }
 
 
-def table(found: Document) -> str:
+def table(found: Document) -> list[str]:
     """Return `diff` for people."""
     packages, images, blobs = found["packages"], found["images"], found["blobs"]
     rows = [("", "CATALOG", "PACKAGE", "CHANGE")]
@@ -103,9 +103,9 @@ def table(found: Document) -> str:
         f"{sign} {counted(blobs[word]['count'], 'blob')}, {size_text(blobs[word]['bytes'])}"
         for sign, word in (("+", "added"), ("-", "removed"))
     ]
-    operators = columns(rows) if len(rows) > 1 else "the same packages, channels and versions"
-    changed = "\n".join(shortened(listed, _SHOWN, " images (--format json lists all)"))
-    return "\n\n".join([operators, changed or "the same images", "\n".join(sums)])
+    operators = columns(rows) if len(rows) > 1 else ["the same packages, channels and versions"]
+    changed = shortened(listed, _SHOWN, " images (--format json lists all)")
+    return paragraphs(operators, changed or ["the same images"], sums)
 
 
 def _packages(catalogs: Iterable[CatalogRecord]) -> dict[tuple[str, str], PackageRecord]:

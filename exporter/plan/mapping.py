@@ -106,8 +106,8 @@ def _refused(certain: list[Collision]) -> UsageError:
     hint = " ".join(dict.fromkeys(collision.advice() for collision in certain))
     if len(texts) == 1:
         return UsageError(f"{texts[0]}, with different content", hint=hint)
-    listed = "".join(f"\n  {text}" for text in shortened(texts, _SHOWN))
-    return UsageError(f"{counted(len(texts), 'name')} on the mirror for images of different content:{listed}", hint=hint)
+    message = f"{counted(len(texts), 'name')} on the mirror for images of different content:"
+    return UsageError(message, details=shortened(texts, _SHOWN), hint=hint)
 
 
 def _claimed_place(collision: Collision) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
 from common.errors import ExitCode, strictly
@@ -78,7 +78,7 @@ def verify(
     if result.is_trusted:
         _ask_again(opened, {bad.digest for bad in result.bad}, wanted)
     elif wanted is not None:
-        _tell(f"{wanted}: not written, because the signature is not valid")
+        terminal.tell(f"{wanted}: not written, because the signature is not valid")
     return ExitCode.DONE if result.ok else ExitCode.ARCHIVE
 
 
@@ -219,7 +219,7 @@ def apply(
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, _tell))
+    applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
     output.emit(cluster_tables.apply_document(applied), lambda: cluster_tables.apply_table(applied))
     return strictly([applied.exit_code], strict=settings.strict)
 
@@ -249,12 +249,12 @@ def deploy(
 
     progress = output.begin()
     # The place of the page is settled first: it must exist even when the first step fails.
-    wanted = place_of(page, _tell)
+    wanted = place_of(page, terminal.tell)
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
-    opened, interaction = archive.open(), cluster.interaction(output, _tell)
+    opened, interaction = archive.open(), cluster.interaction(output, terminal.tell)
     # The page is written however the block ends, also by Ctrl-C: it is the record of the change.
-    with DeployReport(opened, settings, None if told.dry_run else wanted, _tell, author=author()) as report:
+    with DeployReport(opened, settings, None if told.dry_run else wanted, terminal.tell, author=author()) as report:
         following = archive.following()
         pushed, applied = workflow.deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
@@ -301,7 +301,7 @@ def doctor(
     def agree(health: Health) -> bool:
         return agreed(cluster_tables.fixes_table(health), cluster_tables.would_fix(health), yes=yes)
 
-    found = health.fix(told, pem, _tell, agree) if fix else health.examine(told, pem)
+    found = health.fix(told, pem, terminal.tell, agree) if fix else health.examine(told, pem)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found))
     return found.exit_code
 
@@ -322,7 +322,7 @@ def undo(
     def agree(would: UndoResult) -> bool:
         return agreed(cluster_tables.undone_rows(would), cluster_tables.would_undo(would), yes=yes)
 
-    done = workflow.undo(cluster.settings(dry_run=dry_run), _tell, agree)
+    done = workflow.undo(cluster.settings(dry_run=dry_run), terminal.tell, agree)
     document = cluster_tables.undo_document(done, dry_run=dry_run)
     output.emit(document, lambda: cluster_tables.undo_table(done, dry_run=dry_run))
     return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE
@@ -336,12 +336,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
         count = workflow.rerequest(archive, blobs, file)
         asked = f"asks for {counted(count, 'blob')}; on the other side: hub-export create --only {file.name}"
         done = asked if count else "not written"
-        _tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
-
-
-def _tell(line: str) -> None:
-    """Print a line of progress."""
-    print(line, file=sys.stderr, flush=True)
+        terminal.tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
 
 
 add_serve(app)

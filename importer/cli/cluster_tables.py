@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from common.text import columns, counted
+from common.text import columns, counted, paragraphs, visible
 from importer.cli.tables import problem_lines, push_document, push_table
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
@@ -41,9 +41,9 @@ def render_document(paths: Sequence[Path], built: Built) -> Document:
     return {"files": [str(path) for path in paths], "problems": built.problems}
 
 
-def render_table(paths: Sequence[Path], built: Built) -> str:
+def render_table(paths: Sequence[Path], built: Built) -> list[str]:
     """Return `render` for people."""
-    return "\n".join([*problem_lines(built.problems), *map(str, paths)])
+    return [*problem_lines(built.problems), *map(str, paths)]
 
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
@@ -63,18 +63,18 @@ def apply_document(applied: Applied) -> Document:
     return {"healthy": applied.done, "cluster": where, "changes": changes, "findings": findings, "problems": applied.problems}
 
 
-def apply_table(applied: Applied) -> str:
+def apply_table(applied: Applied) -> list[str]:
     """Return `apply` for people."""
     if not applied.done:
-        return f"{planned_table(applied)}\n{would_change(applied)}\nNothing was changed."
+        return [*planned_table(applied), would_change(applied), "Nothing was changed."]
     # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
     verdict = "OLM lists what the archive carries."
-    return "\n".join([*problem_lines(applied.problems), changes_table(applied.result), f"{applied.cluster}.", verdict])
+    return [*problem_lines(applied.problems), *changes_table(applied.result), f"{applied.cluster}.", verdict]
 
 
-def planned_table(would: Applied) -> str:
+def planned_table(would: Applied) -> list[str]:
     """Return what `apply` would do, for people: findings of the preflight, each object, and its differences."""
-    return "\n".join([*findings_lines(would.findings), question_table(would, diff=True)])
+    return [*findings_lines(would.findings), *question_table(would, diff=True)]
 
 
 def would_change(would: Applied) -> str:
@@ -83,11 +83,11 @@ def would_change(would: Applied) -> str:
     return f"{would.cluster}: {', '.join([counted(count, 'change'), *([would.drain] if would.drain else [])])}."
 
 
-def question_table(would: Applied, *, diff: bool) -> str:
+def question_table(would: Applied, *, diff: bool) -> list[str]:
     """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
     # Long diffs hid the question at the end; they are shown on request.
-    diffs = ["\n".join(_shortened(change.diff)) for change in would.result.changed if diff and change.diff]
-    return "\n".join([*problem_lines(would.problems), changes_table(would.result), *diffs])
+    diffs = [line for change in would.result.changed if diff for line in _shortened(change.diff)]
+    return [*problem_lines(would.problems), *changes_table(would.result), *diffs]
 
 
 def _shortened(diff: Sequence[str]) -> list[str]:
@@ -95,7 +95,7 @@ def _shortened(diff: Sequence[str]) -> list[str]:
     return [*diff[:_DIFF_SHOWN], *([f"… {more} more lines; --format json has them all"] if more > 0 else [])]
 
 
-def changes_table(result: ApplyResult) -> str:
+def changes_table(result: ApplyResult) -> list[str]:
     """Return what became, or would become, of each object."""
     rows = [("ACTION", "KIND", "NAME", "DETAIL")]
     rows += [(c.action, c.kind, f"{c.namespace}/{c.name}" if c.namespace else c.name, c.detail) for c in result.changes]
@@ -111,19 +111,19 @@ def undo_document(done: UndoResult, *, dry_run: bool) -> Document:
     return {"done": not dry_run, "cluster": cluster_document(done.cluster), "objects": objects}
 
 
-def undo_table(done: UndoResult, *, dry_run: bool) -> str:
+def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
     """Return `undo` for people."""
     refused = any(one.fields for one in done.objects)
-    lines = [f"{done.cluster}.", undone_rows(done)]
+    lines = [f"{done.cluster}.", *undone_rows(done)]
     if dry_run:
         lines.append("Nothing was changed.")
     if refused:
         # ADR 0027: a field with another manager is never reset, because its owner may depend on it.
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
-    return "\n".join(lines)
+    return lines
 
 
-def undone_rows(done: UndoResult) -> str:
+def undone_rows(done: UndoResult) -> list[str]:
     """Return what became, or would become, of each object."""
     rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
     rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done.objects]
@@ -137,9 +137,9 @@ def would_undo(would: UndoResult) -> str:
     return f"{would.cluster}: {counted(len(changed), 'change')}."
 
 
-def fixes_table(health: Health) -> str:
+def fixes_table(health: Health) -> list[str]:
     """Return what `doctor --fix` would do."""
-    return "\n".join(f"would fix {each.subject}: {each.cause}" for each in health.fixable)
+    return [f"would fix {each.subject}: {each.cause}" for each in health.fixable]
 
 
 def would_fix(health: Health) -> str:
@@ -156,15 +156,19 @@ def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster:
     }
 
 
-def deploy_table(pushed: PushResult | None, applied: Applied | None) -> str:
+def deploy_table(pushed: PushResult | None, applied: Applied | None) -> list[str]:
     """Return `deploy` for people."""
-    last = apply_table(applied) if applied else "The cluster was left alone: the mirror does not have everything yet."
-    return f"{push_table(pushed)}\n\n{last}" if pushed else last
+    last = apply_table(applied) if applied else ["The cluster was left alone: the mirror does not have everything yet."]
+    return paragraphs(push_table(pushed) if pushed else [], last)
 
 
 def findings_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return a paragraph with findings; empty without any."""
-    return ["\n".join(f"{finding.severity}: {finding.text}" for finding in findings)] if findings else []
+    """Return the lines of findings, each with its severity."""
+    lines = []
+    for finding in findings:
+        first, *more = finding.lines
+        lines += [f"{finding.severity}: {first}", *more]
+    return lines
 
 
 def finding_document(finding: Finding, *, fixed: bool = False) -> Document:
@@ -210,7 +214,7 @@ def health_document(health: Health) -> Document:
     }
 
 
-def status_table(health: Health) -> str:
+def status_table(health: Health) -> list[str]:
     """Return `status` for people."""
     rows = [("WHAT", "STATE", "MORE")]
     for source in health.snapshot.sources:
@@ -223,7 +227,7 @@ def status_table(health: Health) -> str:
         more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
-    return "\n".join([f"{health.cluster}.", columns(rows), _verdict(health)])
+    return [f"{health.cluster}.", *columns(rows), _verdict(health)]
 
 
 def _verdict(health: Health) -> str:
@@ -234,7 +238,7 @@ def _verdict(health: Health) -> str:
     return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"
 
 
-def doctor_table(health: Health) -> str:
+def doctor_table(health: Health) -> list[str]:
     """Return `doctor` for people."""
     left = [finding for finding in health.findings if finding not in health.fixed]
     lines = [f"{health.cluster}.", *findings_lines(left), *(f"fixed: {each.subject}: {each.cause}" for each in health.fixed)]
@@ -248,7 +252,7 @@ def doctor_table(health: Health) -> str:
         lines.append("hub-import doctor --fix fixes: " + ", ".join(each.code for each in left if each.fixable))
     if health.fixed:
         lines.append("The effect of a fix takes a minute or two: hub-import status.")
-    return "\n".join(lines)
+    return lines
 
 
 def _catalog_document(source: SourceState) -> Document:
@@ -299,6 +303,6 @@ def _table(rows: Sequence[Row], now_s: float) -> Table:
         check, since = row.check, clock_text(now_s - row.since_s)
         style = "green" if check.ok else "yellow"
         seen = check.evidence or (f"before: {row.before.state}" if row.before else "")
-        cells = (check.subject, Text(check.state, style=style), since, seen, "done" if check.ok else check.next_step)
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+        cells = (check.subject, Text(visible(check.state), style=style), since, seen, "done" if check.ok else check.next_step)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in cells))
     return table

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.cli import terminal
 from common.cli.options import OutputOptions, RegistryOptions, read_text
 from common.errors import HubError, UsageError
 
@@ -79,7 +80,7 @@ class ArchiveOptions:
         where = ", ".join(self.archive)
         ways = f"Put the next medium in and press Enter ({where}), or type another path; q ends"
         while True:
-            text = f"still wanted: {', '.join(wanted)}. {ways}"
+            text = terminal.shown(f"still wanted: {', '.join(wanted)}. {ways}")
             try:
                 answer = typer.prompt(text, default="", show_default=False, prompt_suffix=": ", err=True).strip()
             # Ctrl-D at the prompt: the push ends with the volumes that were here, exit status 3.
@@ -90,13 +91,13 @@ class ArchiveOptions:
             try:
                 found = replace(self, archive=[answer] if answer else self.archive).open()
             except HubError as error:
-                typer.echo(f"error: {error}", err=True)
+                terminal.tell_error(error)
                 continue
             # Media of another archive often carry the same file names; only the digest of the inventory tells them apart.
             if found.digest == archive.digest and set(found.present) & set(wanted):
                 return found
             other = "it is of another archive" if found.digest != archive.digest else "none of them is there"
-            typer.echo(f"that does not help: {other}", err=True)
+            terminal.tell(f"that does not help: {other}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,7 @@ class ClusterOptions:
         """Ask whether the cluster may be changed. Raises UsageError where standard input is not a terminal."""
         from importer.cli import cluster_tables
 
-        shown = "" if self.yes and not self.diff else cluster_tables.question_table(would, diff=self.diff)
+        shown = [] if self.yes and not self.diff else cluster_tables.question_table(would, diff=self.diff)
         return agreed(shown, cluster_tables.would_change(would), yes=self.yes)
 
 
@@ -331,12 +332,13 @@ def author() -> Author:
     return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
 
 
-def agreed(shown: str, where: str, *, yes: bool) -> bool:
+def agreed(shown: Sequence[str], where: str, *, yes: bool) -> bool:
     """Show what would be changed, in the last line on which cluster, and ask, unless the answer was given as `yes`.
 
     Raises UsageError where standard input is no terminal.
     """
-    print("\n".join(filter(None, (shown, where))), file=sys.stderr, flush=True)
+    for line in (*shown, where):
+        terminal.tell(line)
     # --yes still prints the changes: the log of a pipeline is then a record of them.
     if yes:
         return True

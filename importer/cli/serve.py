@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.cli import terminal
 from common.cli.options import command
 from common.errors import ExitCode, UsageError
 from common.log import configure
@@ -128,16 +128,14 @@ def _announce(
     from common.text import counted
 
     tls = "" if certificate else " (plain HTTP)"
-    print(
-        f"serving {counted(len(repositories), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it", file=sys.stderr
-    )
+    terminal.tell(f"serving {counted(len(repositories), 'repository', 'repositories')} at {bound}{tls}; Ctrl-C ends it")
     if archive.missing:
-        print(f"not here, and not served: the content of {', '.join(archive.missing)}", file=sys.stderr)
-    print(f"{pullable[0]} of {counted(pullable[1], 'image')} can be pulled whole", file=sys.stderr)
+        terminal.tell(f"not here, and not served: the content of {', '.join(archive.missing)}")
+    terminal.tell(f"{pullable[0]} of {counted(pullable[1], 'image')} can be pulled whole")
     name, tag = next(((name, tag) for name, found in repositories.items() for tag in found.tags), ("NAME", "TAG"))
     unverified = "" if certificate else " --tls-verify=false"
-    print(f"an image: podman pull{unverified} {bound}/{name}:{tag}", file=sys.stderr)
+    terminal.tell(f"an image: podman pull{unverified} {bound}/{name}:{tag}")
     if certificate:
-        print(f"podman and skopeo trust it with {certificate.ca} as /etc/containers/certs.d/{bound}/ca.crt", file=sys.stderr)
+        terminal.tell(f"podman and skopeo trust it with {certificate.ca} as /etc/containers/certs.d/{bound}/ca.crt")
     trust = f" --ca {certificate.ca}" if certificate else f" --insecure {bound}"
-    print(f"on the cluster: hub-import apply ARCHIVE --registry {bound}{trust}", file=sys.stderr, flush=True)
+    terminal.tell(f"on the cluster: hub-import apply ARCHIVE --registry {bound}{trust}")

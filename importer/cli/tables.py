@@ -8,7 +8,7 @@ import msgspec
 
 from common.archive.inventory import ImageKind, Inventory, Problem
 from common.files import size_text
-from common.text import columns, counted, enumeration, shortened
+from common.text import columns, counted, enumeration, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def inspect_document(archive: Archive) -> Document:
     return document | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
 
 
-def inspect_table(archive: Archive) -> str:
+def inspect_table(archive: Archive) -> list[str]:
     """Return `inspect` for people."""
     inventory = archive.inventory
     # A person compares this list with the labels on the media: one line for each volume, in the order of their numbers.
@@ -48,20 +48,20 @@ def inspect_table(archive: Archive) -> str:
     totals = _totals(inventory)
     size = size_text(totals["bytes"])
     parts = [
-        f"archive {archive.digest}\nmade {inventory.created} by {inventory.tool}",
+        [f"archive {archive.digest}", f"made {inventory.created} by {inventory.tool}"],
         columns(rows),
-        f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}",
-        f"here: {', '.join(archive.present) or 'no volume'}",
+        [f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}"],
+        [f"here: {', '.join(archive.present) or 'no volume'}"],
     ]
     # An increment is useless without its base: said before anybody carries the media further (ADR 0011).
     if inventory.requires:
-        parts.append(f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first")
+        parts.append([f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first"])
     if archive.missing:
-        parts.append(f"not here: {', '.join(archive.missing)}")
-    return "\n\n".join([*parts, *problem_lines(inventory.problems)])
+        parts.append([f"not here: {', '.join(archive.missing)}"])
+    return paragraphs(*parts, problem_lines(inventory.problems))
 
 
-def verify_table(result: VerifyResult) -> str:
+def verify_table(result: VerifyResult) -> list[str]:
     """Return `verify` for people."""
     lines = [f"archive {result.inventory}, signature {result.signature}"]
     lines += [f"{name}: {status}" for name, status in result.volumes]
@@ -78,7 +78,7 @@ def verify_table(result: VerifyResult) -> str:
     lines += [f"{name}: not signed, so it is not to be believed; the signature covers the volumes" for name in result.unvouched]
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
-    return "\n".join([*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"])
+    return [*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"]
 
 
 def repair_document(results: Sequence[Repaired]) -> Document:
@@ -98,7 +98,7 @@ def repair_document(results: Sequence[Repaired]) -> Document:
     return {"ok": all(one.status is not RepairStatus.DAMAGED for one in results), "volumes": volumes}
 
 
-def repair_table(results: Sequence[Repaired]) -> str:
+def repair_table(results: Sequence[Repaired]) -> list[str]:
     """Return `repair` for people."""
     lines = []
     for one in results:
@@ -107,7 +107,7 @@ def repair_table(results: Sequence[Repaired]) -> str:
         if one.status is RepairStatus.DAMAGED:
             missing = f"{counted(one.missing, 'good block')} ({size_text(one.missing * one.block)})"
             lines.append(f"  {missing} too few for the parity. Copy the volume again, or: hub-import verify --rerequest FILE")
-    return "\n".join(lines)
+    return lines
 
 
 def push_document(result: PushResult) -> Document:
@@ -126,7 +126,7 @@ def push_document(result: PushResult) -> Document:
     }
 
 
-def push_table(result: PushResult) -> str:
+def push_table(result: PushResult) -> list[str]:
     """Return `push` for people."""
     # Problems come first, the totals last: the end of the output is what a terminal shows.
     lines = problem_lines(result.problems)
@@ -156,7 +156,7 @@ def push_table(result: PushResult) -> str:
             f"these archives must come first: {', '.join(result.requires)}; push them, then this one again "
             "(hub-import inspect shows the digest of an archive)"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def receipt_document(receipt: Receipt, file: Path) -> Document:
@@ -164,16 +164,16 @@ def receipt_document(receipt: Receipt, file: Path) -> Document:
     return {"receipt": str(file), "inventories": receipt.inventories, "blobs": len(receipt.blobs)}
 
 
-def receipt_table(receipt: Receipt, file: Path) -> str:
+def receipt_table(receipt: Receipt, file: Path) -> list[str]:
     """Return `receipt` for people."""
     # Only a receipt for whole inventories lets the next export leave out all of their blobs.
     whole = f"everything of {', '.join(receipt.inventories)}" if receipt.inventories else "not everything of the archive"
-    return f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"
+    return [f"{file}: {counted(len(receipt.blobs), 'blob')} are there, {whole}"]
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """Return a paragraph with a line for each problem; nothing without problems."""
-    return ["\n".join(f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems)] if problems else []
+    """Return a line for each problem."""
+    return [f"{p.severity}: {p.subject}: {p.message} [{p.code}]" for p in problems]
 
 
 def _totals(inventory: Inventory) -> dict[str, int]:
@@ -189,7 +189,7 @@ def _totals(inventory: Inventory) -> dict[str, int]:
     }
 
 
-def target_table(profile: TargetProfile, file: Path | None) -> str:
+def target_table(profile: TargetProfile, file: Path | None) -> list[str]:
     """Return `probe` for people."""
     registry = profile.registry
     answers = {
@@ -206,6 +206,6 @@ def target_table(profile: TargetProfile, file: Path | None) -> str:
     ]
     rows = [("OPERATOR", "CHANNEL", "VERSION", "CATALOG", "NAMESPACE")]
     rows += [(o.package, o.channel, o.version or o.csv, o.catalog, o.namespace) for o in profile.operators or ()]
-    lines += [columns(rows)] if profile.operators else ["operators: " + ("none" if profile.operators == () else "not known")]
+    lines += columns(rows) if profile.operators else ["operators: " + ("none" if profile.operators == () else "not known")]
     lines += [f"not seen: {note}" for note in profile.notes]
-    return "\n".join([*lines, *([f"written: {file}"] if file else [])])
+    return [*lines, *([f"written: {file}"] if file else [])]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.text import visible
+
 UNKNOWN = "unknown"
 
 
@@ -32,7 +34,12 @@ class Finding:
     severity: Severity = Severity.ERROR
 
     @property
+    def lines(self) -> list[str]:
+        """The whole finding as lines: subject and cause, and indented the evidence and the fix."""
+        shown = [f"    {line}" for line in self.evidence]
+        return [f"{self.subject}: {self.cause} [{self.code}]", *shown, f"    fix: {self.fix}"]
+
+    @property
     def text(self) -> str:
-        """The whole finding, on several lines."""
-        shown = "".join(f"\n    {line}" for line in self.evidence)
-        return f"{self.subject}: {self.cause} [{self.code}]{shown}\n    fix: {self.fix}"
+        """The lines as one text; a newline that the cluster wrote is escaped."""
+        return "\n".join(map(visible, self.lines))

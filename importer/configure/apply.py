@@ -159,7 +159,9 @@ def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) ->
 def _warn(planned: Applied, tell: Tell) -> None:
     for finding in planned.findings:
         if finding.severity is Severity.WARNING:
-            tell(f"warning: {finding.text}")
+            first, *more = finding.lines
+            for line in (f"warning: {first}", *more):
+                tell(line)
 
 
 def _require(planned: Applied, interaction: Interaction) -> None:
@@ -177,8 +179,8 @@ def _refuse(findings: Sequence[Finding]) -> None:
         return
     # Exit status 5 means that a push is missing, 6 the cluster (docs/cluster.md, *Preflight*).
     kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
-    text = "\n  ".join(each.text.replace("\n", "\n  ") for each in errors)
-    raise kind(f"the cluster was not changed:\n  {text}", hint="Correct that, and run the same command again.")
+    details = [line for each in errors for line in each.lines]
+    raise kind("the cluster was not changed:", details=details, hint="Correct that, and run the same command again.")
 
 
 def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, interaction: Interaction) -> None:

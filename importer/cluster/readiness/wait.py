@@ -76,7 +76,8 @@ class Lines:
 
     def finding(self, finding: Finding) -> None:
         """Write a cause, its evidence and its fix."""
-        self._tell(finding.text)
+        for line in finding.lines:
+            self._tell(line)
 
     def end(self) -> None:
         """Do nothing: lines stay as they are."""
@@ -207,8 +208,9 @@ class _Watch:
 
 def _timed_out(watch: _Watch, timeout_s: float) -> ClusterError:
     failing = watch.failing() or ["all checks were ready, but only in the last read"]
-    causes = [finding.text.replace("\n", "\n  ") for finding in watch.findings()]
+    causes = [line for finding in watch.findings() for line in finding.lines]
     return ClusterError(
-        "\n  ".join([f"the cluster is not healthy after {clock_text(timeout_s)}:", *failing, *causes]),
+        f"the cluster is not healthy after {clock_text(timeout_s)}:",
+        details=[*failing, *causes],
         hint="Nothing has to be undone: run the same command again to continue waiting, or `hub-import doctor` for causes.",
     )

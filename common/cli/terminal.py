@@ -1,0 +1,60 @@
+"""The way of all text to the terminal: one line for each line that the program wrote, with every other character visible.
+
+Archives, catalogs, registries and clusters are written by strangers. Their texts may have characters that move the cursor, or
+newlines that imitate a line of this program; `common.text.visible` escapes both.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from common.log import SECRETS
+from common.text import visible, visible_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from common.errors import HubError
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print the lines of a result on stdout."""
+    print("\n".join(map(visible, lines)))
+
+
+def show_json(document: Any) -> None:
+    """Print a result on stdout as JSON, in the order of its fields."""
+    try:
+        # msgspec encodes the Structs of inventories, which json.dumps does not know; field names are those of docs/cli.md.
+        text = msgspec.json.format(msgspec.json.encode(document)).decode()
+    except UnicodeEncodeError:  # a lone surrogate: Python's form of bytes of a path that are not UTF-8 (PEP 383)
+        text = json.dumps(msgspec.to_builtins(document), indent=2)
+    print(visible_json(text))
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, without secrets."""
+    print(shown(line), file=sys.stderr, flush=True)
+
+
+def tell_error(error: HubError) -> None:
+    """Print an error on stderr: its message after `error:`, and indented its details and the advice."""
+    first, *details = error.lines
+    for line in (f"error: {first}", *details, f"  {error.advice}"):
+        tell(line)
+
+
+def tell_trace() -> None:
+    """Print the traceback of the exception that is handled, indented, so that no line of its message imitates one of ours."""
+    for line in traceback.format_exc().splitlines():
+        tell(f"  {line}")
+
+
+def shown(line: str) -> str:
+    """Return a line as it may be shown outside of a result: without secrets and without hidden characters."""
+    return visible(SECRETS.mask(line))
