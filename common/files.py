@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from common.errors import InUseError, SpaceError, UsageError
+from common import media
+from common.errors import HubError, InUseError, SpaceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 _LOG = logging.getLogger(__name__)
@@ -30,20 +31,72 @@ _MAX_NAMES = 10_000  # `page-2.html` and so on, before writing is refused
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
-    temporary = _temporary(path)  # in the same directory: a rename is atomic only within a file system
-    temporary.unlink(missing_ok=True)
+    write_all_atomic({path: content}, mode)
+
+
+def write_all_atomic(contents: Mapping[Path, bytes], mode: int = 0o644) -> None:
+    """Replace files as `write_atomic` does; while one of them cannot be written, all stay as they were."""
+    temporaries = {path: _temporary(path) for path in contents}  # a rename is atomic only within a file system
+    try:
+        for path, temporary in temporaries.items():
+            temporary.unlink(missing_ok=True)
+            _create(temporary, contents[path], mode)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    for directory in {path.parent for path in contents}:
+        sync_directory(directory)
+
+
+def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Write new files, content and mode for each, or none of them. Raises FileExistsError where one is there, OSError."""
+    made: list[Path] = []
+    try:
+        for path, (content, mode) in files.items():
+            _create(path, content, mode)
+            made.append(path)
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+    for directory in {path.parent for path in files}:
+        sync_directory(directory)
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that does not exist; nothing is left of it where that fails. `mode` counts from its creation on."""
     # O_EXCL and O_NOFOLLOW: in a shared directory the name may be a link that another user has made.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # before the rename; else a crash may leave an empty file under the final name
-        temporary.replace(path)
+            os.fsync(file.fileno())  # before a rename; else a crash may leave an empty file under the final name
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+
+
+@contextmanager
+def writing(what: object, hint: str) -> Iterator[None]:
+    """Raise our error where `what`, which the user named, cannot be written; `hint` for what another name would help."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(what, error, hint) from error
+
+
+def unwritable(what: object, error: OSError, hint: str) -> HubError:
+    """Return SpaceError for a full file system or quota, HubError for a medium that breaks, else UsageError with `hint`."""
+    message = f"{what}: cannot be written: {media.explained(error)}"
+    if error.errno in media.FULL:
+        return SpaceError(message)
+    if error.errno in media.BROKEN and error.errno != errno.EROFS:  # a read-only file system is no place to name
+        return HubError(message, hint=media.AGAIN)
+    return UsageError(message, hint=hint)
 
 
 def _temporary(path: Path) -> Path:
@@ -82,7 +135,7 @@ def require_place(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # a name that the file system does not allow, a directory without permission to enter it
-        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Name a file elsewhere.") from error
+        raise unwritable(path, error, "Name a file elsewhere.") from error
     if path.is_dir():
         raise UsageError(f"{path} is a directory", hint="Name the file that is to be written.")
     # The directory, not the file: it is written under another name and renamed.
@@ -103,9 +156,7 @@ def require_writable(directory: Path, what: str = "") -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise UsageError(
-            f"{what}directory {directory} cannot be written: {error.strerror}", hint="Name a place elsewhere."
-        ) from error
+        raise unwritable(f"{what}directory {directory}", error, "Name a place elsewhere.") from error
 
 
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # ENOTCONN: a FUSE file system whose program ended, as ntfs-3g does when its stick is pulled; ESTALE: NFS; ENODEV, ENXIO and
 # ENOMEDIUM: the device or its driver.
 GONE = frozenset({errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESHUTDOWN})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 BROKEN = GONE | {errno.EIO, errno.EREMOTEIO, errno.EROFS}  # EROFS: Linux mounts a failing disk read-only (ext4, errors=)
 AGAIN = "Connect and mount it again, or choose another; run the same command again: what is finished is kept."
 

@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from common.errors import UsageError
+from common.text import is_visible
 
 # The meaning of scalars, tags and keys. Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), which is followed where
 # it differs from YAML 1.1: `_AS_TEXT` lists the implicit types that stay text, `_VALUES` the tags with other constructors.
@@ -330,9 +331,21 @@ class _Placing:
         self._faults.append(error)
 
 
+_BMP = 0xFFFF
+
+
 def dump_yaml(document: Any) -> str:
     """Return a document as YAML: keys in the given order, no aliases, blocks for texts of several lines; always the same."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    if text.isascii():
+        return text
+    # PyYAML leaves some of them, such as U+202E, which turns the text that follows. All are inside of double quotes.
+    return "".join(sign if sign == "\n" or is_visible(sign) else _yaml_escape(sign) for sign in text)
+
+
+def _yaml_escape(sign: str) -> str:
+    """Return an escape of YAML's double quotes (YAML 1.2, 5.7)."""
+    return f"\\u{ord(sign):04x}" if ord(sign) <= _BMP else f"\\U{ord(sign):08x}"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -340,7 +353,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def text(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+        is_plain = data.isprintable() or all(sign in "\n\t" or is_visible(sign) for sign in data)
+        style = ("|" if "\n" in data else None) if is_plain else '"'  # only double quotes have escapes
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
 _Dumper.add_representer(str, _Dumper.text)

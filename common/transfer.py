@@ -6,7 +6,6 @@ on by Range, an archive reads again. One blob that fails never stops the others.
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import threading
@@ -141,7 +140,7 @@ def _taken(results: SimpleQueue[Outcome | BaseException]) -> Outcome:
 
 def _raise_fatal(error: OSError, what: str) -> None:
     """Raise our error for a medium that will not take the next blob either: it is full, broken, or cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in media.FULL:
         raise SpaceError(f"no space left while writing {what}", hint="Free some and run again.") from error
     if error.errno in media.BROKEN:
         hint = (

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from common import target_profile
 from common.archive import receipt as receipts
 from common.archive import rerequest as rerequests
-from common.errors import ArchiveDamagedError, ExitCode, UsageError
-from common.files import write_atomic
+from common.errors import ArchiveDamagedError, ExitCode
+from common.files import write_all_atomic, write_atomic, writing
 from common.registry.client import RegistryClient
 from importer import mapping
 from importer import probe as probing
@@ -104,9 +104,9 @@ def receipt(
     made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
     content = receipts.encode(made)
     # The signature first: a reader that finds the receipt finds its signature too.
-    if signer is not None:
-        _write(file.with_name(file.name + receipts.SIGNATURE_SUFFIX), signer.sign(content))
-    _write(file, content)
+    signature = {file.with_name(file.name + receipts.SIGNATURE_SUFFIX): signer.sign(content)} if signer is not None else {}
+    with writing(file, "Choose another place."):
+        write_all_atomic({**signature, file: content})
     return made
 
 
@@ -119,10 +119,8 @@ def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None)
 
 
 def _write(file: Path, content: bytes) -> None:
-    try:
+    with writing(file, "Choose another place."):
         write_atomic(file, content)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be written: {error.strerror}", hint="Choose another place.") from error
 
 
 def render(
@@ -138,14 +136,12 @@ def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write rendered files; return their paths. An existing file is replaced as a whole."""
-    try:
+    """Write rendered files, all or none; return their paths. An existing file is replaced as a whole."""
+    paths = {directory / name: content for name, content in files.items()}
+    with writing(directory, "Choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomic(directory / name, content)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
-    return [directory / name for name in files]
+        write_all_atomic(paths)
+    return list(paths)
 
 
 def apply(

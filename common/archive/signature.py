@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from common.errors import UsageError
+from common.files import write_together, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,24 +124,13 @@ def make_keys(private: Path, public: Path, algorithm: Algorithm) -> Verifier:
         if path.exists() or path.is_symlink():
             raise UsageError(f"{path} is there already, and keys are never replaced", hint="Choose another name.")
     shared = made.public_key()
-    _new(
-        private,
-        made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        0o600,
-    )
-    _new(public, shared.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    pem = serialization.Encoding.PEM
+    secret = made.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    known = shared.public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    # Both or none: a private key alone would be in the way of the next try. Durable: an archive is signed with it at once.
+    with writing(f"{private} and {public.name}", "Choose another name."):
+        write_together({private: (secret, 0o600), public: (known, 0o644)})
     return Verifier(shared)
-
-
-def _new(path: Path, content: bytes, mode: int) -> None:
-    try:
-        # The mode is given at creation: after a chmod another user could have the private key open already.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # the first archive is signed with it at once
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another name.") from error
 
 
 def _read(path: Path) -> bytes:

@@ -7,12 +7,11 @@ a HubError; `command` turns both into the exit status of docs/cli.md and the err
 from __future__ import annotations
 
 import dataclasses
-import errno
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +24,7 @@ from common import interruption, media
 from common.cli import terminal
 from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
+from common.files import writing
 from common.log import configure
 from common.oci.reference import local_path, plain_path, rejoined, require_host
 from common.progress import AboveBars, Progress, Style, progress_for
@@ -221,7 +221,8 @@ class OutputOptions:
     def begin(self) -> Progress:
         """Set logging up and return the progress to report to."""
         # Log lines must not be drawn into a progress bar: on a terminal they pass through the bar's own writer.
-        configure(self.log_level, self.log_file, AboveBars(sys.stderr) if self.is_live else None)
+        with writing(f"--log-file {self.log_file}", "Name another file."):
+            configure(self.log_level, self.log_file, AboveBars(sys.stderr) if self.is_live else None)
         return progress_for(self.progress)
 
     @property
@@ -229,7 +230,7 @@ class OutputOptions:
         """Whether stderr is a terminal, where lines may be overwritten."""
         return self.progress in {Style.AUTO, Style.BAR} and sys.stderr.isatty()
 
-    def emit(self, document: Any, table: Callable[[], Iterable[str]]) -> None:
+    def emit(self, document: Any, table: Callable[[], list[str]]) -> None:
         """Print a result: `document` as JSON, or the lines that `table` makes of it."""
         if self.format is Format.JSON:
             terminal.show_json(document)
@@ -339,7 +340,7 @@ def source_epoch() -> int | None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(VERSION)
+        terminal.show([VERSION])
         raise typer.Exit
 
 
@@ -485,7 +486,7 @@ def _from_system(error: OSError) -> HubError:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in media.BROKEN and error.filename != STDOUT:
         return HubError(f"{where}{media.explained(error)}", hint=media.AGAIN)
-    kind = SpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else HubError
+    kind = SpaceError if error.errno in media.FULL else HubError
     return kind(f"{where}{error.strerror or error}")
 
 

@@ -45,8 +45,11 @@ def tell(line: str) -> None:
 def tell_error(error: HubError) -> None:
     """Print an error on stderr: its message after `error:`, and indented its details and the advice."""
     first, *details = error.lines
-    for line in (f"error: {first}", *details, f"  {error.advice}"):
-        tell(line)
+    try:
+        for line in (f"error: {first}", *details, f"  {error.advice}"):
+            tell(line)
+    except OSError:
+        sys.stderr = None  # a terminal that was closed, a full disk: the exit status is what is left to say
 
 
 def tell_trace() -> None:

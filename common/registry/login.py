@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.errors import AuthenticationError, CredentialsRefusedError, UsageError
-from common.files import scratch_directory, write_atomic
+from common.files import scratch_directory, write_atomic, writing
 from common.oci.reference import Reference, split_registry
 from common.registry.auth_file import EXTRACT, MAX_FILE, AuthDocument, read_document
 from common.registry.client import RegistryClient
@@ -135,9 +135,7 @@ def _store(helper: str, place: str, credential: Credential, settings: RegistrySe
 def _write(path: Path, document: dict[str, Any]) -> None:
     """Write the file; where it is a link, the file it leads to."""
     target = Path(os.path.realpath(path))
-    try:
+    with writing(path, "Name another with --authfile."):
         with suppress(FileExistsError):
             target.parent.mkdir(mode=0o700, parents=True)
         write_atomic(target, pretty_json(document), 0o600)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Name another with --authfile.") from error

@@ -13,6 +13,7 @@ from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
 from common.errors import ExitCode
+from common.files import writing
 from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
@@ -86,7 +87,8 @@ def plan(
     document = listing.plan_document(planned, settings, explain=explain)
     if place is not None:
         # Indented JSON: people compare plans with diff(1) and review them before a transfer.
-        location.write(place, pretty_json(document | listing.making_document(planned, settings)))
+        with writing(file, "Choose another --output."):
+            location.write(place, pretty_json(document | listing.making_document(planned, settings)))
     output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 

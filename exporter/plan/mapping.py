@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
-from common.files import write_atomic
+from common.files import write_atomic, writing
 from common.mapping import Collision, Mirror, collisions, place_images
 from common.oci.image import hex_of
 from common.text import counted, shortened
@@ -39,11 +39,9 @@ def render(images: Iterable[ImageRecord]) -> bytes:
 def write(directory: Path, images: Iterable[ImageRecord]) -> Path:
     """Write the file into a directory, which is made where it is missing; return its path. Raises UsageError."""
     path = directory / NAME
-    try:
+    with writing(path, "Choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
         write_atomic(path, render(images))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}", hint="Choose another --output.") from error
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import re
 import signal
 import socket
@@ -23,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common import interruption
 from common.errors import UsageError
+from common.files import write_together, writing
 from importer.serving.app import TruncatedError
 
 if TYPE_CHECKING:
@@ -197,14 +197,13 @@ def self_signed(directory: Path, names: Sequence[str]) -> ServerCertificate:
     ca, server, key = _sign(names)
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    try:
+    chain = server.public_bytes(pem) + ca.public_bytes(pem)
+    with writing(directory, "Choose another --self-signed."):
         directory.mkdir(parents=True, exist_ok=True)
-        _new(found.ca, ca.public_bytes(pem), 0o644)
-        _new(found.key, private, 0o600)
-        # Last: the next start takes the directory as complete when this file exists.
-        _new(found.certificate, server.public_bytes(pem) + ca.public_bytes(pem), 0o644)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror}", hint="Choose another --self-signed.") from error
+        # The certificate last: the next start takes the directory as complete when this file exists.
+        write_together(
+            {found.ca: (ca.public_bytes(pem), 0o644), found.key: (private, 0o600), found.certificate: (chain, 0o644)}
+        )
     return found
 
 
@@ -285,11 +284,6 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
         raise UsageError(f"{path}: is not for {', '.join(missing)}", hint=hint)
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise UsageError(f"{path}: expired on {certificate.not_valid_after_utc:%Y-%m-%d}", hint=hint)
-
-
-def _new(path: Path, content: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
-        file.write(content)
 
 
 def check_certificate(certificate: Path, key: Path) -> None:
