@@ -111,6 +111,7 @@ MAX_REPOSITORY = 255  # RepositoryNameTotalLengthMax in distribution/reference
 _MAX_PORT = 65535
 _MAX_HOST = 253 + len(":65535")  # the longest name of DNS in text form (RFC 1035, 2.3.4)
 DOCKER_HUB = "docker.io"
+_HUB_HOST = "registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -238,3 +239,16 @@ def _refuse(text: str, why: str, example: str = "") -> UsageError:
         f"not an image reference: {text[:200]!r}: {why}",
         hint=f"Wanted: registry/repository[:tag][@sha256:digest], for example {example[:200] or 'quay.io/org/image:v1'}",
     )
+
+
+def contact(registry: str) -> str:
+    """Return the host that answers for a registry: that of Docker Hub has another name."""
+    return _HUB_HOST if registry == DOCKER_HUB else registry
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """Return name (IPv6 without brackets) and port of `host[:port]`."""
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":") and (":" not in name or name.startswith("[")):
+        return name.strip("[]"), int(port)
+    return host.strip("[]"), None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from common.errors import RegistryRefusedError, UsageError
-from common.oci.reference import DOCKER_HUB, Reference, is_host, is_repository
+from common.oci.reference import Reference, contact, is_host, is_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 MAX_FILE = 4 * 1024 * 1024
-_HUB_HOST = "registry-1.docker.io"
 _LOG = logging.getLogger(__name__)
 
 
@@ -106,11 +105,6 @@ class Hosts:
     def _entry(self, reference: Reference) -> _Registry | None:
         fitting = [entry for entry in self._registries if _fits(entry.matches, reference)]
         return max(fitting, key=lambda entry: len(entry.matches), default=None)
-
-
-def contact(registry: str) -> str:
-    """Return the host that answers for a registry: Docker Hub's has another name."""
-    return _HUB_HOST if registry == DOCKER_HUB else registry
 
 
 def load_hosts(settings: RegistrySettings) -> Hosts:
@@ -224,11 +218,3 @@ def _blocked(reference: Reference, entry: _Registry) -> RegistryRefusedError:
         f"{reference}: registries.conf blocks {entry.matches}",
         hint="Take the entry out, or name another file with --registries-conf.",
     )
-
-
-def split_host(host: str) -> tuple[str, int | None]:
-    """Return name (IPv6 without brackets) and port of `host[:port]`."""
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdigit() and not name.endswith(":") and (":" not in name or name.startswith("[")):
-        return name.strip("[]"), int(port)
-    return host.strip("[]"), None

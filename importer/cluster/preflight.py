@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.oci.reference import split_host
 from common.registry.http.tls import is_exempt
-from common.registry.registries_conf import split_host
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     DEPLOYMENT,

@@ -24,10 +24,10 @@ from common.errors import (
     RegistryUnreachableError,
 )
 from common.log import SECRETS
+from common.oci.reference import contact
 from common.registry.http.coding import plain_body
 from common.registry.http.pace import SlowAnswerError
 from common.registry.http.urls import parsed
-from common.registry.registries_conf import contact
 from common.retry import RetryableError, RetryPolicy
 from common.serialization import UNDECODABLE
 from common.text import sanitize

@@ -18,7 +18,7 @@ from urllib3.util import make_headers, parse_url
 from common.certificates import Proxy
 from common.errors import UsageError
 from common.log import SECRETS
-from common.registry.registries_conf import split_host
+from common.oci.reference import split_host
 from common.tls import client_context
 
 if TYPE_CHECKING:

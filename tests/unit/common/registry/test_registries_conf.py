@@ -4,8 +4,8 @@ import pytest
 
 from common.errors import NotFoundError, RegistryRefusedError, UsageError
 from common.oci.image import digest_of
-from common.oci.reference import Reference
-from common.registry.registries_conf import load_hosts, split_host
+from common.oci.reference import Reference, split_host
+from common.registry.registries_conf import load_hosts
 from common.registry.settings import RegistrySettings
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
