@@ -13,7 +13,6 @@ from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests, unique_names
 from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
 from exporter.catalog.selection import Selection, filled, select
-from exporter.context import opened
 from exporter.images.resolve import ResolvedImage, WantedImage
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from common.oci.image import Platform
     from common.oci.reference import Reference
-    from common.progress import Progress
     from exporter.catalog.model import Bundle
     from exporter.catalog.readers.package_manifests import PackageManifests
     from exporter.context import ExportContext
@@ -52,12 +50,6 @@ class Chosen:
     def bundles(self) -> Iterator[Bundle]:
         """The selected bundles."""
         return self.selection.catalog.bundles
-
-
-def selections(settings: ExportSettings, progress: Progress, *, dependencies: bool) -> tuple[Chosen, ...]:
-    """Return the result of `choose` for `list`, which needs no further step. Fetches catalog images only."""
-    with opened(settings.registry, progress) as context:
-        return choose(settings, context, dependencies=dependencies)
 
 
 def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bool = True) -> tuple[Chosen, ...]:

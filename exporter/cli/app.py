@@ -48,11 +48,14 @@ def list_(
     from exporter import workflow
     from exporter.catalog import steps
     from exporter.cli import listing
+    from exporter.context import opened
 
     # Without an image set, `list` shows all versions: a person who looks for a version must not see heads only.
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
-    chosen = steps.selections(settings, output.begin(), dependencies=closed)
+    # No further step: only catalog images are fetched.
+    with opened(settings.registry, output.begin()) as context:
+        chosen = steps.choose(settings, context, dependencies=closed)
     target = settings.target if closed else None  # operators are compared with a selection, not with all that a catalog offers
     asked = settings.image_set.problems
     # The document is built in both formats: the exit status depends on its problems.
