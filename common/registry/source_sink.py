@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
+_TROUBLES = 2  # repositories of a blob with server errors, after which the registry is at fault
 Places = Mapping[Digest, Sequence[Reference]]
 
 
@@ -102,11 +103,11 @@ class RegistrySink:
         if not places:
             raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
         closed = self._closed(blob.digest, places)
-        held = [p for p in places if p not in closed and self._client.has_blob(p, blob.digest, blob.size)]
+        held, absent = self._asked(blob, [place for place in places if place not in closed])
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
         others = tuple(self._holders.get(blob.digest, ()))
-        for place in (place for place in places if place not in (*closed, *held)):
+        for place in absent:
             try:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
                 if written is Written.COPIED:  # a mount writes no bytes that could be short
@@ -133,6 +134,23 @@ class RegistrySink:
         """Return the repositories that refused a blob, with what they said."""
         with self._lock:
             return dict(self._refused.get(digest, {}))
+
+    def _asked(self, blob: Descriptor, places: Sequence[Reference]) -> tuple[list[Reference], list[Reference]]:
+        """Return the places that have a blob, and those that do not. One that does not say it refuses the blob."""
+        held: list[Reference] = []
+        absent: list[Reference] = []
+        troubles = 0
+        for place in places:
+            try:
+                (held if self._client.has_blob(place, blob.digest, blob.size) else absent).append(place)
+            except RegistryUnreachableError:
+                raise  # the other repositories are on the same registry
+            except RegistryError as error:
+                troubles += error.is_outage
+                if troubles >= _TROUBLES:  # each costs all retries of a request
+                    raise
+                self._refuse(blob.digest, place, error)
+        return held, absent
 
     def _closed(self, digest: Digest, places: Sequence[Reference]) -> list[Reference]:
         """Return the places that have refused an upload: they are not asked for every further blob."""

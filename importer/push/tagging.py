@@ -70,6 +70,10 @@ class VolumePartition:
 
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: MANIFEST_BLOB_UNKNOWN, or not found
 _SERVER_ERROR = 500
+_ALONE = (
+    "It took other images of this type; its log says more. Some registries take no index (manifest list) of the type: update the "
+    "registry, or export a single platform with --platform, where that leaves no index."
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -105,8 +109,10 @@ class Tagger:
             immutable = self._write(image)
         except UnsupportedTypeError as refusal:
             # A mirror that has taken others of the family means this image alone.
-            if image.record.kind in ATTACHED or refusal.family in self._taken:
+            if image.record.kind in ATTACHED:
                 return refusal
+            if refusal.family in self._taken:
+                return RegistryRefusedError(refusal.message, hint=_ALONE, status=refusal.status, code=refusal.code)
             return self.refused.setdefault(refusal.family, refusal)
         except HubError as error:
             return error
@@ -133,6 +139,8 @@ class Tagger:
         *children, root = self._partition.closure.manifests_of(image.digest)
         for child in children:
             self._put(image, image.repository.pinned(child), child)
+            if image.record.kind not in ATTACHED:
+                self._taken.add(family_of(self._record(child).media_type))  # an index that is refused stands alone then
         immutable: HubError | None = None
         try:
             if self._record(root).subject is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from common.errors import AuthenticationError, RegistryError, RegistryRefusedError, RegistryUnreachableError
+from common.errors import PASSING, AuthenticationError, RegistryError, RegistryRefusedError, RegistryUnreachableError
 from common.registry.http.exchange import Answer, Call, Exchange
 from common.retry import RetryableError
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 # Answers to HEAD of a blob that do not say whether it is there: ECR Public has 401 for blobs that it gives to a GET
 # (aws/containers-roadmap#2671), object storage 403 where a URL is signed for GET (distribution/distribution#1217), and proxies
-# that forbid the method 405 or 501.
-SAYS_NOTHING = frozenset({400, 401, 403, 405, 501})
+# that forbid the method 405 or 501. Rules of proxies have statuses of their own, such as 406 and 451. 404 and 410 are those of a
+# redirect target, whose storage has lost the blob: an upload would not bring it back.
+SAYS_NOTHING = frozenset(range(300, 600)) - PASSING - {404, 410}
 # Statuses of a proxy that stopped waiting while the registry may still be working; 522 and 524 are Cloudflare's.
 GATEWAY = frozenset({408, 502, 504, 522, 524})
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # 30 s: a commit to object storage took 8 s (GoogleContainerTools/jib#4301)
@@ -148,12 +149,12 @@ class Presence:
     def _refused_head(self, repository: Reference, blob: Descriptor, error: RegistryError, *, once: bool) -> int | None:
         """Ask with GET; where that does not help either, raise the error of HEAD."""
         registry = repository.registry
-        if registry not in self._get_is_useless:
+        if not self._get_is_useless & {registry, repository.name}:
             try:
                 size = self._first_byte(repository, blob, once=once)
             except RegistryError as other:
-                _LOG.info("%s: GET says no more than HEAD: %s", registry, other.message)
-                self._get_is_useless.add(registry)
+                _LOG.info("%s: GET says no more than HEAD: %s", repository.name, other.message)
+                self._get_is_useless.add(repository.name if isinstance(other, AuthenticationError) else registry)
             else:
                 _LOG.info("%s: blobs are asked for with GET: %s", registry, error.message)
                 self._by_get.add(registry)

@@ -94,7 +94,8 @@ class Uploader:
         self._mounts = Mounts()
         self._lock = threading.Lock()
         self._forms: dict[str, Form] = {}
-        self._refusing: Counter[str] = Counter()  # blobs in a row that a host refused in every form
+        # Blobs in a row that were refused in every form, by host and by repository: a quota of one project, say, is no habit.
+        self._refusing: Counter[str] = Counter()
         self._rescued: Counter[str] = Counter()  # blobs in a row that arrived in another form after 500
 
     def upload(self, repository: Reference, blob: Descriptor, read: Read, mount_from: Sequence[Reference]) -> Written:
@@ -207,7 +208,7 @@ class Uploader:
                     return
                 self._choose_after_trouble(repository.registry, attempt, failure)
                 raise
-            self._note_success(repository.registry, attempt)
+            self._note_success(repository, attempt)
 
         self._exchange.retried(repository.registry, step)
 
@@ -255,7 +256,9 @@ class Uploader:
         if refused is Form.WHOLE and following is Form.CHUNKS:
             self._remember(registry, Form.CHUNKS)  # so that other threads do not send whole blobs in vain
         # A limit of the size is about this blob, whatever was refused before.
-        if following is not None and (self._refusing[registry] < _ENOUGH or error.status in _WANTS_CHUNKS):
+        name = session.repository.name
+        may_help = self._refusing[registry] < _ENOUGH or not self._refusing[name]
+        if following is not None and (may_help or error.status in _WANTS_CHUNKS):
             _LOG.info("%s: refused %s, trying it %s: %s", registry, refused.value, following.value, error.message)
             attempt.form = following
             return RetryableError(error, wait_s=0.0)
@@ -267,6 +270,7 @@ class Uploader:
             return RetryableError(damages[0], TRIES)  # by number: each try sends the whole blob
         with self._lock:
             self._refusing[registry] += 1
+            self._refusing[name] += 1
         return attempt.telling
 
     def _choose_after_trouble(self, registry: str, attempt: _Attempt, failure: RetryableError) -> None:
@@ -282,11 +286,12 @@ class Uploader:
         other = usual is Form.WHOLE and attempt.form is Form.WHOLE and attempt.server_errors >= _ENOUGH
         attempt.form = Form.STREAM if other and status == _SERVER_ERROR else usual
 
-    def _note_success(self, registry: str, attempt: _Attempt) -> None:
+    def _note_success(self, repository: Reference, attempt: _Attempt) -> None:
         """Remember the form that worked, where the usual one was refused, or failed for several blobs."""
+        registry = repository.registry
         with self._lock:
             usual = self._forms.get(registry, Form.WHOLE)
-            self._refusing[registry] = 0
+            self._refusing[registry] = self._refusing[repository.name] = 0
             if attempt.form is usual:
                 self._rescued[registry] = 0
                 return

@@ -5,11 +5,12 @@ import os
 import pytest
 
 from common.content import Written
-from common.errors import AuthenticationError, NotFoundError
+from common.errors import AuthenticationError, NotFoundError, RegistryRefusedError
 from common.oci.image import Descriptor, digest_of
 from common.registry.source_sink import Counts, RegistrySink, RegistrySource
 from common.transfer import copy
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 
 def test_next_repository_is_tried(connect):
@@ -70,6 +71,31 @@ def test_where_nothing_mounts_every_repository_gets_the_bytes(connect):
         sink = RegistrySink(connect(registry), {blob.digest: [registry.reference(f"org/{letter}") for letter in "abc"]})
         assert sink.write(blob, lambda _s: iter([b"content"])) is Written.COPIED
         assert sink.counts == Counts(uploaded=3)
+
+
+@pytest.mark.parametrize("status", [500, *more([404, 410])])
+def test_a_repository_that_does_not_say_whether_it_has_a_blob_costs_no_other_one(connect, status):
+    """404 and 410 are of a redirect target here: storage that has lost the blob."""
+    blob = Descriptor("a/b", digest_of(b"content"), 7)
+    with FakeRegistry() as registry:
+        places = [registry.reference(f"org/{letter}") for letter in "abc"]
+        target = {"headers": {"Location": f"http://{registry.elsewhere_host}/lost"}} if status != 500 else {}
+        registry.fault("HEAD", "org/a/", times=100, status=307 if target else status, **target)
+        registry.fault("HEAD", "/lost", times=100, status=status)
+        sink = RegistrySink(connect(registry, pushes=True), {blob.digest: places})
+        assert sink.write(blob, lambda _s: iter([b"content"])) is Written.COPIED
+        assert list(sink.refused(blob.digest)) == places[:1]
+        assert sink.counts == Counts(uploaded=1, mounted=1)
+
+
+def test_server_errors_of_every_repository_end_soon(connect):
+    blob = Descriptor("a/b", digest_of(b"content"), 7)
+    with FakeRegistry() as registry:
+        registry.fault("HEAD", "/blobs/", times=1000, status=500)
+        sink = RegistrySink(connect(registry, pushes=True), {blob.digest: [registry.reference(f"org/{n}") for n in range(40)]})
+        with pytest.raises(RegistryRefusedError, match="HTTP 500"):
+            sink.write(blob, lambda _s: iter([b"content"]))
+        assert len(registry.log("HEAD")) == 12
 
 
 def test_registry_to_registry_in_parallel_with_faults(connect):

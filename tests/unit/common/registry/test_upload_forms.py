@@ -108,6 +108,20 @@ def test_a_refusal_of_every_form_is_reported_and_tried_for_two_blobs_alone(conne
         assert methods(registry).count("PATCH") <= 4
 
 
+@pytest.mark.parametrize("status", [400, *more([409, 412])])
+def test_a_project_that_refuses_every_form_decides_for_no_other(connect, status):
+    """A quota is one of a project; another project takes blobs, in the form that the registry has."""
+    with FakeRegistry() as registry:
+        registry.profile = Profile(whole_put="refused")
+        for method in ("PUT", "PATCH"):
+            registry.fault(method, "/full/", times=100, status=status, body=b'{"errors": [{"code": "DENIED", "message": "quota"}]}')
+        client = connect(registry)
+        for content in OTHERS[:4]:
+            with pytest.raises(RegistryRefusedError, match="quota"):
+                push(client, registry, content, "full/a")
+        assert push(client, registry) is Written.COPIED
+
+
 def test_a_limit_of_the_size_is_no_refusal_of_every_form(connect):
     with FakeRegistry() as registry:
         for method in ("PUT", "PATCH"):
@@ -255,7 +269,7 @@ def test_a_limit_at_another_host_is_named_with_that_host(connect):
 # Is it there?
 
 
-@pytest.mark.parametrize("status", [401, 405, *more([400, 403, 501])])
+@pytest.mark.parametrize("status", [401, 405, 451, *more([302, 400, 403, 406, 422, 501])])
 def test_where_head_and_get_say_nothing_the_upload_decides(connect, status):
     """distribution/distribution#1217, SgtSilvio/gradle-oci#154, goharbor/harbor#13973."""
     with FakeRegistry() as registry:
@@ -288,6 +302,18 @@ def test_where_the_upload_is_refused_as_well_its_error_is_reported(connect, stat
         registry.fault("POST", "/blobs/uploads/", times=100, status=403, body=b'{"errors": [{"code": "DENIED"}]}')
         with pytest.raises(NotWritableError, match=r"POST upload .* HTTP 403 DENIED"):
             push(connect(registry, pushes=True), registry)
+
+
+def test_one_repository_that_may_not_be_read_leaves_get_to_the_others(connect):
+    with FakeRegistry() as registry:
+        registry.add_blob("org/b", CONTENT)
+        registry.fault("HEAD", "/blobs/sha256:", times=100, status=401)
+        registry.fault("GET", "/closed/a/", times=100, status=403)
+        client = connect(registry, pushes=True)
+        for content in OTHERS[:6]:
+            assert not client.has_blob(registry.reference("closed/a"), digest_of(content), len(content))
+        assert looks(registry, "GET") == 1
+        assert push(client, registry) is Written.PRESENT
 
 
 @pytest.mark.parametrize("status", [401, *more([403, 405])])

@@ -22,6 +22,9 @@ from tests.fakes.registry import FakeRegistry
 DOCKER = {f"docker/app{number}": image([b"base", b"docker %d" % number], docker=True) for number in range(16)}
 OCI = {"oci/app": image([b"base", b"oci"]), "oci/tool": image([b"tool"])}
 MANY = index([image([b"amd"]), image([b"arm"], platform="linux/arm64")])
+LIST = index([image([b"amd"], docker=True), image([b"arm"], platform="linux/arm64", docker=True)], docker=True)
+# The lists arrive first: of their blobs two repositories have need.
+LISTS_FIRST = {"many/one": LIST, "many/two": LIST, **{f"docker/solo{n}": image([b"solo %d" % n], docker=True) for n in range(4)}}
 SIGNATURE = image([b"signed"], subject=OCI["oci/app"].descriptor, artifact_type="application/vnd.example.signature")
 ECR = (400, "TAG_INVALID", "The image tag already exists and cannot be overwritten because the repository is immutable.")
 
@@ -41,7 +44,7 @@ def _archives(tmp_path_factory):
             return Archive.open([folder / output])
 
         source.add_image("oci/app", SIGNATURE)
-        return {"oci": create("oci", {**OCI, "many/image": MANY}), "mixed": create("mixed", {**DOCKER, **OCI})}
+        return {"oci": create("oci", {**OCI, "many/image": MANY}), "mixed": create("mixed", {**DOCKER, **OCI}), "lists": create("lists", LISTS_FIRST)}
 
 
 @pytest.fixture(name="push")
@@ -173,6 +176,16 @@ def test_a_mirror_of_oci_types_alone_says_so_once_and_gets_no_further_blobs(arch
         assert len(mirror.log("PUT", "/manifests/v1")) < 8, "one was refused; the others are not tried"
         reached = {name for name in DOCKER if len(mirror.repositories[name].blobs) == 3}
         assert len(reached) < 12, "blobs of the rest stay here"
+
+
+def test_an_index_whose_type_is_refused_stands_alone_for_its_manifests_were_taken(archives, push):
+    """Harbor 1.8 takes images and no list of them: 415 (goharbor/harbor#8855)."""
+    with FakeRegistry() as mirror:
+        mirror.manifest_rule = lambda _name, _wanted, kind: (415, "MANIFEST_INVALID", kind) if ".list." in kind else None
+        first, second = errors(push(archives["lists"], mirror))
+        assert {"many/one" in first.subject, "many/two" in first.subject} == {True, False}
+        assert "OCI types only" not in first.message + second.message
+        assert all(mirror.repositories[f"docker/solo{n}"].tags["v1"] for n in range(4)), "plain images arrive"
 
 
 def test_a_mirror_of_docker_types_alone(archives, push):
