@@ -71,8 +71,8 @@ class VolumePartition:
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: MANIFEST_BLOB_UNKNOWN, or not found
 _SERVER_ERROR = 500
 _ALONE = (
-    "It took other images of this type; its log says more. Some registries take no index (manifest list) of the type: update the "
-    "registry, or export a single platform with --platform, where that leaves no index."
+    "It took other manifests of this kind; its log says more. A registry that takes no index (manifest list) is too old for "
+    "images of several platforms: update it, or use another mirror."
 )
 _LOG = logging.getLogger(__name__)
 

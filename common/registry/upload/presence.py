@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # Answers to HEAD of a blob that do not say whether it is there: ECR Public has 401 for blobs that it gives to a GET
 # (aws/containers-roadmap#2671), object storage 403 where a URL is signed for GET (distribution/distribution#1217), and proxies
-# that forbid the method 405 or 501. Rules of proxies have statuses of their own, such as 406 and 451. 404 and 410 are those of a
-# redirect target, whose storage has lost the blob: an upload would not bring it back.
+# that forbid the method 405 or 501. Rules of proxies have statuses of their own, such as 406 and 451. 404 and 410 are those of
+# a redirect target, whose storage has lost the blob: an upload would not bring it back.
 SAYS_NOTHING = frozenset(range(300, 600)) - PASSING - {404, 410}
 # Statuses of a proxy that stopped waiting while the registry may still be working; 522 and 524 are Cloudflare's.
 GATEWAY = frozenset({408, 502, 504, 522, 524})

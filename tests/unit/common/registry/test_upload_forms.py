@@ -114,7 +114,9 @@ def test_a_project_that_refuses_every_form_decides_for_no_other(connect, status)
     with FakeRegistry() as registry:
         registry.profile = Profile(whole_put="refused")
         for method in ("PUT", "PATCH"):
-            registry.fault(method, "/full/", times=100, status=status, body=b'{"errors": [{"code": "DENIED", "message": "quota"}]}')
+            registry.fault(
+                method, "/full/", times=100, status=status, body=b'{"errors": [{"code": "DENIED", "message": "quota"}]}'
+            )
         client = connect(registry)
         for content in OTHERS[:4]:
             with pytest.raises(RegistryRefusedError, match="quota"):

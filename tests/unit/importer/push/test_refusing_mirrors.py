@@ -24,7 +24,11 @@ OCI = {"oci/app": image([b"base", b"oci"]), "oci/tool": image([b"tool"])}
 MANY = index([image([b"amd"]), image([b"arm"], platform="linux/arm64")])
 LIST = index([image([b"amd"], docker=True), image([b"arm"], platform="linux/arm64", docker=True)], docker=True)
 # The lists arrive first: of their blobs two repositories have need.
-LISTS_FIRST = {"many/one": LIST, "many/two": LIST, **{f"docker/solo{n}": image([b"solo %d" % n], docker=True) for n in range(4)}}
+LISTS_FIRST = {
+    "many/one": LIST,
+    "many/two": LIST,
+    **{f"docker/solo{n}": image([b"solo %d" % n], docker=True) for n in range(4)},
+}
 SIGNATURE = image([b"signed"], subject=OCI["oci/app"].descriptor, artifact_type="application/vnd.example.signature")
 ECR = (400, "TAG_INVALID", "The image tag already exists and cannot be overwritten because the repository is immutable.")
 
@@ -44,7 +48,11 @@ def _archives(tmp_path_factory):
             return Archive.open([folder / output])
 
         source.add_image("oci/app", SIGNATURE)
-        return {"oci": create("oci", {**OCI, "many/image": MANY}), "mixed": create("mixed", {**DOCKER, **OCI}), "lists": create("lists", LISTS_FIRST)}
+        return {
+            "oci": create("oci", {**OCI, "many/image": MANY}),
+            "mixed": create("mixed", {**DOCKER, **OCI}),
+            "lists": create("lists", LISTS_FIRST),
+        }
 
 
 @pytest.fixture(name="push")
