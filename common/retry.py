@@ -150,16 +150,17 @@ class Retries:
         within_s = own.within_s if own and own.within_s is not None else policy.within_s
         # An upload of half an hour that breaks at its end is to be retried as long as a HEAD.
         began = self._failed_first if policy.from_failure else self._began
-        deadline_s = began + within_s if within_s is not None else None
+        deadline_s = by_s = began + within_s if within_s is not None else None
         if own and own.until_s is not None:
-            deadline_s = own.until_s if deadline_s is None else min(own.until_s, deadline_s)
+            deadline_s = own.until_s if by_s is None else min(own.until_s, by_s)
             wait_s = min(wait_s, max(0.0, own.until_s - self._now_s()))  # the last try is at the end of the time, not before
-        if self._is_over(own, policy, wait_s):
+        if self._is_over(own, policy, wait_s, by_s):
             return False
         self._pause(wait_s, str(failure).partition("\n")[0], deadline_s)  # without the hint, which is for the end
         return 0.0  # stamina sleeps in time.sleep, which no signal ends in a worker thread: all of the pause was here
 
-    def _is_over(self, own: RetryableError | None, policy: RetryPolicy, wait_s: float) -> bool:
+    def _is_over(self, own: RetryableError | None, policy: RetryPolicy, wait_s: float, by_s: float | None) -> bool:
+        """Say whether there is no further try; `by_s`: when the time of the policy, or of the failure, ends."""
         tries = own.tries if own and own.tries is not None else policy.tries
         if tries is not None:
             self._counted += 1  # an outage that was survived before is no reason to give up after a single 500
@@ -168,10 +169,8 @@ class Retries:
         now_s = self._now_s()
         if own and own.until_s is not None and now_s >= own.until_s:
             return True
-        within_s = own.within_s if own and own.within_s is not None else policy.within_s
-        began = self._failed_first if policy.from_failure else self._began
         # One timeout of the network may be longer than the bound, and is no reason to give up.
-        self.is_out_of_time = within_s is not None and self.failures >= policy.least and now_s - began + wait_s > within_s
+        self.is_out_of_time = by_s is not None and self.failures >= policy.least and now_s + wait_s > by_s
         return self.is_out_of_time
 
     def _now_s(self) -> float:

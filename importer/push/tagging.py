@@ -69,6 +69,7 @@ class VolumePartition:
 
 
 _REFUSED = (400, 404)  # how registries refuse a manifest with unknown content: MANIFEST_BLOB_UNKNOWN, or not found
+_UNSUPPORTED_TYPE = 415
 _SERVER_ERROR = 500
 _ALONE = (
     "It took other manifests of this kind; its log says more. A registry that takes no index (manifest list) is too old for "
@@ -99,6 +100,7 @@ class Tagger:
         self._right = frozenset(right)
         self.refused: dict[Family, UnsupportedTypeError] = {}
         self._taken: set[Family] = set()
+        self._suspected: set[Family] = set()  # an image of theirs was refused
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Write an image whose blobs have arrived; return the error, if any."""
@@ -108,17 +110,25 @@ class Tagger:
         try:
             immutable = self._write(image)
         except UnsupportedTypeError as refusal:
-            # A mirror that has taken others of the family means this image alone.
             if image.record.kind in ATTACHED:
                 return refusal
-            if refusal.family in self._taken:
+            if refusal.family in self._taken:  # the mirror means this image alone
                 return RegistryRefusedError(refusal.message, hint=_ALONE, status=refusal.status, code=refusal.code)
+            if not self._means_the_family(refusal):
+                return refusal
             return self.refused.setdefault(refusal.family, refusal)
         except HubError as error:
             return error
         if image.record.kind not in ATTACHED:
             self._taken.update(self._families(image))
         return immutable
+
+    def _means_the_family(self, refusal: UnsupportedTypeError) -> bool:
+        """Say whether a refusal is about all images of a type, of which the mirror has taken none yet."""
+        # 400 with the media type may be about the one image, whose publisher must not keep all others from the mirror.
+        is_sure = refusal.status == _UNSUPPORTED_TYPE or refusal.family in self._suspected
+        self._suspected.add(refusal.family)
+        return is_sure
 
     def type_error(self, image: MappedImage) -> UnsupportedTypeError | None:
         """Return the error for an image of a type that the mirror has refused before; None where it may be taken."""

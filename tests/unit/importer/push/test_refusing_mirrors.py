@@ -219,6 +219,30 @@ def test_one_image_that_is_refused_after_others_of_its_type_stands_alone(archive
         assert [name for name in DOCKER if "v1" not in mirror.repositories[name].tags] == names[1:2]
 
 
+def test_one_image_that_is_refused_first_keeps_no_other_from_the_mirror(archives, push):
+    names = []
+    with FakeRegistry() as mirror:
+
+        def rule(name, _wanted, kind):
+            if "docker" in kind:
+                names.append(name)
+            return (400, "MANIFEST_INVALID", f"config of {kind} is not valid") if name in names[:1] else None
+
+        mirror.manifest_rule = rule
+        (problem,) = errors(push(archives["mixed"], mirror))
+        assert names[0] in problem.subject
+        assert [name for name in DOCKER if "v1" not in mirror.repositories[name].tags] == names[:1]
+
+
+def test_a_second_image_shows_that_400_is_about_the_type(archives, push):
+    with FakeRegistry() as mirror:
+        mirror.manifest_rule = lambda _name, _wanted, kind: (400, "MANIFEST_INVALID", kind) if "docker" in kind else None
+        (problem,) = errors(push(archives["mixed"], mirror))
+        assert problem.subject == mirror.host
+        assert "16 images" in problem.message
+        assert len(mirror.log("PUT", "/manifests/v1")) < 8 + 1
+
+
 def test_a_mirror_that_refuses_signatures_gets_the_images(archives, push):
     with FakeRegistry() as mirror:
         mirror.manifest_rule = lambda _name, wanted, _kind: (
