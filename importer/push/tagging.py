@@ -110,25 +110,24 @@ class Tagger:
         try:
             immutable = self._write(image)
         except UnsupportedTypeError as refusal:
-            if image.record.kind in ATTACHED:
-                return refusal
-            if refusal.family in self._taken:  # the mirror means this image alone
-                return RegistryRefusedError(refusal.message, hint=_ALONE, status=refusal.status, code=refusal.code)
-            if not self._means_the_family(refusal):
-                return refusal
-            return self.refused.setdefault(refusal.family, refusal)
+            return self._judged(image, refusal)
         except HubError as error:
             return error
         if image.record.kind not in ATTACHED:
             self._taken.update(self._families(image))
         return immutable
 
-    def _means_the_family(self, refusal: UnsupportedTypeError) -> bool:
-        """Say whether a refusal is about all images of a type, of which the mirror has taken none yet."""
+    def _judged(self, image: MappedImage, refusal: UnsupportedTypeError) -> HubError:
+        """Return the error for an image whose type was refused; note whether it is about all images of that type."""
+        family = refusal.family
+        if image.record.kind in ATTACHED:
+            return refusal
+        if family in self._taken:
+            return RegistryRefusedError(refusal.message, hint=_ALONE, status=refusal.status, code=refusal.code)
         # 400 with the media type may be about the one image, whose publisher must not keep all others from the mirror.
-        is_sure = refusal.status == _UNSUPPORTED_TYPE or refusal.family in self._suspected
-        self._suspected.add(refusal.family)
-        return is_sure
+        is_sure = refusal.status == _UNSUPPORTED_TYPE or family in self._suspected
+        self._suspected.add(family)
+        return self.refused.setdefault(family, refusal) if is_sure else refusal
 
     def type_error(self, image: MappedImage) -> UnsupportedTypeError | None:
         """Return the error for an image of a type that the mirror has refused before; None where it may be taken."""
