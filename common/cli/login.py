@@ -9,13 +9,10 @@ from typing import Annotated
 import typer
 
 from common.cli import terminal
-from common.cli.options import command
+from common.cli.options import command, read_secret
 from common.errors import ExitCode, UsageError
 from common.log import configure
 from common.oci.reference import split_registry
-
-# Tokens of OpenShift and of cloud registries have a few KiB; a file piped by mistake must not be read whole.
-_MAX_PASSWORD = 64 * 1024
 
 
 def add_login(app: typer.Typer) -> None:
@@ -45,7 +42,7 @@ def _login(
 
     configure("warning")
     user = username or _ask("Username")
-    password = _from_stdin() if password_stdin else _ask("Password", hidden=True)
+    password = read_secret(Path("-"), "--password-stdin") if password_stdin else _ask("Password", hidden=True)
     # Credentials may be limited to a namespace (containers-auth.json(5)); the check contacts the host.
     host, _namespace = split_registry(registry, "NAMESPACE", "registry.example:5000")
     settings = RegistrySettings(
@@ -64,11 +61,3 @@ def _ask(what: str, *, hidden: bool = False) -> str:
         )
     answer: str = typer.prompt(what, hide_input=hidden, err=True)
     return answer
-
-
-def _from_stdin() -> str:
-    # One line, as podman and docker do: `echo token | hub-import login --password-stdin` ends it with a newline.
-    password = sys.stdin.readline(_MAX_PASSWORD).rstrip("\r\n")
-    if not password:
-        raise UsageError("--password-stdin: standard input is empty", hint="Pipe the password or token into the command.")
-    return password

@@ -320,6 +320,31 @@ def read_text(path: Path, option: str) -> str:
         raise UsageError(f"{option} {path}: cannot be read: {why}", hint=f"Name another file with {option}.") from error
 
 
+# Tokens of OpenShift and of cloud registries have a few KiB; a file piped by mistake must not be read whole.
+_MAX_SECRET = 64 * 1024
+
+
+def read_secret(path: Path, option: str) -> str:
+    """Return the first line of a file, or of standard input for `-`. Raises UsageError."""
+    # One line, as podman and docker do: `echo token | hub-import login --password-stdin` ends it with a newline.
+    try:
+        if path == Path("-"):
+            line = sys.stdin.readline(_MAX_SECRET)
+        else:
+            with path.open(encoding="utf-8") as file:
+                line = file.readline(_MAX_SECRET)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(
+            f"{option}: {path}: cannot be read: {why}", hint="Name a file with one line, or pipe it in."
+        ) from error
+    secret = line.rstrip("\r\n")
+    if not secret:
+        what = "standard input" if path == Path("-") else str(path)
+        raise UsageError(f"{option}: {what} is empty", hint="Pipe the password or token into the command, or name its file.")
+    return secret
+
+
 def created_now() -> str:
     """Return the time of creation, RFC 3339 in UTC: SOURCE_DATE_EPOCH where it is set, else now."""
     epoch = source_epoch()

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli.options import REGISTRIES, Authfile, CaFile, Jobs, RegistriesConf, RegistryOptions, created_now, source_epoch
+from common.cli import terminal
+from common.cli.options import (
+    REGISTRIES,
+    Authfile,
+    CaFile,
+    Jobs,
+    RegistriesConf,
+    RegistryOptions,
+    created_now,
+    read_secret,
+    source_epoch,
+)
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
@@ -292,7 +303,14 @@ class BuildOptions:
     manifest_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Package manifests to build from.")] = None
     appregistry_org: Annotated[str, typer.Option(metavar="NAME", help="Namespace of an app registry to build from.")] = ""
     appregistry_endpoint: Annotated[str, typer.Option(metavar="URL", help="The app registry.")] = "https://quay.io/cnr"
-    auth_token: Annotated[str, typer.Option(metavar="TOKEN", help="For the app registry, as its login gave it.")] = ""
+    auth_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The token of the app registry, as its login gave it; - is standard input."),
+    ] = None
+    auth_token: Annotated[
+        str,
+        typer.Option(metavar="TOKEN", help="The token itself, which others can read in the process list."),
+    ] = ""
     platform: Annotated[
         list[str], typer.Option("--filter-by-os", "--platform", metavar="OS/ARCH", help="Only these platforms; repeatable.")
     ] = field(default_factory=list)
@@ -330,10 +348,23 @@ class BuildOptions:
             self.manifest_dir,
             self.appregistry_org,
             self.appregistry_endpoint,
-            self.auth_token,
+            self._token(),
             tuple(Platform.parse(text) for text in self.platform if text != ".*"),
             self.jobs,
         )
+
+    def _token(self) -> str:
+        """Return the token of the app registry; empty for none. Raises UsageError."""
+        if self.auth_token_file is not None:
+            if self.auth_token:
+                raise UsageError("--auth-token-file and --auth-token at once", hint="Give the file alone.")
+            return read_secret(self.auth_token_file, "--auth-token-file")
+        # ps shows the arguments of a process to every user, and its environment only to its own (proc(5)).
+        if self.auth_token and self.auth_token != os.environ.get("HUB_EXPORT_AUTH_TOKEN"):
+            terminal.tell(
+                "warning: --auth-token is visible in the process list; use --auth-token-file or HUB_EXPORT_AUTH_TOKEN"
+            )
+        return self.auth_token
 
 
 # The options of `hub-export kit`.

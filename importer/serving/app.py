@@ -104,7 +104,7 @@ class RegistryApp:
         except RequestError as error:
             response = error.response()
         except HubError as error:
-            _LOG.error("%s: %s", quote(request.scope["path"]), error)
+            _LOG.error("%s: %s", quote(request.scope["path"]), error.message)
             response = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", str(error)).response()
         response.headers.update(VERSION)
         return response
@@ -255,7 +255,7 @@ async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in iterate_in_threadpool(chunks):
             yield chunk
     except HubError as error:
-        _LOG.error("%s", error)
+        _LOG.error("%s", error.message)
         raise TruncatedError from error
     finally:
         # A client that goes away leaves the generator suspended, with a volume open.

@@ -136,7 +136,11 @@ def test_a_private_app_registry_takes_a_token_or_a_login(manifests, registry, tm
     with AppRegistry(archives, private=True) as apps:
         asked = ["--appregistry-org", "redhat-operators", "--appregistry-endpoint", f"http://{apps.host}/cnr"]
         assert build(registry, *asked).status == 5
-        assert build(registry, *asked, "--auth-token", TOKEN).status == 0
+        named = build(registry, *asked, "--auth-token", TOKEN)
+        assert (named.status, "--auth-token is visible in the process list" in named.stderr) == (0, True)
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
+        filed = build(registry, *asked, "--auth-token-file", tmp_path / "token")
+        assert (filed.status, "process list" in filed.stderr) == (0, False)
         auth = TOKEN.partition(" ")[2]
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {apps.host: {"auth": auth}}}))
         assert build(registry, *asked, "-a", tmp_path / "auth.json").status == 0

@@ -104,7 +104,7 @@ class Presence:
                 if is_there():
                     return True
             except (RegistryError, RetryableError) as error:
-                _LOG.info("not known whether it is there: %s", error)
+                _LOG.info("not known whether it is there: %s", error.args[0])
                 if isinstance(error, RegistryError) and error.status in SAYS_NOTHING:
                     return False  # the next answer would be the same
         return False
