@@ -24,7 +24,7 @@ from common.archive.metadata import INDEX_NAME
 from common.archive.volume import TAR_BLOCK, entry_name, octal, padding, tar_header
 from common.content import Chunks, verified
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, NotFoundError
-from common.oci.image import Descriptor, Digest, Document, digest_of, parse
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, digest_of, parse
 from common.text import enumeration
 
 if TYPE_CHECKING:
@@ -316,6 +316,8 @@ class MetadataIndex:
             done += len(content)
             if done > limit:  # after each frame: one of them decompresses to MAX_FRAME at most
                 raise ContentError(f"the metadata grows past {limit} bytes")
+            if done > MAX_MANIFEST_SIZE + frames.blob_bound(frame_end - start):
+                raise ContentError(f"the metadata grows to {done} bytes from {frame_end - start}")
             tar.feed(content)
             position = frame_end
         index.inventory_size = tar.close()
@@ -373,8 +375,7 @@ class MetadataIndex:
             frame = self._frames[number]
             if frame.stored > frames.compress_bound(MAX_FRAME):
                 raise ContentError(f"a frame of {frame.stored} bytes; the limit is {frames.compress_bound(MAX_FRAME)}")
-            limit = min(MAX_FRAME, frames.blob_bound(frame.stored))
-            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), limit)
+            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
             self._last = number, content
         return self._last[1]
 

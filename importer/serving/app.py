@@ -47,7 +47,15 @@ _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 READING = ("GET", "HEAD")
 # Old docker clients take a registry without this header for one of API version 1.
 VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
+# Key of a scope whose client has no account, or is not known to have one yet (`authentication.py`, `server.py`).
+STRANGER = "hub_airgap.stranger"
+_LOGGED = 300  # characters of a path in the log: a request may have 64 KiB
 _LOG = logging.getLogger(__name__)
+
+
+def logged(path: str) -> str:
+    """Return a path for the log: quoted, since line breaks in it would forge lines, and of limited length."""
+    return quote(path[:_LOGGED]) + ("..." if len(path) > _LOGGED else "")
 
 
 class TruncatedError(Exception):
@@ -93,8 +101,7 @@ class RegistryApp:
         request = Request(scope)
         # In a thread: reading a slow medium would keep all other connections waiting in the event loop.
         response = await run_in_threadpool(self.answer, request)
-        # Quoted: a path may hold line breaks, which would forge lines of the log.
-        _LOG.info("%s %s: %s", request.method, quote(request.scope["path"]), response.status_code)
+        _LOG.info("%s %s: %s", request.method, logged(request.scope["path"]), response.status_code)
         await response(scope, receive, send)
 
     def answer(self, request: Request) -> Response:
@@ -104,7 +111,7 @@ class RegistryApp:
         except RequestError as error:
             response = error.response()
         except HubError as error:
-            _LOG.error("%s: %s", quote(request.scope["path"]), error.message)
+            _LOG.error("%s: %s", logged(request.scope["path"]), error.message)
             response = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", str(error)).response()
         response.headers.update(VERSION)
         return response

@@ -12,11 +12,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from starlette.requests import Request
 
-from importer.serving.app import READING, VERSION, RequestError
+from importer.serving.app import READING, STRANGER, VERSION, RequestError, logged
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,14 +43,16 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
         request = Request(scope)
+        scope[STRANGER] = True  # the server may close its connection for that of another client
         # What is not allowed to any client costs no check.
         refused = await self._refusal(request) if request.method in READING else None
         if refused is None:
+            del scope[STRANGER]
             await self._app(scope, receive, send)
             return
         response = refused.response()
         response.headers.update(VERSION)
-        _LOG.info("%s %s: %s", request.method, quote(scope["path"]), response.status_code)
+        _LOG.info("%s %s: %s", request.method, logged(scope["path"]), response.status_code)
         await response(scope, receive, send)
 
     async def _refusal(self, request: Request) -> RequestError | None:

@@ -6,12 +6,14 @@ import asyncio
 import ipaddress
 import logging
 import re
+import resource
 import signal
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from cryptography import x509
@@ -23,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from common import interruption
 from common.errors import UsageError
 from common.files import write_together, writing
-from importer.serving.app import TruncatedError
+from importer.serving.app import STRANGER, TruncatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,11 +36,17 @@ if TYPE_CHECKING:
 
 # Bounds memory: each connection holds one chunk of at most 1 MiB. uvicorn answers further ones with 503.
 _CONNECTIONS = 256
+# From here on the oldest connection without a request of an account is closed for each new one, so that clients who only hold
+# connections never make the server refuse others.
+_HELD = _CONNECTIONS - 16
 _STALL_TIMEOUT_S = 120.0  # a client that reads nothing for so long is gone
 # For the whole head of a request. A client that sends one byte a minute (slowloris) would hold a connection for hours else.
 _HEAD_TIMEOUT_S = 10.0
+_HANDSHAKE_TIMEOUT_S = 10.0  # of TLS; asyncio waits for a minute, and such a connection is not among the counted ones yet
+_FILES = 4096  # open files, where the system allows it: connections that are being accepted, and volumes
 _GRACE_S = 3  # for running transfers after a signal; clients resume with ranges, so there is no need to wait longer
 _KEEP_ALIVE_S = 60
+_REPEATED_AFTER_S = 60.0  # for the same warning
 _BACKLOG = 128
 
 
@@ -98,7 +106,8 @@ def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate 
         ssl_certfile=certificate.certificate if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
+    logging.getLogger("uvicorn.error").addFilter(ServerLogFilter())
+    _raise_file_limit()
     server = uvicorn.Server(config)
 
     def end(_number: int, _frame: object) -> None:
@@ -109,18 +118,57 @@ def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate 
     before = {number: signal.signal(number, end) for number in interruption.stop_signals()}
     ready()
     try:
-        server.run(sockets=[listener])
+        with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
+            runner.run(server.serve(sockets=[listener]))
     finally:
         interruption.stop()  # ends threads that wait for object storage; the process would wait for them at its exit
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Say whether a log record of uvicorn is of an unexpected error."""
-    # TruncatedError was logged with its cause; CancelledError is a client that went away. Both would print a stack trace.
-    kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, (TruncatedError, asyncio.CancelledError))
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """An event loop that ends TLS handshakes early. uvicorn has no option for it."""
+
+    handshake_timeout_s = _HANDSHAKE_TIMEOUT_S
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Listen as asyncio does, with a limit for handshakes."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = options["ssl_shutdown_timeout"] = self.handshake_timeout_s
+        return await super().create_server(*arguments, **options)
+
+
+def _raise_file_limit() -> None:
+    # Many systems allow a process 1,024 files at first. Without any left, no connection is accepted.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class ServerLogFilter(logging.Filter):
+    """A filter for the log of uvicorn: unexpected errors, and of what any client can cause one record a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._logged: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is logged."""
+        # TruncatedError was logged with its cause; CancelledError is a client that went away. Both would print a stack trace.
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is not None and issubclass(kind, TruncatedError | asyncio.CancelledError):
+            return False
+        if record.levelno != logging.WARNING:
+            return True
+        # "Invalid HTTP request received.", "Exceeded concurrency limit." and others without content of the request: a client
+        # without an account could fill a disk with them.
+        now, last = self._clock(), self._logged.get(record.msg)
+        if last is not None and now - last < _REPEATED_AFTER_S:
+            return False
+        self._logged[record.msg] = now
+        return True
 
 
 class TimeoutProtocol(H11Protocol):
@@ -133,12 +181,39 @@ class TimeoutProtocol(H11Protocol):
     head_timeout_s, stall_timeout_s = _HEAD_TIMEOUT_S, _STALL_TIMEOUT_S
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
+    held = _HELD
+    since = 0.0  # by the clock of the loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer of the first request."""
+        """Start the timer of the first request, and make room where many connections are held."""
         super().connection_made(transport)
+        self.since = self.loop.time()
+        self._make_room()
         # Abort, not close: closing waits until the client has read the bytes that are written already.
         self._head_timer = self.loop.call_later(self.head_timeout_s, transport.abort)
+
+    def _make_room(self) -> None:
+        """Close the connection that others need least; none while each has the request of a client that may send it."""
+        others = [one for one in self.connections if isinstance(one, TimeoutProtocol) and one is not self]
+        if len(others) < self.held:
+            return
+        idle = [one for one in others if not one.is_busy]
+        if idle:
+            # Those of clients that have shown an account come last; of equals the oldest goes.
+            least = min(idle, key=lambda one: (one.is_known, one.since))
+            least.transport.abort()
+            # asyncio calls `connection_lost` in the next turn of the loop; until then many more connections may be made.
+            self.connections.discard(least)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the last request was of a client that may send it."""
+        return self.cycle is not None and STRANGER not in self.cycle.scope  # type: ignore[redundant-expr] # None at first
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether such a request is being answered."""
+        return self.is_known and not self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
         """Stop the timer when the head of a request is complete; further bytes of an incomplete head do not restart it."""

@@ -39,14 +39,19 @@ def test_blocks_of_a_frame_have_a_limit(tmp_path):
                 frames.frame_end(file.fileno(), 0, len(content))
 
 
-@pytest.mark.parametrize("size", [2 << 20, MAX_FRAME])
-def test_a_frame_of_manifests_holds_at_most_1024_times_its_size(tmp_path, size):
-    frame = frames.compress(bytes(size))
-    assert size > frames.blob_bound(len(frame))
-    content = frame + frames.compress(tar_header(NAME, 1))
-    (tmp_path / "file").write_bytes(content)
-    with (tmp_path / "file").open("rb") as file, pytest.raises(ContentError, match="the limit is"):
-        MetadataIndex.scan(file.fileno(), 0, len(content), 1 << 30)
+def test_manifests_hold_at_most_16_mib_and_1024_times_their_size(tmp_path):
+    """One manifest may be of 16 MiB of the same byte, and no more of them."""
+    frame, end = frames.compress(bytes(MAX_FRAME)), frames.compress(tar_header(NAME, 1))
+    head = frames.compress(tar_header("x", 2 * MAX_FRAME))
+    for count, fits in ((2, True), (3, False)):
+        content = head + frame * count + (end if fits else b"")
+        (tmp_path / "file").write_bytes(content)
+        with (tmp_path / "file").open("rb") as file:
+            if fits:
+                assert MetadataIndex.scan(file.fileno(), 0, len(content), 1 << 30).names() == {"x"}
+                continue
+            with pytest.raises(ContentError, match="the metadata grows to"):
+                MetadataIndex.scan(file.fileno(), 0, len(content), 1 << 30)
 
 
 def test_entries_that_the_inventory_does_not_list_are_not_kept(tmp_path):
