@@ -35,13 +35,14 @@ Exit codes: the table in `docs/cli.md`.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from common.text import shortened, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class ExitCode(IntEnum):
@@ -112,6 +113,19 @@ class HubError(Exception):
         # The subject begins the line already; most messages begin with it too.
         message = f"{self.message.removeprefix(f'{subject}: ')}{note}"
         return f"{message.rstrip('.')}. {self.hint}" if self.hint else message
+
+
+@contextmanager
+def boundary(translate: Callable[[Exception], HubError]) -> Iterator[None]:
+    """Raise what a parser raises for untrusted bytes as the error of its reader; the errors of this module pass through."""
+    # One place instead of a list of exceptions: constructors of PyYAML, msgspec, sqlite3 and others document few of theirs.
+    # Errors of the machine are none of the bytes.
+    try:
+        yield
+    except (HubError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise translate(error) from error
 
 
 class UsageError(HubError):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
-from common.errors import UsageError
+from common.errors import UsageError, boundary
 from common.text import is_visible
 
 # The meaning of scalars, tags and keys. Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), which is followed where
@@ -25,7 +26,16 @@ _TAG = "tag:yaml.org,2002:"
 # go-yaml keeps a date as text (resolve.go: "for backward compatibility reasons we set it as a string"), and has no type "value"
 # (YAML 1.1, a plain `=`): CustomResourceDefinitions have `enum: ["!=", =, =~]` (prometheus-operator#4955).
 _AS_TEXT = ("timestamp", "value")
-_MAX_NUMBER = 400  # characters: the time for numbers of base 60, and for their text, grows with the square of the length
+_MAX_NUMBER = 400  # characters: the time for the text of an integer grows with the square of its length (CVE-2020-10735)
+# The numbers of YAML 1.1 without those of base 60 (`1:59:59`), which are text for go-yaml (resolve.go): PyYAML takes quadratic
+# time for them.
+_NUMBERS = {
+    "int": re.compile(r"[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)\Z"),
+    "float": re.compile(
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))\Z"
+        r"|\.(?:nan|NaN|NAN)\Z"
+    ),
+}
 
 
 class Loader(yaml.CSafeLoader):
@@ -79,6 +89,8 @@ def _number(construct: Any) -> Constructor:
         if len(node.value) > _MAX_NUMBER:
             problem = f"a number of {len(node.value)} characters; the limit is {_MAX_NUMBER}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        if ":" in node.value:  # of base 60, with an explicit tag
+            raise ValueError
         return construct(loader, node)
 
     return bounded
@@ -124,15 +136,16 @@ _VALUES: dict[str, Any] = {
 
 
 def _prepare() -> None:
-    """Register the constructors, and the implicit types but those that stay text."""
+    """Register the constructors, and the implicit types except those that stay text."""
     for tag, construct in yaml.CSafeLoader.yaml_constructors.items():
         Loader.add_constructor(tag, _placing(construct))
     for name, construct in _VALUES.items():
         Loader.add_constructor(_TAG + name, construct if construct is _collection else _placing(construct))
     text = {_TAG + name for name in _AS_TEXT}
     resolvers = yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    numbers = {_TAG + name: pattern for name, pattern in _NUMBERS.items()}
     Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in listed if tag not in text] for first, listed in resolvers
+        first: [(tag, numbers.get(tag, pattern)) for tag, pattern in listed if tag not in text] for first, listed in resolvers
     }
     ForgivingLoader.yaml_constructors = Loader.yaml_constructors
     ForgivingLoader.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
@@ -150,7 +163,13 @@ _TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 _HARMLESS_BRACKETS = 5_000
 _MAX_ALIASED = 100_000  # values that one alias may stand for
 _MAX_FAULTS = 1_000  # that are collected of one document
-_MAX_NODES = 20_000_000  # values of a document, its aliases written out
+# Keys, values and collections of a document, its aliases written out: each takes about a kilobyte while it is read. The largest
+# real document has 12,421 (the CustomResourceDefinition APIManager of 3scale), a stream 15 bytes and more for each.
+MAX_NODES = 200_000
+MAX_PLACED_NODES = 500_000  # of a configuration: an image set may list 100,000 images, of three nodes each
+_BYTES_PER_NODE = 8
+_INDICATORS = (b"-", b":", b"?", b",", b"[", b"{")  # YAML 1.1, 5.3: a node without any is the only one of its document
+_NODES_PER_INDICATOR = 3  # at most: `a: b` is a mapping, a key and a value
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -171,17 +190,26 @@ def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = Fals
 
     `forgiving`: two equal keys are no error; the last counts.
     """
-    _require_bounded(text, where)
-    loader = (ForgivingLoader if forgiving else Loader)(text)
-    try:
+    with _loading(text, where, ForgivingLoader if forgiving else Loader) as loader:
         while loader.check_data():  # type: ignore[no-untyped-call]
             document = loader.get_data()
             if document is not None:
                 yield document
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _unreadable(error, where, column=True) from error
-    finally:
-        loader.dispose()
+
+
+@contextmanager
+def _loading(
+    text: str | bytes, where: str, kind: type[Loader], *, most: int = MAX_NODES, column: bool = True
+) -> Iterator[Loader]:
+    """Open a loader. Everything that it, or libyaml, raises within the block becomes a DocumentError."""
+    with boundary(lambda error: _unreadable(error, where, column=column)):
+        raw = text.encode() if isinstance(text, str) else text
+        _require_bounded(raw, where, most)
+        loader = kind(raw)
+        try:
+            yield loader
+        finally:
+            loader.dispose()
 
 
 def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
@@ -197,54 +225,93 @@ def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
     return DocumentError(f"{where}:{place}: not YAML: {error.problem or error.context}")
 
 
-def _require_bounded(text: str | bytes, where: str) -> None:
-    """Raise DocumentError for nesting that would crash the C loader, and for aliases that multiply beyond the bounds.
+def _require_bounded(raw: bytes, where: str, most: int) -> None:
+    """Raise DocumentError for nesting that would crash the C loader, and for more values than any real document has.
 
     Only suspicious documents cost a pass over their events.
     """
-    raw = text.encode() if isinstance(text, str) else text
-    deep = _has_many_brackets(raw) or _LONG_INDENT.search(raw)
-    if not deep and not (_ANCHOR.search(raw) and _ALIAS.search(raw)):
+    multiplies = _ANCHOR.search(raw) and _ALIAS.search(raw)
+    if not multiplies and not _may_be_dense(raw, most) and not _has_many_brackets(raw) and not _LONG_INDENT.search(raw):
         return
     try:
-        _count(yaml.parse(raw, Loader=yaml.CSafeLoader), where)
+        counter = _Counter(where, len(raw), most)
+        for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
+            counter.add(event)
     except yaml.YAMLError:
         return  # the loader meets the same error and reports it with its place
 
 
+def _may_be_dense(raw: bytes, most: int) -> bool:
+    """Return whether a stream may have more nodes than its bytes allow, or one of its documents more than `most`."""
+    nodes = _most_nodes(raw)
+    if nodes <= most:
+        return False
+    return nodes > _nodes_of_a_stream(len(raw)) or any(_most_nodes(one) > most for one in _documents(raw))
+
+
+def _most_nodes(raw: bytes) -> int:
+    """Return a number that the nodes of a stream cannot exceed, unless it has aliases."""
+    return 1 + _NODES_PER_INDICATOR * sum(map(raw.count, _INDICATORS))
+
+
+def _nodes_of_a_stream(size: int) -> int:
+    return MAX_NODES + size // _BYTES_PER_NODE
+
+
 def _has_many_brackets(raw: bytes) -> bool:
-    """Return whether any document of a stream has enough brackets to be nested too deep; a marker ends each document."""
+    """Return whether any document of a stream has enough brackets to be nested too deep."""
     if raw.count(b"[") + raw.count(b"{") <= _HARMLESS_BRACKETS:
         return False
-    if raw.startswith(_UTF_16) or b"\0" in raw:
-        return True  # the bytes of a marker may be in the middle of characters there
-    return any(one.count(b"[") + one.count(b"{") > _HARMLESS_BRACKETS for one in _MARKER.split(raw))
+    return any(one.count(b"[") + one.count(b"{") > _HARMLESS_BRACKETS for one in _documents(raw))
 
 
-def _count(events: Iterable[Any], where: str) -> None:
-    """Count values and depth with every alias expanded. Raises DocumentError past the bounds."""
-    known: dict[str, int] = {}
-    stack: list[tuple[str | None, int]] = [(None, 0)]
-    for event in events:
+def _documents(raw: bytes) -> list[bytes]:
+    """Split a stream where a marker ends a document; not where the bytes of a marker may be in the middle of characters."""
+    return [raw] if raw.startswith(_UTF_16) or b"\0" in raw else _MARKER.split(raw)
+
+
+class _Counter:
+    """Count of nodes of a stream and its current document, with every alias expanded."""
+
+    def __init__(self, where: str, size: int, most: int) -> None:
+        self._where = where
+        self._most = most
+        self._most_of_all = _nodes_of_a_stream(size)
+        self._known: dict[str, int] = {}
+        self._before = 0  # nodes of the documents before
+        self._stack: list[tuple[str | None, int]] = [(None, 0)]
+
+    def add(self, event: Any) -> None:
+        """Count an event. Raises DocumentError past the bounds."""
         line = event.start_mark.line + 1 if event.start_mark else 1
         size = 0
         if isinstance(event, yaml.CollectionStartEvent):
-            stack.append((event.anchor, 1))
+            self._stack.append((event.anchor, 1))
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, size = stack.pop()
-            known.update({anchor: size} if anchor else {})
+            anchor, size = self._stack.pop()
+            self._known.update({anchor: size} if anchor else {})
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
-            known.update({event.anchor: 1} if event.anchor else {})
+            self._known.update({event.anchor: 1} if event.anchor else {})
         elif isinstance(event, yaml.AliasEvent):
-            size = known.get(event.anchor or "", _MAX_ALIASED + 1)  # an alias inside its own anchor has no end
+            size = self._known.get(event.anchor or "", _MAX_ALIASED + 1)  # an alias inside its own anchor has no end
             if size > _MAX_ALIASED:
-                raise DocumentError(f"{where}:{line}: its aliases stand for more than {_MAX_ALIASED} values")
-        stack[-1] = (stack[-1][0], stack[-1][1] + size)
-        if stack[-1][1] > _MAX_NODES:
-            raise DocumentError(f"{where}:{line}: more than {_MAX_NODES} values")
-        if len(stack) > _MAX_DEPTH + 1:
-            raise DocumentError(f"{where}:{line}: {_TOO_DEEP}")
+                raise DocumentError(f"{self._where}:{line}: its aliases stand for more than {_MAX_ALIASED} values")
+        elif isinstance(event, yaml.DocumentEndEvent):
+            self._before += self._stack[0][1]
+            self._stack[0] = (None, 0)
+        self._stack[-1] = (self._stack[-1][0], self._stack[-1][1] + size)
+        self._check(line)
+
+    def _check(self, line: int) -> None:
+        nodes = self._stack[-1][1]  # the collections around are counted when they end
+        if nodes > self._most:
+            raise DocumentError(f"{self._where}:{line}: a document of more than {self._most} values")
+        if self._before + nodes > self._most_of_all:
+            few = self._most_of_all
+            raise DocumentError(f"{self._where}:{line}: more than {few} values, which no real file of its size has")
+        if len(self._stack) > _MAX_DEPTH + 1:
+            raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,15 +334,9 @@ def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] 
     Aliases and keys that are not text are errors. With `faults`, errors of single keys and values are appended to it, and the
     rest is read; an error of the structure, and the error after a thousand, is raised.
     """
-    _require_bounded(text, where)
-    loader = Loader(text)
-    try:
+    with _loading(text, where, Loader, most=MAX_PLACED_NODES, column=False) as loader:
         node = loader.get_single_node()
         return Placed(None, 1) if node is None else _Placing(loader, where, faults).value(node, 0)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _unreadable(error, where, column=False) from error
-    finally:
-        loader.dispose()
 
 
 class _Placing:

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from common.serialization import (
+    MAX_NODES,
     DocumentError,
     convert,
     decode_json,
@@ -10,6 +11,8 @@ from common.serialization import (
     load_yaml_documents,
     pretty_json,
 )
+from tests.samples import more
+from tests.spent import spent
 
 
 def documents(text):
@@ -31,6 +34,7 @@ def test_dates_stay_text_and_empty_documents_are_skipped():
         ("? [1, 2]\n: x\n", "file:1:3: not YAML: a key must be text"),
         ("a: !!python/object:os.system x\n", "file:1:4: not YAML"),
         ("a: \x00\n", "file: not YAML"),
+        ("a: \ud800\n", "file: not YAML"),
         ("a: " + "[" * 6000, "nested deeper than 200"),
         ("a: 1\n---\nb: " + "[" * 6000, "nested deeper than 200"),
         ("a: 1\nb: " + "[" * 3000 + "]" * 3000, "nested deeper than 200"),
@@ -61,7 +65,11 @@ def test_errors_have_line_and_column(text, message):
         "!!local x",
         "1" * 401,
         "0x" + "f" * 100_000,
-        "1" + ":59" * 50_000,
+        "0" + "7" * 500,
+        "-0b" + "1" * 500,
+        "1" * 500 + ".5",
+        "!!int 1:59",
+        "!!float 1:59.5",
     ],
 )
 @pytest.mark.parametrize("read", [documents, lambda text: load_placed_yaml(text, "file")])
@@ -82,6 +90,58 @@ def test_scalars_are_those_of_go_yaml_where_kubernetes_says_so():
         {"enum": ["!=", "=", "=~", "<<"], "=": "=", "1": "x", "true": "y", "null": "z"}
     ]
     assert load_placed_yaml("enum: ['!=', =]", "file").plain() == {"enum": ["!=", "="]}
+
+
+def test_numbers_of_base_60_are_text():
+    """sigs.k8s.io/yaml has none (goyaml.v2, resolve.go); PyYAML takes quadratic time for them."""
+    assert documents("a: 1:59:59\nb: -1:59.5\nc: 1:59\n1:30: d\ne: [12, -0x1F, 0b11, 017, 1_0, 1.5e+3, .5, -.inf]\n") == [
+        {"a": "1:59:59", "b": "-1:59.5", "c": "1:59", "1:30": "d", "e": [12, -31, 3, 15, 10, 1500.0, 0.5, float("-inf")]}
+    ]
+    long = "1" + ":59" * 100_000
+    for read in (documents, lambda text: load_placed_yaml(text, "file")):
+        assert spent(lambda read=read: read(f"a: {long}\nb: {long}.5\n")).cpu < 1  # PyYAML: 4 s
+    assert documents(f"a: {long}\n") == [{"a": long}]
+
+
+DENSE = [
+    "a: [" + "a," * 200_000 + "]",
+    "- - a\n" * 150_000,
+    *more(
+        [
+            "{" + "".join(f"{n}," for n in range(110_000)) + "}",
+            "a: [" + "b: c," * 70_000 + "]",
+            "- -\n" * 150_000,
+            "a:\n" + "  ? ? a\n" * 110_000,
+            "a: 1\n---\n" * 100 + "- - a\n" * 150_000,
+            ("\ufeffa: [" + "a," * 210_000 + "]").encode("utf-16-le"),
+            "- - a\r" * 150_000,
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("text", DENSE)
+def test_a_document_of_too_many_values_is_refused_before_it_is_loaded(text):
+    """PyYAML takes about a kilobyte for a node, of which `a,` is one; without anchors nothing was counted."""
+    took = spent(lambda: documents(text))
+    assert took.error.startswith("DocumentError: file:")
+    assert f"more than {MAX_NODES} values" in took.error
+    assert took.memory < 32 << 20
+
+
+def test_values_are_bounded_by_the_size_of_the_file():
+    """Documents of less than the limit each; real files have 15 bytes and more for a node."""
+    text = ("a: [" + "a," * 100_000 + "]\n---\n") * 3
+    with pytest.raises(DocumentError, match=r"^file:\d+: more than \d+ values, which no real file of its size has"):
+        documents(text)
+    assert len(documents(("a: [" + "a," * 60_000 + "]\n---\n") * 3)) == 3
+
+
+def test_as_many_values_as_allowed_are_read():
+    inside = MAX_NODES - 3  # the mapping, its key and the list
+    assert len(documents("a: [" + "a," * inside + "]")[0]["a"]) == inside
+    with pytest.raises(DocumentError, match=f"file:1: a document of more than {MAX_NODES} values"):
+        documents("a: [" + "a," * (inside + 1) + "]")
 
 
 def test_tags_give_values_of_json():
@@ -138,6 +198,7 @@ def test_a_placed_document_has_lines():
         ("1: x\n", "file:1"),
         ("a: 1\n---\nb: 2\n", "file:2"),
         ("a: \x00\n", "file: not YAML"),
+        ("a: \ud800\n", "file: not YAML"),
         ("a: " + "[" * 300 + "]" * 300, "nested deeper than 200"),
         ("a: " + "[" * 3000 + "]" * 3000, "nested deeper than 200"),
     ],
