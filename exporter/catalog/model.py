@@ -81,12 +81,14 @@ class Channel:
 
 
 def _decoded(raw: msgspec.Raw) -> Any:
-    """Return a JSON value, with U+FFFD in place of bytes that are not UTF-8."""
+    """Return a JSON value, with U+FFFD in place of bytes that are not UTF-8; None where it cannot be decoded."""
     try:
         return msgspec.json.decode(raw)
     except UnicodeDecodeError:
         # As Go's encoding/json reads it (*Unmarshal*): such catalogs are served, and msgspec refuses them.
-        return msgspec.json.decode(bytes(raw).decode(errors="replace"))
+        return _decoded(msgspec.Raw(bytes(raw).decode(errors="replace").encode()))
+    except (msgspec.DecodeError, RecursionError):
+        return None  # numbers are not read before: `1e999` and integers of thousands of digits have no value in Go either
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Bundle:
     blob: Blob
 
     def values(self, kind: str) -> Iterator[Any]:
-        """Yield the decoded values of every property of a type, in order."""
+        """Yield the decoded values of every property of a type, in order; None for a number beyond all limits."""
         return (_decoded(one.value) for one in self.properties if one.type == kind)
 
     def has(self, *kinds: str) -> bool:

@@ -14,7 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
-from common.serialization import UNDECODABLE
+from common.errors import CatalogError, ContentError, boundary
+from common.files import size_text
+from common.serialization import require_bounded_values
 from exporter.catalog.model import (
     BUNDLE,
     CHANNEL,
@@ -33,6 +35,9 @@ from exporter.catalog.model import (
 )
 from exporter.version import try_parse
 
+MAX_BLOB = 16 * 1024**2  # bytes; the largest real blob has 1.6 MB
+MAX_OBJECTS = 2_000_000  # entries of channels, with what they skip, and elements of lists; the largest real catalog has 90,000
+_SMALL = 256 * 1024  # bytes of a blob that can hold no harmful number of values
 T = TypeVar("T")
 Fields = Mapping[str, msgspec.Raw]
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -49,6 +54,10 @@ class BlobError(ValueError):
 
 def blob_of(view: memoryview) -> tuple[Blob, Fields]:
     """Read the top level of one JSON object. Raises BlobError, msgspec.DecodeError, RecursionError."""
+    if len(view) > MAX_BLOB:
+        raise BlobError(f"{size_text(len(view))}; the limit of a blob is {size_text(MAX_BLOB)}")
+    if len(view) > _SMALL:
+        require_bounded_values(bytes(view))
     # Go's encoding/json matches field names in any case, so a catalog with `Schema` is served: names are compared folded.
     fields = _folded(_FIELDS.decode(view))
     schema = _text(fields, "schema")
@@ -95,6 +104,7 @@ class Assembly:
         self._others: list[Blob] = []
         self._problems: list[Problem] = []
         self._names: dict[str, str] = {}
+        self._objects = 0
 
     def add(self, blob: Blob, fields: Fields) -> None:
         """Add a blob with its top-level fields, both as returned by `blob_of`."""
@@ -106,9 +116,10 @@ class Assembly:
             return
         parts = self._packages[self._one(blob.package)]
         try:
-            self._place(parts, blob, fields)
-        except (BlobError, *UNDECODABLE) as error:  # the other blobs of the package stay
-            self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
+            with boundary(lambda error: ContentError(str(error))):
+                self._place(parts, blob, fields)
+        except ContentError as error:  # the other blobs of the package stay
+            self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error.message}")
 
     def catalog(self) -> Catalog:
         """Return the catalog of all blobs added, packages in the order of their names."""
@@ -124,13 +135,25 @@ class Assembly:
         if blob.schema == PACKAGE:
             parts.blobs.append((blob, self._one(_text(fields, "defaultchannel"))))
         elif blob.schema == CHANNEL:
-            self._first(parts.channels, blob, Channel(self._one(blob.name), _entries(fields), blob))
+            entries = _entries(fields)
+            self._count(len(entries) + sum(len(entry.skips) for entry in entries))
+            self._first(parts.channels, blob, Channel(self._one(blob.name), entries, blob))
         elif blob.schema == BUNDLE:
-            self._first(parts.bundles, blob, _bundle(blob, fields))
+            bundle = _bundle(blob, fields)
+            self._count(len(bundle.properties) + len(bundle.related_images))
+            self._first(parts.bundles, blob, bundle)
         elif blob.schema == DEPRECATIONS:
-            parts.deprecations.append(Deprecations(_list(fields, "entries", _DEPRECATIONS), blob))
+            deprecations = _list(fields, "entries", _DEPRECATIONS)
+            self._count(len(deprecations))
+            parts.deprecations.append(Deprecations(deprecations, blob))
         else:
             parts.others.append(blob)
+
+    def _count(self, objects: int) -> None:
+        """Count objects that stay in memory. Raises CatalogError past MAX_OBJECTS."""
+        self._objects += objects
+        if self._objects > MAX_OBJECTS:
+            raise CatalogError(f"the catalog has more than {MAX_OBJECTS} entries, properties and related images")
 
     def _first(self, known: dict[str, T], blob: Blob, parsed: T) -> None:
         if known.setdefault(self._one(blob.name), parsed) is not parsed:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.errors import CatalogError, NotACatalogError
+from common.errors import CatalogError, NotACatalogError, boundary
 from common.files import size_text
 from common.serialization import DocumentError, load_yaml_documents
-from exporter.catalog.readers.assembly import BlobError, Fields, assemble, blob_of
+from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assemble, blob_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NAME = ".indexignore"
 MAX_RULES = 10_000  # each is tried for each file and each directory above it
 MAX_PATTERN = 1024  # characters of one line
+MAX_STEPS = 10_000_000  # of matching all lines with all files: some seconds; the largest real catalog takes 30,000 for a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class _Rule:
     again: bool
     """A line with `!`: files that it matches are included again."""
 
-    def matches(self, parts: tuple[str, ...], is_directory: bool) -> bool:
-        return (is_directory or not self.directories_only) and _match(self.segments, parts)
+    def matches(self, parts: tuple[str, ...], is_directory: bool) -> tuple[bool, int]:
+        return _match(self.segments, parts) if is_directory or not self.directories_only else (False, 1)
 
 
 class IgnoreRules:
@@ -56,19 +57,32 @@ class IgnoreRules:
         self._rules = {_parts(path)[:-1]: tuple(_rules(path, content)) for path, content in files.items()}
         if sum(map(len, self._rules.values())) > MAX_RULES:
             raise CatalogError(f"more than {MAX_RULES} lines in {NAME} files")
+        self._directories: dict[tuple[str, ...], bool] = {(): False}
+        self._steps = 0
 
     def ignores(self, path: str) -> bool:
-        """Return whether a file is ignored, itself or by a directory above it."""
+        """Return whether a file is ignored, itself or by a directory above it. Raises CatalogError beyond MAX_STEPS."""
         parts = _parts(path)
         # Within an ignored directory no line with `!` includes a file again (gitignore(5), *Pattern format*).
-        return any(self._hit(parts[:end], end < len(parts)) for end in range(1, len(parts) + 1)) if self._rules else False
+        return (self._is_in_ignored(parts[:-1]) or self._hit(parts, is_directory=False)) if self._rules else False
 
-    def _hit(self, parts: tuple[str, ...], is_directory: bool) -> bool:
+    def _is_in_ignored(self, directory: tuple[str, ...]) -> bool:
+        """Return whether a directory is ignored, or one above it."""
+        if (known := self._directories.get(directory)) is None:
+            known = self._is_in_ignored(directory[:-1]) or self._hit(directory, is_directory=True)
+            self._directories[directory] = known
+        return known
+
+    def _hit(self, parts: tuple[str, ...], *, is_directory: bool) -> bool:
         ignored = False
         for depth in range(len(parts)):  # the rules nearest to the file are decisive, and of one file the last line
             for rule in self._rules.get(parts[:depth], ()):
-                if rule.matches(parts[depth:], is_directory):
+                matches, steps = rule.matches(parts[depth:], is_directory)
+                self._steps += steps
+                if matches:
                     ignored = not rule.again
+            if self._steps > MAX_STEPS:
+                raise CatalogError(f"the lines of {NAME} take too long to match with all files: more than {MAX_STEPS} steps")
         return ignored
 
 
@@ -110,11 +124,16 @@ def _segment(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(escaped.replace("[^", "[!")))
 
 
-def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -> bool:
-    """Match by simulating all readings of `**` at once: a set of positions in `segments`, so linear in `parts`."""
+def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -> tuple[bool, int]:
+    """Match by simulating all readings of `**` at once: a set of positions in `segments`, so linear in `parts`.
+
+    Returns also the number of steps.
+    """
+    steps = 1
     places = _opened({0}, segments)
     for part in parts:
         onward: set[int] = set()
+        steps += len(places)
         for place in places:
             segment = segments[place] if place < len(segments) else _NOTHING
             if segment is None:
@@ -122,7 +141,7 @@ def _match(segments: tuple[re.Pattern[str] | None, ...], parts: Iterable[str]) -
             elif segment.match(part):
                 onward.add(place + 1)
         places = _opened(onward, segments)
-    return len(segments) in places
+    return len(segments) in places, steps
 
 
 def _opened(places: set[int], segments: tuple[re.Pattern[str] | None, ...]) -> set[int]:
@@ -147,9 +166,9 @@ class Limits:
     """Bounds of one catalog."""
 
     files: int = 200_000  # catalogs have a file for each package, at most one for each bundle
-    size: int = 2 * 1024**3  # held in memory; the largest real catalog has 132 MB
+    size: int = 1024**3  # held in memory; the largest real catalog has 132 MB, and four times that with inlined objects
     """Bytes, of all files together."""
-    blobs: int = 2_000_000
+    blobs: int = 500_000  # the largest real catalog has 7,236
 
 
 DEFAULT_LIMITS = Limits()
@@ -160,7 +179,11 @@ def load(files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS) ->
 
     Raises CatalogError for a file that cannot be read, with name and line, and beyond the limits.
     """
-    sources = dict(files)
+    with boundary(lambda error: CatalogError(f"the catalog cannot be read: {error}", hint=_HINT)):
+        return _loaded(dict(files), limits)
+
+
+def _loaded(sources: Mapping[str, bytes], limits: Limits) -> Catalog:
     _require_within(len(sources), sum(map(len, sources.values())), limits)
     ignore = IgnoreRules({path: raw for path, raw in sources.items() if _file_name(path) == NAME})
     wanted = [path for path in sorted(sources) if _file_name(path) != NAME and not ignore.ignores(path)]
@@ -238,9 +261,14 @@ _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}]', re.DOTALL)
 
 
 def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each object; text between objects belongs to the next one, which is refused for it."""
+    """Yield begin and end of each object; text between objects belongs to the next one, which is refused for it.
+
+    An object that is too large, which is refused as well, is yielded with all that follows.
+    """
     depth, first = 0, start
     for token in _TOKENS.finditer(content, start, end):
+        if token.end() - first > MAX_BLOB:
+            break
         mark = content[token.start()]
         if mark == ord('"'):
             continue
@@ -258,7 +286,7 @@ def _unreadable(path: str, content: bytes, start: int, end: int, error: Exceptio
     reason = str(error)
     # msgspec names no position in a document; the standard library does.
     try:
-        json.loads(content[start:end])
+        json.loads(content[start:end] if end - start <= MAX_BLOB else b"{}")
     except json.JSONDecodeError as fault:
         place = start + len(fault.doc[: fault.pos].encode())
         reason = fault.msg

@@ -29,10 +29,12 @@ OPAQUE = ".wh..wh..opq"
 class TreeLimits:
     """Bounds of one image."""
 
-    size: int = 2 * 1024**3  # held in memory; the largest real catalog has 132 MB
+    size: int = 1024**3  # held in memory; the largest real catalog has 132 MB, and four times that with inlined objects
     """Bytes of all files that the directory has, in any layer."""
-    entries: int = 5_000_000  # an image of a whole operating system has some hundred thousand
-    """Tar entries of all layers."""
+    entries: int = 1_000_000  # an image of a whole operating system has some hundred thousand
+    """Tar entries of all layers, and the directories above them that have no entry."""
+    unpacked: int = 16 * 1024**3  # catalog images have up to 2.5 GB (operator-registry#259)
+    """Bytes of all layers. A manifest may name a layer of some megabytes thousands of times."""
     extended: int = MAX_ALL_EXTENDED
     """Bytes of the extended tar headers of all layers."""
 
@@ -61,23 +63,26 @@ class LayerTree:
         self._size = 0
         self._entries = 0
         self._extended = 0
+        self._headers = 0
+        self._unpacked = 0
 
     def apply(self, layer: Iterable[bytes]) -> None:
         """Apply the next layer, lowest first: the chunks of its uncompressed tar, read to their end.
 
         Raises CatalogError for a broken tar, for kinds of files that a catalog never has, and beyond the limits.
         """
-        chunks = iter(layer)
+        chunks = self._counted(layer)
         # Whiteouts hide files of lower layers, never those that their own layer adds (Changeset, *Whiteouts*): collected apart.
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
-        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended)
+        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended, self._headers)
         try:
             for entry in tar:
                 self._take(tar, entry, added, hidden)
         except TarFormatError as error:
             raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
         self._extended += tar.extended
+        self._headers = tar.headers
         for _ in chunks:
             pass  # a layer is verified when its last byte was read, and a tar may end before its layer
         for path in hidden:
@@ -94,10 +99,15 @@ class LayerTree:
             raise CatalogError(f"/{'/'.join(self._directory)} of the catalog image is no directory")
         return {"/".join(path): self._content(path, node) for path, node in walk(root or {})}
 
+    def _counted(self, layer: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in layer:
+            self._unpacked += len(chunk)
+            if self._unpacked > self._limits.unpacked:
+                raise CatalogError(f"the layers of the catalog image have more than {size_text(self._limits.unpacked)}")
+            yield chunk
+
     def _take(self, tar: TarReader, entry: Entry, added: dict[str, Node], hidden: list[tuple[str, ...]]) -> None:
-        self._entries += 1
-        if self._entries > self._limits.entries:
-            raise CatalogError(f"the catalog image has more than {self._limits.entries} files and directories")
+        self._count_entry()
         path = parts(entry.name)
         # The tar and the names of the whole image are read, the contents of the directory only.
         if not path or not self._concerns(path):
@@ -107,9 +117,24 @@ class LayerTree:
         if name.startswith(WHITEOUT):
             hidden.append(path if name == OPAQUE else (*path[:-1], name.removeprefix(WHITEOUT)))
         elif entry.is_directory:
-            _folder(added, path)
+            self._folder(added, path)
         else:
-            _folder(added, path[:-1])[name] = self._node(tar, entry, added)
+            self._folder(added, path[:-1])[name] = self._node(tar, entry, added)
+
+    def _count_entry(self) -> None:
+        self._entries += 1
+        if self._entries > self._limits.entries:
+            raise CatalogError(f"the catalog image has more than {self._limits.entries} files and directories")
+
+    def _folder(self, tree: dict[str, Node], path: tuple[str, ...]) -> dict[str, Node]:
+        """Return the folder at a path. A file or link in its place is replaced, as unpacking does."""
+        for part in path:
+            child = tree.get(part)
+            if not isinstance(child, dict):
+                self._count_entry()  # one entry makes up to MAX_DEPTH directories of 200 bytes and more
+                child = tree[part] = {}
+            tree = child
+        return tree
 
     def _concerns(self, path: tuple[str, ...]) -> bool:
         """Return whether a path is in the directory, is the directory or a parent of it, or hides one of these."""
@@ -163,16 +188,6 @@ def found(tree: dict[str, Node], path: tuple[str, ...]) -> Node | None:
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
     return node
-
-
-def _folder(tree: dict[str, Node], path: tuple[str, ...]) -> dict[str, Node]:
-    """Return the folder at a path. A file or link in its place is replaced, as unpacking does."""
-    for part in path:
-        child = tree.get(part)
-        if not isinstance(child, dict):
-            child = tree[part] = {}
-        tree = child
-    return tree
 
 
 def _hide(tree: dict[str, Node], path: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import CatalogError
+from common.errors import CatalogError, ContentError, boundary
 from common.files import size_text
 from common.serialization import UNDECODABLE
 from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, PACKAGE, Catalog
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"SQLite format 3\0"
-MAX_SIZE = 2 * 1024**3  # held in memory
+MAX_SIZE = 1024**3  # held in memory, twice; the largest real catalog with its history would have 230 MB as a database
 # Instructions of SQLite's virtual machine for one query; the largest real catalogs need a hundredth. A hostile file could
 # make a query endless.
 _STEPS = 200_000_000
@@ -108,20 +108,22 @@ def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
     """Open a database in memory. Errors of SQLite within the block become CatalogError."""
     if len(content) > MAX_SIZE:
         raise CatalogError(f"{name}: {len(content)} bytes; the limit is {MAX_SIZE}")
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        try:
-            # Invalid UTF-8 in one row must not make the whole catalog unreadable.
-            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            # In memory, so that the file is never changed and a journal next to it is not replayed (ADR 0013).
-            connection.deserialize(content)
-            # For databases from elsewhere: SQLite, *Defense Against The Dark Arts*, 1.1.
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            yield connection
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeDecodeError) as error:
-            raise CatalogError(
-                f"{name}: an SQLite file that cannot be read: {error}", hint="Is it whole? Copy it again from its image."
-            ) from error
+    memory = closing(sqlite3.connect(":memory:", isolation_level=None))
+    with memory as connection, boundary(lambda error: _unreadable(name, error)):
+        # Invalid UTF-8 in one row must not make the whole catalog unreadable.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        # In memory, so that the file is never changed and a journal next to it is not replayed (ADR 0013).
+        connection.deserialize(content)
+        # For databases from elsewhere: SQLite, *Defense Against The Dark Arts*, 1.1.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        yield connection
+
+
+def _unreadable(name: str, error: Exception) -> CatalogError:
+    return CatalogError(
+        f"{name}: an SQLite file that cannot be read: {error}", hint="Is it whole? Copy it again from its image."
+    )
 
 
 def serialized(connection: sqlite3.Connection) -> bytes:
@@ -248,7 +250,13 @@ def catalog_of(database: Database) -> Catalog:
     assembly = Assembly()
     problems = list(_stranded(database))
     for document in _documents(database, problems):
-        assembly.add(*blob_of(memoryview(msgspec.json.encode(document))))
+        try:
+            with boundary(lambda error: ContentError(str(error))):
+                blob = blob_of(memoryview(msgspec.json.encode(document)))
+        except ContentError as error:  # the other documents stay
+            problems.append(_problem(document, error.message))
+        else:
+            assembly.add(*blob)
     made = assembly.catalog()
     return Catalog(made.packages, made.others, (*problems, *made.problems))
 
@@ -266,6 +274,12 @@ def _documents(database: Database, problems: list[Problem]) -> Iterator[Document
             # opm does not render deprecated bundles: they exist as the ends of edges only.
             if not _is_deprecated(row):
                 yield _bundle(row, package, problems)
+
+
+def _problem(document: Document, why: str) -> Problem:
+    subject = "/".join(document[key] for key in ("package", "name") if document.get(key))
+    message = f"the {document['schema']} cannot be read and is left out: {why}"
+    return Problem("error", ProblemCode.CATALOG_INVALID, subject, message)
 
 
 def _packages(database: Database) -> dict[str, list[str]]:

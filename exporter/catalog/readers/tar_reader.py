@@ -7,6 +7,7 @@ archive/tar/reader.go.
 
 from __future__ import annotations
 
+import io
 import tarfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecialFileSize)
 MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst
+MAX_HEADERS = (
+    3_000_000  # with the records of extended ones: half a minute of CPU at the most, which a megabyte of gzip can ask for
+)
 MAX_RUN = 16  # extended headers before one entry; writers make one of each type at most
 _MAX_SIZE = 1 << 62  # of an entry: positions stay below 2**63, as off_t and Go's int64 have them
 _MAX_DIGITS = 20  # of 2**64; int() of a megabyte of digits takes seconds (CVE-2020-10735)
@@ -38,6 +42,7 @@ _SPARSE = b"GNU.sparse."
 _SPARSE_NAME = b"GNU.sparse.name"
 _KNOWN = (b"path", b"linkpath", b"size", _SPARSE_NAME)
 _HAS_MORE, _MORE = 482, 504  # the flags of an old GNU sparse header, and of the blocks that continue it
+_JOINED = 1024 * 1024
 _ENCODING = ("utf-8", "surrogateescape")  # names are bytes; those that are not UTF-8 must differ from each other too
 
 
@@ -66,7 +71,12 @@ class ChunkSource:
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, joined from the chunks."""
-        return b"".join(self._take(size))
+        if size <= _JOINED:
+            return b"".join(self._take(size))
+        joined = io.BytesIO()  # join() would hold all chunks, and so a large file twice
+        for part in self._take(size):
+            joined.write(part)
+        return joined.getvalue()
 
     def skip(self, size: int) -> bool:
         """Skip the next `size` bytes; the chunks are consumed, and not joined."""
@@ -141,11 +151,13 @@ class Entry:
 class TarReader:
     """The entries of an uncompressed tar, in order: iterate once. Raises TarFormatError, and what the source raises.
 
-    `limit` bounds the bytes of all extended headers; `extended` counts them.
+    `limit` bounds the bytes of all extended headers; `extended` counts them. `headers` counts headers and records of extended
+    ones, and begins with those of the layers before.
     """
 
-    def __init__(self, source: Source, limit: int = MAX_ALL_EXTENDED) -> None:
+    def __init__(self, source: Source, limit: int = MAX_ALL_EXTENDED, headers: int = 0) -> None:
         self.extended = 0
+        self.headers = headers
         self._source = source
         self._limit = limit
         self._position = 0
@@ -163,7 +175,7 @@ class TarReader:
                 pending = _Pending()
                 self._skip_rest()
             else:
-                pending.add(header, self._extended(header))
+                self._count(pending.add(header, self._extended(header)))
 
     def read(self, size: int | None = None) -> bytes:
         """Return the next bytes of the current entry: all that are left, or at most `size`."""
@@ -180,7 +192,13 @@ class TarReader:
         if len(block) < _BLOCK:
             raise TarFormatError("it ends within a header" if self._position else "it is empty")
         self._position += _BLOCK
+        self._count(1)
         return block if any(block) else None
+
+    def _count(self, headers: int) -> None:
+        self.headers += headers
+        if self.headers > MAX_HEADERS:
+            raise TarFormatError(f"more than {MAX_HEADERS} headers")
 
     def _extended(self, header: tarfile.TarInfo) -> bytes:
         """Return the content of an extended header."""
@@ -239,17 +257,20 @@ class _Pending:
         self._long: dict[bytes, bytes] = {}
         self.sparse = False
 
-    def add(self, header: tarfile.TarInfo, content: bytes) -> None:
-        """Add an extended header. Raises TarFormatError for one that cannot be read, and beyond MAX_RUN."""
+    def add(self, header: tarfile.TarInfo, content: bytes) -> int:
+        """Add an extended header, and return its records. Raises TarFormatError for a broken one, and beyond MAX_RUN."""
+        records = 0
         self._count += 1
         if self._count > MAX_RUN:
             raise TarFormatError(f"more than {MAX_RUN} extended headers before one entry")
         if header.type in _PAX:
-            self._pax, self.sparse = _pax(content)  # the last one counts, as for Go
+            self._pax, self.sparse, records = _pax(content)  # the last one counts, as for Go
         elif header.type == tarfile.XGLTYPE:
-            _pax(content)  # must be valid, but container engines use none of its values (Go: TypeXGlobalHeader)
+            # Must be valid, but container engines use none of its values (Go: TypeXGlobalHeader).
+            _, _, records = _pax(content)
         else:
             self._long[header.type] = content.partition(b"\0")[0]
+        return records
 
     @property
     def name(self) -> str:
@@ -280,15 +301,17 @@ def _parsed(block: bytes) -> tarfile.TarInfo:
         raise TarFormatError(f"a block that is not a header: {error}") from error
 
 
-def _pax(content: bytes) -> tuple[dict[bytes, bytes], bool]:
-    """Return the relevant values of a pax header, and whether it makes its entry a sparse file."""
+def _pax(content: bytes) -> tuple[dict[bytes, bytes], bool, int]:
+    """Return the relevant values of a pax header, whether it makes its entry a sparse file, and the number of records."""
     found: dict[bytes, bytes] = {}
     sparse = False
+    number = 0
     for key, value in _records(content):
+        number += 1
         if key in _KNOWN:
             found[key] = value
         sparse = sparse or key.startswith(_SPARSE)
-    return found, sparse
+    return found, sparse, number
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
