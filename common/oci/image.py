@@ -351,7 +351,7 @@ def artifact_type(document: Document) -> str:
 def described(document: Document) -> dict[str, Any]:
     """Return the descriptor of a referrer, with artifact type and annotations (distribution spec., *Listing Referrers*)."""
     kind = artifact_type(document)
-    notes = msgspec.json.decode(document.raw).get("annotations")
+    notes = _WIRE.decode(document.raw).annotations  # as `parse` read it: other fields may have values that cannot be decoded
     plain = {"mediaType": document.media_type, "digest": digest_of(document.raw), "size": len(document.raw)}
     return plain | ({"artifactType": kind} if kind else {}) | ({"annotations": notes} if notes else {})
 
@@ -360,6 +360,7 @@ def described(document: Document) -> dict[str, Any]:
 
 MAX_DEPTH = 8  # an index of multi-architecture images has depth 1; deeper ones are rare, and recursion has to end
 MAX_DOCUMENTS = 10_000
+MAX_TREE_SIZE = 128 * 1024 * 1024  # bytes of all documents, which stay in memory; those of real images have some kilobytes
 ATTESTATION = Platform("unknown", "unknown")  # the platform that BuildKit gives to attestations
 _NAMED = 4  # how many media types a message names
 
@@ -409,19 +410,24 @@ class Tree:
 def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Sequence[Platform] = ()) -> Tree:
     """Collect `root` and all below it, children before parents; `platforms` (none means all) chooses among children.
 
-    Raises ContentError past MAX_DEPTH and MAX_DOCUMENTS; errors of `fetch` pass through.
+    Raises ContentError past MAX_DEPTH, MAX_DOCUMENTS and MAX_TREE_SIZE; errors of `fetch` pass through.
     """
     # A registry refuses an index whose manifests it does not have, so children come first.
     seen: dict[Digest, Document] = {}
     left_out: list[Descriptor] = []
+    size = 0
 
     def visit(document: Document, depth: int) -> None:
+        nonlocal size
         if depth > MAX_DEPTH:
             raise ContentError(f"{root.digest}: indexes nested deeper than {MAX_DEPTH}")
         if document.digest in seen:
             return
         if len(seen) >= MAX_DOCUMENTS:
             raise ContentError(f"{root.digest}: more than {MAX_DOCUMENTS} manifests below one index")
+        size += len(document.raw)
+        if size > MAX_TREE_SIZE:
+            raise ContentError(f"{root.digest}: the manifests below it have more than {MAX_TREE_SIZE} bytes")
         if isinstance(document, Index):
             wanted, unwanted = choose(document.manifests, platforms)
             left_out.extend(unwanted)

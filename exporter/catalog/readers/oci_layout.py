@@ -10,7 +10,7 @@ import gzip
 import io
 import lzma
 import os
-import zlib
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, cast
@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, cast
 import msgspec
 
 from common.content import CHUNK_SIZE, Chunks
-from common.errors import ContentError, NotFoundError, UsageError
+from common.errors import ContentError, NotFoundError, UsageError, boundary
+from common.files import size_text
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse, parse_digest
 from common.serialization import UNDECODABLE
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
@@ -39,8 +40,10 @@ _COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
     b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
     b"\xfd7zXZ\0": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115 - closed with its file
 }
-# Errors of reading a damaged or truncated file of these formats.
-_NO_TAR = (OSError, EOFError, OverflowError, ValueError, TarFormatError, lzma.LZMAError, zlib.error)
+# Bzip2 expands up to a million times, xz some thousand, and both are slow. Archives of images expand three times, the largest
+# real catalog 26 times with xz.
+MAX_EXPANSION = 100
+ALWAYS_ALLOWED = 256 * 1024**2  # bytes of an archive, uncompressed
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -120,24 +123,32 @@ def opened(path: Path) -> Iterator[OciLayout]:
         yield OciLayout(path, lambda name: _of_directory(path, name))
         return
     with ExitStack() as stack:
-        try:
+        with _listing(path):
             file = stack.enter_context(_uncompressed(path))
             # Links and devices have no content of their own here, so only regular files count.
             entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
-        except _NO_TAR as error:
-            raise UsageError(
-                f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
-            ) from error
         yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
 
 
 def is_archive(path: Path) -> bool:
     """Return whether a file is the tar of a layout."""
     try:
-        with _uncompressed(path) as file:
+        with _listing(path), _uncompressed(path) as file:
             return any(_plain(entry.name) == "oci-layout" for entry in _entries(file))
-    except _NO_TAR:
+    except UsageError:
         return False
+
+
+@contextmanager
+def _listing(path: Path) -> Iterator[None]:
+    """Raise UsageError for what is no tar; decompressors raise OSError, EOFError and errors of their own."""
+    try:
+        with boundary(lambda error: TarFormatError(str(error))):
+            yield
+    except (OSError, TarFormatError) as error:
+        raise UsageError(
+            f"{path}: no OCI layout and no archive of one: {error}", hint="Wanted: oci:DIRECTORY or a tar."
+        ) from error
 
 
 @contextmanager
@@ -147,7 +158,27 @@ def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
         head = file.read(max(map(len, _COMPRESSED)))
         file.seek(0)
         opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
-        yield opener(file) if opener else file
+        yield cast("IO[bytes]", _Bounded(opener(file), path.stat().st_size)) if opener else file
+
+
+class _Bounded:
+    """A decompressed file, up to a multiple of its size; read and skipped bytes beyond it raise TarFormatError."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._limit = ALWAYS_ALLOWED + size * MAX_EXPANSION
+
+    def read(self, size: int) -> bytes:
+        self._require_within(self._file.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._require_within(offset + (self._file.tell() if whence == io.SEEK_CUR else 0))
+        return self._file.seek(offset, whence)
+
+    def _require_within(self, end: int) -> None:
+        if end > self._limit:
+            raise TarFormatError(f"it has more than {size_text(self._limit)} uncompressed")
 
 
 def _entries(file: IO[bytes]) -> Iterator[Entry]:
@@ -168,9 +199,14 @@ def _name(digest: Digest) -> str:
 def _of_directory(path: Path, name: str) -> IO[bytes]:
     try:
         # A link in a layout from elsewhere could lead to any file of this machine, and its content into an error message.
-        return os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        # Nor does a named pipe block.
+        file = os.fdopen(os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except OSError as error:
         raise NotFoundError(f"{path}: {name}: {error.strerror}") from error
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise NotFoundError(f"{path}: {name}: not a file")
 
 
 def _of_tar(path: Path, file: IO[bytes], entry: Entry | None, name: str) -> IO[bytes]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.content import DirectoryStore, verified
-from common.errors import CatalogError, NotACatalogError, UsageError
+from common.errors import CatalogError, NotACatalogError, UsageError, boundary
+from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
@@ -111,6 +112,7 @@ class CatalogOpener:
         """Open a catalog image of a layout on disk. All its blobs are copied into the store, as if they were fetched."""
         with oci_layout.opened(path) as layout:
             tree = walk(layout.root(image), layout.document, platforms)
+            _require_configs(name, tree)
             for blob in tree.blobs:
                 # The archive is filled from the store; no registry has these blobs.
                 self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
@@ -121,6 +123,10 @@ class CatalogOpener:
 
     def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
         """Read the catalog of an image; `store` puts a layer into the store."""
+        with boundary(lambda error: CatalogError(f"{source}: the catalog cannot be read: {error}")):
+            return self._found(source, name, base, store)
+
+    def _found(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
         manifest = catalog_image.readable(base.tree)
         location = catalog_image.location_of(source, parse_config(base.configs[manifest.digest]).labels)
         layers = (self._layer(source, layer, store) for layer in manifest.layers)
@@ -193,6 +199,13 @@ def _require_images(name: str, tree: Tree) -> None:
         f"{name}: no image that runs: {tree.kinds}",
         hint="Name a catalog image; to build a catalog on, the operator-registry image of your release.",
     )
+
+
+def _require_configs(name: str, tree: Tree) -> None:
+    """Raise CatalogError for a config that is too large to be held in memory."""
+    for manifest in tree.images:
+        if manifest.config.size > catalog_image.MAX_CONFIG_SIZE:
+            raise CatalogError(f"{name}: a config of {size_text(manifest.config.size)} is too much")
 
 
 def _name(path: str) -> str:

@@ -12,12 +12,13 @@ import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import CatalogError, NotACatalogError
+from common.errors import CatalogError, ContentError, NotACatalogError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.serialization import UNDECODABLE, DocumentError, load_yaml_documents
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MAX_SIZE = 512 * 1024**2  # of all files, which are held in memory
+# Of all files, which are held in memory with their values; 178 versions of 77 operators had 7.3 MB (openshift/enhancements#24).
+MAX_SIZE = 128 * 1024**2
 MAX_FILES = 100_000
+MAX_ROWS = 1_000_000  # of edges: a channel has one for each bundle below its head, and channels share bundles
+_MAX_PACKAGE_FILE = 1024**2  # bytes; real ones have less than a kilobyte
+_MAX_SUBJECTS = 20  # of one file that cannot be read; a folder has one bundle, seldom two
 # A package file by a line of its content: its name ends with .package.yaml by convention only.
 _MARK = re.compile(rb"""^["']?packageName["']?\s*:""", re.MULTILINE)
 _EXTENSIONS = (".yaml", ".yml", ".json")
@@ -63,6 +68,7 @@ class _Found:
     packages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # file, document
     problems: list[Problem] = field(default_factory=list)
     unread: list[tuple[str, str]] = field(default_factory=list)  # file, and why it cannot be read
+    rows: int = 0  # edges of all channels
 
 
 def is_directory(path: Path) -> bool:
@@ -70,7 +76,13 @@ def is_directory(path: Path) -> bool:
     files = sorted(one for one in path.rglob("*") if one.suffix in _EXTENSIONS and one.is_file())
     # Package files by their usual name first, so that one file decides; the bound is for directories of other contents.
     files.sort(key=lambda one: ".package." not in one.name)
-    return any(b"currentCSV" in (raw := one.read_bytes()) and _MARK.search(raw) for one in files[:1000])
+    return any(b"currentCSV" in (raw := _head(one)) and _MARK.search(raw) for one in files[:1000])
+
+
+def _head(path: Path) -> bytes:
+    """Return the beginning of a file, as much as a package file has at the most."""
+    with path.open("rb") as file:
+        return file.read(_MAX_PACKAGE_FILE)
 
 
 def files_of_directory(path: Path) -> dict[str, bytes]:
@@ -86,10 +98,17 @@ def files_of_archive(content: bytes, name: str) -> dict[str, bytes]:
 
     Raises CatalogError for an archive that cannot be read, past the limits.
     """
+    with boundary(lambda error: CatalogError(f"{name}: the app registry's archive cannot be read: {error}")):
+        files = _unpacked(content, name)
+        # Exactly one file means the flattened form (operator-registry, pkg/appregistry).
+        return _flattened(next(iter(files.values())), name) if len(files) == 1 else files
+
+
+def _unpacked(content: bytes, name: str) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     size = 0
     try:
-        tar = TarReader(ChunkSource(decompressed([content], MAX_SIZE)))
+        tar = TarReader(ChunkSource(decompressed([content], 2 * MAX_SIZE)))
         for number, entry in enumerate(tar, 1):
             path = posixpath.normpath(f"/{entry.name}").lstrip("/")  # a key of a dictionary, and never a path of this machine
             size += entry.size
@@ -98,8 +117,7 @@ def files_of_archive(content: bytes, name: str) -> dict[str, bytes]:
                 files[f"{name}/{path}"] = tar.read()
     except TarFormatError as error:
         raise CatalogError(f"{name}: the app registry's archive cannot be read: {error.message}") from error
-    # Exactly one file means the flattened form (operator-registry, pkg/appregistry).
-    return _flattened(next(iter(files.values())), name) if len(files) == 1 else files
+    return files
 
 
 def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
@@ -107,6 +125,12 @@ def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
 
     Raises NotACatalogError without any package.
     """
+    with boundary(lambda error: CatalogError(f"{where}: the package manifests cannot be read: {error}")):
+        return _read(files, where)
+
+
+def _read(files: Mapping[str, bytes], where: str) -> PackageManifests:
+    _require_within(len(files), sum(map(len, files.values())))  # of all archives of a registry together
     found = _sorted(files)
     bundles: dict[str, BundleRow] = {}
     csvs: dict[str, dict[str, Any]] = {}
@@ -117,7 +141,11 @@ def read(files: Mapping[str, bytes], where: str) -> PackageManifests:
             why = f"the bundle {name} is there already" if name else "a ClusterServiceVersion without a name"
             found.problems.append(_problem(file, f"{why}; left out"))
             continue
-        bundles[name], csvs[name] = _bundle(name, csv, found.objects.get(folder, [])), csv
+        try:
+            with boundary(lambda error: ContentError(str(error))):
+                bundles[name], csvs[name] = _bundle(name, csv, found.objects.get(folder, [])), csv
+        except ContentError as error:
+            found.problems.append(_problem(file, f"the bundle {name} cannot be read: {error.message}; left out"))
     channels, edges, defaults = _channels(found, csvs)
     found.problems[:0] = _unread(found, edges)
     if not defaults:
@@ -161,15 +189,27 @@ def _unread(found: _Found, edges: Mapping[tuple[str, str], list[EdgeRow]]) -> It
     for folder, _, csv in found.csvs:
         name = _text(csv, "metadata", "name")
         bundles.setdefault(folder, []).extend(f"{package}/{name}" for package in packages.get(name, ()))
-    manifests = [(posixpath.dirname(file), _text(document, "packageName")) for file, document in found.packages]
+    manifests: dict[str, list[str]] = {}
+    for file, document in found.packages:
+        if name := _text(document, "packageName"):
+            manifests.setdefault(posixpath.dirname(file), []).append(name)
     for file, why in found.unread:
         folder = posixpath.dirname(file)
-        around = [(len(base), name) for base, name in manifests if name and (not base or f"{folder}/".startswith(f"{base}/"))]
-        above = [name for depth, name in around if depth == max(around)[0]]
+        above = _nearest(manifests, folder)
         if file.partition("/")[0] in above:
             above = [file]  # it begins with the package, as the subject of a problem must, and is more precise
-        for subject in dict.fromkeys(bundles.get(folder) or above or [file]):
+        subjects = bundles.get(folder) or above or [file]
+        if len(subjects) > _MAX_SUBJECTS:
+            subjects = [file]
+        for subject in dict.fromkeys(subjects):
             yield _problem(subject, f"{why}; left out")
+
+
+def _nearest(manifests: Mapping[str, list[str]], folder: str) -> list[str]:
+    """Return the packages with their manifests in a folder, or in the nearest one above it that has any."""
+    while folder and folder not in manifests:
+        folder = posixpath.dirname(folder)
+    return manifests.get(folder, [])
 
 
 def _bundle(name: str, csv: dict[str, Any], others: Sequence[dict[str, Any]]) -> BundleRow:
@@ -227,7 +267,7 @@ def _channels(
         if package in defaults:
             found.problems.append(_problem(file, f"the package {package} is there already; left out"))
             continue
-        made = dict(_package_edges(file, package, document, csvs, found.problems))
+        made = dict(_package_edges(file, package, document, csvs, found))
         if made:
             edges |= {(package, channel): rows for channel, rows in made.items()}
             default = _text(document, "defaultChannel")
@@ -237,15 +277,21 @@ def _channels(
 
 
 def _package_edges(
-    file: str, package: str, document: dict[str, Any], csvs: Mapping[str, dict[str, Any]], problems: list[Problem]
+    file: str, package: str, document: dict[str, Any], csvs: Mapping[str, dict[str, Any]], found: _Found
 ) -> Iterator[tuple[str, list[EdgeRow]]]:
     listed = document.get("channels")
     for one in listed if isinstance(listed, list) else ():
         channel, head = _text(one, "name"), _text(one, "currentCSV")
         if head not in csvs:
-            problems.append(_problem(f"{package}", f"{file}: channel {channel}: its head {head!r} is in no file; left out"))
+            found.problems.append(
+                _problem(f"{package}", f"{file}: channel {channel}: its head {head!r} is in no file; left out")
+            )
         elif channel:
-            yield channel, list(_chain(head, csvs))
+            edges = list(islice(_chain(head, csvs), MAX_ROWS - found.rows + 1))
+            found.rows += len(edges)
+            if found.rows > MAX_ROWS:
+                raise CatalogError(f"the channels of the package manifests have more than {MAX_ROWS} entries in all")
+            yield channel, edges
 
 
 def _chain(head: str, csvs: Mapping[str, dict[str, Any]]) -> Iterator[EdgeRow]:
