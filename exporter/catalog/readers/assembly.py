@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import CatalogError, ContentError, boundary
+from common.errors import CatalogError, HubError
 from common.files import size_text
 from common.serialization import require_bounded_values
 from exporter.catalog.model import (
@@ -37,7 +37,7 @@ from exporter.version import try_parse
 
 MAX_BLOB = 16 * 1024**2  # bytes; the largest real blob has 1.6 MB
 MAX_OBJECTS = 2_000_000  # entries of channels, with what they skip, and elements of lists; the largest real catalog has 90,000
-_SMALL = 256 * 1024  # bytes of a blob that can hold no harmful number of values
+_SMALL = 1024**2  # bytes of a blob that can hold no harmful number of values
 T = TypeVar("T")
 Fields = Mapping[str, msgspec.Raw]
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -99,7 +99,8 @@ class _Parts:
 class Assembly:
     """Collector of blobs, in reading order. The first of two blobs of one name counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: int = MAX_OBJECTS) -> None:
+        self._most_objects = objects
         self._packages: dict[str, _Parts] = defaultdict(_Parts)
         self._others: list[Blob] = []
         self._problems: list[Problem] = []
@@ -116,10 +117,11 @@ class Assembly:
             return
         parts = self._packages[self._one(blob.package)]
         try:
-            with boundary(lambda error: ContentError(str(error))):
-                self._place(parts, blob, fields)
-        except ContentError as error:  # the other blobs of the package stay
-            self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error.message}")
+            self._place(parts, blob, fields)
+        except (HubError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - `boundary` without its cost for each blob: the other blobs stay
+            self._problem(_subject(blob), f"the {blob.schema} blob cannot be read and is left out: {error}")
 
     def catalog(self) -> Catalog:
         """Return the catalog of all blobs added, packages in the order of their names."""
@@ -152,8 +154,8 @@ class Assembly:
     def _count(self, objects: int) -> None:
         """Count objects that stay in memory. Raises CatalogError past MAX_OBJECTS."""
         self._objects += objects
-        if self._objects > MAX_OBJECTS:
-            raise CatalogError(f"the catalog has more than {MAX_OBJECTS} entries, properties and related images")
+        if self._objects > self._most_objects:
+            raise CatalogError(f"the catalog has more than {self._most_objects} entries, properties and related images")
 
     def _first(self, known: dict[str, T], blob: Blob, parsed: T) -> None:
         if known.setdefault(self._one(blob.name), parsed) is not parsed:

@@ -17,7 +17,7 @@ import msgspec
 
 from common.errors import CatalogError, NotACatalogError, boundary
 from common.files import size_text
-from common.serialization import DocumentError, load_yaml_documents
+from common.serialization import DocumentError, load_yaml_documents, require_bounded_values
 from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assemble, blob_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = ".indexignore"
 MAX_RULES = 10_000  # each is tried for each file and each directory above it
 MAX_PATTERN = 1024  # characters of one line
-MAX_STEPS = 10_000_000  # of matching all lines with all files: some seconds; the largest real catalog takes 30,000 for a line
+MAX_STEPS = 2_000_000  # of matching all lines with all files: two seconds; the largest real catalog takes 30,000 for a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class _Rule:
 class IgnoreRules:
     """The rules of all `.indexignore` files of a tree."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], steps: int = MAX_STEPS) -> None:
         """Read `files`, path of each `.indexignore` relative to the root. Raises CatalogError beyond the limits."""
         self._rules = {_parts(path)[:-1]: tuple(_rules(path, content)) for path, content in files.items()}
         if sum(map(len, self._rules.values())) > MAX_RULES:
             raise CatalogError(f"more than {MAX_RULES} lines in {NAME} files")
         self._directories: dict[tuple[str, ...], bool] = {(): False}
-        self._steps = 0
+        self._steps = steps
 
     def ignores(self, path: str) -> bool:
         """Return whether a file is ignored, itself or by a directory above it. Raises CatalogError beyond MAX_STEPS."""
@@ -78,11 +78,11 @@ class IgnoreRules:
         for depth in range(len(parts)):  # the rules nearest to the file are decisive, and of one file the last line
             for rule in self._rules.get(parts[:depth], ()):
                 matches, steps = rule.matches(parts[depth:], is_directory)
-                self._steps += steps
+                self._steps -= steps
                 if matches:
                     ignored = not rule.again
-            if self._steps > MAX_STEPS:
-                raise CatalogError(f"the lines of {NAME} take too long to match with all files: more than {MAX_STEPS} steps")
+            if self._steps < 0:
+                raise CatalogError(f"{NAME} has more lines and wildcards than can be matched with all files in reasonable time")
         return ignored
 
 
@@ -257,17 +257,18 @@ def _json_segment(path: str, content: bytes, view: memoryview, start: int, end: 
 
 
 # Strings as a whole, so that braces in them are not counted. Possessive: an unterminated string is scanned once.
+_MAX_BRACES = 1000  # msgspec, which recurses for each, refuses fewer
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}]', re.DOTALL)
 
 
 def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each object; text between objects belongs to the next one, which is refused for it.
 
-    An object that is too large, which is refused as well, is yielded with all that follows.
+    An object that is too large or too deep, which is refused as well, is yielded with all that follows.
     """
     depth, first = 0, start
     for token in _TOKENS.finditer(content, start, end):
-        if token.end() - first > MAX_BLOB:
+        if token.end() - first > MAX_BLOB or depth > _MAX_BRACES:
             break
         mark = content[token.start()]
         if mark == ord('"'):
@@ -284,13 +285,15 @@ def _unreadable(path: str, content: bytes, start: int, end: int, error: Exceptio
     """Return the error with its line: that of the fault for broken JSON, else that on which the object begins."""
     place = start + len(content[start:end]) - len(content[start:end].lstrip())
     reason = str(error)
-    # msgspec names no position in a document; the standard library does.
+    # msgspec names no position in a document; the standard library does, and takes more memory.
     try:
-        json.loads(content[start:end] if end - start <= MAX_BLOB else b"{}")
+        if end - start <= MAX_BLOB:
+            require_bounded_values(content[start:end])
+            json.loads(content[start:end])
     except json.JSONDecodeError as fault:
         place = start + len(fault.doc[: fault.pos].encode())
         reason = fault.msg
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, msgspec.DecodeError):
         pass  # another fault, which `error` names
     line = content.count(b"\n", 0, place) + 1
     return CatalogError(f"{path}:{line}: not a catalog blob: {reason}", hint=_HINT)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
-from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, ChunkSource, Entry, TarFormatError, TarReader
+from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, MAX_HEADERS, ChunkSource, Entry, TarFormatError, TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,6 +37,8 @@ class TreeLimits:
     """Bytes of all layers. A manifest may name a layer of some megabytes thousands of times."""
     extended: int = MAX_ALL_EXTENDED
     """Bytes of the extended tar headers of all layers."""
+    headers: int = MAX_HEADERS
+    """Headers of all layers, and the records of extended ones."""
 
 
 DEFAULT_LIMITS = TreeLimits()
@@ -75,14 +77,14 @@ class LayerTree:
         # Whiteouts hide files of lower layers, never those that their own layer adds (Changeset, *Whiteouts*): collected apart.
         added: dict[str, Node] = {}
         hidden: list[tuple[str, ...]] = []
-        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended, self._headers)
+        tar = TarReader(ChunkSource(chunks), self._limits.extended - self._extended, self._limits.headers - self._headers)
         try:
             for entry in tar:
                 self._take(tar, entry, added, hidden)
         except TarFormatError as error:
             raise CatalogError(f"a layer of the catalog image is no readable tar: {error.message}") from error
         self._extended += tar.extended
-        self._headers = tar.headers
+        self._headers += tar.counted
         for _ in chunks:
             pass  # a layer is verified when its last byte was read, and a tar may end before its layer
         for path in hidden:
@@ -103,7 +105,7 @@ class LayerTree:
         for chunk in layer:
             self._unpacked += len(chunk)
             if self._unpacked > self._limits.unpacked:
-                raise CatalogError(f"the layers of the catalog image have more than {size_text(self._limits.unpacked)}")
+                raise CatalogError(f"its layers have more than {size_text(self._limits.unpacked)}")
             yield chunk
 
     def _take(self, tar: TarReader, entry: Entry, added: dict[str, Node], hidden: list[tuple[str, ...]]) -> None:

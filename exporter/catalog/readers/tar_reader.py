@@ -151,13 +151,14 @@ class Entry:
 class TarReader:
     """The entries of an uncompressed tar, in order: iterate once. Raises TarFormatError, and what the source raises.
 
-    `limit` bounds the bytes of all extended headers; `extended` counts them. `headers` counts headers and records of extended
-    ones, and begins with those of the layers before.
+    `limit` bounds the bytes of all extended headers, `headers` the number of all headers and their records; `extended` and
+    `counted` are those read so far.
     """
 
-    def __init__(self, source: Source, limit: int = MAX_ALL_EXTENDED, headers: int = 0) -> None:
+    def __init__(self, source: Source, limit: int = MAX_ALL_EXTENDED, headers: int = MAX_HEADERS) -> None:
         self.extended = 0
-        self.headers = headers
+        self.counted = 0
+        self._headers = headers
         self._source = source
         self._limit = limit
         self._position = 0
@@ -196,9 +197,9 @@ class TarReader:
         return block if any(block) else None
 
     def _count(self, headers: int) -> None:
-        self.headers += headers
-        if self.headers > MAX_HEADERS:
-            raise TarFormatError(f"more than {MAX_HEADERS} headers")
+        self.counted += headers
+        if self.counted > self._headers:
+            raise TarFormatError("more headers than any real image has")
 
     def _extended(self, header: tarfile.TarInfo) -> bytes:
         """Return the content of an extended header."""
