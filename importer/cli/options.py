@@ -332,7 +332,7 @@ def author() -> Author:
     return Author(f"{user} (sudo by {former[:_LONGEST]})" if former and former != user else user, socket.gethostname())
 
 
-def agreed(shown: Sequence[str], where: str, *, yes: bool) -> bool:
+def agreed(shown: list[str], where: str, *, yes: bool) -> bool:
     """Show what would be changed, in the last line on which cluster, and ask, unless the answer was given as `yes`.
 
     Raises UsageError where standard input is no terminal.
