@@ -16,7 +16,7 @@ from tests.fakes import databases, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
-from tests.fakes.factories import image
+from tests.fakes.factories import Parts, image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import docker_registry
 
@@ -37,6 +37,17 @@ def export_both(folder: Path) -> dict[str, Path]:
             "file-based": _export(source, folder / "file-based", "v1", "alpha", "beta"),
             "sqlite": _export(source, folder / "sqlite", "db", "foo"),
         }
+
+
+def export_images(output: Path, images: Mapping[str, Parts]) -> Path:
+    """Make an archive of images, by repository, each with the tag v1; return it."""
+    with FakeRegistry() as source:
+        for name, parts in images.items():
+            source.add_image(name, parts, tag="v1")
+        names = [part for name in images for part in ("--image", f"{source.host}/{name}:v1")]
+        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", output)
+    assert done.status == 0, done.stderr
+    return output
 
 
 PACKAGE = "openshift-cert-manager-operator"

@@ -16,7 +16,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry, Quay
-from tests.fakes.sites import Site, export_both
+from tests.fakes.sites import Site, export_both, export_images
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -25,14 +25,7 @@ IMAGES = {"org/app": image([b"base", b"app"]), "other/tool": image([b"base", b"t
 
 @pytest.fixture(name="archive", scope="module")
 def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("namespaced") / "out"
-    with FakeRegistry() as source:
-        for name, parts in IMAGES.items():
-            source.add_image(name, parts, tag="v1")
-        names = [part for name in IMAGES for part in ("--image", f"{source.host}/{name}:v1")]
-        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", folder)
-        assert done.status == 0, done.stderr
-    return folder
+    return export_images(tmp_path_factory.mktemp("namespaced") / "out", IMAGES)
 
 
 @pytest.fixture(name="mirror", params=["basic", "token"])

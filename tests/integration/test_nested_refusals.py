@@ -16,6 +16,7 @@ from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 from tests.fakes.registry_profile import Refusal
+from tests.fakes.sites import export_images
 from tests.samples import more
 from tests.unit.common.registry.conftest import auth_file
 
@@ -25,14 +26,7 @@ IMAGES = {f"org/team/{name}": image([b"base", name.encode()]) for name in ("app"
 
 @pytest.fixture(name="archive", scope="module")
 def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("nested") / "out"
-    with FakeRegistry() as source:
-        for name, parts in IMAGES.items():
-            source.add_image(name, parts, tag="v1")
-        names = [part for name in IMAGES for part in ("--image", f"{source.host}/{name}:v1")]
-        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", folder)
-        assert done.status == 0, done.stderr
-    return folder
+    return export_images(tmp_path_factory.mktemp("nested") / "out", IMAGES)
 
 
 # Which authentication, what the registry answers, and what its token server does.
