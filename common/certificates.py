@@ -125,15 +125,16 @@ def _read(der: bytes) -> Certificate | None:
     from cryptography import x509  # noqa: PLC0415 - takes 0.1 s, which only a failure should cost
 
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        with warnings.catch_warnings(action="ignore"):  # of serial numbers that are not positive
+            certificate = x509.load_der_x509_certificate(der)
         subject, issuer = (_shown(name) for name in (certificate.subject, certificate.issuer))
-    except ValueError:  # Go, OpenSSL and this parser disagree about malformed ones
+    except Exception:  # noqa: BLE001 - for malformed ones ValueError, InvalidVersion and others: it has no list of them
         return None
     try:
         certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return Certificate(subject, issuer, has_names=False, parsed=certificate)
-    except ValueError:
+    except Exception:  # noqa: BLE001, S110 - extensions are parsed when they are asked for
         pass
     return Certificate(subject, issuer, has_names=True, parsed=certificate)
 
@@ -186,16 +187,14 @@ def _certificates(path: Path) -> list[x509.Certificate]:
     from cryptography import x509  # noqa: PLC0415
 
     # It warns of old authorities whose serial number is 0, which are in use.
-    with warnings.catch_warnings(action="ignore"), suppress(OSError, ValueError):
+    with warnings.catch_warnings(action="ignore"), suppress(Exception):
         return x509.load_pem_x509_certificates(path.read_bytes())
     return []
 
 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
-
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):  # TypeError: a kind of key that signs nothing
+    except Exception:  # noqa: BLE001 - InvalidSignature; TypeError for a kind of key that signs nothing; others of malformed ones
         return False
     return True

@@ -6,7 +6,6 @@ Owns where they are looked for and which entry fits (containers-auth.json(5)); `
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import os
@@ -226,7 +225,7 @@ def _credential(entry: _Entry, where: str) -> Credential | None:
             SECRETS.add(secret)
         try:
             decoded = base64.b64decode(packed, validate=True).decode().rstrip("\0\n")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # binascii.Error and UnicodeDecodeError; itself for text that is not ASCII
             decoded = ""
         username, colon, password = decoded.partition(":")
         if not colon:  # refused, for a skipped entry would pull anonymously and fail much later

@@ -83,6 +83,12 @@ class LockFile:
 
     def select(self, runtime: Runtime, *, parity: bool) -> Selection:
         """Return the wheels for a runtime, with those for parity where there are any. Raises UsageError."""
+        try:
+            return self._selected(runtime, parity=parity)
+        except ValueError as error:  # packaging checks the grammar of markers, not whether a comparison makes sense
+            raise UsageError(f"the lock file cannot be used: {str(error)[:300]}", hint="Make it again.") from error
+
+    def _selected(self, runtime: Runtime, *, parity: bool) -> Selection:
         found, lacks = self._resolve(runtime, parity=parity)
         # zfec has wheels for few platforms; a kit without parity is better than none.
         if not lacks:

@@ -33,6 +33,7 @@ from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
 from common.serialization import load_yaml_documents
+from common.text import sanitize
 from common.tls import trusting
 from importer.cluster.kinds import Kind
 
@@ -435,7 +436,8 @@ def _shown(server: str) -> str:
     plain = server.partition("#")[0].partition("?")[0]
     scheme, mark, rest = plain.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else plain.rpartition("@")[2]
+    shown = f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else plain.rpartition("@")[2]
+    return sanitize(shown, _LONGEST)
 
 
 def _namespace(body: Mapping[str, Any]) -> str | None:

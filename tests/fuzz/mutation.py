@@ -107,3 +107,60 @@ def _change(document: Any, chance: random.Random) -> None:
             holder[key] = json.loads(json.dumps(other))
     else:
         holder[key] = chance.choice((*NUMBERS, *TEXTS, None, True, 1.5, [], {}, [holder[key]] * 2))
+
+
+def mutated_text(raw: bytes, chance: random.Random) -> bytes:
+    """Return text with one to three lines, words or signs exchanged, gone, repeated, or replaced by hostile ones."""
+    content = raw
+    for _ in range(chance.randint(1, 3)):
+        unit = chance.choice((b"\n", b" ", b":", b'"', b",", b"="))
+        parts = content.split(unit)
+        at = chance.randrange(len(parts))
+        kind = chance.randrange(5)
+        if kind == 0:
+            del parts[at]
+        elif kind == 1:
+            parts[at:at] = [parts[chance.randrange(len(parts))]] * chance.choice((1, 2, 40))
+        elif kind == 2:
+            parts[at] = chance.choice(WORDS)
+        elif kind == 3:
+            parts[at] += chance.choice(WORDS)
+        else:
+            other = chance.randrange(len(parts))
+            parts[at], parts[other] = parts[other], parts[at]
+        content = unit.join(parts)
+    return content
+
+
+WORDS = (
+    *(text.encode("utf-8", "surrogatepass") for text in TEXTS),
+    *(str(number).encode() for number in NUMBERS),
+    *(
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+        b"[[]]",
+        b"~",
+        b"!!int ''",
+        b"!!bool zz",
+        b"!!binary x",
+        b"!!timestamp 9",
+        b"!!python/name:os",
+    ),
+    *(b"&a [*a]", b"<<: *b", b"1:59:59", b"0x" + b"f" * 500, b"9" * 5000, b"1e999", b".nan", b"2026-02-30", b"\t" * 300, b"\r"),
+    *(
+        b"\\ud800",
+        b"\x1b[2J",
+        b"\xff",
+        b"\xc2",
+        b"\xe2\x80\xae",
+        b"\xef\xbb\xbf",
+        b"*" * 200,
+        b"**/",
+        b"(" * 200,
+        b"a+" * 50,
+        b"|",
+        b">",
+    ),
+)

@@ -63,7 +63,7 @@ def next_page(url: httpx.URL, headers: httpx.Headers, subject: str) -> str | Non
     if named is None:
         return None
     found = joined(url, named)
-    if found == NOWHERE:
+    if not found.raw_path.startswith(b"/"):  # NOWHERE, or of another scheme, such as mailto
         raise RegistryRefusedError(
             f"{subject}: {url.netloc.decode()} names {named[:200]!r} as the next page, which is no URL",
             hint="Look at the registry's log; a proxy before it may change its answers.",
