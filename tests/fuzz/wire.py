@@ -98,7 +98,7 @@ _ERROR = json.dumps(
 
 
 def _token(raw, _folder):
-    send = lambda _request: httpx.Response(200, content=raw, extensions={"redirects_to": None, "encoding": ""})  # noqa: E731
+    send = lambda _request: httpx.Response(200, content=raw, extensions={"redirects_to": None, "coding": ""})  # noqa: E731
     fetcher = TokenClient(Hosts(frozenset()), send, Clock())
     token = fetcher.fetch(
         Wanted(QUESTION, "org/app", "https://token.test/", "x", ("repository:org/app:pull",), None, is_known=False)
@@ -108,7 +108,7 @@ def _token(raw, _folder):
 
 
 def _realm(raw, _folder):
-    send = lambda _request: httpx.Response(200, content=b'{"token": "x"}', extensions={"redirects_to": None, "encoding": ""})  # noqa: E731
+    send = lambda _request: httpx.Response(200, content=b'{"token": "x"}', extensions={"redirects_to": None, "coding": ""})  # noqa: E731
     realm, _, service = raw.decode("latin-1").partition(" ")
     sent = Credential(username="user", password="secret")
     TokenClient(Hosts(frozenset()), send, Clock()).fetch(

@@ -108,6 +108,8 @@ def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
     """Open a database in memory. Errors of SQLite within the block become CatalogError."""
     if len(content) > MAX_SIZE:
         raise CatalogError(f"{name}: {len(content)} bytes; the limit is {MAX_SIZE}")
+    if not content:  # SQLite would report that it has no memory for it
+        raise _unreadable(name, ValueError("it is empty"))
     memory = closing(sqlite3.connect(":memory:", isolation_level=None))
     with memory as connection, boundary(lambda error: _unreadable(name, error)):
         # Invalid UTF-8 in one row must not make the whole catalog unreadable.
