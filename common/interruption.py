@@ -78,6 +78,11 @@ def stop() -> None:
     _STOPPED.set()
 
 
+def is_stopped() -> bool:
+    """Return whether a signal has come while a command ran."""
+    return _STOPPED.is_set()
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
     if _idle is not None:
         _end(*_idle)

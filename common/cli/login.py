@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import termios
 from pathlib import Path
 from typing import Annotated
 
@@ -59,5 +60,8 @@ def _ask(what: str, *, hidden: bool = False) -> str:
         raise UsageError(
             f"no {what.lower()} given, and standard input is not a terminal", hint="Say --username, and --password-stdin."
         )
-    answer: str = typer.prompt(what, hide_input=hidden, err=True)
+    try:
+        answer: str = typer.prompt(what, hide_input=hidden, err=True)
+    except termios.error as error:  # no OSError: the terminal was closed at the question, and getpass cannot restore it
+        raise typer.Abort from error
     return answer

@@ -477,20 +477,25 @@ def _status(run: Callable[[], ExitCode]) -> int:
     except HubError as error:
         status = _tell(error)
     except (KeyboardInterrupt, typer.Abort):  # the latter: at a question
-        interruption.finished(ExitCode.INTERRUPTED)
-        status = _tell(InterruptedByUserError("interrupted"))
+        status = _tell_interrupted()
     except BrokenPipeError:
         sys.stdout = None  # the reader is gone (EPIPE); the interpreter would report it a second time when it closes the stream
         # `hub-import inspect … | head` ends like this, and so does every other filter of the shell: status 1, and no message.
         status = int(ExitCode.FAILED)
     except OSError as error:
-        status = _tell(_from_system(error))
+        # A terminal that was closed sends SIGHUP, and refuses what is written on it from then on, as bars are at their end.
+        status = _tell_interrupted() if interruption.is_stopped() else _tell(_from_system(error))
     except Exception:  # noqa: BLE001 - the last resort: a person gets a sentence, the log gets the trace
         # A defect of the program: the traceback is what a bug report needs, and it may quote a URL with a password.
         terminal.tell_trace()
         status = _tell(HubError("internal error (above)", hint="Please report it with the command and this trace."))
     interruption.finished(status)
     return status
+
+
+def _tell_interrupted() -> int:
+    interruption.finished(ExitCode.INTERRUPTED)
+    return _tell(InterruptedByUserError("interrupted"))
 
 
 STDOUT = "standard output"
