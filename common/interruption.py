@@ -83,9 +83,13 @@ def is_stopped() -> bool:
     return _STOPPED.is_set()
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
+def _stop(number: int, _frame: FrameType | None) -> None:
     if _idle is not None:
         _end(*_idle)
+    # A closed terminal is heard twice, from the kernel and from the shell (bash(1), SIGNALS): the second one must not end the
+    # cleaning up after the first.
+    if number == signal.SIGHUP and _STOPPED.is_set():
+        return
     stop()
     raise KeyboardInterrupt
 

@@ -109,3 +109,22 @@ def test_a_result_that_cannot_be_written_is_an_error_and_no_trace():
     assert done.returncode == 7
     assert done.stderr.startswith("error: standard output: No space left on device\n  ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_sighup_does_not_end_the_cleaning_up():
+    """bash(1), SIGNALS: the shell sends SIGHUP to its jobs, and the kernel has sent it to the foreground process group."""
+    code = """
+import os, signal
+from common import interruption
+interruption.listen()
+hang_up = lambda: os.kill(os.getpid(), signal.SIGHUP)
+try:
+    hang_up()
+except KeyboardInterrupt:
+    hang_up()
+    print("cleaned up", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "cleaned up\n"
+    assert done.returncode != 0, "a person may end it at once"
