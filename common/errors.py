@@ -258,7 +258,7 @@ class RegistryError(HubError):
         self.code = code
 
     @property
-    def is_outage(self) -> bool:
+    def is_host_failure(self) -> bool:
         """Whether the host is in trouble, so that further requests would fail too; else it refused this one."""
         return self.status in PASSING
 
@@ -267,8 +267,8 @@ class RegistryUnreachableError(RegistryError):
     """No answer: name, route, TLS or time."""
 
     @property
-    def is_outage(self) -> bool:
-        """See `RegistryError.is_outage`."""
+    def is_host_failure(self) -> bool:
+        """Yes: nothing was answered."""
         return True
 
 

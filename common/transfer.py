@@ -83,16 +83,16 @@ def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     row = 0
     for outcome in outcomes:
         error = outcome.error
-        if error is None or not is_outage(error):
+        if error is None or not is_host_failure(error):
             row = 0  # any other result shows that the host answers
         elif (row := row + 1) >= GIVE_UP:
             raise gone(error, f"given up after {row} blobs in a row")
         yield outcome
 
 
-def is_outage(error: HubError) -> bool:
+def is_host_failure(error: HubError) -> bool:
     """Say whether a host was out, so that further blobs would fail too, and the same ones may come later."""
-    return isinstance(error, StorageUnreachableError) or (isinstance(error, RegistryError) and error.is_outage)
+    return isinstance(error, StorageUnreachableError) or (isinstance(error, RegistryError) and error.is_host_failure)
 
 
 def gone(error: HubError, what: str) -> HubError:

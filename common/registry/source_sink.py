@@ -146,7 +146,7 @@ class RegistrySink:
             except RegistryUnreachableError:
                 raise  # the other repositories are on the same registry
             except RegistryError as error:
-                troubles += error.is_outage
+                troubles += error.is_host_failure
                 if troubles >= _TROUBLES:  # each costs all retries of a request
                     raise
                 self._refuse(blob.digest, place, error)

@@ -12,7 +12,7 @@ from common.archive.volume import REPORT_NAME
 from common.content import Written
 from common.registry.source_sink import RegistrySource
 from common.text import counted
-from common.transfer import copy, gone, is_outage
+from common.transfer import copy, gone, is_host_failure
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
@@ -108,6 +108,6 @@ def copy_blobs(
             copied += outcome.written is Written.COPIED
     finally:
         progress.end()
-    if lost and not copied and all(map(is_outage, lost.values())):
+    if lost and not copied and all(map(is_host_failure, lost.values())):
         raise gone(next(iter(lost.values())), f"none of {counted(len(lost), 'blob')} could be fetched")
     return lost

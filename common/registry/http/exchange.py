@@ -34,6 +34,7 @@ from common.registry.http.host_limiter import HostLimiter
 from common.registry.http.transport import Urllib3Transport
 from common.registry.http.urls import NOWHERE, joined, next_page, parsed, same_origin, target
 from common.retry import Retries, RetryableError, RetryPolicy, retry_after_s
+from common.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -332,7 +333,7 @@ class Exchange:
         falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
         if falls or following.scheme not in ("http", "https") or not is_host(host):
             raise RegistryRefusedError(
-                f"{question.subject}: {question.registry} redirects to {following.scheme}://{host}, which is not safe",
+                f"{question.subject}: {question.registry} redirects to {sanitize(f'{following.scheme}://{host}', 300)}, which is not safe",
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
             )
 

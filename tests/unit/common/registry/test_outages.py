@@ -236,7 +236,7 @@ def test_a_request_that_is_not_sent_says_why(connect, clock):
             caught.value.message,
         )
         assert caught.value.status == 503
-        assert caught.value.is_outage
+        assert caught.value.is_host_failure
 
 
 def test_one_answer_ends_an_outage(connect, clock):
