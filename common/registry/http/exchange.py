@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 
 MAX_REDIRECTS = 10
+_MAX_PLACE = 300  # characters of a URL in a message: a scheme may have thousands
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOLLOWED = ("GET", "HEAD")
@@ -332,8 +333,9 @@ class Exchange:
         host = following.netloc.decode()
         falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
         if falls or following.scheme not in ("http", "https") or not is_host(host):
+            place = sanitize(f"{following.scheme}://{host}", _MAX_PLACE)
             raise RegistryRefusedError(
-                f"{question.subject}: {question.registry} redirects to {sanitize(f'{following.scheme}://{host}', 300)}, which is not safe",
+                f"{question.subject}: {question.registry} redirects to {place}, which is not safe",
                 hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
             )
 
