@@ -40,7 +40,8 @@ def write_all_atomic(contents: Mapping[Path, bytes], mode: int = 0o644) -> None:
     try:
         for path, temporary in temporaries.items():
             temporary.unlink(missing_ok=True)
-            _create(temporary, contents[path], mode)
+            with _named(path):
+                _create(temporary, contents[path], mode)
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except BaseException:
@@ -56,7 +57,8 @@ def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:
     made: list[Path] = []
     try:
         for path, (content, mode) in files.items():
-            _create(path, content, mode)
+            with _named(path):
+                _create(path, content, mode)
             made.append(path)
     except BaseException:
         for path in made:
@@ -64,6 +66,16 @@ def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:
         raise
     for directory in {path.parent for path in files}:
         sync_directory(directory)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an OSError the name that the caller gave: write(2) has none, and open(2) that of the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
