@@ -232,7 +232,7 @@ class Exchange:
                     response.close()
                     raise
             except BusyError as failure:
-                limiter.failed(failure)
+                limiter.failed(failure, call.question.repository)
                 raise
             except RegistryError:
                 limiter.answered()

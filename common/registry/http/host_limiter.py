@@ -4,8 +4,8 @@ A pause that a host asks for holds every thread, not only the one that received 
 halves when a request fails (429, 5xx), and grows back slowly.
 
 An outage begins with the first failure of the host and ends with its first answer that is none. It is waited for during
-`Timeouts.outage_s`, by all calls together: a host that stays out longer is asked once in a while, and every other call fails
-at once. So a run over hundreds of images ends minutes after its registry did.
+`Timeouts.outage_s`, by all calls together: a host that stays out longer is asked once in a while, and once for each of a few
+other repositories; every other call fails at once. So a run over hundreds of images ends minutes after its registry did.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CALM = 20  # answers without trouble, per request allowed, before one more is
 _PROBE_S = 10.0  # between two requests to a host that has been out for too long; one that gets no answer takes as long
+_REPOSITORIES = 8  # that are asked once before a host that answers with errors counts as out for all
 
 
 class HostLimiter:
@@ -54,6 +55,7 @@ class HostLimiter:
         self._out_since_s: float | None = None
         self._failure: RegistryError | None = None  # the last one of the outage
         self._failed_at_s = 0.0
+        self._failing: set[str] = set()  # repositories that were asked in the outage
         self._in_vain = False
         self._reporting = 0
 
@@ -141,13 +143,17 @@ class HostLimiter:
             if now_s - self._failed_at_s >= _PROBE_S:
                 self._failed_at_s = now_s  # this thread asks; the others do not until it has an answer
                 return
+            # One repository may be out alone, behind a proxy that has a server for each path: another one shows it.
+            if self._failure.status and question.repository not in self._failing and len(self._failing) < _REPOSITORIES:
+                self._failing.add(question.repository)  # this thread asks
+                return
             failure, out_s = self._failure, now_s - (self._out_since_s or 0.0)
         refusal = OutageError(not_sent(question, self._host, failure, duration(out_s)))
         refusal.until_s, refusal.is_untried = now_s, True
         raise refusal
 
-    def failed(self, failure: BusyError) -> None:
-        """Note a failure of the host, and set how long its call is retried."""
+    def failed(self, failure: BusyError, repository: str = "") -> None:
+        """Note a failure of the host, for a request in a repository, and set how long its call is retried."""
         # Only a host that answers is overloaded. One that does not takes as many requests as before when it is back.
         granted_s = self.slow_down(failure.asked_s, failure.by) if failure.error.status else 0.0
         failure.wait_s = 0.0 if failure.asked_s and granted_s else None  # the turn waits for the rest
@@ -158,6 +164,8 @@ class HostLimiter:
             if self._out_since_s is None:
                 self._out_since_s = now_s
             self._failure, self._failed_at_s = failure.error, now_s
+            if len(self._failing) < _REPOSITORIES:
+                self._failing.add(repository)
             failure.until_s = self._out_since_s + self._outage_s
             failure.policy = POLICY if self._in_vain else replace(PATIENT, within_s=self._outage_s)
 
@@ -166,6 +174,7 @@ class HostLimiter:
         if self._failure is not None or self._asked_s:
             with self._free:
                 self._failure = self._out_since_s = None
+                self._failing.clear()
                 self._asked_s = 0.0
 
     def waited(self, *, in_vain: bool) -> None:

@@ -230,9 +230,9 @@ def test_a_request_that_is_not_sent_says_why(connect, clock):
         with pytest.raises(RegistryRefusedError):
             client.document(registry.reference("org/app", "v1"))
         with pytest.raises(RegistryRefusedError) as caught:
-            client.document(registry.reference("org/other", "v1"))
+            client.document(registry.reference("org/app", "v2"))
         assert re.match(
-            rf"{registry.host}/org/other:v1: GET manifest not sent: {registry.host} has been out for 3 min: ",
+            rf"{registry.host}/org/app:v2: GET manifest not sent: {registry.host} has been out for 3 min: ",
             caught.value.message,
         )
         assert caught.value.status == 503
@@ -280,6 +280,29 @@ def test_a_request_that_fails_for_ever_at_a_host_that_works_costs_the_next_ones_
         with pytest.raises(RegistryRefusedError):
             client.document(registry.reference("org/app", "bad"))
         assert sum(clock.slept) - before > 140
+
+
+def test_a_repository_that_is_out_alone_keeps_no_other_one_from_the_host(connect, clock):
+    """A proxy may have a server for each path, of which one is down; its failures come last where the others are done."""
+    with FakeRegistry() as registry:
+        client = connect(filled(registry))
+        registry.fault("*", "/org/down/", times=FOREVER, status=502)
+        sink = RegistrySink(client, {BLOB.digest: [registry.reference(f"org/{name}") for name in ("a", "down", "new", "last")]})
+        sink.write(BLOB, lambda start: iter([CONTENT[start:]]))
+        assert [place.repository for place in sink.refused(BLOB.digest)] == ["org/down"]
+        assert CONTENT in registry.repositories["org/last"].blobs.values()
+
+
+def test_repositories_of_a_host_that_stays_out_are_asked_once_and_few_of_them(connect, clock):
+    with FakeRegistry() as registry:
+        client = connect(filled(registry))
+        registry.fault("*", "/v2/", times=FOREVER, status=503)
+        for number in range(40):
+            with pytest.raises(RegistryRefusedError):
+                client.document(registry.reference(f"org/app{number}", "v1"))
+        assert sum(clock.slept) < 200, "the patience is that of the host"
+        assert len(registry.log("GET", "/org/app1/")) == 1
+        assert not registry.log("GET", "/org/app30/")
 
 
 def test_pauses_that_a_host_asks_for_are_no_part_of_the_patience(connect, clock):
