@@ -35,6 +35,8 @@ Exit codes: the table in `docs/cli.md`.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -43,6 +45,9 @@ from common.text import shortened, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class ExitCode(IntEnum):
@@ -125,6 +130,9 @@ def boundary(translate: Callable[[Exception], HubError]) -> Iterator[None]:
     except (HubError, OSError, MemoryError):
         raise
     except Exception as error:
+        # For a defect of ours that looks like unreadable bytes.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _LOG.debug("%s at %s:%s: %s", type(error).__name__, place.filename, place.lineno, error)
         raise translate(error) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.archive.inventory import Problem, ProblemCode
-from common.errors import HubError, UsageError, one_error
+from common.errors import HubError, UsageError, boundary, one_error
 from common.files import read_limited
 from common.oci.image import Platform
 from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
@@ -93,11 +93,19 @@ def parse(text: bytes, where: str) -> ImageSet:
 
 def of_document(document: dict[str, Any], where: str) -> ImageSet:
     """Read the image set that an inventory recorded; `where` names it in errors. Raises UsageError."""
-    return parse(json.dumps(document, ensure_ascii=False).encode(), where)
+    with boundary(lambda error: UsageError(f"{where}: cannot be read: {error}")):  # surrogates, for example
+        text = json.dumps(document, ensure_ascii=False).encode()
+    return parse(text, where)
 
 
 def _parsed(text: bytes, where: str, *, asking: bool) -> ImageSet:
     """Read an image set. `asking`: it is a request, so files that it names must exist, and it must not be empty."""
+    # Inventories have image sets too, which come from elsewhere.
+    with boundary(lambda error: UsageError(f"{where}: cannot be read: {error}", hint="Wanted: an ImageSetConfiguration.")):
+        return _read(text, where, asking=asking)
+
+
+def _read(text: bytes, where: str, *, asking: bool) -> ImageSet:
     faults: list[UsageError] = []
     reader = _Reader(where, faults, asking=asking)
     image_set = ImageSet()

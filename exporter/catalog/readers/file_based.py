@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NAME = ".indexignore"
 MAX_RULES = 10_000  # each is tried for each file and each directory above it
 MAX_PATTERN = 1024  # characters of one line
-MAX_STEPS = 2_000_000  # of matching all lines with all files: two seconds; the largest real catalog takes 30,000 for a line
+MAX_STEPS = 2_000_000  # of matching all lines with all files: two seconds; 7,000 files take 36,000 for `*.md`
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from common.oci.image import (
     MAX_CHILDREN,
     MAX_DEPTH,
     MAX_MANIFEST_SIZE,
+    MAX_TREE_SIZE,
     Descriptor,
     Index,
     Manifest,
     Platform,
+    described,
     digest_of,
     encode,
     parse,
@@ -143,6 +145,30 @@ def test_an_index_that_lists_itself_is_refused():
     assert isinstance(parsed, Index)
     with pytest.raises(ContentError, match="nested deeper"):
         walk(parsed, lambda _child: parsed)
+
+
+def test_the_documents_below_an_index_are_bounded_together():
+    """All of them stay in memory, and each may have 16 MiB."""
+    padding = "x" * (MAX_MANIFEST_SIZE - 4096)
+    most = MAX_TREE_SIZE // len(padding)
+    children = [{**BLOB, "digest": digest_of(str(number).encode())} for number in range(most + 1)]
+
+    def fetched(child):
+        return parse(manifest(annotations={"name": child.digest, "padding": padding}))
+
+    def index(listed):
+        return parse(encode({"schemaVersion": 2, "manifests": listed}))
+
+    assert len(walk(index(children[: most - 1]), fetched).documents) == most
+    with pytest.raises(ContentError, match=f"more than {MAX_TREE_SIZE} bytes"):
+        walk(index(children), fetched)
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"9" * 5000, b'"\xff"'])
+def test_a_referrer_is_described_whatever_its_other_fields_are(value):
+    """Fields that are not read are not decoded when a manifest is parsed (msgspec, *Typed Deserialization*)."""
+    raw = manifest(annotations={"a": "b"}).replace(b'"schemaVersion"', b'"strange":' + value + b',"schemaVersion"')
+    assert described(parse(raw))["annotations"] == {"a": "b"}
 
 
 def test_an_endless_index_is_refused():

@@ -6,6 +6,7 @@ from common.errors import UsageError
 from common.oci.image import Platform
 from exporter.imageset import file
 from exporter.imageset.model import AdditionalImage, ChannelRequest, OperatorRequest, PackageRequest, from_flags
+from tests.spent import spent
 
 HEAD = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n"
 FULL = (
@@ -356,3 +357,22 @@ def test_flags_that_make_no_sense(flags, word):
     with pytest.raises(UsageError) as caught:
         from_flags(**flags)
     assert word in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"kind": "\ud800"}, {"mirror": {"additionalImages": [{"name": 10**5000}]}}, {"archiveSize": 1e999}, {"a": {"b": [None]}}],
+)
+def test_an_image_set_of_an_inventory_that_says_nonsense_is_one_error(document):
+    """It comes from elsewhere, unlike a file of the caller: surrogates and integers beyond Python's limit (CVE-2020-10735)."""
+    with pytest.raises(UsageError, match=r"^inventory:"):
+        file.of_document(document, "inventory")
+
+
+def test_an_image_set_of_the_largest_lists_is_read_and_one_of_too_many_values_is_refused():
+    line = "  - name: quay.io/a/b:1\n"
+    assert len(file.parse(f"{HEAD}mirror:\n  additionalImages:\n{line * 1000}".encode(), "f").additional_images) == 1000
+    dense = f"{HEAD}mirror:\n  additionalImages: [{'a,' * 1_000_000}]\n".encode()
+    took = spent(lambda: file.parse(dense, "f"))
+    assert took.error.startswith("DocumentError: f:4: more than 450012 values")
+    assert took.memory < 64 << 20

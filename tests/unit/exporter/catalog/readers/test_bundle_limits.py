@@ -12,6 +12,7 @@ from common.oci.image import Tree, digest_of, encode, parse
 from common.serialization import DocumentError
 from exporter.catalog.readers import bundle_image
 from exporter.catalog.readers.bundle_image import MAX_CONTENTS, MAX_FILE
+from exporter.catalog.readers.catalog_image import MAX_CONFIG_SIZE
 from tests.samples import more
 from tests.spent import spent
 
@@ -78,6 +79,27 @@ def test_all_layers_of_a_bundle_are_bounded_together():
     assert took.error == "CatalogError: its layers have more than 256.0 MiB"
     assert took.cpu < 3
     assert took.memory < 64 << 20
+
+
+def test_layers_and_config_are_bounded_before_they_are_fetched():
+    def described(kind, size):
+        return {"mediaType": kind, "digest": digest_of(kind.encode()), "size": size}
+
+    def fetched(config, *layers):
+        listed = [described(media_types.OCI_LAYER_GZIP, size) for size in layers]
+        raw = encode({"schemaVersion": 2, "config": described(media_types.OCI_CONFIG, config), "layers": listed})
+        manifest = parse(raw, media_types.OCI_MANIFEST)
+        asked = []
+        with pytest.raises(HubError) as caught:
+            bundle_image.read(Tree(manifest, (manifest,), ()), lambda blob: iter([asked.append(blob.size) or b"{}"]))
+        return asked, caught.value.message
+
+    half = bundle_image.MAX_SIZE // 2
+    asked, message = fetched(MAX_CONFIG_SIZE, half, half)
+    assert asked[0] == MAX_CONFIG_SIZE
+    assert "no readable tar" in message
+    assert fetched(2, half, half + 1) == ([], "64.0 MiB are too much for a bundle")
+    assert fetched(MAX_CONFIG_SIZE + 1, 1) == ([], "a config of 8.0 MiB is too much")
 
 
 def test_a_manifest_of_too_many_values_takes_little_memory():

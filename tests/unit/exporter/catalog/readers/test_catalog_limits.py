@@ -14,7 +14,8 @@ from exporter.catalog.readers import assembly, file_based, oci_layout, package_m
 from exporter.catalog.readers.assembly import MAX_BLOB
 from exporter.catalog.readers.catalog_image import read_configs, read_database
 from exporter.catalog.readers.file_based import IgnoreRules
-from exporter.catalog.readers.layer_tree import TreeLimits
+from exporter.catalog.readers.layer_tree import MAX_DEPTH, MAX_LINKS, MAX_NAME, TreeLimits
+from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.related_images import images_of, inline_objects, unreadable_objects
 from tests.samples import more
 from tests.spent import spent
@@ -60,6 +61,31 @@ def test_entries_and_the_directories_above_them_are_bounded():
     assert took.memory < 32 << 20
 
 
+def test_names_and_links_are_bounded():
+    """path_resolution(7): 40 links in a row; a path of 4,096 bytes."""
+    deep = MAX_DEPTH - 2
+    assert read_configs([[long("configs/" + "d/" * deep + "a")]], "/configs") == {"d/" * deep + "a": b"x"}
+    for name in ("configs/" + "d/" * (deep + 1) + "a", "configs/" + "n" * (MAX_NAME - 7)):
+        with pytest.raises(CatalogError, match="has a name of"):
+            read_configs([[long(name)]], "/configs")
+    assert len(read_configs([[long("configs/" + "n" * (MAX_NAME - 8))]], "/configs")) == 1
+    links = [link(f"configs/{n}", str(n + 1)) for n in range(MAX_LINKS)]
+    last = entry(b"0", f"configs/{MAX_LINKS - 1}", b"x")
+    assert len(read_configs([[*links[:-1], last]], "/configs")) == MAX_LINKS
+    with pytest.raises(CatalogError, match="leads to itself"):
+        read_configs([[*links, entry(b"0", f"configs/{MAX_LINKS}", b"x")]], "/configs")
+
+
+def long(name: str) -> bytes:
+    return entry(b"L", "././@LongLink", name.encode() + b"\0") + entry(b"0", "cut", b"x")
+
+
+def link(name: str, target: str) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
 def test_headers_are_bounded_over_all_layers():
     """Each costs some microseconds, and none has to have content."""
     layer = entry(b"x", "header") * 15 + entry(b"x", "header", b"5 a=\n" * 4) + FILE  # 17 headers, four records
@@ -81,7 +107,7 @@ def test_a_large_file_is_held_once():
 
     took = spent(lambda: read_configs([chunks()], "/configs"))
     assert took.error == ""
-    assert took.memory < size * 1.3
+    assert took.memory < size * 1.6  # twice before
 
 
 def header(name: str, size: int) -> bytes:
@@ -282,6 +308,16 @@ def test_a_database_without_end_takes_memory_by_its_size():
     assert took.memory < size * 3.5
 
 
+def test_a_database_beyond_the_limit_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "index.db"
+    with path.open("wb") as file:
+        file.write(sqlite.MAGIC)
+        file.truncate(sqlite.MAX_SIZE + 1)
+    took = spent(lambda: CatalogOpener(None, None).open(str(path)))
+    assert took.error == f"CatalogError: {path}: {sqlite.MAX_SIZE + 1} bytes; the limit is {sqlite.MAX_SIZE}"
+    assert took.memory < 16 << 20
+
+
 # Package manifests
 
 PM = {
@@ -362,6 +398,18 @@ def test_a_compressed_archive_expands_to_a_bounded_size(tmp_path):
     )
     assert took.cpu < 1
     assert not oci_layout.is_archive(path)
+
+
+@pytest.mark.more
+def test_entries_of_an_archive_are_bounded(tmp_path):
+    path = tmp_path / "image.tar"
+    for number, message in (
+        (oci_layout.MAX_ENTRIES, "has no index.json"),
+        (oci_layout.MAX_ENTRIES + 1, "more than 100000 entries"),
+    ):
+        path.write_bytes(entry(b"0", "a") * number + END)
+        with pytest.raises(UsageError, match=message), oci_layout.opened(path) as layout:
+            layout.root()
 
 
 def test_a_named_pipe_in_a_layout_does_not_block(tmp_path):
