@@ -144,7 +144,7 @@ _NOT_FOUND = 404
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 # The largest list is that of PackageManifests, some dozen MB where a catalog has descriptions and icons of 300 packages.
 _MAX_ANSWER = 256 * 1024 * 1024
-_MAX_PAGES = 1000  # an API server gives a list whole, unless it is asked for pages
+_MAX_PAGES = 100  # an API server gives a list whole, unless it is asked for pages
 _MAX_LOG = 8 * 1024 * 1024  # of 50 lines; the kubelet cuts lines at 16 KiB
 _FREE_VALUES = 200_000
 _GZIP = 16 + zlib.MAX_WBITS
