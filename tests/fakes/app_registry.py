@@ -35,11 +35,11 @@ def flattened(files: Mapping[str, bytes]) -> bytes:
     """Return the archive of the same package in one file."""
     data: dict[str, list[Any]] = {"customResourceDefinitions": [], "clusterServiceVersions": [], "packages": []}
     for content in files.values():
-        one = yaml.safe_load(content)
+        one = yaml.load(content, yaml.CSafeLoader)
         kind = {"CustomResourceDefinition": "customResourceDefinitions", "ClusterServiceVersion": "clusterServiceVersions"}
         data[kind.get(one.get("kind"), "packages")].append(one)
-    document = {"data": {key: yaml.safe_dump(values) for key, values in data.items()}}
-    return nested({"bundle.yaml": yaml.safe_dump(document).encode()})
+    document = {"data": {key: yaml.dump(values, Dumper=yaml.CSafeDumper) for key, values in data.items()}}
+    return nested({"bundle.yaml": yaml.dump(document, Dumper=yaml.CSafeDumper).encode()})
 
 
 class AppRegistry:

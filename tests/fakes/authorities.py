@@ -82,7 +82,7 @@ class OpensslAuthority:
         subprocess.run([require("openssl"), *arguments], cwd=self._folder, check=True, capture_output=True)
 
 
-_NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def _begun(

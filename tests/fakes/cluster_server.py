@@ -245,9 +245,12 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(404, "NotFound", f'namespaces "{target.namespace}" not found')
 
     def _document(self) -> Any:
-        load = yaml.safe_load if self.entry.content_type == _APPLY else json.loads
         try:
-            return load(self.entry.body)
+            return (
+                yaml.load(self.entry.body, yaml.CSafeLoader)
+                if self.entry.content_type == _APPLY
+                else json.loads(self.entry.body)
+            )
         except (ValueError, yaml.YAMLError) as error:
             raise RefusedError(400, "BadRequest", f"the object provided is unrecognized: {error}") from error
 
@@ -307,9 +310,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, "".join(f"{line}\n" for line in lines).encode(), "text/plain")
 
     def _answer(self, status: int, document: Body) -> None:
-        changed = self.cluster.changed_answer
-        body = json.dumps(document).encode()
-        self._send(status, changed(self.entry, body) if changed else body, "application/json")
+        self._send(status, json.dumps(document).encode(), "application/json")
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
         self.entry.status = status

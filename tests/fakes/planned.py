@@ -72,8 +72,8 @@ class World:
 def planned_world(
     home: Path,
     *,
-    layer: int = 2_000_000,
-    volume: str = "8MiB",
+    layer: int = 1_000_000,
+    volume: str = "4MiB",
     package: str = PACKAGE,
     more: tuple[str, ...] = ("--full",),
 ) -> Iterator[World]:

@@ -78,13 +78,14 @@ def test_every_damage_is_detected(whole, tmp_path, part):
 
 
 @pytest.mark.integration
-def test_content_that_the_inventory_does_not_list_is_never_pushed(whole, tmp_path):
+@pytest.mark.parametrize("part", [0, *more([1, 2])])
+def test_content_that_the_inventory_does_not_list_is_never_pushed(whole, tmp_path, part):
     folder = tmp_path / "copy"
     shutil.copytree(whole, folder)
     inventory = Archive.open([whole]).inventory
     files = sorted(folder.iterdir())
     pushed = 0
-    for seed in range(120):
+    for seed in range(part, 120, 3):
         chance = random.Random(seed)
         path = chance.choice(files)
         raw = path.read_bytes()
@@ -106,4 +107,4 @@ def test_content_that_the_inventory_does_not_list_is_never_pushed(whole, tmp_pat
                 assert set(repository.manifests) <= set(inventory.manifests)
                 assert all(digest_of(raw_manifest) == digest for digest, (_, raw_manifest) in repository.manifests.items())
         path.write_bytes(raw)
-    assert pushed > 20, "much of a damaged archive can still be brought"
+    assert pushed > 6, "much of a damaged archive can still be brought"

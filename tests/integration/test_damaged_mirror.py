@@ -60,9 +60,18 @@ def blob(parts, content):
     return next(digest for digest, here in parts.blobs.items() if here == content)
 
 
-@pytest.mark.parametrize("share", [0, 0.5])
-@pytest.mark.parametrize("which", ["layer", "config"])
-@pytest.mark.parametrize("how", ["untagged", "heal"])
+SHORT = [
+    ("untagged", "layer", 0.5),
+    ("untagged", "config", 0),
+    ("heal", "layer", 0),
+    ("heal", "config", 0.5),
+]  # any two together
+FURTHER = [(how, which, 0.5 - share) for how, which, share in SHORT]
+
+
+@pytest.mark.parametrize(
+    ("how", "which", "share"), [*SHORT, *(pytest.param(*each, marks=pytest.mark.more) for each in FURTHER)]
+)
 def test_a_short_blob_is_named_with_both_sizes(archive, mirror, share, which, how):
     assert push(archive, mirror).status == 0
     digest = blob(APP, OWN) if which == "layer" else next(d for d, c in APP.blobs.items() if c not in (OWN, SHARED))

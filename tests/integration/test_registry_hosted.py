@@ -9,8 +9,9 @@ import pytest
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.fakes.registry_product import Product
 from tests.fakes.registry_profile import Refusal
-from tests.fakes.registry_profiles import ARTIFACTORY, ECR, GITLAB, Product
+from tests.fakes.registry_profiles_closed import ARTIFACTORY, ECR, GITLAB
 
 pytestmark = pytest.mark.integration
 APP, TOOL = image([b"base", b"app"]), image([b"base", b"tool"])

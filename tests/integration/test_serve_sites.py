@@ -170,7 +170,7 @@ def test_a_range_from_the_middle_is_one_read(tmp_path):
     assert len(reads) <= 3, "and the header of the frame"
 
 
-@pytest.mark.parametrize("blobs", [4, *more([16])])
+@pytest.mark.parametrize("blobs", [2, *more([4, 16])])
 def test_memory_stays_flat_under_eight_clients(tmp_path, blobs):
     layers = [noise(f"layer {number}", 16_000_000) for number in range(min(16, blobs + 7))]  # that are asked for
     write(tmp_path / "out", Content({f"quay.io/org/app:v{n}": [layer] for n, layer in enumerate(layers)}))
@@ -193,7 +193,7 @@ def test_memory_stays_flat_under_eight_clients(tmp_path, blobs):
         for puller in pullers:
             puller.join()
         assert dict(got) == dict.fromkeys(range(8), blobs * 16_000_000)
-        assert server.peak - before < 64 * 1024**2, "0.5 or 2 GB went through it"
+        assert server.peak - before < 64 * 1024**2, "256 MB to 2 GB went through it"
 
 
 def test_clients_that_read_nothing_need_little_memory(huge, tmp_path):

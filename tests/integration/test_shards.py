@@ -26,12 +26,12 @@ _WRITTEN = re.compile(r'"PUT /v2/(\S+)/blobs/uploads/\S*digest=sha256%3A([0-9a-f
 def archive(tmp_path_factory):
     """An archive of many small volumes; a base layer is in nearly all images."""
     home = tmp_path_factory.mktemp("shared")
-    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=2_000_000, level=0)
+    content = sources.from_directory(CATALOGS / "fbc" / "redhat", packages=[PACKAGE], size=1_000_000, level=0)
     with docker_registry(home, name="source") as source:
         content.seed(f"http://{source.host}")
         (home / "registries.conf").write_text(content.registries_conf(source.host, insecure=True))
         done = run(
-            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--volume-size", "8MiB"),
+            *("hub-export", "create", "--catalog", sources.CATALOG, "--package", PACKAGE, "--full", "--volume-size", "4MiB"),
             *("--signatures", "ignore", "--registries-conf", home / "registries.conf", "--output", home / "out"),
         )
     assert done.status == 0, done.stderr

@@ -514,13 +514,16 @@ def paged(monkeypatch, cursor, pages):
     """A place at a service whose listings go on: `pages` by the value of the parameter `cursor`."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # a thousand pages come over one connection
+
         def log_message(self, *_):
             pass
 
         def do_GET(self):
             query = parse_qs(urlsplit(self.path).query)
             asked.append({name: query.get(name, [""])[0] for name in cursor})
-            self.wfile.write(http(f"<A>{pages[asked[-1][cursor[0]]]}</A>".encode()))
+            answer = http(f"<A>{pages[asked[-1][cursor[0]]]}</A>".encode())
+            self.wfile.write(answer.replace(b"Connection: close\r\n", b""))
 
     asked = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -27,6 +27,7 @@ from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import STORAGE_KEY, STORAGE_SECRET
 from tests.fakes.tls_proxy import TlsProxy
+from tests.samples import more
 
 KINDS = {
     "neither": {},
@@ -37,7 +38,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=str)
+# One test for each library that speaks TLS has all kinds of authorities in `make test`.
+ALL_KINDS = pytest.mark.parametrize("authority", KINDS, indirect=True)
+
+
+@pytest.fixture(scope="module", params=["neither", *more([kind for kind in KINDS if kind != "neither"])])
 def authority(request, tmp_path_factory):
     kind = KINDS[request.param]
     return OpensslAuthority(tmp_path_factory.mktemp("ca")) if kind is None else PrivateAuthority(**kind)
@@ -55,6 +60,7 @@ def client(tmp_path, **settings):
     )
 
 
+@ALL_KINDS
 def test_a_registry_its_token_server_and_its_storage_are_trusted(authority, bundle, tmp_path):
     with (
         FakeRegistry(tls=True, auth="token", anonymous=True, redirect=True, authority=authority) as registry,
@@ -66,6 +72,7 @@ def test_a_registry_its_token_server_and_its_storage_are_trusted(authority, bund
         assert registry.elsewhere
 
 
+@ALL_KINDS
 def test_a_proxy_is_trusted(authority, bundle, tmp_path):
     with TlsProxy(authority) as proxy, FakeRegistry(tls=True, authority=authority) as registry:
         with client(tmp_path, ca=bundle, environ={"HTTPS_PROXY": proxy.url}) as asks:
@@ -147,6 +154,7 @@ def test_an_insecure_registry_needs_no_subject_alternative_name(tmp_path):
         assert registry.log()
 
 
+@ALL_KINDS
 def test_an_api_server_is_trusted(authority, tmp_path):
     with FakeCluster(authority=authority) as cluster, connect(cluster.kubeconfig(tmp_path), None) as asks:
         assert asks.get(OPERATOR_HUB, "cluster")["kind"] == "OperatorHub"
@@ -263,6 +271,7 @@ def test_the_kubeconfig_without_the_issuer_is_named(tmp_path):
     assert "certificate-authority-data" in caught.value.hint
 
 
+@ALL_KINDS
 def test_object_storage_is_trusted(authority, bundle, monkeypatch):
     with serving(authority) as host:
         name_storage(monkeypatch, host, bundle)

@@ -15,6 +15,7 @@ from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, IDMS, OPERATOR_HU
 from tests.fakes.cluster import TOKEN, FakeCluster, Fault
 from tests.fakes.servers import free_port
 from tests.fakes.wanted import catalog_source
+from tests.samples import more
 
 
 def hub(client: ClusterClient):
@@ -78,7 +79,12 @@ def test_a_missing_permission_is_named(start, verb, call):
     assert "render --rbac" in caught.value.hint
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 0])
+ANSWERS = [(b"", ""), (b"<html>", "text/html"), (b"[]", "application/json"), (b'{"metadata": 3}', "application/json")]
+TYPES = ("", "text/html", "application/json")
+FURTHER = [(body, each) for body, _ in ANSWERS for each in TYPES if (body, each) not in ANSWERS]
+
+
+@pytest.mark.parametrize("status", [429, 503, 0, *more([500, 502, 504])])
 def test_a_temporary_failure_is_retried(start, status):
     cluster, client = start()
     cluster.faults.append(Fault("GET", "operatorhubs", status=status, times=3))
@@ -94,8 +100,9 @@ def test_a_permanent_failure_ends_the_retries(start):
     assert cluster.faults[0].times == 96
 
 
-@pytest.mark.parametrize("content_type", ["", "text/html", "application/json"])
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"metadata": 3}'])
+@pytest.mark.parametrize(
+    ("body", "content_type"), [*ANSWERS, *(pytest.param(*each, marks=pytest.mark.more) for each in FURTHER)]
+)
 @pytest.mark.parametrize("status", [200, 400, 403, 404])
 def test_an_answer_of_another_server_is_a_cluster_error(start, status, body, content_type):
     cluster, client = start()
