@@ -18,7 +18,7 @@ from common.archive.volume import CLOSING_SIZE, VOLUME_NAME
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, UsageError
 from common.files import read_limited, require_space, sync_directory, write_atomic
 from common.oci.image import Digest
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 from common.text import counted
 from exporter.archive import output
 from exporter.archive.output import PROBE, WORKING, OutputDirectory
@@ -123,7 +123,7 @@ class Mark:
 
     def _read(self) -> dict[str, str]:
         try:
-            mark = _MARK.decode(read_limited(self._path, MAX_SIZE))
+            mark = decode_bounded(read_limited(self._path, MAX_SIZE), _MARK)
         except UNDECODABLE as error:
             raise UsageError(f"{self._path}: not the mark of a joining: {error}", hint=_OTHER) from error
         if mark.media_type != _TYPE:
