@@ -72,6 +72,14 @@ class Closure:
                 found.setdefault(digest, {})[image.repository] = None
         return {digest: tuple(sorted(repositories)) for digest, repositories in found.items()}
 
+    def users(self, images: Iterable[MappedImage]) -> dict[Digest, list[MappedImage]]:
+        """Return for each blob the images that need it, in their order."""
+        found: dict[Digest, list[MappedImage]] = {}
+        for image in images:
+            for digest in self.blobs_of(image):
+                found.setdefault(digest, []).append(image)
+        return found
+
     def upload_order(self, images: Sequence[MappedImage]) -> list[Descriptor]:
         """Return the blobs of images: the most shared first, then in the archive's order."""
         # A blob that many repositories need is uploaded once and mounted into the others, so it has to be there early; the

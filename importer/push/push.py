@@ -183,6 +183,7 @@ class _Run:
 
     def _note_failures(self, copied: Iterable[Digest], failed: Mapping[Digest, HubError]) -> None:
         """Note the blobs that could not be copied, and the repositories that refused one."""
+        users: dict[Digest, list[MappedImage]] = {}
         for digest in copied:
             error = failed.get(digest)
             failures: Mapping[Reference | None, HubError] = {None: error} if error else {}
@@ -190,18 +191,17 @@ class _Run:
             if error is None or isinstance(error, NotWritableError):
                 refused = self.sink.refused(digest)
                 failures = {place: refused[place] for place in refused if place not in self.sink.not_writable}
+            if failures and not users:  # once: of a damaged archive every blob may fail
+                users = self.closure.users(self.todo)
             for place, failure in failures.items():
-                images = (image for image in self.todo if place in (None, image.repository))
-                self.tally.fail_blob(digest, failure, [image for image in images if digest in self.closure.blobs_of(image)])
+                self.tally.fail_blob(digest, failure, [image for image in users[digest] if place in (None, image.repository)])
 
     def _wanted(self, blobs: Sequence[Descriptor]) -> Iterator[Descriptor]:
         """Give the blobs, without those that only images need whose media type the mirror has refused by then."""
         users: dict[Digest, list[MappedImage]] = {}
         for blob in blobs:
             if self.tagger.refused and not users:
-                for image in self.todo:
-                    for digest in self.closure.blobs_of(image):
-                        users.setdefault(digest, []).append(image)
+                users = self.closure.users(self.todo)
             if not users or any(self.tagger.type_error(image) is None for image in users[blob.digest]):
                 yield blob
 

@@ -10,7 +10,7 @@ from common.archive.inventory import MAX_NAME
 from common.errors import ArchiveDamagedError
 from exporter.plan.baseline import Delivered
 from exporter.report.contents import image_rows, sizes_by_operator
-from importer.mapping import Closure
+from importer.mapping import Closure, Mirror, map_images
 from tests.fakes.hostile import compact
 from tests.integration.test_shared_manifests import digest, shared
 
@@ -46,6 +46,12 @@ def test_pairs_of_image_and_blob_have_a_limit_where_each_is_visited():
     assert len(rerequest.make(many, digest("x"), wanted).images) == 2000
     assert len(sizes_by_operator(many).shared) == 2000
     assert len(image_rows(many, {})) == 2000
+
+
+def test_images_of_each_blob_are_found_in_one_pass():
+    inventory = decoded(3, 2)
+    images = map_images(inventory, Mirror("mirror.test"))
+    assert Closure(inventory).users(images) == {digest(f"blob {number}"): list(images) for number in range(2)}
 
 
 def test_lists_of_names_are_cut_after_64_mib():

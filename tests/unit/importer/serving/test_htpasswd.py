@@ -7,6 +7,7 @@ import base64
 import bcrypt
 import pytest
 
+from common.errors import UsageError
 from importer.serving.htpasswd import Htpasswd
 
 
@@ -46,3 +47,27 @@ def test_anything_else_is_refused(accounts: Htpasswd, header: str) -> None:
 @pytest.mark.parametrize("text", ["reader:" + "s" * 73, "reader:secret\0", "reader:é" * 40])
 def test_passwords_that_bcrypt_would_cut_or_refuse(accounts: Htpasswd, text: str) -> None:
     assert not accounts.accepts(basic(text))
+
+
+def test_a_file_at_its_limit_and_beyond(tmp_path) -> None:
+    line = f"reader:$2b$04${'a' * 53}\n".encode()
+    file = tmp_path / "htpasswd"
+    file.write_bytes(line + b"#" * (1024 * 1024 - len(line)))
+    Htpasswd.load(file)
+    file.write_bytes(line + b"#" * (1024 * 1024 - len(line) + 1))
+    with pytest.raises(UsageError, match="larger than 1048576 bytes"):
+        Htpasswd.load(file)
+
+
+class Accepting:
+    """bcrypt that accepts everything."""
+
+    def checkpw(self, password: bytes, hashed_password: bytes) -> bool:
+        return bool(password and hashed_password)
+
+
+def test_a_thousand_headers_are_remembered_and_further_ones_checked_again() -> None:
+    names = [f"user{number}" for number in range(1001)]
+    accounts = Htpasswd(dict.fromkeys(names, f"$2b$04${'a' * 53}"), Accepting())
+    assert all(accounts.accepts(basic(f"{name}:x")) for name in names)
+    assert [accounts.is_known(basic(f"{name}:x")) for name in names] == [True] * 1000 + [False]
