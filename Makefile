@@ -19,10 +19,17 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: dev lint test test-all test-pythons pythons pulp bench man lock demo tools
 dev: $(STAMP)
 
-$(STAMP): pyproject.toml | tools
+# What is locked, with hashes, from whichever index pip is configured for; then the programs, built with what is there.
+LOCK    := tests/requirements.lock
+INSTALL := -m pip install --quiet --disable-pip-version-check
+LOCKED  := $(INSTALL) --require-hashes --only-binary :all: --requirement $(LOCK)
+OURS    := $(INSTALL) --no-deps --no-build-isolation --editable .
+
+$(STAMP): pyproject.toml $(LOCK) | tools
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); say which Python to use with: make PYTHON=python3.12 …"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python $(LOCKED)
+	$(BIN)/python $(OURS)
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix $(VENV)/node axe-core@^4.10 \
 	    || echo "axe-core is not to be had from npm: tests of pages that need it are skipped"
 	@touch $@
@@ -58,11 +65,11 @@ test-all: dev pythons pulp
 pythons: $(OTHERS:%=$(VENV)-%/.installed)
 
 # An environment that cannot be made (no such Python, no package index) is no error: the tests that need it are skipped, and say so.
-$(VENV)-%/.installed: pyproject.toml
+$(VENV)-%/.installed: pyproject.toml $(LOCK)
 	@for each in python$* $(wildcard $(HOME)/.pyenv/versions/$*.*/bin/python); do \
 	    if $$each -c 'import ensurepip, venv' 2>/dev/null; then \
 	        if $$each -m venv $(VENV)-$* \
-	           && $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+	           && $(VENV)-$*/bin/python $(LOCKED) && $(VENV)-$*/bin/python $(OURS); \
 	        then touch $@; else rm -rf $(VENV)-$*; echo "$(VENV)-$* cannot be made: tests that need it are skipped"; fi; exit 0; \
 	    fi; \
 	done; echo "no Python $* on this machine: tests that need it are skipped"
@@ -92,7 +99,7 @@ bench: dev
 man: dev
 	$(BIN)/python -m tests.man_pages
 
-# The wheels of a kit, renewed for each release. The same BEFORE gives the same file.
+# What kits, the container image and this environment install, renewed for each release. The same BEFORE gives the same files.
 lock: BEFORE ?= $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 lock: dev
 	$(BIN)/python -m tests.kit_lock $(BEFORE)

@@ -1,4 +1,5 @@
-"""Write exporter/kit/pylock.toml: the wheels of the importer's dependencies for each platform and Python that a kit supports.
+"""Write the lock files: exporter/kit/pylock.toml, the wheels of the importer's dependencies for each platform and Python that a kit
+supports; deploy/requirements.lock, what the container image installs; tests/requirements.lock, what `make dev` and CI install.
 
     make lock [BEFORE=2026-11-30T00:00:00Z]
 
@@ -8,10 +9,12 @@ uv resolves the versions for all of them at once, from the index that pip is con
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.pylock import Package, Pylock
@@ -21,6 +24,11 @@ from exporter.kit.settings import PARITY, PLATFORMS, PYTHONS, RELEASE_LOCK, Runt
 
 ROOT = Path(__file__).parents[1]
 RUNTIMES = [Runtime(platform, python) for platform in PLATFORMS for python in PYTHONS]
+IMAGE_LOCK, TESTS_LOCK = ROOT / "deploy" / "requirements.lock", ROOT / "tests" / "requirements.lock"
+REQUIREMENTS = """\
+# Made by `make lock BEFORE={before}` from pyproject.toml, for pip install --require-hashes, in the versions of a
+# kit. No index is named: pip's own configuration says where the files are fetched from.
+"""
 HEADER = """\
 # Made by `make lock BEFORE={before}` from pyproject.toml: the wheels of a kit, with their checksums (PEP 751, ADR 0036).
 # No index is named: pip's own configuration says where the files are fetched from, and `path` is the name of the file alone.
@@ -38,6 +46,33 @@ def main(before: str) -> None:
         text += entry(package, extra="" if package.name in base else f"'{PARITY}' in extras")
     RELEASE_LOCK.write_text(text)
     Pylock.from_dict(tomllib.loads(text)).validate()
+    pinned = [f"{each.name}=={each.version}" for each in full]
+    plain = requirements(before, pinned, more=("hatchling",))
+    write(IMAGE_LOCK, before, plain)
+    for extra in ("s3", PARITY):
+        further = requirements(before, pinned, "--extra", extra)
+        write(IMAGE_LOCK.with_name(f"requirements-{extra}.lock"), before, [each for each in further if each not in plain])
+    write(TESTS_LOCK, before, requirements(before, pinned, "--extra", "dev", more=("hatchling", "editables", "pip")))
+
+
+def write(path: Path, before: str, blocks: Sequence[str]) -> None:
+    path.write_text(REQUIREMENTS.format(before=before) + "".join(blocks))
+
+
+def requirements(before: str, pinned: Sequence[str], *options: str, more: Sequence[str] = ()) -> list[str]:
+    """Return the requirements of the programs, and `more`, each with its hashes, in the versions of the kit."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, others, constraints = (Path(folder, name) for name in ("requirements.txt", "more.in", "constraints.txt"))
+        others.write_text("\n".join(more))
+        constraints.write_text("\n".join(pinned))
+        command = [
+            *(Path(sys.executable).with_name("uv"), "pip", "compile", ROOT / "pyproject.toml", others, "--quiet", *options),
+            *("--constraint", constraints, "--universal", "--python-version", PYTHONS[0], "--exclude-newer", before),
+            *("--no-config", "--system-certs", "--generate-hashes", "--no-header", "--no-annotate"),
+            *("--no-emit-package", "hub-airgap", "--output-file", output),
+        ]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **index()})
+        return re.findall(r"^[^\s#].*\n(?:[ ].*\n)*", output.read_text(), re.MULTILINE)
 
 
 def resolved(before: str, *options: str) -> list[Package]:

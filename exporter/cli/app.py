@@ -176,7 +176,7 @@ def create(
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping.read(images) if images else None)
     # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.
-    kit = KitOptions().settings(directory / "kit", registry) if with_kit else None
+    kit = replace(KitOptions().settings(directory / "kit", registry), signer=signer) if with_kit else None
     # `oc adm catalog mirror --manifests-only` users edit mapping.txt and give it back.
     if manifests_only:
         written, problems = workflow.write_mapping(settings, output.begin())
@@ -207,12 +207,17 @@ def kit(
     registry: RegistryOptions,
     output: OutputOptions,
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the kit is made.")],
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Private key (PEM) to sign the checksums with; keygen makes one.")
+    ] = None,
 ) -> ExitCode:
     """Make the importer itself for the other side: wheels, install.sh, checksums; pip fetches them, as it is configured."""
+    from common.archive.signature import Signer
     from exporter.cli import listing
     from exporter.kit import making
 
-    made = making.make(options.settings(directory, registry), output.begin())
+    settings = replace(options.settings(directory, registry), signer=Signer.load(sign) if sign else None)
+    made = making.make(settings, output.begin())
     output.emit(listing.document(made), lambda: listing.table(made))
     return listing.outcome(made)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs hub-import (and hub-export) from this folder, without a network. Needs Python and nothing else.
 #
-#   sh install.sh [--prefix DIR] [--bin DIR] [--python PATH]
+#   sh install.sh [--prefix DIR] [--bin DIR] [--python PATH] [--key PUBLIC-KEY]
 #   sh install.sh --uninstall [--prefix DIR]
 #
 # A new version is installed next to the old one and replaces it when it works: DIR/current is a link to it.
@@ -19,7 +19,7 @@ fail() {
     exit 1
 }
 usage() {
-    say "usage: sh install.sh [--prefix DIR] [--bin DIR] [--python PATH] | --uninstall [--prefix DIR]"
+    say "usage: sh install.sh [--prefix DIR] [--bin DIR] [--python PATH] [--key PUBLIC-KEY] | --uninstall [--prefix DIR]"
     exit "$1"
 }
 
@@ -32,15 +32,17 @@ else
     bin=${HOME:-/nonexistent}/.local/bin
 fi
 python=
+key=
 uninstall=
 while [ $# -gt 0 ]; do
     case $1 in
-    --prefix | --bin | --python)
+    --prefix | --bin | --python | --key)
         if [ $# -lt 2 ] || [ -z "$2" ]; then fail "$1 needs a value"; fi
         case $1 in
         --prefix) prefix=$2 ;;
         --bin) bin=$2 ;;
         --python) python=$2 ;;
+        --key) key=$2 ;;
         esac
         shift 2
         ;;
@@ -57,6 +59,7 @@ while [ $# -gt 0 ]; do
 done
 case $prefix in /*) ;; *) prefix=$(pwd)/$prefix ;; esac
 case $bin in /*) ;; *) bin=$(pwd)/$bin ;; esac
+case $key in /* | '') ;; *) key=$(pwd)/$key ;; esac
 mark=$prefix/hub-airgap.links # the links that were made; a folder with this file belongs to this script
 
 # Removes the links that point into the prefix, and no other file in their place.
@@ -84,6 +87,19 @@ fi
 # --- is the kit whole? -----------------------------------------------------------------------------------------------
 cd -- "$kit"
 [ -f SHA256SUMS ] || fail "$kit has no SHA256SUMS: it is not complete" "Copy the whole folder again."
+if [ -n "$key" ]; then
+    [ -f "$key" ] || fail "--key $key: there is no such file" "Name the public key (PEM) that came over a trusted channel."
+    [ -f SHA256SUMS.sig ] || fail "$kit is not signed" "Make it with hub-export kit --sign KEY; nothing was installed."
+    command -v openssl >/dev/null 2>&1 || fail "there is no openssl, with which the signature is checked" "Install openssl."
+    # Ed25519 and OpenSSL 3; then ECDSA P-256, which OpenSSL 1.1.1 of RHEL 8 can check too.
+    openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig >/dev/null 2>&1 ||
+        openssl dgst -sha256 -verify "$key" -signature SHA256SUMS.sig SHA256SUMS >/dev/null 2>&1 ||
+        fail "the signature of SHA256SUMS was not made with $key" \
+            "Get kit and key again; nothing was installed. OpenSSL before 3.0 cannot check Ed25519: sign with ecdsa-p256."
+    say "the signature is that of $key"
+elif [ -f SHA256SUMS.sig ]; then
+    say "note: the kit is signed; --key PUBLIC-KEY checks the signature"
+fi
 command -v sha256sum >/dev/null 2>&1 || fail "there is no sha256sum, with which the kit is checked" "Install coreutils."
 bad=$(sha256sum -c SHA256SUMS 2>/dev/null | sed -n 's/: FAILED.*//p') || :
 [ -z "$bad" ] || fail "damaged, or not there: $(printf '%s' "$bad" | tr '\n' ' ')" "Copy the kit again; nothing was installed."

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from common.archive.signature import Signer
     from common.oci.image import Platform
     from common.progress import Progress
     from exporter.kit.importer_image import Base
@@ -53,7 +54,7 @@ INSTALL, README, RUNTIMES = "install.sh", "README.txt", "platforms.txt"
 _MARK = "request"  # in the staging folder: this command made it
 # Case is ignored: on FAT and NTFS `README.TXT` is the same file.
 _NAMES = re.compile(
-    r"wheels|install\.sh|readme\.txt|platforms\.txt|sha256sums|hub-import-linux-[a-z0-9]+\.oci\.tar", re.IGNORECASE
+    r"wheels|install\.sh|readme\.txt|platforms\.txt|sha256sums(?:\.sig)?|hub-import-linux-[a-z0-9]+\.oci\.tar", re.IGNORECASE
 )
 # The names in a SHA256SUMS are untrusted: none leads out of the folder.
 _LINE = re.compile(r"[0-9a-f]{64}  ((?:wheels/)?[A-Za-z0-9][A-Za-z0-9._+-]*)")
@@ -92,10 +93,12 @@ class KitFolder:
             with suppress(OSError):  # not empty: fetched files, for the next run
                 self.path.rmdir()
 
-    def finish(self, wheels: Mapping[str, Path], files: Mapping[str, bytes], images: Mapping[str, Path]) -> int:
+    def finish(
+        self, wheels: Mapping[str, Path], files: Mapping[str, bytes], images: Mapping[str, Path], signer: Signer | None
+    ) -> int:
         """Move everything into place, replacing an older kit; return the size of the kit.
 
-        `wheels` and `images`: their present paths, by name; `files`: contents to write.
+        `wheels` and `images`: their present paths, by name; `files`: contents to write; `signer` signs the checksums.
         """
         (self.path / WHEELS).mkdir(exist_ok=True)
         moved = {**{f"{WHEELS}/{name}": path for name, path in wheels.items()}, **images}
@@ -103,7 +106,8 @@ class KitFolder:
         sums |= {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         size = sum(path.stat().st_size for path in moved.values()) + sum(map(len, files.values()))
         stale = self._present() - set(sums)
-        (self.path / checksums.NAME).unlink(missing_ok=True)  # install.sh refuses a kit without it
+        for name in (checksums.NAME, checksums.SIGNATURE_NAME):  # install.sh refuses a kit without the first
+            (self.path / name).unlink(missing_ok=True)
         # install.sh refuses a kit with wheels that SHA256SUMS does not list, such as those of the last release.
         for name in stale:
             (self.path / name).unlink(missing_ok=True)
@@ -113,9 +117,12 @@ class KitFolder:
             write_atomic(self.path / name, content, 0o755 if name == INSTALL else 0o644)
         sync_directory(self.path / WHEELS)
         listed = checksums.render(sums)
+        signed = signer.sign(listed) if signer else b""
+        if signed:
+            write_atomic(self.path / checksums.SIGNATURE_NAME, signed)
         write_atomic(self.path / checksums.NAME, listed)
         shutil.rmtree(self.staging)
-        return size + len(listed)
+        return size + len(listed) + len(signed)
 
     def _require_own(self) -> None:
         """Raise UsageError for files with the names of a kit in a folder where no kit was made or begun."""
@@ -163,7 +170,7 @@ _TEXT = """\
 hub-airgap {version}: the importer, to be installed without a network.
 
 1. Check that everything arrived:       sha256sum -c SHA256SUMS
-2. Install:                             sh install.sh
+{signed}2. Install:                             sh install.sh
    It needs Python 3.11, 3.12 or 3.13 with its standard library, and nothing else. It installs into
    ~/.local/share/hub-airgap (root: /opt/hub-airgap) and links hub-import into ~/.local/bin
    (root: /usr/local/bin); --prefix DIR, --bin DIR and --python PATH say otherwise.
@@ -175,6 +182,11 @@ To remove it: sh install.sh --uninstall
 This kit installs on:
 {runtimes}
 {problems}"""
+_SIGNED = """\
+   SHA256SUMS is signed. With the public key that came over a trusted channel, before install.sh is run:
+       openssl pkeyutl -verify -pubin -inkey KEY.pub -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig
+       (ECDSA P-256: openssl dgst -sha256 -verify KEY.pub -signature SHA256SUMS.sig SHA256SUMS)
+"""
 _IMAGES = """
 As a container image, where there is no such Python (its name is then localhost/hub-import:{version}):
 {lines}
@@ -182,7 +194,9 @@ As a container image, where there is no such Python (its name is then localhost/
 """
 
 
-def readme(sets: Sequence[WheelSet], images: Mapping[Platform, str], problems: Sequence[tuple[str, str]]) -> bytes:
+def readme(
+    sets: Sequence[WheelSet], images: Mapping[Platform, str], problems: Sequence[tuple[str, str]], *, signed: bool = False
+) -> bytes:
     """Return README.txt."""
     lines = "\n".join(f"    podman load -i {name}" for name in images.values())
     missing = "".join(f"  {subject}: {message}\n" for subject, message in problems)
@@ -190,6 +204,7 @@ def readme(sets: Sequence[WheelSet], images: Mapping[Platform, str], problems: S
         version=VERSION,
         images=_IMAGES.format(version=VERSION, lines=lines) if images else "",
         runtimes="\n".join(f"  {each.runtime}" for each in sets if each.usable),
+        signed=_SIGNED if signed else "",
         problems=f"\nNot in this kit, for there is no wheel of it:\n{missing}" if missing else "",
     )
     # ASCII: the console on the other side can have any encoding.
@@ -243,10 +258,10 @@ def make(settings: KitSettings, progress: Progress) -> Kit:
         made = {platform: path.name for platform, path in images.items()}
         files = {
             INSTALL: Path(__file__).with_name(INSTALL).read_bytes(),
-            README: readme(sets, made, problems),
+            README: readme(sets, made, problems, signed=settings.signer is not None),
             RUNTIMES: runtimes_file(sets),
         }
-        size = folder.finish(found, files, {path.name: path for path in images.values()})
+        size = folder.finish(found, files, {path.name: path for path in images.values()}, settings.signer)
         return Kit(settings.output, tuple(sets), made, size, problems)
 
 

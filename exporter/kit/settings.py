@@ -12,6 +12,7 @@ from common.oci.image import Platform
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from common.archive.signature import Signer
     from common.oci.reference import Reference
     from common.registry.settings import RegistrySettings
 
@@ -82,7 +83,7 @@ class KitSettings:
     """The settings of one kit.
 
     `environ`: the environment of pip; `lock`: the lock file that names the wheels; `epoch`: the time of the files in the
-    importer's wheel in seconds since 1970, None for the earliest that zip can hold.
+    importer's wheel in seconds since 1970, None for the earliest that zip can hold; `signer` signs the checksums.
     """
 
     output: Path
@@ -93,6 +94,7 @@ class KitSettings:
     image: ImageSettings | None = None
     lock: Path = RELEASE_LOCK
     epoch: int | None = None
+    signer: Signer | None = None
 
     @property
     def runtimes(self) -> tuple[Runtime, ...]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from common.archive.signature import Algorithm, Signer, Verifier, make_keys
 from exporter.kit.settings import MACHINES, PYTHONS
 from exporter.kit.wheel_file import rebuilt
 from tests.fakes import factories
@@ -446,3 +447,56 @@ def test_the_installer_is_clean_for_shellcheck(kit):
     done = subprocess.run([require("shellcheck"), kit / "install.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert os.access(kit / "install.sh", os.X_OK)
+
+
+def _signed(kit, tmp_path, algorithm):
+    """Sign a kit as `kit --sign` does; return the public key."""
+    private, public = tmp_path / f"{algorithm}.key", tmp_path / f"{algorithm}.pub"
+    make_keys(private, public, Algorithm(algorithm))
+    (kit / "SHA256SUMS.sig").write_bytes(Signer.load(private).sign((kit / "SHA256SUMS").read_bytes()))
+    return public
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "ecdsa-p256"])
+def test_the_installer_checks_a_signature_before_anything_else(copy, tmp_path, algorithm):
+    """A kit whose wheels and checksums were both exchanged: the sums in the same folder say nothing about that."""
+    require("openssl")
+    public = _signed(copy, tmp_path, algorithm)
+    nothing = "--python /nonexistent"  # it ends after the checks of the kit
+    good = install(copy, tmp_path, "--key", public, nothing)
+    assert "the signature is that of" in good.stdout
+    assert "there is no such program" in good.stderr
+    assert "the kit is signed" in install(copy, tmp_path, nothing).stdout
+    next((copy / "wheels").iterdir()).write_bytes(b"evil")
+    signature = (copy / "SHA256SUMS.sig").read_bytes()
+    (copy / "SHA256SUMS.sig").unlink()
+    summed(copy)
+    assert "is not signed" in install(copy, tmp_path, "--key", public).stderr
+    (copy / "SHA256SUMS.sig").write_bytes(signature)
+    done = install(copy, tmp_path, "--key", public)
+    assert done.returncode == 1
+    assert "was not made with" in done.stderr
+    assert not (tmp_path / "opt").exists()
+
+
+def test_a_signed_kit(wheels, kit, copy, tmp_path):
+    private, public = tmp_path / "hub.key", tmp_path / "hub.pub"
+    make_keys(private, public, Algorithm.ED25519)
+    done = run("hub-export", "kit", "--output", copy, *HERE, "--sign", private, "--format", "json", env=offer(wheels))
+    assert done.status == 0, done.stderr
+    assert done.json["bytes"] == sum(file.stat().st_size for file in copy.rglob("*") if file.is_file())
+    assert Verifier.load(public).accepts((copy / "SHA256SUMS").read_bytes(), (copy / "SHA256SUMS.sig").read_bytes())
+    assert "is signed" in (copy / "README.txt").read_text()
+    # Another kit in its place has no signature of the former one.
+    done = run("hub-export", "kit", "--output", copy, *HERE, env=offer(wheels))
+    assert done.status == 0, done.stderr
+    assert not (copy / "SHA256SUMS.sig").exists()
+    assert (copy / "SHA256SUMS").read_bytes() == (kit / "SHA256SUMS").read_bytes()
+
+
+def test_a_key_that_is_none_ends_a_kit_before_anything_is_fetched(wheels, tmp_path):
+    (tmp_path / "no.key").write_text("none")
+    done = run("hub-export", "kit", "--output", tmp_path / "kit", *HERE, "--sign", tmp_path / "no.key", env=offer(wheels))
+    assert done.status == 2
+    assert "not a private key" in done.stderr
+    assert not (tmp_path / "kit").exists()
