@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 # community catalog 8 % of bundles name an image in the environment only.
 
 KIND = "ClusterServiceVersion"
-# A reference with registry, and with tag or digest: looser patterns match paths, Java classes and options as well.
+# A reference with registry, and with tag or digest: looser patterns match paths, Java classes and options as well. Possessive,
+# with the dot of the host in a lookahead: values have any length, and no part of one is tried twice.
 _WHOLE = re.compile(
-    r"[a-z0-9.-]+\.[a-z0-9.-]+(?::\d+)?(?:/[a-z0-9._-]+)+(?::[\w][\w.-]*|@sha256:[0-9a-f]{64}|:[\w.-]+@sha256:[0-9a-f]{64})"
+    r"(?=[a-z0-9.-]+\.[a-z0-9.-])[a-z0-9.-]++(?::\d+)?(?:/[a-z0-9._-]++)++"
+    r"(?::[\w][\w.-]*|@sha256:[0-9a-f]{64}|:[\w.-]+@sha256:[0-9a-f]{64})"
 )
 
 

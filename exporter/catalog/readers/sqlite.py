@@ -12,6 +12,7 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +26,7 @@ from exporter.catalog.readers.assembly import Assembly, blob_of
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeLimits, found, parts, sparse_file, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from exporter.catalog.readers.layer_tree import Node
     from exporter.catalog.readers.tar_reader import Entry, TarReader
@@ -242,13 +243,22 @@ def _text(value: Any) -> str:
 
 Document = dict[str, Any]
 _DECODER = json.JSONDecoder()
+_CANONICAL = msgspec.json.Encoder(order="sorted")
 _DEPRECATED = "olm.deprecated"
 # Requirements have other types in file-based catalogs (operator-registry, alpha/property/property.go).
 _REQUIRED = {"olm.gvk": "olm.gvk.required", "olm.package": "olm.package.required", "olm.label": "olm.label.required"}
 
 
-def catalog_of(database: Database) -> Catalog:
-    """Return the catalog. Never raises for the fault of one bundle: it becomes a problem, and the others are read."""
+def catalog_of(database: Database, limit: int = MAX_SIZE) -> Catalog:
+    """Return the catalog. The fault of one bundle becomes a problem, and the others are read.
+
+    Raises CatalogError for more than `limit` bytes of blobs: a bundle is rendered once for each package that has it.
+    """
+    with boundary(lambda error: CatalogError(f"the rows of the catalog cannot be read: {error}")):
+        return _catalog_of(database, limit)
+
+
+def _catalog_of(database: Database, limit: int) -> Catalog:
     assembly = Assembly()
     problems = list(_stranded(database))
     for document in _documents(database, problems):
@@ -258,6 +268,9 @@ def catalog_of(database: Database) -> Catalog:
         except ContentError as error:  # the other documents stay
             problems.append(_problem(document, error.message))
         else:
+            limit -= len(blob[0].view)
+            if limit < 0:
+                raise CatalogError("a few bundles are in too many packages for the catalog to be rendered")
             assembly.add(*blob)
     made = assembly.catalog()
     return Catalog(made.packages, made.others, (*problems, *made.problems))
@@ -265,11 +278,14 @@ def catalog_of(database: Database) -> Catalog:
 
 def _documents(database: Database, problems: list[Problem]) -> Iterator[Document]:
     packages = _packages(database)
+    # Each ClusterServiceVersion is decoded once, since a row of some bytes adds a bundle to another package or channel.
+    described = cache(lambda name: _described(database.bundles[name]) if name else {})
+    skip_range = cache(lambda name: _skip_range(database.bundles[name]))
     for package, default in sorted(database.default_channels.items()):
         head = _head(database, package, default)
-        yield {"schema": PACKAGE, "name": package, "defaultChannel": default, **_described(head)}
+        yield {"schema": PACKAGE, "name": package, "defaultChannel": default, **described(head)}
     for package, channel in database.channels:
-        entries = list(_entries(database, package, channel))
+        entries = list(_entries(database, package, channel, skip_range))
         yield {"schema": CHANNEL, "package": package, "name": channel, "entries": entries}
     for name, row in sorted(database.bundles.items()):
         for package in packages.get(name, ()):
@@ -300,20 +316,23 @@ def _stranded(database: Database) -> Iterator[Problem]:
             yield Problem("warning", ProblemCode.CATALOG_INVALID, name, "is in no channel, so it cannot be installed; left out")
 
 
-def _head(database: Database, package: str, channel: str) -> BundleRow | None:
-    edges = [edge for edge in database.edges.get((package, channel), ()) if edge.bundle in database.bundles]
-    return database.bundles[edges[0].bundle] if edges else None
+def _head(database: Database, package: str, channel: str) -> str:
+    edges = database.edges.get((package, channel), ())
+    return next((edge.bundle for edge in edges if edge.bundle in database.bundles), "")
 
 
-def _described(head: BundleRow | None) -> Document:
+def _described(head: BundleRow) -> Document:
     """Return the fields that opm derives for a package: the icon, from the head of its default channel."""
-    spec = _spec(head.csv) if head else {}
-    icons = spec.get("icon")
+    icons = _spec(head.csv).get("icon")
     icon = icons[0] if isinstance(icons, list) and icons and isinstance(icons[0], dict) else None
     return {"icon": icon} if icon else {}
 
 
-def _entries(database: Database, package: str, channel: str) -> Iterator[Document]:
+def _skip_range(row: BundleRow) -> str:
+    return row.skip_range or _annotation(row.csv, "olm.skipRange")
+
+
+def _entries(database: Database, package: str, channel: str, skip_range: Callable[[str], str]) -> Iterator[Document]:
     """Yield the entries whose bundles exist in the database."""
     edges: dict[str, list[str]] = {}
     for edge in database.edges.get((package, channel), ()):
@@ -329,7 +348,7 @@ def _entries(database: Database, package: str, channel: str) -> Iterator[Documen
             "name": name,
             **({"replaces": replaces} if replaces else {}),
             **({"skips": skips} if skips else {}),
-            **({"skipRange": skip_range} if (skip_range := row.skip_range or _annotation(row.csv, "olm.skipRange")) else {}),
+            **({"skipRange": found} if (found := skip_range(name)) else {}),
         }
 
 
@@ -338,20 +357,20 @@ def _is_deprecated(row: BundleRow) -> bool:
 
 
 def _bundle(row: BundleRow, package: str, problems: list[Problem]) -> Document:
-    properties: list[Document] = []
+    properties: dict[tuple[str, bytes], Document] = {}  # by their canonical JSON: a hostile bundle has a hundred thousand
     for kind, value in _properties(row, package):
         decoded = _decoded(value)
         if decoded is None:
             message = f"its property {kind} cannot be read and is left out: {value[:80]!r}"
             problems.append(Problem("error", ProblemCode.CATALOG_INVALID, f"{package}/{row.name}", message))
-        elif (one := {"type": kind, "value": decoded}) not in properties:
-            properties.append(one)
+        else:
+            properties.setdefault((kind, _CANONICAL.encode(decoded)), {"type": kind, "value": decoded})
     return {
         "schema": BUNDLE,
         "package": package,
         "name": row.name,
         "image": row.image.strip(),
-        "properties": [*properties, *_objects(row)],
+        "properties": [*properties.values(), *_objects(row)],
         "relatedImages": list(_related(row)),
     }
 
@@ -432,6 +451,7 @@ def _related(row: BundleRow) -> Iterator[Document]:
             yield {"name": "", "image": image}
 
 
+@lru_cache(maxsize=4)  # of one bundle, in all packages that have it
 def _spec(csv: str) -> Mapping[str, Any]:
     decoded = _decoded(csv) if csv else None
     spec = decoded.get("spec") if isinstance(decoded, dict) else None

@@ -16,7 +16,8 @@ from exporter.catalog.readers.catalog_image import read_configs, read_database
 from exporter.catalog.readers.file_based import IgnoreRules
 from exporter.catalog.readers.layer_tree import MAX_DEPTH, MAX_LINKS, MAX_NAME, TreeLimits
 from exporter.catalog.readers.opening import CatalogOpener
-from exporter.catalog.related_images import images_of, inline_objects, unreadable_objects
+from exporter.catalog.readers.sqlite import BundleRow, Database, EdgeRow
+from exporter.catalog.related_images import images_in_csv, images_of, inline_objects, unreadable_objects
 from tests.samples import more
 from tests.spent import spent
 
@@ -248,7 +249,11 @@ def database(*statements: str, values=()) -> bytes:
         return made.serialize()
 
 
-ODD = [b"\xff\xfe", "\0", *more([b"", 1.5, -(2**63), None, "[" * 5000, "9" * 5000, '{"a":1e999}', b"{" * 3000, '"' * 10_001])]
+ODD = [
+    b"\xff\xfe",
+    "\0",
+    *more([b"", 1.5, -(2**63), None, "[" * 5000, "9" * 5000, "9" * 4300, '{"a":1e999}', b"{" * 3000, '"' * 10_001]),
+]
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -286,6 +291,32 @@ def test_a_column_of_any_value_harms_no_other_bundle(column, value):
 def test_odd_databases_are_read_or_refused(statement):
     with contextlib.suppress(CatalogError):
         sqlite.catalog_of(sqlite.read(database(statement), "db"))
+
+
+def test_a_bundle_in_many_packages_is_rendered_up_to_a_bound_and_decoded_once():
+    """A row of some bytes adds a bundle of megabytes to a package; entries, icons and objects came from its decoded text."""
+    csv = msgspec.json.encode({"spec": {"x": [[]] * 200_000}}).decode()
+    names = [f"p{n}" for n in range(200)]
+    edges = {(name, "c"): [EdgeRow("b", "", 0)] for name in names}
+
+    def rows(objects: str) -> Database:
+        return Database(dict.fromkeys(names, "c"), [(name, "c") for name in names], edges, {"b": BundleRow("b", csv, objects)})
+
+    took = spent(lambda: sqlite.catalog_of(rows("{}")))
+    assert took.error == ""
+    assert took.cpu < 1  # 15 s before
+    size = sum(len(one.blob.view) for one in sqlite.catalog_of(rows("{}")).bundles)
+    with pytest.raises(CatalogError, match="a few bundles are in too many packages"):
+        sqlite.catalog_of(rows("{}"), size)
+
+
+@pytest.mark.parametrize("value", ["a." * 20_000, *more(["." * 40_000, "a.b/" + "c/" * 20_000, "a.b/c:" + "x." * 20_000])])
+def test_a_variable_of_any_length_is_recognized_in_linear_time(value):
+    csv = {"containers": [{"env": [{"name": "AN_IMAGE", "value": value}, {"name": "IMAGE", "value": "quay.io/a/b:1"}]}]}
+    csv = {"spec": {"install": {"spec": {"deployments": [{"spec": {"template": {"spec": csv}}}]}}}}
+    took = spent(lambda: list(images_in_csv(csv)))
+    assert took.cpu < 1  # 17 s before
+    assert [one.text for one in images_in_csv(csv)][-1] == "quay.io/a/b:1"
 
 
 def test_a_bundle_too_large_for_a_blob_is_a_problem_of_its_own():
