@@ -98,12 +98,12 @@ def writing(what: object, hint: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(what, error, hint) from error
+        raise unwritable(f"{what}: cannot be written", error, hint) from error
 
 
-def unwritable(what: object, error: OSError, hint: str) -> HubError:
+def unwritable(message: str, error: OSError, hint: str) -> HubError:
     """Return SpaceError for a full file system or quota, HubError for a medium that breaks, else UsageError with `hint`."""
-    message = f"{what}: cannot be written: {media.explained(error)}"
+    message = f"{message}: {media.explained(error)}"
     if error.errno in media.FULL:
         return SpaceError(message)
     if error.errno in media.BROKEN and error.errno != errno.EROFS:  # a read-only file system is no place to name
@@ -147,7 +147,7 @@ def require_place(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # a name that the file system does not allow, a directory without permission to enter it
-        raise unwritable(path, error, "Name a file elsewhere.") from error
+        raise unwritable(f"{path}: cannot be written", error, "Name a file elsewhere.") from error
     if path.is_dir():
         raise UsageError(f"{path} is a directory", hint="Name the file that is to be written.")
     # The directory, not the file: it is written under another name and renamed.
@@ -168,7 +168,7 @@ def require_writable(directory: Path, what: str = "") -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise unwritable(f"{what}directory {directory}", error, "Name a place elsewhere.") from error
+        raise unwritable(f"{what}directory {directory} cannot be written", error, "Name a place elsewhere.") from error
 
 
 def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
