@@ -41,6 +41,11 @@ def visible_json(text: str) -> str:
     return "".join(sign if sign == "\n" or is_visible(sign) else _json_escape(sign) for sign in text)
 
 
+def escaped_json(text: str) -> str:
+    """Return JSON with all that is not ASCII as escapes."""
+    return "".join(sign if sign.isascii() else _json_escape(sign) for sign in text)
+
+
 def _json_escape(sign: str) -> str:
     units = sign.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -301,6 +301,8 @@ def start(app: typer.Typer, program: str) -> None:
     """Run a program; each option can also be set as `PROGRAM_OPTION` in the environment."""
     # Before typer is imported by a command: a signal in the first second ends the program with 130 and without a traceback.
     interruption.listen()
+    if sys.stderr is None:  # the caller has closed it (2>&-)
+        terminal.without_stderr()
     named(app, program)(prog_name=program)
 
 

@@ -6,7 +6,9 @@ newlines that imitate a line of this program; `common.text.visible` escapes both
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.log import SECRETS
-from common.text import visible, visible_json
+from common.text import escaped_json, visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def show(lines: Iterable[str]) -> None:
     """Print the lines of a result on stdout."""
-    print("\n".join(map(visible, lines)))
+    _print("\n".join(map(visible, lines)))
 
 
 def show_json(document: Any) -> None:
@@ -34,7 +36,20 @@ def show_json(document: Any) -> None:
         text = msgspec.json.format(msgspec.json.encode(document)).decode()
     except UnicodeEncodeError:  # a lone surrogate: Python's form of bytes of a path that are not UTF-8 (PEP 383)
         text = json.dumps(msgspec.to_builtins(document), indent=2)
-    print(visible_json(text))
+    text = visible_json(text)
+    # Where the terminal has no Unicode, the escapes of JSON and not those of Python.
+    _print(text if _has_unicode() else escaped_json(text))
+
+
+def _print(text: str) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _has_unicode():
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: a locale such as ISO-8859-1 lacks most names
+    print(text)
+
+
+def _has_unicode() -> bool:
+    # sys.stdout is None where the caller has closed it: print then does nothing.
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def tell(line: str) -> None:
@@ -49,7 +64,13 @@ def tell_error(error: HubError) -> None:
         for line in (f"error: {first}", *details, f"  {error.advice}"):
             tell(line)
     except OSError:
-        sys.stderr = None  # a terminal that was closed, a full disk: the exit status is what is left to say
+        without_stderr()  # a terminal that was closed, a full disk: the exit status is what is left to say
+
+
+def without_stderr() -> None:
+    """Discard what is written on stderr from now on."""
+    # Not None, with which print writes on stdout. Never closed: the streams of the process last as long as it does.
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def tell_trace() -> None:

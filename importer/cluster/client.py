@@ -9,6 +9,7 @@ import base64
 import logging
 import os
 import ssl
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
@@ -32,10 +33,11 @@ from common.registry.http.pace import Pace, SlowAnswerError
 from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
-from common.serialization import load_yaml_documents
+from common.serialization import COMPACT, load_yaml_documents, values_in
 from common.text import sanitize
 from common.tls import trusting
 from importer.cluster.kinds import Kind
+from importer.cluster.shape import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,6 +142,13 @@ _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
+# The largest list is that of PackageManifests, some dozen MB where a catalog has descriptions and icons of 300 packages.
+_MAX_ANSWER = 256 * 1024 * 1024
+_MAX_PAGES = 100  # an API server gives a list whole, unless it is asked for pages
+_MAX_LOG = 8 * 1024 * 1024  # of 50 lines; the kubelet cuts lines at 16 KiB
+_FREE_VALUES = 200_000
+_GZIP = 16 + zlib.MAX_WBITS
+_STEP = 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 T = TypeVar("T")
@@ -206,7 +215,10 @@ class ClusterClient:
     def get(self, kind: Kind, name: str, namespace: str = "") -> Body | None:
         """Return an object; None when it, or its kind, does not exist. Raises ClusterError."""
         return self._absent_is_none(
-            "get", kind, f"{kind.name} {name}", lambda: dict(self._client.get(_model(kind), name, namespace=namespace or None))
+            "get",
+            kind,
+            f"{kind.name} {name}",
+            lambda: checked(self._client.get(_model(kind), name, namespace=namespace or None)),
         )
 
     def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body] | None:
@@ -219,7 +231,7 @@ class ClusterClient:
 
         def ask() -> list[Body]:
             found = self._client.list(_model(kind), namespace=where, labels=dict(labels or {}))
-            return [dict(each) for each in found]
+            return [checked(each) for each in found]
 
         return self._absent_is_none("list", kind, kind.plural, ask)
 
@@ -231,7 +243,7 @@ class ClusterClient:
 
     def review(self, kind: Kind, body: Mapping[str, Any]) -> Body:
         """Return the answer to an object that is not stored, such as a SelfSubjectAccessReview. Raises ClusterError."""
-        return dict(self._tried("create", kind, kind.name, lambda: self._client.create(_model(kind)(body))))
+        return self._tried("create", kind, kind.name, lambda: checked(self._client.create(_model(kind)(body)), named=False))
 
     def merge_patch(self, kind: Kind, name: str, namespace: str, patch: Mapping[str, Any], *, dry_run: bool = False) -> Body:
         """Change the fields that `patch` has. Raises ConflictError when its resourceVersion is an old one, ClusterError."""
@@ -274,7 +286,7 @@ class ClusterClient:
 
     def _do(self, verb: str, kind: Kind, subject: Mapping[str, Any], request: Callable[[], Any]) -> Body:
         name = f"{kind.name} {subject['metadata']['name']}"
-        return dict(self._tried(verb, kind, name, request))
+        return self._tried(verb, kind, name, lambda: checked(request()))
 
     def _absent_is_none(self, verb: str, kind: Kind, subject: str, request: Callable[[], T]) -> T | None:
         try:
@@ -302,11 +314,17 @@ class ClusterClient:
                 f"no credentials for {self.server}: {_first_line(error)}",
                 hint="Use a kubeconfig with a token or a certificate.",
             ) from error
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        # What lightkube raises for JSON of another shape, and `checked` and `_InTime` for what is out of bounds.
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, httpx.DecodingError) as error:
+            why = f": {_first_line(error)}" if isinstance(error, OutOfBoundsError) else ""
             raise ClusterError(
-                f"{self.server} does not answer {verb} {subject} as the Kubernetes API does",
+                f"{self.server} does not answer {verb} {subject} as the Kubernetes API does{why}",
                 hint="Is that address an API server, or a proxy in front of it?",
             ) from error
+
+
+class OutOfBoundsError(ValueError):
+    """An answer that is larger than any of an API server."""
 
 
 class _Transport(httpx.HTTPTransport):
@@ -315,25 +333,70 @@ class _Transport(httpx.HTTPTransport):
     def __init__(self, *, small_s: float = 60.0, **options: Any) -> None:
         super().__init__(**options)
         self._small_s = small_s
+        self._list = _Room(_MAX_ANSWER)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer to a request; its body ends in time, see `Pace`."""
+        """Return the answer to a request; its body ends in time, see `Pace`, and is bounded, see `_Room`."""
+        # The only encoding of API servers (KEP-156, compression of large responses); decoded here, where it is bounded.
+        request.headers["Accept-Encoding"] = "gzip"
         response = super().handle_request(request)
         assert isinstance(response.stream, httpx.SyncByteStream)
-        response.stream = _InTime(response.stream, Pace(self._small_s))
+        zipped = response.headers.pop("Content-Encoding", "identity").lower()
+        response.stream = _InTime(response.stream, Pace(self._small_s), self._room(request), zipped=zipped == "gzip")
         return response
+
+    def _room(self, request: httpx.Request) -> _Room:
+        if request.url.path.endswith("/log"):
+            return _Room(_MAX_LOG, json=False)
+        # All pages of a list share one limit, also empty ones without end.
+        if "continue" not in request.url.params:
+            self._list = _Room(_MAX_ANSWER)
+        self._list.take_page()
+        return self._list
 
     # lightkube copies its parameters with dataclasses.asdict, and an SSLContext cannot be copied.
     def __deepcopy__(self, _memo: object) -> Self:
         return self
 
 
-class _InTime(httpx.SyncByteStream):
-    """The body of an answer: the timeouts of httpx bound silence alone."""
+class _Room:
+    """What is left of the bounds of an answer: bytes, pages, and values, each of which takes dozens of bytes in memory."""
 
-    def __init__(self, stream: httpx.SyncByteStream, pace: Pace) -> None:
+    def __init__(self, limit: int, *, json: bool = True) -> None:
+        self._left = self._limit = limit
+        self._pages = _MAX_PAGES
+        self._json = json
+        self._values = 0
+
+    def take_page(self) -> None:
+        """Count a page of a list. Raises OutOfBoundsError."""
+        self._pages -= 1
+        if self._pages < 0:
+            raise OutOfBoundsError(f"a list of more than {_MAX_PAGES} pages")
+
+    @property
+    def left(self) -> int:
+        """The bytes that are left."""
+        return self._left
+
+    def take(self, chunk: bytes) -> None:
+        """Count a part of a body. Raises OutOfBoundsError."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise OutOfBoundsError(f"an answer of more than {self._limit} bytes")
+        self._values += values_in(chunk) if self._json else 0
+        if self._values > _FREE_VALUES + (self._limit - self._left) // COMPACT:
+            raise OutOfBoundsError(f"an answer of about {self._values} values in {self._limit - self._left} bytes")
+
+
+class _InTime(httpx.SyncByteStream):
+    """The body of an answer: the timeouts of httpx bound silence alone, and nothing bounds its size."""
+
+    def __init__(self, stream: httpx.SyncByteStream, pace: Pace, room: _Room, *, zipped: bool) -> None:
         self._stream = stream
         self._pace = pace
+        self._room = room
+        self._inflate = zlib.decompressobj(_GZIP) if zipped else None
 
     def __iter__(self) -> Iterator[bytes]:
         self._pace.small()
@@ -343,7 +406,17 @@ class _InTime(httpx.SyncByteStream):
             except SlowAnswerError as error:
                 raise httpx.ReadTimeout(str(error)) from error
             self._pace.arrived(len(chunk))
-            yield chunk
+            yield from self._decoded(chunk)
+
+    def _decoded(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            try:
+                part = self._inflate.decompress(chunk, _STEP) if self._inflate else chunk
+            except zlib.error as error:
+                raise OutOfBoundsError(f"an answer that is not gzip: {error}") from error
+            chunk = self._inflate.unconsumed_tail if self._inflate else b""
+            self._room.take(part)
+            yield part
 
     def close(self) -> None:
         """Release the connection."""

@@ -121,3 +121,16 @@ def test_a_name_of_a_file_says_nothing_hidden(tmp_path: Path) -> None:
     (folder / "volume-0002\x1b[2J\nforged line.tar.zst").write_bytes(b"x" * 1024)
     for name in ("inspect", "verify"):
         require_clean(run("hub-import", name, folder))
+
+
+@pytest.mark.parametrize("shape", ["table", *more(["json"])])
+def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path, shape: str) -> None:
+    """Python Library Reference, PYTHONIOENCODING and codecs.backslashreplace_errors: the usual handler of stdout raises."""
+    env = {"PYTHONIOENCODING": "ascii:strict"}
+    result = run("hub-import", "inspect", archive(tmp_path / "in"), "--format", shape, env=env)
+    assert result.status == 0, result.stderr
+    assert result.stdout.isascii()
+    if shape == "json":
+        assert json.loads(result.stdout)["tool"] == EVIL
+    else:
+        assert r"M\xfcller \u682a" in result.stdout

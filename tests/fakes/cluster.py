@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +83,7 @@ class FakeCluster:
         self.forbidden_everywhere: set[tuple[str, str]] = set()  # allowed by Roles of single namespaces, by no ClusterRole
         self.roles: Roles | None = None  # with them, all is forbidden that none of them allows
         self.faults: list[Fault] = []
+        self.changed_answer: Callable[[Request, bytes], bytes] | None = None  # for answers that no API server gives
         self.writes_left: int | None = None  # after so many writes the API server is away, until this is None again
         self.log: list[Request] = []
         self.errors: list[BaseException] = []

@@ -310,7 +310,9 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, "".join(f"{line}\n" for line in lines).encode(), "text/plain")
 
     def _answer(self, status: int, document: Body) -> None:
-        self._send(status, json.dumps(document).encode(), "application/json")
+        changed = self.cluster.changed_answer
+        body = json.dumps(document).encode()
+        self._send(status, changed(self.entry, body) if changed else body, "application/json")
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
         self.entry.status = status

@@ -1,0 +1,107 @@
+"""Answers of an API server without end: an error, in memory of the limit, and no second try."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+
+import httpx
+import pytest
+
+from common.errors import ClusterError
+from importer.cluster.client import _FREE_VALUES, _MAX_LOG, _MAX_PAGES, OutOfBoundsError, _Room, _Transport
+from importer.cluster.kinds import CLUSTER_VERSION, SUBSCRIPTION
+from importer.cluster.shape import checked
+from tests.fakes.dripping import DrippingServer
+
+
+def test_an_answer_at_its_limit_and_beyond():
+    room = _Room(10)
+    room.take(b"x" * 10)
+    with pytest.raises(OutOfBoundsError, match="an answer of more than 10 bytes"):
+        room.take(b"x")
+
+
+def test_values_of_an_answer_at_their_limit_and_beyond():
+    """`[],[],` takes dozens of times its bytes in memory; real answers have a value for every 10 bytes and more."""
+    room = _Room(1 << 30)
+    room.take(b"," * (_FREE_VALUES + _FREE_VALUES // 7))
+    with pytest.raises(OutOfBoundsError, match=r"about .* values"):
+        room.take(b"," * 100)
+    _Room(1 << 30, json=False).take(b"," * (4 * _FREE_VALUES))  # a log has no values
+
+
+def test_a_list_of_pages_without_end(start):
+    """An API server gives a list whole; each page here is empty, and names another one."""
+    cluster, client = start()
+    for pages, fits in ((_MAX_PAGES, True), (_MAX_PAGES + 1, False)):
+        before = len(cluster.log)
+
+        def endless(request, body, last=before + pages):
+            document = json.loads(body)
+            more = {"continue": "more"} if len(cluster.log) < last else {}
+            return json.dumps({**document, "items": [], "metadata": more}).encode()
+
+        cluster.changed_answer = endless
+        if fits:
+            assert client.list(SUBSCRIPTION) == []
+            assert len(cluster.log) - before == _MAX_PAGES
+            continue
+        with pytest.raises(ClusterError, match=f"more than {_MAX_PAGES} pages"):
+            client.list(SUBSCRIPTION)
+
+
+def test_a_line_of_a_log_without_end(start):
+    cluster, client = start()
+    cluster.put({"kind": "Pod", "metadata": {"name": "p", "namespace": "olm"}, "spec": {"containers": [{"name": "c"}]}})
+    cluster.logs["olm/p/c"] = "x" * (_MAX_LOG - 1)
+    assert len(client.log("p", "olm", "c")) == _MAX_LOG - 1
+    cluster.logs["olm/p/c"] = "x" * _MAX_LOG
+    with pytest.raises(ClusterError, match="more than 8388608 bytes"):
+        client.log("p", "olm", "c")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[]", b"null", b'{"metadata": []}', b"\xff", b'{"metadata": {"name": 1}}'])
+def test_answers_that_are_no_object(start, body):
+    cluster, client = start()
+    cluster.changed_answer = lambda _request, _body: body
+    with pytest.raises(ClusterError, match="does not answer get ClusterVersion version as the Kubernetes API does"):
+        client.get(CLUSTER_VERSION, "version")
+    assert len(cluster.log) == 1
+
+
+def answered(body: bytes, encoding: str):
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with (
+        DrippingServer(head + body, b"", endless=False) as server,
+        _Transport() as transport,
+        httpx.Client(transport=transport) as client,
+    ):
+        return client.get(f"http://{server.host}/api/v1/namespaces/x/pods/y/log").content
+
+
+def test_compressed_answers_are_bounded_by_what_they_decompress_to():
+    """Of zeros gzip makes a thousandth; httpx would decompress all of them."""
+    assert answered(gzip.compress(b'{"kind": "x"}'), "gzip") == b'{"kind": "x"}'
+    stream = zlib.compressobj(wbits=31)
+    body = b"".join(stream.compress(bytes(1 << 20)) for _ in range(9)) + stream.flush()
+    assert len(body) < 16 * 1024
+    with pytest.raises(OutOfBoundsError, match="more than 8388608 bytes"):
+        answered(body, "gzip")
+    with pytest.raises(OutOfBoundsError, match="not gzip"):
+        answered(b"no gzip", "gzip")
+
+
+def test_null_stands_for_a_missing_field():
+    """Clients in Go write `null` for an empty list or map."""
+    body = {"metadata": {"name": "x", "labels": None, "managedFields": None}, "spec": None, "status": {"conditions": None}}
+    assert checked(body) == body
+    for field in (
+        {"spec": []},
+        {"metadata": {"name": "x", "labels": []}},
+        {"status": {"conditions": [None]}},
+        {"data": {"a": 1}},
+    ):
+        with pytest.raises(ValueError, match=r"is no|is null"):
+            checked({**body, **field})
