@@ -56,7 +56,10 @@ _MAX_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`. `external`: at a URL of the layer."""
+    """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`. `external`: at a URL of the layer.
+
+    `sent_by`: the registry that names `registry` as its token server, where that is another host.
+    """
 
     registry: str
     repository: str
@@ -64,6 +67,7 @@ class Question:
     subject: str
     writes: bool = False
     external: bool = False
+    sent_by: str = ""
 
 
 class _Detail(msgspec.Struct):
@@ -87,6 +91,10 @@ class BusyError(RetryableError):
         self.error: RegistryError = error
         self.asked_s = asked_s
         self.by = by
+
+
+class SilentHostError(RegistryUnreachableError):
+    """A host that never answered in this run accepts connections and sends nothing."""
 
 
 class OutageError(BusyError):
@@ -115,6 +123,8 @@ def elsewhere(question: Question, url: httpx.URL | None) -> str:
 
 def _asked(question: Question, host: str) -> str:
     """Return what was requested where; `host` is that of `elsewhere`."""
+    if question.sent_by:
+        return f"{question.subject}: {question.request}, to which {question.sent_by} sends its clients"
     if not host:
         return f"{question.subject}: {question.request} at {question.registry}"
     why = "a URL of the layer" if question.external else f"to which {question.registry} redirects"
@@ -297,26 +307,54 @@ class Explain(Protocol):
 
 
 def unreachable(
-    question: Question, url: httpx.URL, proxy: str, explain: Explain, error: Exception, *, sent: int | None = None
+    question: Question,
+    url: httpx.URL,
+    proxy: str,
+    explain: Explain,
+    error: Exception,
+    *,
+    sent: int | None = None,
+    is_first: bool = False,
 ) -> RetryableError:
     """Return the error for a connection to `url` that was not made, or broke; `proxy` is `HOST:PORT`, empty without one.
 
     `sent`: the length of the request's body, for a host that has answered before, and is asked for a response: such a host is
-    out. None for a first contact, where name, port or route may be wrong, and for the body of a response.
+    out. None for a first contact (`is_first`), where name, port or route may be wrong, and for the body of a response.
     """
     causes = list(_causes(error))  # urllib3 wraps the reason several times
     host = elsewhere(question, url)
     why, hint, tries = _proxy_tls(proxy, causes, explain) or _explained(host or question.registry, causes, explain)
     if proxy and hint.startswith(_WANTS_CLIENT):  # in TLS 1.3 its refusal comes after the handshake, so it may be either's
         hint += f" The proxy may want one too: certs.d/{proxy}."
-    if host and why in _ABOUT_THE_WAY:  # its name and port are no choice of the person
-        hint = (
-            f"{question.registry} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
-        )
-    failure = RegistryUnreachableError(f"{_asked(question, host)}: {why}", hint=hint)
+    kind: type[RegistryUnreachableError] = RegistryUnreachableError
+    if why == _SILENT and is_first:
+        tries = QUICK_TRIES  # a service that speaks another protocol waits for ever, and so would every try
+        if not proxy and not host and not question.sent_by:
+            kind, why, hint = SilentHostError, _NOTHING_SAID, _silent_hint(question.registry, url)
+    if why in _ABOUT_THE_WAY or (why == _SILENT and is_first):
+        hint = _way_hint(question, host) or hint
+    failure = kind(f"{_asked(question, host)}: {why}", hint=hint)
     is_small = sent is not None and sent <= _SMALL_BODY
     not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
     return OutageError(failure) if tries != 1 and (is_small or not_made) else RetryableError(failure, tries)
+
+
+def _way_hint(question: Question, host: str) -> str:
+    """Return what to do where a host is not reached whose name and port are no choice of the person; else empty."""
+    at, by = question.registry, question.sent_by
+    if by:
+        return (
+            f"{by} sends its clients to the token server {at} for a token: DNS, firewall and proxy have to let this machine "
+            f"reach {at} too; or correct the token realm in the registry's configuration."
+        )
+    if host:
+        return f"{at} sends its clients there: DNS, firewall and proxy have to let this machine reach {host} too."
+    return ""
+
+
+def _silent_hint(host: str, url: httpx.URL) -> str:
+    tried = "plain HTTP needs" if url.scheme == "https" else "both were tried, for"
+    return f"Is {host} a registry, and is the port right? Does it speak TLS, or plain HTTP ({tried} --insecure {host})?"
 
 
 def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseException]:
@@ -341,6 +379,7 @@ _TUNNEL_HINTS = {
 # 500 to a wrong name, so that is final, as are 403 and 407.
 _PASSING_TUNNEL = PASSING & {429, 502, 503, 504}
 _TUNNEL_PASSES = "The proxy, or its way to {host}, has trouble: look at its log, then run again; what is done is kept."
+_SILENT = "no answer in time"
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     (
         (SlowAnswerError,),
@@ -371,12 +410,13 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str, int], ...] = (
     ((ConnectTimeoutError,), "no answer in time while connecting", "Check the route and the firewall.", QUICK_TRIES),
     (
         (ReadTimeoutError, TimeoutError),
-        "no answer in time",
+        _SILENT,
         "Registry or network are slow: run again; what is done is kept.",
         TRIES,
     ),
 )
 
+_NOTHING_SAID = "no answer in time: it accepts connections and says nothing"
 _ABOUT_THE_WAY = ("unknown host name", "connection refused", "no answer in time while connecting")
 
 

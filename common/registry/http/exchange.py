@@ -27,6 +27,7 @@ from common.registry.http.errors import (
     QUICK_TRIES,
     BusyError,
     Question,
+    SilentHostError,
     passing,
     refused,
 )
@@ -48,6 +49,7 @@ _MAX_PLACE = 300  # characters of a URL in a message: a scheme may have thousand
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOLLOWED = ("GET", "HEAD")
+_SILENT_S = 60.0  # a host that said nothing at first is not asked again for so long: each try takes seconds
 _NO_AUTH = httpx.Auth()  # None would let httpx take user and password out of a URL that a registry gave
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -160,6 +162,7 @@ class Exchange:
         self._unverified: set[str] = set()
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._limiters: dict[str, HostLimiter] = {}
+        self._silent: dict[str, tuple[SilentHostError, float]] = {}
 
     def close(self) -> None:
         """Close every connection."""
@@ -203,7 +206,9 @@ class Exchange:
         retries = Retries(policy, notify=limiter.report, sleep=self._clock.sleep, clock=limiter.patience_s)
         try:
             yield retries
-        except RegistryError:
+        except RegistryError as error:
+            if isinstance(error, SilentHostError):
+                self._silent.setdefault(host, (error, self._clock.monotonic_s()))
             if retries.is_out_of_time:
                 limiter.waited(in_vain=True)
             raise
@@ -223,6 +228,7 @@ class Exchange:
         """Send a call a single time and give the response unread. A break while reading is a RetryableError, too."""
         limiter = self.limiter(call.limited_by)
         with limiter.turn():
+            self._check_silent(call.limited_by)
             limiter.check(call.question)
             try:
                 response = self._authorized(call)
@@ -250,6 +256,14 @@ class Exchange:
             if host not in self._limiters:
                 self._limiters[host] = HostLimiter(host, self._settings.jobs, self._outage_s, self._clock, self._notify)
             return self._limiters[host]
+
+    def _check_silent(self, host: str) -> None:
+        """Raise without a request where a host said nothing a moment ago, at its first contact."""
+        if host in self._silent:
+            error, since_s = self._silent[host]
+            if self._clock.monotonic_s() - since_s < _SILENT_S:
+                raise RetryableError(error, 1)
+            self._silent.pop(host, None)
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send with the access that the call needs; a read in a repository of `pushes_to` with push, where that is granted."""
@@ -396,13 +410,22 @@ class Exchange:
         except RetryableError as failure:
             _LOG.debug("%s: %s", secure, failure)
             plain = secure.copy_with(scheme="http")  # only here, after the user allowed it with --insecure
-            self._touch(plain, question)
+            try:
+                self._touch(plain, question)
+            except RetryableError as second:
+                if isinstance(failure.error, SilentHostError) and isinstance(second.error, SilentHostError):
+                    second.tries = 1  # these were two tries already
+                raise
             return plain
         return secure
 
     def _touch(self, origin: httpx.URL, question: Question) -> None:
         """Send a request of which any response counts."""
-        extensions = {"timeout": self._timeout, "question": question}
+        timeout = self._timeout
+        if origin.scheme == "http":
+            # /v2/ without credentials costs a registry nothing. A TLS handshake is bounded by the connect timeout already.
+            timeout = {**timeout, "read": timeout["connect"]}
+        extensions = {"timeout": timeout, "question": question}
         request = httpx.Request("GET", origin.join("/v2/"), headers=_HEADERS, extensions=extensions)
         self._client.send(request, auth=_NO_AUTH, stream=True).close()
 

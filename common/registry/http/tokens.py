@@ -30,6 +30,7 @@ from common.registry.http.coding import plain_body
 from common.registry.http.errors import (
     MAX_ERROR_BODY,
     Question,
+    elsewhere,
     no_credentials,
     passing,
     refused,
@@ -125,7 +126,8 @@ class TokenClient:
         for _ in range(MAX_REDIRECTS + 1):
             asking = _asking(wanted, realm, request.url)
             # A connection that breaks is one to this server, not to the registry.
-            request.extensions = {"question": replace(asking, registry=_host(request.url))}
+            sent_by = wanted.question.registry if elsewhere(wanted.question, request.url) else ""
+            request.extensions = {"question": replace(asking, registry=_host(request.url), sent_by=sent_by)}
             response = self._send(request)
             following: httpx.URL | None = response.extensions.get("redirects_to")
             if following is None:

@@ -129,8 +129,9 @@ class Urllib3Transport(httpx.BaseTransport):
                 decode_content=False,
             )
         except _BROKEN as error:
-            sent = body.size if origin in self._answered else None
-            raise body.failure or broken(error, sent=sent) from (None if body.failure else error)
+            is_first = origin not in self._answered
+            sent = None if is_first else body.size
+            raise body.failure or broken(error, sent=sent, is_first=is_first) from (None if body.failure else error)
         finally:
             body.close()
         self._answered.add(origin)
