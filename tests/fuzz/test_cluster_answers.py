@@ -25,7 +25,7 @@ from tests.fakes import wanted
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fuzz.mutation import mutated, mutated_json
-from tests.fuzz.test_readers import fuzz
+from tests.fuzz.running import fuzz
 
 NAME = "hub-redhat-operators"
 RELEASE = Release(4, 18)

@@ -13,7 +13,7 @@ from exporter.distributed import part, plan_file
 from exporter.distributed.joining import Mark
 from importer.serving.htpasswd import Htpasswd
 from tests.fuzz.mutation import mutated, mutated_json
-from tests.fuzz.test_readers import fuzz
+from tests.fuzz.running import fuzz
 from tests.unit.exporter.distributed.test_plan_file import document  # noqa: F401 - a fixture
 
 PLAN = digest_of(b"plan")
