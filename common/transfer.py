@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 GIVE_UP = 8  # above the default --jobs: one failure of the network hits at most so many blobs at once
+_ALONE = 4  # times GIVE_UP, where all failures are of one repository
 _STEP_S = 0.25  # of a pause: it ends at most so long after the loop stopped
 _AHEAD = 4  # blobs waiting per worker: enough to keep it busy, few enough to hold two million blobs
 
@@ -78,15 +79,35 @@ def copy(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class HostFailures:
+    """Counts what failed in a row because a host was out. Shared by threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.row = 0
+        self._places: set[str] = set()
+
+    def add(self, error: HubError | None, place: str = "") -> bool:
+        """Note one result, in a repository `place` where that is known; say whether the host is out for all that follows."""
+        with self._lock:
+            if error is None or not is_host_failure(error):
+                self.row = 0  # any other result shows that the host answers
+                self._places.clear()
+                return False
+            self.row += 1
+            self._places.add(place)
+            # One repository may be out alone, behind a proxy that has a server for each path: others are asked for longer.
+            most = GIVE_UP if not place or len(self._places) > 1 else GIVE_UP * _ALONE
+            return self.row >= most
+
+
 def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     """Pass outcomes on until too many in a row mean that a host is gone."""
-    row = 0
+    failures = HostFailures()
     for outcome in outcomes:
         error = outcome.error
-        if error is None or not is_host_failure(error):
-            row = 0  # any other result shows that the host answers
-        elif (row := row + 1) >= GIVE_UP:
-            raise gone(error, f"given up after {row} blobs in a row")
+        if failures.add(error) and error is not None:
+            raise gone(error, f"given up after {failures.row} blobs in a row")
         yield outcome
 
 

@@ -11,6 +11,7 @@ from common.archive.inventory import repository_of
 from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
 from common.interruption import workers
 from common.text import counted
+from common.transfer import HostFailures, is_host_failure
 from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     _RepositoryBlob = tuple[Reference, Digest]
 
 
-_OVERLOADED = frozenset({429, 500, 502, 503, 504})
-_TROUBLES = 8  # after which the registry, not one of its blobs, is at fault
 _LOG = logging.getLogger(__name__)
 
 
@@ -118,7 +117,8 @@ class _ReadOnlyMirror:
         self._refused: dict[Reference, AuthenticationError] = {}
         self._lock = threading.Lock()
         self._unknown: HubError | None = None  # the first one
-        self._unknown_count = self._troubles = 0
+        self._unknown_count = 0
+        self._failures = HostFailures()
 
     def has_blob(self, repository: Reference, digest: Digest, size: int) -> bool:
         """Say whether a repository has all bytes of a blob."""
@@ -167,6 +167,6 @@ class _ReadOnlyMirror:
         with self._lock:
             self._unknown = self._unknown or error
             self._unknown_count += 1
-            self._troubles += isinstance(error, RegistryError) and error.status in _OVERLOADED
-            if self._troubles >= _TROUBLES:  # each costs minutes of retries
-                raise error
+        # In all, not in a row: each costs minutes of retries.
+        if is_host_failure(error) and self._failures.add(error):
+            raise error

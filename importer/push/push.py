@@ -16,7 +16,7 @@ from common.errors import HubError, NotWritableError, UsageError
 from common.interruption import workers
 from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
-from common.transfer import copy
+from common.transfer import HostFailures, copy, gone
 from importer.mapping import Closure, Completion, MappedImage
 from importer.push.failures import note_images
 from importer.push.mirror_state import MirrorState, query_mirror
@@ -86,7 +86,7 @@ class _Found:
 def _without_present(
     images: Sequence[MappedImage], archive: Archive, client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
 ) -> _Found:
-    """Ask the mirror for the images, each under all of its tags."""
+    """Ask the mirror for the images, each under all of its tags. Raises RegistryUnreachableError when it is out."""
 
     def right(image: MappedImage) -> list[Reference] | HubError:
         try:
@@ -96,8 +96,11 @@ def _without_present(
         except HubError as error:
             return error
 
-    found = _Found()
+    found, failures = _Found(), HostFailures()
     for image, answer in zip(images, pool.map(right, images), strict=True):
+        error = answer if isinstance(answer, HubError) else None
+        if failures.add(error, image.repository.name) and error is not None:
+            raise gone(error, f"given up after {failures.row} images in a row")  # hundreds of images would take hours
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
         elif len(answer) == len(image.tags):

@@ -1,0 +1,84 @@
+"""Mirrors that answer 500 for ever, as a whole or in one repository: a push ends soon, and what can arrive arrives.
+
+docker-registry answers 500 UNKNOWN while its storage is out (distribution/distribution#769), and for ever to a damaged file.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from common.errors import RegistryUnreachableError
+from common.progress import Silent
+from common.registry.client import RegistryClient
+from common.registry.settings import RegistrySettings
+from importer import mapping
+from importer.archive.reader import Archive
+from importer.mapping import Mirror
+from importer.push import confirmation
+from importer.push import push as pushing
+from tests.fakes.clock import FakeClock
+from tests.fakes.commands import run
+from tests.fakes.factories import image
+from tests.fakes.registry import FakeRegistry
+
+FOREVER = 100_000
+# One repository has many layers, and twelve images have one.
+LAYERS = [b"layer %d" % number for number in range(14)]
+IMAGES = {"big/app": image(LAYERS), **{f"org/app{number:02}": image([b"app %d" % number]) for number in range(12)}}
+
+
+@pytest.fixture(name="archive", scope="module")
+def _archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trouble")
+    with FakeRegistry() as source:
+        names = []
+        for name, parts in IMAGES.items():
+            source.add_image(name, parts, tag="v1")
+            names += ["--image", f"{source.host}/{name}:v1"]
+        done = run("hub-export", "create", *names, "--insecure", source.host, "--output", folder / "out")
+        assert done.status == 0, done.stderr
+    return Archive.open([folder / "out"])
+
+
+@pytest.fixture(name="asked")
+def _asked(archive, tmp_path):
+    """Call a function with the images and a client of the mirror."""
+
+    def asked(mirror, action):
+        images = mapping.map_images(archive.inventory, Mirror.parse(mirror.host))
+        settings = RegistrySettings(insecure=frozenset({mirror.host}), environ={"HOME": str(tmp_path)}, system_root=tmp_path)
+        with RegistryClient(settings, clock=FakeClock().clock, pushes_to=frozenset({mirror.host})) as client:
+            return action(archive, images, client, jobs=1, progress=Silent())
+
+    return asked
+
+
+def test_a_mirror_that_fails_for_every_manifest_ends_the_push(asked):
+    with FakeRegistry() as mirror:
+        mirror.fault("HEAD", "/manifests/", status=500, times=FOREVER)
+        with pytest.raises(RegistryUnreachableError, match=r"given up after 8 images in a row: .*HTTP 500") as caught:
+            asked(mirror, pushing.push)
+        assert caught.value.exit_code == 5
+        assert "continues where it stopped" in caught.value.hint
+        assert len(mirror.log("HEAD", "/manifests/")) <= 9 * 6
+        assert not mirror.log("POST")
+
+
+def test_a_receipt_ends_in_the_same_way(asked):
+    with FakeRegistry() as mirror:
+        mirror.fault("HEAD", "/blobs/", status=500, times=FOREVER)
+        mirror.fault("GET", "/blobs/", status=500, times=FOREVER)
+        with pytest.raises(Exception, match="HTTP 500") as caught:
+            asked(mirror, confirmation.confirm)
+        assert caught.value.exit_code == 5
+        assert len({request.path for request in mirror.log("HEAD", "/blobs/")}) <= 9
+
+
+def test_a_few_images_that_fail_end_nothing(asked):
+    with FakeRegistry() as mirror:
+        for number in range(0, 12, 2):
+            mirror.fault("HEAD", f"/org/app{number:02}/manifests/", status=500, times=FOREVER)
+        result = asked(mirror, pushing.push)
+        assert result.exit_code == 5
+        assert len(result.problems) == 6
+        assert "org/app01" in mirror.repositories
