@@ -17,7 +17,7 @@ WARNING = "warning: --auth-token is visible in the process list"
     ("options", "stdin", "env", "warned"),
     [
         (["--auth-token-file", "-"], "basic dG9rZW4=\n", {}, False),
-        ([], None, {"HUB_EXPORT_AUTH_TOKEN": "basic dG9rZW4="}, False),
+        pytest.param([], None, {"HUB_EXPORT_AUTH_TOKEN": "basic dG9rZW4="}, False, marks=pytest.mark.more),
         (["--auth-token", "basic dG9rZW4="], None, {}, True),
     ],
 )
