@@ -99,7 +99,7 @@ def receipt(
     images = mapping.map_images(archive.inventory, settings.mirror)
     # Without `pushes_to`, tokens are requested with `pull` alone: a receipt must not create repositories (ADR 0031).
     with RegistryClient(settings.registry, notify=progress.waiting) as client:
-        client.ping(str(settings.mirror))
+        client.ping(str(settings.mirror), may_be_closed=True)
         found = confirmation.confirm(archive, images, client, jobs=settings.jobs, progress=progress)
     made = receipts.make(found.inventories, found.repositories, None if redact else str(settings.mirror))
     content = receipts.encode(made)
@@ -152,7 +152,7 @@ def apply(
     def find_missing(images: Sequence[mapping.MappedImage]) -> Sequence[str]:
         # Here, too, without `pushes_to`: `apply` may run with an account that can only pull.
         with RegistryClient(settings.registry, notify=progress.waiting) as client:
-            client.ping(str(settings.mirror))
+            client.ping(str(settings.mirror), may_be_closed=True)
             return confirmation.find_missing(images, client, jobs=settings.jobs, progress=progress)
 
     return applying.apply(archive, settings, cluster, interaction, find_missing)

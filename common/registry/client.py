@@ -102,26 +102,26 @@ class RegistryClient:
         """Close every connection."""
         self._exchange.close()
 
-    def ping(self, place: str) -> None:
+    def ping(self, place: str, *, may_be_closed: bool = False) -> None:
         """Ask the host of `HOST[:PORT][/NAMESPACE]` whether it is a registry and takes our credentials. Writes nothing.
 
         Credentials of a namespace may be refused where no repository is named: then this is left to the first repository. So
-        is a 403, or a 404 with an error code, before a push: a proxy may let the paths of repositories through alone.
-        Raises CredentialsRefusedError when a token server does not know them.
+        is a 403, or a 404 with an error code, before a push and with `may_be_closed`: a proxy may let the paths of
+        repositories through alone. Raises CredentialsRefusedError when a token server does not know them.
         """
         host, _, namespace = place.partition("/")
         try:
             self._exchange.ask(Call("GET", Reference(host, namespace), "/v2/", "/v2/", host, scoped=False))
         except RegistryError as error:
-            if not self._is_left_to_repositories(error, host, namespace):
+            if not self._is_left_to_repositories(error, host, namespace, may_be_closed=may_be_closed or self._pushes):
                 raise
             _LOG.info("%s: left to its repositories: %s", place, error.message)
 
-    def _is_left_to_repositories(self, error: RegistryError, host: str, namespace: str) -> bool:
+    def _is_left_to_repositories(self, error: RegistryError, host: str, namespace: str, *, may_be_closed: bool) -> bool:
         if isinstance(error, CredentialsRefusedError | CredentialsWithheldError):
             return False  # neither is about a repository
         # A page says nothing of a registry; a registry that answers 404 in its own words is one without this path.
-        if self._pushes and (error.status == _FORBIDDEN or (error.status == _NOT_FOUND and error.code)):
+        if may_be_closed and (error.status == _FORBIDDEN or (error.status == _NOT_FOUND and error.code)):
             return True
         return isinstance(error, AuthenticationError) and bool(self._exchange.credentials.of_namespaces(host, namespace))
 
