@@ -22,6 +22,7 @@
     │   │   └── NotWritableError  5 a repository takes nothing from this account, or from any
     │   ├── NotFoundError         5   the registry answered: there is no such thing
     │   └── RegistryRefusedError  5
+    │       └── NotTakenError     5   a repository takes no blob now: a rule, a quota, no space, no connection
     ├── ClusterError              6   cluster refused, unreachable or unhealthy
     ├── StorageError              1   object storage refused or unreachable
     │   └── StorageUnreachableError 1 no answer
@@ -302,6 +303,10 @@ class NotFoundError(RegistryError):
 
 class RegistryRefusedError(RegistryError):
     """The registry answered with an error of its own."""
+
+
+class NotTakenError(RegistryRefusedError):
+    """A repository takes no blob, for a reason that is not about one of them: a rule, a quota, no space, no connection."""
 
 
 class ClusterError(HubError):

@@ -14,6 +14,7 @@ from common.errors import (
     DamagedError,
     HubError,
     NotFoundError,
+    NotTakenError,
     NotWritableError,
     RegistryError,
     RegistryUnreachableError,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
-_TROUBLES = 2  # repositories of a blob with server errors, after which the registry is at fault
+_TROUBLES = 2  # repositories of a blob with server errors or without an answer, after which the registry is at fault
+_ALONE = 2  # blobs without an answer of a repository, while others took them, after which it is not asked for every further one
 Places = Mapping[Digest, Sequence[Reference]]
 
 
@@ -86,6 +88,7 @@ class RegistrySink:
         self._done = dict.fromkeys(Written, 0)
         self._refused: dict[Digest, dict[Reference, RegistryError]] = {}
         self._not_writable: dict[Reference, NotWritableError] = {}
+        self._alone: dict[Reference, list[RegistryError]] = {}  # without an answer while others took the blob
 
     @property
     def counts(self) -> Counts:
@@ -97,13 +100,14 @@ class RegistrySink:
         """See `BlobSink.write`. COPIED when any repository needed the bytes. Raises NotFoundError for a blob without places.
 
         A repository that refuses does not keep the blob from the others: it is in `refused`, unless all of them do; then its
-        error is raised. One that opens no upload for this account is not asked again.
+        error is raised. One that opens no upload for this account is not asked again, nor one that gave no answer for
+        two blobs which others took.
         """
         places = self._places.get(blob.digest, ())
         if not places:
             raise NotFoundError(f"{blob.digest}: no repository was chosen for it")
         closed = self._closed(blob.digest, places)
-        held, absent = self._asked(blob, [place for place in places if place not in closed])
+        held, absent, silent = self._asked(blob, [place for place in places if place not in closed])
         self._count(Written.PRESENT, len(held))
         outcomes = {Written.PRESENT}
         others = tuple(self._holders.get(blob.digest, ()))
@@ -112,9 +116,8 @@ class RegistrySink:
                 written = self._client.upload(place, blob, read, mount_from=(*held, *others))
                 if written is Written.COPIED:  # a mount writes no bytes that could be short
                     self._client.require_whole(place, blob, read)
-            except RegistryUnreachableError:
-                raise  # the other repositories are on the same registry
             except RegistryError as error:
+                self._note_silent(silent, place, error)
                 self._refuse(blob.digest, place, error)
                 continue
             self._count(written, 1)
@@ -122,6 +125,9 @@ class RegistrySink:
             held.append(place)
         if not held:
             raise next(iter(self.refused(blob.digest).values()))
+        with self._lock:
+            for place, failure in silent.items():
+                self._alone.setdefault(place, []).append(failure)
         return next(kind for kind in (Written.COPIED, Written.MOUNTED, Written.PRESENT) if kind in outcomes)
 
     @property
@@ -135,29 +141,47 @@ class RegistrySink:
         with self._lock:
             return dict(self._refused.get(digest, {}))
 
-    def _asked(self, blob: Descriptor, places: Sequence[Reference]) -> tuple[list[Reference], list[Reference]]:
-        """Return the places that have a blob, and those that do not. One that does not say it refuses the blob."""
+    def _asked(
+        self, blob: Descriptor, places: Sequence[Reference]
+    ) -> tuple[list[Reference], list[Reference], dict[Reference, RegistryError]]:
+        """Return the places that have a blob, those that do not, and those without an answer.
+
+        One that does not say whether it has the blob refuses it.
+        """
         held: list[Reference] = []
         absent: list[Reference] = []
+        silent: dict[Reference, RegistryError] = {}
         troubles = 0
         for place in places:
             try:
                 (held if self._client.has_blob(place, blob.digest, blob.size) else absent).append(place)
-            except RegistryUnreachableError:
-                raise  # the other repositories are on the same registry
             except RegistryError as error:
+                self._note_silent(silent, place, error)
                 troubles += error.is_host_failure
                 if troubles >= _TROUBLES:  # each costs all retries of a request
                     raise
                 self._refuse(blob.digest, place, error)
-        return held, absent
+        return held, absent, silent
+
+    @staticmethod
+    def _note_silent(silent: dict[Reference, RegistryError], place: Reference, error: RegistryError) -> None:
+        """Note a place without an answer. Raises the error of the second one: the others are on the same registry."""
+        if isinstance(error, RegistryUnreachableError):
+            silent[place] = error
+            if len(silent) >= _TROUBLES:
+                raise error
 
     def _closed(self, digest: Digest, places: Sequence[Reference]) -> list[Reference]:
-        """Return the places that have refused an upload: they are not asked for every further blob."""
-        not_writable = self.not_writable
-        closed = [place for place in places if place in not_writable]
+        """Return the places that have refused an upload, or gave no answer: they are not asked for every further blob."""
+        with self._lock:
+            known: dict[Reference, RegistryError] = {**self._not_writable}
+            for place, errors in self._alone.items():
+                if len(errors) >= _ALONE:
+                    first = errors[0]
+                    known[place] = NotTakenError(f"{first.message}; {place.registry} answers for others", hint=first.hint)
+        closed = [place for place in places if place in known]
         for place in closed:
-            self._refuse(digest, place, not_writable[place])
+            self._refuse(digest, place, known[place])
         return closed
 
     def _refuse(self, digest: Digest, place: Reference, error: RegistryError) -> None:

@@ -50,6 +50,8 @@ TRIES = 6
 QUICK_TRIES = 3  # where wrong settings are more likely than an outage
 POLICY = RetryPolicy(tries=TRIES)
 PATIENT = RetryPolicy(within_s=180.0, from_failure=True, longest_s=15.0, least=TRIES)  # of a host that is out
+REPOSITORIES = 8  # that are asked once before a host that answers with errors, or breaks connections, counts as out for all
+_STALLING = 2  # the same for one that answers nothing: each takes the whole timeout
 _SMALL_BODY = 512 * 1024  # a proxy may close the connection on a larger request, each time
 _MAX_TEXT = 300
 
@@ -98,7 +100,12 @@ class SilentHostError(RegistryUnreachableError):
 
 
 class OutageError(BusyError):
-    """Trouble of a host, and not of one request: retried for as long as `HostLimiter.failed` says."""
+    """Trouble of a host, and not of one request: retried for as long as `HostLimiter.failed` says.
+
+    `repositories`: how many are asked before the host counts as out for all of them.
+    """
+
+    repositories = REPOSITORIES
 
 
 def not_sent(question: Question, host: str, last: RegistryError, out: str) -> RegistryError:
@@ -336,7 +343,12 @@ def unreachable(
     failure = kind(f"{_asked(question, host)}: {why}", hint=hint)
     is_small = sent is not None and sent <= _SMALL_BODY
     not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
-    return OutageError(failure) if tries != 1 and (is_small or not_made) else RetryableError(failure, tries)
+    if tries == 1 or not (is_small or not_made):
+        return RetryableError(failure, tries)
+    outage = OutageError(failure)
+    # A connection that is not made is that of the host; one that breaks may be that of a path, before which a proxy stands.
+    outage.repositories = 0 if not_made else _STALLING if why in (_SILENT, _NOTHING_SAID) else REPOSITORIES
+    return outage
 
 
 def _way_hint(question: Question, host: str) -> str:

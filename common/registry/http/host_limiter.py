@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from common.progress import duration
-from common.registry.http.errors import PATIENT, POLICY, BusyError, OutageError, Question, not_sent
+from common.registry.http.errors import PATIENT, POLICY, REPOSITORIES, BusyError, OutageError, Question, not_sent
 from common.retry import MAX_RETRY_AFTER_S
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _CALM = 20  # answers without trouble, per request allowed, before one more is
 _PROBE_S = 10.0  # between two requests to a host that has been out for too long; one that gets no answer takes as long
-_REPOSITORIES = 8  # that are asked once before a host that answers with errors counts as out for all
 
 
 class HostLimiter:
@@ -56,6 +55,7 @@ class HostLimiter:
         self._failure: RegistryError | None = None  # the last one of the outage
         self._failed_at_s = 0.0
         self._failing: set[str] = set()  # repositories that were asked in the outage
+        self._askable = 0  # how many may be
         self._in_vain = False
         self._reporting = 0
 
@@ -144,7 +144,7 @@ class HostLimiter:
                 self._failed_at_s = now_s  # this thread asks; the others do not until it has an answer
                 return
             # One repository may be out alone, behind a proxy that has a server for each path: another one shows it.
-            if self._failure.status and question.repository not in self._failing and len(self._failing) < _REPOSITORIES:
+            if question.repository not in self._failing and len(self._failing) < self._askable:
                 self._failing.add(question.repository)  # this thread asks
                 return
             failure, out_s = self._failure, now_s - (self._out_since_s or 0.0)
@@ -163,8 +163,8 @@ class HostLimiter:
             now_s = self.patience_s()
             if self._out_since_s is None:
                 self._out_since_s = now_s
-            self._failure, self._failed_at_s = failure.error, now_s
-            if len(self._failing) < _REPOSITORIES:
+            self._failure, self._failed_at_s, self._askable = failure.error, now_s, failure.repositories
+            if len(self._failing) < REPOSITORIES:
                 self._failing.add(repository)
             failure.until_s = self._out_since_s + self._outage_s
             failure.policy = POLICY if self._in_vain else replace(PATIENT, within_s=self._outage_s)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from common.content import Written
-from common.errors import AuthenticationError, NotFoundError, RegistryRefusedError
+from common.errors import AuthenticationError, NotFoundError, RegistryRefusedError, RegistryUnreachableError
 from common.oci.image import Descriptor, digest_of
 from common.registry.source_sink import Counts, RegistrySink, RegistrySource
 from common.transfer import copy
@@ -96,6 +96,37 @@ def test_server_errors_of_every_repository_end_soon(connect):
         with pytest.raises(RegistryRefusedError, match="HTTP 500"):
             sink.write(blob, lambda _s: iter([b"content"]))
         assert len(registry.log("HEAD")) == 12
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_a_repository_whose_connections_break_costs_no_other_one(connect, method):
+    """A proxy has a server, or a filter, for each path (F5 and Palo Alto reset what they refuse): only `org/a` is out."""
+    blob = Descriptor("a/b", digest_of(b"content"), 7)
+    with FakeRegistry() as registry:
+        places = [registry.reference(f"org/{letter}") for letter in "abc"]
+        registry.fault(method, "org/a/", times=100_000, drop=True)
+        client = connect(registry, pushes=True)
+        client.ping(registry.host)
+        sink = RegistrySink(client, {blob.digest: places})
+        assert sink.write(blob, lambda _s: iter([b"content"])) is Written.COPIED
+        assert list(sink.refused(blob.digest)) == places[:1]
+        assert isinstance(sink.refused(blob.digest)[places[0]], RegistryUnreachableError)
+        assert sink.counts == Counts(uploaded=1, mounted=1)
+
+
+@pytest.mark.parametrize("part", ["HEAD", *more(["POST"])])
+def test_a_host_whose_connections_break_ends_the_blob(connect, clock, part):
+    blob = Descriptor("a/b", digest_of(b"content"), 7)
+    with FakeRegistry() as registry:
+        client = connect(registry, pushes=True)
+        client.ping(registry.host)
+        registry.fault(part, "/blobs/", times=100_000, drop=True)
+        sink = RegistrySink(client, {blob.digest: [registry.reference(f"org/{n}") for n in range(40)]})
+        with pytest.raises(RegistryUnreachableError):
+            sink.write(blob, lambda _s: iter([b"content"]))
+        asked = {request.path for request in registry.log(part, "/blobs/")}
+        assert len(asked) <= 2
+        assert sum(clock.slept) < 400
 
 
 def test_registry_to_registry_in_parallel_with_faults(connect):
