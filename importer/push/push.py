@@ -18,7 +18,7 @@ from common.registry.source_sink import Places, RegistrySink, RegistrySource
 from common.text import counted
 from common.transfer import HostFailures, copy, gone
 from importer.mapping import Closure, Completion, MappedImage
-from importer.push.failures import note_images
+from importer.push.failures import is_shared, note_blobs, note_images
 from importer.push.mirror_state import MirrorState, query_mirror
 from importer.push.result import PushResult, Tally
 from importer.push.tagging import Tagger, VolumePartition, right_tags
@@ -186,18 +186,18 @@ class _Run:
 
     def _note_failures(self, copied: Iterable[Digest], failed: Mapping[Digest, HubError]) -> None:
         """Note the blobs that could not be copied, and the repositories that refused one."""
-        users: dict[Digest, list[MappedImage]] = {}
+        found: list[tuple[Digest, Reference | None, HubError]] = []
         for digest in copied:
             error = failed.get(digest)
-            failures: Mapping[Reference | None, HubError] = {None: error} if error else {}
+            refused: Mapping[Reference, HubError] = {}
             # A blob that some repositories took is not a failure as a whole: only the images of the others are named.
-            if error is None or isinstance(error, NotWritableError):
+            if error is None or isinstance(error, NotWritableError) or is_shared(error):
                 refused = self.sink.refused(digest)
-                failures = {place: refused[place] for place in refused if place not in self.sink.not_writable}
-            if failures and not users:  # once: of a damaged archive every blob may fail
-                users = self.closure.users(self.todo)
-            for place, failure in failures.items():
-                self.tally.fail_blob(digest, failure, [image for image in users[digest] if place in (None, image.repository)])
+            found += ((digest, place, refused[place]) for place in refused if place not in self.sink.not_writable)
+            if error is not None and not refused:
+                found.append((digest, None, error))
+        if found:
+            note_blobs(found, self.closure.users(self.todo), self.tally)
 
     def _wanted(self, blobs: Sequence[Descriptor]) -> Iterator[Descriptor]:
         """Give the blobs, without those that only images need whose media type the mirror has refused by then."""

@@ -144,11 +144,21 @@ class Tally:
         names = enumeration([place.name for place in repositories], named)
         self.fail(namespace, error, users, f"; the same for {len(repositories)} repositories: {names}{_needed_by(users)}")
 
+    def fail_blobs(self, subject: str, error: HubError, users: Sequence[MappedImage], count: int) -> None:
+        """Note blobs that a repository, or a host, refused for one reason, as one problem."""
+        same = f"; the same for {count} blobs" if count > 1 else ""
+        self.fail(subject, error, users, f"{same}{_needed_by(users)}")
+
     def fail_type(self, error: UnsupportedTypeError, images: Sequence[MappedImage]) -> None:
         """Note the images of a media type that the mirror refuses, as one problem."""
         names = enumeration([image.name for image in images], _NAMED)
         registry = images[0].repository.registry
         self.fail(registry, error, images, f"; {counted(len(images), 'image')} of this type: {names}")
+
+    def fail_images(self, subject: str, error: HubError, images: Sequence[MappedImage]) -> None:
+        """Note images that a host refused for one reason, as one problem."""
+        names = enumeration([image.name for image in images], _NAMED)
+        self.fail(subject, error, images, f"; {counted(len(images), 'image')}: {names}")
 
     def fail_image(self, image: MappedImage, error: HubError) -> None:
         """Note the failure of an image."""

@@ -14,6 +14,7 @@ from common.content import Written
 from common.errors import (
     AuthenticationError,
     NotFoundError,
+    NotTakenError,
     NotWritableError,
     RegistryError,
     RegistryRefusedError,
@@ -220,7 +221,10 @@ class Uploader:
             # A token server's refusal may have another status, such as 400 (podman-container-tools/skopeo#1180).
             is_denied = isinstance(error, AuthenticationError) or error.status in _NOT_WRITABLE
             if not is_denied and error.code != NAME_INVALID:
-                raise
+                if not error.status:
+                    raise
+                # Nothing of the blob is in this request: it is about the repository, or the host.
+                raise NotTakenError(error.message, hint=error.hint, status=error.status, code=error.code) from error
             raise NotWritableError(error.message, hint=error.hint, status=error.status, code=error.code) from error
 
     def _send(self, session: Session, body: Body, attempt: _Attempt) -> None:

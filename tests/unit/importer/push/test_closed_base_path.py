@@ -60,7 +60,7 @@ def test_a_receipt_asks_the_repositories(archive, settings, tmp_path, status, an
     ("status", "answer", "error"),
     [(404, b"<html>Not Found</html>", NotFoundError), pytest.param(401, b"", AuthenticationError, marks=pytest.mark.more)],
 )
-def test_a_page_or_refused_credentials_end_it(archive, settings, tmp_path, status, answer, error):
+def test_a_page_or_refused_credentials_end_it(archive, settings, tmp_path, *, status, answer, error):
     with FakeRegistry() as mirror:
         mirror.fault("GET", "/v2/", times=9, status=status, body=answer)
         with pytest.raises(error):

@@ -18,6 +18,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.commands import run
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 DOCKER = {f"docker/app{number}": image([b"base", b"docker %d" % number], docker=True) for number in range(16)}
 OCI = {"oci/app": image([b"base", b"oci"]), "oci/tool": image([b"tool"])}
@@ -287,6 +288,57 @@ def test_a_pull_through_cache_is_said_once_for_each_namespace(archives, push, st
         found = errors(push(archives["mixed"], mirror))
         assert [problem.subject for problem in found] == [f"{mirror.host}/docker", f"{mirror.host}/oci"]
         assert all("pull-through cache" in problem.message for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "CONFLICT"), *(pytest.param(*each, marks=pytest.mark.more) for each in [(400, ""), (412, "DENIED")])],
+)
+def test_a_repository_that_opens_no_upload_is_one_problem(archives, push, status, code):
+    """Rules of a project or a proxy, before any byte of a blob is sent (goharbor/harbor#13795 has 412 and 409)."""
+    with FakeRegistry() as mirror:
+        mirror.fault("POST", "/docker/app1/", times=999, status=status, body=body(code, "a rule"))
+        mirror.fault("POST", "/oci/app/", times=999, status=status, body=body(code, "a rule"))
+        found = errors(push(archives["mixed"], mirror))
+        assert sorted(problem.subject for problem in found) == [f"{mirror.host}/docker/app1", f"{mirror.host}/oci/app"]
+        assert all("blobs; needed by" in problem.message for problem in found), [problem.message for problem in found]
+        assert all(f"HTTP {status}" in problem.message for problem in found)
+        assert "v1" in mirror.repositories["docker/app2"].tags
+
+
+@pytest.mark.parametrize("method", ["POST", *more(["PUT"])])
+def test_no_space_is_one_problem_of_the_registry(archives, push, method):
+    with FakeRegistry() as mirror:
+        mirror.fault(method, "/blobs/uploads/", times=9999, status=507)
+        (problem,) = errors(push(archives["mixed"], mirror))
+        assert problem.subject == mirror.host
+        assert "no space left" in problem.message
+        assert "blobs; needed by" in problem.message
+
+
+def test_no_space_for_manifests_is_one_problem_of_the_registry(archives, push):
+    with FakeRegistry() as mirror:
+        mirror.fault("PUT", "/manifests/", times=9999, status=507)
+        (problem,) = errors(push(archives["mixed"], mirror))
+        assert problem.subject == mirror.host
+        assert "19 images" in problem.message
+
+
+def test_a_quota_that_ends_uploads_is_one_problem_of_its_repository(archives, push):
+    """Harbor counts at the closing PUT (goharbor/harbor, src/server/middleware/quota)."""
+    with FakeRegistry() as mirror:
+        mirror.fault("PUT", "/oci/app/blobs/uploads/", times=999, status=412, body=body("DENIED", "quota"))
+        mirror.mounts = False
+        (problem,) = errors(push(archives["oci"], mirror))
+        assert problem.subject == f"{mirror.host}/oci/app"
+
+
+def test_a_repository_whose_connections_break_keeps_no_other_image_from_the_mirror(archives, push):
+    with FakeRegistry() as mirror:
+        mirror.fault("HEAD", "/docker/app3/blobs/", times=99_999, drop=True)
+        found = errors(push(archives["mixed"], mirror, ping=True))
+        assert all("docker/app3" in problem.message for problem in found)
+        assert [name for name in (*DOCKER, *OCI) if "v1" not in mirror.repositories[name].tags] == ["docker/app3"]
 
 
 # `/v2/` itself.
