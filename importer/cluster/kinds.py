@@ -142,6 +142,13 @@ def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return body.get("status") or {}
 
 
+def source_image(catalog: Mapping[str, Any]) -> Any:
+    """Return the image of a ClusterCatalog; None where it has none."""
+    source = (catalog.get("spec") or {}).get("source")
+    # `source` of a Subscription is a text, so answers are not refused for one (`shape.py`).
+    return (source.get("image") or {}).get("ref") if isinstance(source, dict) else None
+
+
 def short(text: Any, longest: int = _LONGEST) -> str:
     """Return a message of the cluster on one line, cut to `longest` characters."""
     line = " ".join(str(text or "").split())

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from importer.cluster.finding import UNKNOWN, Finding, Severity
-from importer.cluster.kinds import ICSP, IDMS, condition, short, status_of
+from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, status_of
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
@@ -240,7 +240,7 @@ def _network_policies(snapshot: Snapshot) -> Iterator[Finding]:
 def _cluster_catalogs(snapshot: Snapshot) -> Iterator[Finding]:
     images = {source.expected.image for source in snapshot.sources if source.expected is not None}
     for catalog in snapshot.cluster_catalogs:
-        image = (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
+        image = source_image(catalog)
         serving, progressing = condition(catalog, "Serving"), condition(catalog, "Progressing")
         if image not in images or serving.get("status") == "True" or not status_of(catalog):
             continue

@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import subprocess
 import sys
 import tracemalloc
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from common.archive import parity
 from common.errors import HubError
-from common.oci.image import digest_of
-from importer.archive.reader import Archive
-from importer.archive.repair import Repair
-from importer.archive.verify import verify
-from tests.fakes.archives import Content, noise, write
-from tests.fuzz import targets, wire
+from tests.fakes.archives import Content, noise
+from tests.fuzz import several, targets, wire
 from tests.fuzz.mutation import mutated, mutated_text
 from tests.fuzz.running import fuzz, no_hang
 
 MEMORY = 256 << 20
 INPUTS = 100  # of a target whose share is 1
 SMALL = Content({"registry.test/one:v1": [noise("one", 3000)], "registry.test/two:v1": [noise("two", 140_000)]})
-ALL = {target.name: target for target in (*targets.TARGETS, *wire.TARGETS)}
+ALL = {target.name: target for target in (*targets.TARGETS, *several.TARGETS, *wire.TARGETS)}
 CASES = sorted(path for path in Path(__file__).with_name("cases").rglob("*") if path.is_file())
 
 
@@ -85,66 +78,14 @@ def test_the_command(tmp_path):
     assert all(f"|{name}|" in done.stdout for name in ALL)
 
 
-# Targets with several files.
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fuzz") / "archive"
-    write(folder, SMALL)
-    for volume in folder.glob("volume-*"):
-        parity.make(volume, Fraction(1, 10), digest_of(volume.read_bytes()).removeprefix("sha256:"), lambda _size: None)
-    return folder
-
-
-def test_volumes(archive, tmp_path):
-    wanted = {digest_of(content): content for content in SMALL.blobs.values()}
-    volume = next(archive.glob("volume-*.zst"))
-    path = tmp_path / volume.name
-
-    def check(chance):
-        path.write_bytes(mutated(volume.read_bytes(), chance))
-        opened = Archive.open([path])
-        result = verify(opened)
-        for digest in opened.inventory.blobs:
-            try:
-                assert b"".join(bytes(chunk) for chunk in opened.content(digest)) == wanted[digest]
-            except HubError:
-                assert not result.ok
-        for digest in opened.inventory.manifests:
-            try:
-                assert digest_of(opened.manifest(digest)) == digest
-            except HubError:
-                assert not result.ok
-
+def test_the_memory_of_volumes(tmp_path):
+    target = ALL["volume"]
     tracemalloc.start()
     try:
-        fuzz("volume", 40, check)
+        fuzz("volume", 30, lambda chance: target.read(target.input(chance), tmp_path))
         assert tracemalloc.get_traced_memory()[1] < MEMORY
     finally:
         tracemalloc.stop()
-
-
-def test_parity(archive, tmp_path):
-    volume = next(archive.glob("volume-*.zst"))
-    beside = volume.with_name(volume.name + parity.SUFFIX)
-    whole = volume.read_bytes()
-
-    def check(chance):
-        folder = tmp_path / "copy"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        hurt = bytearray(whole)
-        for _ in range(chance.randrange(3)):
-            at = chance.randrange(len(hurt))
-            hurt[at : at + 20] = bytes(len(hurt[at : at + 20]))
-        (folder / volume.name).write_bytes(hurt)
-        (folder / beside.name).write_bytes(mutated(beside.read_bytes(), chance))
-        result = Repair(folder / volume.name, lambda _size: None, digest_of(whole).removeprefix("sha256:")).run(None)
-        if result.status != "damaged":
-            assert (folder / volume.name).read_bytes() == whole
-
-    fuzz("parity", 40, check)
 
 
 def test_the_fuzzer_notices():

@@ -7,7 +7,7 @@ repeats them until all are ready; `status` and `doctor` report them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +23,7 @@ from importer.cluster.kinds import (
     POD,
     condition,
     short,
+    source_image,
     status_of,
 )
 from importer.cluster.resources.catalog_source import service_name, serving_labels
@@ -177,7 +178,7 @@ def compared(expected: ExpectedCatalog, listed: Mapping[str, Offer]) -> Check:
 def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
     """Check that the ClusterCatalogs with the image serve it, by digest."""
     found = client.list(CLUSTER_CATALOG) or []
-    return [_cluster_catalog(each, expected.image) for each in found if _source_image(each) == expected.image]
+    return [_cluster_catalog(each, expected.image) for each in found if source_image(each) == expected.image]
 
 
 def _offered(package_manifest: Body) -> Offer:
@@ -249,10 +250,6 @@ def _cluster_catalog(catalog: Body, image: str) -> Check:
     message = short(progressing.get("message") or serving.get("message"))
     state = str(progressing.get("reason") or "not serving yet")
     return Check(subject, ok=False, state=state, evidence=message, next_step="catalogd tries again on its own")
-
-
-def _source_image(catalog: Body) -> Any:
-    return (((catalog.get("spec") or {}).get("source") or {}).get("image") or {}).get("ref")
 
 
 # Pools of nodes: whether each has the mirror rules, in its configuration and on its machines.
