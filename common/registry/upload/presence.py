@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from common.oci.image import Descriptor
     from common.oci.reference import Reference
     from common.registry.settings import Clock
+    from common.registry.upload.failing import FailingRepositories
 
 
 # Answers to HEAD of a blob that do not say whether it is there: ECR Public has 401 for blobs that it gives to a GET
@@ -45,8 +47,9 @@ _LOG = logging.getLogger(__name__)
 class Presence:
     """Asks for blobs; remembers hosts whose answers to HEAD say nothing. Shared by threads."""
 
-    def __init__(self, exchange: Exchange, clock: Clock) -> None:
+    def __init__(self, exchange: Exchange, clock: Clock, failing: FailingRepositories) -> None:
         self._exchange = exchange
+        self._failing = failing
         self._clock = clock
         self._lock = threading.Lock()
         self._by_get: set[str] = set()
@@ -122,7 +125,8 @@ class Presence:
             return self._first_byte(repository, blob, once=once)
         self._raise_known(repository)
         try:
-            answer = (self._exchange.ask_once if once else self._exchange.ask)(_call("HEAD", repository, blob))
+            head = partial(self._exchange.ask_once, _call("HEAD", repository, blob))
+            answer = head() if once else self._failing.retried(repository, "presence", head)
         except RegistryError as error:
             if error.status not in SAYS_NOTHING:
                 raise
@@ -209,7 +213,7 @@ class Presence:
                     return int(total[1]) if total else blob.size
                 return int(total[1]) if total else 0  # 416: not even one byte
 
-        return asked() if once else self._exchange.retried(repository.registry, asked)
+        return asked() if once else self._failing.retried(repository, "first byte", asked)
 
 
 def _call(method: str, repository: Reference, blob: Descriptor) -> Call:

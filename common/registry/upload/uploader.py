@@ -22,6 +22,7 @@ from common.errors import (
 )
 from common.registry.http.errors import CONFLICTS, NAME_INVALID, TRIES
 from common.registry.http.exchange import Answer, Call, Exchange
+from common.registry.upload.failing import FailingRepositories
 from common.registry.upload.forms import OFFSET_WRONG, TOO_LARGE, Body, Form, Read, Sender, Session
 from common.registry.upload.mounts import Mounts
 from common.registry.upload.presence import GATEWAY, Presence, damaged
@@ -90,7 +91,8 @@ class Uploader:
     def __init__(self, exchange: Exchange, clock: Clock, closing_put_s: float) -> None:
         self._exchange = exchange
         self._clock = clock
-        self.presence = Presence(exchange, clock)
+        self._failing = FailingRepositories(exchange)
+        self.presence = Presence(exchange, clock, self._failing)
         self._sender = Sender(exchange, closing_put_s)
         self._mounts = Mounts()
         self._lock = threading.Lock()
@@ -153,7 +155,7 @@ class Uploader:
         for source in self._mounts.candidates(repository, mount_from):
             try:
                 mount = partial(self._mount, repository, blob, source)
-                answer = self._exchange.retried(repository.registry, mount)
+                answer = self._failing.retried(repository, "mount", mount)
             except (AuthenticationError, NotFoundError) as error:
                 _LOG.debug("%s: not mounted from %s: %s", blob.digest, source.name, error.message)
                 self._mounts.refused(source)
@@ -211,7 +213,7 @@ class Uploader:
                 raise
             self._note_success(repository, attempt)
 
-        self._exchange.retried(repository.registry, step)
+        self._failing.retried(repository, "upload", step)
 
     def _begin(self, repository: Reference, blob: Descriptor) -> Answer:
         url, name = f"/v2/{repository.repository}/blobs/uploads/", f"{repository.name}@{blob.digest}"
