@@ -138,8 +138,10 @@ def test_what_was_repaired_is_pushed(archive, mirror):
     assert file_of(mirror, blob(APP, OWN)).read_bytes() == OWN
 
 
-@pytest.mark.parametrize("document", ["image", "child"])
-@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize(
+    ("document", "share"),
+    [("image", 0.5), ("child", 0), *(pytest.param(*each, marks=pytest.mark.more) for each in (("image", 0), ("child", 0.5)))],
+)
 def test_a_short_manifest_is_named(archive, mirror, document, share):
     assert push(archive, mirror).status == 0
     digest = APP.digest if document == "image" else MANY.manifests[1].digest

@@ -12,6 +12,7 @@ from tests.fakes.catalogs import CATALOGS
 from tests.fakes.commands import run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.servers import require
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 PACKAGE = "openshift-cert-manager-operator"
@@ -39,16 +40,23 @@ def create(side, output, *catalog):
     )
 
 
-@pytest.mark.parametrize("name", ["oci:{}/layout:v4.18", "oci:{}/layout", "oci-archive:{}/index.tar", "{}/index.tar"])
-def test_a_layout_gives_what_the_registry_gives(side, tmp_path, name):
+@pytest.fixture(scope="module")
+def theirs(side, tmp_path_factory):
+    """What the registry gives."""
+    output = tmp_path_factory.mktemp("theirs") / "out"
+    done = create(side, output, "--catalog", sources.CATALOG)
+    assert done.status == 0, done.stderr
+    return output
+
+
+@pytest.mark.parametrize("name", ["oci:{}/layout:v4.18", "oci:{}/layout", "{}/index.tar", *more(["oci-archive:{}/index.tar"])])
+def test_a_layout_gives_what_the_registry_gives(side, theirs, tmp_path, name):
     home, registry = side
-    theirs = create(side, tmp_path / "theirs", "--catalog", sources.CATALOG)
-    assert theirs.status == 0, theirs.stderr
     registry.requests.clear()
     ours = create(side, tmp_path / "ours", "--catalog", name.format(home))
     assert ours.status == 0, ours.stderr
     assert not [r.path for r in registry.requests if "redhat-operator-index" in r.path], "the catalog is not asked for"
-    found = [json.loads((tmp_path / each / "inventory.json").read_bytes()) for each in ("theirs", "ours")]
+    found = [json.loads((each / "inventory.json").read_bytes()) for each in (theirs, tmp_path / "ours")]
     one, other = (each["catalogs"][0] for each in found)
     assert (one["image"], one["packages"]) == (other["image"], other["packages"])
     assert found[0]["blobs"].keys() == found[1]["blobs"].keys()
