@@ -43,6 +43,8 @@ _CONFLICT_TRIES = 5
 # A registry on plain files may read a manifest that another process is just writing, and find it cut short.
 _HALF_WRITTEN = frozenset({"DIGEST_INVALID"})
 _OK = 200
+_BAD_REQUEST = 400
+_SAY_NOTHING = frozenset({"", "MANIFEST_INVALID", "UNKNOWN", "UNSUPPORTED"})  # codes that name no reason of their own
 _SERVER_ERROR = 500
 _UNSUPPORTED_TYPE = 415
 # ECR: 400 TAG_INVALID "cannot be overwritten because the repository is immutable" (moby/buildkit#3776). Harbor: 412
@@ -250,7 +252,7 @@ class ManifestWriter:
 
     def _explained(self, written: _Written, error: RegistryError) -> RegistryError:
         """Return the error with what is known about the manifest."""
-        if error.status in (_SERVER_ERROR, 400) and written.has_urls:
+        if _may_be_urls(written, error) and not self._refuses_type(written, error):
             return RegistryRefusedError(
                 f"{error.message}; layers of the image have urls, which the registry may not allow",
                 hint="docker-registry: list the hosts of these urls as validation.manifests.urls.allow in its configuration "
@@ -333,6 +335,16 @@ def _is_unseen(written: _Written, error: RegistryError) -> bool:
     named = document.manifests if isinstance(document, Index) else document.blobs if isinstance(document, Manifest) else ()
     words = _words(error)
     return any(one.digest in words for one in named)
+
+
+def _may_be_urls(written: _Written, error: RegistryError) -> bool:
+    """Say whether a manifest may have been refused for the `urls` of its layers: nothing else is said."""
+    if error.status == _SERVER_ERROR:
+        return error.code not in _UNSEEN and written.has_urls
+    # docker-registry: 400 MANIFEST_INVALID (distribution/distribution, registry/handlers/manifests.go).
+    if error.status != _BAD_REQUEST or error.code not in _SAY_NOTHING or _is_unseen(written, error):
+        return False
+    return not _IMMUTABLE.search(_words(error)) and written.has_urls
 
 
 def _status(failure: RetryableError) -> int:

@@ -169,7 +169,7 @@ class Uploader:
                     self._mounts.worked(source)
                     return Written.MOUNTED
                 self._mounts.ignored(source)
-                return answer
+                return answer if _opens_upload(repository, blob, answer) else None
         return None
 
     def _mount(self, repository: Reference, blob: Descriptor, source: Reference) -> Answer | None:
@@ -314,6 +314,16 @@ class Uploader:
         _LOG.info("%s: blobs are sent %s", registry, form.value)
         with self._lock:
             self._forms[registry] = form
+
+
+def _opens_upload(repository: Reference, blob: Descriptor, answer: Answer) -> bool:
+    """Say whether the answer to a mount names an upload; without one, a POST of its own begins it."""
+    try:
+        Session.opened(repository, blob, answer)
+    except RegistryRefusedError as error:
+        _LOG.info("%s: not mounted, and no upload opened: %s", repository.name, error.message)
+        return False
+    return True
 
 
 def _may_be_the_form(error: RegistryError) -> bool:

@@ -247,6 +247,39 @@ def test_layers_with_urls_name_the_setting(connect, status, code, sent):
         assert len(registry.log("PUT", "/manifests/")) == sent
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"),
+        *(
+            pytest.param(*each, marks=pytest.mark.more)
+            for each in [
+                ("TAG_INVALID", "the tag is immutable"),
+                ("NAME_INVALID", ""),
+                ("DENIED", "a policy"),
+                ("MANIFEST_INVALID", f"blob not found: {next(iter(APP.blobs))}"),
+            ]
+        ),
+    ],
+)
+def test_a_refusal_with_another_reason_does_not_name_urls(connect, code, text):
+    """Error codes with a meaning of their own (distribution specification, *Error codes*)."""
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        registry.fault("PUT", "/manifests/", times=99, **refused(400, code, text))
+        with pytest.raises(RegistryRefusedError, match=code) as caught:
+            client.put_manifest(registry.reference("org/app", "v1"), foreign(), APP.media_type)
+        assert "urls" not in str(caught.value)
+
+
+def test_a_type_that_is_refused_is_named_also_where_layers_have_urls(connect):
+    with FakeRegistry() as registry:
+        client = connect(registry)
+        registry.fault("PUT", "/manifests/", times=99, **refused(400, "MANIFEST_INVALID", f"no {APP.media_type}"))
+        with pytest.raises(UnsupportedTypeError):
+            client.put_manifest(registry.reference("org/app", "v1"), foreign(), APP.media_type)
+
+
 def test_other_manifests_are_tried_again_after_500(connect):
     with FakeRegistry() as registry:
         registry.fault("PUT", "/manifests/", times=3, **refused(500, "UNKNOWN"))

@@ -480,6 +480,8 @@ def test_a_manifest_that_is_refused_after_trouble_and_not_there_is_an_error(conn
 
 # Mounts.
 
+BARE = [(200, ""), (204, ""), (202, "ftp://localhost/x")]
+
 
 @pytest.mark.parametrize("status", [401, *more([403, 404])])
 def test_mounts_that_are_refused_end_soon(connect, status):
@@ -497,6 +499,19 @@ def test_uploads_that_are_opened_in_place_of_mounts_end_the_tries(connect):
         sink = RegistrySink(connect(registry), {BLOB.digest: [registry.reference(f"org/{n}") for n in range(20)]})
         sink.write(BLOB, lambda start: iter([CONTENT[start:]]))
         assert len([r for r in registry.log("POST") if "mount" in r.query]) == 8
+
+
+@pytest.mark.parametrize(("status", "location"), [(202, ""), *(pytest.param(*each, marks=pytest.mark.more) for each in BARE)])
+def test_a_mount_that_opens_no_upload_is_followed_by_a_post_of_its_own(connect, status, location):
+    """The specification wants a Location with 202 (*Mounting a blob from another repository*); proxies drop headers."""
+    with FakeRegistry() as registry:
+        registry.add_blob("org/a", CONTENT)
+        bare = {"Location": location} if location else {}
+        registry.fault("POST", "/org/b/blobs/uploads/", times=1, status=status, headers=bare)
+        sink = RegistrySink(connect(registry), {BLOB.digest: [registry.reference(f"org/{letter}") for letter in "ab"]})
+        assert sink.write(BLOB, lambda start: iter([CONTENT[start:]])) is Written.COPIED
+        assert registry.find_blob("org/b", BLOB.digest) == CONTENT
+        assert ["mount" in request.query for request in registry.log("POST")] == [True, False]
 
 
 def test_mounting_is_kept_where_it_works_for_some(connect):
