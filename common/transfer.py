@@ -80,11 +80,15 @@ def copy(
 
 
 class HostFailures:
-    """Counts what failed in a row because a host was out. Shared by threads."""
+    """Counts what failed in a row because a host was out. Shared by threads.
+
+    `ended_by`: the failure after which the host was out for all that follows, so that other threads send nothing more.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.row = 0
+        self.ended_by: HubError | None = None
         self._places: set[str] = set()
 
     def add(self, error: HubError | None, place: str = "") -> bool:
@@ -98,6 +102,8 @@ class HostFailures:
             self._places.add(place)
             # One repository may be out alone, behind a proxy that has a server for each path: others are asked for longer.
             most = GIVE_UP if not place or len(self._places) > 1 else GIVE_UP * _ALONE
+            if self.row >= most:
+                self.ended_by = self.ended_by or error
             return self.row >= most
 
 

@@ -152,6 +152,8 @@ class _ReadOnlyMirror:
     def _asked(self, repository: Reference, question: Callable[[], bool]) -> bool:
         if repository in self._refused:
             return False  # without a request: thousands of blobs of one repository would get the same answer
+        if (ended_by := self._failures.ended_by) is not None:
+            raise ended_by.with_traceback(None)
         try:
             return question()
         except AuthenticationError as error:

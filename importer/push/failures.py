@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NOT_FOUND = 404
 _QUOTA = 412  # Harbor's, for a project (goharbor/harbor, src/server/middleware/quota)
 _NO_SPACE = 507
+_SAME = 3  # blobs of a repository with one server error: as many as get all tries (common/registry/upload/failing.py)
 _CREATED = 200  # repositories that a problem names for a person who creates them
 
 
@@ -37,18 +38,34 @@ def note_blobs(
     tally: Tally,
 ) -> None:
     """Note the blobs that were refused, by one repository or (None) as a whole; one reason for many is one problem."""
-    shared: dict[tuple[str, int, str], tuple[RegistryError, list[MappedImage], set[Digest]]] = {}
+    shared: dict[tuple[str, int, str], list[tuple[Digest, RegistryError, list[MappedImage]]]] = {}
     for digest, place, error in failed:
         needing = [image for image in users[digest] if place in (None, image.repository)]
-        if place is None or not is_shared(error):
+        at = place or _only_repository(needing)
+        if at is not None and (_is_server_error(error) or (place is not None and is_shared(error))):
+            subject = at.registry if error.status == _NO_SPACE else at.name
+            shared.setdefault((subject, error.status, error.code), []).append((digest, error, needing))
+        else:
             tally.fail_blob(digest, error, needing)
-            continue
-        subject = place.registry if error.status == _NO_SPACE else place.name
-        _, images, digests = shared.setdefault((subject, error.status, error.code), (error, [], set()))
-        images += needing
-        digests.add(digest)
-    for (subject, _, _), (error, images, digests) in shared.items():
-        tally.fail_blobs(subject, error, list(dict.fromkeys(images)), len(digests))
+    for (subject, _, _), refusals in shared.items():
+        _, first, _ = refusals[0]
+        if is_shared(first) or len(refusals) >= _SAME:
+            images = dict.fromkeys(image for _, _, needing in refusals for image in needing)
+            tally.fail_blobs(subject, first, list(images), len(refusals))
+        else:
+            for digest, error, needing in refusals:
+                tally.fail_blob(digest, error, needing)
+
+
+def _is_server_error(error: HubError) -> TypeGuard[RegistryError]:
+    """Say whether a host answered with trouble of its own, which may be about one blob, or about its repository."""
+    return isinstance(error, RegistryError) and bool(error.status) and error.is_host_failure
+
+
+def _only_repository(images: Sequence[MappedImage]) -> Reference | None:
+    """Return the repository of images that are all in one."""
+    places = {image.repository for image in images}
+    return places.pop() if len(places) == 1 else None
 
 
 def note_images(

@@ -87,20 +87,23 @@ def _without_present(
     images: Sequence[MappedImage], archive: Archive, client: RegistryClient, pool: ThreadPoolExecutor, tally: Tally
 ) -> _Found:
     """Ask the mirror for the images, each under all of its tags. Raises RegistryUnreachableError when it is out."""
+    found, failures = _Found(), HostFailures()
 
     def right(image: MappedImage) -> list[Reference] | HubError:
+        if failures.ended_by is not None:
+            return failures.ended_by
         try:
-            return right_tags(image, archive.inventory.manifests[image.digest].size, client)
+            answer = right_tags(image, archive.inventory.manifests[image.digest].size, client)
         except UsageError:
             raise  # a wrong setting concerns every image: one error instead of one for each
         except HubError as error:
+            if failures.add(error, image.repository.name):  # hundreds of images would take hours
+                raise gone(error, f"given up after {failures.row} images in a row") from error
             return error
+        failures.add(None)
+        return answer
 
-    found, failures = _Found(), HostFailures()
     for image, answer in zip(images, pool.map(right, images), strict=True):
-        error = answer if isinstance(answer, HubError) else None
-        if failures.add(error, image.repository.name) and error is not None:
-            raise gone(error, f"given up after {failures.row} images in a row")  # hundreds of images would take hours
         if isinstance(answer, HubError):
             tally.fail_image(image, answer)
         elif len(answer) == len(image.tags):

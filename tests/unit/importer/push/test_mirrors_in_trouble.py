@@ -82,3 +82,31 @@ def test_a_few_images_that_fail_end_nothing(asked):
         assert result.exit_code == 5
         assert len(result.problems) == 6
         assert "org/app01" in mirror.repositories
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_blobs_of_a_repository_that_fails_for_ever_are_one_problem(asked, method):
+    """Seven of its blobs: eight in a row would end the run."""
+    with FakeRegistry() as mirror:
+        for content in LAYERS[:8]:
+            mirror.add_blob("big/app", content)
+        mirror.fault(method, "/big/app/blobs/", status=500, times=FOREVER)
+        result = asked(mirror, pushing.push)
+        (problem,) = result.problems
+        assert problem.subject == f"{mirror.host}/big/app"
+        assert "HTTP 500" in problem.message
+        assert "the same for 7 blobs" in problem.message
+        assert "needed by" in problem.message
+        assert result.exit_code == 5
+        assert all(f"org/app{number:02}" in mirror.repositories for number in range(12))
+        assert len(mirror.log(method, "/big/app/blobs/")) <= 3 * 6 + 4
+
+
+def test_one_blob_that_fails_is_named_by_its_digest(asked):
+    """As a file that the registry's storage has lost."""
+    with FakeRegistry() as mirror:
+        for content in LAYERS:
+            mirror.add_blob("big/app", content)
+        mirror.fault("POST", "/big/app/blobs/", status=500, times=FOREVER)
+        (problem,) = asked(mirror, pushing.push).problems
+        assert problem.subject.startswith("sha256:")
