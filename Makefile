@@ -56,8 +56,8 @@ PYTEST := $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 test: dev
 	$(PYTEST)
 
-# Every seed, release and page, each fuzz target for a minute, and the coverage of `common`, commands included.
-test-all: export HUB_FUZZ_SECONDS ?= 60
+# Every seed, release and page, each fuzz target for ten seconds, and the coverage of `common`, commands included.
+test-all: export HUB_FUZZ_SECONDS ?= 10
 test-all: dev pythons pulp
 	$(PYTEST) -m '' --hypothesis-profile=all --cov --cov-report=
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered

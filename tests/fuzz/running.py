@@ -16,6 +16,9 @@ from common.errors import HubError
 
 SLOWEST_S = 10.0  # of CPU, for one input
 HANG_S = 20.0  # by the wall clock: something waits
+# Read when this is imported: a test has an environment without variables of the programs (tests/conftest.py).
+SECONDS = float(os.environ.get("HUB_FUZZ_SECONDS", "0"))
+SEED = os.environ.get("HUB_FUZZ_SEED", "")
 
 
 def fuzz(name: str, inputs: int, check: Callable[[random.Random], object]) -> None:
@@ -43,12 +46,11 @@ def once(name: str, seed: int, check: Callable[[random.Random], object]) -> bool
 
 def seeds(inputs: int) -> Iterator[int]:
     """Yield the seeds of one target's inputs, as the environment asks for."""
-    if seed := os.environ.get("HUB_FUZZ_SEED"):
-        yield int(seed)
+    if SEED:
+        yield int(SEED)
         return
-    seconds = float(os.environ.get("HUB_FUZZ_SECONDS", "0"))
-    yield from range(0 if seconds else inputs)
-    ends = time.monotonic() + seconds
+    yield from range(0 if SECONDS else inputs)
+    ends = time.monotonic() + SECONDS
     while time.monotonic() < ends:
         yield secrets.randbits(48)
 

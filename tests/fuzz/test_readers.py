@@ -1,6 +1,6 @@
 """Readers of untrusted bytes meet mutated input: a HubError, or a result that keeps the reader's promises.
 
-By default each target gets a fixed number of inputs, the same ones in every run. `HUB_FUZZ_SECONDS=60` runs each target for so
+By default each target gets a fixed number of inputs, the same ones in every run. `HUB_FUZZ_SECONDS=10` runs each target for so
 long, with inputs that differ from run to run (`make test-all`); `HUB_FUZZ_SEED=N` repeats one input. The table of targets is in
 `targets.py` and `wire.py`; `python -m tests.fuzz --inputs 200000` shares so many inputs among all of them.
 """
