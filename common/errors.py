@@ -254,7 +254,10 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})  # HTTP statu
 
 
 class RegistryError(HubError):
-    """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty."""
+    """A registry refused or was not reached. Without an answer `status` (HTTP) is 0 and `code`, the registry's own, empty.
+
+    `elsewhere`: the host that answered, where the registry had redirected there.
+    """
 
     exit_code = ExitCode.REGISTRY
     usual_hint = (
@@ -265,6 +268,7 @@ class RegistryError(HubError):
         super().__init__(message, hint=hint, details=details)
         self.status = status
         self.code = code
+        self.elsewhere = ""
 
     @property
     def is_host_failure(self) -> bool:

@@ -37,7 +37,7 @@ from common.registry.upload.uploader import Uploader
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 
@@ -216,6 +216,15 @@ class RegistryClient:
     def require_whole(self, repository: Reference, blob: Descriptor, read: Callable[[int], Chunks]) -> None:
         """Look at a blob that was uploaded. Raises RegistryRefusedError where the registry keeps less, or more, than it got."""
         self._uploader.require_whole(repository, blob, read)
+
+    @property
+    def unreadable(self) -> Mapping[str, RegistryError]:
+        """The registries whose storage, another host, did not give a blob that had just arrived, with what it said."""
+        return dict(self._uploader.presence.unreadable)
+
+    def refusal(self, repository: Reference) -> RegistryError | None:
+        """Return why `head` last said that nothing is there, where the registry did not answer that it has nothing."""
+        return self._manifests.refusal(repository)
 
     def put_manifest(
         self,

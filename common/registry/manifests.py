@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from common.errors import PASSING, AuthenticationError, ContentError, RegistryError, RegistryRefusedError
+from common.errors import (
+    PASSING,
+    AuthenticationError,
+    ContentError,
+    CredentialsRefusedError,
+    CredentialsWithheldError,
+    RegistryError,
+    RegistryRefusedError,
+)
 from common.oci.image import Descriptor, Document, parse_digest
 from common.oci.media_types import ACCEPT
+from common.oci.reference import Reference
 from common.registry.http.errors import NAME_INVALID
 from common.registry.http.exchange import Call, Exchange
 from common.text import sanitize
@@ -19,7 +28,6 @@ from common.text import sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from common.oci.reference import Reference
     from common.registry.upload.presence import Presence
 
 
@@ -51,18 +59,27 @@ class Manifests:
         self._get = get
         self._lock = threading.Lock()
         self._useless_heads: Counter[str] = Counter()  # in a row, by registry
+        self._useless_gets: Counter[str] = Counter()  # after a refused HEAD, in a row, by registry
+        self._refusals: dict[Reference, RegistryError] = {}  # by repository
 
     def head(self, reference: Reference) -> Descriptor | None:
         """Return what the registry has; None when there is nothing, or in a repository to write to that may not be read."""
         try:
-            return self._head(reference)
+            found = self._head(reference)
         except RegistryError as error:
             # A name that the registry does not take is not there either: the POST says so, once for each repository.
             is_open = isinstance(error, AuthenticationError) or error.code == NAME_INVALID
             if not is_open or not self._exchange.pushes(reference):
                 raise
             _LOG.info("%s: taken for not there: %s", reference, error.message)
+            self._refusals[_repository(reference)] = error
             return None
+        self._refusals.pop(_repository(reference), None)
+        return found
+
+    def refusal(self, repository: Reference) -> RegistryError | None:
+        """Return the refusal of the last question about a repository; None where it was answered."""
+        return self._refusals.get(_repository(repository))
 
     def _head(self, reference: Reference) -> Descriptor | None:
         registry = reference.registry
@@ -74,6 +91,8 @@ class Manifests:
             if error.status in PASSING:
                 raise  # a host in trouble is not asked twice as much
             return self._described_by_get(reference, counts=True)
+        except AuthenticationError as error:
+            return self._after_refusal(reference, error)
         if answer.status == httpx.codes.NOT_FOUND:
             return None
         described = _described(answer.headers, reference) if answer.status == httpx.codes.OK else None
@@ -82,6 +101,26 @@ class Manifests:
         with self._lock:
             self._useless_heads[registry] = 0
         return described
+
+    def _after_refusal(self, reference: Reference, error: AuthenticationError) -> Descriptor | None:
+        """Ask with GET after a HEAD that was answered with 401: some registries refuse that method alone.
+
+        Known of blobs (aws/containers-roadmap#2671). Quay says 401 to both for a repository that does not exist, so a host
+        where GET did not help is soon asked with HEAD alone.
+        """
+        registry = reference.registry
+        if isinstance(error, CredentialsRefusedError | CredentialsWithheldError) or self._useless_gets[registry] >= _USELESS:
+            raise error
+        try:
+            found = self._described_by_get(reference, counts=True)
+        except RegistryError as other:
+            _LOG.info("%s: GET says no more than HEAD: %s", reference, other.message)
+            with self._lock:
+                self._useless_gets[registry] += 1
+            raise error from other
+        with self._lock:
+            self._useless_gets[registry] = 0
+        return found
 
     def _described_by_get(self, reference: Reference, *, counts: bool = False) -> Descriptor | None:
         """Ask with GET where HEAD says too little (or is forbidden, as behind some proxies)."""
@@ -94,6 +133,10 @@ class Manifests:
         with self._lock:
             self._useless_heads[reference.registry] += counts
         return found
+
+
+def _repository(reference: Reference) -> Reference:
+    return Reference(reference.registry, reference.repository)
 
 
 def _described(headers: httpx.Headers, reference: Reference) -> Descriptor | None:

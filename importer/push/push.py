@@ -169,6 +169,7 @@ class _Run:
         source = ArchiveOrMirror(self.archive, self.client, state.partly)
         progress.begin(f"pushing {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
         failed = _copy_blobs(self._wanted(blobs), source, self.sink, self.tally, tags.arrived, jobs=jobs, progress=progress)
+        self.tally.warn_unreadable(self.client.unreadable)
         self._note_failures((blob.digest for blob in blobs), failed)
         # After the last blob of this process, and no earlier. Several processes upload the blobs of one image; the last of them
         # to ask finds all blobs on the mirror, and tags the image. So no coordinator is needed (ADR 0022).

@@ -11,8 +11,9 @@ from common.text import counted, enumeration
 from importer.push.tagging import SparseIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from common.errors import RegistryError
     from common.oci.image import Digest
     from common.oci.reference import Reference
     from common.registry.manifest_writer import UnsupportedTypeError
@@ -127,6 +128,18 @@ class Tally:
             if holder is not None:
                 self.requires.add(holder)
             self.waiting_for.update(archive.missing_volumes(digest))
+
+    def warn_unreadable(self, unreadable: Mapping[str, RegistryError]) -> None:
+        """Warn of blobs that arrived and cannot be read; `unreadable`: what the storage of a registry says."""
+        for registry, error in unreadable.items():
+            said = HubError(
+                f"blobs at {error.elsewhere} cannot be read by this account or machine, so nodes may not either: "
+                f"{error.message}",
+                hint=f"Pull one of the images. If that fails too: {error.elsewhere} has lost the blob (S3 says 403 of it where "
+                f"the account of {registry} may not list), or does not let that account read: look at its bucket and rights.",
+            )
+            self.codes.append(ExitCode.PROBLEMS)
+            self.problems.append(Problem("warning", ProblemCode.PUSH_FAILED, registry, said.about(registry)))
 
     def fail_namespace(
         self,

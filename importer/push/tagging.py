@@ -99,6 +99,7 @@ class Tagger:
         self._heal = heal
         self._right = frozenset(right)
         self.refused: dict[Family, UnsupportedTypeError] = {}
+        self._hidden = False
         self._taken: set[Family] = set()
         self._suspected: set[Family] = set()  # an image of theirs was refused
 
@@ -187,6 +188,8 @@ class Tagger:
         why = ""
         try:
             found = self._client.head(reference)
+            if found is None:
+                self._note_hidden(reference)
             if found is None or found.size == size:
                 return
             why = f"has {found.size} of its {size} bytes"
@@ -204,6 +207,19 @@ class Tagger:
             f"{reference}: the storage of {reference.registry} is damaged: it took the manifest in repository "
             f"{reference.repository} and {why}",
             hint="Restore the file in the registry's storage, or remove it there, then push again with --heal.",
+        )
+
+    def _note_hidden(self, reference: Reference) -> None:
+        """Warn, once, of a mirror that takes manifests and does not say which it has."""
+        error = self._client.refusal(reference)
+        if error is None or self._hidden:
+            return
+        self._hidden = True
+        _LOG.warning(
+            "%s took a manifest and does not say that it has it, so each push asks for every blob and writes every manifest "
+            "again: %s\n  Give this account the right to pull from the mirror.",
+            reference.registry,
+            error.message,
         )
 
     def _record(self, digest: Digest) -> ManifestRecord:

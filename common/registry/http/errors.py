@@ -153,7 +153,9 @@ def refused(question: Question, response: httpx.Response, body: bytes, url: http
         hint = _hint_elsewhere(question, host, status)
     else:
         hint = _write_hint(question, status, code) or _home_hint(question, status, code)
-    return kind(message, hint=hint, status=status, code=code)
+    error = kind(message, hint=hint, status=status, code=code)
+    error.elsewhere = host
+    return error
 
 
 def _plain(question: Question, response: httpx.Response, body: bytes) -> bytes:

@@ -476,7 +476,9 @@ def _from_elsewhere(call: Call, response: httpx.Response) -> httpx.Response:
         body = _bounded(response, MAX_ERROR_BODY) or b""
         response.close()
         error = refused(call.question, response, body, response.url)
-        raise RetryableError(RegistryRefusedError(error.message, hint=error.hint, status=error.status), QUICK_TRIES)
+        refusal = RegistryRefusedError(error.message, hint=error.hint, status=error.status)
+        refusal.elsewhere = error.elsewhere
+        raise RetryableError(refusal, QUICK_TRIES)
     return response
 
 

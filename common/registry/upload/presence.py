@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SAYS_NOTHING = frozenset(range(300, 600)) - PASSING - {404, 410}
 # Statuses of a proxy that stopped waiting while the registry may still be working; 522 and 524 are Cloudflare's.
 GATEWAY = frozenset({408, 502, 504, 522, 524})
+_CLOSED = frozenset({401, 403})
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)  # 30 s: a commit to object storage took 8 s (GoogleContainerTools/jib#4301)
 _AT_ONCE_S = 5.0  # a connection that breaks earlier is not a proxy that gave up waiting
 _SILENT = 3  # refused HEADs in a row after which a host, or a repository, is asked for every 32nd blob alone
@@ -57,6 +58,7 @@ class Presence:
         self._refused: Counter[str] = Counter()  # HEADs in a row, by registry, or by repository for 401 and 403
         self._last: dict[str, RegistryError] = {}
         self._short: set[tuple[Reference, str]] = set()
+        self.unreadable: dict[str, RegistryError] = {}  # by registry: what its storage said of a blob that had just arrived
 
     def stored_size(self, repository: Reference, blob: Descriptor, *, once: bool = False) -> int | None:
         """Return the bytes that the registry has of a blob, `blob.size` where it does not say; None when it has none.
@@ -90,6 +92,23 @@ class Presence:
     def was_short(self, repository: Reference, blob: Descriptor) -> bool:
         """Say whether the blob was seen with another size than it has."""
         return (repository, blob.digest) in self._short
+
+    def note_unreadable(self, repository: Reference, blob: Descriptor, error: RegistryError) -> None:
+        """Note a host to which the registry redirects, and which does not give a blob that was uploaded; once for a registry.
+
+        `error`: the answer to the question for it. S3 says 403 of an object that is lost, where the account of the registry
+        may not list (docs.aws.amazon.com, GetObject, *Permissions*), and of all of them where it may not read.
+        """
+        registry = repository.registry
+        if registry in self.unreadable or not _is_closed(error):
+            return
+        try:  # a GET that was of no use for an absent blob may be for one that is there: URLs are signed for one method
+            self._first_byte(repository, blob, once=False)
+        except RegistryError as other:
+            if _is_closed(other):
+                self.unreadable[registry] = other
+        else:
+            self._get_is_useless.discard(registry)
 
     def arrives(self, repository: Reference, blob: Descriptor, failure: RetryableError, since_s: float | None) -> bool:
         """Say whether a blob whose answer was lost is there, now or within half a minute; see `awaited`."""
@@ -228,6 +247,10 @@ def _length(answer: Answer | httpx.Response) -> int | None:
     size = answer.headers.get("Content-Length", "")
     says = size.isascii() and size.isdigit() and answer.headers.get("Content-Encoding", "identity") == "identity"
     return int(size[:19]) if says else None
+
+
+def _is_closed(error: RegistryError) -> bool:
+    return bool(error.elsewhere) and error.status in _CLOSED
 
 
 def _name(repository: Reference, blob: Descriptor) -> str:

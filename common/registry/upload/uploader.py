@@ -144,6 +144,7 @@ class Uploader:
             return self.presence.stored_size(repository, blob)
         except RegistryError as error:
             _LOG.info("%s@%s: not looked at after its upload: %s", repository.name, blob.digest, error.message)
+            self.presence.note_unreadable(repository, blob, error)
             return None
 
     # Mounting.

@@ -341,6 +341,64 @@ def test_a_repository_whose_connections_break_keeps_no_other_image_from_the_mirr
         assert [name for name in (*DOCKER, *OCI) if "v1" not in mirror.repositories[name].tags] == ["docker/app3"]
 
 
+# Content that cannot be read back.
+
+
+@pytest.mark.parametrize("heal", [True, *more([False])])
+def test_storage_that_does_not_give_what_arrived_is_one_warning(archives, push, heal):
+    """S3 says 403 of a lost object, where the account may not list the bucket (docs.aws.amazon.com, GetObject)."""
+    with FakeRegistry() as mirror:
+        if heal:
+            assert push(archives["mixed"], mirror).exit_code == 0
+        mirror.redirect = True
+        there = {"Location": f"http://{mirror.elsewhere_host}/lost"}
+        for method in ("HEAD", "GET"):
+            mirror.fault(method, "/blobs/sha256:", times=9999, status=307, headers=there)
+            mirror.fault(method, "/lost", times=9999, status=403)
+        result = push(archives["mixed"], mirror, heal=heal)
+        assert result.exit_code == 3
+        (problem,) = result.problems
+        assert (problem.severity, problem.subject) == ("warning", mirror.host)
+        assert f"blobs at {mirror.elsewhere_host} cannot be read" in problem.message
+
+
+def test_storage_that_gives_blobs_to_get_alone_is_no_warning(archives, push):
+    """URLs that are signed for one method (distribution/distribution#1217); at first the blobs are lost to both."""
+    with FakeRegistry() as mirror:
+        there = {"Location": f"http://{mirror.elsewhere_host}/lost"}
+        mirror.fault("HEAD", "/blobs/sha256:", times=9999, status=307, headers=there)
+        mirror.fault("HEAD", "/lost", times=9999, status=403)
+        mirror.fault("GET", "/blobs/sha256:", times=1, status=307, headers=there)
+        mirror.fault("GET", "/lost", times=1, status=403)
+        result = push(archives["oci"], mirror)
+        assert (result.exit_code, result.problems) == (0, ())
+
+
+def test_a_registry_that_says_401_to_head_of_manifests_alone_is_asked_with_get(archives, push):
+    """As ECR Public says to HEAD of blobs (aws/containers-roadmap#2671)."""
+    with FakeRegistry() as mirror:
+        mirror.fault("HEAD", "/manifests/", times=9999, status=401)
+        assert push(archives["oci"], mirror).exit_code == 0
+        mirror.requests.clear()
+        again = push(archives["oci"], mirror)
+        assert (again.exit_code, again.images_present) == (0, again.images)
+        assert mirror.log("PUT") == mirror.log("HEAD", "/blobs/") == []
+
+
+def test_a_mirror_that_takes_manifests_and_shows_none_is_said_once(archives, push, caplog):
+    """An account that may push and not pull."""
+    with FakeRegistry() as mirror:
+        for method in ("HEAD", "GET"):
+            mirror.fault(method, "/manifests/", times=9999, status=401)
+        for _ in range(2):
+            caplog.clear()
+            assert push(archives["oci"], mirror).exit_code == 0
+            said = [each.getMessage() for each in caplog.records if "writes every manifest again" in each.getMessage()]
+            assert len(said) == 1
+            assert "HTTP 401" in said[0]
+        assert len(mirror.log("GET", "/manifests/")) <= 2 * 3, "a host where GET does not help is asked with HEAD alone"
+
+
 # `/v2/` itself.
 
 
