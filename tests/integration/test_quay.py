@@ -199,6 +199,16 @@ def test_a_reader_pushes_nothing_where_everything_is_there(
     assert "may not write" in missing.stdout
 
 
+def test_apply_where_the_base_path_is_closed(archives: Archives, tmp_path: Path) -> None:
+    """A proxy that lets only the paths of repositories through: apply asks for the images, as it does elsewhere."""
+    with FakeRegistry() as mirror, FakeCluster("4.18") as cluster:
+        place = ("--registry", mirror.host, "--insecure", mirror.host, "--kubeconfig", cluster.kubeconfig(tmp_path))
+        mirror.fault("GET", "/v2/", times=2, status=403)  # of --insecure, and ours
+        done = run("hub-import", "apply", archives.first, *place, "--dry-run", "--yes", "--format", "json")
+        assert "HTTP 403" not in done.stderr
+        assert mirror.log("HEAD", "/org/app/manifests/"), done.stderr
+
+
 def test_a_wrong_password_is_said_once(archives: Archives, quay: FakeRegistry, tmp_path: Path) -> None:
     quay.passwords[USER] = "another"
     pushed = imported("push", archives.first, quay, tmp_path)
