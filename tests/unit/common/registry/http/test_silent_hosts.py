@@ -97,7 +97,7 @@ def refer(registry, realm):
 
 @pytest.mark.parametrize("why", ["unknown host name", "connection refused", *more(["no answer in time"])])
 def test_a_token_server_that_is_not_reached_is_named_with_the_registry_that_sent_us_there(connect, clock, why):
-    """distribution/distribution, docs/spec/auth/token.md: the realm is a setting of the registry, and often an internal name."""
+    """https://distribution.github.io/distribution/spec/auth/token/: the realm is a setting of the registry, and often an internal name."""
     with FakeRegistry() as registry, silent() as server:
         port = server.host.rpartition(":")[2]
         host = {
