@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from common.certificates import Certificate, Server, explained, nameless, presented
 from common.errors import StorageUnreachableError
+from common.tls import Certificate, Server, explained, nameless, presented
 
 if TYPE_CHECKING:
     import ssl

@@ -26,7 +26,6 @@ from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
 from lightkube.types import PatchType
 
-from common.certificates import Proxy, Server, explained, presented
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS
 from common.registry.http.pace import Pace, SlowAnswerError
@@ -35,7 +34,7 @@ from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
 from common.serialization import COMPACT, load_yaml_documents, values_in
 from common.text import sanitize
-from common.tls import trusting
+from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.kinds import Kind
 from importer.cluster.shape import checked
 

@@ -14,7 +14,7 @@ import zstandard
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
-from common import certificates
+from common import tls
 from common.mapping import Mirror
 from common.oci.image import digest_of
 from common.oci.reference import Reference
@@ -234,7 +234,7 @@ def _ders():
 
 
 def _certificate(raw, _folder):
-    seen = certificates._read(raw)
+    seen = tls._read(raw)
     assert seen is None or seen.issuer.isprintable()
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from common.certificates import Explanation
+    from common.tls import Explanation
 
 
 MAX_ERROR_BODY = 64 * 1024

@@ -15,11 +15,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from urllib3.util import make_headers, parse_url
 
-from common.certificates import Proxy
 from common.errors import UsageError
 from common.log import SECRETS
 from common.oci.reference import split_host
-from common.tls import client_context
+from common.tls import Proxy, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -18,12 +18,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from common.certificates import Certificate, Explanation, Proxy, Server, explained, presented
 from common.content import CHUNK_SIZE
 from common.registry.http.errors import MAX_ERROR_BODY, PROXY_HINT, unreachable
 from common.registry.http.pace import PacedResponse
 from common.registry.http.tls import Trust, proxy_for, proxy_way, tls_context, trust_for
 from common.retry import RetryableError
+from common.tls import Certificate, Explanation, Proxy, Server, explained, presented
 
 if TYPE_CHECKING:
     import ssl

@@ -133,7 +133,10 @@ def test_a_token_server_without_a_subject_alternative_name_is_refused(tmp_path):
         (tmp_path / "both.pem").write_bytes(registry.ca.read_bytes() + tokens.ca.read_bytes())
         with client(tmp_path, ca=tmp_path / "both.pem") as asks, pytest.raises(RegistryUnreachableError) as caught:
             asks.document(registry.add_image("org/app", image([b"layer"]), tag="v1"))
-        assert f" at {tokens.host}: its certificate has no subjectAltName" in caught.value.message
+        assert (
+            f"token from {tokens.host}, to which {registry.host} sends its clients: its certificate has no subjectAltName"
+            in (caught.value.message)
+        )
         assert not tokens.log("GET", "/token")
 
 
