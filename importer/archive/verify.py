@@ -6,7 +6,6 @@ writer makes, blobs with their digests, the file with SHA256SUMS where that is p
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,20 +14,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import media
-from common.archive import checksums, frames, inventory_file, location, metadata, parity
+from common.archive import frames, inventory_file, metadata, parity
 from common.archive.closure import needed_by
 from common.archive.direct_io import File, read_exactly, read_some, size_of
 from common.archive.frames import position as raw_position
 from common.archive.frames import read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
 from common.archive.layout import extent
-from common.archive.location import Place, opened
-from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
+from common.archive.location import opened
 from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
     OPENING,
-    REPORT_NAME,
     TAR_BLOCK,
     Footer,
     entry_name,
@@ -39,14 +36,16 @@ from common.archive.volume import (
     padding_frame,
     tar_header,
 )
-from common.errors import ArchiveDamagedError, ContentError, HubError, InterruptedByUserError, MediumGoneError
+from common.errors import ArchiveDamagedError, ContentError, InterruptedByUserError, MediumGoneError
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 from common.progress import Progress, Silent
 from common.text import counted
+from importer.archive.checksum_files import ChecksumFiles, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from common.archive.signature import SignatureState
     from common.content import Chunk
     from importer.archive.reader import ArchiveReader, MetadataIndex
 
@@ -121,7 +120,7 @@ class VerifyResult:
 def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
     """Check the available volumes, `jobs` at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
-    sums = _ChecksumFiles(() if quick else archive.found.checksums, archive.found.key, archive.digest)
+    sums = ChecksumFiles(() if quick else archive.found.checksums, archive.found.key, archive.digest)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
     pieces = {} if quick else _pieces(archive)
@@ -190,15 +189,7 @@ def _result(
 
 def _has_parity(archive: ArchiveReader, number: int) -> bool:
     place = archive.found.volumes[number].path
-    return _is_file(place.with_name(place.name + parity.SUFFIX))
-
-
-def _is_file(place: Place) -> bool:
-    """Return whether a file exists that can be reached."""
-    try:
-        return location.is_file(place)
-    except OSError:  # the medium is gone: its volumes say so
-        return False
+    return is_file(place.with_name(place.name + parity.SUFFIX))
 
 
 def _statuses(archive: ArchiveReader, damaged: set[int]) -> Iterator[VolumeResult]:
@@ -464,87 +455,3 @@ class _SequentialChecksum:
         """Return the checksum (64 hex digits) of the whole file."""
         self.advance_to(size_of(self._file))
         return hex_of(self._hasher.digest())
-
-
-class _ChecksumFiles:
-    """The SHA256SUMS files next to the volumes: the expected checksums, and the errors of files that are no volumes."""
-
-    def __init__(self, files: Sequence[Place], key: Verifier | None, inventory: Digest) -> None:
-        self.damage: list[str] = []
-        self._key, self._inventory = key, inventory
-        self._signed: set[Place] = set()  # directories whose SHA256SUMS is signed with the key
-        self._sums: dict[Place, dict[str, str]] = {}
-        self._volumes: set[Place] = set()
-        # One for each directory: the volumes of an archive may be on several media, each with its own SHA256SUMS.
-        for path in files:
-            try:
-                raw = location.read(path, checksums.MAX_SIZE)
-                if key is not None:
-                    self._check_signature(path, raw, key)
-                self._sums[path.parent.resolve()] = checksums.parse(raw)
-            except HubError as error:
-                self.damage.append(f"{path}: {error}")
-            except OSError as error:
-                self.damage.append(f"{path}: cannot be read: {media.explained(error)}")
-
-    def _check_signature(self, path: Place, raw: bytes, key: Verifier) -> None:
-        signature = path.with_name(checksums.SIGNATURE_NAME)
-        if not location.is_file(signature):
-            self.damage.append(f"{path}: is not signed: there is no {signature.name} next to it")
-        elif not key.accepts(raw, location.read(signature, MAX_SIGNATURE)):
-            self.damage.append(f"{path}: its signature is not that of the key {key.fingerprint}")
-        else:
-            self._signed.add(path.parent.resolve())
-
-    def expected(self, volume: Place) -> str | None:
-        """Return the expected checksum of a volume; None where no SHA256SUMS is present or lists it."""
-        self._volumes.add(volume.resolve())
-        listed = self._sums.get(volume.parent.resolve())
-        if listed is not None and volume.name not in listed:
-            self.damage.append(f"{volume}: {checksums.NAME} next to it does not list it")
-        return (listed or {}).get(volume.name)
-
-    def unvouched(self) -> Iterator[str]:
-        """Give the files next to the volumes that belong to the archive and that no signature covers; none without a key.
-
-        An approver reads the report, so it has to be the one that was signed.
-        """
-        for directory in sorted({volume.parent for volume in self._volumes} if self._key else (), key=str):
-            parities = [volume.name + parity.SUFFIX for volume in self._volumes if volume.parent == directory]
-            listed = self._sums.get(directory, {}) if directory in self._signed else {}
-            for name in (REPORT_NAME, *sorted(parities)):
-                if name not in listed and _is_file(directory / name):
-                    yield str(directory / name)
-            path = directory / inventory_file.NAME
-            # Its own signature was verified with the volumes; another file of the name is not the signed one.
-            if inventory_file.NAME not in listed and _damage_of(path, hex_of(self._inventory)):
-                yield str(path)
-
-    def others(self) -> Iterator[str]:
-        """Give a line for each other listed file that is present and has another checksum."""
-        # The report and the parity files, for example. A missing one is no damage: only the volumes are the archive.
-        for directory, sums in self._sums.items():
-            if inventory_file.NAME not in sums and _is_file(directory / inventory_file.NAME):
-                yield f"{directory / inventory_file.NAME}: {checksums.NAME} next to it does not list it"
-            for name, expected in sums.items():
-                path = directory / name
-                if path not in self._volumes and (damage := _damage_of(path, expected)):
-                    yield f"{path}: {damage}"
-
-
-def _damage_of(place: Place, expected: str) -> str:
-    """Return the damage of a file that is no volume; nothing for one that is whole, or missing."""
-    try:
-        whole = not location.is_file(place) or _checksum(place) == expected
-    except OSError as error:
-        return f"cannot be read: {media.explained(error)}"
-    return "" if whole else f"its checksum is not the one in {checksums.NAME}"
-
-
-def _checksum(place: Place) -> str:
-    hasher, position = hashlib.sha256(), 0
-    with location.opened(place) as file:
-        while chunk := read_some(file, _STEP, position):
-            hasher.update(chunk)
-            position += len(chunk)
-    return hasher.hexdigest()
