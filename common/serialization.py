@@ -168,6 +168,8 @@ _MAX_FAULTS = 1_000  # that are collected of one document
 MAX_NODES = 200_000
 MAX_PLACED_NODES = 500_000  # of a configuration: an image set may list 100,000 images, of three nodes each
 _BYTES_PER_NODE = 8
+# libyaml compares each %TAG directive with all before it: 2.8 MB of them took more than 96 s of CPU. Real files have none.
+_MAX_DIRECTIVES = 1_000
 _INDICATORS = (b"-", b":", b"?", b",", b"[", b"{")  # YAML 1.1, 5.3: a node without any is the only one of its document
 _NODES_PER_INDICATOR = 3  # at most: `a: b` is a mapping, a key and a value
 _ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
@@ -230,6 +232,7 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
 
     Only suspicious documents cost a pass over their events.
     """
+    _require_few_directives(raw, where)
     multiplies = _ANCHOR.search(raw) and _ALIAS.search(raw)
     if not multiplies and not _may_be_dense(raw, most) and not _has_many_brackets(raw) and not _LONG_INDENT.search(raw):
         return
@@ -239,6 +242,12 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
             counter.add(event)
     except yaml.YAMLError:
         return  # the loader meets the same error and reports it with its place
+
+
+def _require_few_directives(raw: bytes, where: str) -> None:
+    # Wherever they are: line breaks of YAML 1.1 are also CR, NEL, LS and PS (4.2). UTF-16 has a zero after each character.
+    if max(raw.count(b"%TAG"), raw.count(b"%\0T\0A\0G")) > _MAX_DIRECTIVES:
+        raise DocumentError(f"{where}: more than {_MAX_DIRECTIVES} %TAG directives")
 
 
 def _may_be_dense(raw: bytes, most: int) -> bool:

@@ -129,6 +129,22 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_loaded(text):
     assert took.memory < 32 << 20
 
 
+@pytest.mark.parametrize("end", ["\n", *more(["\r", "\u2028"])])
+@pytest.mark.parametrize("encoding", ["utf-8", *more(["utf-16", "utf-16-be"])])
+def test_directives_are_bounded(encoding, end):
+    """libyaml, yaml_parser_append_tag_directive: each is compared with all before it."""
+
+    def text(count):
+        lines = "".join(f"%TAG !{number:x}! x{end}" for number in range(count))
+        mark = "\ufeff" if encoding == "utf-16-be" else ""
+        return f"{mark}{lines}---{end}a: b{end}".encode(encoding)
+
+    assert documents(text(1_000)) == [{"a": "b"}]
+    took = spent(lambda: documents(text(60_000)))
+    assert "more than 1000 %TAG directives" in took.error
+    assert took.cpu < 1  # libyaml: 5 s
+
+
 def test_values_are_bounded_by_the_size_of_the_file():
     """Documents of less than the limit each; real files have 15 bytes and more for a node."""
     text = ("a: [" + "a," * 100_000 + "]\n---\n") * 3
