@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from common import media
+from common import files
 from common.errors import ContentError, DamagedError, NotFoundError, SpaceError
 from common.oci.image import Descriptor, Hasher, hex_of
 from common.retry import Retries, RetryableError, RetryPolicy
@@ -166,7 +166,7 @@ class DirectoryStore:
                 os.fsync(file.fileno())  # before the rename: after a power cut, a file with its final name is whole
             partial.rename(path)
         except OSError as error:
-            if error.errno not in media.FULL:
+            if error.errno not in files.FULL:
                 raise
             hint = "Free some, and run the same command again."
             raise SpaceError(f"no space left in {self._root} for {blob.digest} ({blob.size} bytes)", hint=hint) from error

@@ -1,4 +1,4 @@
-"""Atomic and durable writing of files, lock files, temporary directories, and free space."""
+"""Atomic and durable writing of files, lock files, temporary directories, free space, and errors of media."""
 
 from __future__ import annotations
 
@@ -17,11 +17,44 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from common import media
-from common.errors import HubError, InUseError, SpaceError, UsageError
+from common.errors import HubError, InUseError, MediumGoneError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+# Errors of a medium: a stick that was pulled, a share that is not there any more, a disk that breaks.
+
+# ENOTCONN: a FUSE file system whose program ended, as ntfs-3g does when its stick is pulled; ESTALE: NFS; ENODEV, ENXIO and
+# ENOMEDIUM: the device or its driver.
+GONE = frozenset({errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESHUTDOWN})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+BROKEN = GONE | {errno.EIO, errno.EREMOTEIO, errno.EROFS}  # EROFS: Linux mounts a failing disk read-only (ext4, errors=)
+AGAIN = "Connect and mount it again, or choose another; run the same command again: what is finished is kept."
+
+
+def medium_error(error: OSError) -> str:
+    """Return what an error of a medium means, with the system's own words."""
+    why = error.strerror or str(error)
+    return f"the medium is gone: {why}" if error.errno in GONE else why
+
+
+def medium_gone(what: object, error: BaseException) -> MediumGoneError | None:
+    """Return the error for a medium that was removed while `what` was read; None for any other error."""
+    if isinstance(error, OSError) and error.errno in GONE:
+        return MediumGoneError(f"{what}: {medium_error(error)}")
+    return None
+
+
+@contextmanager
+def reading_medium(what: object) -> Iterator[None]:
+    """Raise MediumGoneError where `what` cannot be read because its medium is gone; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if (problem := medium_gone(what, error)) is not None:
+            raise problem from error
+        raise
 
 
 _LOG = logging.getLogger(__name__)
@@ -103,11 +136,11 @@ def writing(what: object, hint: str) -> Iterator[None]:
 
 def unwritable(message: str, error: OSError, hint: str) -> HubError:
     """Return SpaceError for a full file system or quota, HubError for a medium that breaks, else UsageError with `hint`."""
-    message = f"{message}: {media.explained(error)}"
-    if error.errno in media.FULL:
+    message = f"{message}: {medium_error(error)}"
+    if error.errno in FULL:
         return SpaceError(message)
-    if error.errno in media.BROKEN and error.errno != errno.EROFS:  # a read-only file system is no place to name
-        return HubError(message, hint=media.AGAIN)
+    if error.errno in BROKEN and error.errno != errno.EROFS:  # a read-only file system is no place to name
+        return HubError(message, hint=AGAIN)
     return UsageError(message, hint=hint)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from common import media
+from common import files
 from common.content import BlobSink, BlobSource, Chunks, Written, retry_damaged, verified
 from common.errors import (
     ContentError,
@@ -167,13 +167,13 @@ def _taken(results: SimpleQueue[Outcome | BaseException]) -> Outcome:
 
 def _raise_fatal(error: OSError, what: str) -> None:
     """Raise our error for a medium that will not take the next blob either: it is full, broken, or cannot be written."""
-    if error.errno in media.FULL:
+    if error.errno in files.FULL:
         raise SpaceError(f"no space left while writing {what}", hint="Free some and run again.") from error
-    if error.errno in media.BROKEN:
+    if error.errno in files.BROKEN:
         hint = (
-            media.AGAIN if error.errno in media.GONE else "Look at the disk, or choose another; finished blobs are kept on it."
+            files.AGAIN if error.errno in files.GONE else "Look at the disk, or choose another; finished blobs are kept on it."
         )
-        raise HubError(f"{what} cannot be written: {media.explained(error)}", hint=hint) from error
+        raise HubError(f"{what} cannot be written: {files.medium_error(error)}", hint=hint) from error
 
 
 class _Loop:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.archive.closure import require_bounded_images
-from common.archive.inventory import CatalogRecord, ImageKind, Inventory, blobs_of, documents_of
+from common.archive.inventory import CatalogRecord, ImageKind, Inventory, blobs_of, documents_of, require_bounded_images
 from common.errors import UsageError
 from common.mapping import OWN_PATH, MappedImage, Mirror, map_images, stable_tag
 from common.oci.image import Descriptor, Digest

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from common import media
 from common.archive import checksums, frames, inventory_file, location
 from common.archive.direct_io import read_exactly, size_of
 from common.archive.inventory import MAX_SIZE, Inventory
 from common.archive.signature import MAX_SIGNATURE, SignatureState, Verifier
 from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, JOURNAL_NAME, TAR_BLOCK, VOLUME_NAME, Footer, octal
 from common.errors import ArchiveDamagedError, ArchiveIncompleteError, ArchiveUntrustedError, ContentError, UsageError
+from common.files import medium_gone, reading_medium
 from common.oci.image import Digest, digest_of
 from common.text import sanitize
 
@@ -127,7 +127,7 @@ class _Parts:
 def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     files = _Files()
     for path in places:
-        with media.reading(path):
+        with reading_medium(path):
             _look(path, files)
     if not files.volumes and not files.inventories:
         raise _nothing(places, files.renamed)
@@ -195,7 +195,7 @@ def _volume(path: Place) -> FoundVolume:
             raw = read_exactly(file, FOOTER_SIZE, max(size - FOOTER_SIZE, 0))
         return FoundVolume(path, Footer.unpack(raw, size))
     except (ContentError, OSError) as error:
-        if (problem := media.gone(path, error)) is not None:
+        if (problem := medium_gone(path, error)) is not None:
             raise problem from error
         return FoundVolume(path, None, str(error))
 
@@ -244,7 +244,7 @@ def _read_signature(path: Place) -> bytes | None:
     try:
         return location.read(path, MAX_SIGNATURE) if location.size_of(path) <= MAX_SIGNATURE else None
     except (OSError, ContentError) as error:
-        raise media.gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
+        raise medium_gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
 
 
 def _untrusted(where: str, signature: SignatureState, key: Verifier) -> ArchiveUntrustedError:
@@ -282,7 +282,7 @@ def _bounded(path: Place) -> bytes:
         size = location.size_of(path)
         raw = location.read(path, size) if size <= MAX_SIZE else None
     except (OSError, ContentError) as error:
-        raise media.gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
+        raise medium_gone(path, error) or ArchiveDamagedError(f"{path} cannot be read: {error}", hint=_WITHOUT) from error
     if raw is None:
         raise ArchiveDamagedError(f"{path}: more than the {MAX_SIZE} bytes an inventory may have", hint=_WITHOUT)
     return raw

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from common.archive import frames
-from common.archive.closure import check_documents
 from common.archive.inventory import (
     MAX_BLOBS,
     MAX_FREE_FORM,
@@ -29,6 +28,7 @@ from common.archive.inventory import (
     Inventory,
     ManifestRecord,
     Piece,
+    check_documents,
 )
 from common.archive.layout import extent
 from common.archive.volume import MAX_PIECES, MAX_VOLUMES, OPENING, volume_name

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive import inventory_file
-from common.archive.closure import images_by_digest
-from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of
+from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of, images_by_digest
 from common.errors import ContentError, UsageError
 from common.oci.image import Digest, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json

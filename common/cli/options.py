@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from common import interruption, media
+from common import files, interruption
 from common.cli import terminal
 from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
@@ -516,9 +516,9 @@ def _flush() -> None:
 
 def _from_system(error: OSError) -> HubError:
     where = f"{error.filename}: " if error.filename else ""
-    if error.errno in media.BROKEN and error.filename != STDOUT:
-        return HubError(f"{where}{media.explained(error)}", hint=media.AGAIN)
-    kind = SpaceError if error.errno in media.FULL else HubError
+    if error.errno in files.BROKEN and error.filename != STDOUT:
+        return HubError(f"{where}{files.medium_error(error)}", hint=files.AGAIN)
+    kind = SpaceError if error.errno in files.FULL else HubError
     return kind(f"{where}{error.strerror or error}")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from common import media
+from common import files
 from common.archive import checksums, inventory_file, parity
 from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, PlacedBlob
@@ -307,6 +307,6 @@ def make_directory(directory: Path, option: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno in media.GONE:
+        if error.errno in files.GONE:
             raise  # no fault of the name: the command line gives the advice
         raise UsageError(f"{directory}: cannot be made: {error.strerror}", hint=f"Choose another {option}.") from error

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from common.archive.closure import require_bounded_images
 from common.archive.discover import find
-from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of
+from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of, require_bounded_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from common.archive.closure import images_by_digest
 from common.archive.inventory import (
     ATTACHED,
     CatalogRecord,
@@ -22,6 +21,7 @@ from common.archive.inventory import (
     PackageRecord,
     blobs_of,
     documents_of,
+    images_by_digest,
 )
 from common.oci.image import Digest
 from common.serialization import UNDECODABLE

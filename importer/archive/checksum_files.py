@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from common import media
 from common.archive import checksums, inventory_file, location, parity
 from common.archive.direct_io import read_some
 from common.archive.signature import MAX_SIGNATURE, Verifier
 from common.archive.volume import REPORT_NAME
 from common.errors import HubError
+from common.files import medium_error
 from common.oci.image import Digest, hex_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ChecksumFiles:
             except HubError as error:
                 self.damage.append(f"{path}: {error}")
             except OSError as error:
-                self.damage.append(f"{path}: cannot be read: {media.explained(error)}")
+                self.damage.append(f"{path}: cannot be read: {medium_error(error)}")
 
     def _check_signature(self, path: Place, raw: bytes, key: Verifier) -> None:
         signature = path.with_name(checksums.SIGNATURE_NAME)
@@ -101,7 +101,7 @@ def _damage_of(place: Place, expected: str) -> str:
     try:
         whole = not location.is_file(place) or _checksum(place) == expected
     except OSError as error:
-        return f"cannot be read: {media.explained(error)}"
+        return f"cannot be read: {medium_error(error)}"
     return "" if whole else f"its checksum is not the one in {checksums.NAME}"
 
 

@@ -12,13 +12,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from common import media
+from common import files
 from common.archive import frames, inventory_file, metadata
-from common.archive.closure import Users
 from common.archive.direct_io import File, read_exactly
 from common.archive.discover import FoundArchive, FoundVolume, TrustedArchive, find, find_untrusted
 from common.archive.frames import LARGE, opened_large, read_large, read_raw
-from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece
+from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Inventory, Piece, Users
 from common.archive.location import Place, opened
 from common.archive.metadata import INDEX_NAME
 from common.archive.volume import TAR_BLOCK, entry_name, octal, padding, tar_header
@@ -136,7 +135,7 @@ class ArchiveReader:
             try:
                 return self._manifest_from(number, volume, digest, record.size)
             except (ContentError, OSError) as error:
-                if (problem := media.gone(volume.path, error)) is not None:
+                if (problem := files.medium_gone(volume.path, error)) is not None:
                     raise problem from error
                 damage.append(f"{volume.path.name}: {error}")
         if not damage:
@@ -201,7 +200,7 @@ class ArchiveReader:
                         # Thrown into the generator by `verified`: the digest is wrong, and any piece may be the damaged one.
                         raise self.damaged(digest, record.pieces, str(error)) from error
         except (ContentError, OSError) as error:
-            raise media.gone(volume.path, error) or self.damaged(digest, (piece,), str(error)) from error
+            raise files.medium_gone(volume.path, error) or self.damaged(digest, (piece,), str(error)) from error
 
     def _manifest_from(self, number: int, volume: FoundVolume, digest: Digest, size: int) -> bytes:
         index = self.scan(number)
@@ -219,7 +218,7 @@ class ArchiveReader:
                 index = MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, self._expected.size)
             return index if index.names() == self._expected.names else self._expected.difference(index.names())
         except (ContentError, OSError) as error:
-            if (problem := media.gone(volume.path, error)) is not None:
+            if (problem := files.medium_gone(volume.path, error)) is not None:
                 raise problem from error  # not kept: the medium may come back
             return f"its metadata is damaged: {error}"
 

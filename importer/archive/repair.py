@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from common import media
 from common.archive import checksums, parity
 from common.archive.direct_io import read_back, write_all
 from common.archive.parity import HASH, Geometry
 from common.errors import ArchiveDamagedError, ContentError, ExitCode, UsageError
-from common.files import require_space
+from common.files import medium_gone, reading_medium, require_space
 from common.oci.image import Hasher, hex_of
 from common.text import counted
 
@@ -60,7 +59,7 @@ def repair(paths: Sequence[Path], output: Path | None, progress: Progress) -> li
     parity.require_coder()
     found: list[Path] = []
     for path in paths:
-        with media.reading(path):
+        with reading_medium(path):
             found += _volumes(path)
     volumes = list(dict.fromkeys(found))
     if not volumes:
@@ -70,7 +69,7 @@ def repair(paths: Sequence[Path], output: Path | None, progress: Progress) -> li
         )
     size = 0
     for volume in volumes:
-        with media.reading(volume):
+        with reading_medium(volume):
             size += volume.stat().st_size
     progress.begin(f"checking {counted(len(volumes), 'volume')}", size)
     # One after the other: reading is the limit, and two volumes on one medium only make it seek.
@@ -252,7 +251,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         # No link: a repair as root on a foreign medium must not write to a file elsewhere.
         file = os.open(path, flags | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        if (problem := media.gone(path, error)) is not None:
+        if (problem := medium_gone(path, error)) is not None:
             raise problem from error
         # Most damaged volumes are on read-only discs.
         hint = "Repair a copy with --output DIR." if flags & os.O_RDWR else "Is the medium here, and readable?"
@@ -277,6 +276,6 @@ def _read(file: int, length: int, offset: int) -> bytes | None:
         return os.pread(file, length, offset)
     except OSError as error:
         # Every further block would count as damaged, and be written.
-        if (problem := media.gone("the volume or its parity file", error)) is not None:
+        if (problem := medium_gone("the volume or its parity file", error)) is not None:
             raise problem from error
         return None

@@ -13,13 +13,12 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common import media
+from common import files
 from common.archive import frames, inventory_file, metadata, parity
-from common.archive.closure import needed_by
 from common.archive.direct_io import File, read_exactly, read_some, size_of
 from common.archive.frames import position as raw_position
 from common.archive.frames import read_raw
-from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece
+from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece, needed_by
 from common.archive.layout import extent
 from common.archive.location import opened
 from common.archive.volume import (
@@ -285,7 +284,7 @@ class CheckedVolume:
                 if not quick and self._checksum is not None and checksum.hexdigest() != self._checksum:
                     self._result.damage.append("its checksum is not the one in SHA256SUMS")
         except OSError as error:  # EIO on a scratched disc, or a medium that was removed: a result like any other
-            self._result.damage.append(f"cannot be read: {media.explained(error)}")
+            self._result.damage.append(f"cannot be read: {files.medium_error(error)}")
         except MediumGoneError as error:
             self._result.damage.append(f"cannot be read: {error.message.removeprefix(f'{self._volume.path}: ')}")
         return self._result
@@ -295,7 +294,7 @@ class CheckedVolume:
         try:
             check()
         except (ContentError, OSError) as error:
-            if media.gone(self._volume.path, error):  # one line for the volume, not one for each of its blobs
+            if files.medium_gone(self._volume.path, error):  # one line for the volume, not one for each of its blobs
                 raise
             self._result.damage.append(str(error))
 
@@ -320,7 +319,7 @@ class CheckedVolume:
             if stored.whole and got != stored.digest:
                 self._result.bad[stored.digest] = f"its content has digest {got}"
         except (ContentError, OSError) as error:
-            if media.gone(self._volume.path, error):
+            if files.medium_gone(self._volume.path, error):
                 raise
             self._result.bad[stored.digest] = str(error)
         self._result.checked += stored.whole

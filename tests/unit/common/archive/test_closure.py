@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from common.archive import closure, inventory_file, rerequest
-from common.archive.closure import Users, needed_by, require_bounded_images
-from common.archive.inventory import MAX_NAME
+from common.archive import inventory as closure
+from common.archive import inventory_file, rerequest
+from common.archive.inventory import MAX_NAME, Users, needed_by, require_bounded_images
 from common.errors import ArchiveDamagedError
 from exporter.plan.baseline import Delivered
 from exporter.report.contents import image_rows, sizes_by_operator
