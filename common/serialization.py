@@ -166,14 +166,16 @@ _MAX_FAULTS = 1_000  # that are collected of one document
 # Keys, values and collections of a document, its aliases written out: each takes about a kilobyte while it is read. The largest
 # real document has 12,421 (the CustomResourceDefinition APIManager of 3scale), a stream 15 bytes and more for each.
 MAX_NODES = 200_000
+MAX_DOCUMENTS = 500_000  # of a stream: catalogs have one for each blob, and the largest real one has some ten thousand
 MAX_PLACED_NODES = 500_000  # of a configuration: an image set may list 100,000 images, of three nodes each
 _BYTES_PER_NODE = 8
 # libyaml compares each %TAG directive with all before it: 2.8 MB of them took more than 96 s of CPU. Real files have none.
 _MAX_DIRECTIVES = 1_000
 _INDICATORS = (b"-", b":", b"?", b",", b"[", b"{")  # YAML 1.1, 5.3: a node without any is the only one of its document
 _NODES_PER_INDICATOR = 3  # at most: `a: b` is a mapping, a key and a value
-_ANCHOR = re.compile(rb"(?:^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
-_ALIAS = re.compile(rb"(?:^|[\s,\[{:-])\*[^\s,\[\]{}*]", re.MULTILINE)
+# By the sign first, so that what stands before it is looked at there alone: megabytes of blanks took half a minute otherwise.
+_ANCHOR = re.compile(rb"&(?<![^\s,\[{:-]&)[^\s,\[\]{}]")
+_ALIAS = re.compile(rb"\*(?<![^\s,\[{:-]\*)[^\s,\[\]{}*]")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
@@ -233,6 +235,7 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
     Only suspicious documents cost a pass over their events.
     """
     _require_few_directives(raw, where)
+    _require_few_documents(raw, where)
     multiplies = _ANCHOR.search(raw) and _ALIAS.search(raw)
     if not multiplies and not _may_be_dense(raw, most) and not _has_many_brackets(raw) and not _LONG_INDENT.search(raw):
         return
@@ -248,6 +251,16 @@ def _require_few_directives(raw: bytes, where: str) -> None:
     # Wherever they are: line breaks of YAML 1.1 are also CR, NEL, LS and PS (4.2). UTF-16 has a zero after each character.
     if max(raw.count(b"%TAG"), raw.count(b"%\0T\0A\0G")) > _MAX_DIRECTIVES:
         raise DocumentError(f"{where}: more than {_MAX_DIRECTIVES} %TAG directives")
+
+
+def _require_few_documents(raw: bytes, where: str) -> None:
+    # Empty ones have no node that would be counted, and take two microseconds for four bytes.
+    most = MAX_DOCUMENTS + 1
+    if max(raw.count(b"---"), raw.count(b"-\0-\0-\0")) < most:  # signs in texts included, such as those of certificates
+        return
+    count = raw.count(b"-\0-\0-\0") if raw.startswith(_UTF_16) or b"\0" in raw else len(_MARKER.findall(raw))
+    if count >= most:
+        raise DocumentError(f"{where}: more than {MAX_DOCUMENTS} documents")
 
 
 def _may_be_dense(raw: bytes, most: int) -> bool:

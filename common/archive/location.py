@@ -50,6 +50,11 @@ def files_in(place: Place) -> list[Place] | None:
     return [*sorted(path for path in place.iterdir() if path.is_file())] if place.is_dir() else None
 
 
+def entries_of(directory: Place) -> list[Place]:
+    """Return what is in a directory, directories included, sorted by name. Raises OSError, StorageError."""
+    return files_in(directory) or [] if isinstance(directory, S3Location) else [*sorted(directory.iterdir())]
+
+
 def is_file(place: Place) -> bool:
     """Return whether a file exists. Raises StorageError."""
     return place.stat() is not None if isinstance(place, S3Location) else place.is_file()

@@ -14,7 +14,7 @@ from common.files import medium_error
 from common.oci.image import Digest, hex_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from common.archive.location import Place
 
@@ -71,18 +71,40 @@ class ChecksumFiles:
     def unvouched(self) -> Iterator[str]:
         """Give the files next to the volumes that belong to the archive and that no signature covers; none without a key.
 
-        An approver reads the report, so it has to be the one that was signed.
+        An approver reads the report, so it has to be the one that was signed. A name in another case, or a directory of the
+        name, would be taken for it.
         """
-        for directory in sorted({volume.parent for volume in self._volumes} if self._key else (), key=str):
-            parities = [volume.name + parity.SUFFIX for volume in self._volumes if volume.parent == directory]
-            listed = self._sums.get(directory, {}) if directory in self._signed else {}
-            for name in (REPORT_NAME, *sorted(parities)):
-                if name not in listed and is_file(directory / name):
-                    yield str(directory / name)
-            path = directory / inventory_file.NAME
-            # Its own signature was verified with the volumes; another file of the name is not the signed one.
-            if inventory_file.NAME not in listed and _damage_of(path, hex_of(self._inventory)):
+        for path, listed in self._neighbours():
+            name = path.name.lower()
+            if name == inventory_file.NAME and path.name == name:
+                # Its own signature was verified with the volumes; another file of the name is not the signed one.
+                if path.name not in listed and not self._is_inventory(path):
+                    yield str(path)
+                continue
+            belongs = name in (REPORT_NAME, inventory_file.NAME) or name.endswith(parity.SUFFIX)
+            if belongs and (path.name not in listed or not is_file(path)):
                 yield str(path)
+
+    def beside(self) -> Iterator[str]:
+        """Give what else is next to the volumes, and is no part of the archive; nothing without a key."""
+        known = (checksums.NAME, checksums.SIGNATURE_NAME, inventory_file.NAME, inventory_file.SIGNATURE_NAME)
+        unvouched = set(self.unvouched())
+        for path, listed in self._neighbours():
+            if path.name not in known and path.name not in listed and str(path) not in unvouched:
+                yield str(path)
+
+    def _neighbours(self) -> Iterator[tuple[Place, Mapping[str, str]]]:
+        """Give what is in the directories of the volumes, with the names that are signed there; nothing without a key."""
+        for directory in sorted({volume.parent for volume in self._volumes} if self._key else (), key=str):
+            listed = self._sums.get(directory, {}) if directory in self._signed else {}
+            try:
+                found = location.entries_of(directory)
+            except OSError:  # the medium is gone: its volumes say so
+                found = []
+            yield from ((path, listed) for path in found if path not in self._volumes)
+
+    def _is_inventory(self, path: Place) -> bool:
+        return is_file(path) and not _damage_of(path, hex_of(self._inventory))
 
     def others(self) -> Iterator[str]:
         """Give a line for each other listed file that is present and has another checksum."""

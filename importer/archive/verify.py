@@ -84,7 +84,7 @@ class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
     `repairable`: the damaged volumes that have a parity file next to them. `unvouched`: files of the archive for which no
-    signature with the given key speaks.
+    signature with the given key speaks; `beside`: what else is next to the volumes, and is no part of the archive.
     """
 
     inventory: Digest
@@ -96,6 +96,7 @@ class VerifyResult:
     is_trusted: bool = True
     repairable: tuple[str, ...] = ()
     unvouched: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -113,6 +114,7 @@ class VerifyResult:
             "volumes": [{"name": volume.name, "status": volume.status.value} for volume in self.volumes],
             "blobs": {"checked": self.checked, "bad": bad},
             "unvouched": list(self.unvouched),
+            "beside": list(self.beside),
         }
 
 
@@ -140,7 +142,7 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     progress.end()
     split = [each for each in joined if each is not None]
     result = _result(archive, results, split, [*sums.damage, *sums.others()])
-    return result if quick else replace(result, unvouched=tuple(sums.unvouched()))
+    return result if quick else replace(result, unvouched=tuple(sums.unvouched()), beside=tuple(sums.beside()))
 
 
 def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:

@@ -76,6 +76,8 @@ def verify_table(result: VerifyResult) -> list[str]:
     if result.repairable:
         lines.append(f"parity is present for {', '.join(result.repairable)}: hub-import repair restores them")
     lines += [f"{name}: not signed, so it is not to be believed; the signature covers the volumes" for name in result.unvouched]
+    if result.beside:
+        lines.append(f"no part of the archive, and not covered by its signature: {enumeration(result.beside, _SHOWN)}")
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     return [*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"]

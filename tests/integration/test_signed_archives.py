@@ -127,6 +127,27 @@ def test_with_a_key_no_report_passes_that_was_not_signed(signed, tmp_path, form)
     )  # without a key, the sums alone count
 
 
+def test_with_a_key_whatever_is_next_to_the_volumes_is_named(signed, tmp_path):
+    """A name in another case is opened like the report, and a directory of the name too."""
+    archive, _, public = signed
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    (copy / "mapping.txt").write_text("a=b\n")
+    (copy / "kit").mkdir()
+    done = run("hub-import", "verify", copy, "--key", public, "--format", "json")
+    assert (done.status, done.json["unvouched"]) == (0, [])
+    assert done.json["beside"] == [str(copy / "kit"), str(copy / "mapping.txt")]
+    said = run("hub-import", "verify", copy, "--key", public).stdout
+    assert f"not covered by its signature: {copy / 'kit'}, {copy / 'mapping.txt'}" in said
+    (copy / "Report.HTML").write_text("<p>all is well</p>")
+    (copy / "report.html").unlink()
+    (copy / "report.html").mkdir()
+    (copy / "report.html/index.html").write_text("<p>all is well</p>")
+    done = run("hub-import", "verify", copy, "--key", public, "--format", "json")
+    assert (done.status, done.json["unvouched"]) == (4, [str(copy / "Report.HTML"), str(copy / "report.html")])
+    assert run("hub-import", "verify", copy, "--format", "json").json["beside"] == []
+
+
 def test_with_a_key_another_inventory_and_parity_are_named(signed, tmp_path):
     archive, _, public = signed
     copy = tmp_path / "copy"

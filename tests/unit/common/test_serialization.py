@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from common.serialization import (
+    MAX_DOCUMENTS,
     MAX_NODES,
     DocumentError,
     convert,
@@ -143,6 +144,27 @@ def test_directives_are_bounded(encoding, end):
     took = spent(lambda: documents(text(60_000)))
     assert "more than 1000 %TAG directives" in took.error
     assert took.cpu < 1  # libyaml: 5 s
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", *more(["utf-16"])])
+def test_empty_documents_are_bounded(encoding):
+    assert documents(("---\n" * 2_000 + "a: b\n").encode(encoding)) == [{"a": "b"}]
+    took = spent(lambda: documents(("---\n" * (MAX_DOCUMENTS + 1)).encode(encoding)))
+    assert f"more than {MAX_DOCUMENTS} documents" in took.error
+    assert took.cpu < 0.5  # one pass over them: 1 s
+
+
+def test_signs_in_text_are_no_documents():
+    """A certificate has four times three hyphens."""
+    assert documents("a: |\n" + "  -----BEGIN CERTIFICATE-----\n" * 200_000) == [
+        {"a": "-----BEGIN CERTIFICATE-----\n" * 200_000}
+    ]
+
+
+def test_blanks_cost_no_more_than_other_bytes():
+    took = spent(lambda: documents(" " * (20 << 20)))
+    assert took.error == ""
+    assert took.cpu < 0.6  # the look for anchors alone took 0.55 s, before it began at their sign
 
 
 def test_values_are_bounded_by_the_size_of_the_file():

@@ -59,6 +59,7 @@ def test_a_whole_archive_is_ok(made, quick, jobs):
         "volumes": [{"name": name, "status": "ok"} for name in (V1, V2, V3)],
         "blobs": {"checked": 0 if quick else 5, "bad": []},
         "unvouched": [],
+        "beside": [],
     }
     assert result.damage == ()
 
