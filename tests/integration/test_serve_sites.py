@@ -309,7 +309,7 @@ def test_slowloris_connections_time_out(tmp_path):
         silent = [socket.create_connection((host, int(port))) for _ in range(260)]
         silent[0].sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n")  # and never the end of it
         with server.client() as client:
-            assert client.get("").status_code == 503
+            assert client.get("").status_code == 200  # the oldest silent connections gave way
         for line in silent:
             line.settimeout(60)
             with contextlib.suppress(ConnectionError):

@@ -151,7 +151,7 @@ def test_empty_documents_are_bounded(encoding):
     assert documents(("---\n" * 2_000 + "a: b\n").encode(encoding)) == [{"a": "b"}]
     took = spent(lambda: documents(("---\n" * (MAX_DOCUMENTS + 1)).encode(encoding)))
     assert f"more than {MAX_DOCUMENTS} documents" in took.error
-    assert took.cpu < 0.5  # one pass over them: 1 s
+    assert took.cpu < 0.5  # to read them takes 1 s
 
 
 def test_signs_in_text_are_no_documents():
@@ -162,9 +162,9 @@ def test_signs_in_text_are_no_documents():
 
 
 def test_blanks_cost_no_more_than_other_bytes():
-    took = spent(lambda: documents(" " * (20 << 20)))
+    took = spent(lambda: documents(" " * (60 << 20)))
     assert took.error == ""
-    assert took.cpu < 0.6  # the look for anchors alone took 0.55 s, before it began at their sign
+    assert took.cpu < 1  # the look for anchors alone took 1.6 s, before it began at their sign
 
 
 def test_values_are_bounded_by_the_size_of_the_file():

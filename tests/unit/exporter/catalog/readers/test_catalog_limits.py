@@ -304,7 +304,7 @@ def test_a_bundle_in_many_packages_is_rendered_up_to_a_bound_and_decoded_once():
 
     took = spent(lambda: sqlite.catalog_of(rows("{}")))
     assert took.error == ""
-    assert took.cpu < 1  # more than a minute before
+    assert took.cpu < 5  # more than a minute before
     size = sum(len(one.blob.view) for one in sqlite.catalog_of(rows("{}")).bundles)
     with pytest.raises(CatalogError, match="a few bundles are in too many packages"):
         sqlite.catalog_of(rows("{}"), size)
