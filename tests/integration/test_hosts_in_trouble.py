@@ -10,6 +10,7 @@ from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import PROXY_PASSWORD
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 APP = image([b"layer"])
@@ -44,7 +45,7 @@ def test_an_auth_json_that_is_not_utf_8_is_named(tmp_path):
     assert str(tmp_path / "auth.json") in done.stderr
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, *more([503])])
 def test_a_mirror_that_always_asks_to_wait_gets_no_further_questions(tmp_path, status):
     with FakeRegistry() as source:
         source.add_image("org/app", APP, tag="v1")
