@@ -96,7 +96,8 @@ def _percent_encoded(secret: str) -> re.Pattern[str]:
 
 
 def _either(sign: str) -> str:
-    encoded = "".join(f"%{each:02x}" for each in sign.encode("utf-8", "surrogatepass"))
+    # A server that encodes a URL again writes %25 for the sign.
+    encoded = "".join(f"%(?:25){{0,3}}{each:02x}" for each in sign.encode("utf-8", "surrogatepass"))
     return f"(?:{re.escape(sign)}|(?i:{encoded}){'|[+]' if sign == ' ' else ''})"
 
 

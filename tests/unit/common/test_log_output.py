@@ -28,6 +28,7 @@ def forms(secret: str) -> dict[str, str]:
     packed, user = base64.b64encode(raw).decode(), base64.b64encode(b"me:" + raw).decode()
     return {
         "raw": secret,
+        "quoted twice": quote(quote(secret, safe=""), safe=""),
         "quote": quote(secret),
         "quote, all": quote(secret, safe=""),
         "quote, lower case": quote(secret, safe="").replace("%2F", "%2f").replace("%3D", "%3d"),
