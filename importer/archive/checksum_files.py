@@ -68,30 +68,20 @@ class ChecksumFiles:
             self.damage.append(f"{volume}: {checksums.NAME} next to it does not list it")
         return (listed or {}).get(volume.name)
 
-    def unvouched(self) -> Iterator[str]:
-        """Give the files next to the volumes that belong to the archive and that no signature covers; none without a key.
+    def neighbours(self) -> tuple[list[str], list[str]]:
+        """Return what is next to the volumes and that no signature covers; nothing without a key.
 
-        An approver reads the report, so it has to be the one that was signed. A name in another case, or a directory of the
-        name, would be taken for it.
+        First the files that belong to the archive: an approver reads the report, so it has to be the signed one. A name in
+        another case, or a directory of the name, would be taken for it. Then what is no part of the archive.
         """
+        unvouched, beside = [], []
         for path, listed in self._neighbours():
-            name = path.name.lower()
-            if name == inventory_file.NAME and path.name == name:
-                # Its own signature was verified with the volumes; another file of the name is not the signed one.
-                if path.name not in listed and not self._is_inventory(path):
-                    yield str(path)
-                continue
-            belongs = name in (REPORT_NAME, inventory_file.NAME) or name.endswith(parity.SUFFIX)
-            if belongs and (path.name not in listed or not is_file(path)):
-                yield str(path)
-
-    def beside(self) -> Iterator[str]:
-        """Give what else is next to the volumes, and is no part of the archive; nothing without a key."""
-        known = (checksums.NAME, checksums.SIGNATURE_NAME, inventory_file.NAME, inventory_file.SIGNATURE_NAME)
-        unvouched = set(self.unvouched())
-        for path, listed in self._neighbours():
-            if path.name not in known and path.name not in listed and str(path) not in unvouched:
-                yield str(path)
+            if _belongs(path.name):
+                if not (path.name in listed and is_file(path)) and not self._is_inventory(path):
+                    unvouched.append(str(path))
+            elif path.name not in (*listed, checksums.NAME, checksums.SIGNATURE_NAME, inventory_file.SIGNATURE_NAME):
+                beside.append(str(path))
+        return unvouched, beside
 
     def _neighbours(self) -> Iterator[tuple[Place, Mapping[str, str]]]:
         """Give what is in the directories of the volumes, with the names that are signed there; nothing without a key."""
@@ -104,7 +94,8 @@ class ChecksumFiles:
             yield from ((path, listed) for path in found if path not in self._volumes)
 
     def _is_inventory(self, path: Place) -> bool:
-        return is_file(path) and not _damage_of(path, hex_of(self._inventory))
+        """Say whether a file is the inventory of the volumes, whose own signature was verified with them."""
+        return path.name == inventory_file.NAME and is_file(path) and not _damage_of(path, hex_of(self._inventory))
 
     def others(self) -> Iterator[str]:
         """Give a line for each other listed file that is present and has another checksum."""
@@ -116,6 +107,10 @@ class ChecksumFiles:
                 path = directory / name
                 if path not in self._volumes and (damage := _damage_of(path, expected)):
                     yield f"{path}: {damage}"
+
+
+def _belongs(name: str) -> bool:
+    return name.lower() in (REPORT_NAME, inventory_file.NAME) or name.lower().endswith(parity.SUFFIX)
 
 
 def _damage_of(place: Place, expected: str) -> str:

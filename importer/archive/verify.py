@@ -142,7 +142,10 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     progress.end()
     split = [each for each in joined if each is not None]
     result = _result(archive, results, split, [*sums.damage, *sums.others()])
-    return result if quick else replace(result, unvouched=tuple(sums.unvouched()), beside=tuple(sums.beside()))
+    if quick:
+        return result
+    unvouched, beside = map(tuple, sums.neighbours())
+    return replace(result, unvouched=unvouched, beside=beside)
 
 
 def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:
