@@ -23,6 +23,7 @@ from common.text import is_visible
 
 Constructor = Callable[["Loader", yaml.Node], Any]
 _TAG = "tag:yaml.org,2002:"
+_MERGE = _TAG + "merge"
 # go-yaml keeps a date as text (resolve.go: "for backward compatibility reasons we set it as a string"), and has no type "value"
 # (YAML 1.1, a plain `=`): CustomResourceDefinitions have `enum: ["!=", =, =~]` (prometheus-operator#4955).
 _AS_TEXT = ("timestamp", "value")
@@ -353,8 +354,9 @@ class Placed:
 def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] | None = None) -> Placed:
     """Read the only document of a configuration file, with lines. Raises DocumentError with `where` and line.
 
-    Aliases and keys that are not text are errors. With `faults`, errors of single keys and values are appended to it, and the
-    rest is read; an error of the structure, and the error after a thousand, is raised.
+    Keys that are not text are errors. Aliases and merge keys (`<<`) are resolved: each value has the line where it was written.
+    With `faults`, errors of single keys and values are appended to it, and the rest is read; an error of the structure, and the
+    error after a thousand, is raised.
     """
     with _loading(text, where, Loader, most=MAX_PLACED_NODES, column=False) as loader:
         node = loader.get_single_node()
@@ -368,35 +370,61 @@ class _Placing:
         self._loader = loader
         self._where = where
         self._faults = faults
-        self._seen: set[int] = set()
+        self._open: set[int] = set()  # nodes around the current one
+        self._count = 0
 
     def value(self, node: yaml.Node, depth: int) -> Placed:
         line = node.start_mark.line + 1
+        # Counted here too, with every alias written out: `_Counter` looks at documents where it finds an anchor in their bytes.
+        self._count += 1
+        if self._count > MAX_PLACED_NODES:
+            raise DocumentError(f"{self._where}:{line}: a document of more than {MAX_PLACED_NODES} values")
         if depth > _MAX_DEPTH:
             raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
-        if id(node) in self._seen:
-            self._fault(line, "an alias; write the value out")
-            return Placed(None, line)  # expanded, aliases may take more memory than there is
-        self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
-            return Placed([self.value(child, depth + 1) for child in node.value], line)
+            with self._within(node, line):
+                return Placed([self.value(child, depth + 1) for child in node.value], line)
         if isinstance(node, yaml.MappingNode):
-            return Placed(self._fields(node, depth), line)
+            with self._within(node, line):
+                return Placed(self._fields(node, depth), line)
         return Placed(self._scalar(node), line)
+
+    @contextmanager
+    def _within(self, node: yaml.Node, line: int) -> Iterator[None]:
+        """Refuse a collection that contains itself."""
+        if id(node) in self._open:
+            raise DocumentError(f"{self._where}:{line}: an alias within its own anchor")
+        self._open.add(id(node))
+        yield
+        self._open.remove(id(node))
 
     def _fields(self, node: yaml.MappingNode, depth: int) -> dict[str, Placed]:
         fields: dict[str, Placed] = {}
+        merged: dict[str, Placed] = {}
         for key_node, child in node.value:
             line = key_node.start_mark.line + 1
-            key = self._scalar(key_node)
+            if key_node.tag == _MERGE:
+                self._merge(child, line, depth, merged)
+                continue
+            # A collection as a key is not constructed: its text may be very long, with aliases in it.
+            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             value = Placed(self.value(child, depth + 1).value, line)
             if not isinstance(key, str):
-                self._fault(line, f"a key must be text, got {key!r}")
+                self._fault(line, "a key must be text" + (f", got {key!r}" if isinstance(key_node, yaml.ScalarNode) else ""))
             elif key in fields:
                 self._fault(line, f"duplicate key {key!r}, first on line {fields[key].line}")
             else:
                 fields[key] = value
-        return fields
+        return merged | fields
+
+    def _merge(self, node: yaml.Node, line: int, depth: int, merged: dict[str, Placed]) -> None:
+        """Add the fields of a merge key to `merged`; those of an earlier mapping count (yaml.org/type/merge.html)."""
+        for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            if not isinstance(one, yaml.MappingNode):
+                self._fault(line, "`<<` takes the fields of a mapping, or of a list of mappings")
+                continue
+            for key, value in self.value(one, depth + 1).value.items():
+                merged.setdefault(key, value)
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:

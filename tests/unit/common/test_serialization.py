@@ -1,3 +1,5 @@
+import re
+
 import msgspec
 import pytest
 
@@ -231,7 +233,9 @@ def test_a_placed_document_has_lines():
     [
         ("a: 1\nb: 2\na: 3\n", "file:3"),
         ("a: [\n", "file:2: not YAML"),
-        ("a: &x [1]\nb: *x\n", "an alias; write the value out"),
+        ("a: 1\nb: &x\n  c: *x\n", "file:3: its aliases stand for more than"),
+        ("&a [x]: 1\n", "file:1: a key must be text"),
+        ("a: &x [1]\nb:\n  <<: *x\n", "file:3: `<<` takes the fields of a mapping"),
         ("1: x\n", "file:1"),
         ("a: 1\n---\nb: 2\n", "file:2"),
         ("a: \x00\n", "file: not YAML"),
@@ -244,6 +248,32 @@ def test_configuration_is_read_strictly(text, message):
     with pytest.raises(DocumentError) as caught:
         load_placed_yaml(text, "file")
     assert message in caught.value.message
+
+
+def test_aliases_and_merge_keys_are_written_out_with_the_lines_of_their_values():
+    """yaml.org/type/merge.html: the keys of the mapping itself count, then those of the first mapping that is merged."""
+    text = "base: &base\n  a: 1\n  b: 2\nother: &other {b: 3, c: 4}\nx:\n  <<: [*base, *other]\n  a: 5\ny: [*base, *base]\n"
+    placed = load_placed_yaml(text, "file")
+    assert placed.plain()["x"] == {"a": 5, "b": 2, "c": 4}
+    assert placed.plain()["y"] == [{"a": 1, "b": 2}] * 2
+    assert [placed.value["x"].value[name].line for name in "abc"] == [7, 3, 4]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", *more(["utf-16"])])
+def test_aliases_of_a_configuration_are_bounded(encoding):
+    rows = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    took = spent(lambda: load_placed_yaml("\n".join(rows).encode(encoding), "file"))
+    assert re.match(
+        r"DocumentError: file:\d+: (its aliases stand for more than 100000|a document of more than 500000) values", took.error
+    )
+
+
+@pytest.mark.parametrize("text", ["a: &a\n- *a\n", "a: &a {b: {c: *a}}\n", "a: &a\n  <<: *a\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_value_within_itself_is_an_error_with_its_line(text, encoding):
+    with pytest.raises(DocumentError, match=r"file:\d: (an alias within its own anchor|its aliases stand for)"):
+        load_placed_yaml(text.encode(encoding), "file")
 
 
 class Kind(msgspec.Struct):

@@ -105,7 +105,7 @@ WRONG = {
     "helm section": (HEAD + "mirror:\n  helm:\n    local: []\n", "set.yaml:4", "helm"),
     "bad pattern": (HEAD + "mirror:\n  blockedImages:\n  - name: '['\n", "set.yaml:5", "not a regular expression"),
     "bad image": (HEAD + "mirror:\n  additionalImages:\n  - name: quay.io/A/b\n", "set.yaml:5", "upper-case"),
-    "alias": (HEAD + "mirror: &m\n  operators: []\nx: *m\n", "set.yaml:", "alias"),
+    "alias of itself": (HEAD + "mirror: &m\n  operators: [*m]\n", "set.yaml:4", "alias"),
 }
 
 
@@ -305,7 +305,7 @@ mirror:
     "text",
     [
         HEAD + "mirror:\n  operators:\n" + "  - {}\n" * 9_000,
-        HEAD + "mirror:\n  operators:\n  - &a [x]\n" + "  - *a\n" * 9_000,
+        HEAD + "mirror:\n  operators:\n  - &a {catalog: a.b/c:d}\n" + "  - <<: *a\n" * 9_000,
         HEAD + "mirror:\n  operators:\n" + "  - !!int x\n" * 9_000,
     ],
     ids=["empty", "aliases", "tags"],
@@ -316,6 +316,36 @@ def test_faults_without_number_are_bounded(tmp_path, text):
     lines = caught.value.message.splitlines()
     assert len(lines) == 102
     assert lines[-1].startswith("  and ")
+
+
+def test_packages_that_two_catalogs_share_are_written_once(tmp_path):
+    """Anchors, aliases and merge keys, which oc-mirror takes (sigs.k8s.io/yaml); a fault in them is reported once, at its line."""
+    text = (
+        OPERATORS
+        + """\
+    packages: &shared
+    - &foo {name: foo, channels: [{name: stable}]}
+    - name: bar
+  - catalog: a.b/c:e
+    packages: *shared
+  - catalog: a.b/c:f
+    packages:
+    - <<: *foo
+      name: baz
+"""
+    )
+    first, second, third = read(tmp_path, text).operators
+    assert (
+        first.packages
+        == second.packages
+        == (PackageRequest("foo", channels=(ChannelRequest("stable"),)), PackageRequest("bar"))
+    )
+    assert third.packages == (PackageRequest("baz", channels=(ChannelRequest("stable"),)),)
+    assert read(tmp_path, text).as_read["mirror"]["operators"][1]["packages"][1] == {"name": "bar"}
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text.replace("name: bar", "nam: bar"))
+    assert "set.yaml:8: a package: unknown field 'nam'" in caught.value.message
+    assert "set.yaml:10" not in caught.value.message
 
 
 @pytest.mark.parametrize(
