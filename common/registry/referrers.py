@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from common.errors import (
     RegistryError,
     RegistryRefusedError,
 )
+from common.files import size_text
 from common.oci import media_types
 from common.oci.image import (
     MAX_CHILDREN,
@@ -38,11 +39,13 @@ from common.oci.image import (
 )
 from common.oci.reference import Reference
 from common.registry.http.exchange import Call, Exchange
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 
 _NO_API = frozenset({400, 404, 405, 406, 501})
 _ABSENT = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})  # the registry knows the question, not the image
+MAX_LISTED = 32 * 1024 * 1024  # bytes of all pages of one list, which stay in memory; an entry has some hundred
 _MAX_PAGES = 100
+_WARNED = 5  # entries of one list that cannot be read
 _TRIES = 3
 _LOG = logging.getLogger(__name__)
 
@@ -124,20 +127,18 @@ class Referrers:
             answer = next(pages)
         except RegistryError as error:
             return self._without_answer(subject, error)
-        found = _page(answer.plain(call, MAX_MANIFEST_SIZE), subject)
-        if found is None:
+        entries = _page(answer.plain(call, MAX_MANIFEST_SIZE), subject)
+        if entries is None:
             self._note_without_api(subject, f"HTTP {answer.status} without a list of referrers")
             return None
+        _require_bounded(entries, subject)
         for answer in pages:
             page = _page(answer.plain(call, MAX_MANIFEST_SIZE), subject)
             if page is None:
                 raise ContentError(f"{subject}: {subject.registry}: a further page of its referrers is no list")
-            found += page
-            if len(found) > MAX_CHILDREN:
-                break
-        if len(found) > MAX_CHILDREN:
-            raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
-        return tuple(found)
+            entries += page
+            _require_bounded(entries, subject)
+        return _readable(entries, subject)
 
     def _without_answer(self, subject: Reference, error: RegistryError) -> tuple[Descriptor, ...] | None:
         """Return what to take for the answer of a registry that refuses the question; None: there is no API. Raises `error`."""
@@ -201,27 +202,44 @@ def _is_no_api(error: RegistryError) -> bool:
     return error.status in _NO_API or (elsewhere and error.status not in PASSING)
 
 
-def _page(raw: bytes, subject: Reference) -> list[Descriptor] | None:
-    """Return the entries of a list of referrers that can be read; None for anything but an OCI index.
+def _page(raw: bytes, subject: Reference) -> list[bytes] | None:
+    """Return the entries of a list of referrers; None for anything but an OCI index.
 
     Some registries answer 200 for a path that they do not know: with a page, with nothing, or with the manifest itself
     (oras-project/oras-go#633, sigstore/sigstore-js#1187).
     """
     try:
-        wire = _LIST.decode(raw)
+        wire = decode_bounded(raw, _LIST)
     except UNDECODABLE:
         return None
     if (wire.media_type or media_types.OCI_INDEX) != media_types.OCI_INDEX or digest_of(raw) == subject.digest:
         return None
     if wire.manifests is msgspec.UNSET:
         return None
-    found = []
-    for entry in wire.manifests or ():  # null is how Go writes an empty list
+    return [bytes(entry) for entry in wire.manifests or ()]  # null is how Go writes an empty list
+
+
+def _require_bounded(entries: Sequence[bytes], subject: Reference) -> None:
+    """Raise ContentError for more referrers than are taken, readable or not."""
+    if len(entries) > MAX_CHILDREN:
+        raise ContentError(f"{subject}: more than {MAX_CHILDREN} referrers")
+    if sum(map(len, entries)) > MAX_LISTED:
+        raise ContentError(f"{subject}: its list of referrers has more than {size_text(MAX_LISTED)}")
+
+
+def _readable(entries: Sequence[bytes], subject: Reference) -> tuple[Descriptor, ...]:
+    """Return the entries that can be read, with a warning of the others."""
+    found, bad = [], []
+    for entry in entries:
         try:
-            found.append(parse_descriptor(bytes(entry)))
+            found.append(parse_descriptor(entry))
         except ContentError as error:
-            _LOG.warning("%s: %s lists a referrer that cannot be read: %s", subject, subject.registry, error.message)
-    return found
+            bad.append(error.message)
+    for message in bad[:_WARNED]:
+        _LOG.warning("%s: %s lists a referrer that cannot be read: %s", subject, subject.registry, message)
+    if len(bad) > _WARNED:
+        _LOG.warning("%s: %s lists %d more referrers that cannot be read", subject, subject.registry, len(bad) - _WARNED)
+    return tuple(found)
 
 
 def _tagged(repository: Reference, subject: Digest) -> Reference:

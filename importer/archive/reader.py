@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 MAX_FRAME = 8 * 1024 * 1024  # content of a frame before the inventory's; writers use 1 MiB
+MAX_CACHED = 32 * 1024 * 1024  # content of frames in memory, of all volumes: four at the limit, 32 of a writer
 _NAME_END, _SIZE = 100, slice(124, 135)  # the fields of a tar header (POSIX.1-1988, ustar)
 _SHOWN = 5  # operators named in one message
 _NAMED = 3  # entries named in one message
@@ -47,6 +49,7 @@ class ArchiveReader:
     def __init__(self, found: FoundArchive) -> None:
         self._found = found
         self._metadata: dict[int, MetadataIndex | str] = {}  # a text: the error
+        self._frames = FrameCache()
         self._lock = threading.Lock()
         self._users: Users | None = None
         self._expected: _Expected | None = None
@@ -215,7 +218,8 @@ class ArchiveReader:
         self._expected = self._expected or _Expected.of(self.inventory)
         try:
             with opened(volume.path) as file:
-                index = MetadataIndex.scan(file, footer.metadata_offset, footer.inventory_offset, self._expected.size)
+                start, end = footer.metadata_offset, footer.inventory_offset
+                index = MetadataIndex.scan(file, start, end, self._expected.size, self._frames)
             return index if index.names() == self._expected.names else self._expected.difference(index.names())
         except (ContentError, OSError) as error:
             if (problem := files.medium_gone(volume.path, error)) is not None:
@@ -279,7 +283,7 @@ def _skip(chunks: Iterator[bytes], start: int) -> Chunks:
 # here and are never used as paths; content is verified by its digest.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # equal only to itself: volumes have frames at the same places
 class _Frame:
     """A frame: the start of its content in the tar, its offset in the file, and its stored size."""
 
@@ -288,30 +292,68 @@ class _Frame:
     stored: int
 
 
+class FrameCache:
+    """The content of the frames that were read last, of all volumes of an archive. Shared by threads."""
+
+    # Manifests are mostly read in order, and a frame of 1 MiB holds hundreds of them. But six jobs of a push, and the clients
+    # of `serve`, read in an order of their own: with one frame in memory each manifest took the decompression of a whole frame.
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._contents: OrderedDict[_Frame, bytes] = OrderedDict()  # the one that was used last comes last
+        self._size = 0
+
+    def get(self, frame: _Frame) -> bytes | None:
+        """Return the content of a frame, if it is here."""
+        with self._lock:
+            if frame in self._contents:
+                self._contents.move_to_end(frame)
+            return self._contents.get(frame)
+
+    def put(self, frame: _Frame, content: bytes) -> None:
+        """Keep the content of a frame; release those that were not used for the longest time."""
+        with self._lock:
+            self._discard(frame)
+            self._contents[frame] = content
+            self._size += len(content)
+            while self._size > MAX_CACHED:
+                self._discard(next(iter(self._contents)))
+
+    def discard(self, frames: Iterable[_Frame]) -> None:
+        """Release the content of frames."""
+        with self._lock:
+            for frame in frames:
+                self._discard(frame)
+
+    def _discard(self, frame: _Frame) -> None:
+        self._size -= len(self._contents.pop(frame, b""))
+
+
 @dataclass(slots=True)
 class MetadataIndex:
     """The positions of the entries before the inventory, in the decompressed tar."""
 
+    _cache: FrameCache
     _frames: list[_Frame] = field(default_factory=list)
     _entries: dict[str, tuple[int, int]] = field(default_factory=dict)
     inventory_size: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _last: tuple[int, bytes] = (-1, b"")
 
     @classmethod
-    def scan(cls, file: File, start: int, end: int, limit: int) -> MetadataIndex:
+    def scan(cls, file: File, start: int, end: int, limit: int, cache: FrameCache | None = None) -> MetadataIndex:
         """Read bytes `start` to `end` of a volume: everything up to the content of the inventory.
 
-        `limit` bounds the decompressed size. Raises ContentError for anything but the entries of the format.
+        `limit` bounds the decompressed size; `cache` is shared by all volumes of an archive. Raises ContentError for anything
+        but the entries of the format.
         """
-        index = cls()
+        index = cls(cache or FrameCache())
         tar = _Tar(index._entries)
         position = start
         done = 0
         while position < end:
             frame_end = frames.frame_end(file, position, end)
             index._frames.append(_Frame(done, position, frame_end - position))
-            content = index._content(file, len(index._frames) - 1)
+            content = _decompressed(file, index._frames[-1])
             done += len(content)
             if done > limit:  # after each frame: one of them decompresses to MAX_FRAME at most
                 raise ContentError(f"the metadata grows past {limit} bytes")
@@ -320,13 +362,11 @@ class MetadataIndex:
             tar.feed(content)
             position = frame_end
         index.inventory_size = tar.close()
-        index.forget()
         return index
 
     def forget(self) -> None:
-        """Release the content of the frame that was read last: an archive may have thousands of volumes."""
-        with self._lock:
-            self._last = (-1, b"")
+        """Release the content of the frames: other volumes need the room."""
+        self._cache.discard(self._frames)
 
     def ordered(self, digests: Iterable[Digest]) -> list[Digest]:
         """Return digests in the order of their entries, so that each frame is decompressed once."""
@@ -354,7 +394,7 @@ class MetadataIndex:
         start, size = place
         if expected is not None and size != expected:  # before it is read: its header may claim anything
             raise ContentError(f"its {name} is not that of the inventory: {size} bytes, the inventory says {expected}")
-        with self._lock:  # for `_last`, which threads share
+        with self._lock:  # threads that want the same frame wait for the one that decompresses it
             return b"".join(self._parts(file, start, start + size))
 
     def _parts(self, file: File, start: int, end: int) -> Iterator[bytes]:
@@ -369,14 +409,19 @@ class MetadataIndex:
 
     def _content(self, file: File, number: int) -> bytes:
         """Return the content of a frame."""
-        # The last one is kept: manifests are mostly read in order, and a frame of 1 MiB holds hundreds of them.
-        if self._last[0] != number:
-            frame = self._frames[number]
-            if frame.stored > frames.compress_bound(MAX_FRAME):
-                raise ContentError(f"a frame of {frame.stored} bytes; the limit is {frames.compress_bound(MAX_FRAME)}")
-            content = frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
-            self._last = number, content
-        return self._last[1]
+        frame = self._frames[number]
+        content = self._cache.get(frame)
+        if content is None:
+            content = _decompressed(file, frame)
+            self._cache.put(frame, content)
+        return content
+
+
+def _decompressed(file: File, frame: _Frame) -> bytes:
+    """Return the content of a frame. Raises ContentError beyond MAX_FRAME."""
+    if frame.stored > frames.compress_bound(MAX_FRAME):
+        raise ContentError(f"a frame of {frame.stored} bytes; the limit is {frames.compress_bound(MAX_FRAME)}")
+    return frames.decompress(read_exactly(file, frame.stored, frame.offset), MAX_FRAME)
 
 
 class _Tar:

@@ -6,6 +6,7 @@ the client has taken the one before: memory is bounded by the number of connecti
 
 from __future__ import annotations
 
+import bisect
 import logging
 import re
 import threading
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 1000  # entries of a page, also for clients that ask for no number or a larger one
 _REFERRERS = 100  # of a page: clients take an index of 4 MiB at most, and annotations are of any length
+_PAGE_BYTES = 4 * 1024 * 1024  # of the manifests of a page of referrers, unless it has one alone
 # Manifests in memory: at most 128 of at most 256 KiB, so 32 MiB. Nodes that pull one image ask for the same few at once.
 _CACHED, _LARGE = 128, 256 * 1024
 # The grammar of the OCI image specification, *Digests*: any algorithm, since a digest is only looked up here.
@@ -156,22 +158,32 @@ class RegistryApp:
         kind, last = request.query_params.get("artifactType"), request.query_params.get("last")
         # An empty list, not 404, for a manifest without referrers or an unknown one (distribution specification, *Listing
         # Referrers*): a client would take 404 for a registry without this API.
-        found = [one for one in repository.referrers.get(digest, ()) if last is None or one > last]
-        documents = [self._parsed(one) for one in found]
-        fitting = [one for one in documents if kind is None or artifact_type(one) == kind]
+        referrers = repository.referrers.get(digest, ())
+        page, end = self._referrers_from(referrers, 0 if last is None else bisect.bisect_right(referrers, last), kind)
         headers = {"Content-Type": media_types.OCI_INDEX}
         # The header says that the filter was applied; without it clients have to filter on their own.
         if kind is not None:
             headers["OCI-Filters-Applied"] = "artifactType"
-        if len(fitting) > _REFERRERS:
-            query = f"?last={quote(fitting[_REFERRERS - 1].digest)}" + (f"&artifactType={quote(kind)}" if kind else "")
+        if end < len(referrers):
+            query = f"?last={quote(referrers[end - 1])}" + (f"&artifactType={quote(kind)}" if kind else "")
             headers["Link"] = f'</v2/{quote(resource.name)}/referrers/{digest}{query}>; rel="next"'
-        index = {
-            "schemaVersion": 2,
-            "mediaType": media_types.OCI_INDEX,
-            "manifests": [described(one) for one in fitting[:_REFERRERS]],
-        }
+        index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": page}
         return _json(index, headers=headers)
+
+    def _referrers_from(self, referrers: Sequence[Digest], start: int, kind: str | None) -> tuple[list[dict[str, Any]], int]:
+        """Return a page of descriptors, those of one kind or all, and the position of the first referrer that was not read."""
+        # A page ends by what was read for it, not by what it lists: an archive may have thousands of referrers of one image,
+        # and none of the kind that is asked for. Their annotations are what it holds, so it is bounded in bytes, too.
+        page: list[dict[str, Any]] = []
+        room = _PAGE_BYTES
+        for position, digest in enumerate(referrers[start : start + MAX_PAGE], start):
+            room -= self._archive.inventory.manifests[digest].size
+            if len(page) == _REFERRERS or (room < 0 and position > start):
+                return page, position
+            document = self._parsed(digest)
+            if kind is None or artifact_type(document) == kind:
+                page.append(described(document))
+        return page, min(start + MAX_PAGE, len(referrers))
 
     def _document(self, request: Request, resource: ResourcePath, repository: Repository) -> Response:
         digest = _digest(resource) if ":" in resource.reference else repository.tags.get(resource.reference)

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.errors import AuthenticationError, ContentError, RegistryError
-from common.oci.image import parse
+from common.oci.image import MAX_CHILDREN, parse
 from common.oci.reference import Reference
-from common.registry.referrers import fallback_tag
+from common.registry.referrers import MAX_LISTED, fallback_tag
 from tests.fakes.factories import image, index
 from tests.fakes.registry import FakeRegistry
 from tests.samples import more
@@ -234,6 +234,42 @@ def test_pages_are_followed_and_have_an_end(connect):
         registry.fault("GET", "/referrers/", times=1000, status=200, body=page, headers={"Link": link})
         with pytest.raises(ContentError, match="pages"):
             client.referrers(of)
+
+
+def in_pages(registry, *pages):
+    """Have the registry list entries in pages, once."""
+    head = '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}'
+    for number, entries in enumerate(pages, 1):
+        link = f'</v2/org/app/referrers/{APP.digest}?page={number + 1}>; rel="next"'
+        headers = {"Link": link} if number < len(pages) else {}
+        registry.fault("GET", "/referrers/", status=200, body=(head % ",".join(entries)).encode(), headers=headers)
+
+
+def test_referrers_are_bounded_in_number_over_all_pages_readable_or_not(connect, caplog):
+    with FakeRegistry() as registry:
+        of = subject(registry)
+        good = json.dumps(json.loads(index([referrer(1)]).raw)["manifests"][0])
+        half = ["{}"] * (MAX_CHILDREN // 2)
+        in_pages(registry, [good, *half[1:]], half)
+        assert listed(connect(registry), of) == {referrer(1).digest}
+        assert len([record for record in caplog.records if "cannot be read" in record.message]) == 6
+        in_pages(registry, [good, *half], half)
+        with pytest.raises(ContentError, match=f"more than {MAX_CHILDREN} referrers"):
+            connect(registry).referrers(of)
+
+
+@pytest.mark.parametrize("beyond", [1, *more([0])])
+def test_referrers_are_bounded_in_bytes_over_all_pages(connect, beyond):
+    with FakeRegistry() as registry:
+        of = subject(registry)
+        head = json.dumps(json.loads(index([referrer(1)]).raw)["manifests"][0] | {"annotations": {"x": "%s"}})
+        sizes = [MAX_LISTED // 3, MAX_LISTED // 3, MAX_LISTED - MAX_LISTED // 3 * 2 + beyond]
+        in_pages(registry, *([head % ("x" * (size - len(head) + 2))] for size in sizes))
+        if not beyond:
+            assert listed(connect(registry), of) == {referrer(1).digest}
+            return
+        with pytest.raises(ContentError, match="list of referrers has more than 32"):
+            connect(registry).referrers(of)
 
 
 def test_a_fallback_tag_that_is_an_image_is_not_overwritten(connect):

@@ -8,11 +8,12 @@ import pytest
 
 from common.archive import frames
 from common.archive.inventory_file import NAME
-from common.archive.volume import tar_header, volume_name
+from common.archive.volume import TAR_BLOCK, entry_name, padded, tar_header, volume_name
 from common.errors import ContentError
 from common.oci.image import digest_of
-from importer.archive.reader import MAX_FRAME, ArchiveReader, MetadataIndex
+from importer.archive.reader import MAX_CACHED, MAX_FRAME, ArchiveReader, FrameCache, MetadataIndex
 from importer.archive.verify import verify
+from tests.fakes.archives import noise
 from tests.fakes.hostile import compact, inventory, volume
 
 
@@ -65,3 +66,51 @@ def test_entries_that_the_inventory_does_not_list_are_not_kept(tmp_path):
         with pytest.raises(ContentError, match="has other entries than the inventory lists"):
             archive.scan(1)
     assert "other entries" in verify(archive).damage[0]
+
+
+def _alternating(count: int) -> tuple[bytes, list[bytes]]:
+    """Return a region of `count` frames of MAX_FRAME bytes, each with a manifest at its beginning, and the manifests."""
+    content, manifests = b"", []
+    for number in range(count):
+        manifests.append(b"%d" % number)
+        head = tar_header(entry_name(digest_of(manifests[-1])), 1) + padded(manifests[-1])
+        fill = MAX_FRAME - len(head) - TAR_BLOCK
+        head += tar_header(f"fill-{number}", fill) + noise(str(number), 16 * 1024)
+        content += frames.compress(head + bytes(MAX_FRAME - len(head)))
+    return content + frames.compress(tar_header(NAME, 1)), manifests
+
+
+def test_frames_are_decompressed_once_whatever_the_order_of_reads(tmp_path):
+    """Manifests that alternate between frames took 8 MiB of decompression each; four frames of that size stay in memory now."""
+    fitting = MAX_CACHED // MAX_FRAME
+    content, manifests = _alternating(fitting + 1)
+    digests = [digest_of(manifest) for manifest in manifests]
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        index = MetadataIndex.scan(file.fileno(), 0, len(content), 1 << 30)
+        for digest in digests:  # the last one takes the room of the first
+            index.manifest(file.fileno(), digest)
+        os.truncate(tmp_path / "file", 0)  # so that a frame that is read once more is an error
+        for _ in range(3):
+            assert [index.manifest(file.fileno(), digest) for digest in digests[1:]] == manifests[1:]
+        with pytest.raises(ContentError):
+            index.manifest(file.fileno(), digests[0])
+
+
+def test_volumes_share_the_room_for_frames(tmp_path):
+    """A manifest that is damaged in thousands of volumes is looked for in each: 8 MiB for each of them were gigabytes."""
+    cache = FrameCache()
+    content, (manifest,) = _alternating(1)
+    indexes = []
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        for _ in range(MAX_CACHED // MAX_FRAME + 1):
+            indexes.append(MetadataIndex.scan(file.fileno(), 0, len(content), 1 << 30, cache))
+            indexes[-1].manifest(file.fileno(), digest_of(manifest))
+        os.truncate(tmp_path / "file", 0)
+        assert all(index.manifest(file.fileno(), digest_of(manifest)) == manifest for index in indexes[1:])
+        with pytest.raises(ContentError):
+            indexes[0].manifest(file.fileno(), digest_of(manifest))
+        indexes[1].forget()
+        with pytest.raises(ContentError):
+            indexes[1].manifest(file.fileno(), digest_of(manifest))

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.oci import media_types
+from common.oci.image import digest_of
 from importer.mapping import Mirror
-from importer.serving.app import RegistryApp, served_repositories
+from importer.serving.app import MAX_PAGE, RegistryApp, Repository, served_repositories
 from tests.fakes.archives import CUT
 
 
@@ -42,3 +43,50 @@ def test_the_media_type_is_that_of_the_document(noted: str, method: str) -> None
     assert (
         asked(noted, "application/vnd.example.manifest+json").headers["Content-Type"] == "application/vnd.example.manifest+json"
     )
+
+
+def referrer_pages(sizes: list[int], query: str = "") -> list[tuple[int, int]]:
+    """Ask for the referrers of an image, page by page; return of each how many it lists, and how many were read for it.
+
+    `sizes`: what the inventory says of each.
+    """
+    subject = digest_of(b"subject")
+    documents = {}
+    for number in range(len(sizes)):
+        config = {"mediaType": "a/b", "size": 2, "digest": digest_of(b"{}")}
+        raw = json.dumps({"schemaVersion": 2, "config": config, "layers": [], "annotations": {"n": str(number)}}).encode()
+        documents[digest_of(raw)] = raw
+    records = {digest: SimpleNamespace(media_type="", size=size) for digest, size in zip(sorted(documents), sizes, strict=True)}
+    read: list[str] = []
+    inventory = SimpleNamespace(manifests=records)
+    archive = SimpleNamespace(inventory=inventory, manifest=lambda digest: read.append(digest) or documents[digest])
+    repository = Repository({}, frozenset(), frozenset(), {subject: tuple(sorted(documents))})
+    app = RegistryApp(archive, {"org/app": repository})
+    path, pages, listed = f"/v2/org/app/referrers/{subject}", [], []
+    while True:
+        before = len(read)
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+        answer = app.answer(Request(scope))
+        page = json.loads(answer.body)["manifests"]
+        listed += [each["digest"] for each in page]
+        pages.append((len(page), len(read) - before))
+        if "Link" not in answer.headers:
+            assert listed == (sorted(documents) if "artifactType" not in query else [])
+            return pages
+        query = answer.headers["Link"].split("?")[1].split(">")[0]
+
+
+def test_a_page_of_referrers_reads_a_bounded_number_of_manifests() -> None:
+    """An archive decides how many refer to one image: each request parsed all of them."""
+    assert referrer_pages([100] * 100) == [(100, 100)]
+    assert referrer_pages([100] * 101) == [(100, 100), (1, 1)]
+    none = "artifactType=application/vnd.example.none"
+    assert referrer_pages([100] * MAX_PAGE, none) == [(0, MAX_PAGE)]
+    assert referrer_pages([100] * (MAX_PAGE + 1), none) == [(0, MAX_PAGE), (0, 1)]
+
+
+def test_a_page_of_referrers_has_4_mib_of_manifests() -> None:
+    """Annotations are of any length, and clients take an index of 4 MiB (distribution specification, *Pushing Manifests*)."""
+    half = 2 << 20
+    assert referrer_pages([half, half]) == [(2, 2)]
+    assert referrer_pages([half, half + 1, 1, 16 << 20]) == [(1, 1), (2, 2), (1, 1)]
