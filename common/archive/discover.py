@@ -52,7 +52,7 @@ class FoundArchive:
     """The available parts of one archive, with a signature in any state: enough for a report on it.
 
     Code that acts on the inventory takes a `TrustedArchive`; `verify` alone reports on the others. `volumes` by number; `key`:
-    the one required to have signed it.
+    the one required to have signed it; `directories`: those that were searched, and those of files named alone.
     """
 
     inventory: Inventory
@@ -61,6 +61,7 @@ class FoundArchive:
     checksums: tuple[Place, ...]
     signature: SignatureState
     key: Verifier | None
+    directories: tuple[Place, ...] = ()
 
     @property
     def is_trusted(self) -> bool:
@@ -110,6 +111,7 @@ class _Files:
     checksums: list[Place] = field(default_factory=list)
     signatures: list[Place] = field(default_factory=list)
     renamed: list[Place] = field(default_factory=list)
+    directories: list[Place] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class _Parts:
     key: Verifier | None
     volumes: Sequence[FoundVolume]
     checksums: Sequence[Place]
+    directories: Sequence[Place]
 
 
 def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
@@ -135,7 +138,7 @@ def _gather(places: Sequence[Place], key: Verifier | None) -> _Parts:
     volumes = [_volume(path) for path in {path.resolve(): path for path in files.volumes}.values()]
     where, raw = _inventory(files.inventories, volumes)
     signature = _signature_state(raw, files.signatures, volumes, key)
-    return _Parts(where, raw, signature, key, volumes, files.checksums)
+    return _Parts(where, raw, signature, key, volumes, files.checksums, list(dict.fromkeys(files.directories)))
 
 
 def _nothing(places: Sequence[Place], renamed: Sequence[Place]) -> UsageError:
@@ -157,11 +160,12 @@ def _assembled(kind: type[_Archive], parts: _Parts) -> _Archive:
     """Parse the inventory and sort the volumes by it."""
     digest, inventory = digest_of(parts.raw), inventory_file.decode(parts.raw, parts.where)
     volumes = _sorted(parts.volumes, inventory, digest, parts.where)
-    return kind(inventory, digest, volumes, tuple(parts.checksums), parts.signature, parts.key)
+    return kind(inventory, digest, volumes, tuple(parts.checksums), parts.signature, parts.key, tuple(parts.directories))
 
 
 def _look(place: Place, files: _Files) -> None:
     here = location.files_in(place)
+    files.directories.append(place.parent if here is None else place)
     if here is not None:
         _look_into(place, here, files)
     elif not location.is_file(place):

@@ -39,7 +39,7 @@ from common.errors import ArchiveDamagedError, ContentError, InterruptedByUserEr
 from common.oci.image import Digest, Hasher, digest_of, hex_of
 from common.progress import Progress, Silent
 from common.text import counted
-from importer.archive.checksum_files import ChecksumFiles, is_file
+from importer.archive.checksum_files import NOTHING, ChecksumFiles, Neighbours, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,8 +83,8 @@ class BadBlob:
 class VerifyResult:
     """The result of a check. `checked` counts blobs; `damage` has one line for each error, for people.
 
-    `repairable`: the damaged volumes that have a parity file next to them. `unvouched`: files of the archive for which no
-    signature with the given key speaks; `beside`: what else is next to the volumes, and is no part of the archive.
+    `repairable`: the damaged volumes that have a parity file next to them. `neighbours`: what is next to the volumes and
+    not signed with the given key.
     """
 
     inventory: Digest
@@ -95,14 +95,13 @@ class VerifyResult:
     damage: tuple[str, ...]
     is_trusted: bool = True
     repairable: tuple[str, ...] = ()
-    unvouched: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    neighbours: Neighbours = NOTHING
 
     @property
     def ok(self) -> bool:
         """Whether all volumes are present, nothing is damaged, and the signature is valid where a key was given."""
         complete = all(volume.status is VolumeStatus.OK for volume in self.volumes)
-        return complete and self.is_trusted and not self.damage and not self.bad and not self.unvouched
+        return complete and self.is_trusted and not self.damage and not self.bad and not self.neighbours.unvouched
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `verify` (docs/cli.md)."""
@@ -113,15 +112,13 @@ class VerifyResult:
             "signature": self.signature,
             "volumes": [{"name": volume.name, "status": volume.status.value} for volume in self.volumes],
             "blobs": {"checked": self.checked, "bad": bad},
-            "unvouched": list(self.unvouched),
-            "beside": list(self.beside),
-        }
+        } | self.neighbours.document()
 
 
 def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progress: Progress | None = None) -> VerifyResult:
     """Check the available volumes, `jobs` at a time; `quick` leaves the content out. Damage is a result, not an error."""
     progress = progress or Silent()
-    sums = ChecksumFiles(() if quick else archive.found.checksums, archive.found.key, archive.digest)
+    sums = ChecksumFiles(archive.found, quick=quick)
     size = 0 if quick else sum(archive.inventory.volumes[number - 1].data_size for number in archive.found.volumes)
     progress.begin(f"checking {counted(len(archive.found.volumes), 'volume')}", size)
     pieces = {} if quick else _pieces(archive)
@@ -142,10 +139,7 @@ def verify(archive: ArchiveReader, *, quick: bool = False, jobs: int = 2, progre
     progress.end()
     split = [each for each in joined if each is not None]
     result = _result(archive, results, split, [*sums.damage, *sums.others()])
-    if quick:
-        return result
-    unvouched, beside = map(tuple, sums.neighbours())
-    return replace(result, unvouched=unvouched, beside=beside)
+    return replace(result, neighbours=sums.neighbours())
 
 
 def _split_blobs(archive: ArchiveReader) -> Iterator[Digest]:

@@ -44,12 +44,14 @@ app.callback()(version_option)
 @command(app)
 def inspect(archive: ArchiveOptions, output: OutputOptions) -> ExitCode:
     """Show the content of an archive, and which of its volumes are here."""
+    from importer.archive.checksum_files import neighbours
     from importer.cli import tables
 
     output.begin()
     opened = archive.open()
-    output.emit(tables.inspect_document(opened), lambda: tables.inspect_table(opened))
-    return ExitCode.DONE
+    near = neighbours(opened.found)
+    output.emit(tables.inspect_document(opened, near), lambda: tables.inspect_table(opened, near))
+    return ExitCode.ARCHIVE if near.unvouched else ExitCode.DONE
 
 
 @command(app)
@@ -144,10 +146,10 @@ def push(
     from importer.cli import tables
 
     # Opened before any registry is contacted: a damaged archive must not start a push.
-    progress, opened = output.begin(), archive.open()
+    progress, (opened, near) = output.begin(), archive.open_with_neighbours()
     settings = mirror.settings(registry, heal=heal, volumes=shard.of(len(opened.inventory.volumes)))
     result = workflow.push(opened, settings, progress, archive.following(alone=not shard.given))
-    output.emit(tables.push_document(result), lambda: tables.push_table(result))
+    output.emit(tables.push_document(result) | near.document(), lambda: tables.push_table(result))
     _ask_again(opened, result.missing, wanted)
     return strictly([result.exit_code], strict=settings.strict)
 
@@ -169,9 +171,9 @@ def receipt(
 
     progress = output.begin()
     signer = Signer.load(sign) if sign else None
-    opened, settings = archive.open(), mirror.settings(registry)
+    (opened, near), settings = archive.open_with_neighbours(), mirror.settings(registry)
     made = workflow.receipt(opened, settings, progress, file=file, signer=signer, redact=redact)
-    output.emit(tables.receipt_document(made, file), lambda: tables.receipt_table(made, file))
+    output.emit(tables.receipt_document(made, file) | near.document(), lambda: tables.receipt_table(made, file))
     return ExitCode.DONE
 
 
@@ -197,9 +199,11 @@ def render(
     settings = mirror.settings(registry)
     release = Release.parse(openshift_release)
     # No cluster is contacted: `--openshift-release` says which kinds exist there.
-    files, built = workflow.render(archive.open(), settings.mirror, release, resources.options(registry))
+    opened, near = archive.open_with_neighbours()
+    files, built = workflow.render(opened, settings.mirror, release, resources.options(registry))
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
-    output.emit(cluster_tables.render_document(paths, built), lambda: cluster_tables.render_table(paths, built))
+    document = cluster_tables.render_document(paths, built) | near.document()
+    output.emit(document, lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)
 
 
@@ -219,8 +223,9 @@ def apply(
     progress = output.begin()
     settings = mirror.settings(registry)
     told = cluster.settings(resources.options(registry))
-    applied = workflow.apply(archive.open(), settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
-    output.emit(cluster_tables.apply_document(applied), lambda: cluster_tables.apply_table(applied))
+    opened, near = archive.open_with_neighbours()
+    applied = workflow.apply(opened, settings, told, progress, interaction=cluster.interaction(output, terminal.tell))
+    output.emit(cluster_tables.apply_document(applied) | near.document(), lambda: cluster_tables.apply_table(applied))
     return strictly([applied.exit_code], strict=settings.strict)
 
 
@@ -252,16 +257,15 @@ def deploy(
     wanted = place_of(page, terminal.tell)
     settings = mirror.settings(registry, heal=heal)
     told = cluster.settings(resources.options(registry))
-    opened, interaction = archive.open(), cluster.interaction(output, terminal.tell)
+    (opened, near), interaction = archive.open_with_neighbours(), cluster.interaction(output, terminal.tell)
     # The page is written however the block ends, also by Ctrl-C: it is the record of the change.
     with DeployReport(opened, settings, None if told.dry_run else wanted, terminal.tell, author=author()) as report:
         following = archive.following()
         pushed, applied = workflow.deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following
         )
-    output.emit(
-        cluster_tables.deploy_document(pushed, applied, report.cluster), lambda: cluster_tables.deploy_table(pushed, applied)
-    )
+    document = cluster_tables.deploy_document(pushed, applied, report.cluster) | near.document()
+    output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied))
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
 
 

@@ -18,6 +18,7 @@ from common.errors import HubError, UsageError
 if TYPE_CHECKING:
     from common.archive.location import Place
     from common.archive.signature import Verifier
+    from importer.archive.checksum_files import Neighbours
     from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
@@ -56,6 +57,17 @@ class ArchiveOptions:
 
         return Archive.open(*self._asked())
 
+    def open_with_neighbours(self) -> tuple[Archive, Neighbours]:
+        """Open it; with --key, say on stderr what is next to the volumes and not signed. Raises as `open` does."""
+        from importer.archive.checksum_files import neighbours
+
+        # Said before the first byte: a person who approves by the report must not read it hours later.
+        opened = self.open()
+        near = neighbours(opened.found)
+        for line in near.lines():
+            terminal.tell(line)
+        return opened, near
+
     def open_untrusted(self) -> ArchiveReader:
         """Open it for a report, in which the signature is one result of many."""
         from importer.archive.reader import ArchiveReader
@@ -89,7 +101,7 @@ class ArchiveOptions:
             if answer.lower() == "q":
                 return None
             try:
-                found = replace(self, archive=[answer] if answer else self.archive).open()
+                found, _ = replace(self, archive=[answer] if answer else self.archive).open_with_neighbours()
             except HubError as error:
                 terminal.tell_error(error)
                 continue

@@ -96,7 +96,7 @@ def _serve(
     from importer.serving.server import Address, listen, serve
 
     configure(log_level)
-    opened = archive.open()
+    opened, _ = archive.open_with_neighbours()
     address = Address.parse(place.listen)
     certificate = place.certificate(address)
     accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None

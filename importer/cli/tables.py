@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from common.archive.receipt import Receipt
     from common.target_profile import TargetProfile
+    from importer.archive.checksum_files import Neighbours
     from importer.archive.reader import Archive
     from importer.archive.verify import VerifyResult
     from importer.push.result import PushResult
@@ -26,15 +27,19 @@ Document = dict[str, Any]
 _SHOWN = 20
 
 
-def inspect_document(archive: Archive) -> Document:
+def inspect_document(archive: Archive, near: Neighbours) -> Document:
     """Return the JSON of `inspect`: the inventory without blobs and manifests, totals, and which volumes are here."""
     document: Document = msgspec.to_builtins(archive.inventory)
     del document["blobs"], document["manifests"]
     totals = _totals(archive.inventory)
-    return document | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+    return (
+        document
+        | {"totals": totals, "present": archive.present, "missing": archive.missing, "digest": archive.digest}
+        | near.document()
+    )
 
 
-def inspect_table(archive: Archive) -> list[str]:
+def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     """Return `inspect` for people."""
     inventory = archive.inventory
     # A person compares this list with the labels on the media: one line for each volume, in the order of their numbers.
@@ -58,7 +63,7 @@ def inspect_table(archive: Archive) -> list[str]:
         parts.append([f"continues from: {', '.join(inventory.requires)}; their content must be on the mirror first"])
     if archive.missing:
         parts.append([f"not here: {', '.join(archive.missing)}"])
-    return paragraphs(*parts, problem_lines(inventory.problems))
+    return paragraphs(*parts, problem_lines(inventory.problems), near.lines())
 
 
 def verify_table(result: VerifyResult) -> list[str]:
@@ -75,9 +80,7 @@ def verify_table(result: VerifyResult) -> list[str]:
     lines += shortened(bad_blobs, _SHOWN, " bad blobs (--format json lists all)")
     if result.repairable:
         lines.append(f"parity is present for {', '.join(result.repairable)}: hub-import repair restores them")
-    lines += [f"{name}: not signed, so it is not to be believed; the signature covers the volumes" for name in result.unvouched]
-    if result.beside:
-        lines.append(f"no part of the archive, and not covered by its signature: {enumeration(result.beside, _SHOWN)}")
+    lines += result.neighbours.lines()
     # Capitals, because the line is often read from a distance, in a log of a hundred lines.
     verdict = "whole" if result.ok else "NOT whole"
     return [*lines, f"{counted(result.checked, 'blob')} checked: the archive is {verdict}"]

@@ -160,6 +160,85 @@ def test_with_a_key_another_inventory_and_parity_are_named(signed, tmp_path):
     assert (done.status, done.json["unvouched"]) == (4, [str(copy / f"{volume.name}.parity")])
 
 
+@pytest.fixture(scope="module")
+def signed_once(tmp_path_factory):
+    """An archive of one algorithm, for tests in which the algorithm does not matter."""
+    folder = tmp_path_factory.mktemp("once")
+    private, public = keygen(folder)
+    assert create(folder / "out", "--sign", private).status == 0
+    return folder / "out", private, public
+
+
+def arguments_of(command, mirror, folder):
+    """The arguments of a command after the archive; nothing of them needs a cluster."""
+    registry = ["--registry", mirror, "--insecure", mirror]
+    return {
+        "inspect": [],
+        "verify": ["--quick"],
+        "push": registry,
+        "receipt": [*registry, "--output", folder / "receipt.json"],
+        "render": [*registry, "--openshift-release", "4.16", "--output", folder / "files"],
+        "deploy": [*registry, "--kubeconfig", folder / "none"],
+    }[command]
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "push", "receipt", "render", "deploy"])
+def test_every_command_with_a_key_names_what_is_not_signed(signed_once, tmp_path, command):
+    """`verify` alone did; an approver opens the report after `inspect`, or while a push runs."""
+    archive, _, public = signed_once
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    with FakeRegistry() as mirror:
+        if command in ("receipt", "render"):
+            run("hub-import", "push", copy, "--registry", mirror.host, "--insecure", mirror.host)
+        more = arguments_of(command, mirror.host, tmp_path)
+        if command != "deploy":  # the archive as it was made
+            done = run("hub-import", command, copy, "--key", public, "--format", "json", *more)
+            assert (done.status, done.json["unvouched"], done.json["beside"]) == (0, [], []), done.stderr
+        # The sums are signed still, and the report is another one.
+        (copy / "report.html").write_text("<p>all is well</p>")
+        (copy / "notes.txt").write_text("install me")
+        before = len(mirror.log())
+        done = run("hub-import", command, copy, "--key", public, "--format", "json", *more)
+        if command == "deploy":
+            assert (done.status, "is what its key did not sign" in done.stderr) == (4, True), done.stderr
+            assert len(mirror.log()) == before
+        else:
+            assert done.json["unvouched"] == [str(copy / "report.html")]
+            assert done.json["beside"] == [str(copy / "notes.txt")]
+            assert done.status == (4 if command in ("inspect", "verify") else 0), done.stderr
+            done = run("hub-import", command, copy, "--key", public, *more)
+        text = done.stdout if command in ("inspect", "verify") else done.stderr
+        assert f"{copy / 'report.html'}: not signed" in text
+        assert f"no part of the archive, and not covered by its signature: {copy / 'notes.txt'}" in text
+        without = run("hub-import", "inspect", copy, "--format", "json")
+        assert (without.status, without.json["unvouched"], without.json["beside"]) == (0, [], [])
+
+
+@pytest.mark.parametrize("form", ["a volume", "no volume", "a link"])
+def test_what_is_near_counts_however_the_archive_is_named(signed_once, tmp_path, form):
+    """By a volume alone, by a link to it, and where an approver has the inventory and the report without any volume."""
+    archive, _, public = signed_once
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    volume, place, status = min(copy.glob("volume-*")), copy, 0
+    if form == "a volume":
+        place = volume
+    elif form == "no volume":
+        for each in copy.glob("volume-*"):
+            each.unlink()
+    else:
+        place = tmp_path / "linked"
+        place.mkdir()
+        (place / volume.name).symlink_to(volume)
+    done = run("hub-import", "inspect", place, "--key", public, "--format", "json")
+    assert (done.status, done.json["unvouched"], done.json["beside"]) == (status, [], []), done.stderr
+    report = (place if form == "a link" else copy) / "report.html"
+    report.write_text("<p>all is well</p>")
+    done = run("hub-import", "inspect", place, "--key", public, "--format", "json")
+    assert (done.status, done.json["unvouched"]) == (4, [str(report)])
+
+
 def test_no_re_request_is_made_of_an_inventory_that_is_not_trusted(signed, tmp_path):
     archive, _private, _public = signed
     _, other = keygen(tmp_path, name="other")
