@@ -132,6 +132,11 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._root
+
     def path(self, blob: Descriptor) -> Path:
         """Return the path of the blob, present or not."""
         return self._root / "sha256" / hex_of(blob.digest)

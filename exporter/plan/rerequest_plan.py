@@ -6,9 +6,11 @@ these images.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
 
@@ -25,8 +27,6 @@ from exporter.plan.plan import make_plan
 from exporter.plan.planning import Planned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from common.archive.rerequest import ReRequest
     from exporter.context import ExportContext
     from exporter.settings import ExportSettings
@@ -46,17 +46,19 @@ def make(wanted: ReRequest, settings: ExportSettings, context: ExportContext) ->
     rebuilt = {(c.source, c.image): c for c in wanted.catalogs if c.image != c.digest}
     fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt]
     found = resolve([_wanted(image) for image in fetched], context.client, jobs=settings.jobs, progress=context.progress)
-    made = [_rebuilt(catalog, wanted, settings, context) for catalog in rebuilt.values()]
+    requests = _Requests(wanted.image_set)
+    made = [_rebuilt(catalog, requests, settings, context) for catalog in rebuilt.values()]
     held = {digest: content for _, blobs in made for digest, content in blobs.items()}
     by_digest = {image.tree.root.digest: image for image in (*found, *(image for image, _ in made)) if image.tree}
     plan = make_plan(wanted.catalogs, [*found, *(image for image, _ in made)], held, ())
     # The records of the first archive, so that its inventory and this one agree on names, tags and reasons.
     plan = replace(plan, images=tuple(_record(image, by_digest) for image in wanted.images))
+    asked = frozenset(wanted.blobs)  # a tuple of some 100,000 in the file, and each blob of the plan is looked up
     # With the archive of the re-request as the holder, so that the import knows where to look.
     elsewhere = {
         blob.descriptor.digest: BlobRecord(blob.descriptor.size, blob.descriptor.media_type, in_=wanted.inventory)
         for blob in plan.blobs
-        if blob.descriptor.digest not in wanted.blobs
+        if blob.descriptor.digest not in asked
     }
     return Planned(left_to(plan, elsewhere, (wanted.inventory,)), ())
 
@@ -80,12 +82,12 @@ def _record(image: ImageRecord, found: dict[Digest, ResolvedImage]) -> ImageReco
 
 
 def _rebuilt(
-    catalog: CatalogRecord, wanted: ReRequest, settings: ExportSettings, context: ExportContext
+    catalog: CatalogRecord, requests: _Requests, settings: ExportSettings, context: ExportContext
 ) -> tuple[ResolvedImage, dict[Digest, bytes]]:
     """Return a rebuilt catalog image, built again from the same catalog and image set."""
     source = WantedImage(Reference("", catalog.source), ImageKind.CATALOG, named=catalog.source)
     try:
-        request = _request(catalog, file.of_document(wanted.image_set, "the image set of the re-request"))
+        request = requests.of(catalog)
         again = replace(settings, image_set=ImageSet((request,)))
         carried = steps.rebuilt(steps.choose(again, context)[0], again, context)
     except HubError as error:
@@ -101,20 +103,40 @@ def _not_rebuilt(image: WantedImage, why: str) -> ResolvedImage:
     return ResolvedImage(image, problem=Problem("error", ProblemCode.BLOB_UNAVAILABLE, image.source, message))
 
 
-def _request(catalog: CatalogRecord, image_set: ImageSet) -> OperatorRequest:
-    """Return the request for a catalog, pinned to the digest of the first export. Raises UsageError."""
-    for request in image_set.operators:
-        if catalog.source in _names(request.catalog, catalog.digest):
-            name = request.catalog
-            if catalog.digest is not None:
-                name = str(Reference.parse(name).pinned(catalog.digest))
-            return replace(request, catalog=name)
-    raise UsageError(f"the image set of the re-request does not name {catalog.source}", hint=_SAME)
+class _Requests:
+    """The requests of the image set that a re-request carries, by the names that the inventory may have for their catalogs."""
 
+    # Read and sorted by name once: both the image set and the list of catalogs are as long as the file makes them.
+    def __init__(self, image_set: dict[str, Any]) -> None:
+        self._fault: UsageError | None = None
+        self._paths: dict[str, OperatorRequest] = {}
+        self._references: dict[str, tuple[int, OperatorRequest]] = {}
+        self._repositories: dict[str, tuple[int, OperatorRequest]] = {}
+        try:
+            operators = file.of_document(image_set, "the image set of the re-request").operators
+        except UsageError as error:
+            operators, self._fault = (), error
+        for place, request in enumerate(operators):
+            self._paths.setdefault(request.catalog, request)
+            self._paths.setdefault(str(Path(request.catalog)), request)
+            with suppress(UsageError):  # the path of a directory
+                reference = Reference.parse(request.catalog)
+                self._references.setdefault(str(reference), (place, request))
+                self._repositories.setdefault(reference.name, (place, request))
 
-def _names(name: str, digest: Digest | None) -> Sequence[str]:
-    """Return the names that the inventory may have for a catalog of an image set."""
-    if digest is None:
-        return name, str(Path(name))
-    reference = Reference.parse(name)
-    return str(reference), str(reference.pinned(digest))
+    def of(self, catalog: CatalogRecord) -> OperatorRequest:
+        """Return the request for a catalog, pinned to the digest of the first export. Raises UsageError."""
+        if self._fault is not None:
+            raise self._fault
+        found = self._paths.get(catalog.source)
+        if catalog.digest is None and found is not None:
+            return found
+        if catalog.digest is not None:
+            pinned = self._repositories.get(catalog.source.removesuffix(f"@{catalog.digest}"))
+            named = self._references.get(catalog.source)
+            # A repository counts only for a name with the digest; of several requests the first.
+            usable = [each for each in (named, pinned if catalog.source.endswith(f"@{catalog.digest}") else None) if each]
+            if usable:
+                _, request = min(usable, key=itemgetter(0))
+                return replace(request, catalog=str(Reference.parse(request.catalog).pinned(catalog.digest)))
+        raise UsageError(f"the image set of the re-request does not name {catalog.source}", hint=_SAME)

@@ -13,13 +13,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
 from common.content import CHUNK_SIZE, Chunks
 from common.errors import ContentError, NotFoundError, UsageError, boundary
-from common.files import size_text
+from common.files import size_text, writing
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse, parse_digest
 from common.serialization import UNDECODABLE
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
@@ -117,14 +118,17 @@ class OciLayout:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[OciLayout]:
-    """Open the layout of a directory or tar. Raises UsageError when there is none."""
+def opened(path: Path, scratch: Path | None = None) -> Iterator[OciLayout]:
+    """Open the layout of a directory or tar. Raises UsageError when there is none.
+
+    `scratch`: the directory in which a compressed tar is kept uncompressed while it is open, else that of temporary files.
+    """
     if path.is_dir():
         yield OciLayout(path, lambda name: _of_directory(path, name))
         return
     with ExitStack() as stack:
         with _listing(path):
-            file = stack.enter_context(_uncompressed(path))
+            file = stack.enter_context(_uncompressed(path, lambda: stack.enter_context(_kept_in(scratch))))
             # Links and devices have no content of their own here, so only regular files count.
             entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
         yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
@@ -152,13 +156,31 @@ def _listing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
-    """Open a tar, which may be compressed as a whole: skopeo reads such archives too."""
+def _kept_in(scratch: Path | None) -> Iterator[IO[bytes]]:
+    """Make a file without a name, which is gone when the process is."""
+    with writing(scratch or gettempdir(), "Set TMPDIR to a directory with room."):
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+        kept = TemporaryFile(dir=scratch)  # noqa: SIM115 - closed below, with errors of its own
+    with kept:
+        yield kept
+
+
+@contextmanager
+def _uncompressed(path: Path, keep: Callable[[], IO[bytes]] | None = None) -> Iterator[IO[bytes]]:
+    """Open a tar, which may be compressed as a whole: skopeo reads such archives too.
+
+    `keep` makes the file for the content, which a reader who seeks back needs.
+    """
     with path.open("rb") as file:
         head = file.read(max(map(len, _COMPRESSED)))
         file.seek(0)
         opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
-        yield cast("IO[bytes]", _Bounded(opener(file), path.stat().st_size)) if opener else file
+        if opener is None:
+            yield file
+            return
+        bounded = _Bounded(opener(file), path.stat().st_size)
+        yield cast("IO[bytes]", bounded if keep is None else _Kept(bounded, keep(), path))
 
 
 class _Bounded:
@@ -169,16 +191,51 @@ class _Bounded:
         self._limit = ALWAYS_ALLOWED + size * MAX_EXPANSION
 
     def read(self, size: int) -> bytes:
-        self._require_within(self._file.tell() + size)
+        self.require_within(self._file.tell() + size)
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._require_within(offset + (self._file.tell() if whence == io.SEEK_CUR else 0))
+        self.require_within(offset + (self._file.tell() if whence == io.SEEK_CUR else 0))
         return self._file.seek(offset, whence)
 
-    def _require_within(self, end: int) -> None:
+    def require_within(self, end: int) -> None:
+        """Raise TarFormatError where the limit is before this position."""
         if end > self._limit:
             raise TarFormatError(f"it has more than {size_text(self._limit)} uncompressed")
+
+
+class _Kept:
+    """A decompressed file whose content is kept: each byte is decompressed once, however often a reader seeks back."""
+
+    # A compressed stream can only be entered at its beginning, so each step back to a blob would decompress all before it. On
+    # demand, not all at once: what follows the tar (padding, a damaged end) is not read, and is no error.
+    def __init__(self, file: _Bounded, kept: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._kept = kept
+        self._path = path
+        self._position = self._end = 0  # `end`: of what was decompressed
+
+    def read(self, size: int) -> bytes:
+        self._decompress(self._position + size)
+        self._kept.seek(self._position)
+        content = self._kept.read(size)
+        self._position += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + (self._position if whence == io.SEEK_CUR else 0)
+        self._file.require_within(position)
+        self._position = position
+        return position
+
+    def _decompress(self, end: int) -> None:
+        self._file.require_within(end)
+        self._kept.seek(self._end)
+        while self._end < end and (chunk := self._file.read(min(CHUNK_SIZE, end - self._end))):
+            with writing(f"{self._path}, uncompressed,", "Set TMPDIR to a directory with room."):
+                self._kept.write(chunk)
+                self._kept.flush()  # here, so that a full disk is seen here
+            self._end += len(chunk)
 
 
 def _entries(file: IO[bytes]) -> Iterator[Entry]:

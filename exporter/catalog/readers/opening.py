@@ -110,7 +110,7 @@ class CatalogOpener:
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform]) -> OpenedCatalog:
         """Open a catalog image of a layout on disk. All its blobs are copied into the store, as if they were fetched."""
-        with oci_layout.opened(path) as layout:
+        with oci_layout.opened(path, self._store.root) as layout:
             tree = walk(layout.root(image), layout.document, platforms)
             _require_configs(name, tree)
             for blob in tree.blobs:

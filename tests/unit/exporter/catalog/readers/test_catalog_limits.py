@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import lzma
 import sqlite3
 import tarfile
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from common.errors import CatalogError, HubError, NotACatalogError, UsageError
+from common.oci.image import Descriptor
 from exporter.catalog import requirements, validation
 from exporter.catalog.readers import assembly, file_based, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.assembly import MAX_BLOB
@@ -429,6 +431,34 @@ def test_a_compressed_archive_expands_to_a_bounded_size(tmp_path):
     )
     assert took.cpu < 1
     assert not oci_layout.is_archive(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_compressed_archive_is_decompressed_once(tmp_path, compress):
+    """Each step back to a blob decompressed all that is before it: the blobs of an image are in any order in a tar."""
+    path, blobs = tmp_path / "image.tar", [f"{number:064x}" for number in range(60)]
+    content = entry(b"0", "oci-layout", b"{}") + entry(b"0", "filler", bytes(4 << 20))
+    content += b"".join(entry(b"0", f"blobs/sha256/{name}", name.encode()) for name in blobs)
+    path.write_bytes(compress(content + END) + b"padding of a medium"[: 0 if compress is lzma.compress else None])
+
+    def read(names):
+        with oci_layout.opened(path) as layout:
+            for name in names:
+                blob = Descriptor("application/octet-stream", f"sha256:{name}", 64)
+                assert b"".join(map(bytes, layout.read(blob))) == name.encode()
+
+    forwards, backwards = (spent(lambda names=names: read(names)) for names in (blobs, blobs[::-1]))
+    assert (forwards.error, backwards.error) == ("", "")
+    assert backwards.cpu < 2 * forwards.cpu + 0.1, (forwards.cpu, backwards.cpu)
+
+
+def test_a_compressed_archive_needs_room_while_it_is_open(tmp_path):
+    """A directory that cannot be written is said, not taken for a damaged archive."""
+    path, full = tmp_path / "image.tar", tmp_path / "file"
+    path.write_bytes(gzip.compress(entry(b"0", "oci-layout", b"{}") + END))
+    full.write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be written"), oci_layout.opened(path, full / "scratch"):
+        pass
 
 
 @pytest.mark.more
