@@ -84,7 +84,7 @@ def _refusal(transport: str, path: str) -> tuple[str, str]:
             hint = "Only archives and plans may be in object storage; copy other files here first."
             return "has to be a path of this machine", hint
         case "oci" | "oci-archive" | "docker-archive" | "dir":
-            hint = f"Wanted: {path[:_SHOWN] or 'PATH'}. Only --catalog takes oci: and oci-archive:."
+            hint = f"Wanted: {path[:_SHOWN] or 'PATH'}. Only --catalog takes one."
             return "a transport of skopeo, where a path is wanted", hint
         case _:
             hint = "Name a path; for one that really has a colon in it, an absolute one."

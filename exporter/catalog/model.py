@@ -159,11 +159,15 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All packages, by name in sorted order; `others` are package-less blobs; `problems` are those of the reader."""
+    """All packages, by name in sorted order; `others` are package-less blobs; `problems` are those of the reader.
+
+    `unread`: problems of files that were left out, whose packages are not known.
+    """
 
     packages: Mapping[str, Package]
     others: tuple[Blob, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
+    unread: tuple[Problem, ...] = ()
 
     @property
     def bundles(self) -> Iterator[Bundle]:

@@ -165,9 +165,12 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
     # No packages means all of them: with `full` entirely, else the head of each channel.
     wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages)
     found = _Found(problems=_problems_of(catalog, None if not request.packages else {one.name for one in wanted}))
+    found.problems += catalog.unread
     if faults := _add_all(found, catalog, replace(request, packages=wanted), whole):
         raise one_error(f"catalog {request.catalog}", faults, cut=len(each_fault(faults)) >= _MAX_FAULTS)
-    if wanted and not found.packages:  # an image without packages would start, and offer nothing
+    if not catalog.packages:
+        found.problems.append(_problem(request.catalog, "the catalog has no packages", "warning"))
+    if not found.packages and not (whole and not catalog.packages):  # an image without packages would start, and offer nothing
         raise _nothing_left(request, found)
     kept = Catalog(found.packages, catalog.others)
     return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
@@ -215,6 +218,11 @@ def _add_all(found: _Found, catalog: Catalog, request: OperatorRequest, whole: b
         if len(faults) >= _MAX_FAULTS:
             break
         package = catalog.packages.get(one.name)
+        if package is None and catalog.unread:  # it may be in a file that cannot be read, and a mistyped name is no worse
+            if not any(problem.subject == one.name for problem in catalog.problems):
+                near = _unknown("package", one.name, "", catalog.packages).hint
+                found.problems.append(_problem(one.name, f"left out: not in the files that can be read. {near}"))
+            continue
         if package is None:
             faults.append(_unknown("package", one.name, f"catalog {request.catalog}", catalog.packages))
             continue
@@ -379,7 +387,7 @@ def _unknown(what: str, name: str, where: str, known: Iterable[str]) -> UsageErr
     shown = ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
     return UsageError(
         f"{where} has no {what} {name!r}",
-        hint=f"Near it: {', '.join(near)}" if near else f"It has: {shown}",
+        hint=f"Near it: {', '.join(near)}" if near else f"It has: {shown}" if shown else f"It has no {what}s.",
     )
 
 

@@ -59,7 +59,11 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
     """
     opener = CatalogOpener(context.client, context.store)
     requests = settings.image_set.operators
-    catalogs = [opener.open(request.catalog, request.platforms or settings.platforms) for request in requests]
+    catalogs = [
+        # Of named packages, the files of others do not matter; a selection of everything needs every file.
+        opener.open(one.catalog, one.platforms or settings.platforms, partial=bool(one.packages))
+        for one in requests
+    ]
     # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(catalogs, requests)
     if dependencies:

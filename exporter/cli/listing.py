@@ -77,6 +77,7 @@ def outcome(kit: Kit) -> ExitCode:
 
 
 Document = dict[str, Any]
+_NOTHING = ["no packages"]  # in place of a table that has a header only
 
 
 def list_document(
@@ -262,7 +263,7 @@ def _channels(packages: Iterable[PackageRecord]) -> list[str]:
         for package in packages
         for channel in package.channels
     ]
-    return columns(rows)
+    return columns(rows) if rows[1:] else _NOTHING
 
 
 def _versions(item: Chosen) -> list[str]:
@@ -276,7 +277,7 @@ def _versions(item: Chosen) -> list[str]:
                 # Some bundles skip fifty versions; their names would push every other column off the screen.
                 skips = str(len(entry.skips)) if len(entry.skips) > 3 else ",".join(entry.skips)  # noqa: PLR2004 - fits a line
                 rows.append((package.name, name, bundle.name, bundle.version or "-", entry.replaces, skips, entry.skip_range))
-    return columns(rows)
+    return columns(rows) if rows[1:] else _NOTHING
 
 
 def _reasons(chosen: Iterable[Chosen]) -> list[Document]:

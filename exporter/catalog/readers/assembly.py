@@ -111,7 +111,7 @@ class Assembly:
         """Add a blob with its top-level fields, both as returned by `blob_of`."""
         if not blob.package:
             if blob.schema in (PACKAGE, CHANNEL, BUNDLE, DEPRECATIONS):
-                self._problem("", f"a blob of {blob.schema} (name {blob.name!r}) names no package; left out")
+                self._problem("", _without_package(blob, fields))
             else:
                 self._others.append(blob)  # a blob of no package is valid in any other schema
             return
@@ -190,6 +190,14 @@ def assemble(blobs: Iterable[tuple[Blob, Fields]]) -> Catalog:
     for blob, fields in blobs:
         assembly.add(blob, fields)
     return assembly.catalog()
+
+
+def _without_package(blob: Blob, fields: Fields) -> str:
+    # Basic templates were streams of blobs at first, with bundles of an image alone (operator-registry,
+    # alpha/template/basic, isBundleTemplate).
+    if blob.schema == BUNDLE and fields.keys() <= {"schema", "image", "name"} and "image" in fields:
+        return "a bundle with nothing but its image, as in a basic template: render it with opm alpha render-template basic"
+    return f"a blob of {blob.schema} (name {blob.name!r}) names no package; left out"
 
 
 def _subject(blob: Blob) -> str:

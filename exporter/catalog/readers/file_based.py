@@ -6,19 +6,23 @@ alpha/declcfg/load.go); a fault inside a blob becomes a problem of the catalog (
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import json
 import re
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, NotACatalogError, boundary
 from common.files import size_text
 from common.serialization import DocumentError, load_yaml_documents, require_bounded_values
+from common.text import counted
 from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assemble, blob_of
+from exporter.catalog.readers.templates import command_of, kind_of, only_templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -158,6 +162,7 @@ def _opened(places: set[int], segments: tuple[re.Pattern[str] | None, ...]) -> s
 _NOTHING = re.compile(r"(?!)")
 
 
+_SHOWN = 20  # unreadable files that are named
 _HINT = f"Every file of a catalog directory must be a catalog file, or be named in {NAME}."
 
 
@@ -174,26 +179,118 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def load(files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS) -> Catalog:
+class UnreadableFileError(CatalogError):
+    """A file that is no catalog file; it says nothing about the others."""
+
+
+def load(files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Catalog:
     """Read a catalog from its files: paths relative to the configs directory, with `/`; read in sorted order.
 
-    Raises CatalogError for a file that cannot be read, with name and line, and beyond the limits.
+    Raises CatalogError for a file that cannot be read, with name and line (with `partial`, only if nothing else has a package),
+    and beyond the limits; NotACatalogError for templates.
     """
+    try:
+        return _load(files, limits, partial)
+    except UnreadableFileError as error:
+        raise CatalogError(error.message, hint=error.hint) from error
+
+
+def _load(files: Iterable[tuple[str, bytes]], limits: Limits, partial: bool) -> Catalog:
     with boundary(lambda error: CatalogError(f"the catalog cannot be read: {error}", hint=_HINT)):
-        return _loaded(dict(files), limits)
+        return _loaded(dict(files), limits, partial)
 
 
-def _loaded(sources: Mapping[str, bytes], limits: Limits) -> Catalog:
+def _loaded(sources: Mapping[str, bytes], limits: Limits, partial: bool) -> Catalog:
     _require_within(len(sources), sum(map(len, sources.values())), limits)
     ignore = IgnoreRules({path: raw for path, raw in sources.items() if _file_name(path) == NAME})
     wanted = [path for path in sorted(sources) if _file_name(path) != NAME and not ignore.ignores(path)]
-    return assemble(_bounded((one for path in wanted for one in blobs_of(path, sources[path])), limits))
+    files = {path: sources[path] for path in wanted}
+    templates: dict[str, str] = {}
+    try:
+        blobs = (one for path, raw in files.items() for one in _noted(path, blobs_of(path, raw), templates))
+        catalog = assemble(_bounded(blobs, limits))
+    except UnreadableFileError:
+        if not partial:
+            raise
+        catalog = _readable(files, templates, limits)
+    if not templates:
+        return catalog
+    if not catalog.packages:
+        raise only_templates(templates.items())
+    # Beside packages it is a blob of another schema, which opm passes on.
+    unrendered = [_unrendered(path, kind) for path, kind in templates.items()]
+    return replace(catalog, problems=(*catalog.problems, *unrendered))
 
 
-def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
+def _noted(path: str, blobs: Iterable[tuple[Blob, Fields]], templates: dict[str, str]) -> Iterator[tuple[Blob, Fields]]:
+    """Pass blobs on; note the file in which one is a template."""
+    for blob, fields in blobs:
+        if kind := kind_of(blob.schema):
+            templates.setdefault(path, kind)
+        yield blob, fields
+
+
+def _readable(files: Mapping[str, bytes], templates: dict[str, str], limits: Limits) -> Catalog:
+    """Return the catalog of the files that can be read, without the packages that have blobs in another one.
+
+    Raises the error of the first unreadable file when no package is left.
+    """
+    unread: dict[str, UnreadableFileError] = {}
+
+    def blobs() -> Iterator[tuple[Blob, Fields]]:
+        for path, raw in files.items():
+            try:
+                # All or nothing: a package from the first half of a file would be another one than was published.
+                yield from list(_noted(path, blobs_of(path, raw), templates))
+            except UnreadableFileError as error:
+                unread[path] = error
+
+    catalog = assemble(_bounded(blobs(), limits))
+    hit = {name: path for path in unread for name in _packages_in(files[path]) if name in catalog.packages}
+    packages = {name: package for name, package in catalog.packages.items() if name not in hit}
+    if not packages:
+        raise next(iter(unread.values()))
+    gone = [_problem(name, f"left out: {path}, which has blobs of it, cannot be read") for name, path in hit.items()]
+    faults = [_problem(path, f"cannot be read; left out: {error.message}") for path, error in islice(unread.items(), _SHOWN)]
+    if len(unread) > _SHOWN:
+        faults.append(_problem(faults[-1].subject, f"{len(unread) - _SHOWN} more files cannot be read"))
+    return replace(catalog, packages=packages, problems=(*catalog.problems, *gone), unread=tuple(faults))
+
+
+# In JSON and YAML. All blobs but olm.package name their package so; a blob of that schema alone makes no package.
+_PACKAGE_FIELD = re.compile(rb"""(?:^|[\s{,"'])package["']?\s*:\s*["']?([A-Za-z0-9.-]{1,253})""", re.IGNORECASE)
+
+
+def _packages_in(raw: bytes) -> set[str]:
+    """Return the packages that a file names, which cannot be parsed."""
+    return {name.decode() for name in set(_PACKAGE_FIELD.findall(raw))}
+
+
+def _problem(subject: str, message: str, severity: Literal["error", "warning"] = "error") -> Problem:
+    return Problem(severity, ProblemCode.CATALOG_INVALID, subject, message)
+
+
+def _unrendered(path: str, kind: str) -> Problem:
+    command = command_of(kind, path)
+    return _problem(
+        path, f"a {kind} template, whose operators are not in the catalog until it is rendered: {command}", "warning"
+    )
+
+
+def load_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
+    """Read a catalog of one file. Raises NotACatalogError for a file of another kind, else as `load`."""
+    _require_within(1, path.stat().st_size, limits)
+    try:
+        return _load([(path.name, path.read_bytes())], limits, partial=False)
+    except UnreadableFileError as error:
+        hint = "Wanted: a catalog image, a directory or file of catalog blobs, an OCI layout, or an SQLite file."
+        raise NotACatalogError(f"no catalog: {error.message}", hint=hint) from error
+
+
+def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Catalog:
     """Read the catalog files below a directory. Links to directories are not followed.
 
-    Raises NotACatalogError when there is no such directory or nothing in it, else as `load`.
+    Raises NotACatalogError when there is no such directory or nothing in it, and for layouts in it, else as `load`.
     """
     if not path.is_dir():
         raise NotACatalogError(f"{path}: no such directory", hint="Wanted: a directory of catalog files.")
@@ -201,11 +298,19 @@ def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
     _require_within(len(found), sum(each.stat().st_size for each in found), limits)
     if not found:
         raise NotACatalogError(f"{path}: the directory is empty", hint="Wanted: a directory of catalog files.")
-    return load(((each.relative_to(path).as_posix(), each.read_bytes()) for each in found), limits)
+    if layouts := [each.parent for each in found if each.name == "oci-layout"]:
+        # Such as the working directory of oc-mirror, operator-catalogs/NAME/DIGEST/catalog-image.
+        raise NotACatalogError(
+            f"{path}: {counted(len(layouts), 'OCI layout')} below it, and no catalog",
+            hint=f"Name the layout of the catalog, such as oci:{layouts[0]}.",
+        )
+    return load(((each.relative_to(path).as_posix(), each.read_bytes()) for each in found), limits, partial=partial)
 
 
 def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
-    """Yield each blob of one file, JSON or YAML. Raises CatalogError."""
+    """Yield each blob of one file, JSON or YAML. Raises UnreadableFileError."""
+    # A byte order mark, which editors on Windows write: allowed in YAML, ignored in JSON (RFC 8259, 8.1).
+    content = content.removeprefix(codecs.BOM_UTF8)
     # By the first character, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter.
     if content[:64].lstrip()[:1] == b"{":
         yield from _json_blobs(path, content)
@@ -281,7 +386,7 @@ def _objects(content: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _unreadable(path: str, content: bytes, start: int, end: int, error: Exception) -> CatalogError:
+def _unreadable(path: str, content: bytes, start: int, end: int, error: Exception) -> UnreadableFileError:
     """Return the error with its line: that of the fault for broken JSON, else that on which the object begins."""
     place = start + len(content[start:end]) - len(content[start:end].lstrip())
     reason = str(error)
@@ -296,7 +401,7 @@ def _unreadable(path: str, content: bytes, start: int, end: int, error: Exceptio
     except (ValueError, RecursionError, msgspec.DecodeError):
         pass  # another fault, which `error` names
     line = content.count(b"\n", 0, place) + 1
-    return CatalogError(f"{path}:{line}: not a catalog blob: {reason}", hint=_HINT)
+    return UnreadableFileError(f"{path}:{line}: not a catalog blob: {reason}", hint=_HINT)
 
 
 def _yaml_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
@@ -304,13 +409,13 @@ def _yaml_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
         for number, document in enumerate(load_yaml_documents(content, path), 1):
             yield _yaml_blob(f"{path}: document {number}", document)
     except DocumentError as error:
-        raise CatalogError(error.message, hint=_HINT) from error
+        raise UnreadableFileError(error.message, hint=_HINT) from error
 
 
 def _yaml_blob(where: str, document: Any) -> tuple[Blob, Fields]:
     if not isinstance(document, dict):
-        raise CatalogError(f"{where}: not a catalog blob: a {type(document).__name__}, wanted an object", hint=_HINT)
+        raise UnreadableFileError(f"{where}: not a catalog blob: a {type(document).__name__}, wanted an object", hint=_HINT)
     try:
         return blob_of(memoryview(msgspec.json.encode(document)))
     except (BlobError, msgspec.DecodeError, RecursionError, TypeError, OverflowError) as error:
-        raise CatalogError(f"{where}: not a catalog blob: {error}", hint=_HINT) from error
+        raise UnreadableFileError(f"{where}: not a catalog blob: {error}", hint=_HINT) from error

@@ -21,17 +21,18 @@ import msgspec
 from common.content import CHUNK_SIZE, Chunks
 from common.errors import ContentError, NotFoundError, UsageError, boundary
 from common.files import size_text, writing
-from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse, parse_digest
+from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse
 from common.serialization import UNDECODABLE
+from exporter.catalog.readers.layout_index import Listed, image_of
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Annotation of a manifest in index.json (OCI image specification 1.1, *Pre-Defined Annotation Keys*).
-_REF_NAME = "org.opencontainers.image.ref.name"
 _INDEX = "index.json"
+_MARK = "oci-layout"
+_DOCKER_INDEX = "manifest.json"  # of an archive of `docker save`
 MAX_ENTRIES = 100_000  # of an archive; an image has a few hundred
 Opener = Callable[[str], IO[bytes]]
 _MAX_NAME = 256  # of an entry; the longest of a layout is blobs/ALGORITHM/HEX. Bounds the memory of the index
@@ -47,20 +48,8 @@ MAX_EXPANSION = 100
 ALWAYS_ALLOWED = 256 * 1024**2  # bytes of an archive, uncompressed
 
 
-class _Listed(msgspec.Struct, rename="camel"):
-    digest: str
-    size: int
-    media_type: str | None = None
-    annotations: dict[str, str] | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the image in the layout."""
-        return (self.annotations or {}).get(_REF_NAME, "")
-
-
 class _Index(msgspec.Struct):
-    manifests: list[_Listed]
+    manifests: list[Listed] | None = None  # null where `docker save` was asked for a digest (moby/moby#47210)
 
 
 _DECODER = msgspec.json.Decoder(_Index)
@@ -84,15 +73,7 @@ class OciLayout:
             raise UsageError(
                 f"{self._path}: no OCI layout: {error}", hint="skopeo copy docker://… oci:PATH makes one."
             ) from error
-        # Without a name the only image is meant, as for skopeo.
-        found = [one for one in index.manifests if name in ("", one.name)]
-        if len(found) != 1:
-            names = ", ".join(sorted(one.name or one.digest for one in index.manifests)[:10]) or "none"
-            raise UsageError(
-                f"{self._path}: {len(found)} images{f' of the name {name!r}' if name else ''}",
-                hint=f"Say which one, as oci:PATH:NAME. It has: {names}",
-            )
-        return self.document(Descriptor(found[0].media_type or "", parse_digest(found[0].digest), found[0].size))
+        return image_of(str(self._path), index.manifests or [], name, self.document, self._config)
 
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or index, verified."""
@@ -109,6 +90,9 @@ class OciLayout:
             while chunk := file.read(CHUNK_SIZE):
                 yield chunk
 
+    def _config(self, config: Descriptor) -> bytes:
+        return self._file(_name(config.digest))
+
     def _file(self, name: str) -> bytes:
         with self._open(name) as file:
             content = file.read(MAX_MANIFEST_SIZE + 1)
@@ -124,23 +108,40 @@ def opened(path: Path, scratch: Path | None = None) -> Iterator[OciLayout]:
     `scratch`: the directory in which a compressed tar is kept uncompressed while it is open, else that of temporary files.
     """
     if path.is_dir():
-        yield OciLayout(path, lambda name: _of_directory(path, name))
+        yield OciLayout(path, lambda name: regular_file(path, name))
         return
     with ExitStack() as stack:
         with _listing(path):
             file = stack.enter_context(_uncompressed(path, lambda: stack.enter_context(_kept_in(scratch))))
             # Links and devices have no content of their own here, so only regular files count.
             entries = {_plain(one.name): one for one in _entries(file) if one.is_file and len(one.name) <= _MAX_NAME}
+        # Since Docker 25 `docker save` writes a layout with this file next to it (moby/moby#44598).
+        if _DOCKER_INDEX in entries and _INDEX not in entries:
+            raise docker_archive(path)
         yield OciLayout(path, lambda name: _of_tar(path, file, entries.get(name), name))
 
 
+def is_layout(path: Path) -> bool:
+    """Return whether a directory is a layout."""
+    # Without `oci-layout`, which the specification requires, the two others say enough: no catalog directory has them.
+    return (path / _MARK).is_file() or ((path / _INDEX).is_file() and (path / "blobs").is_dir())
+
+
 def is_archive(path: Path) -> bool:
-    """Return whether a file is the tar of a layout."""
+    """Return whether a file is the tar of a layout, or of `docker save`."""
     try:
         with _listing(path), _uncompressed(path) as file:
-            return any(_plain(entry.name) == "oci-layout" for entry in _entries(file))
+            return any(_plain(entry.name) in (_MARK, _DOCKER_INDEX) for entry in _entries(file))
     except UsageError:
         return False
+
+
+def docker_archive(path: Path) -> UsageError:
+    """Return the error for an image as `docker save` wrote it until Docker 25, which has no manifest."""
+    return UsageError(
+        f"{path}: an archive of docker save, which has no manifest of its image",
+        hint=f"Make a layout of it: skopeo copy docker-archive:{path} oci:DIRECTORY, and name oci:DIRECTORY.",
+    )
 
 
 @contextmanager
@@ -253,7 +254,8 @@ def _name(digest: Digest) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
 
 
-def _of_directory(path: Path, name: str) -> IO[bytes]:
+def regular_file(path: Path, name: str) -> IO[bytes]:
+    """Open a file of a directory. Raises NotFoundError without one, also for a link and a named pipe."""
     try:
         # A link in a layout from elsewhere could lead to any file of this machine, and its content into an error message.
         # Nor does a named pipe block.

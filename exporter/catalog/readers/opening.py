@@ -7,6 +7,7 @@ each blob is requested from the registry once (ADR 0007).
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,9 @@ from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
 from common.oci.reference import Reference
-from exporter.catalog.readers import catalog_image, file_based, oci_layout, package_manifests, sqlite
+from exporter.catalog.readers import catalog_image, file_based, image_directory, oci_layout, package_manifests, sqlite
 from exporter.catalog.readers.catalog_image import CatalogLocation
+from exporter.catalog.readers.image_directory import ImageDirectory
 from exporter.images.resolve import fetch_tree
 from exporter.imageset import source_name
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from common.registry.client import RegistryClient
     from exporter.catalog.model import Catalog
+    from exporter.catalog.readers.oci_layout import OciLayout
     from exporter.catalog.readers.package_manifests import PackageManifests
 
 
@@ -69,27 +72,21 @@ class CatalogOpener:
         self._client = client
         self._store = store
 
-    def open(self, name: str, platforms: Sequence[Platform] = ()) -> OpenedCatalog:
+    def open(self, name: str, platforms: Sequence[Platform] = (), *, partial: bool = False) -> OpenedCatalog:
         """Open catalog files, package manifests or an SQLite file, or the image of a reference for some platforms (none: all).
+
+        `partial`: packages will be named, so a catalog file that cannot be read is a problem only.
 
         Raises NotACatalogError, CatalogError, UsageError (no reference and no directory), RegistryError.
         """
         if (layout := source_name.split_layout(name)) is not None:
-            return self._open_layout(name, *layout, platforms)
+            return self._open_layout(name, *layout, platforms, partial)
         if not source_name.exists(name):
-            return self._open_image(source_name.reference_of(name), platforms)
-        path = Path(name)
-        # By content, not by extension: users rename databases and archives.
-        if path.is_file() and not _is_database(path) and oci_layout.is_archive(path):
-            return self._open_layout(name, path, "", platforms)
-        if path.is_dir() and package_manifests.is_directory(path):
-            found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
-            return of_package_manifests(found, str(path), _name(path.resolve().name))
-        if path.is_dir():
-            return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path))
-        if path.is_file() and _is_database(path):
-            return _open_database(path)
-        raise source_name.not_named(name, "a file")
+            return self._open_image(source_name.reference_of(name), platforms, partial)
+        # By content, not by extension: users rename databases and archives, and leave the transport out.
+        if _is_image(Path(name)):
+            return self._open_layout(name, Path(name), "", platforms, partial)
+        return _open_files(name, Path(name), partial)
 
     def base(self, reference: Reference, platforms: Sequence[Platform] = ()) -> CatalogBase:
         """Fetch the documents and configs of an image to build on, for the wanted platforms."""
@@ -99,18 +96,18 @@ class CatalogOpener:
         configs = {m.digest: self._config(reference, m.config) for m in tree.images}
         return CatalogBase(reference, tree, configs)
 
-    def _open_image(self, reference: Reference, platforms: Sequence[Platform]) -> OpenedCatalog:
+    def _open_image(self, reference: Reference, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
         base = self.base(reference, platforms)
 
         def store(layer: Descriptor) -> None:
             self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
 
-        opened = self._read(str(reference), _name(reference.repository), base, store)
+        opened = self._read(str(reference), _name(reference.repository), base, store, partial)
         return replace(opened, digest=base.tree.root.digest)
 
-    def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform]) -> OpenedCatalog:
+    def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
         """Open a catalog image of a layout on disk. All its blobs are copied into the store, as if they were fetched."""
-        with oci_layout.opened(path, self._store.root) as layout:
+        with _opened(path, self._store.root) as layout:
             tree = walk(layout.root(image), layout.document, platforms)
             _require_configs(name, tree)
             for blob in tree.blobs:
@@ -119,19 +116,23 @@ class CatalogOpener:
         _require_images(name, tree)
         configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in tree.images}
         stem = _name(path.resolve().stem)
-        return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None)
+        return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None, partial)
 
-    def _read(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
+    def _read(
+        self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None], partial: bool
+    ) -> OpenedCatalog:
         """Read the catalog of an image; `store` puts a layer into the store."""
         with boundary(lambda error: CatalogError(f"{source}: the catalog cannot be read: {error}")):
-            return self._found(source, name, base, store)
+            return self._found(source, name, base, store, partial)
 
-    def _found(self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None]) -> OpenedCatalog:
+    def _found(
+        self, source: str, name: str, base: CatalogBase, store: Callable[[Descriptor], None], partial: bool
+    ) -> OpenedCatalog:
         manifest = catalog_image.readable(base.tree)
         location = catalog_image.location_of(source, parse_config(base.configs[manifest.digest]).labels)
         layers = (self._layer(source, layer, store) for layer in manifest.layers)
         if location is not None and location.format == "file-based":
-            catalog, database = self._files(source, layers, location.path), None
+            catalog, database = self._files(source, layers, location.path, partial), None
         else:
             found = catalog_image.read_database(layers, location.path if location else None)
             if found is None:
@@ -140,12 +141,12 @@ class CatalogOpener:
             catalog = sqlite.catalog_of(sqlite.read(database, f"{source}{location.path}"))
         return OpenedCatalog(source, name, catalog, None, base, location, database)
 
-    def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str) -> Catalog:
+    def _files(self, source: str, layers: Iterable[Iterable[bytes]], directory: str, partial: bool) -> Catalog:
         files = catalog_image.read_configs(layers, directory)
         # A label without the directory: the image was built wrongly, and its registry would serve nothing.
         if not files:
             raise NotACatalogError(f"{source}: the image has no files in {directory}, where its label says the catalog is")
-        return file_based.load(sorted(files.items()))
+        return file_based.load(sorted(files.items()), partial=partial)
 
     def _config(self, reference: Reference, config: Descriptor) -> bytes:
         return self._client.blob_bytes(reference, config, catalog_image.MAX_CONFIG_SIZE)
@@ -156,6 +157,41 @@ class CatalogOpener:
             raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
         store(layer)
         return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+
+
+def _open_files(name: str, path: Path, partial: bool) -> OpenedCatalog:
+    """Open the catalog of a directory, or of a file."""
+    if path.is_dir() and package_manifests.is_directory(path):
+        found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
+        return of_package_manifests(found, str(path), _name(path.resolve().name))
+    if path.is_dir():
+        return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path, partial=partial))
+    if not path.is_file():  # a pipe or a terminal, such as /dev/stdin
+        raise source_name.not_named(name, "neither a file nor a directory")
+    if _is_database(path):
+        return _open_database(path)
+    return OpenedCatalog(str(path), _name(path.resolve().stem), file_based.load_file(path))
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a path has an image: a layout, as a directory or a tar, a directory of skopeo, or what Docker saved."""
+    if path.is_dir():
+        kinds = (oci_layout.is_layout, image_directory.is_image_directory, image_directory.is_docker_archive)
+        return any(kind(path) for kind in kinds)
+    return path.is_file() and not _is_database(path) and oci_layout.is_archive(path)
+
+
+@contextmanager
+def _opened(path: Path, scratch: Path) -> Iterator[OciLayout | ImageDirectory]:
+    """Open the image of a path, by its content: the transport that was given may be another one."""
+    if path.is_dir() and not oci_layout.is_layout(path):
+        if image_directory.is_image_directory(path):
+            yield ImageDirectory(path)
+            return
+        if image_directory.is_docker_archive(path):
+            raise oci_layout.docker_archive(path)
+    with oci_layout.opened(path, scratch) as layout:
+        yield layout
 
 
 def of_package_manifests(found: PackageManifests, source: str, name: str) -> OpenedCatalog:
