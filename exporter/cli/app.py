@@ -12,7 +12,7 @@ import typer
 from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
-from common.errors import ExitCode
+from common.errors import ExitCode, UsageError
 from common.files import writing
 from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
@@ -77,22 +77,35 @@ def plan(
             "--output", metavar="FILE", help="Write the plan into a file, or s3://…: for create --plan, and for diff."
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Write the report page, for approval before anything is fetched; also s3://…."
+        ),
+    ] = None,
 ) -> ExitCode:
     """What would be carried, why, and how large it is; fetches no layer."""
     from common.archive import location
     from exporter import workflow
     from exporter.cli import listing
+    from exporter.report.preview import Preview
 
     # Checked before the lookups, which take minutes: a wrong --output must not lose their result.
-    place = location.require_place(file) if file else None
+    place, page = (location.require_place(name) if name else None for name in (file, report))
+    if place is not None and place == page:
+        raise UsageError(f"--output and --report name the same file, {file}", hint="Give each a file of its own.")
     settings = archive.applied(selection.settings(registry))
     planned = workflow.plan(settings, output.begin(), whole=place is not None)
-    document = listing.plan_document(planned, settings, explain=explain)
+    preview = Preview(planned, settings)
+    document = listing.plan_document(preview, explain=explain)
     if place is not None:
         # Indented JSON: people compare plans with diff(1) and review them before a transfer.
         with writing(file, "Choose another --output."):
-            location.write(place, pretty_json(document | listing.making_document(planned, settings)))
-    output.emit(document, lambda: listing.plan_table(planned, settings, explain=explain))
+            location.write(place, pretty_json(document | listing.making_document(preview)))
+    if page is not None:
+        with writing(report, "Choose another --report."):
+            location.write(page, preview.page())
+    output.emit(document, lambda: listing.plan_table(preview, document, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
 

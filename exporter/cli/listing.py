@@ -11,24 +11,26 @@ import msgspec
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.errors import ExitCode
 from common.files import size_text
-from common.text import columns, counted, paragraphs
-from exporter.archive.archive_spec import ArchiveSpec
+from common.text import columns, counted, enumeration, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.distributed import plan_file
 from exporter.plan.checks import left_behind
-from exporter.report.facts import facts_of
+from exporter.report.contents import title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from common.target_profile import TargetProfile
     from exporter.catalog.steps import Chosen
     from exporter.catalog_builder import BuiltCatalog
     from exporter.distributed.part_directory import MadePart
     from exporter.kit.making import Kit
-    from exporter.plan.planning import Planned
-    from exporter.settings import ExportSettings
+    from exporter.report.preview import Preview
     from exporter.workflow import Exported
+
+
+_WIDTH = 80  # columns of a terminal
+_SHARING = 4  # operators that are named as sharing the most
 
 
 # What `kit` prints: as a document for programs, as a table for people.
@@ -89,7 +91,7 @@ def list_document(
             "catalog": item.opened.source,
             # Catalog tags move daily: the digest is the only proof of which catalog was read.
             "digest": item.opened.digest,
-            "packages": records.package_records(item.selection.catalog),
+            "packages": list(_listed(item)),
         }
         for item in chosen
     ]
@@ -111,10 +113,28 @@ def list_table(
     for item in chosen:
         parts.append([f"{item.opened.source}" + (f"  {item.opened.digest}" if item.opened.digest else "")])
         # Named packages: a person looks for a version and its update edges. Otherwise an overview of channels.
-        parts.append(_versions(item) if packages else _channels(records.package_records(item.selection.catalog)))
+        parts += [_names(item), _versions(item)] if packages else [_channels(records.package_records(item.selection.catalog))]
     if explain:
         parts.append(_explained(chosen))
     return paragraphs(*parts, _problem_lines([*asked, *_problems(chosen, target)]))
+
+
+def _listed(item: Chosen) -> Iterator[Document]:
+    """Yield the packages of a catalog with their names in OperatorHub, null where the catalog has none."""
+    for record in records.package_records(item.selection.catalog):
+        name = _display_name(item, record)
+        yield {"name": record.name, "displayName": name or None, **msgspec.to_builtins(record)}
+
+
+def _names(item: Chosen) -> list[str]:
+    """Return the name in OperatorHub of each package that has one, in lines of a terminal."""
+    found = ((record.name, _display_name(item, record)) for record in records.package_records(item.selection.catalog))
+    return [sanitize(f"{package}: {name}", _WIDTH) for package, name in found if name]
+
+
+def _display_name(item: Chosen, record: PackageRecord) -> str:
+    head = next((channel.head for channel in record.channels if channel.name == record.default_channel), "")
+    return title_of(item.selection.catalog.packages[record.name], head)
 
 
 def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:
@@ -122,28 +142,49 @@ def mapping_table(written: Path, problems: Sequence[Problem]) -> list[str]:
     return paragraphs(_problem_lines(problems), [str(written)])
 
 
-def plan_document(planned: Planned, settings: ExportSettings, *, explain: bool) -> Document:
-    """Return the JSON of `plan`: the inventory's fields without places, totals, and the reasons."""
-    plan = planned.plan
+def plan_document(preview: Preview, *, explain: bool) -> Document:
+    """Return the JSON of `plan`: the inventory's fields without places, totals, sizes by operator, and the reasons."""
+    plan = preview.planned.plan
     # The JSON of a plan is the inventory as it would be: one format for plan, archive and diff.
-    inventory = ArchiveSpec(plan, settings.terms).planned_inventory
+    inventory = preview.spec.planned_inventory
     document: Document = msgspec.to_builtins(inventory)
     document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
-    return document | ({"reasons": _reasons(planned.chosen)} if explain else {})
+    document |= {"operators": preview.operator_records(), "sizes": preview.size_record()}
+    return document | ({"reasons": _reasons(preview.planned.chosen)} if explain else {})
 
 
-def plan_table(planned: Planned, settings: ExportSettings, *, explain: bool) -> list[str]:
-    """Return `plan` for people."""
-    plan = planned.plan
-    # Tables and JSON take their numbers from one place, so that they cannot disagree.
-    sums = plan_document(planned, settings, explain=False)["totals"]
-    need = ArchiveSpec(plan, settings.terms).layout.size
+def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[str]:
+    """Return `plan` for people; `document`: its JSON."""
+    plan = preview.planned.plan
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
-    needs = f"needs {size_text(need)} on disk, plus the catalogs' layers while it works"
-    parts.append([_sums(sums), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])
+    needs = f"needs {size_text(preview.spec.layout.size)} on disk, plus the catalogs' layers while it works"
+    # Tables and JSON take their numbers from one place, so that they cannot disagree.
+    parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])
+    parts += _sizes(document["operators"], document["sizes"], several=len(plan.catalogs) > 1)
     if explain:
-        parts.append(_explained(planned.chosen))
+        parts.append(_explained(preview.planned.chosen))
     return paragraphs(*parts, _problem_lines(plan.problems))
+
+
+def _sizes(operators: Sequence[Document], sizes: Document, *, several: bool) -> list[list[str]]:
+    """Return the operators with their sizes, those that were not requested in a table of their own, and what they share."""
+    # The name of the catalog only where there are several: two of them can have the same package.
+    named = [(f"{one['catalog']}/{one['package']}" if several else one["package"], one) for one in operators]
+    requested = [("OPERATOR", "ADDS", "TOTAL"), *(_size_row(name, one) for name, one in named if not one["because"])]
+    needed = [("ADDED BECAUSE NEEDED", "ADDS", "TOTAL", "WHY")]
+    needed += [(*_size_row(name, one), one["because"]) for name, one in named if one["because"]]
+    others = {"catalogs": "catalogs", "additionalImages": "additional images", "attachments": "signatures and attachments"}
+    notes = [f"{what}: {size_text(sizes[key])}" for key, what in others.items() if sizes[key]]
+    if sizes["shared"]:
+        largest = sizes["sharedBy"][0]
+        names = [name if several else name.rpartition("/")[2] for name in largest["names"]]
+        most = f"{size_text(largest['bytes'])} of it by {enumeration(names, _SHARING)}"
+        notes.append(f"shared by several, counted once: {size_text(sizes['shared'])}, {most}")
+    return [columns(rows) for rows in (requested, needed) if len(rows) > 1] + ([notes] if operators else [])
+
+
+def _size_row(name: str, one: Document) -> tuple[str, str, str]:
+    return name, size_text(one["ownBytes"]), size_text(one["totalBytes"])
 
 
 def created_document(made: Exported, directory: Path | str) -> Document:
@@ -174,9 +215,9 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
     )
 
 
-def making_document(planned: Planned, settings: ExportSettings) -> Document:
+def making_document(preview: Preview) -> Document:
     """Return what a plan that is written to a file says beyond that: all that making the archive needs."""
-    return {"making": plan_file.making_of(ArchiveSpec(planned.plan, settings.terms), facts_of(planned, settings))}
+    return {"making": plan_file.making_of(preview.spec, preview.facts)}
 
 
 def part_document(made: MadePart | None) -> Document:

@@ -52,11 +52,13 @@ class OperatorSizes:
     """Bytes by purpose: in total, by volume, and for each operator the bytes that it shares with others.
 
     `total` sums to the bytes that are carried; so does `by_volume`, whose order is that of the inventory.
+    `together`: the shared bytes by the purposes that share them.
     """
 
-    total: Mapping[Purpose, int]
+    total: Counter[Purpose]
     by_volume: Sequence[Mapping[Purpose, int]]
     shared: Mapping[Purpose, int]
+    together: Mapping[frozenset[Purpose], int]
 
 
 def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
@@ -77,7 +79,7 @@ def sizes_by_operator(inventory: Inventory) -> OperatorSizes:
             together[needed] += record.size
     for needed, size in together.items():
         shared.update(dict.fromkeys(needed, size))
-    return OperatorSizes(total, by_volume, shared)
+    return OperatorSizes(total, by_volume, shared, together)
 
 
 def _purposes_by_blob(inventory: Inventory) -> dict[Digest, frozenset[Purpose]]:
@@ -130,17 +132,25 @@ def presentation_of(package: Package, head: str) -> Presentation:
     blob = _mapping(_decoded(package.blob.view))
     # Short texts first: `description` of a ClusterServiceVersion can be a whole document in Markdown.
     found = list(_metadata(package.bundles[head])) if head in package.bundles else []
-    title = next((text for one in found if (text := sanitize(one.get("displayName"), _LINE))), "")
     publisher = next((text for one in found if (text := sanitize(_mapping(one.get("provider")).get("name"), _LINE))), "")
     notes = [_mapping(one.get("annotations")).get("description") for one in found]
     summaries = [*notes, blob.get("description"), *(one.get("description") for one in found)]
     icons = [blob.get("icon"), *(icon for one in found for icon in _listed(one.get("icon")))]
     return Presentation(
-        title=title,
+        title=_title(found),
         publisher=publisher,
         summary=next((text for one in summaries if (text := sanitize(one, _SUMMARY).lstrip("#* "))), ""),
         icon=next((address for one in icons if (address := _address(one))), ""),
     )
+
+
+def title_of(package: Package, head: str) -> str:
+    """Return the title of a package, by the bundle `head`; empty where the catalog has none."""
+    return _title(_metadata(package.bundles[head])) if head in package.bundles else ""
+
+
+def _title(found: Iterable[Mapping[str, Any]]) -> str:
+    return next((text for one in found if (text := sanitize(one.get("displayName"), _LINE))), "")
 
 
 def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from common.archive.inventory import Inventory
 from exporter.plan import diff
@@ -65,6 +66,11 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
 def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
     """Return the facts of a plan. Raises the errors of opening an earlier archive."""
     earlier = [diff.load(path) for path in settings.since]
+    return replaced(own_facts(planned), last=max(earlier, key=lambda inventory: inventory.created, default=None))
+
+
+def own_facts(planned: Planned) -> Facts:
+    """Return the facts of a plan that no earlier archive is opened for."""
     presented = tuple(_presented(planned))
     bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
     icons = sum(len(one.presentation.icon) for one in presented)
@@ -77,7 +83,6 @@ def facts_of(planned: Planned, settings: ExportSettings) -> Facts:
             if reason.kept  # the others say why a bundle is left out
         ),
         asked={one.name: tuple(package.name for package in one.request.packages) for one in planned.chosen},
-        last=max(earlier, key=lambda inventory: inventory.created, default=None),
         room=_ROOM_OF_ALL + icons + _ROOM_OF_ONE * (len(planned.plan.images) + bundles),
     )
 

@@ -209,6 +209,15 @@ class Report:
 
     def render(self, inventory: Inventory, checksums: Mapping[str, str]) -> bytes:
         """Return the page. `checksums`: those of the archive's files, in `place` or in the output directory."""
+        files = [File(name, location.size_of(self._place / name), checksums[name]) for name in sorted(checksums)]
+        # The digest of the inventory on the medium: with it a page and an archive can be matched.
+        return self._page(inventory, files, digest_of(inventory_file.encode(inventory)))
+
+    def planned(self, inventory: Inventory) -> bytes:
+        """Return the page of an archive that does not exist yet: without checksums, and without an identity."""
+        return self._page(inventory, [], "")
+
+    def _page(self, inventory: Inventory, files: Sequence[File], identity: str) -> bytes:
         last = self._facts.last
         news = diff.between(last, inventory) if last else None
         sizes = sizes_by_operator(inventory)
@@ -219,8 +228,7 @@ class Report:
             Path(__file__).parent,
             _TEMPLATE,
             inventory=inventory,
-            # The digest of the inventory on the medium: with it a page and an archive can be matched.
-            identity=digest_of(inventory_file.encode(inventory)),
+            identity=identity,
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
             added=[operator for part in parts for operator in part.operators if operator.because],
@@ -233,7 +241,7 @@ class Report:
             last=last,
             news=news,
             pictures=[_picture(shape, inventory, sizes, places) for shape in _SHAPES],
-            files=[File(name, location.size_of(self._place / name), checksums[name]) for name in sorted(checksums)],
+            files=files,
             image_set=pretty_json(inventory.image_set).decode(),
         )
 

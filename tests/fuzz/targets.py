@@ -32,6 +32,7 @@ from exporter.imageset.model import ImageSet, OperatorRequest
 from exporter.kit.lock_file import LockFile
 from exporter.kit.settings import PLATFORMS, RELEASE_LOCK, Runtime
 from exporter.plan import mapping as plan_mapping
+from exporter.report.preview import Preview
 from exporter.settings import ExportSettings
 from importer.serving.htpasswd import Htpasswd
 from tests.fakes import reports
@@ -120,7 +121,11 @@ def _plans():
         ["foo"],
     )
     settings = ExportSettings(ImageSet(), RegistrySettings(), "2026-01-31T12:00:00Z", output=Path(), volume_size=10_000_000)
-    return [pretty_json(listing.plan_document(made, settings, explain=False) | listing.making_document(made, settings))]
+    return [
+        pretty_json(
+            listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
+        )
+    ]
 
 
 # Catalogs.

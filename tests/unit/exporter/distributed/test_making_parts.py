@@ -31,6 +31,7 @@ from exporter.context import ExportContext
 from exporter.distributed import finishing, part, part_directory, plan_file
 from exporter.imageset.model import ImageSet
 from exporter.report.page import Report
+from exporter.report.preview import Preview
 from exporter.settings import ExportSettings, Making
 from tests.fakes import reports
 from tests.fakes.archives import described, noise
@@ -82,7 +83,7 @@ def plans(tmp_path_factory):
 
 def planned_at(made, created):
     settings = ExportSettings(ImageSet(), RegistrySettings(), created, output=Path(), volume_size=900_000)
-    whole = listing.plan_document(made, settings, explain=False) | listing.making_document(made, settings)
+    whole = listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
     return plan_file.decode(pretty_json(whole), "plan")
 
 

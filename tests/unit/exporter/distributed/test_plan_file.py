@@ -16,6 +16,7 @@ from exporter.archive.archive_spec import ArchiveSpec
 from exporter.catalog.readers import file_based
 from exporter.cli import listing
 from exporter.distributed import plan_file
+from exporter.report.preview import Preview
 from tests.fakes import reports
 from tests.fakes.catalogs import CATALOGS
 
@@ -26,7 +27,7 @@ def document(tmp_path_factory):
     catalog = file_based.load_directory(CATALOGS / "fbc" / "redhat")
     made = reports.planned(catalog, ["openshift-cert-manager-operator"])
     settings = reports.reported(made, tmp_path_factory.mktemp("out")).settings
-    whole = listing.plan_document(made, settings, explain=False) | listing.making_document(made, settings)
+    whole = listing.plan_document(Preview(made, settings), explain=False) | listing.making_document(Preview(made, settings))
     return made, settings, pretty_json(whole)
 
 
