@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from common.errors import CatalogError, ContentError, NotACatalogError, UsageError
+from common.errors import CatalogError, ContentError, NotACatalogError
 from common.oci.image import Digest, Index, Manifest, Platform, Tree, encode, parse
+from exporter.catalog.readers.entrypoint import entrypoint_of, words_of
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
 from exporter.catalog.readers.sqlite import DatabaseTree
 from exporter.images.layered_image import (
@@ -172,30 +173,20 @@ def rebuild(manifest: Manifest, config: bytes, layer: bytes, location: CatalogLo
 
     def serve(settings: Fields) -> None:
         if location.format == "file-based":
-            _require_entrypoint(manifest, settings)
             labels = labels_of(settings)
+            entrypoint = entrypoint_of(manifest, settings, labels)
             labels.pop(DATABASE_LABEL, None)
             labels[CONFIGS_LABEL] = as_raw(location.path)
             # Without --cache-dir: the cache of the base does not match the new files, and opm would exit ("cache requires
             # rebuild", operator-registry, cmd/opm/serve/serve.go, --cache-enforce-integrity).
             settings |= {"Cmd": as_raw(["serve", location.path]), "Labels": as_raw(labels)}
+            if entrypoint != words_of(settings, "Entrypoint"):
+                settings["Entrypoint"] = as_raw(entrypoint)
 
     try:
         return add_layer(manifest, config, layer, Change(serve, f"hub-export: selected packages in {location.path}"))
     except ContentError as error:
         raise CatalogError(f"catalog {error.message}") from error
-
-
-def _require_entrypoint(manifest: Manifest, runtime: Fields) -> None:
-    # A base without opm as its entrypoint (built FROM scratch, for extractContent) would start nothing on releases before 4.20.
-    entrypoint = msgspec.json.decode(runtime.get("Entrypoint", b"null"), type=list[str] | None)
-    if entrypoint and "serve" not in entrypoint[1:]:
-        return
-    why = f"its entrypoint is {' '.join(entrypoint)!r}" if entrypoint else "it has no entrypoint"
-    raise UsageError(
-        f"catalog image {manifest.digest} cannot serve a filtered catalog: {why}",
-        hint="Name an image to build on that has opm as its entrypoint, with --catalog-base.",
-    )
 
 
 def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:

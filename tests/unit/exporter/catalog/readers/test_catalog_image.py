@@ -20,6 +20,7 @@ from exporter.catalog.readers.catalog_image import (
     rebuild_index,
 )
 from tests.fakes import factories, image_readers
+from tests.samples import more
 
 CONFIGS = CatalogLocation("file-based", "/configs")
 OLD = {"configs/foo/catalog.json": b"old foo", "configs/bar/catalog.json": b"old bar", "configs/index.yaml": b"old"}
@@ -133,11 +134,64 @@ def test_a_label_that_leads_elsewhere(directory, label):
         location_of("x", {label: directory})
 
 
-@pytest.mark.parametrize("settings", [{"Entrypoint": None}, {"Entrypoint": []}, {"Entrypoint": ["/bin/opm", "serve"]}])
-def test_a_base_that_cannot_serve_is_refused(settings):
+SERVED = ["serve", "/configs", "--cache-dir=/tmp/cache"]
+STARTS = [
+    (["/bin/opm", "serve"], ["/configs"]),
+    (["/bin/opm", *SERVED, "--cache-enforce-integrity"], None),
+    (None, ["/bin/opm", "serve", "/configs", "--cache-dir", "/tmp/cache"]),
+    (["/bin/sh", "-c", "exec /bin/opm serve '/configs' --cache-dir=/tmp/cache"], ["ignored"]),
+    (["/bin/opm", "registry"], ["serve", "--database", "/database/index.db"]),
+    *more(
+        [
+            (["/bin/opm"], SERVED),
+            (["/bin/opm", "--debug", *SERVED], []),
+            (["/bin/bash", "-ec"], ["/bin/opm serve /configs"]),
+            ([], ["/bin/sh", "-c", "/bin/opm serve /configs"]),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_opm_is_found_however_the_image_starts_it(start):
+    """A runtime appends Cmd to Entrypoint; `opm generate dockerfile` divides them after opm."""
+    image = rebuilt(base(settings={"Entrypoint": start[0], "Cmd": start[1]}))
+    config = json.loads(image.config)["config"]
+    assert (config["Entrypoint"], config["Cmd"]) == (["/bin/opm"], ["serve", "/configs"])
+
+
+def test_other_starters_stay_and_an_operator_registry_has_opm_next_to_its_server():
+    """openshift/operator-framework-olm, operator-registry.Dockerfile: ENTRYPOINT registry-server, and opm in /bin."""
+    for start, wanted in ((["/tini", "--", "/bin/opm", "serve"], ["/tini", "--", "/bin/opm"]), (["/start.sh"], ["/start.sh"])):
+        image = rebuilt(base(settings={"Entrypoint": start, "Cmd": None}))
+        assert json.loads(image.config)["config"]["Entrypoint"] == wanted
+    labels = {CONFIGS_LABEL: "/configs", "io.k8s.display-name": "OpenShift Operator Registry"}
+    server = {"Entrypoint": ["/bin/registry-server"], "Cmd": ["--database", "/bundles.db"]}
+    image = rebuilt(base(settings={**server, "Labels": labels}))
+    assert json.loads(image.config)["config"]["Entrypoint"] == ["/bin/opm"]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        (None, None),
+        ([], ["serve", "/configs"]),
+        (["/bin/registry-server"], ["--database", "/bundles.db"]),
+        (["/bin/sh", "-c", "opm-init && /bin/opm serve $DIRECTORY"], None),
+        *more(
+            [(["/bin/bash"], ["serve"]), (["/start.sh", "serve"], []), (["/bin/sh", "-c", "opm 'serve"], []), (["sh"], ["-c"])]
+        ),
+    ],
+)
+def test_a_base_that_cannot_serve_is_refused(start):
     with pytest.raises(UsageError, match="cannot serve") as caught:
-        rebuilt(base(settings=settings))
+        rebuilt(base(settings={"Entrypoint": start[0], "Cmd": start[1]}))
     assert "--catalog-base" in caught.value.hint
+
+
+def test_a_start_that_cannot_be_read_is_a_fault_of_the_catalog():
+    with pytest.raises(CatalogError, match="Entrypoint cannot be read"):
+        rebuilt(base(settings={"Entrypoint": "/bin/opm serve"}))
 
 
 def test_documents_that_contradict_each_other():
