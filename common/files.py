@@ -208,10 +208,11 @@ def read_limited(path: Path, limit: int, hint: str = "") -> bytes:
     """Return the content of a file given as an argument, of at most `limit` bytes. Raises UsageError."""
     try:
         with path.open("rb") as file:
-            raw = file.read(limit + 1)
+            # By its size first, so that a huge file is not read; by reading then, since a pipe or a device has no size.
+            raw = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
-    if len(raw) > limit:
+    if raw is None or len(raw) > limit:
         raise UsageError(f"{path}: larger than {limit} bytes", hint=hint)
     return raw
 

@@ -46,6 +46,14 @@ class Loader(yaml.CSafeLoader):
     """
 
     last_counts = False
+    depth = 0  # collections around the value that is constructed
+
+    def enter(self, node: yaml.Node) -> None:
+        """Count a collection. Raises ConstructorError for one that is nested too deep."""
+        # `_Counter` does not see documents of few brackets: without this, Python's limit of recursion would be theirs.
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, node.start_mark)
 
     def text_of_key(self, node: yaml.Node) -> str:
         """Return a key as JSON has it: a number or a boolean becomes text, as in sigs.k8s.io/yaml."""
@@ -62,6 +70,7 @@ class ForgivingLoader(Loader):
 
 
 def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    loader.enter(node)
     loader.flatten_mapping(node)
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
@@ -69,11 +78,15 @@ def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
         if key in mapping and not loader.last_counts:
             raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
+    loader.depth -= 1
     return mapping
 
 
 def _sequence(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
-    return [loader.construct_object(child, deep=True) for child in node.value]
+    loader.enter(node)
+    found = [loader.construct_object(child, deep=True) for child in node.value]
+    loader.depth -= 1
+    return found
 
 
 def _collection(loader: Loader, node: yaml.Node) -> Any:
@@ -224,7 +237,7 @@ def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
     mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
         return DocumentError(f"{where}: not YAML: {error}")
-    if error.problem == _TOO_DEEP_FOR_LIBYAML:
+    if error.problem in (_TOO_DEEP, _TOO_DEEP_FOR_LIBYAML):
         return DocumentError(f"{where}:{mark.line + 1}: {_TOO_DEEP}")
     place = f"{mark.line + 1}:{mark.column + 1}" if column else f"{mark.line + 1}"
     return DocumentError(f"{where}:{place}: not YAML: {error.problem or error.context}")

@@ -33,7 +33,9 @@ MIN_BLOCK, MAX_BLOCK = 4096, 1024 * 1024
 _FEW = 128  # blocks of a small volume, at least: five percent of ten blocks would be one
 _SHARES = 256  # blocks of one group, at most, parity included: zfec computes in GF(2^8)
 _MEMORY = 32 * 1024 * 1024  # bytes of one step over all blocks of a group
-MAX_VOLUME = 1 << 50  # bounds the table that a damaged or hostile header makes a reader allocate
+# 16 TiB, the largest file of ext4. Bounds the table that a damaged or hostile header makes a reader allocate: 512 MiB and the
+# share of parity. A sparse file of some kilobytes has the size of any parity.
+MAX_VOLUME = 1 << 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,9 @@ def bound(size: int, share: Fraction) -> int:
 
 
 def room(size: int, share: Fraction) -> int:
-    """Return the largest size of a volume that takes, with its parity, at most `size` bytes."""
+    """Return the largest size of a volume that takes, with its parity if any, at most `size` bytes."""
     # `bound` has steps, so there is no formula; the correction converges in a few rounds.
-    fits = size
+    fits = min(size, MAX_VOLUME) if share else size
     while share and fits > 0 and (over := fits + bound(fits, share) - size) > 0:
         fits -= max(over * share.denominator // (share.denominator + share.numerator), 1)
     return max(fits, 0)
@@ -235,9 +237,8 @@ def _unpack(raw: bytes, file_size: int) -> tuple[Geometry, str, bytes]:
         raise ContentError("its header is damaged")
     geometry = Geometry(size, block, max(groups, 1), parity)
     possible = (
-        MIN_BLOCK <= block <= MAX_BLOCK
-        and block & (block - 1) == 0
-        and 0 < size <= MAX_VOLUME
+        0 < size <= MAX_VOLUME
+        and block == _block(size)  # the format leaves no choice, and small blocks make a large table
         and count == geometry.count
         and 0 < groups <= count
         and 0 < parity < _SHARES

@@ -13,6 +13,7 @@ import msgspec
 from common.archive import inventory_file
 from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of, images_by_digest
 from common.errors import ContentError, UsageError
+from common.files import read_limited
 from common.oci.image import Digest, parse_digest
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
@@ -72,20 +73,14 @@ def encode(request: ReRequest) -> bytes:
 
 def load(path: Path) -> ReRequest:
     """Read a re-request. Raises UsageError for any other file."""
+    raw = read_limited(path, MAX_SIZE, "hub-import verify --rerequest, or push --rerequest, makes one.")
     try:
-        with path.open("rb") as file:
-            return _decoded(file.read(MAX_SIZE + 1))  # not by its size: a pipe or a device has none
+        return _decoded(raw)
     except (*UNDECODABLE, ContentError) as error:
         raise UsageError(f"{path}: not a re-request: {error}", hint="hub-import verify --rerequest makes one.") from error
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", hint="hub-import verify --rerequest, or push --rerequest, makes one."
-        ) from error
 
 
 def _decoded(raw: bytes) -> ReRequest:
-    if len(raw) > MAX_SIZE:
-        raise ContentError(f"more than {MAX_SIZE} bytes")
     request = inventory_file.with_free_form(decode_bounded(raw, _DECODER), ReRequest)
     if request.media_type != MEDIA_TYPE:
         raise ContentError(f"its media type is {request.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from common.errors import UsageError
-from common.files import write_together, writing
+from common.files import read_limited, write_together, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,13 +134,7 @@ def make_keys(private: Path, public: Path, algorithm: Algorithm) -> Verifier:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_KEY:
-            raise ValueError(f"more than {MAX_KEY} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        hint = "Name the file of the key; hub-export keygen makes a pair."
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
+    return read_limited(path, MAX_KEY, "Name the file of the key; hub-export keygen makes a pair.")
 
 
 def _no_key(path: Path, kind: str, error: Exception | None = None) -> UsageError:

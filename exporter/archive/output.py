@@ -24,7 +24,7 @@ from common.archive.inventory import VolumeRecord
 from common.archive.layout import Layout, PlacedBlob
 from common.archive.volume import JOURNAL_NAME, VOLUME_NAME
 from common.errors import ContentError, InUseError, UsageError
-from common.files import locked, sync_directory, write_atomic
+from common.files import locked, read_limited, sync_directory, write_atomic
 from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def encode_journal(layout: Layout) -> bytes:
 def read_journal(path: Path) -> Layout | None:
     """Return the layout of an interrupted export; None where there is none that this version reads."""
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_SIZE else b""
-        journal = decode_bounded(raw, _JOURNAL)
-    except (OSError, *UNDECODABLE, ContentError) as error:
+        journal = decode_bounded(read_limited(path, MAX_SIZE), _JOURNAL)
+    except (UsageError, *UNDECODABLE, ContentError) as error:
         _LOG.info("%s: %s", path, error)
         return None
     if journal.media_type != _TYPE:
@@ -147,7 +146,7 @@ class OutputDirectory:
         self._admit(self.path)
         wanted, mine = encode_journal(self._layout), self.path / JOURNAL_NAME
         # Byte for byte: the same layout is always encoded to the same bytes.
-        self.resumes = mine.is_file() and mine.read_bytes() == wanted
+        self.resumes = _holds(mine, wanted)
         if not self.resumes:
             if self._joined:
                 raise UsageError(
@@ -176,9 +175,9 @@ class OutputDirectory:
     def _set_aside(self, found: Sequence[str]) -> None:
         """Move volumes of another layout into a directory of their own, with their journal in front of them."""
         mine = self.path / JOURNAL_NAME
-        raw = mine.read_bytes()
+        raw = read_limited(mine, MAX_SIZE, "It was written by no export: choose another --output.")
         places = [self.path / f"{EARLIER}{number:02d}" for number in range(_MAX_EARLIER)]
-        begun = [place for place in places if (place / JOURNAL_NAME).is_file() and (place / JOURNAL_NAME).read_bytes() == raw]
+        begun = [place for place in places if _holds(place / JOURNAL_NAME, raw)]
         free = [place for place in places if not place.exists()]
         if not begun and not free:
             raise UsageError(f"{self.path} holds {_MAX_EARLIER} interrupted exports", hint="Choose another --output.")
@@ -200,6 +199,11 @@ def tidy_finished(path: Path) -> None:
     if (is_begun(path) or (path / LOCK).is_file()) and (path / checksums.NAME).is_file():
         with locked(path / LOCK, f"the output directory {path}"):
             _tidy(path)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Say whether a file has the content, byte for byte; a huge one is not read."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def _tidy(path: Path) -> None:

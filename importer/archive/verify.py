@@ -21,6 +21,7 @@ from common.archive.frames import read_raw
 from common.archive.inventory import MAX_SIZE, BlobRecord, Encoding, Piece, needed_by
 from common.archive.layout import extent
 from common.archive.location import opened
+from common.archive.signature import MAX_SIGNATURE
 from common.archive.volume import (
     CLOSING_SIZE,
     END_MARK,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 
 _CHECK_STEP = 256 * 1024  # what one read adds to a checksum; a check that is stopped ends after one of them
-_MAX_SIGNATURE = 1024  # of an entry in a volume: Ed25519 has 64 bytes, ECDSA in DER about 72
 _STEP = 1024 * 1024
 
 
@@ -415,7 +415,7 @@ def _check_tail(tail: bytes, pad: int) -> None:
     size = octal(rest[124:135]) or 0
     signature = rest[TAR_BLOCK : TAR_BLOCK + size]
     entry = tar_header(inventory_file.SIGNATURE_NAME, size) + padded(signature) if rest else b""
-    if any(tail[:pad]) or len(tail) < pad or size > _MAX_SIGNATURE or rest != entry:
+    if any(tail[:pad]) or len(tail) < pad or size > MAX_SIGNATURE or rest != entry:
         raise ContentError("entries behind the inventory's")
 
 

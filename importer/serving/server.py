@@ -107,7 +107,7 @@ def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate 
         ssl_keyfile=certificate.key if certificate else None,
     )
     logging.getLogger("uvicorn.error").addFilter(ServerLogFilter())
-    _raise_file_limit()
+    raise_file_limit()
     server = uvicorn.Server(config)
 
     def end(_number: int, _frame: object) -> None:
@@ -138,7 +138,8 @@ class ImpatientLoop(asyncio.SelectorEventLoop):
         return await super().create_server(*arguments, **options)
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
+    """Raise the limit of open files, where the system allows it."""
     # Many systems allow a process 1,024 files at first. Without any left, no connection is accepted.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.content import DirectoryStore, verified
-from common.errors import CatalogError, NotACatalogError, UsageError, boundary
+from common.errors import CatalogError, ContentError, NotACatalogError, UsageError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
@@ -68,9 +68,10 @@ class OpenedCatalog:
 class CatalogOpener:
     """Opener of catalogs; `store` keeps the layers that were read."""
 
-    def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
+    def __init__(self, client: RegistryClient, store: DirectoryStore, max_layer: int = MAX_LAYER_SIZE) -> None:
         self._client = client
         self._store = store
+        self._max_layer = max_layer
 
     def open(self, name: str, platforms: Sequence[Platform] = (), *, partial: bool = False) -> OpenedCatalog:
         """Open catalog files, package manifests or an SQLite file, or the image of a reference for some platforms (none: all).
@@ -153,10 +154,16 @@ class CatalogOpener:
 
     def _layer(self, source: str, layer: Descriptor, store: Callable[[Descriptor], None]) -> Iterator[bytes]:
         """Return the chunks of the uncompressed tar of a layer, which is stored first."""
-        if layer.size > MAX_LAYER_SIZE:
-            raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {MAX_LAYER_SIZE}")
+        if layer.size > self._max_layer:
+            raise CatalogError(f"{source}: its layer {layer.digest} has {layer.size} bytes; the limit is {self._max_layer}")
         store(layer)
-        return decompressed(self._store.read(layer), MAX_LAYER_SIZE)
+        return self._unpacked(source, layer)
+
+    def _unpacked(self, source: str, layer: Descriptor) -> Iterator[bytes]:
+        try:
+            yield from decompressed(self._store.read(layer), self._max_layer)
+        except ContentError as error:  # broken, or beyond the limit: it names neither image nor layer
+            raise CatalogError(f"{source}: its layer {layer.digest} cannot be read: {error.message}") from error
 
 
 def _open_files(name: str, path: Path, partial: bool) -> OpenedCatalog:

@@ -36,7 +36,7 @@ MAGIC = b"SQLite format 3\0"
 MAX_SIZE = 1024**3  # held in memory, twice; the largest real catalog with its history would have 230 MB as a database
 # Instructions of SQLite's virtual machine for one query; the largest real catalogs need a hundredth. A hostile file could
 # make a query endless.
-_STEPS = 200_000_000
+MAX_STEPS = 200_000_000
 # Header fields that differ between runs (SQLite, *Database File Format*, 1.3): file change counter, version-valid-for, and the
 # release of SQLite that wrote the file.
 _VARYING = ((24, 28), (92, 96), (96, 100))
@@ -86,12 +86,13 @@ def is_database(content: bytes | memoryview) -> bool:
     return bytes(content[: len(MAGIC)]) == MAGIC
 
 
-def read(content: bytes, name: str) -> Database:
+def read(content: bytes, name: str, max_steps: int = MAX_STEPS) -> Database:
     """Return the rows of a database; `name` names it in messages.
 
-    Raises CatalogError for a truncated or damaged file, for one that is not a catalog, and for views in place of tables.
+    Raises CatalogError for a truncated or damaged file, for one that is not a catalog, for views in place of tables, and for a
+    query of more than `max_steps` instructions.
     """
-    with opened(content, name) as connection:
+    with opened(content, name, max_steps) as connection:
         tables = _tables(connection, name)
         bundles = {row.name: row for row in _bundles(connection, tables)}
         edges = _edges(connection)
@@ -105,7 +106,7 @@ def read(content: bytes, name: str) -> Database:
 
 
 @contextmanager
-def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
+def opened(content: bytes, name: str, max_steps: int = MAX_STEPS) -> Iterator[sqlite3.Connection]:
     """Open a database in memory. Errors of SQLite within the block become CatalogError."""
     if len(content) > MAX_SIZE:
         raise CatalogError(f"{name}: {len(content)} bytes; the limit is {MAX_SIZE}")
@@ -120,6 +121,7 @@ def opened(content: bytes, name: str) -> Iterator[sqlite3.Connection]:
         # For databases from elsewhere: SQLite, *Defense Against The Dark Arts*, 1.1.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
+        connection.set_progress_handler(lambda: 1, max_steps)  # interrupts the query
         yield connection
 
 
@@ -140,7 +142,6 @@ def serialized(connection: sqlite3.Connection) -> bytes:
 
 def _tables(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
     """Return the columns of each table. Raises CatalogError for a database that is not a catalog."""
-    connection.set_progress_handler(lambda: 1, _STEPS)  # interrupts the query
     kinds = dict(_rows(connection, "SELECT name, type FROM sqlite_master"))
     # A view in place of a table could compute without end; a table is only read.
     odd = [table for table in _TABLES if kinds.get(table, "table") != "table"]

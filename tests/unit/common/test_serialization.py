@@ -6,6 +6,7 @@ import pytest
 from common.serialization import (
     MAX_DOCUMENTS,
     MAX_NODES,
+    MAX_PLACED_NODES,
     DocumentError,
     convert,
     decode_json,
@@ -219,6 +220,35 @@ def test_aliases_are_bounded():
     rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(4, 12)]
     with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
         documents("\n".join(rows))
+
+
+@pytest.mark.parametrize("read", [documents, lambda text: [load_placed_yaml(text, "file").plain()]])
+def test_depth_and_digits_at_their_limits_and_beyond(read):
+    deep = "[" * 199 + "1" + "]" * 199  # within the mapping
+    assert read(f"a: {deep}")
+    assert read(f"a: {deep}\nb: {deep}\n")
+    with pytest.raises(DocumentError, match="nested deeper than 200"):
+        read(f"a: [{deep}]")
+    digits = "1" * 400
+    assert read(f"a: {digits}") == [{"a": int(digits)}]
+    with pytest.raises(DocumentError, match="number"):
+        read(f"a: {digits}1")
+
+
+@pytest.mark.more
+def test_values_of_an_alias_at_their_limit_and_beyond():
+    values = ",".join(["1"] * 99_999)  # and their list
+    assert load_placed_yaml(f"a: &a [{values}]\nb: *a\n", "file")
+    with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
+        load_placed_yaml(f"a: &a [{values},1]\nb: *a\n", "file")
+
+
+@pytest.mark.more
+def test_configuration_at_its_limit_and_beyond():
+    inside = MAX_PLACED_NODES - 3  # the mapping, its key and the list
+    assert load_placed_yaml("a: [" + "a long name," * inside + "]", "file")
+    with pytest.raises(DocumentError, match=f"a document of more than {MAX_PLACED_NODES} values"):
+        load_placed_yaml("a: [" + "a long name," * (inside + 1) + "]", "file")
 
 
 def test_a_placed_document_has_lines():

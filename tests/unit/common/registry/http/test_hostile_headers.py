@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from common.registry.http.auth import MAX_HEADER, MAX_HEADERS, Challenge, parse_challenges
-from common.registry.http.urls import next_page
-from common.retry import retry_after_s
+from common.registry.http.urls import _MAX_LINK, next_page
+from common.retry import _MAX_DATE, retry_after_s
 
 _CHILD = """
 import httpx, resource
@@ -70,6 +70,19 @@ def test_as_many_challenges_as_any_server_sends():
     first = ["Negotiate"] * (MAX_HEADERS - 1)
     assert parse_challenges([*first, "Basic"])[-1] == Challenge("basic")
     assert parse_challenges([*first, "Digest", "Basic"])[-1] == Challenge("digest")
+
+
+def test_headers_at_their_limits_and_beyond():
+    value = "Bearer realm=" + "a" * (MAX_HEADER - len("Bearer realm="))
+    assert parse_challenges([value]) == [Challenge("bearer", "a" * (MAX_HEADER - len("Bearer realm=")))]
+    assert parse_challenges([value + "a"]) == []
+    url = httpx.URL("https://r.test/v2/a/tags/list")
+    link = '</v2/a?n=2>; rel="next"'
+    for size, found in ((_MAX_LINK, "/v2/a?n=2"), (_MAX_LINK + 1, None)):
+        other = "</v2/p>; title=" + "x" * (size - len(link) - len("</v2/p>; title=,")) + ","
+        assert next_page(url, httpx.Headers({"Link": other + link}), "x") == found
+    for blanks, pause_s in ((_MAX_DATE - 2, 30.0), (_MAX_DATE, 0.0)):
+        assert retry_after_s(" " * blanks + "30", 0.0) == pause_s
 
 
 @pytest.mark.parametrize("text", [", ,Bearer realm=a", "Bearer ,realm=a", "Digest a=b ,, Bearer realm=a,,"])

@@ -10,6 +10,7 @@ import pytest
 from common.errors import RegistryUnreachableError
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
+from common.registry.http.pace import MAX_HEAD, MAX_INTERIM
 from common.registry.settings import Timeouts
 from tests.fakes.dripping import DrippingServer
 from tests.fakes.registry import FakeRegistry
@@ -55,7 +56,7 @@ def test_a_small_answer_ends_in_time(kind, connect, tmp_path):
 def test_interim_answers_have_an_end(connect, tmp_path):
     """Each 100 (Continue) is an answer of its own, and the final one may take its time (RFC 9110, section 15.2)."""
     with (
-        DrippingServer(b"HTTP/1.1 100 Continue\r\n\r\n" * 17, b"") as server,
+        DrippingServer(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_INTERIM, b"") as server,
         pytest.raises(RegistryUnreachableError, match="interim"),
     ):
         _manifest(server, connect, tmp_path)
@@ -65,6 +66,20 @@ def test_a_head_has_an_end(connect, tmp_path):
     quick = OK + (b"X: " + b"x" * 60_000 + b"\r\n") * 30
     with DrippingServer(quick, b"") as server, pytest.raises(RegistryUnreachableError, match="a head of more than"):
         _manifest(server, connect, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a head of 1 MiB", "15 interim answers"])
+def test_what_is_within_the_limits_is_read(kind, connect, tmp_path):
+    body = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+    end = f"Content-Type: application/vnd.oci.image.index.v1+json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    if kind == "15 interim answers":
+        answer = b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM - 1) + OK + end
+    else:
+        lines = (b"X: " + b"x" * 60_000 + b"\r\n") * 17
+        answer = OK + lines + b"Y: " + b"y" * (MAX_HEAD - len(OK) - len(lines) - len(end) - len(body) - 5) + b"\r\n" + end
+        assert len(answer + body) == MAX_HEAD  # of what is read ahead, nothing is known to be a body
+    with DrippingServer(answer + body, b"", endless=False) as server:
+        assert _manifest(server, connect, tmp_path).raw == body
 
 
 def test_a_token_ends_in_time(connect):
