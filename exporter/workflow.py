@@ -21,7 +21,7 @@ from exporter.context import opened
 from exporter.distributed import finishing, part_directory, plan_file, s3
 from exporter.kit import making
 from exporter.plan import mapping, planning, rerequest_plan
-from exporter.plan.checks import check, strict_error
+from exporter.plan.checks import check, require_none
 from exporter.report.page import Report
 
 if TYPE_CHECKING:
@@ -142,15 +142,15 @@ def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, t
     """
     # Checked before the file is written, since users edit it at once.
     planned = plan(settings, progress)
-    if settings.strict and planned.plan.problems:
-        raise strict_error(planned.plan.problems)
+    if settings.strict:
+        require_none(planned.plan.problems)
     return mapping.write(settings.output, planned.plan.images), planned.plan.problems
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:
     """Return the exit code for problems: 3 when a requested image is missing. Raises ProblemsError for any under `strict`."""
-    if strict and problems:
-        raise strict_error(problems)
+    if strict:
+        require_none(problems)
     return of_problems(problems)
 
 

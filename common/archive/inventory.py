@@ -61,6 +61,7 @@ class ProblemCode(_OpenEnum):
     TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
     SECTION_NOT_CARRIED = "section-not-carried"  # a section of the image set that is another tool's, such as mirror.platform
+    PACKAGE_ABSENT = "package-absent"  # a package that is optional, and that the catalog does not have
     IMAGE_BLOCKED = "image-blocked"  # left out by blockedImages
     DEPENDENCY_UNSATISFIED = "dependency-unsatisfied"  # a required package or API is not in the catalogs
     OPERATOR_STRANDED = "operator-stranded"  # the cluster has an operator that no carried version updates

@@ -7,11 +7,12 @@ Each added bundle has a reason, each requirement that no bundle satisfies is a p
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError
+from common.text import enumeration
 from exporter.catalog.requirements import (
     Api,
     NeedsAll,
@@ -28,18 +29,37 @@ from exporter.catalog.update_graph import UpdateGraph, head_only, in_range
 from exporter.version import Bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exporter.catalog.model import Bundle, Catalog, Channel, Package
+
+_SHOWN = 5  # packages in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A whole catalog and the selection from it. `closed`: the requirements of its bundles are resolved."""
+    """A whole catalog and the selection from it. `closed`: the requirements of its bundles are resolved.
+
+    `excluded`: the names of packages that are not added.
+    """
 
     catalog: Catalog
     selection: Selection
     closed: bool = True
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def offered(self) -> Catalog:
+        """The catalog without the excluded packages."""
+        return self._only(lambda name: name not in self.excluded)
+
+    @property
+    def refused(self) -> Catalog:
+        """The excluded packages alone."""
+        return self._only(lambda name: name in self.excluded)
+
+    def _only(self, wanted: Callable[[str], bool]) -> Catalog:
+        return replace(self.catalog, packages={name: one for name, one in self.catalog.packages.items() if wanted(name)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +80,9 @@ class _Closure:
     selections: list[Selection]
     waiting: deque[tuple[int, Bundle]] = field(default_factory=deque)
     problems: list[list[Problem]] = field(default_factory=list)
+    refused: Sequence[Catalog] = ()
     _providers: list[dict[Api, list[tuple[Package, Bundle]]]] = field(default_factory=list)
+    _refused_providers: list[dict[Api, list[tuple[Package, Bundle]]]] = field(default_factory=list)
 
     def run(self) -> None:
         """Resolve the requirements of bundle after bundle, those that are added too, until the queue is empty."""
@@ -148,6 +170,8 @@ class _Closure:
         """Return why nothing satisfies a requirement."""
         if isinstance(requirement, Unclear):
             return "cannot be resolved on this side"
+        if names := sorted(self._refused(requirement)):
+            return f"only {enumeration(names, _SHOWN)} would satisfy, and the image set excludes it"
         if isinstance(requirement, NeedsPackage):
             if requirement.range is None:
                 return "is no range of versions that OLM reads"
@@ -158,10 +182,34 @@ class _Closure:
                 return f"no version in the catalogs of the image set fits; they go {extent}"
         return "is in no catalog of the image set; it may be on the cluster already"
 
+    def _refused(self, requirement: Requirement) -> set[str]:
+        """Return the excluded packages that satisfy a requirement, or a part of it."""
+        if isinstance(requirement, NeedsAny | NeedsAll):
+            inner = requirement.options if isinstance(requirement, NeedsAny) else requirement.parts
+            return {name for one in inner if not self._kept(one) for name in self._refused(one)}
+        if isinstance(requirement, NeedsPackage):
+            bundles = [
+                bundle
+                for catalog in self.refused
+                if (package := catalog.packages.get(requirement.package))
+                for bundle in package.bundles.values()
+            ]
+            return {bundle.package for bundle in bundles if _fits(bundle, requirement)}
+        if not isinstance(requirement, NeedsApi):
+            return set()
+        # Indexed at the first such requirement: few image sets exclude anything.
+        self._refused_providers = self._refused_providers or [_index(catalog) for catalog in self.refused]
+        return {package.name for index in self._refused_providers for package, _ in index.get(requirement.api, ())}
+
 
 def close(selected: Sequence[Selected]) -> list[Selection]:
     """Return the selections with all bundles that theirs require, as far as the catalogs have them."""
-    closure = _Closure([one.catalog for one in selected], [one.selection for one in selected], problems=[[] for _ in selected])
+    closure = _Closure(
+        [one.offered if one.excluded else one.catalog for one in selected],
+        [one.selection for one in selected],
+        problems=[[] for _ in selected],
+        refused=[one.refused for one in selected if one.excluded],
+    )
     # Bundles that are added later are closed too, also in a catalog with `skipDependencies`: otherwise they could not install.
     closure.waiting.extend(
         (number, bundle) for number, one in enumerate(selected) if one.closed for bundle in one.selection.catalog.bundles

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
 from exporter.catalog.update_graph import UpdateGraph
-from exporter.imageset import file
+from exporter.imageset import template
 
 if TYPE_CHECKING:
     from exporter.catalog.model import Catalog, Channel, Package
@@ -34,7 +34,7 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
 
 def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
     """Return the record of a carried catalog."""
-    request, template = item.request, item.request.target_catalog_source_template
+    request, path = item.request, item.request.target_catalog_source_template
     return CatalogRecord(
         source=carried.resolved.wanted.source,
         digest=item.opened.digest,
@@ -46,7 +46,7 @@ def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
         target_repository=request.target_catalog,
         target_tag=request.target_tag,
         # The content, not the path: the file is on this side, and the import reads the inventory alone.
-        catalog_source_template=file.load_template(template) if template else None,
+        catalog_source_template=template.load(path) if path else None,
     )
 
 

@@ -31,7 +31,7 @@ from exporter.catalog.model import (
 )
 from exporter.catalog.update_graph import STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
 from exporter.catalog.validation import validate_package
-from exporter.imageset.model import OperatorRequest, PackageRequest
+from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -153,24 +153,30 @@ class _Found:
     reasons: list[Reason] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)  # optional packages that the catalog does not have
 
 
 def select(catalog: Catalog, request: OperatorRequest) -> Selection:
     """Return the selection of `request` from `catalog`.
 
     Raises UsageError for an unknown package, channel or version, naming near ones, and for a default channel that would be
-    dropped while several others remain, all in one error; CatalogError when no requested package could be served.
+    dropped while several others remain, all in one error; CatalogError when no requested package could be served. The result is
+    empty when all packages of the request are optional and absent.
     """
-    whole = request.full and not request.packages
+    left_out = request.excluded(catalog.packages)
+    whole = request.full and not request.packages and not left_out
     # No packages means all of them: with `full` entirely, else the head of each channel.
-    wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages)
-    found = _Found(problems=_problems_of(catalog, None if not request.packages else {one.name for one in wanted}))
+    wanted = request.packages or tuple(PackageRequest(name) for name in catalog.packages if name not in left_out)
+    if not wanted and left_out:
+        raise UsageError(f"catalog {request.catalog}: exclude leaves out all of its packages", hint="Exclude fewer of them.")
+    found = _Found(problems=_problems_of(catalog, request), notes=list(_unmatched(catalog, request)))
     found.problems += catalog.unread
     if faults := _add_all(found, catalog, replace(request, packages=wanted), whole):
         raise one_error(f"catalog {request.catalog}", faults, cut=len(each_fault(faults)) >= _MAX_FAULTS)
     if not catalog.packages:
         found.problems.append(_problem(request.catalog, "the catalog has no packages", "warning"))
-    if not found.packages and not (whole and not catalog.packages):  # an image without packages would start, and offer nothing
+    allowed = (whole and not catalog.packages) or (request.packages and found.absent.issuperset(one.name for one in wanted))
+    if not found.packages and not allowed:  # an image without packages would start, and offer nothing
         raise _nothing_left(request, found)
     kept = Catalog(found.packages, catalog.others)
     return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
@@ -218,6 +224,10 @@ def _add_all(found: _Found, catalog: Catalog, request: OperatorRequest, whole: b
         if len(faults) >= _MAX_FAULTS:
             break
         package = catalog.packages.get(one.name)
+        if package is None and one.optional:
+            found.absent.add(one.name)
+            found.problems.append(_absent(one.name, request, catalog))
+            continue
         if package is None and catalog.unread:  # it may be in a file that cannot be read, and a mistyped name is no worse
             if not any(problem.subject == one.name for problem in catalog.problems):
                 near = _unknown("package", one.name, "", catalog.packages).hint
@@ -227,7 +237,7 @@ def _add_all(found: _Found, catalog: Catalog, request: OperatorRequest, whole: b
             faults.append(_unknown("package", one.name, f"catalog {request.catalog}", catalog.packages))
             continue
         try:
-            _add(found, package, one, request.full, whole)
+            _add(found, package, _with_versions(package, one), request.full, whole)
         except UsageError as error:
             faults.append(error)
     return faults
@@ -372,9 +382,49 @@ def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Pro
                 yield _problem(f"{package.name}/{name}", f"{why} (channel {channel})", "warning")
 
 
-def _problems_of(catalog: Catalog, names: set[str] | None) -> list[Problem]:
-    """Return the problems of the reader, those of the requested packages only where some were named."""
-    return [one for one in catalog.problems if names is None or one.subject.partition("/")[0] in names]
+def _problems_of(catalog: Catalog, request: OperatorRequest) -> list[Problem]:
+    """Return the problems of the reader; those of the requested packages where some are named, and none of excluded ones."""
+    subjects = {one.subject.partition("/")[0] for one in catalog.problems}
+    subjects -= request.excluded(subjects)
+    if request.packages:
+        subjects &= {one.name for one in request.packages}
+    return [one for one in catalog.problems if one.subject.partition("/")[0] in subjects]
+
+
+def _absent(name: str, request: OperatorRequest, catalog: Catalog) -> Problem:
+    # Its near names, because a misspelt name is absent in every catalog.
+    near = difflib.get_close_matches(name, sorted(catalog.packages), _NEAR)
+    more = f"; near it: {', '.join(near)}" if near else ""
+    message = f"optional, and catalog {request.catalog} does not have it{more}"
+    return Problem("warning", ProblemCode.PACKAGE_ABSENT, name, message)
+
+
+def _unmatched(catalog: Catalog, request: OperatorRequest) -> Iterator[str]:
+    """Yield a note for each excluded name that the catalog does not have."""
+    # No problem: one list of names serves several releases, and a misspelt name leaves out too little.
+    known = {*catalog.packages, *(one.subject.partition("/")[0] for one in catalog.problems)}
+    for name in request.exclude[:_MAX_FAULTS]:
+        if name not in known and not replace(request, exclude=(name,)).excluded(known):
+            near = difflib.get_close_matches(name, sorted(known), _NEAR)
+            more = f"; near it: {', '.join(near)}" if near else ""
+            yield f"catalog {request.catalog} has no package {name!r} to exclude{more}"
+
+
+def _with_versions(package: Package, request: PackageRequest) -> PackageRequest:
+    """Return the request with the version of each bundle that `minBundle` of v1alpha2 names as the minimum."""
+
+    def minimum(one: PackageRequest | ChannelRequest) -> str:
+        if not one.min_bundle:
+            return one.min_version
+        bundle = package.bundles.get(one.min_bundle)
+        if bundle is None:
+            raise _unknown("bundle", one.min_bundle, f"package {package.name}", package.bundles)
+        if bundle.version is None:
+            raise UsageError(f"package {package.name}: minBundle {bundle.name} has no version", hint="Write minVersion.")
+        return str(bundle.version)
+
+    channels = tuple(replace(one, min_version=minimum(one)) for one in request.channels)
+    return replace(request, min_version=minimum(request), channels=channels)
 
 
 def _problem(subject: str, message: str, severity: Literal["error", "warning"] = "error") -> Problem:

@@ -47,6 +47,11 @@ class Chosen:
     inline_all: bool = False
 
     @property
+    def carried(self) -> bool:
+        """Whether there is anything to carry; not, where all requested packages are optional and absent."""
+        return bool(self.selection.catalog.packages or not self.request.packages)
+
+    @property
     def bundles(self) -> Iterator[Bundle]:
         """The selected bundles."""
         return self.selection.catalog.bundles
@@ -67,9 +72,11 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
     # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(catalogs, requests)
     if dependencies:
-        closed = [not request.skip_dependencies for request in requests]
         selections = close(
-            [Selected(one.catalog, kept, wanted) for one, kept, wanted in zip(catalogs, selections, closed, strict=True)]
+            [
+                Selected(one.catalog, kept, not request.skip_dependencies, request.excluded(one.catalog.packages))
+                for one, kept, request in zip(catalogs, selections, requests, strict=True)
+            ]
         )
     # File-based catalogs refer to bundle images only, and no release up to 4.8 serves them.
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES

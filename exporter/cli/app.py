@@ -60,7 +60,10 @@ def list_(
     asked = settings.image_set.problems
     # The document is built in both formats: the exit status depends on its problems.
     document = listing.list_document(chosen, target, explain=explain, asked=asked)
-    output.emit(document, lambda: listing.list_table(chosen, selection.package, target, explain=explain, asked=asked))
+    output.emit(
+        document,
+        lambda: listing.list_table(chosen, selection.package or selection.optional, target, explain=explain, asked=asked),
+    )
     return workflow.outcome(document["problems"], strict=selection.strict)
 
 

@@ -80,6 +80,24 @@ class SelectionOptions:
         list[str],
         typer.Option("--package", metavar="NAME[:CHANNEL,…][@MIN..MAX]", help="A package of the catalog; repeatable."),
     ] = field(default_factory=list)
+    optional: Annotated[
+        list[str],
+        typer.Option(
+            "--optional",
+            metavar="NAME[:CHANNEL,…][@MIN..MAX]",
+            help="A package as with --package; a catalog without it is no error.",
+            rich_help_panel=CATALOGS,
+        ),
+    ] = field(default_factory=list)
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            "--exclude",
+            metavar="NAME",
+            help="A package to leave out, also if others require it; with * and ?; repeatable.",
+            rich_help_panel=CATALOGS,
+        ),
+    ] = field(default_factory=list)
     image: Annotated[list[str], typer.Option("--image", metavar="REF", help="A further image; repeatable.")] = field(
         default_factory=list
     )
@@ -131,7 +149,7 @@ class SelectionOptions:
     def offered(self) -> SelectionOptions:
         """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
         # Versions are narrowed by `:CHANNEL` and `@RANGE` of a package, and by nothing else.
-        narrowed = self.imageset or self.heads or any(mark in text for text in self.package for mark in ":@")
+        narrowed = self.imageset or self.heads or any(mark in text for text in [*self.package, *self.optional] for mark in ":@")
         return self if narrowed else replace(self, full=True)
 
     def settings(self, registry: RegistryOptions) -> ExportSettings:
@@ -151,7 +169,8 @@ class SelectionOptions:
 
     @property
     def _flagged(self) -> bool:
-        return bool(self.catalog or self.package or self.image or self.full or self.heads or self.skip_dependencies)
+        named = self.catalog or self.package or self.optional or self.exclude or self.image
+        return bool(named or self.full or self.heads or self.skip_dependencies)
 
     @property
     def _platforms(self) -> tuple[Platform, ...]:
@@ -170,6 +189,8 @@ class SelectionOptions:
         return model.from_flags(
             catalogs=self.catalog,
             packages=self.package,
+            optional=self.optional,
+            exclude=self.exclude,
             images=self.image,
             full=self.full,
             heads=self.heads,

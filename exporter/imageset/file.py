@@ -1,6 +1,7 @@
 """Reader of ImageSetConfiguration files; all faults of a file are in one error, each with its line.
 
-Source: openshift/oc-mirror, v2alpha1 and v1alpha2. Sections that hub-export does not carry become problems (ADR 0029).
+Source: openshift/oc-mirror, v2alpha1 and v1alpha2, and the project's own extension of v2alpha1 (ADR 0050). Sections that
+hub-export does not carry become problems (ADR 0029).
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from common.errors import HubError, UsageError, boundary, one_error
 from common.files import read_limited
 from common.oci.image import Platform
 from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
-from common.serialization import DocumentError, Placed, load_placed_yaml, load_yaml_documents
-from exporter.imageset import source_name
+from common.serialization import DocumentError, Placed, load_placed_yaml
+from exporter.imageset import fields as field_names
+from exporter.imageset import sections, source_name, template
 from exporter.imageset.model import (
-    API_VERSION,
     KIND,
     MAX_ITEMS,
     AdditionalImage,
@@ -36,46 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-# The file of `targetCatalogSourceTemplate`: a CatalogSource with fields for the one on the cluster.
-
-MAX_TEMPLATE_SIZE = 1024 * 1024  # etcd accepts requests up to 1.5 MiB (etcd, *System limits*)
-
-
-def load_template(path: str) -> dict[str, object]:
-    """Return the content of a template. Raises UsageError."""
-    where = f"targetCatalogSourceTemplate {path[:200]}"
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(MAX_TEMPLATE_SIZE + 1)  # not by its size: a device or a pipe has none
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        why = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(
-            f"{where}: cannot be read: {why}", hint="It is looked for from where the command runs: write the whole path."
-        ) from error
-    if len(text) > MAX_TEMPLATE_SIZE:
-        raise UsageError(
-            f"{where}: larger than {MAX_TEMPLATE_SIZE} bytes", hint="Wanted: one YAML document, `kind: CatalogSource`."
-        )
-    template = next(load_yaml_documents(text, where), None)
-    if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
-        raise UsageError(f"{where}: not a CatalogSource", hint="Wanted: one YAML document, `kind: CatalogSource`.")
-    return template
-
-
 MAX_SIZE = 16 * 1024 * 1024  # of the file; values with their lines take many times that in memory
-API_VERSIONS = (API_VERSION, "mirror.openshift.io/v1alpha2")
-# Sections of oc-mirror's files that hub-export does not carry: each is left out with a problem, unless it requests nothing.
-_LEFT_OUT = {
-    "platform": "releases of OpenShift itself are not among them",
-    "helm": "for charts list their images under additionalImages",
-    "samples": "list the samples' images under additionalImages",
-}
-_SECTION_TYPES: dict[str, type] = {"platform": dict, "helm": dict, "samples": list}
-_SECTION_LISTS = {"platform": ("channels", "architectures", "platforms"), "helm": ("repositories", "local"), "samples": ()}
-# The fields with which oc-mirror mirrors a release; `architectures`, `platforms` and `kubeVirtContainer` choose images of it
-# (oc-mirror, v2/internal/pkg/release/cincinnati.go and local_stored_collector.go).
-_ASKS_FOR_RELEASES = ("channels", "graph", "release")
-_FIELDS = "apiVersion kind metadata mirror archiveSize storageConfig"
 _MAX_FAULTS = 1_000  # the rest of the file is not read then
 _KINDS: dict[type, str] = {dict: "fields", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
 T = TypeVar("T")
@@ -111,7 +73,7 @@ def _read(text: bytes, where: str, *, asking: bool) -> ImageSet:
     reader = _Reader(where, faults, asking=asking)
     image_set = ImageSet()
     try:
-        root = load_placed_yaml(text, where, reader.unreadable)
+        root = reader.named(load_placed_yaml(text, where, reader.unreadable))
         image_set = reader.image_set(root)
         if asking:
             reader.require_content(root)
@@ -154,12 +116,21 @@ class _Reader:
         self._reported: set[str] = set()  # messages: some fields are read twice
         self.unreadable: list[DocumentError] = []
         self._notes: list[str] = []
+        self._known = field_names.of_version("")
+
+    def named(self, root: Placed) -> Placed:
+        """Return the document with the names of fields as they are spelled here. Raises UsageError for another kind of file."""
+        faults: list[UsageError] = []
+        self._known = field_names.of_version(field_names.api_version(root))
+        named = field_names.canonical(root, self._known, lambda *fault: faults.append(self._error(*fault)), asking=self._asking)
+        self._require_kind(named)
+        self._collect(faults)
+        return named
 
     def image_set(self, root: Placed) -> ImageSet:
-        self._require_kind(root)
-        fields = self._fields(root, "the file", _FIELDS)
+        fields = self._fields(root, "the file")
         self._require_version(root, fields)
-        self._note_storage(fields.get("storageConfig"))
+        self._note(fields, "storageConfig", "has no meaning here: there is no state next to the archive")
         mirror = self._mirror(root, fields)
         operators = list(self._each(mirror.get("operators"), "operators", lambda at: (at, self._operator(at))))
         self._require_unique(operators)
@@ -172,7 +143,7 @@ class _Reader:
             tuple(self._notes),
             tuple(
                 Problem("error", ProblemCode.SECTION_NOT_CARRIED, f"mirror.{name}", f"{self._name}:{at.line}: left out: {why}")
-                for name, at, why in _left_out(mirror)
+                for name, at, why in sections.left_out(mirror)
             ),
         )
 
@@ -182,13 +153,13 @@ class _Reader:
         if any(name in mirror and mirror[name].value not in (None, []) for name in ("operators", "additionalImages")):
             return
         hint = "List mirror.operators or mirror.additionalImages."
-        reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in _left_out(mirror)}
-        sections = [name for name in _LEFT_OUT if name in mirror]
-        for name in sections:
+        reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in sections.left_out(mirror)}
+        named = [name for name in sections.LEFT_OUT if name in mirror]
+        for name in named:
             self._fault(
                 mirror[name], f"mirror.{name}: {reasons.get(name, 'it asks for nothing, nor does the rest of the file')}", hint
             )
-        if not sections:
+        if not named:
             self._faults.append(UsageError(f"{self._file}: asks for nothing", hint=hint))
 
     @property
@@ -201,13 +172,13 @@ class _Reader:
         if at.value is not None and not isinstance(at.value, dict):
             self._fault(at, f"mirror: wanted fields, got {_kind(at.value)}")
             return {}
-        fields = self._fields(at, "mirror", "operators additionalImages blockedImages platform helm samples")
-        return {name: child for name, child in fields.items() if name not in _LEFT_OUT or self._is_section(name, child)}
+        fields = self._fields(at, "mirror")
+        return {name: child for name, child in fields.items() if name not in sections.LEFT_OUT or self._is_section(name, child)}
 
     def _is_section(self, name: str, at: Placed) -> bool:
         """Return whether a section that is not carried has the type of oc-mirror."""
-        well_formed = self._has_type(at, f"mirror.{name}", _SECTION_TYPES[name])
-        for field in _SECTION_LISTS[name] if well_formed and at.value else ():
+        well_formed = self._has_type(at, f"mirror.{name}", sections.TYPES[name])
+        for field in sections.LISTS[name] if well_formed and at.value else ():
             if field in at.value:
                 self._has_type(at.value[field], f"mirror.{name}.{field}", list)
         return well_formed
@@ -221,39 +192,38 @@ class _Reader:
 
     def _require_kind(self, root: Placed) -> None:
         """Raise UsageError for a file of another kind, whose other faults would be no help."""
-        fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file", _FIELDS)
+        fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file")
         if (got := self._text(fields, "kind")) != KIND:
             # A DeleteImageSetConfiguration for example, with which oc-mirror deletes images.
             raise self._error(fields.get("kind", root), f"kind is {got!r}", f"Wanted: {KIND}")
 
     def _require_version(self, root: Placed, fields: dict[str, Placed]) -> None:
-        if (got := self._text(fields, "apiVersion")) not in API_VERSIONS:
+        if (got := self._text(fields, "apiVersion")) not in field_names.API_VERSIONS:
             at = fields.get("apiVersion", root)
-            self._fault(at, f"apiVersion is {got!r}", f"Wanted: {' or '.join(API_VERSIONS)}")
+            self._fault(at, f"apiVersion is {got!r}", f"Wanted: {' or '.join(field_names.API_VERSIONS)}")
 
-    def _note_storage(self, at: Placed | None) -> None:
-        if at is not None:
-            self._notes.append(
-                f"{self._file}:{at.line}: storageConfig has no meaning here: there is no state next to the archive"
-            )
+    def _note(self, fields: dict[str, Placed], name: str, why: str) -> None:
+        """Note a field that is left out, or deprecated."""
+        at = fields.get(name)
+        if at is not None and at.value is not None:
+            self._notes.append(f"{self._file}:{at.line}: {name} {why}")
 
     def _operator(self, at: Placed) -> OperatorRequest:
-        fields = self._fields(
-            at,
-            "an operator",
-            "catalog full packages targetCatalog targetTag targetCatalogSourceTemplate platforms skipDependencies",
-        )
+        fields = self._fields(at, "an operator")
+        by_name = self._target_name(fields)
         request = OperatorRequest(
             self._needed(at, fields, "catalog"),
             self._flag(fields, "full"),
             tuple(self._each(fields.get("packages"), "packages", self._package)),
-            self._text(fields, "targetCatalog") or None,
+            self._text(fields, "targetCatalog") or by_name or None,
             self._text(fields, "targetTag") or None,
             self._text(fields, "targetCatalogSourceTemplate") or None,
             tuple(self._each(fields.get("platforms"), "platforms", self._platform)),
             self._flag(fields, "skipDependencies"),
+            tuple(self._each(fields.get("exclude"), "exclude", self._excluded)),
         )
         self._require_path(fields, "targetCatalog")
+        self._note(fields, "originalRef", "has no meaning since oc-mirror 4.13")
         self._require_tag(fields, "targetTag")
         # Before the name is normalized, so that messages show it as written.
         self._collect(operator_faults(request, f"{self._file}:{at.line}"))
@@ -261,30 +231,56 @@ class _Reader:
         # An inventory's image set is read on other machines too, which do not have its files.
         if self._asking:
             self._require(fields, "catalog", request.catalog, source_name.require_source)
-            template = request.target_catalog_source_template
-            self._require(fields, "targetCatalogSourceTemplate", template, load_template)
+            self._require(fields, "targetCatalogSourceTemplate", request.target_catalog_source_template, template.load)
         return request
 
+    def _target_name(self, fields: dict[str, Placed]) -> str:
+        """Return the target that `targetName` of v1alpha2 stands for: the path of the catalog with another last component."""
+        name = self._text(fields, "targetName")
+        if not name:
+            return ""
+        self._require_path(fields, "targetName")
+        catalog = plain_path(without_docker(self._text(fields, "catalog")))
+        try:
+            path = source_name.reference_of(catalog).repository
+        except HubError:  # a file of this machine, or a fault that is reported where the catalog is read
+            path = ""
+        target = f"{path.rpartition('/')[0]}/{name}".removeprefix("/")
+        other = "has no effect next to targetCatalog" if self._text(fields, "targetCatalog") else ""
+        self._note(fields, "targetName", other or f"is deprecated in oc-mirror: write targetCatalog: {target}")
+        return target
+
+    def _excluded(self, at: Placed) -> str:
+        name = at.value.strip() if isinstance(at.value, str) else ""
+        if not name:
+            raise self._error(at, f"exclude: wanted the name of a package, got {_kind(at.value)}", "For example: odf-*")
+        return name
+
     def _package(self, at: Placed) -> PackageRequest:
-        fields = self._fields(at, "a package", "name defaultChannel minVersion maxVersion channels")
+        fields = self._fields(at, "a package")
         package = PackageRequest(
             self._needed(at, fields, "name"),
             self._text(fields, "defaultChannel"),
             self._text(fields, "minVersion"),
             self._text(fields, "maxVersion"),
             tuple(self._each(fields.get("channels"), "channels", self._channel)),
+            self._text(fields, "minBundle"),
+            self._flag(fields, "optional"),
         )
         self._collect(package_faults(package, f"{self._file}:{at.line}"))
         return package
 
     def _channel(self, at: Placed) -> ChannelRequest:
-        fields = self._fields(at, "a channel", "name minVersion maxVersion")
+        fields = self._fields(at, "a channel")
         return ChannelRequest(
-            self._needed(at, fields, "name"), self._text(fields, "minVersion"), self._text(fields, "maxVersion")
+            self._needed(at, fields, "name"),
+            self._text(fields, "minVersion"),
+            self._text(fields, "maxVersion"),
+            self._text(fields, "minBundle"),
         )
 
     def _additional(self, at: Placed) -> AdditionalImage:
-        fields = self._fields(at, "an additional image", "name targetRepo targetTag platforms")
+        fields = self._fields(at, "an additional image")
         name = self._needed(at, fields, "name")
         self._require_path(fields, "targetRepo")
         self._require_tag(fields, "targetTag")
@@ -301,7 +297,7 @@ class _Reader:
         return replace(image, name=reference)
 
     def _blocked(self, at: Placed) -> str:
-        fields = self._fields(at, "a blocked image", "name")
+        fields = self._fields(at, "a blocked image")
         pattern = self._needed(at, fields, "name")
         try:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of sets that may nest one day
@@ -311,7 +307,7 @@ class _Reader:
         return pattern
 
     def _platform(self, at: Placed) -> Platform:
-        fields = self._fields(at, "a platform", "os architecture variant")
+        fields = self._fields(at, "a platform")
         parts = [self._needed(at, fields, "os"), self._needed(at, fields, "architecture"), self._text(fields, "variant")]
         if not all(parts[:2]):
             return Platform("", "")  # the fault is recorded already
@@ -354,16 +350,11 @@ class _Reader:
         except UsageError as error:
             self._fault(fields[name], f"{name}: {error.message.removeprefix(f'{name} ')}", error.hint)
 
-    def _fields(self, at: Placed, what: str, known: str) -> dict[str, Placed]:
-        names = known.split()
+    def _fields(self, at: Placed, what: str) -> dict[str, Placed]:
         if at.value is None:
             return {}
         if not isinstance(at.value, dict):
-            raise self._error(at, f"{what}: wanted fields ({', '.join(names)}), got {_kind(at.value)}")
-        # An error, since a misspelt `minVersion` would mean the heads of all channels.
-        for name, child in at.value.items():
-            if name not in names:
-                self._fault(child, f"{what}: unknown field {name!r}", f"Known fields: {', '.join(names)}")
+            raise self._error(at, f"{what}: wanted fields ({', '.join(self._known[what])}), got {_kind(at.value)}")
         return at.value
 
     def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
@@ -433,23 +424,3 @@ class _Reader:
 
 def _kind(value: Any) -> str:
     return _KINDS.get(type(value), "a number")
-
-
-def _left_out(mirror: dict[str, Placed]) -> Iterator[tuple[str, Placed, str]]:
-    """Yield name, position and reason of each section that is not carried and requests something."""
-    for name, why in _LEFT_OUT.items():
-        if name in mirror and _asks_for_something(name, mirror[name].plain()):
-            yield name, mirror[name], f"hub-export carries operators and images; {why}"
-
-
-def _asks_for_something(name: str, value: Any) -> bool:
-    if name == "platform":  # a channel without fields is a channel
-        return any((value or {}).get(field) for field in _ASKS_FOR_RELEASES)
-    return not _is_blank(value)
-
-
-def _is_blank(value: Any) -> bool:
-    """Return whether a value requests nothing: empty, or with empty values only."""
-    if isinstance(value, dict | list):
-        return all(map(_is_blank, value.values() if isinstance(value, dict) else value))
-    return not value

@@ -1,17 +1,20 @@
 """The image set: catalogs, packages and images requested by an ImageSetConfiguration file (`file.py`) or by flags.
 
-Rules: docs/selection.md, *Input*. The fields are those of oc-mirror v2 (openshift/oc-mirror, v2alpha1).
+Rules: docs/selection.md, *Input*. The fields are those of oc-mirror v2 (openshift/oc-mirror, v2alpha1), with a few of v1alpha2
+and of the project (ADR 0050).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
 from common.oci.reference import Reference, without_docker
+from exporter.imageset.fields import OWN, V2ALPHA1
 from exporter.version import Bounds
 
 if TYPE_CHECKING:
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
     from common.oci.image import Platform
 
 
-API_VERSION = "mirror.openshift.io/v2alpha1"
 KIND = "ImageSetConfiguration"
+_WILDCARD = re.compile(r"[*?\[]")
+MAX_PATTERNS = 100  # of `exclude`: each is compared with every package of the catalog
 MAX_ITEMS = 100_000  # of one list of the file; also the largest archiveSize, 100 TB
 _PACKAGE = re.compile(r"([^:@\s]+)(?::([^@\s]*))?(?:@(\S*))?")
 
@@ -34,10 +38,11 @@ class ChannelRequest:
     name: str
     min_version: str = ""
     max_version: str = ""
+    min_bundle: str = ""  # of v1alpha2: the bundle whose version is the minimum
 
     @property
     def bounds(self) -> Bounds:
-        """The requested range."""
+        """The requested range, without `min_bundle`."""
         return Bounds.of(self.min_version, self.max_version)
 
 
@@ -50,10 +55,12 @@ class PackageRequest:
     min_version: str = ""
     max_version: str = ""
     channels: tuple[ChannelRequest, ...] = ()
+    min_bundle: str = ""
+    optional: bool = False  # a catalog without it is no error
 
     @property
     def bounds(self) -> Bounds:
-        """The requested range of every channel."""
+        """The requested range of every channel, without `min_bundle`."""
         return Bounds.of(self.min_version, self.max_version)
 
 
@@ -69,6 +76,15 @@ class OperatorRequest:
     target_catalog_source_template: str | None = None  # a path; its content goes into the inventory
     platforms: tuple[Platform, ...] = ()
     skip_dependencies: bool = False
+    exclude: tuple[str, ...] = ()
+    """Names of packages that are left out, also of those that others require; with the wildcards of shells."""
+
+    def excluded(self, packages: Iterable[str]) -> frozenset[str]:
+        """Return those of `packages` that are left out."""
+        names = set(self.exclude)
+        patterns = [one for one in self.exclude if _WILDCARD.search(one)]
+        # With regard to case, as names of packages have it (fnmatch() has that of the platform).
+        return frozenset(one for one in packages if one in names or any(fnmatchcase(one, pattern) for pattern in patterns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,8 @@ def from_flags(
     *,
     catalogs: Sequence[str] = (),
     packages: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     images: Sequence[str] = (),
     full: bool = False,
     heads: bool = False,
@@ -115,13 +133,17 @@ def from_flags(
 ) -> ImageSet:
     """Return the image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
-    `platforms` are put on every catalog and image.
+    `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on every image.
     """
-    _require_valid_flags(catalogs, packages, images, full, heads)
+    _require_valid_flags(catalogs, [*packages, *optional], images, full, heads)
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
+    chosen += tuple(replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
+    left_out = tuple(_excluded_by_flag(text, catalogs) for text in exclude)
     operators = tuple(
-        OperatorRequest(without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies)
+        OperatorRequest(
+            without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies, exclude=left_out
+        )
         for name in catalogs
     )
     # `docker://` is how oc-mirror and skopeo spell a registry; without it the name is a reference.
@@ -131,13 +153,21 @@ def from_flags(
     return ImageSet(operators, additional, as_read=_as_read(operators, additional))
 
 
-def package_of_flag(text: str) -> PackageRequest:
+def _excluded_by_flag(text: str, catalogs: Sequence[str]) -> str:
+    if not catalogs:
+        raise UsageError("--exclude without --catalog", hint="Name the catalog whose packages are left out.")
+    if not text.strip():
+        raise UsageError("--exclude is empty", hint="Name a package; an empty variable of a script is a usual cause.")
+    return text.strip()
+
+
+def package_of_flag(text: str, flag: str = "--package") -> PackageRequest:
     """Read `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]`; one version alone is both minimum and maximum. Raises UsageError."""
     match = _PACKAGE.fullmatch(text)
     channels = match[2].split(",") if match and match[2] is not None else []
     if not match or not all(channels) or match[3] in ("", ".."):
         raise UsageError(
-            f"--package {text[:200]!r} cannot be read",
+            f"{flag} {text[:200]!r} cannot be read",
             hint="Wanted: NAME[:CHANNEL[,CHANNEL]][@MIN..MAX], for example odf-operator:stable-4.18@4.18.0..4.18.5",
         )
     # `@1.2.3` is one version, `@1.2.3..` a minimum, `@..1.2.3` a maximum.
@@ -157,6 +187,13 @@ def check(operator: OperatorRequest, where: str) -> None:
 def operator_faults(operator: OperatorRequest, where: str) -> Iterator[UsageError]:
     """Yield the faults of the packages of a request taken together."""
     yield from _doubled((package.name for package in operator.packages), where, "package")
+    patterns = sum(1 for one in operator.exclude if _WILDCARD.search(one))
+    if patterns > MAX_PATTERNS:
+        yield UsageError(f"{where}: exclude has {patterns} names with wildcards; the limit is {MAX_PATTERNS}")
+        return
+    for name in sorted(operator.excluded(package.name for package in operator.packages)):
+        hint = "Take it out of one of them; without wildcards, exclude names what others require."
+        yield UsageError(f"{where}: package {name} is asked for and excluded", hint=hint)
     # As oc-mirror v2: `full` means every version, so a range next to it would be ignored.
     for package in operator.packages:
         if operator.full and _ranged(package):
@@ -176,6 +213,9 @@ def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
         except ValueError as error:
             hint = "Versions are as the catalog has them; hub-export list --package shows them."
             yield UsageError(f"{where}: {one.name}: {error}", hint=hint)
+    for one in asked:
+        if one.min_version and one.min_bundle:  # the same (openshift/oc-mirror, v1alpha2, IncludeBundle.validate)
+            yield UsageError(f"{where}: {one.name}: minVersion and minBundle exclude each other", hint="Take one of them out.")
     # Names of channels next to a range of the package are valid; a second range is not (oc-mirror v2 does the same).
     ranged = _ranged(package)
     if package in ranged and len(ranged) > 1:
@@ -187,7 +227,7 @@ def package_faults(package: PackageRequest, where: str) -> Iterator[UsageError]:
 
 def _ranged(package: PackageRequest) -> list[PackageRequest | ChannelRequest]:
     asked: list[PackageRequest | ChannelRequest] = [package, *package.channels]
-    return [one for one in asked if one.min_version or one.max_version]
+    return [one for one in asked if one.min_version or one.max_version or one.min_bundle]
 
 
 def _doubled(names: Iterable[str], where: str, what: str) -> Iterator[UsageError]:
@@ -221,7 +261,7 @@ def _require_valid_flags(
         raise UsageError("--catalog is empty", hint="Name a catalog image; an empty variable of a script is a usual cause.")
 
 
-def _as_read(operators: Iterable[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:
+def _as_read(operators: Sequence[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:
     """Return the document of a file with the same meaning as the flags."""
     mirror = {
         "operators": [_without_empty(_operator_fields(one)) for one in operators],
@@ -229,7 +269,8 @@ def _as_read(operators: Iterable[OperatorRequest], images: Iterable[AdditionalIm
             _without_empty({"name": one.name, "platforms": _platform_fields(one.platforms)}) for one in images
         ],
     }
-    return {"apiVersion": API_VERSION, "kind": KIND, "mirror": _without_empty(mirror)}
+    own = any(one.exclude or any(package.optional for package in one.packages) for one in operators)
+    return {"apiVersion": OWN if own else V2ALPHA1, "kind": KIND, "mirror": _without_empty(mirror)}
 
 
 def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
@@ -240,6 +281,7 @@ def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
                 "minVersion": package.min_version,
                 "maxVersion": package.max_version,
                 "channels": [{"name": channel.name} for channel in package.channels],
+                "optional": package.optional,
             }
         )
         for package in one.packages
@@ -250,6 +292,7 @@ def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
         "packages": packages,
         "platforms": _platform_fields(one.platforms),
         "skipDependencies": one.skip_dependencies,
+        "exclude": list(one.exclude),
     }
 
 

@@ -25,8 +25,8 @@ _SHOWN = 20  # problems that an error lists: one screen; `hub-export plan` lists
 def check(plan: ExportPlan, *, strict: bool) -> None:
     """Raise ProblemsError, UsageError or RegistryError for a plan that must not, or cannot, be carried out."""
     mapping.find(plan)  # again: a plan may come from a file that an earlier version wrote
-    if strict and plan.problems:
-        raise strict_error(plan.problems)
+    if strict:
+        require_none(plan.problems)
     _require_signed(plan.problems)
     _require_content(plan)
 
@@ -52,10 +52,12 @@ def _require_content(plan: ExportPlan) -> None:
         raise RegistryError(f"{lead}{first.subject}: {first.message}", hint=hint)
 
 
-def strict_error(problems: Sequence[Problem]) -> ProblemsError:
-    """Return the error that `--strict` makes of problems."""
-    details = [f"{p.severity}: {p.subject}: {p.message}" for p in problems[:_SHOWN]]
-    return ProblemsError(f"{len(problems)} problems, and --strict was given:", details=details)
+def require_none(problems: Sequence[Problem]) -> None:
+    """Raise the error that `--strict` makes of problems: all but notes, which say what the image set allows."""
+    serious = [problem for problem in problems if problem.code is not ProblemCode.PACKAGE_ABSENT]
+    if serious:
+        details = [f"{p.severity}: {p.subject}: {p.message}" for p in serious[:_SHOWN]]
+        raise ProblemsError(f"{len(serious)} problems, and --strict was given:", details=details)
 
 
 # Operators of a target profile that could not be updated from a selection.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.archive import receipt
+from common.errors import UsageError
 from exporter.catalog import records, steps
 from exporter.images import signatures
 from exporter.plan import images, mapping
@@ -37,7 +38,13 @@ class Planned:
 def make(settings: ExportSettings, context: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layers except those of the catalogs and their bundles."""
     delivered = _delivered(settings)  # first: a wrong archive or receipt is an error that needs no registry
-    chosen = steps.choose(settings, context)
+    opened = steps.choose(settings, context)
+    chosen = tuple(item for item in opened if item.carried)
+    if opened and not chosen and not settings.image_set.additional_images:
+        raise UsageError(
+            "nothing is left to carry: all packages are optional, and the catalogs have none of them",
+            hint="hub-export list --catalog REF shows the packages of a catalog.",
+        )
     # Before the catalogs are rebuilt, because objects of bundles may have to be inlined in them.
     contents = images.bundle_contents(chosen, settings, context)
     chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
@@ -51,6 +58,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     attached, unfound = _attached([*published, *resolved], settings, context)
     problems = [
         *settings.image_set.problems,
+        *(problem for item in opened if not item.carried for problem in item.selection.problems),
         *found,
         *contents.problems,
         *images.sparse_indexes(resolved, settings),

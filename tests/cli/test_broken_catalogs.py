@@ -139,7 +139,7 @@ def test_what_an_oc_mirror_user_has_today_works_unchanged(tmp_path, version):
             {"helm": {"repositories": [{"name": "x", "url": "https://x"}]}},
             "mirror.helm: hub-export carries operators and images",
         ),
-        ({"operators": [{"catalog": "x.y/z:v1", "packages": [{"name": "a", "minversion": "1.0.0"}]}]}, "minversion"),
+        ({"operators": [{"catalog": "x.y/z:v1", "packages": [{"name": "a", "minversions": "1.0.0"}]}]}, "minversions"),
     ],
 )
 def test_what_is_not_carried_is_refused_by_its_field(tmp_path, mirror, word):

@@ -264,7 +264,7 @@ mirror:
     targetCatalog: 4.2
     packages:
     - name: x
-      minversion: 1.0.0
+      minversions: 1.0.0
     - name: y
       minVersion: one
     - name: y
