@@ -21,6 +21,7 @@ import msgspec
 
 from common.errors import ClusterError
 from common.retry import retry
+from common.serialization import decode_bounded
 from importer.cluster.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
@@ -276,7 +277,7 @@ def _packed(expected: ExpectedCatalog) -> str:
 def _unpacked(value: str) -> ExpectedCatalog | None:
     try:
         # Bounded: the Secret may have been edited.
-        raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG)
-        return _CATALOG.decode(raw)
+        raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG + 1)
+        return decode_bounded(raw, _CATALOG) if len(raw) <= _MAX_CATALOG else None
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
         return None

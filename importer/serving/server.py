@@ -42,6 +42,7 @@ _HELD = _CONNECTIONS - 16
 _STALL_TIMEOUT_S = 120.0  # a client that reads nothing for so long is gone
 # For the whole head of a request. A client that sends one byte a minute (slowloris) would hold a connection for hours else.
 _HEAD_TIMEOUT_S = 10.0
+MAX_HEAD = 64 * 1024  # bytes of the head of a request; the default of h11 is 16 KiB, which proxies' cookies can fill
 _HANDSHAKE_TIMEOUT_S = 10.0  # of TLS; asyncio waits for a minute, and such a connection is not among the counted ones yet
 _FILES = 4096  # open files, where the system allows it: connections that are being accepted, and volumes
 _GRACE_S = 3  # for running transfers after a signal; clients resume with ranges, so there is no need to wait longer
@@ -89,9 +90,9 @@ def listen(address: Address) -> socket.socket:
         raise UsageError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}", hint=hint) from error
 
 
-def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate | None, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT (Ctrl-C), SIGTERM or SIGHUP, and return. `ready` is called before the first request."""
-    config = uvicorn.Config(
+def configuration(app: ASGIApp, certificate: ServerCertificate | None = None) -> uvicorn.Config:
+    """Return the settings of the server."""
+    return uvicorn.Config(
         app,
         loop="asyncio",  # and h11 below: uvloop and httptools are compiled, and have no wheels for ppc64le and s390x
         http=TimeoutProtocol,
@@ -101,11 +102,17 @@ def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate 
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=certificate.certificate if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
+
+
+def serve(app: ASGIApp, listener: socket.socket, certificate: ServerCertificate | None, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT (Ctrl-C), SIGTERM or SIGHUP, and return. `ready` is called before the first request."""
+    config = configuration(app, certificate)
     logging.getLogger("uvicorn.error").addFilter(ServerLogFilter())
     raise_file_limit()
     server = uvicorn.Server(config)

@@ -90,3 +90,38 @@ def test_a_page_of_referrers_has_4_mib_of_manifests() -> None:
     half = 2 << 20
     assert referrer_pages([half, half]) == [(2, 2)]
     assert referrer_pages([half, half + 1, 1, 16 << 20]) == [(1, 1), (2, 2), (1, 1)]
+
+
+EMPTY = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+
+
+def test_small_manifests_stay_in_memory_and_large_ones_do_not() -> None:
+    subject = digest_of(b"subject")
+    for count, size, again in ((128, 256 << 10, 0), (129, 256 << 10, 129), (2, (256 << 10) + 1, 2)):
+        digests = tuple(sorted(digest_of(b"%d" % number) for number in range(count)))
+        records = {digest: SimpleNamespace(media_type=media_types.OCI_INDEX, size=size) for digest in digests}
+        read: list[str] = []
+        archive = SimpleNamespace(
+            inventory=SimpleNamespace(manifests=records), manifest=lambda digest, read=read: read.append(digest) or EMPTY
+        )
+        app = RegistryApp(archive, {"a": Repository({}, frozenset(digests), frozenset(), {subject: ()})})
+        counts = []
+        for _ in range(3):  # the first round reads the media types, too
+            read.clear()
+            for digest in digests:
+                path = f"/v2/a/manifests/{digest}"
+                scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+                assert app.answer(Request(scope)).body == EMPTY
+            counts.append(len(read))
+        assert counts[2] == again
+
+
+def test_pages_of_lists_have_a_thousand_entries() -> None:
+    for count, listed in ((MAX_PAGE, MAX_PAGE), (MAX_PAGE + 1, MAX_PAGE)):
+        tags = dict.fromkeys([f"t{number:05}" for number in range(count)], digest_of(b""))
+        app = RegistryApp(SimpleNamespace(inventory=None, manifest=str), {"a": Repository(tags, frozenset(), frozenset(), {})})
+        for query in (b"", b"n=100000"):
+            scope = {"type": "http", "method": "GET", "path": "/v2/a/tags/list", "headers": [], "query_string": query}
+            answer = app.answer(Request(scope))
+            assert len(json.loads(answer.body)["tags"]) == listed
+            assert ("Link" in answer.headers) == (count > listed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import resource
 import ssl
 
 import pytest
@@ -15,7 +16,15 @@ from uvicorn.server import ServerState
 from importer.serving.app import logged
 from importer.serving.authentication import Authentication
 from importer.serving.htpasswd import Htpasswd
-from importer.serving.server import ImpatientLoop, ServerLogFilter, TimeoutProtocol, self_signed
+from importer.serving.server import (
+    MAX_HEAD,
+    ImpatientLoop,
+    ServerLogFilter,
+    TimeoutProtocol,
+    configuration,
+    raise_file_limit,
+    self_signed,
+)
 
 HELD = 8
 BASIC = base64.b64encode(b"reader:right").decode()
@@ -145,6 +154,54 @@ def test_what_any_client_can_cause_is_logged_once_a_minute():
     assert record(logging.ERROR, "Invalid HTTP request received.")
     now[0] = 60.0
     assert record(logging.WARNING, "Invalid HTTP request received.")
+
+
+@pytest.mark.parametrize(("size", "answer"), [(MAX_HEAD, 200), (MAX_HEAD + 1, 400)])
+def test_the_head_of_a_request_at_its_limit_and_beyond(size, answer):
+    """h11 refuses a head that has more bytes and still no end."""
+    config = configuration(Response(b"done"))
+    config.load()
+
+    async def play():
+        connection, transport = TimeoutProtocol(config, ServerState(), {}), Written()
+        connection.connection_made(transport)
+        connection.data_received(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ".ljust(size, b"x"))
+        if not transport.content:
+            connection.data_received(b"\r\n\r\n")
+        await asyncio.gather(*connection.tasks)
+        connection.connection_lost(None)
+        return transport.content
+
+    assert asyncio.run(play()).startswith(b"HTTP/1.1 %d " % answer)
+
+
+class Written(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    content = b""
+
+    def write(self, data):
+        self.content += data
+
+    def is_closing(self):
+        return False
+
+    def close(self):
+        pass
+
+    abort = pause_reading = resume_reading = close
+
+
+def test_open_files_are_raised_to_4096_where_the_system_allows_it():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 4096 if before[1] == resource.RLIM_INFINITY else min(4096, before[1])
+    try:
+        for soft, after in ((most - 1, most), (most, most)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+            raise_file_limit()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (after, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_paths_are_cut_in_the_log():

@@ -1,0 +1,126 @@
+"""What is cut of a cluster's texts, and how much the record and the objects of hub-import may have."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import msgspec
+import pytest
+
+from common.errors import ClusterError
+from importer.cluster.client import _LONGEST, _MAX_KUBECONFIG, connect
+from importer.cluster.kinds import CATALOG_SOURCE, SECRET
+from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
+from importer.cluster.record import _EXPECTED, _MAX_CATALOG, MAX_SIZE, NAME, Recorder, expected_catalogs
+from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
+from importer.diagnose import collect
+from tests.fakes.cluster import Fault
+from tests.fakes.wanted import mirror_rules
+
+SPACE = "openshift-config"
+
+
+@pytest.mark.parametrize(("length", "shown"), [(_LONGEST, _LONGEST), (_LONGEST + 1, _LONGEST)])
+def test_messages_of_the_server_are_cut(start, length, shown):
+    cluster, client = start()
+    body = json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "x" * length}).encode()
+    cluster.faults.append(Fault("GET", "catalogsources", 400, 1, body, "application/json"))
+    with pytest.raises(ClusterError) as caught:
+        client.get(CATALOG_SOURCE, "a", "b")
+    assert caught.value.message.count("x" * shown) == 1
+    assert "x" * (shown + 1) not in caught.value.message
+
+
+def _event(number: int, message: str = "m") -> dict[str, object]:
+    seen = f"2026-01-01T00:{number:02}:00Z"
+    return {
+        "involvedObject": {"name": "p"},
+        "type": "Warning",
+        "reason": f"r{number}",
+        "message": message,
+        "lastTimestamp": seen,
+    }
+
+
+def test_events_of_an_object_are_the_newest_and_their_messages_are_cut():
+    most, longest = collect._EVENTS, collect._LONGEST
+    found = collect._events([_event(number) for number in range(most)])["p"]
+    assert found == [f"r{number}: m" for number in reversed(range(most))]
+    found = collect._events([_event(number) for number in range(most + 1)])["p"]
+    assert (len(found), found[0], found[-1]) == (most, f"r{most}: m", "r1: m")
+    assert collect._events([_event(1, "x" * longest)])["p"] == ["r1: " + "x" * longest]
+    assert collect._events([_event(1, "x" * longest + "y")])["p"] == ["r1: " + "x" * longest + "…"]
+
+
+def test_lines_of_a_log_are_the_last_ones(start):
+    cluster, client = start()
+    cluster.put({"kind": "Pod", "metadata": {"name": "p", "namespace": "olm"}, "spec": {"containers": [{"name": "c"}]}})
+    for lines in (collect._LOG_LINES, collect._LOG_LINES + 1):
+        cluster.logs["olm/p/c"] = "".join(f"{number}\n" for number in range(lines))
+        found = client.log("p", "olm", "c", lines=collect._LOG_LINES).split()
+        assert (found[-1], len(found)) == (str(lines - 1), collect._LOG_LINES)
+
+
+class OneSecret:
+    """A cluster of one Secret."""
+
+    def __init__(self, data: dict[str, str]) -> None:
+        self.data = data
+
+    def get(self, kind, name, namespace):
+        assert (kind, name, namespace) == (SECRET, NAME, SPACE)
+        return {"data": dict(self.data)}
+
+    def merge_patch(self, _kind, _name, _namespace, body):
+        self.data |= body["data"]
+
+
+def catalog(name: str, **fields) -> ExpectedCatalog:
+    return ExpectedCatalog(name, "openshift-marketplace", "mirror.test/a@sha256:" + "0" * 64, {}, **fields)
+
+
+def test_the_record_of_changes_at_its_limit_and_beyond():
+    added = OneSecret({})
+    Recorder(added, SPACE).expect([catalog("a")])
+    (size,) = map(len, added.data.values())
+    for beyond in (0, 1):
+        secret = OneSecret({"entry": "x" * (MAX_SIZE - size + beyond)})
+        if not beyond:
+            Recorder(secret, SPACE).expect([catalog("a")])
+            assert len(secret.data) == 2
+            continue
+        with pytest.raises(ClusterError, match=f"has {MAX_SIZE + 1} bytes; the limit is {MAX_SIZE}") as caught:
+            Recorder(secret, SPACE).expect([catalog("a")])
+        assert "Save Secret" in caught.value.hint
+        assert len(secret.data) == 1  # unchanged
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_expected_catalog_at_its_limit_and_beyond(beyond):
+    """Compressed, some kilobytes of an edited Secret may be terabytes."""
+    raw = msgspec.json.encode(ExpectedCatalog("a", "b", "c", {"p": Offer("stable", {"stable": "p.v1"})}))
+    packed = base64.b64encode(zlib.compress(raw.ljust(_MAX_CATALOG + beyond), 1)).decode()
+    secret = OneSecret({f"{_EXPECTED}a": packed, f"{_EXPECTED}b": base64.b64encode(zlib.compress(raw)).decode()})
+    assert len(expected_catalogs(secret, SPACE)) == 2 - beyond
+
+
+def test_a_kubeconfig_at_its_limit(start, tmp_path):
+    cluster, _client = start()
+    path = cluster.kubeconfig(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\n#")
+    path.write_bytes(path.read_bytes().ljust(_MAX_KUBECONFIG, b"#"))
+    with connect(path, None) as client:
+        assert client.get(CATALOG_SOURCE, "a", "b") is None
+
+
+def test_mirror_rules_of_an_object_at_their_limit_and_beyond():
+    """The sum of the sizes of two rules decides whether the second one starts an object of its own."""
+    frame = len(json.dumps(merge_rules([mirror_rules(a="m")], []).write[0].body))
+    second = len(json.dumps(merge_rules([mirror_rules(a="m", b="m")], []).write[0].body)) - frame
+    room = MAX_OBJECT_SIZE - frame - second - len(", ")  # which is counted for the first one, too
+    for length, objects in ((room, 1), (room + 1, 2)):
+        written = merge_rules([mirror_rules(a="m" * (length + 1), b="m")], []).write
+        assert len(written) == objects
+        assert all(len(json.dumps(each.body)) <= MAX_OBJECT_SIZE for each in written)
