@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SLOWEST = 16 * 1024  # bytes a second
 _LARGEST = 16 * 1024 * 1024  # bytes that earn time: no document is larger
 MAX_HEAD = 1024 * 1024  # bytes; the heads of registries have one or two KiB
+_BLANK = (b"\r\n", b"\n", b"")  # the end of a head or of trailers; nothing: that of the connection
 MAX_INTERIM = 16  # heads of one answer: 100 (Continue) before the final one
 
 
@@ -114,32 +115,59 @@ class _Paced(io.RawIOBase):
             self._socket.settimeout(silent_s)
 
 
-class PacedResponse(http.client.HTTPResponse):
-    """An answer whose heads and trailers are bounded in time and size; those of a proxy to CONNECT too."""
+class _Lines(io.BufferedReader):
+    """An answer as http.client reads it: heads, sizes of chunks and trailers by lines, content by bytes."""
 
-    small_s = 60.0
-
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.pace = Pace(self.small_s)
-        self.fp: Any = io.BufferedReader(_Paced(self.fp.detach(), sock, self.pace))
+    # The methods of http.client that read a head or trailers are private. What they read from is not, and the lines that pass
+    # say where a head, or the trailers, begin and end (RFC 9112, sections 2.1 and 7.1).
+    def __init__(self, raw: io.RawIOBase, pace: Pace) -> None:
+        super().__init__(raw)
+        self._pace = pace
         self._heads = 0
+        self._is_first = True  # the next line is the status line of a head
+        self._is_trailer = False
+        self.is_body = False
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read a line; see `io.IOBase.readline`."""
+        if not self.is_body and self._is_first:
+            self._begin_head()
+        line = super().readline(size)
+        is_end = line in _BLANK
+        if not self.is_body:
+            self._is_first = is_end  # of an interim answer, where another head follows
+        elif self._is_trailer:
+            if is_end:
+                self._pace.off()
+        elif _is_last_chunk(line):
+            self._is_trailer = True
+            self._pace.head()  # http.client reads trailers without an end
+        return line
+
+    def _begin_head(self) -> None:
+        self._heads += 1
+        if self._heads > MAX_INTERIM:
+            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
+        self._pace.head()
+
+
+def _is_last_chunk(line: bytes) -> bool:
+    """Say whether a line is the size of the last chunk, `0` with or without extensions."""
+    size = line.partition(b";")[0].strip()
+    return bool(size) and not size.strip(b"0")
+
+
+class PacedResponse(http.client.HTTPResponse):
+    """An answer whose heads and trailers are bounded in time and size; that of a proxy to CONNECT too, a head alone."""
+
+    def __init__(self, sock: socket.socket, *args: Any, small_s: float = 60.0, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.pace = Pace(small_s)
+        self._lines = _Lines(_Paced(self.fp.detach(), sock, self.pace), self.pace)
+        self.fp: Any = self._lines
 
     def begin(self) -> None:
         """Read the head."""
         super().begin()
-        self.pace.off()
-
-    def _read_status(self) -> Any:
-        # http.client calls it for each interim answer, and for the one to CONNECT.
-        self._heads += 1
-        if self._heads > MAX_INTERIM:
-            raise http.client.HTTPException(f"more than {MAX_INTERIM} interim answers")
-        self.pace.head()
-        return super()._read_status()  # type: ignore[misc]
-
-    def _read_and_discard_trailer(self) -> None:
-        # http.client reads them without an end, after the last chunk of a body.
-        self.pace.head()
-        super()._read_and_discard_trailer()  # type: ignore[misc]
+        self._lines.is_body = True
         self.pace.off()

@@ -58,11 +58,25 @@ def _timeout(connect_s: float, read_s: float) -> urllib3.Timeout:
     return urllib3.Timeout(connect=connect_s, read=read_s)  # urllib3 clones it for each request
 
 
+def _answer(connection: Any, *args: Any, **options: Any) -> PacedResponse:
+    """Return the answer that http.client reads next on a connection, to a request or to CONNECT."""
+    connection.answer = answer = PacedResponse(*args, small_s=connection.small_s, **options)
+    return answer
+
+
 class _Stalling:
     """A connection on which writing may stall for `stall_s`; urllib3 would allow the connect timeout."""
 
     stall_s = 60.0
-    response_class: Any = PacedResponse
+    small_s = 60.0
+
+    response_class: Any = _answer  # a method of the connection, so that its answer is known
+
+    def getresponse(self: Any) -> Any:
+        """Return urllib3's response; `hasten` of it bounds the time of its body, to be called before that is read."""
+        response = super().getresponse()  # type: ignore[misc]
+        response.hasten = self.answer.pace.small
+        return response
 
     def connect(self: Any) -> None:
         super().connect()  # type: ignore[misc]
@@ -99,9 +113,8 @@ class Urllib3Transport(httpx.BaseTransport):
         self._proxied: dict[tuple[Trust, str], urllib3.ProxyManager] = {}
         self._presented: dict[str, Certificate | None] = {}
         times = settings.timeouts
-        answer = type("Answer", (PacedResponse,), {"small_s": times.small_s})
-        stall = {"stall_s": times.stall_s, "response_class": answer}
-        plain, secure = type("Plain", (_Plain,), stall), type("Secure", (_Secure,), stall)
+        limits = {"stall_s": times.stall_s, "small_s": times.small_s}
+        plain, secure = type("Plain", (_Plain,), limits), type("Secure", (_Secure,), limits)
         self._pools: dict[str, type[HTTPConnectionPool]] = {
             "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
@@ -226,11 +239,10 @@ def _response(raw: urllib3.BaseHTTPResponse, broken: _Broken) -> httpx.Response:
     return httpx.Response(raw.status, headers=headers, stream=_Chunks(raw, broken, limit), extensions=extensions)
 
 
-def _hasten(raw: urllib3.BaseHTTPResponse) -> Callable[[], None]:
+def _hasten(raw: Any) -> Callable[[], None]:
     """Return what bounds the time of a body, to be called before it is read."""
-    answer = getattr(raw, "_original_response")  # noqa: B009 - urllib3 has no public name for it
-    assert isinstance(answer, PacedResponse)
-    return answer.pace.small
+    hasten: Callable[[], None] = raw.hasten
+    return hasten
 
 
 class _Chunks(httpx.SyncByteStream):

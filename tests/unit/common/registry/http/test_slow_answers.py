@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
 import threading
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from common.errors import RegistryUnreachableError
 from common.oci.image import Descriptor, digest_of
 from common.oci.reference import Reference
-from common.registry.http.pace import MAX_HEAD, MAX_INTERIM
+from common.registry.http.pace import MAX_HEAD, MAX_INTERIM, PacedResponse, SlowAnswerError
 from common.registry.settings import Timeouts
 from tests.fakes.dripping import DrippingServer
 from tests.fakes.registry import FakeRegistry
@@ -106,6 +109,49 @@ def test_the_answer_to_a_head_ends_in_time(connect):
         client = _client(connect, registry, server.host)
         with pytest.raises(RegistryUnreachableError, match=SLOW):
             client.head(Reference(server.host, "org/a", tag="v1"))
+
+
+def _answered(*parts, pause_s=0.0):
+    """Return an answer whose parts arrive with a pause between them; its bound is 0.1 s."""
+    near, far = socket.socketpair()
+    near.settimeout(5)
+
+    def send():
+        with far, contextlib.suppress(OSError):
+            for part in parts:
+                far.sendall(part)
+                threading.Event().wait(pause_s)
+
+    threading.Thread(target=send, daemon=True).start()
+    answer = PacedResponse(near, method="GET", small_s=0.1)
+    near.close()  # its file keeps the socket open
+    return answer
+
+
+def test_the_time_of_an_interim_answer_is_its_own():
+    """A proxy may say 100 (Continue) at once, and the registry takes minutes for a closing PUT (RFC 9110, section 15.2)."""
+    answer = _answered(b"HTTP/1.1 100 Continue\r\n\r\n", OK + b"Content-Length: 2\r\n\r\nok", pause_s=0.2)
+    answer.begin()
+    assert (answer.status, answer.read()) == (200, b"ok")
+
+
+def test_the_trailers_of_a_blob_end_in_time():
+    """The chunks of a blob may take any time, and http.client reads its trailers without an end (RFC 9112, section 7.1.2)."""
+    answer = _answered(CHUNKED, b"2\r\nok\r\n", b"0;x=y\r\n", *[b"X: x\r\n"] * 60, pause_s=0.01)
+    answer.begin()
+    with pytest.raises(SlowAnswerError):
+        answer.read()
+    whole = _answered(CHUNKED, b"2\r\nok\r\n", b"0\r\nX: x\r\n\r\n")
+    whole.begin()
+    assert whole.read() == b"ok"
+
+
+@pytest.mark.parametrize("size", [b"x\r\n", b"\r\n", b"-1\r\n", b"0x\r\n", b";\r\n"])
+def test_a_size_of_a_chunk_that_is_none_is_an_error_of_the_answer(size):
+    answer = _answered(CHUNKED, size)
+    answer.begin()
+    with pytest.raises(http.client.HTTPException):
+        answer.read()
 
 
 def test_a_blob_takes_as_long_as_it_takes(connect):
