@@ -6,7 +6,10 @@ or a library of it uses to connect is made, or changed, here, but that of botoco
 
 from __future__ import annotations
 
+import logging
+import socket
 import ssl
+import threading
 import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,12 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
 
 from common.text import enumeration, sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -52,6 +54,7 @@ def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
 # connection, without verification. It ends with the handshake: no request is sent, and the certificate serves for nothing but
 # the message.
 
+_LOG = logging.getLogger(__name__)
 # OpenSSL's X509_V_ERR_… (x509_vfy.h)
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAMES = (62, 64)  # a host name, an address
@@ -59,7 +62,8 @@ _WRONG_NAMES = (62, 64)  # a host name, an address
 _NO_ISSUER = frozenset({2, 7, 18, 19, 20, 21})
 _MAX_NAME = 200  # characters of a name, which is foreign text
 _MAX_FILES = 3
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 10.0  # of one step
+WITHIN_S = 15.0  # for all: a proxy and a handshake take a second
 _WHAT = "that, or the server's own,"  # every certificate that is given ends a chain
 
 
@@ -114,36 +118,50 @@ class _SeenError(Exception):
 class _Handshake(HTTPSConnection):
     """A connection that ends with its handshake, so that nothing is sent to a server that is not verified."""
 
+    made: list[_Handshake]
+
     def connect(self) -> None:
+        self.made.append(self)
         super().connect()
         sock: Any = self.sock
         raise _SeenError(sock.getpeercert(binary_form=True) or b"")
 
 
-class _Handshakes(HTTPSConnectionPool):
-    ConnectionCls = _Handshake
+def presented(url: str, proxy: Proxy | None = None, within_s: float = WITHIN_S) -> Certificate | None:
+    """Return the names in the certificate of the server of `url` (https); None where it cannot be had in time."""
+    found: list[bytes] = []
+    made: list[_Handshake] = []
+    # In a thread: the timeout of a socket bounds silence alone, and a proxy that answers CONNECT a byte at a time, a resolver,
+    # or a name with many addresses takes as long as it likes.
+    thread = threading.Thread(target=lambda: found.extend(_handshake(url, proxy, made)), name="certificate", daemon=True)
+    thread.start()
+    thread.join(within_s)
+    for connection in made if thread.is_alive() else ():
+        with suppress(OSError, AttributeError):  # not connected yet, or closed meanwhile
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    return _read(found[0]) if found else None
 
 
-def presented(url: str, proxy: Proxy | None = None) -> Certificate | None:
-    """Return the names in the certificate of the server of `url` (https); None where it cannot be had."""
+def _handshake(url: str, proxy: Proxy | None, made: list[_Handshake]) -> Iterator[bytes]:
+    """Give the certificate of a server in DER, if it can be had; its connections go into `made`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     options: dict[str, Any] = {"ssl_context": context, "cert_reqs": "CERT_NONE", "timeout": _TIMEOUT_S, "retries": False}
-    if proxy is None:
-        manager = urllib3.PoolManager(**options)
-    else:
-        headers = dict(proxy.headers)
-        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, proxy_ssl_context=proxy.context, **options)
-    manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Handshakes}
-    with manager:
-        try:
+    pool = type("Handshakes", (HTTPSConnectionPool,), {"ConnectionCls": type("Handshake", (_Handshake,), {"made": made})})
+    try:
+        if proxy is None:
+            manager = urllib3.PoolManager(**options)
+        else:
+            headers = dict(proxy.headers)
+            manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, proxy_ssl_context=proxy.context, **options)
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": pool}
+        with manager:
             manager.urlopen("HEAD", url, redirect=False)
-        except _SeenError as seen:
-            return _read(seen.der)
-        except (HTTPError, OSError, ValueError):
-            return None
-    return None
+    except _SeenError as seen:
+        yield seen.der
+    except Exception as error:  # noqa: BLE001 - of a thread, whose trace would reach the terminal; there is no certificate then
+        _LOG.debug("no look at the certificate of %s: %s", sanitize(url, _MAX_NAME), type(error).__name__)
 
 
 def _read(der: bytes) -> Certificate | None:

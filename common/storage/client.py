@@ -174,6 +174,10 @@ def _causes(error: BaseException | None, depth: int = 0) -> Iterator[BaseExcepti
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
+# For one request in all: the timeouts of botocore bound silence alone, and a byte a minute is none. Amazon S3 keeps the answer
+# to a CompleteMultipartUpload alive with blanks for minutes (its API reference). A second more for each 16 KiB to and fro.
+CALL_S = 600.0
+_SLOWEST = 16 * 1024
 _STOP_STEP_S = 0.1  # how long a stop may go unnoticed while a call is waited for
 _CONNECTIONS = 64  # jobs of a command, and one for each that reads ahead
 _MAX_PAGES = 1000  # of a listing, a thousand entries each
@@ -186,7 +190,7 @@ class Storage:
     """One S3 service, as one account. Thread-safe. Every call raises StorageError.
 
     `known` is the retry policy once the service has answered, `unknown` bounds it before. `identity` is its
-    certificate, where that is checked. `sleep` and `clock` are replaced in tests.
+    certificate, where that is checked. `call_s` bounds one request. `sleep` and `clock` are replaced in tests.
     """
 
     def __init__(
@@ -199,7 +203,9 @@ class Storage:
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         identity: Identity | None = None,
+        call_s: float = CALL_S,
     ) -> None:
+        self._call_s = call_s
         self._identity = identity
         self._client = client
         self._errors = errors
@@ -211,7 +217,7 @@ class Storage:
         self._known: dict[tuple[str, str], Stat] = {}
 
     @classmethod
-    def connect(cls, *, known: RetryPolicy = KNOWN, unknown: RetryPolicy = UNKNOWN) -> Self:
+    def connect(cls, *, known: RetryPolicy = KNOWN, unknown: RetryPolicy = UNKNOWN, call_s: float = CALL_S) -> Self:
         """Return the service that the environment names; contacts nothing yet. Raises UsageError."""
         try:
             boto3, botocore = importlib.import_module("boto3"), importlib.import_module("botocore.session")
@@ -239,7 +245,7 @@ class Storage:
         except (errors.BotoCoreError, ValueError) as error:
             raise UsageError(f"s3://: {error}", hint="Look at the AWS_… variables, and at ~/.aws/config.") from error
         identity = Identity(str(client.meta.endpoint_url), Path(bundle) if bundle else None)
-        return cls(client, errors, known=known, unknown=unknown, identity=identity)
+        return cls(client, errors, known=known, unknown=unknown, identity=identity, call_s=call_s)
 
     def stat(self, bucket: str, key: str) -> Stat | None:
         """Return size and tag of an object; None where there is none."""
@@ -259,7 +265,7 @@ class Storage:
 
     def read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
         """Return bytes `start` to `end` of the object that has the `tag`: as many as there are."""
-        return self._tried(lambda: self._read(bucket, key, start, end, tag))
+        return self._tried(f"s3://{bucket}/{key}", end - start, lambda: self._read(bucket, key, start, end, tag))
 
     def _read(self, bucket: str, key: str, start: int, end: int, tag: str) -> bytes:
         """Send one request. Raises RetryableError, also when the answer breaks off."""
@@ -376,11 +382,19 @@ class Storage:
         raise _endless(_subject(said))
 
     def _call(self, operation: str, **said: Any) -> Any:
-        return self._tried(lambda: self._once(operation, **said))
+        return self._tried(_subject(said), len(said.get("Body", b"")), lambda: self._once(operation, **said))
 
-    def _tried(self, action: Callable[[], T]) -> T:
+    def _tried(self, subject: str, size: int, action: Callable[[], T]) -> T:
+        """Return the result of a request about `size` bytes."""
+
+        def in_time() -> T:
+            try:
+                return _stoppable(action, self._call_s + size / _SLOWEST)
+            except _EndlessError as error:
+                raise unreachable(subject, error, None) from error
+
         try:
-            return retry(lambda: self._bounded(action), self._policy, sleep=self._sleep, clock=self._clock)
+            return retry(lambda: self._bounded(in_time), self._policy, sleep=self._sleep, clock=self._clock)
         except StorageUnreachableError:
             self._has_answered = False  # the outage was waited for once: the next call fails sooner
             raise
@@ -388,7 +402,7 @@ class Storage:
     def _bounded(self, action: Callable[[], T]) -> T:
         """Run a call. Raises RetryableError, with the bounds for a service that never answered where that is the case."""
         try:
-            return _stoppable(action)
+            return action()
         except RetryableError as failure:
             if self._has_answered:
                 raise
@@ -428,11 +442,16 @@ class Storage:
         return answer
 
 
-def _stoppable(action: Callable[[], T]) -> T:
-    """Return the result of `action`. Raises InterruptedByUserError within moments when the process is stopped.
+class _EndlessError(TimeoutError):
+    """A request that takes too long in all."""
 
-    boto3 has no way to end a call that hangs before its timeout of a minute. So the call runs in a thread of its own, which is
-    abandoned then: as a daemon it does not keep the process alive.
+
+def _stoppable(action: Callable[[], T], within_s: float) -> T:
+    """Return the result of `action`. Raises InterruptedByUserError within moments when the process is stopped, _EndlessError.
+
+    boto3 has no way to end a call that hangs before its timeout of a minute, and none to bound one whose bytes drip: its
+    connections are made by private classes. So the call runs in a thread of its own, which is abandoned then: as a daemon it
+    does not keep the process alive. The retries of a call bound how many are left behind.
     """
     outcome: Future[T] = Future()
 
@@ -444,8 +463,11 @@ def _stoppable(action: Callable[[], T]) -> T:
 
     pause(0)  # raises when the process is stopped already: no call begins after that
     threading.Thread(target=run, name="s3-call", daemon=True).start()
-    while not wait((outcome,), _STOP_STEP_S).done:
+    until_s = time.monotonic() + within_s
+    while not wait((outcome,), min(_STOP_STEP_S, within_s)).done:
         pause(0)
+        if time.monotonic() > until_s:
+            raise _EndlessError(f"the answer does not end in {within_s:.0f} s")
     return outcome.result()
 
 

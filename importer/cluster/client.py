@@ -9,7 +9,6 @@ import base64
 import logging
 import os
 import ssl
-import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
@@ -28,18 +27,18 @@ from lightkube.types import PatchType
 
 from common.errors import ClusterError, HubError, UsageError
 from common.log import SECRETS
-from common.registry.http.pace import Pace, SlowAnswerError
 from common.registry.http.tls import proxy_for, proxy_way
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy, retry
-from common.serialization import COMPACT, load_yaml_documents, values_in
+from common.serialization import load_yaml_documents
 from common.text import sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.kinds import Kind
 from importer.cluster.shape import checked
+from importer.cluster.transport import OutOfBoundsError, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 
@@ -141,13 +140,6 @@ _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
-# The largest list is that of PackageManifests, some dozen MB where a catalog has descriptions and icons of 300 packages.
-_MAX_ANSWER = 256 * 1024 * 1024
-_MAX_PAGES = 100  # an API server gives a list whole, unless it is asked for pages
-_MAX_LOG = 8 * 1024 * 1024  # of 50 lines; the kubelet cuts lines at 16 KiB
-_FREE_VALUES = 200_000
-_GZIP = 16 + zlib.MAX_WBITS
-_STEP = 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 T = TypeVar("T")
@@ -313,113 +305,13 @@ class ClusterClient:
                 f"no credentials for {self.server}: {_first_line(error)}",
                 hint="Use a kubeconfig with a token or a certificate.",
             ) from error
-        # What lightkube raises for JSON of another shape, and `checked` and `_InTime` for what is out of bounds.
+        # What lightkube raises for JSON of another shape, and `checked` and `Transport` for what is out of bounds.
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError, httpx.DecodingError) as error:
             why = f": {_first_line(error)}" if isinstance(error, OutOfBoundsError) else ""
             raise ClusterError(
                 f"{self.server} does not answer {verb} {subject} as the Kubernetes API does{why}",
                 hint="Is that address an API server, or a proxy in front of it?",
             ) from error
-
-
-class OutOfBoundsError(ValueError):
-    """An answer that is larger than any of an API server."""
-
-
-class _Transport(httpx.HTTPTransport):
-    """The connections to a cluster. `small_s`: see `Pace`, for the bodies of answers."""
-
-    def __init__(self, *, small_s: float = 60.0, **options: Any) -> None:
-        super().__init__(**options)
-        self._small_s = small_s
-        self._list = _Room(_MAX_ANSWER)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer to a request; its body ends in time, see `Pace`, and is bounded, see `_Room`."""
-        # The only encoding of API servers (KEP-156, compression of large responses); decoded here, where it is bounded.
-        request.headers["Accept-Encoding"] = "gzip"
-        response = super().handle_request(request)
-        assert isinstance(response.stream, httpx.SyncByteStream)
-        zipped = response.headers.pop("Content-Encoding", "identity").lower()
-        response.stream = _InTime(response.stream, Pace(self._small_s), self._room(request), zipped=zipped == "gzip")
-        return response
-
-    def _room(self, request: httpx.Request) -> _Room:
-        if request.url.path.endswith("/log"):
-            return _Room(_MAX_LOG, json=False)
-        # All pages of a list share one limit, also empty ones without end.
-        if "continue" not in request.url.params:
-            self._list = _Room(_MAX_ANSWER)
-        self._list.take_page()
-        return self._list
-
-    # lightkube copies its parameters with dataclasses.asdict, and an SSLContext cannot be copied.
-    def __deepcopy__(self, _memo: object) -> Self:
-        return self
-
-
-class _Room:
-    """What is left of the bounds of an answer: bytes, pages, and values, each of which takes dozens of bytes in memory."""
-
-    def __init__(self, limit: int, *, json: bool = True) -> None:
-        self._left = self._limit = limit
-        self._pages = _MAX_PAGES
-        self._json = json
-        self._values = 0
-
-    def take_page(self) -> None:
-        """Count a page of a list. Raises OutOfBoundsError."""
-        self._pages -= 1
-        if self._pages < 0:
-            raise OutOfBoundsError(f"a list of more than {_MAX_PAGES} pages")
-
-    @property
-    def left(self) -> int:
-        """The bytes that are left."""
-        return self._left
-
-    def take(self, chunk: bytes) -> None:
-        """Count a part of a body. Raises OutOfBoundsError."""
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise OutOfBoundsError(f"an answer of more than {self._limit} bytes")
-        self._values += values_in(chunk) if self._json else 0
-        if self._values > _FREE_VALUES + (self._limit - self._left) // COMPACT:
-            raise OutOfBoundsError(f"an answer of about {self._values} values in {self._limit - self._left} bytes")
-
-
-class _InTime(httpx.SyncByteStream):
-    """The body of an answer: the timeouts of httpx bound silence alone, and nothing bounds its size."""
-
-    def __init__(self, stream: httpx.SyncByteStream, pace: Pace, room: _Room, *, zipped: bool) -> None:
-        self._stream = stream
-        self._pace = pace
-        self._room = room
-        self._inflate = zlib.decompressobj(_GZIP) if zipped else None
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._pace.small()
-        for chunk in self._stream:
-            try:
-                self._pace.left_s()
-            except SlowAnswerError as error:
-                raise httpx.ReadTimeout(str(error)) from error
-            self._pace.arrived(len(chunk))
-            yield from self._decoded(chunk)
-
-    def _decoded(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
-            try:
-                part = self._inflate.decompress(chunk, _STEP) if self._inflate else chunk
-            except zlib.error as error:
-                raise OutOfBoundsError(f"an answer that is not gzip: {error}") from error
-            chunk = self._inflate.unconsumed_tail if self._inflate else b""
-            self._room.take(part)
-            yield part
-
-    def close(self) -> None:
-        """Release the connection."""
-        self._stream.close()
 
 
 class _Peer(NamedTuple):
@@ -432,7 +324,7 @@ class _Peer(NamedTuple):
     proxy_given: tuple[Path, ...] = ()
 
 
-def _transport(config: SingleConfig, user: User, shown: str) -> tuple[_Transport, _Peer]:
+def _transport(config: SingleConfig, user: User, shown: str) -> tuple[Transport, _Peer]:
     """Return the connections to a cluster: its kubeconfig's CA, verified as by kubectl, and the proxy of the environment."""
     context = trusting(verify_cluster(config.cluster, user, config.abs_file))
     server = httpx.URL(config.cluster.server)
@@ -440,7 +332,7 @@ def _transport(config: SingleConfig, user: User, shown: str) -> tuple[_Transport
     given = (Path(config.fname),) if config.fname and (cluster.certificate_auth or cluster.certificate_auth_data) else ()
     address = proxy_for(os.environ, server.scheme, server.netloc.decode())
     if address is None:
-        return _Transport(verify=context), _Peer(cluster.server, shown, None, given)
+        return Transport(verify=context), _Peer(cluster.server, shown, None, given)
     way, trust = proxy_way(address, RegistrySettings(environ=os.environ))
     if way.context is not None and given:  # net/http of Go verifies an https:// proxy with the same authorities as the server
         file, data = cluster.certificate_auth, cluster.certificate_auth_data
@@ -449,7 +341,7 @@ def _transport(config: SingleConfig, user: User, shown: str) -> tuple[_Transport
         else:
             way.context.load_verify_locations(cadata=base64.b64decode(data or "").decode("ascii", "replace"))
     peer = _Peer(cluster.server, shown, way, given, (*given, *trust.authorities))
-    return _Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=way.context)), peer
+    return Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=way.context)), peer
 
 
 class _AbsentError(ClusterError):

@@ -18,11 +18,12 @@ from common.registry.http.tls import Trust, tls_context
 from common.registry.settings import RegistrySettings
 from common.retry import RetryPolicy
 from common.storage.client import Storage
-from common.tls import client_context, trusting
+from common.tls import Proxy, client_context, presented, trusting
 from importer.cluster.client import connect
 from importer.cluster.kinds import OPERATOR_HUB
 from tests.fakes.authorities import OpensslAuthority, PrivateAuthority
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.dripping import DrippingServer
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import STORAGE_KEY, STORAGE_SECRET
@@ -352,6 +353,26 @@ def test_the_look_at_a_certificate_sends_nothing(tmp_path):
                 asks.ping(registry.host)
         assert registry.handshakes == 4
         assert not registry.log()
+
+
+@pytest.mark.parametrize(
+    ("quick", "slow"), [(b"HTTP/1.1 200", b" "), (b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"), (b"", b"HTTP/1.1")]
+)
+def test_the_look_at_a_certificate_ends_in_time(quick, slow):
+    """A proxy that answers CONNECT a byte at a time is never silent: the look at a certificate had no end (CWE-400)."""
+    with DrippingServer(quick, slow) as proxy:
+        before = set(threading.enumerate())
+        assert presented("https://registry.example/", Proxy(f"http://{proxy.host}", {}, None), within_s=0.2) is None
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == "certificate":
+                thread.join(10)
+                assert not thread.is_alive(), "its connection is closed"
+        assert len(proxy.requests) == 1
+
+
+def test_a_server_that_drips_has_no_certificate():
+    with DrippingServer(b"", b"x") as server:
+        assert presented(f"https://{server.host}/", within_s=0.2) is None
 
 
 def test_names_in_a_certificate_are_foreign_text(tmp_path):

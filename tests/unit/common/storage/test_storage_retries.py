@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from botocore import exceptions
 
 from common.errors import InterruptedByUserError, StorageError
+from common.retry import RetryPolicy
 from common.storage.client import Storage
+from tests.fakes.dripping import DrippingServer
 
 
 @dataclass
@@ -78,6 +81,64 @@ def test_a_stop_ends_the_waiting():
     service = Service(well_at=300.0)
     with pytest.raises(InterruptedByUserError):
         Storage(service, exceptions, sleep=stopped, clock=lambda: service.now).write("bucket", "key", b"")
+
+
+class Endless:
+    """A service whose answers do not end: the heads of some calls, the bodies of others."""
+
+    def __init__(self):
+        self.over = threading.Event()
+        self.calls = 0
+
+    def head_object(self, **_params):
+        self.calls += 1
+        self.over.wait(30)
+
+    put_object = list_objects_v2 = complete_multipart_upload = head_object
+
+    def get_object(self, **_params):
+        self.calls += 1
+        return {"Body": self}
+
+    def read(self, _size):
+        self.over.wait(30)
+        return b""
+
+    def close(self):
+        pass
+
+
+CALLS = {
+    "stat": lambda storage: storage.stat("bucket", "key"),
+    "read": lambda storage: storage.read("bucket", "key", 0, 100, ""),
+    "write": lambda storage: storage.write("bucket", "key", b"content"),
+    "list": lambda storage: list(storage.below("bucket", "")),
+    "complete": lambda storage: storage.complete("bucket", "key", "upload", {1: "tag"}),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_ends_in_time(call):
+    """The timeouts of botocore bound silence alone: a head of a byte a minute held a command for days (CWE-400)."""
+    service = Endless()
+    try:
+        twice = RetryPolicy(tries=2, first_s=0.0)
+        storage = Storage(service, exceptions, known=twice, unknown=twice, call_s=0.05)
+        with pytest.raises(StorageError, match="the answer does not end in 0 s"):
+            CALLS[call](storage)
+        assert service.calls == 2
+    finally:
+        service.over.set()
+
+
+def test_a_head_that_drips_ends_in_time(monkeypatch):
+    with DrippingServer(b"HTTP/1.1 200 OK\r\nX: ", b"x") as server:
+        for name, value in (("ENDPOINT_URL", f"http://{server.host}"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        storage = Storage.connect(unknown=RetryPolicy(tries=1), call_s=0.3)
+        with pytest.raises(StorageError, match="does not end"):
+            storage.stat("bucket", "key")
+        assert len(server.requests) == 1
 
 
 ROOT = Path(__file__).parents[4]

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from common.errors import ClusterError
-from importer.cluster.client import _FREE_VALUES, _MAX_LOG, _MAX_PAGES, OutOfBoundsError, _Room, _Transport
 from importer.cluster.kinds import CLUSTER_VERSION, SUBSCRIPTION
 from importer.cluster.shape import checked
+from importer.cluster.transport import FREE_VALUES, MAX_LOG, MAX_PAGES, OutOfBoundsError, Room, Transport
 from tests.fakes.dripping import DrippingServer
 
 
 def test_an_answer_at_its_limit_and_beyond():
-    room = _Room(10)
+    room = Room(10)
     room.take(b"x" * 10)
     with pytest.raises(OutOfBoundsError, match="an answer of more than 10 bytes"):
         room.take(b"x")
@@ -25,17 +25,17 @@ def test_an_answer_at_its_limit_and_beyond():
 
 def test_values_of_an_answer_at_their_limit_and_beyond():
     """`[],[],` takes dozens of times its bytes in memory; real answers have a value for every 10 bytes and more."""
-    room = _Room(1 << 30)
-    room.take(b"," * (_FREE_VALUES + _FREE_VALUES // 7))
+    room = Room(1 << 30)
+    room.take(b"," * (FREE_VALUES + FREE_VALUES // 7))
     with pytest.raises(OutOfBoundsError, match=r"about .* values"):
         room.take(b"," * 100)
-    _Room(1 << 30, json=False).take(b"," * (4 * _FREE_VALUES))  # a log has no values
+    Room(1 << 30, json=False).take(b"," * (4 * FREE_VALUES))  # a log has no values
 
 
 def test_a_list_of_pages_without_end(start):
     """An API server gives a list whole; each page here is empty, and names another one."""
     cluster, client = start()
-    for pages, fits in ((_MAX_PAGES, True), (_MAX_PAGES + 1, False)):
+    for pages, fits in ((MAX_PAGES, True), (MAX_PAGES + 1, False)):
         before = len(cluster.log)
 
         def endless(request, body, last=before + pages):
@@ -46,18 +46,18 @@ def test_a_list_of_pages_without_end(start):
         cluster.changed_answer = endless
         if fits:
             assert client.list(SUBSCRIPTION) == []
-            assert len(cluster.log) - before == _MAX_PAGES
+            assert len(cluster.log) - before == MAX_PAGES
             continue
-        with pytest.raises(ClusterError, match=f"more than {_MAX_PAGES} pages"):
+        with pytest.raises(ClusterError, match=f"more than {MAX_PAGES} pages"):
             client.list(SUBSCRIPTION)
 
 
 def test_a_line_of_a_log_without_end(start):
     cluster, client = start()
     cluster.put({"kind": "Pod", "metadata": {"name": "p", "namespace": "olm"}, "spec": {"containers": [{"name": "c"}]}})
-    cluster.logs["olm/p/c"] = "x" * (_MAX_LOG - 1)
-    assert len(client.log("p", "olm", "c")) == _MAX_LOG - 1
-    cluster.logs["olm/p/c"] = "x" * _MAX_LOG
+    cluster.logs["olm/p/c"] = "x" * (MAX_LOG - 1)
+    assert len(client.log("p", "olm", "c")) == MAX_LOG - 1
+    cluster.logs["olm/p/c"] = "x" * MAX_LOG
     with pytest.raises(ClusterError, match="more than 8388608 bytes"):
         client.log("p", "olm", "c")
 
@@ -75,7 +75,7 @@ def answered(body: bytes, encoding: str):
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with (
         DrippingServer(head + body, b"", endless=False) as server,
-        _Transport() as transport,
+        Transport() as transport,
         httpx.Client(transport=transport) as client,
     ):
         return client.get(f"http://{server.host}/api/v1/namespaces/x/pods/y/log").content
