@@ -248,9 +248,8 @@ def _in_package(number: int, package: Package, requirement: Requirement) -> Iter
             graph = UpdateGraph.of(channel.entries, "")
         except CatalogError:
             continue  # OLM would not serve the channel
-        # A stranded entry has no way from the head, so it cannot be kept with one.
-        stranded = set(graph.stranded)
-        fitting = (package.bundles[entry] for entry in graph.order() if entry in package.bundles and entry not in stranded)
+        # Another entry has no way from the head, so it cannot be kept with one.
+        fitting = (package.bundles[entry] for entry in graph.reached() if entry in package.bundles)
         best = next((bundle for bundle in fitting if _fits(bundle, requirement)), None)
         if best is not None:
             yield _Candidate(number, package, channel, best)

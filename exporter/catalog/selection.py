@@ -29,7 +29,7 @@ from exporter.catalog.model import (
     Package,
     Property,
 )
-from exporter.catalog.update_graph import STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
+from exporter.catalog.update_graph import CUT_OFF, STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
 from exporter.catalog.validation import validate_package
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 
@@ -378,7 +378,7 @@ def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Pro
             yield _problem(f"{package.name}/{name}", "is in no channel, so it cannot be installed", "warning")
     for channel, kept in outcomes.items():
         for name, why in kept.dropped.items():
-            if why == STRANDED:
+            if why in {STRANDED, CUT_OFF}:
                 yield _problem(f"{package.name}/{name}", f"{why} (channel {channel})", "warning")
 
 

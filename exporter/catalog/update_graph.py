@@ -64,6 +64,10 @@ class UpdateGraph:
 
     def order(self) -> tuple[str, ...]:
         """Return every entry, head first: each node of the chain, then the entries that it skips; the stranded last."""
+        return tuple(self.reached() | dict.fromkeys(self.entries))
+
+    def reached(self) -> dict[str, None]:
+        """Return the entries of the chain, each with those that it skips, and that these skip; head first."""
         chain = set(self.chain)
         seen: dict[str, None] = {}
         for node in self.chain:
@@ -74,7 +78,7 @@ class UpdateGraph:
                 if skipped not in seen and skipped not in chain:
                     seen[skipped] = None
                     waiting.extend(self.skips(skipped))
-        return tuple(seen | dict.fromkeys(self.entries))
+        return seen
 
 
 def targets(entry: ChannelEntry, nodes: Mapping[str, ChannelEntry]) -> set[str]:
@@ -145,6 +149,7 @@ def _skipped(listed: tuple[ChannelEntry, ...], nodes: Mapping[str, ChannelEntry]
 # catalog filter, with the differences of docs/selection.md, *Rules*.
 
 STRANDED = "stranded: no update leads over it, and OLM refuses a channel with such an entry"
+CUT_OFF = "cut off from the head: only a stranded entry skips it"  # it would be a second head when that entry is left out
 Versions = Mapping[str, Version]
 """Name of a bundle → its version; an entry without a bundle, or with no version that SemVer knows, is absent."""
 
@@ -158,8 +163,8 @@ class Kept:
 
 
 def everything(graph: UpdateGraph, channel: str) -> Kept:
-    """Keep all entries."""
-    return _result(graph, dict.fromkeys(graph.order(), f"all of {channel}"), {})
+    """Keep all entries that the head reaches."""
+    return _result(graph, dict.fromkeys(graph.reached(), f"all of {channel}"), dict.fromkeys(graph.entries, CUT_OFF))
 
 
 def head_only(graph: UpdateGraph, channel: str) -> Kept:
@@ -286,7 +291,9 @@ def _outside(bounds: Bounds, version: Version | None) -> str:
     """Return why a version is not in range."""
     if version is None:
         return "has no version"
-    for bound, beyond in ((bounds.minimum, bounds.below(version)), (bounds.maximum, bounds.above(version))):
+    # A partial maximum ends below a prerelease that no file has (1.4: below 1.5.0-0).
+    maximum = None if bounds.maximum_excluded else bounds.maximum
+    for bound, beyond in ((bounds.minimum, bounds.below(version)), (maximum, bounds.above(version))):
         # SemVer 2.0.0, 11.3: 4.12.0-202301010000 is older than 4.12.0. Users of OpenShift's versions do not expect it.
         if bound and beyond and bound.release == version.release and bool(bound.prerelease) != bool(version.prerelease):
             older, newer = (version, bound) if version.key < bound.key else (bound, version)

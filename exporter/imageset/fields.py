@@ -52,7 +52,7 @@ _COMMON: _Names = {
     "a registry": {"imageURL": "", "skipTLS": ""},
     "a directory": {"path": ""},
 }
-# Objects of sections that are not carried: an unknown field in them is no fault, since nobody's selection depends on it.
+# Objects of sections that are not carried: an unknown field in them is no fault, since no selection depends on it.
 _NOT_CARRIED = {
     *("mirror.platform", "a release channel", "mirror.helm", "a repository", "a chart", "a sample"),
     *("storageConfig", "a registry", "a directory"),

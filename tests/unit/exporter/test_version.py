@@ -42,6 +42,11 @@ def test_what_is_no_strict_version_is_refused(text: str) -> None:
         ("1.2.0", "1.4.0", ["1.2.0", "1.3.0-rc1", "1.4.0"], ["1.2.0-rc1", "1.4.1"]),
         ("4.12.0", "", ["4.12.0"], ["4.12.0-202301010000"]),
         ("1.2", "1.2", ["1.2.0", "1.2.99"], ["1.3.0", "1.3.0-0", "1.1.9"]),
+        ("3", "", ["3.0.0", "3.0.1-1", "4.0.0"], ["3.0.0-rc.1", "2.99.99"]),
+        ("3.1", "", ["3.1.0", "3.1.0+b"], ["3.1.0-0", "3.0.9"]),
+        ("", "3", ["3.0.0-rc.1", "3.99.99-5", "0.0.1"], ["4.0.0-0", "4.0.0-rc.1", "4.0.0"]),
+        ("", "3.1", ["3.1.99", "3.1.99-rc.1"], ["3.2.0-0", "3.2.0"]),
+        ("3", "3.1", ["3.0.0", "3.1.5"], ["3.2.0"]),
         ("v1", "v1", ["1.0.0", "1.99.0"], ["2.0.0", "2.0.0-alpha"]),
     ],
 )
@@ -55,11 +60,27 @@ def test_exact_is_one_version_by_precedence() -> None:
     assert str(Bounds.of("1.2.3", "1.2.3").exact) == "1.2.3"
     assert str(Bounds.of("1.2.3", "1.2.3+b").exact) == "1.2.3+b"
     assert Bounds.of("1.2", "1.2").exact is None
+    assert Bounds.of("3", "3").exact is None
+    assert str(Bounds.of("3", "3.0.0").exact) == "3.0.0"
     assert Bounds.of("1.2.3", "1.2.4").exact is None
     assert Bounds.of("", "").open
 
 
-@pytest.mark.parametrize(("minimum", "maximum"), [("2.0.0", "1.0.0"), ("2", "1"), ("x", ""), ("", "1.2-rc"), ("1.2.3.4", "")])
+@pytest.mark.parametrize(
+    ("minimum", "maximum"),
+    [
+        ("2.0.0", "1.0.0"),
+        ("2", "1"),
+        ("x", ""),
+        ("", "1.2-rc"),
+        ("3-rc.1", ""),
+        ("3.1+b", ""),
+        ("3.", ""),
+        ("3.x", ""),
+        ("4", "3"),
+        ("1.2.3.4", ""),
+    ],
+)
 def test_bounds_that_mean_nothing_are_refused(minimum: str, maximum: str) -> None:
     with pytest.raises(ValueError, match=r"not a version|above"):
         Bounds.of(minimum, maximum)

@@ -67,6 +67,30 @@ TABLE: list[tuple[str, list[ChannelEntry], tuple[str, str], list[str]]] = [
         ("1.0.0", "2"),
         ["1.0.0", "1.1.0", "1.2.0", "3.0.0"],
     ),
+    (
+        "skipped by what is out of range and off the chain",
+        [entry("3.0.0", "1.0.0", ("1.2.0",)), entry("1.2.0", "", ("1.1.0",)), entry("1.1.0"), entry("1.0.0")],
+        ("1.0.0", "1.1"),
+        ["1.0.0"],
+    ),
+    (
+        "skipped by the chain and off it",
+        [entry("3.0.0", "2.0.0", ("1.2.0",)), entry("2.0.0", "1.0.0", ("1.1.0",)), entry("1.2.0", "", ("1.1.0",)), entry("1.1.0"), entry("1.0.0")],
+        ("1.0.0", "1.1"),
+        ["1.0.0", "1.1.0", "2.0.0"],
+    ),
+    (
+        "a partial minimum",
+        [entry("3.1.0", "3.0.0"), entry("3.0.0", "3.0.0-rc.1"), entry("3.0.0-rc.1", "2.9.0"), entry("2.9.0")],
+        ("3", ""),
+        ["3.0.0", "3.1.0"],
+    ),
+    (
+        "a partial maximum",
+        [entry("4.0.0", "4.0.0-rc.1"), entry("4.0.0-rc.1", "3.9.0-5"), entry("3.9.0-5", "3.0.0"), entry("3.0.0")],
+        ("", "3"),
+        ["3.0.0", "3.9.0-5"],
+    ),
 ]  # fmt: skip
 
 
@@ -347,6 +371,16 @@ def test_one_package_that_olm_would_refuse_is_left_out_and_others_are_kept() -> 
     assert list(selection.catalog.packages) == ["good"]
     assert [(one.severity, one.subject) for one in selection.problems] == [("error", "bad")]
     assert "multiple channel heads" in selection.problems[0].message
+
+
+def test_what_only_a_stranded_entry_skips_goes_with_it() -> None:
+    """It would be a second head, and the package was left out. opm refuses the channel (alpha/model, validateReplacesChain)."""
+    below = [entry("2.0.0", "1.5.0"), entry("1.5.0", "", ("1.4.0",)), entry("1.4.0"), entry("1.0.0")]
+    catalog = package_of({"stable": [entry("3.0.0", "1.0.0", ("2.0.0",)), *below]})
+    selection = select(catalog, OperatorRequest("test", full=True, packages=(PackageRequest("foo"),)))
+    assert kept(selection) == ["1.0.0", "2.0.0", "3.0.0"]
+    assert [(one.severity, one.subject) for one in selection.problems] == [("warning", "foo/1.5.0"), ("warning", "foo/1.4.0")]
+    assert "only a stranded entry skips it" in selection.problems[1].message
 
 
 def test_stranded_bundles_are_named_and_left_out() -> None:
