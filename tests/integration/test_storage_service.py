@@ -53,9 +53,18 @@ def store(stores, monkeypatch):
     return stores
 
 
+@pytest.fixture(scope="module")
+def connected(stores):
+    """One connection for all tests: botocore reads its description of S3 for each, which takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in stores.environment.items():
+            environment.setenv(name, value)
+        return Storage.connect(known=QUICK)
+
+
 @pytest.fixture
-def place(store, request):
-    return S3Location(BUCKET, request.node.name.replace("[", "-").strip("]"), Storage.connect(known=QUICK))
+def place(store, connected, request):
+    return S3Location(BUCKET, request.node.name.replace("[", "-").strip("]"), connected)
 
 
 @pytest.fixture
