@@ -365,15 +365,39 @@ class Placed:
 
 
 def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] | None = None) -> Placed:
-    """Read the only document of a configuration file, with lines. Raises DocumentError with `where` and line.
+    """Read the only document of a configuration file, with lines; empty ones count for nothing. Raises DocumentError.
 
     Keys that are not text are errors. Aliases and merge keys (`<<`) are resolved: each value has the line where it was written.
     With `faults`, errors of single keys and values are appended to it, and the rest is read; an error of the structure, and the
     error after a thousand, is raised.
     """
     with _loading(text, where, Loader, most=MAX_PLACED_NODES, column=False) as loader:
-        node = loader.get_single_node()
+        node = _only_document(loader, text, where)
         return Placed(None, 1) if node is None else _Placing(loader, where, faults).value(node, 0)
+
+
+def _only_document(loader: Loader, text: str | bytes, where: str) -> yaml.Node | None:
+    """Return the document of a file that has content."""
+    found = None
+    while loader.check_node():
+        node = loader.get_node()
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):  # what a `---` at the end begins
+            continue
+        if found is not None:
+            # Go's YAML reads the first document and passes over the others: what they ask for would be missing without a word.
+            raise DocumentError(
+                f"{where}:{_separator(text, node.start_mark.line + 1)}: a second document (after ---)",
+                hint="Write each document into a file of its own.",
+            )
+        found = node
+    return found
+
+
+def _separator(text: str | bytes, line: int) -> int:
+    """Return the line of the `---` before the content at `line`, which the parser does not keep."""
+    raw = text if isinstance(text, bytes) else text.encode(errors="replace")
+    lines = raw.split(b"\n", line)[:line]
+    return next((number for number in range(len(lines), 0, -1) if lines[number - 1].startswith(b"---")), line)
 
 
 class _Placing:

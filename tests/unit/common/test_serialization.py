@@ -323,3 +323,18 @@ def test_output_is_stable():
     shared = {"x": 1}
     assert dump_yaml({"b": shared, "a": shared}) == "b:\n  x: 1\na:\n  x: 1\n"
     assert pretty_json({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\n", "---\na: 1\n...\n---\n", "---\n---\na: 1\n", "# x\n---\na: 1\n--- # end\n", "a: 1\n---\n\n---\n"]
+)
+def test_empty_documents_of_a_configuration_file_count_for_nothing(text):
+    assert load_placed_yaml(text, "f").plain() == {"a": 1}
+
+
+@pytest.mark.parametrize(("text", "line"), [("a: 1\n---\nb: 2\n", 2), ("a: 1\n--- text\n", 2), ("a: 1\n---\n---\n\n- b\n", 3)])
+def test_a_second_document_is_named(text, line):
+    # go-yaml/yaml, decode.go (Unmarshal): the first document is read, and what follows is not looked at.
+    with pytest.raises(DocumentError, match=rf"^f:{line}: a second document") as raised:
+        load_placed_yaml(text, "f")
+    assert "a file of its own" in raised.value.hint
