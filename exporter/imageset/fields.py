@@ -69,6 +69,29 @@ _V1ALPHA2 = {
 _OF_OWN = f"It is a field of hub-export alone; write apiVersion: {OWN}, which oc-mirror does not read."
 _OWN = {"an operator": {"exclude": _OF_OWN}, "a package": {"optional": _OF_OWN}}
 _EXTRA: Mapping[str, Mapping[str, Mapping[str, str]]] = {V1ALPHA2: _V1ALPHA2, OWN: _OWN}
+# What to write for names that files of generators and of former versions have, by object.
+_INSTEAD = {
+    "the file": {
+        "spec": "An ImageSetConfiguration has no spec: move the fields in it one level up.",
+        "delete": "hub-export deletes nothing. Known fields: mirror, archiveSize.",
+    },
+    "mirror": {
+        "ocp": "Its name is platform since v1alpha2.",
+        "catalogs": "Its name is operators.",
+        "images": "Its name is additionalImages.",
+    },
+    "an operator": {"headsOnly": "Take it out; where it is false, write full: true (v1alpha1 had headsOnly)."},
+    "a package": {
+        "startingVersion": "Its name is minVersion since v1alpha2.",
+        "versions": "Write minVersion and maxVersion, the same for one version.",
+        "bundles": "Write minVersion and maxVersion, both the version of the bundle.",
+        "channel": "Write a list: channels, each with its name.",
+    },
+    "a channel": {
+        "startingVersion": "Its name is minVersion since v1alpha2.",
+        "versions": "Write minVersion and maxVersion, the same for one version.",
+    },
+}
 # Go's simple case folding (unicode.SimpleFold) has two letters beyond ASCII that are equal to one of ASCII: U+017F and U+212A.
 _FOLD = str.maketrans(string.ascii_uppercase + "\u017f\u212a", string.ascii_lowercase + "sk")
 
@@ -138,5 +161,6 @@ class _Naming:
         return named
 
     def _hint(self, what: str, folded: str) -> str:
-        hints = {fold(name): hint for extra in _EXTRA.values() for name, hint in extra.get(what, {}).items()}
+        extras = (*_EXTRA.values(), _INSTEAD)
+        hints = {fold(name): hint for extra in extras for name, hint in extra.get(what, {}).items()}
         return hints.get(folded) or f"Known fields: {', '.join(self._known[what])}"

@@ -20,7 +20,7 @@ from common.oci.image import Platform
 from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
 from common.serialization import DocumentError, Placed, load_placed_yaml
 from exporter.imageset import fields as field_names
-from exporter.imageset import sections, source_name, template
+from exporter.imageset import placeholders, sections, source_name, template
 from exporter.imageset.model import (
     KIND,
     MAX_ITEMS,
@@ -82,9 +82,19 @@ def _read(text: bytes, where: str, *, asking: bool) -> ImageSet:
     except _TooManyFaultsError:
         pass
     faults += reader.unreadable
+    if asking and (faults or reader.templated):
+        faults = _with_placeholders(where, text, faults)
     if faults:
         raise _of_all(where, faults)
     return image_set
+
+
+def _with_placeholders(where: str, text: bytes, faults: Iterable[UsageError]) -> list[UsageError]:
+    """Return the faults, without those that follow from a placeholder of a template, which is a fault itself."""
+    found = dict(placeholders.lines(text.decode(errors="replace")))
+    named = [UsageError(f"{where}:{line}: {each!r} is a placeholder", hint=placeholders.HINT) for line, each in found.items()]
+    others = (fault for fault in faults if _line(where, fault) not in found)
+    return [*named, *(fault for fault in others if not placeholders.found_in(fault.message.removeprefix(where)))]
 
 
 def _of_all(where: str, faults: list[UsageError]) -> UsageError:
@@ -116,6 +126,7 @@ class _Reader:
         self._reported: set[str] = set()  # messages: some fields are read twice
         self.unreadable: list[DocumentError] = []
         self._notes: list[str] = []
+        self.templated = False  # a value has a placeholder
         self._known = field_names.of_version("")
 
     def named(self, root: Placed) -> Placed:
@@ -159,7 +170,8 @@ class _Reader:
             self._fault(
                 mirror[name], f"mirror.{name}: {reasons.get(name, 'it asks for nothing, nor does the rest of the file')}", hint
             )
-        if not named:
+        # Generators write `spec`, as for other kinds: that unknown field is the fault.
+        if not named and not (isinstance(root.value, dict) and "spec" in root.value):
             self._faults.append(UsageError(f"{self._file}: asks for nothing", hint=hint))
 
     @property
@@ -200,7 +212,8 @@ class _Reader:
     def _require_version(self, root: Placed, fields: dict[str, Placed]) -> None:
         if (got := self._text(fields, "apiVersion")) not in field_names.API_VERSIONS:
             at = fields.get("apiVersion", root)
-            self._fault(at, f"apiVersion is {got!r}", f"Wanted: {' or '.join(field_names.API_VERSIONS)}")
+            is_there = f"is {got!r}" if got else "is missing"
+            self._fault(at, f"apiVersion {is_there}", f"Wanted: {' or '.join(field_names.API_VERSIONS)}")
 
     def _note(self, fields: dict[str, Placed], name: str, why: str) -> None:
         """Note a field that is left out, or deprecated."""
@@ -354,7 +367,8 @@ class _Reader:
         if at.value is None:
             return {}
         if not isinstance(at.value, dict):
-            raise self._error(at, f"{what}: wanted fields ({', '.join(self._known[what])}), got {_kind(at.value)}")
+            hint = "Write `- name: …`." if isinstance(at.value, str) and "name" in self._known[what] else ""
+            raise self._error(at, f"{what}: wanted fields ({', '.join(self._known[what])}), got {_kind(at.value)}", hint)
         return at.value
 
     def _each(self, at: Placed | None, what: str, read: Callable[[Placed], T]) -> Iterator[T]:
@@ -362,7 +376,7 @@ class _Reader:
         if at is None or at.value is None:
             return
         if not isinstance(at.value, list):
-            self._fault(at, f"{what}: wanted a list, got {_kind(at.value)}")
+            self._fault(at, f"{what}: wanted a list, got {_kind(at.value)}", "Begin each entry with `- `.")
             return
         if len(at.value) > MAX_ITEMS:
             self._fault(at, f"{what}: {len(at.value)} entries; the limit is {MAX_ITEMS}")
@@ -382,6 +396,7 @@ class _Reader:
         if not isinstance(at.value, str):
             self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1.")
             return ""
+        self.templated = self.templated or placeholders.found_in(at.value)
         return at.value.strip()
 
     def _needed(self, at: Placed, fields: dict[str, Placed], name: str) -> str:
