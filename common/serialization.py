@@ -418,22 +418,18 @@ class _Placing:
             raise DocumentError(f"{self._where}:{line}: a document of more than {MAX_PLACED_NODES} values")
         if depth > _MAX_DEPTH:
             raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
-        if isinstance(node, yaml.SequenceNode):
-            with self._within(node, line):
-                return Placed([self.value(child, depth + 1) for child in node.value], line)
-        if isinstance(node, yaml.MappingNode):
-            with self._within(node, line):
-                return Placed(self._fields(node, depth), line)
-        return Placed(self._scalar(node), line)
-
-    @contextmanager
-    def _within(self, node: yaml.Node, line: int) -> Iterator[None]:
-        """Refuse a collection that contains itself."""
+        if not isinstance(node, yaml.SequenceNode | yaml.MappingNode):
+            return Placed(self._scalar(node), line)
         if id(node) in self._open:
             raise DocumentError(f"{self._where}:{line}: an alias within its own anchor")
         self._open.add(id(node))
-        yield
+        value: Any
+        if isinstance(node, yaml.SequenceNode):
+            value = [self.value(child, depth + 1) for child in node.value]
+        else:
+            value = self._fields(node, depth)
         self._open.remove(id(node))
+        return Placed(value, line)
 
     def _fields(self, node: yaml.MappingNode, depth: int) -> dict[str, Placed]:
         fields: dict[str, Placed] = {}
