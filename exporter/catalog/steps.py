@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.archive.inventory import ImageKind
+from common.catalog_names import Identity, distinct, packages_of_several
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
+from common.text import enumeration
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.readers.catalog_image import database_layer
-from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests, unique_names
+from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests
 from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
 from exporter.catalog.selection import Selection, filled, select
 from exporter.images.resolve import ResolvedImage, WantedImage
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
 _NO_BUNDLE_IMAGES = (4, 3)
+_SHOWN = 5  # packages that a note names
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,38 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
     chosen = tuple(
         Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.location.format == "sqlite")
-        for name, request, one, kept in zip(unique_names(catalogs), requests, catalogs, selections, strict=True)
+        for name, request, one, kept in zip(_names(catalogs, requests), requests, catalogs, selections, strict=True)
     )
-    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes)):
+    shared = _shared_packages(chosen) if dependencies else ()
+    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes), *shared):
         _LOG.warning("%s", note)
     return chosen
+
+
+def _names(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[str]:
+    """Return the name of each catalog in the archive, whatever the order of the image set (ADR 0051)."""
+    identities = [
+        Identity.of(
+            one.name,
+            one.source,
+            pulled=one.digest is not None,
+            repository=request.target_catalog,
+            tag=request.target_tag,
+        )
+        for one, request in zip(catalogs, requests, strict=True)
+    ]
+    return distinct(identities, [False] * len(identities))
+
+
+def _shared_packages(chosen: Sequence[Chosen]) -> Iterator[str]:
+    """Yield a note for packages that several catalogs carry."""
+    for names, packages in packages_of_several([(item.name, item.selection.catalog.packages) for item in chosen]):
+        listed = enumeration(packages, _SHOWN)
+        # operator-lifecycle-manager#3161: a get of such a PackageManifest returns one of them at random.
+        yield (
+            f"the catalogs {', '.join(names)} have the same {'packages' if len(packages) > 1 else 'package'} {listed}: "
+            "a cluster lists each of them twice, and only spec.source of a Subscription says which one it follows"
+        )
 
 
 def _selected(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[Selection]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,15 +10,17 @@ import msgspec
 from common.archive import inventory_file, location
 from common.archive.discover import find
 from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
+from common.catalog_names import identities_of
 from common.errors import UsageError
 from common.files import size_text
 from common.serialization import UNDECODABLE
 from common.text import columns, counted, paragraphs, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from common.archive.location import Place
+    from common.catalog_names import Identity
     from common.oci.image import Digest
 
 
@@ -66,7 +69,7 @@ def _has_totals(raw: bytes) -> bool:
 
 def between(old: Inventory, new: Inventory) -> Document:
     """Return the JSON of `diff`: packages, images and blobs added, removed and changed from `old` to `new`."""
-    before, after = _packages(old.catalogs), _packages(new.catalogs)
+    before, after = _packages(old.catalogs, _continued(old, new)), _packages(new.catalogs, {})
     # Keys are catalog and package: two catalogs may have a package of one name.
     both = [key for key in after if key in before]
     images = {name: {i.source: i.digest for i in each.images} for name, each in (("old", old), ("new", new))}
@@ -108,8 +111,38 @@ def table(found: Document) -> list[str]:
     return paragraphs(operators, changed or ["the same images"], sums)
 
 
-def _packages(catalogs: Iterable[CatalogRecord]) -> dict[tuple[str, str], PackageRecord]:
-    return {(catalog.name, package.name): package for catalog in catalogs for package in catalog.packages}
+def _packages(catalogs: Iterable[CatalogRecord], names: Mapping[str, str]) -> dict[tuple[str, str], PackageRecord]:
+    return {
+        (names.get(catalog.name, catalog.name), package.name): package for catalog in catalogs for package in catalog.packages
+    }
+
+
+def _continued(old: Inventory, new: Inventory) -> dict[str, str]:
+    """Return the name in `new` of each catalog of `old`: that of the same catalog, else of the one with its bare name."""
+    # A catalog has a longer name where another one of its bare name is in the archive (ADR 0051).
+    identities = [identities_of(each) for each in (old, new)]
+    found: dict[str, str] = {}
+    used: set[str] = set()
+    ways: tuple[Callable[[Identity], str], ...] = (str, lambda identity: identity.bare)
+    for same in ways:
+        left, right = (
+            _unique((same(identity), catalog.name) for identity, catalog in zip(each, one.catalogs, strict=True))
+            for each, one in zip(identities, (old, new), strict=True)
+        )
+        for key in left.keys() & right.keys():
+            if left[key] not in found and right[key] not in used:
+                found[left[key]] = right[key]
+        used = set(found.values())
+    # Archives of older versions have other names: one that is another catalog's in `new` is spelled out.
+    lost = zip(identities[0], old.catalogs, strict=True)
+    return found | {each.name: str(own) for own, each in lost if each.name not in found and each.name in used}
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return key → name for the keys that one catalog has."""
+    listed = list(pairs)
+    counts = Counter(key for key, _ in listed)
+    return {key: name for key, name in listed if counts[key] == 1}
 
 
 def _named(key: tuple[str, str]) -> Document:

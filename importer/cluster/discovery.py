@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, UnavailableError
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, ITMS
+from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, ITMS, OWN_LABELS
+from importer.cluster.record import expected_catalogs
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address
 from importer.cluster.resources.mirror_rules import MirrorRule, listed
+from importer.cluster.resources.names import ServedCatalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +74,29 @@ def served_by_us(client: ClusterClient, names: Iterable[str], namespace: str) ->
     """Return those of the CatalogSources `names` whose catalog runs in a Deployment of hub-import."""
     specs = {name: (client.get(CATALOG_SOURCE, name, namespace) or {}).get("spec") or {} for name in names}
     return [name for name, spec in specs.items() if spec.get("address") == address(name, namespace)]
+
+
+def own_sources(client: ClusterClient, record: str, namespace: str) -> list[ServedCatalog]:
+    """Return the CatalogSources of hub-import, with the catalogs that the record in namespace `record` has for them.
+
+    None where they may not be read: preflight lists the missing permissions.
+    """
+    try:
+        known = {each.name: each for each in expected_catalogs(client, record) if each.namespace == namespace}
+        bodies = client.list(CATALOG_SOURCE, namespace) or []
+    except ForbiddenError:
+        return []
+    found = []
+    for body in bodies:
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        if metadata.get("deletionTimestamp") or not OWN_LABELS.items() <= (metadata.get("labels") or {}).items():
+            continue
+        expected = known.get(str(metadata["name"]))
+        # One by address has no image; one whose image another account has changed is not what the record says.
+        image = str(spec.get("image") or (expected.image if expected and spec.get("address") else ""))
+        catalog = expected.catalog if expected is not None and expected.image == image else ""
+        found.append(ServedCatalog(str(metadata["name"]), catalog, image))
+    return found
 
 
 def _running(status: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.catalog_names import packages_of_several
+from common.text import counted, shortened
 from importer.cluster.client import Body, ClusterClient, ForbiddenError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import CATALOG_SOURCE, NAMESPACE, OPERATOR_HUB, SUBSCRIPTION, status_of
@@ -16,8 +18,12 @@ from importer.cluster.resources.catalog_source import is_default
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from common.catalog_names import Identity
+    from importer.cluster.resources.names import ServedCatalog
 
 ORPHANED = "subscription-orphaned"
+RENAMED = "catalog-renamed"
+_SHOWN = 10  # packages named in one finding
 SourceKey = tuple[str, str]  # namespace and name of a CatalogSource
 
 
@@ -63,21 +69,26 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """A catalog of the archive: its name, its CatalogSource, and its packages."""
+    """A catalog of the archive: its name, its CatalogSource, its packages, and its repository and tag."""
 
     catalog: str
     source: SourceKey
     packages: frozenset[str]
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogChange:
-    """The catalogs of an import, and the operators that may lose theirs. `defaults_off`: default sources are disabled."""
+    """The catalogs of an import, and the operators that may lose theirs. `defaults_off`: default sources are disabled.
+
+    `served`: the CatalogSources of earlier imports.
+    """
 
     offerings: Sequence[Offering]
     namespace: str
     defaults_off: bool
     allowed: Collection[str] = ()
+    served: Sequence[ServedCatalog] = ()
 
 
 def sources_of(client: ClusterClient, namespace: str) -> Sources:
@@ -102,6 +113,8 @@ def orphans(client: ClusterClient, terms: CatalogChange) -> Iterator[Finding]:
     bodies, unreadable = _readable(client)
     yield from unreadable
     subscribed = [Subscribed.of(each) for each in bodies]
+    yield from _renamed(terms, subscribed)
+    yield from _shared_packages(terms)
     sources = sources_of(client, terms.namespace)
     # Without the capability `marketplace` there are no defaults to disable.
     off = terms.defaults_off and client.get(OPERATOR_HUB, "cluster") is not None
@@ -115,6 +128,51 @@ def orphans(client: ClusterClient, terms: CatalogChange) -> Iterator[Finding]:
     # The largest first: a catalog can take the name of one missing source only, and that keeps the most Subscriptions.
     for source, losing in sorted(losing_by_source.items(), key=lambda each: (-len(each[1]), each[0])):
         yield from _orphaned(source, losing, terms, goes=source in going, fix=fixes.of(source, losing))
+
+
+def _renamed(terms: CatalogChange, subscribed: Iterable[Subscribed]) -> Iterator[Finding]:
+    """Yield a warning for each CatalogSource of an earlier import whose catalog gets another name, or none, in this one."""
+    names = {each.source[1]: each for each in terms.offerings}
+    by_text = {str(each.identity): each for each in terms.offerings}
+    using: dict[SourceKey, list[Subscribed]] = {}
+    for one in subscribed:
+        using.setdefault(one.source, []).append(one)
+    for each in terms.served:
+        here, taken = (terms.namespace, each.name), names.get(each.name)
+        moved = by_text.get(each.catalog)
+        same = [one for one in terms.offerings if each.is_of(one.identity.path)]
+        if taken is not None and moved is not None and moved is not taken:
+            cause = (
+                f"it serves {taken.identity} now, the catalog of the cluster's release; {moved.identity} is {moved.source[1]}"
+            )
+            yield _name_changed(here, cause, using.get(here, ()), moved)
+        elif taken is None and same and (moved is not None or using.get(here)):
+            best = moved or max(same, key=lambda one: (len({u.package for u in using[here]} & one.packages), one.source))
+            cause = f"this import does not update it: {best.identity} is {best.source[1]}"
+            yield _name_changed(here, cause, using.get(here, ()), best)
+
+
+def _name_changed(here: SourceKey, cause: str, using: Sequence[Subscribed], offering: Offering) -> Finding:
+    repointed = next((one for one in using if one.package in offering.packages), None)
+    move = f"Subscriptions that want {offering.identity}: {repoint(repointed, offering.source)}." if repointed else ""
+    # A CatalogSource that is left behind offers its packages a second time (operator-lifecycle-manager#3161).
+    rest = "" if using else f"Nothing names it; where it is not updated: oc delete catalogsource {here[1]} -n {here[0]}."
+    keep = f"To keep the name: --catalog-name {offering.catalog}={here[1]}."
+    fix = " ".join(part for part in (keep, move, rest) if part)
+    return Finding(RENAMED, f"CatalogSource {'/'.join(here)}", cause, tuple(map(str, using)), fix, severity=Severity.WARNING)
+
+
+def _shared_packages(terms: CatalogChange) -> Iterator[Finding]:
+    """Yield a warning for packages that several catalogs of the import have."""
+    for names, packages in packages_of_several([(each.source[1], each.packages) for each in terms.offerings]):
+        yield Finding(
+            "package-in-two-catalogs",
+            f"CatalogSources {', '.join(names)}",
+            f"they have the same {counted(len(packages), 'package')}: a PackageManifest of such a name is that of any of them",
+            tuple(shortened(packages, _SHOWN)),
+            "Name the catalog in each Subscription (spec.source), and list PackageManifests by their label `catalog`.",
+            severity=Severity.WARNING,
+        )
 
 
 def _readable(client: ClusterClient) -> tuple[list[Body], list[Finding]]:

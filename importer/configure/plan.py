@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from importer import mapping
 from importer.cluster import apply as applying
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
-from importer.cluster.kinds import CATALOG_SOURCE, OPERATOR_HUB
+from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, own_sources, served_by_us
+from importer.cluster.kinds import OPERATOR_HUB
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
-from importer.cluster.resources.build import Built, build, name_of
+from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
+from importer.cluster.resources.names import name_catalogs
 from importer.cluster.subscriptions import CatalogChange, Offering
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.names import ServedCatalog
     from importer.mapping import MappedImage, Mirror
     from importer.settings import ClusterSettings, ImportSettings
 
@@ -80,15 +82,26 @@ def make_plan(
     identity = identify(client, cluster.release)
     release = cluster.release or identity.release
     icsp = release is not None and has_icsp(client)
-    names = [name_of(catalog, cluster.resources) for catalog in archive.inventory.catalogs]
+    recorded = record_namespace(client)
+    present = own_sources(client, recorded, namespace_for(release))
+    named = name_catalogs(archive.inventory, release, cluster.resources.catalog_names, present)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
-    kept = served_by_us(client, names, namespace_for(release))
-    options = replace(cluster.resources, served=frozenset(kept))
+    kept = served_by_us(client, [each.name for each in named], namespace_for(release))
+    options = replace(cluster.resources, by_address=frozenset(kept))
     # CRI-O takes the most specific matching rule, so rules for single repositories win over all existing ones; only those for
     # namespaces and hosts can be overridden, and have to be compared.
     narrow = release is None or options.mirror_scope is Scope.REPOSITORY
     existing = frozenset() if narrow else mirror_rules(client, release)
-    built = build(archive.inventory, images, settings.mirror, release, options, existing_icsp=icsp, existing_rules=existing)
+    built = build(
+        archive.inventory,
+        images,
+        settings.mirror,
+        release,
+        options,
+        existing_icsp=icsp,
+        existing_rules=existing,
+        named=named,
+    )
     placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in archive.inventory.catalogs]
     intent = Intent(
         built.resources,
@@ -97,15 +110,15 @@ def make_plan(
         catalogs=[str(image.pinned) for _, image in placed],
         # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
-        terms=_terms(archive, built, cluster, release),
+        terms=_terms(built, cluster, release, present),
     )
     return ClusterPlan(
         client,
         identity,
-        Recorder(client, record_namespace(client)),
+        Recorder(client, recorded),
         built,
         intent,
-        _expected(archive, images, built, replace(cluster, release=release), settings.mirror),
+        _expected(images, built, release, settings.mirror),
         _credential(settings.mirror, release, cluster),
         cluster.replace_credential,
     )
@@ -119,36 +132,36 @@ def _credential(mirror: Mirror, release: Release | None, cluster: ClusterSetting
     return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)
 
 
-def _terms(archive: Archive, built: Built, cluster: ClusterSettings, release: Release | None) -> CatalogChange:
+def _terms(built: Built, cluster: ClusterSettings, release: Release | None, present: Sequence[ServedCatalog]) -> CatalogChange:
     """Return what the import means for Subscriptions: the catalogs that the cluster gets, and the default sources."""
     namespace = namespace_for(release)
+    # `build` leaves catalogs out that it has to report as problems; their Subscriptions and heads must not be waited for.
     offerings = [
-        Offering(catalog.name, (namespace, name), frozenset(package.name for package in catalog.packages))
-        for catalog in archive.inventory.catalogs
-        if (name := name_of(catalog, cluster.resources)) in _catalog_sources(built)
+        Offering(
+            each.catalog.name,
+            (namespace, each.name),
+            frozenset(package.name for package in each.catalog.packages),
+            each.identity,
+        )
+        for each in built.served
     ]
     defaults_off = any(resource.kind == OPERATOR_HUB.name for resource in built.resources)
-    return CatalogChange(offerings, namespace, defaults_off, cluster.allowed_orphans)
+    return CatalogChange(offerings, namespace, defaults_off, cluster.allowed_orphans, present)
 
 
 def _expected(
-    archive: Archive, images: Sequence[MappedImage], built: Built, cluster: ClusterSettings, mirror: Mirror
+    images: Sequence[MappedImage], built: Built, release: Release | None, mirror: Mirror
 ) -> tuple[ExpectedCatalog, ...]:
     """Return what OLM has to list, for every catalog that got a CatalogSource, with the mirror rules of the archive."""
     return tuple(
         ExpectedCatalog(
-            name,
-            namespace_for(cluster.release),
-            str(mapping.map_catalog(catalog, images).pinned),
-            offers(catalog.packages),
+            each.name,
+            namespace_for(release),
+            str(mapping.map_catalog(each.catalog, images).pinned),
+            offers(each.catalog.packages),
             built.rules,
             str(mirror),
+            str(each.identity),
         )
-        for catalog in archive.inventory.catalogs
-        if (name := name_of(catalog, cluster.resources)) in _catalog_sources(built)
+        for each in built.served
     )
-
-
-def _catalog_sources(built: Built) -> set[str]:
-    # `build` leaves catalogs out that it has to report as problems; their Subscriptions and heads must not be waited for.
-    return {resource.name for resource in built.resources if resource.kind == CATALOG_SOURCE.name}

@@ -13,7 +13,8 @@ from importer.cluster.client import connect
 from importer.cluster.discovery import has_icsp, release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
-from importer.cluster.resources.build import ResourceOptions, build, name_of
+from importer.cluster.resources.build import ResourceOptions, build
+from importer.cluster.resources.names import name_catalogs
 from importer.mapping import Mirror, map_catalog, map_images
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
@@ -63,7 +64,9 @@ class Import:
         (catalog,) = carried.catalogs
         pinned = str(map_catalog(catalog, map_images(carried, MIRROR)).pinned)
         namespace = MARKETPLACE if self.release else "olm"
-        expected = ExpectedCatalog(name_of(catalog, OPTIONS), namespace, pinned, offers(catalog.packages))
+        expected = ExpectedCatalog(
+            name_catalogs(carried, self.release, {})[0].name, namespace, pinned, offers(catalog.packages)
+        )
         clock = FakeClock().clock
         how = {"timeout_s": 60, "display": Lines(lambda _line: None), "clock": clock.monotonic_s, "sleep": clock.sleep}
         wait_healthy(self.client, [expected], release=self.release, **how)

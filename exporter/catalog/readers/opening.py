@@ -6,12 +6,12 @@ each blob is requested from the registry once (ADR 0007).
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.catalog_names import bare_name
 from common.content import DirectoryStore, verified
 from common.errors import CatalogError, ContentError, NotACatalogError, UsageError, boundary
 from common.files import size_text
@@ -103,7 +103,7 @@ class CatalogOpener:
         def store(layer: Descriptor) -> None:
             self._store.write(layer, lambda _start: verified(self._client.blob(reference, layer), layer))
 
-        opened = self._read(str(reference), _name(reference.repository), base, store, partial)
+        opened = self._read(str(reference), bare_name(reference.repository), base, store, partial)
         return replace(opened, digest=base.tree.root.digest)
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
@@ -116,7 +116,7 @@ class CatalogOpener:
                 self._store.write(blob, lambda _start, blob=blob: verified(layout.read(blob), blob))  # type: ignore[misc]
         _require_images(name, tree)
         configs = {m.digest: b"".join(map(bytes, self._store.read(m.config))) for m in tree.images}
-        stem = _name(path.resolve().stem)
+        stem = bare_name(path.resolve().stem)
         return self._read(name, stem, CatalogBase(Reference(LOCAL, stem), tree, configs), lambda _layer: None, partial)
 
     def _read(
@@ -170,14 +170,14 @@ def _open_files(name: str, path: Path, partial: bool) -> OpenedCatalog:
     """Open the catalog of a directory, or of a file."""
     if path.is_dir() and package_manifests.is_directory(path):
         found = package_manifests.read(package_manifests.files_of_directory(path), str(path))
-        return of_package_manifests(found, str(path), _name(path.resolve().name))
+        return of_package_manifests(found, str(path), bare_name(path.resolve().name))
     if path.is_dir():
-        return OpenedCatalog(str(path), _name(path.resolve().name), file_based.load_directory(path, partial=partial))
+        return OpenedCatalog(str(path), bare_name(path.resolve().name), file_based.load_directory(path, partial=partial))
     if not path.is_file():  # a pipe or a terminal, such as /dev/stdin
         raise source_name.not_named(name, "neither a file nor a directory")
     if _is_database(path):
         return _open_database(path)
-    return OpenedCatalog(str(path), _name(path.resolve().stem), file_based.load_file(path))
+    return OpenedCatalog(str(path), bare_name(path.resolve().stem), file_based.load_file(path))
 
 
 def _is_image(path: Path) -> bool:
@@ -227,7 +227,7 @@ def _open_database(path: Path) -> OpenedCatalog:
     content = path.read_bytes()
     catalog = sqlite.catalog_of(sqlite.read(content, str(path)))
     location = CatalogLocation("sqlite", catalog_image.USUAL_DATABASES[0])
-    return OpenedCatalog(str(path), _name(path.resolve().stem), catalog, location=location, database=content)
+    return OpenedCatalog(str(path), bare_name(path.resolve().stem), catalog, location=location, database=content)
 
 
 def _require_images(name: str, tree: Tree) -> None:
@@ -249,19 +249,3 @@ def _require_configs(name: str, tree: Tree) -> None:
     for manifest in tree.images:
         if manifest.config.size > catalog_image.MAX_CONFIG_SIZE:
             raise CatalogError(f"{name}: a config of {size_text(manifest.config.size)} is too much")
-
-
-def _name(path: str) -> str:
-    """Return a catalog's name: the last component, fit for Kubernetes names (RFC 1123 label)."""
-    # 50 of the 63 characters of a label: prefix and suffix of the names on the cluster need the rest.
-    return re.sub(r"[^a-z0-9-]+", "-", path.rpartition("/")[2].lower()).strip("-")[:50] or "catalog"
-
-
-def unique_names(catalogs: Iterable[OpenedCatalog]) -> list[str]:
-    """Return a name for each catalog; the second one of a name gets the suffix `-2`."""
-    names: list[str] = []
-    for catalog in catalogs:
-        # Catalogs of one image and several tags have one name; names of objects on the cluster must differ.
-        count = sum(1 for name in names if name == catalog.name or name.startswith(f"{catalog.name}-"))
-        names.append(f"{catalog.name}-{count + 1}" if catalog.name in names else catalog.name)
-    return names

@@ -49,7 +49,8 @@ class Offer(msgspec.Struct, frozen=True, rename="camel"):
 class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
     """A catalog that the cluster has to serve: its CatalogSource, the image on the mirror by digest, and the packages.
 
-    `rules`: the mirror rules that nodes need for its operators. `mirror`: `HOST[/PREFIX]`; empty in older records.
+    `rules`: the mirror rules that nodes need for its operators. `mirror`: `HOST[/PREFIX]`; `catalog`: its repository and tag,
+    by which the next import finds its name (ADR 0051). Both are empty in older records.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ExpectedCatalog(msgspec.Struct, frozen=True, rename="camel"):
     packages: dict[str, Offer]
     rules: tuple[Pair, ...] = ()
     mirror: str = ""
+    catalog: str = ""
 
 
 def offers(packages: Iterable[PackageRecord]) -> dict[str, Offer]:

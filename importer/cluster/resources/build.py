@@ -31,6 +31,7 @@ from importer.cluster.resources.catalog_source import (
     source_name,
 )
 from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Pair, RuledImage, Scope, rules_for
+from importer.cluster.resources.names import Named, name_catalogs
 from importer.mapping import MappedImage, Mirror, map_catalog
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ ADDITIONAL = "additional"  # the owner of images that no catalog needs
 class ResourceOptions:
     """The options of a person. `catalog_names`: catalog → name of its CatalogSource; `registry_ca`: PEM.
 
-    `serve_catalog`: catalogs run in own Deployments, found by address; `served`: those that do already.
+    `serve_catalog`: catalogs run in own Deployments, found by address; `by_address`: those that do already.
     `image_registry_emptydir`: where the image registry has to be Managed (4.2 to 4.4), it may get emptyDir as its storage.
     """
 
@@ -112,7 +113,7 @@ class ResourceOptions:
     mirror_scope: Scope = Scope.REPOSITORY
     registry_ca: str | None = None
     serve_catalog: bool = False
-    served: frozenset[str] = frozenset()
+    by_address: frozenset[str] = frozenset()
     image_registry_emptydir: bool = False
 
 
@@ -121,13 +122,14 @@ class Built:
     """The objects, and a problem for each one that cannot be made.
 
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
-    nodes need in the end.
+    nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name.
     """
 
     resources: tuple[Resource, ...]
     problems: tuple[Problem, ...] = ()
     registries: tuple[str, ...] = ()
     rules: tuple[Pair, ...] = ()
+    served: tuple[Named, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -166,48 +168,32 @@ def build(
     *,
     existing_icsp: bool = False,
     existing_rules: Collection[MirrorRule] = (),
+    named: Sequence[Named] | None = None,
 ) -> Built:
     """Return the objects for a release; for None, a Kubernetes with OLM, only the CatalogSources.
 
-    `existing_rules`: the mirror rules of the cluster, where they are known.
+    `existing_rules`: the mirror rules of the cluster, where they are known; `named`: the catalogs with the names that they
+    have there (None: those of a cluster without earlier imports).
     """
-    _check_names(inventory, options)
-    servable = [catalog for catalog in inventory.catalogs if _serves(release, catalog)]
-    unservable = [_unservable(catalog, release) for catalog in inventory.catalogs if catalog not in servable]
-    served = [each for catalog in servable for each in _served(catalog, map_catalog(catalog, images), release, options)]
+    named = name_catalogs(inventory, release, options.catalog_names) if named is None else named
+    servable = tuple(each for each in named if _serves(release, each.catalog))
+    unservable = [_unservable(each.catalog, release) for each in named if not _serves(release, each.catalog)]
+    served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None:
-        return Built(tuple(served))
+        return Built(tuple(served), served=servable)
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
-    rules = _mirror_rules([catalog.name for catalog in inventory.catalogs], ruled, kinds)
+    # By the bare name, so that the objects of rules are the same whatever else is in the archive.
+    rules = _mirror_rules({each.catalog.name: each.identity.bare for each in named}, ruled, kinds)
     problems = (*_unmirrorable(ruled, release, kinds), *unservable)
     off = _default_cluster_catalogs(release, {each.name for each in served})
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = sorted({(each.rule.source, each.rule.mirror) for each in ruled if kinds.of(each.rule) is not None})
-    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs))
-
-
-def name_of(catalog: CatalogRecord, options: ResourceOptions) -> str:
-    """Return the name of a catalog's CatalogSource; the same in every import."""
-    # Stable over imports: Subscriptions name it, and a new name would leave the old catalog in place.
-    return options.catalog_names.get(catalog.name) or options.catalog_names.get("") or source_name(catalog.name)
-
-
-def _check_names(inventory: Inventory, options: ResourceOptions) -> None:
-    """Check that every given name is for a catalog of the archive, and that no two catalogs get one name."""
-    known = {catalog.name for catalog in inventory.catalogs}
-    for catalog in options.catalog_names.keys() - known - {""}:
-        raise UsageError(f"--catalog-name: the archive has no catalog {catalog!r}", hint=f"It has: {', '.join(sorted(known))}")
-    named = [name_of(catalog, options) for catalog in inventory.catalogs]
-    if len(set(named)) < len(named):
-        raise UsageError(
-            f"two catalogs would get the same CatalogSource: {', '.join(sorted(named))}",
-            hint="Use --catalog-name CATALOG=NAME.",
-        )
+    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs), servable)
 
 
 def _serves(release: Release | None, catalog: CatalogRecord) -> bool:
@@ -222,17 +208,15 @@ def _unservable(catalog: CatalogRecord, release: Release | None) -> Problem:
     return Problem("error", ProblemCode.CATALOG_UNSERVABLE, catalog.name, message)
 
 
-def _served(
-    catalog: CatalogRecord, image: MappedImage, release: Release | None, options: ResourceOptions
-) -> Iterator[Resource]:
+def _served(named: Named, image: MappedImage, release: Release | None, options: ResourceOptions) -> Iterator[Resource]:
     """Yield the objects that serve a catalog."""
-    name = name_of(catalog, options)
+    catalog, name = named.catalog, named.name
     # No field of a CatalogSource raises the limit of OLM 4.3, so its catalogs run by address without being asked for.
     limited = release is not None and release.limits_catalog_memory
-    by_address = options.serve_catalog or limited or name in options.served
+    by_address = options.serve_catalog or limited or name in options.by_address
     if by_address:
         yield from serving(name, namespace_for(release), str(image.pinned), release)
-    yield catalog_source(catalog, image, name, release, served=by_address)
+    yield catalog_source(catalog, image, name, release, served=by_address, title=named.title)
     # OLM v1 (catalogd) reads only file-based catalogs.
     if release is not None and release.has_cluster_catalog and catalog.format == FILE_BASED:
         yield cluster_catalog(image, name)
@@ -287,16 +271,20 @@ class _RuleKinds:
         return self.by_digest if rule.by_digest else self.by_tag
 
 
-def _mirror_rules(catalogs: Collection[str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:
-    """Yield one object of rules for each catalog and kind; a rule that two catalogs need is in that of the first."""
+def _mirror_rules(catalogs: Mapping[str, str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:
+    """Yield one object of rules for each catalog and kind; a rule that two catalogs need is in that of the first.
+
+    `catalogs`: the bare name by the name in the inventory; catalogs of one bare name share an object.
+    """
     seen: set[MirrorRule] = set()
-    for owner in (*catalogs, ADDITIONAL):
-        owned = {each.rule for each in ruled if owner in _owners(each.image, catalogs)} - seen
+    for bare in (*dict.fromkeys(catalogs.values()), ADDITIONAL):
+        owners = {name for name, each in catalogs.items() if each == bare} or {ADDITIONAL}
+        owned = {each.rule for each in ruled if owners & _owners(each.image, catalogs)} - seen
         seen |= owned
         for kind in (kinds.by_digest, kinds.by_tag):
             rules = sorted(rule for rule in owned if kind is not None and kinds.of(rule) is kind)
             if kind is not None and rules:
-                yield _rule_object(kind, f"hub-{source_name(owner)}", rules)
+                yield _rule_object(kind, f"hub-{source_name(bare)}", rules)
 
 
 def _rule_object(kind: Kind, name: str, rules: Iterable[MirrorRule]) -> Resource:

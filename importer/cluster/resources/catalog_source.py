@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from common.catalog_names import label
 from common.serialization import convert
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -158,17 +157,11 @@ def _container(image: str) -> dict[str, Any]:
 
 CONFIGS = "/configs"
 FILE_BASED = "file-based"
-_MAX_NAME = 63
-_TAIL = 6  # hexadecimal digits that keep two long names apart
 
 
 def source_name(text: str) -> str:
     """Return a name that OLM can make a service of (RFC 1035 label): lower case, beginning with a letter."""
-    name = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
-    name = name if re.match(r"[a-z]", name) else f"hub-{name}".rstrip("-")
-    if len(name) <= _MAX_NAME:
-        return name
-    return f"{name[: _MAX_NAME - _TAIL - 1].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:_TAIL]}"
+    return label(text)
 
 
 def namespace_for(release: Release | None) -> str:
@@ -177,11 +170,18 @@ def namespace_for(release: Release | None) -> str:
 
 
 def catalog_source(
-    catalog: CatalogRecord, image: MappedImage, name: str, release: Release | None, *, served: bool = False
+    catalog: CatalogRecord,
+    image: MappedImage,
+    name: str,
+    release: Release | None,
+    *,
+    served: bool = False,
+    title: str = "",
 ) -> Resource:
     """Return the CatalogSource of a catalog, with its image on the mirror by digest.
 
-    `served`: the image runs in an own Deployment, and the CatalogSource has its address.
+    `served`: the image runs in an own Deployment, and the CatalogSource has its address. `title`: what people are shown of
+    it, when the image set has no name.
     Raises UsageError for a template with fields of a wrong type.
     """
     template = template_spec(catalog, release)
@@ -189,7 +189,7 @@ def catalog_source(
     # The name of the source would not do, in spite of mirror rules: a rebuilt catalog exists on the mirror only.
     where = {"address": address(name, namespace_for(release))} if served else {"image": str(image.pinned)}
     spec: dict[str, Any] = {
-        "displayName": catalog.display_name or f"{catalog.name} (mirrored)",
+        "displayName": catalog.display_name or f"{title or catalog.name} (mirrored)",
         "publisher": catalog.publisher or "hub-airgap",
         **template,
         "sourceType": "grpc",
