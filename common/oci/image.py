@@ -415,15 +415,16 @@ def walk(root: Document, fetch: Callable[[Descriptor], Document], platforms: Seq
     # A registry refuses an index whose manifests it does not have, so children come first.
     seen: dict[Digest, Document] = {}
     left_out: list[Descriptor] = []
-    size = 0
+    count = size = 0
 
     def visit(document: Document, depth: int) -> None:
-        nonlocal size
+        nonlocal count, size
         if depth > MAX_DEPTH:
             raise ContentError(f"{root.digest}: indexes nested deeper than {MAX_DEPTH}")
         if document.digest in seen:
             return
-        if len(seen) >= MAX_DOCUMENTS:
+        count += 1  # the indexes around it are not in `seen` yet
+        if count > MAX_DOCUMENTS:
             raise ContentError(f"{root.digest}: more than {MAX_DOCUMENTS} manifests below one index")
         size += len(document.raw)
         if size > MAX_TREE_SIZE:

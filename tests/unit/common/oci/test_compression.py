@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ContentError
-from common.oci.compression import decompressed, gzip, without_codings
+from common.oci.compression import MAX_WINDOW, decompressed, gzip, without_codings
 
 CONTENT = b"operator " * 50_000
 
@@ -35,6 +35,20 @@ def test_reads_streams_of_other_tools(packed):
 def test_growth_is_bounded(pack):
     with pytest.raises(ContentError, match="grows past its limit of 1000 bytes"):
         list(decompressed(pieces(pack(CONTENT)), 1000))
+
+
+@pytest.mark.parametrize(("log", "fits"), [(23, True), (24, False)])
+def test_windows_of_zstd_have_a_limit(log, fits):
+    """8 MiB is what a decoder has to support (RFC 8878, 3.1.1.1.2); a header of a few bytes may claim terabytes."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=log)
+    packing = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # without a content size, so with a window
+    packed = packing.compress(CONTENT) + packing.flush()
+    assert (1 << log == MAX_WINDOW) == fits
+    if fits:
+        assert b"".join(decompressed([packed], len(CONTENT))) == CONTENT
+        return
+    with pytest.raises(ContentError, match="broken"):
+        list(decompressed([packed], len(CONTENT)))
 
 
 @pytest.mark.parametrize("pack", [reference_gzip.compress, zstandard.compress])

@@ -8,6 +8,7 @@ from common.oci import media_types
 from common.oci.image import (
     MAX_CHILDREN,
     MAX_DEPTH,
+    MAX_DOCUMENTS,
     MAX_MANIFEST_SIZE,
     MAX_TREE_SIZE,
     Descriptor,
@@ -104,6 +105,11 @@ def test_other_documents_are_refused(raw, kind, message):
         parse(raw, kind)
 
 
+def test_documents_at_the_limits_are_read():
+    assert len(parse(manifest(layers=[BLOB] * (MAX_CHILDREN - 1))).layers) == MAX_CHILDREN - 1  # and the config
+    assert parse(manifest().ljust(MAX_MANIFEST_SIZE)).config.size == BLOB["size"]
+
+
 def test_configs():
     parsed = parse_config(json.dumps({"os": "linux", "config": {"Labels": {"a": "b"}, "Cmd": ["x"]}}).encode())
     assert (parsed.os, parsed.labels) == ("linux", {"a": "b"})
@@ -134,8 +140,9 @@ def test_the_depth_of_indexes_is_bounded():
     for _ in range(MAX_DEPTH + 1):
         chain.append(factories.index([chain[-1]]))
     image = factories.image()
+    assert len(walk(parse(chain[MAX_DEPTH - 1].raw), fetcher(image, *chain)).documents) == MAX_DEPTH + 1
     with pytest.raises(ContentError, match=f"nested deeper than {MAX_DEPTH}"):
-        walk(parse(chain[-1].raw), fetcher(image, *chain))
+        walk(parse(chain[MAX_DEPTH].raw), fetcher(image, *chain))
 
 
 def test_an_index_that_lists_itself_is_refused():
@@ -145,6 +152,27 @@ def test_an_index_that_lists_itself_is_refused():
     assert isinstance(parsed, Index)
     with pytest.raises(ContentError, match="nested deeper"):
         walk(parsed, lambda _child: parsed)
+
+
+@pytest.mark.more
+def test_the_number_of_documents_below_an_index_is_bounded():
+    digests = [digest_of(str(number).encode()) for number in range(MAX_DOCUMENTS + 1)]
+    half = MAX_DOCUMENTS // 2
+    for count, fits in ((MAX_DOCUMENTS, True), (MAX_DOCUMENTS + 1, False)):
+        # Two indexes below the root, and the others below these: each document lists something else.
+        leaves = [{**BLOB, "digest": digest, "annotations": {"n": digest}} for digest in digests[: count - 3]]
+        listed = {each["digest"]: [] for each in leaves}
+        listed |= {digests[-1]: leaves[:half], digests[-2]: leaves[half:]}
+        root = parse(encode({"schemaVersion": 2, "manifests": [{**BLOB, "digest": digest} for digest in digests[-2:]]}))
+
+        def unlike(child, listed=listed):
+            return parse(encode({"schemaVersion": 2, "manifests": listed[child.digest], "annotations": {"n": child.digest}}))
+
+        if fits:
+            assert len(walk(root, unlike).documents) == count
+            continue
+        with pytest.raises(ContentError, match=f"more than {MAX_DOCUMENTS} manifests below one index"):
+            walk(root, unlike)
 
 
 def test_the_documents_below_an_index_are_bounded_together():
