@@ -34,7 +34,7 @@ from common.registry.referrers import Referrers
 from common.registry.registries_conf import load_hosts
 from common.registry.settings import Clock, RegistrySettings
 from common.registry.upload.uploader import Uploader
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -319,7 +319,7 @@ class RegistryClient:
 
 def _tags(body: bytes, repository: Reference) -> list[str]:
     try:
-        found = _TAGS.decode(body).tags or []
+        found = decode_bounded(body, _TAGS).tags or []
     except UNDECODABLE as error:
         raise ContentError(f"{repository.name}: not a list of tags: {error}") from error
     return [tag for tag in found if is_tag(tag)]  # anything else could not be requested

@@ -17,7 +17,7 @@ from common.oci.image import PREFIX, Digest, digest_of, parse_digest
 from common.oci.reference import Reference, is_host
 from common.registry.http.coding import is_json
 from common.registry.http.exchange import Call, Exchange
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ class AppRegistry:
 
     def _decoded(self, raw: bytes, decoder: msgspec.json.Decoder[T], subject: str) -> T:
         try:
-            return decoder.decode(raw)
+            return decode_bounded(raw, decoder)
         except UNDECODABLE as error:
             raise ContentError(
                 f"{subject}: {self._place.registry} is no app registry: {error}", hint="Check --appregistry-endpoint."

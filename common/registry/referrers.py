@@ -58,6 +58,8 @@ class _List(msgspec.Struct, rename="camel"):
 
 
 _LIST = msgspec.json.Decoder(_List)
+_WHOLE = msgspec.json.Decoder(dict[str, Any])
+_RESERVED = "The tag is reserved for the list of referrers: remove it."
 
 # Writes a manifest; gives the digest that the registry took for its subject, empty where it did not say.
 Put = Callable[..., str]
@@ -189,8 +191,12 @@ class Referrers:
         except NotFoundError:
             return []
         if not isinstance(document, Index):
-            raise ContentError(f"{tag}: not an index", hint="The tag is reserved for the list of referrers: remove it.")
-        found: list[dict[str, Any]] = msgspec.json.decode(document.raw)["manifests"]
+            raise ContentError(f"{tag}: not an index", hint=_RESERVED)
+        try:
+            # As it is written, with the fields that `parse` passes over and does not bound.
+            found: list[dict[str, Any]] = decode_bounded(document.raw, _WHOLE)["manifests"]
+        except UNDECODABLE as error:
+            raise ContentError(f"{tag}: not a list of referrers: {error}", hint=_RESERVED) from error
         return found
 
 

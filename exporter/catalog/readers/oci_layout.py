@@ -22,7 +22,7 @@ from common.content import CHUNK_SIZE, Chunks
 from common.errors import ContentError, NotFoundError, UsageError, boundary
 from common.files import size_text, writing
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse
-from common.serialization import UNDECODABLE
+from common.serialization import UNDECODABLE, decode_bounded
 from exporter.catalog.readers.layout_index import Listed, image_of
 from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
 
@@ -68,7 +68,7 @@ class OciLayout:
     def root(self, name: str = "") -> Document:
         """Return the image of a name, or the only one."""
         try:
-            index = _DECODER.decode(self._file(_INDEX))
+            index = decode_bounded(self._file(_INDEX), _DECODER)
         except (*UNDECODABLE, NotFoundError) as error:
             raise UsageError(
                 f"{self._path}: no OCI layout: {error}", hint="skopeo copy docker://… oci:PATH makes one."

@@ -280,3 +280,18 @@ def test_a_fallback_tag_that_is_an_image_is_not_overwritten(connect):
         with pytest.raises(ContentError, match="not an index"):
             put(client, registry, referrer())
         assert client.referrers(Reference(registry.host, "org/app").pinned(APP.digest)) == ()
+
+
+def test_a_fallback_tag_of_too_many_values_is_an_error(connect):
+    """Unknown fields of an index are passed over where it is read, but kept where it is written again."""
+    with FakeRegistry(referrers=False) as registry:
+        client = connect(registry)
+        subject(registry)
+        for count, fits in ((100_000, True), (400_000, False)):
+            loose = index([]).raw.rstrip()[:-1] + b',"x":[' + b"[]," * count + b"[]]}"
+            registry.add_manifest("org/app", loose, index([]).media_type, tag=fallback_tag(APP.digest))
+            if fits:
+                put(client, registry, referrer(1))
+                continue
+            with pytest.raises(ContentError, match="not a list of referrers: about"):
+                put(client, registry, referrer(2))

@@ -50,6 +50,19 @@ def test_a_page_of_tags_is_bounded_in_bytes(connect):
                 list(tags)
 
 
+def test_values_of_a_page_of_tags_are_bounded(connect):
+    """`"",` takes three bytes of a page, and dozens in memory; a page of a thousand tags has a value for every 8 bytes or more."""
+    with FakeRegistry() as registry:
+        for count, fits in ((200_000, True), (400_000, False)):
+            registry.fault("GET", "/tags/list", status=200, body=b'{"tags":[' + b'"",' * count + b'"v1"]}')
+            tags = connect(registry).tags(registry.reference("org/app"))
+            if fits:
+                assert list(tags) == ["v1"]
+                continue
+            with pytest.raises(ContentError, match="not a list of tags: about 4"):
+                list(tags)
+
+
 @pytest.mark.parametrize("hops", [MAX_REDIRECTS, MAX_REDIRECTS + 1])
 def test_redirects_are_bounded(connect, hops):
     with FakeRegistry() as registry:
