@@ -36,7 +36,9 @@ _COMMON: _Names = {
         ("catalog", "full", "targetCatalog", "targetTag", "targetCatalogSourceTemplate", "skipDependencies"), ""
     )
     | {"packages": "a package", "platforms": "a platform"},
-    "a package": dict.fromkeys(("name", "defaultChannel", "minVersion", "maxVersion"), "") | {"channels": "a channel"},
+    # `selectors`: since September 2026 (docs/image-set-examples/image-set-config-operator-selectors.yaml of oc-mirror).
+    "a package": dict.fromkeys(("name", "defaultChannel", "minVersion", "maxVersion", "selectors"), "")
+    | {"channels": "a channel"},
     "a channel": dict.fromkeys(("name", "minVersion", "maxVersion"), ""),
     "an additional image": dict.fromkeys(("name", "targetRepo", "targetTag"), "") | {"platforms": "a platform"},
     "a blocked image": {"name": ""},
@@ -136,6 +138,8 @@ class _Naming:
         self._ignored = ignored
 
     def value(self, at: Placed, what: str) -> Placed:
+        if not what:  # labels, for example: the keys of a map are no names of fields, and differ in case for Go too
+            return at
         if isinstance(at.value, list):
             return Placed([self.value(child, what) for child in at.value], at.line)
         return Placed(self._fields(at.value, what), at.line) if isinstance(at.value, dict) else at
@@ -148,7 +152,7 @@ class _Naming:
             if folded in first:
                 # encoding/json takes the last of them in an order that no user sees: that of sorted names.
                 name, before = first[folded]
-                message = f"{what or 'an object'}: {written!r} and {name!r} on line {before.line} are one field, in any case"
+                message = f"{what}: {written!r} and {name!r} on line {before.line} are one field, in any case"
                 if what not in self._ignored:
                     self._report(child, message, "Take one of them out.")
                 continue

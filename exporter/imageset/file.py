@@ -127,6 +127,7 @@ class _Reader:
         self.unreadable: list[DocumentError] = []
         self._notes: list[str] = []
         self.templated = False  # a value has a placeholder
+        self._selecting = False  # a package has label selectors
         self._known = field_names.of_version("")
 
     def named(self, root: Placed) -> Placed:
@@ -280,6 +281,9 @@ class _Reader:
             self._text(fields, "minBundle"),
             self._flag(fields, "optional"),
         )
+        if not self._selecting:  # one note for all packages
+            self._note(fields, "selectors", "is not applied: related images are carried whatever their labels say")
+            self._selecting = "selectors" in fields
         self._collect(package_faults(package, f"{self._file}:{at.line}"))
         return package
 

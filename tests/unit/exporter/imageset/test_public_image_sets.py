@@ -115,6 +115,8 @@ READ: dict[str, list[str]] = {
     ],
     "json": ["registry.example/vendor/index:v4.14 → :20240131: foo-operator [stable]", "4 GiB", "note 4 storageConfig"],
     "quoted-keys": ["registry.example/vendor/index:v4.16: foo-operator [stable]", "left out mirror.platform 11"],
+    "label-selectors": ["registry.example/vendor/index:v4.21: foo-operator, bar-operator", "note 9 selectors"],
+    "chart-values": ["image registry.example/tools/shell:v1", "left out mirror.helm 4"],
     "document-end": ["image registry.example/tools/shell:latest"],
     "metadata": ["image registry.example/tools/shell:latest"],
     "two-releases": [
@@ -160,6 +162,8 @@ REFUSED: dict[str, tuple[list[tuple[int, str]], str]] = {
     ),
     "channel-is-a-number": ([(9, "name: wanted text, got a number"), (12, "a number"), (14, "minVersion")], "Put it in quotes"),
     "package-twice": ([(8, "package foo-operator is there twice"), (15, "channel v1 is there twice")], "make one of both"),
+    "packages-in-flow-style": ([(5, "package foo-operator is there twice")], "make one of both"),
+    "callouts": ([(3, "'<1>' is a placeholder"), (7, "'<2>'"), (10, "'<3>'"), (12, "'<4>'")], "fill it in"),
     "key-twice": ([(10, "duplicate key 'operators', first on line 4")], ""),
     "tabs": ([(6, "found a tab character that violates indentation")], ""),
     "list-and-fields": ([(7, "not YAML")], ""),
