@@ -70,6 +70,7 @@ class ProblemCode(_OpenEnum):
     SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none
     SIGNATURE_UNAVAILABLE = "signature-unavailable"  # a registry would not say which signatures there are
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
+    RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 
@@ -86,11 +87,13 @@ class BundleRecord(_Record, frozen=True):
 
 
 class ChannelRecord(_Record, frozen=True):
-    """A channel as carried; bundles head first along the update graph."""
+    """A channel as carried; bundles head first along the update graph. The versions are those that the head states."""
 
     name: str
     head: str
     bundles: tuple[BundleRecord, ...]
+    max_open_shift_version: str | None = None
+    min_kube_version: str | None = None
 
 
 class PackageRecord(_Record, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
+from exporter.catalog.stated_releases import stated
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
 
@@ -29,7 +30,14 @@ def package_records(catalog: Catalog) -> tuple[PackageRecord, ...]:
 def channel_record(package: Package, channel: Channel) -> ChannelRecord:
     """Return a channel with every entry; one without a bundle has no version. Raises CatalogError for a broken graph."""
     graph = UpdateGraph.of(channel.entries, f"{package.name}/{channel.name}")
-    return ChannelRecord(channel.name, graph.head, tuple(_bundle(package, name) for name in graph.order()))
+    head = package.bundles.get(graph.head)
+    return ChannelRecord(
+        channel.name,
+        graph.head,
+        tuple(_bundle(package, name) for name in graph.order()),
+        # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
+        *(stated(head) if head is not None else ()),
+    )
 
 
 def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:

@@ -57,7 +57,7 @@ def list_(
     with opened(settings.registry, output.begin()) as context:
         chosen = steps.choose(settings, context, dependencies=closed)
     target = settings.target if closed else None  # operators are compared with a selection, not with all that a catalog offers
-    asked = settings.image_set.problems
+    asked = [*settings.image_set.problems, *listing.release_problems(chosen, settings.release)]
     # The document is built in both formats: the exit status depends on its problems.
     document = listing.list_document(chosen, target, explain=explain, asked=asked)
     output.emit(

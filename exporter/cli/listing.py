@@ -14,7 +14,7 @@ from common.files import size_text
 from common.text import columns, counted, enumeration, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.distributed import plan_file
-from exporter.plan.checks import left_behind
+from exporter.plan.checks import left_behind, unsupported
 from exporter.report.contents import title_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ _NOTHING = ["no packages"]  # in place of a table that has a header only
 def list_document(
     chosen: Sequence[Chosen], target: TargetProfile | None, *, explain: bool, asked: Sequence[Problem] = ()
 ) -> Document:
-    """Return the JSON of `list`; `target`: whose operators should not be left behind; `asked`: problems of the image set."""
+    """Return the JSON of `list`.
+
+    `target`: whose operators should not be left behind; `asked`: problems of the image set and of the release.
+    """
     catalogs = [
         {
             "catalog": item.opened.source,
@@ -342,6 +345,13 @@ def _explained(chosen: Iterable[Chosen]) -> list[str]:
         for reason in _reasons(chosen)
     ]
     return columns(rows)
+
+
+def release_problems(chosen: Iterable[Chosen], release: tuple[int, int] | None) -> list[Problem]:
+    """Return the problems of the selections on the release of the cluster; none where it is not known."""
+    if release is None:
+        return []
+    return [one for item in chosen for one in unsupported(records.package_records(item.selection.catalog), release)]
 
 
 def _problems(chosen: Sequence[Chosen], target: TargetProfile | None) -> list[Problem]:

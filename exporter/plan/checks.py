@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common import supported_releases
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ProblemsError, RegistryError
 from common.text import counted
@@ -14,6 +15,7 @@ from exporter.version import Key, OlmRange, Version, try_parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from common.archive.inventory import PackageRecord
     from common.target_profile import InstalledOperator, TargetProfile
     from exporter.catalog.steps import Chosen
     from exporter.plan.plan import ExportPlan
@@ -58,6 +60,12 @@ def require_none(problems: Sequence[Problem]) -> None:
     if serious:
         details = [f"{p.severity}: {p.subject}: {p.message}" for p in serious[:_SHOWN]]
         raise ProblemsError(f"{len(serious)} problems, and --strict was given:", details=details)
+
+
+def unsupported(packages: Iterable[PackageRecord], release: tuple[int, int] | None) -> list[Problem]:
+    """Return a warning for each package with heads that are not for the release of the cluster."""
+    found = supported_releases.unsupported(packages, release) if release is not None else ()
+    return [Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message) for name, message in found]
 
 
 # Operators of a target profile that could not be updated from a selection.

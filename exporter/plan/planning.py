@@ -14,7 +14,7 @@ from exporter.catalog import records, steps
 from exporter.images import signatures
 from exporter.plan import images, mapping
 from exporter.plan.baseline import Delivered, leave_out
-from exporter.plan.checks import left_behind
+from exporter.plan.checks import left_behind, unsupported
 from exporter.plan.plan import ExportPlan, make_plan
 from exporter.settings import ExportSettings, SignaturePolicy
 
@@ -67,6 +67,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
         *unfound,
     ]
     catalogs = [records.catalog_record(item, image) for item, image in zip(chosen, carried, strict=True)]
+    problems += [problem for catalog in catalogs for problem in unsupported(catalog.packages, settings.release)]
     held = {digest: content for image in carried for digest, content in image.held.items()}
     plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, problems)
     # Collisions on the mirror depend on the final names and digests of all images.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from common.oci.reference import split_host
 from common.registry.http.tls import is_exempt
+from common.supported_releases import unsupported
+from common.text import counted
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     DEPLOYMENT,
@@ -38,6 +40,7 @@ from importer.cluster.subscriptions import CatalogChange, orphans
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from common.archive.inventory import PackageRecord
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.writing import Change
 
@@ -62,6 +65,7 @@ _REGISTRIES = "spec.registrySources"  # of image.config `cluster`
 _ROLLING = _RULES | {_REGISTRIES}
 _DRAINED = "every node is drained"
 _HOSTS = Path("/etc/hosts")
+_NAMED = 20  # operators that a finding lists: one screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Intent:
     """An import, as far as preflight needs it.
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `terms`: its effects on Subscriptions.
+    `packages`: what its catalogs offer.
     """
 
     resources: Sequence[Resource]
@@ -77,6 +82,7 @@ class Intent:
     catalogs: Collection[str] = ()
     unsigned: Collection[str] = ()
     terms: CatalogChange | None = None
+    packages: Sequence[PackageRecord] = ()
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -101,7 +107,7 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
     anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable)
-    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, *anywhere)
+    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, _unsupported, *anywhere)
     return [finding for check in checks for finding in check(client, intent)]
 
 
@@ -184,6 +190,22 @@ def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
             "nodes would pull from the mirror through the cluster's proxy",
             (f"noProxy: {no_proxy or '(empty)'}",),
             f"Unless that works, add {split_host(intent.mirror)[0]} to spec.noProxy (this rolls nodes).",
+            severity=Severity.WARNING,
+        )
+
+
+def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Yield a warning that lists the operators that are not for the cluster's release."""
+    assert intent.release is not None  # `circumstances` asks on OpenShift only
+    release = (intent.release.major, intent.release.minor)
+    if found := [f"{name}: {message}" for name, message in unsupported(intent.packages, release)]:
+        more = (f"and {len(found) - _NAMED} more",) if len(found) > _NAMED else ()
+        yield Finding(
+            "release-unsupported",
+            f"OpenShift {intent.release}",
+            f"{counted(len(found), 'operator')} of the archive not meant for this release",
+            (*found[:_NAMED], *more),
+            "Do not install these, or update the cluster first where it is too old; other versions need another archive.",
             severity=Severity.WARNING,
         )
 

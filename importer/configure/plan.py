@@ -111,6 +111,7 @@ def make_plan(
         # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
         terms=_terms(built, cluster, release, present),
+        packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
     )
     return ClusterPlan(
         client,
