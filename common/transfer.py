@@ -33,7 +33,7 @@ from common.progress import Progress, Silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from common.oci.image import Descriptor, Hasher
+    from common.oci.image import Descriptor, Digest, Hasher
 
 
 _LOG = logging.getLogger(__name__)
@@ -60,20 +60,24 @@ def copy(
     jobs: int,
     progress: Progress | None = None,
     wait: Callable[[float], None] = pause,
+    places: Callable[[Digest], Iterable[object]] = lambda _digest: (),
 ) -> Iterator[Outcome]:
     """Copy every blob, `jobs` at a time, in the given order; give each outcome as it is known. `wait` pauses for seconds.
 
+    `places`: the repositories of a blob, where they are known.
+
     Raises RegistryUnreachableError or StorageUnreachableError when GIVE_UP blobs in a row found no host, or one that is out:
-    the retries of every further blob would take hours; the next run continues. Raises SpaceError when the file system of the
-    sink fills up, HubError when it breaks, MediumGoneError when the source's medium was removed, UsageError for settings that
-    make no sense: every further blob would fail too.
+    the retries of every further blob would take hours; the next run continues. Answers of 500 and above for blobs of one
+    repository alone end nothing, unless no other blob went well: their retries are few.
+    Raises SpaceError when the file system of the sink fills up, HubError when it breaks, MediumGoneError when the source's
+    medium was removed, UsageError for settings that make no sense: every further blob would fail too.
     Passes KeyboardInterrupt on. All stop the running blobs at their next chunk; closing the iterator does the same.
     """
     stop = threading.Event()
     loop = _Loop(source, sink, progress or Silent(), stop, wait)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="copy")
     try:
-        yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD))
+        yield from _while_reached(_bounded(pool, loop.one, blobs, jobs * _AHEAD), places)
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -83,38 +87,51 @@ class HostFailures:
     """Counts what failed in a row because a host was out. Shared by threads.
 
     `ended_by`: the failure after which the host was out for all that follows, so that other threads send nothing more.
+    `ends_alone` False: answers of one repository alone never say so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_alone: bool = True) -> None:
         self._lock = threading.Lock()
+        self._ends_alone = ends_alone
         self.row = 0
         self.ended_by: HubError | None = None
         self._places: set[str] = set()
+        self.works = False  # a result showed that the host answers
 
-    def add(self, error: HubError | None, place: str = "") -> bool:
-        """Note one result, in a repository `place` where that is known; say whether the host is out for all that follows."""
+    def add(self, error: HubError | None, *places: str) -> bool:
+        """Note one result, in repositories where they are known; say whether the host is out for all that follows."""
         with self._lock:
             if error is None or not is_host_failure(error):
-                self.row = 0  # any other result shows that the host answers
+                self.row, self.works = 0, True
                 self._places.clear()
                 return False
             self.row += 1
-            self._places.add(place)
+            # Without an answer it is the way to the host, and no repository of it.
+            self._places.update(places if self._ends_alone or _is_answered(error) else ("",))
             # One repository may be out alone, behind a proxy that has a server for each path: others are asked for longer.
-            most = GIVE_UP if not place or len(self._places) > 1 else GIVE_UP * _ALONE
-            if self.row >= most:
+            is_alone = len(self._places) == 1 and "" not in self._places
+            is_out = self.row >= (GIVE_UP * _ALONE if is_alone else GIVE_UP) and (self._ends_alone or not is_alone)
+            if is_out:
                 self.ended_by = self.ended_by or error
-            return self.row >= most
+            return is_out
 
 
-def _while_reached(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+def _is_answered(error: HubError) -> bool:
+    return isinstance(error, RegistryError) and bool(error.status)
+
+
+def _while_reached(outcomes: Iterator[Outcome], places: Callable[[Digest], Iterable[object]]) -> Iterator[Outcome]:
     """Pass outcomes on until too many in a row mean that a host is gone."""
-    failures = HostFailures()
+    failures = HostFailures(ends_alone=False)
+    last: HubError | None = None
     for outcome in outcomes:
-        error = outcome.error
-        if failures.add(error) and error is not None:
-            raise gone(error, f"given up after {failures.row} blobs in a row")
+        last = outcome.error
+        names = map(str, places(outcome.blob.digest)) if last is not None else ()
+        if failures.add(last, *names) and last is not None:
+            raise gone(last, f"given up after {failures.row} blobs in a row")
         yield outcome
+    if last is not None and failures.row >= GIVE_UP and not failures.works:
+        raise gone(last, f"none of {failures.row} blobs went well")
 
 
 def is_host_failure(error: HubError) -> bool:

@@ -19,6 +19,7 @@ from common.oci.image import Index, Manifest, artifact_type, digest_of, parse
 from common.oci.reference import Reference
 from common.registry.http.errors import CONFLICTS
 from common.registry.manifests import manifest_call
+from common.registry.upload.failing import FailingRepositories
 from common.retry import RetryableError, RetryPolicy, retry
 from common.text import sanitize
 
@@ -132,6 +133,7 @@ class ManifestWriter:
         self, exchange: Exchange, clock: Clock, presence: Presence, head: Callable[[Reference], Descriptor | None]
     ) -> None:
         self._exchange = exchange
+        self._failing = FailingRepositories(exchange)
         self._clock = clock
         self._presence = presence
         self._head = head
@@ -216,7 +218,7 @@ class ManifestWriter:
         """Send it, with the retries of every request; None: it is there. Raises the error that explains a refusal."""
         call = self._call(written)
         try:
-            return self._exchange.retried(written.reference.registry, lambda: self._once(call, written))
+            return self._failing.retried(written.reference, "manifest", lambda: self._once(call, written))
         except RegistryError as error:
             raise self._explained(written, error) from error
 

@@ -130,6 +130,10 @@ class RegistrySink:
                 self._alone.setdefault(place, []).append(failure)
         return next(kind for kind in (Written.COPIED, Written.MOUNTED, Written.PRESENT) if kind in outcomes)
 
+    def places(self, digest: Digest) -> Sequence[Reference]:
+        """Return the repositories of a blob."""
+        return self._places.get(digest, ())
+
     @property
     def not_writable(self) -> Mapping[Reference, NotWritableError]:
         """The repositories that opened no upload for this account, with what they said."""

@@ -15,7 +15,7 @@ from common.errors import ContentError, HubError, RegistryError, RegistryRefused
 from common.oci.image import Descriptor, Digest
 from common.registry.manifest_writer import Family, ImmutableTagError, UnsupportedTypeError, family_of
 from common.registry.source_sink import RegistrySink
-from common.transfer import copy
+from common.transfer import HostFailures, copy, gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -102,18 +102,25 @@ class Tagger:
         self._hidden = False
         self._taken: set[Family] = set()
         self._suspected: set[Family] = set()  # an image of theirs was refused
+        self._failures = HostFailures(ends_alone=False)
 
     def attempt(self, image: MappedImage) -> HubError | None:
         """Write an image whose blobs have arrived; return the error, if any."""
         known = self.type_error(image)
         if known is not None:
             return known
+        # The retries of hundreds of images would take hours. The blobs are there then, and the next run writes the manifests.
+        if (ended_by := self._failures.ended_by) is not None:
+            return gone(ended_by, "not written, for too many images in a row were not taken")
         try:
             immutable = self._write(image)
         except UnsupportedTypeError as refusal:
+            self._failures.add(None)
             return self._judged(image, refusal)
         except HubError as error:
+            self._failures.add(error, image.repository.name)
             return error
+        self._failures.add(None)
         if image.record.kind not in ATTACHED:
             self._taken.update(self._families(image))
         return immutable

@@ -1,4 +1,4 @@
-"""Repositories that fail on a host that works: their further blobs get one try each."""
+"""Repositories that fail on a host that works: their further blobs and manifests get one try each."""
 
 from __future__ import annotations
 

@@ -112,6 +112,33 @@ def test_a_source_that_is_out_ends_the_loop(status, tmp_path):
     assert source.asked < 20
 
 
+def test_one_repository_that_is_out_ends_nothing_where_others_work(tmp_path):
+    """Twenty blobs of one repository in a row answered 500: eight ended the run, and the next one ended at the same place."""
+    blobs = [blob(bytes([i])) for i in range(24)]
+    bad = {each.digest for each in blobs[2:22]}
+
+    class Partly:
+        def read(self, blob, start=0):
+            if blob.digest in bad:
+                raise RegistryRefusedError("busy", status=500)
+            return iter([bytes([blobs.index(blob)])])
+
+    outcomes = copy(
+        blobs, Partly(), DirectoryStore(tmp_path), jobs=1, places=lambda digest: ("bad" if digest in bad else "good",)
+    )
+    assert sum(outcome.error is not None for outcome in outcomes) == 20
+
+
+@pytest.mark.parametrize(("status", "words"), [(500, "none of 40 blobs went well"), (0, f"given up after {GIVE_UP} blobs")])
+def test_one_repository_alone_that_is_out_ends_the_run(status, words, tmp_path):
+    """Without an answer it is the host, or the way to it; with answers it is known when nothing else went well."""
+    error = RegistryRefusedError("busy", status=status) if status else RegistryUnreachableError("no answer")
+    with pytest.raises(RegistryUnreachableError, match=words):
+        list(
+            copy([blob(bytes([i])) for i in range(40)], Gone(error), DirectoryStore(tmp_path), jobs=1, places=lambda _: ("a",))
+        )
+
+
 @pytest.mark.parametrize("status", [404, 403, 400])
 def test_a_source_that_lacks_blobs_is_asked_for_the_others(status, tmp_path):
     source = Gone(RegistryRefusedError("no", status=status))

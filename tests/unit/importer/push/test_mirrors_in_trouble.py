@@ -102,6 +102,48 @@ def test_blobs_of_a_repository_that_fails_for_ever_are_one_problem(asked, method
         assert len(mirror.log(method, "/big/app/blobs/")) <= 3 * 6 + 4
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_all_blobs_of_one_repository_may_fail(asked, method):
+    """Fourteen in a row: eight ended the run, and no image of the others arrived."""
+    with FakeRegistry() as mirror:
+        mirror.fault(method, "/big/app/blobs/", status=500, times=FOREVER)
+        result = asked(mirror, pushing.push)
+        assert {problem.subject for problem in result.problems} == {f"{mirror.host}/big/app"}
+        assert result.exit_code == 5
+        assert all(mirror.repositories[f"org/app{number:02}"].tags for number in range(12))
+        assert len(mirror.log(method, "/big/app/blobs/")) <= 3 * 6 + 12
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_mirror_that_takes_no_blob_at_all_ends_the_push(asked, method):
+    with FakeRegistry() as mirror:
+        mirror.fault(method, "/blobs/", status=500, times=FOREVER)
+        with pytest.raises(RegistryUnreachableError, match=r"given up after \d+ blobs in a row: .*HTTP 500"):
+            asked(mirror, pushing.push)
+
+
+def test_manifests_that_a_mirror_takes_none_of_cost_few_tries(asked):
+    """Each image had six tries with their pauses, and an archive may have thousands; the blobs arrive for the next run."""
+    with FakeRegistry() as mirror:
+        mirror.fault("PUT", "/manifests/", status=500, times=FOREVER)
+        result = asked(mirror, pushing.push)
+        assert result.exit_code == 5
+        assert len(result.problems) == len(IMAGES)
+        assert len({request.path.partition("/manifests/")[0] for request in mirror.log("PUT", "/manifests/")}) == 8
+        assert len(mirror.log("PUT", "/manifests/")) <= 8 * 6
+        assert sum("too many images in a row" in problem.message for problem in result.problems) == len(IMAGES) - 8
+        assert len(mirror.repositories["big/app"].blobs) >= len(LAYERS)
+
+
+def test_manifests_of_one_repository_that_fail_hold_up_no_other(asked):
+    with FakeRegistry() as mirror:
+        mirror.fault("PUT", "/big/app/manifests/", status=500, times=FOREVER)
+        result = asked(mirror, pushing.push)
+        assert [problem.subject for problem in result.problems if "big/app" in problem.subject]
+        assert len(result.problems) == 1
+        assert all(mirror.repositories[f"org/app{number:02}"].tags for number in range(12))
+
+
 def test_one_blob_that_fails_is_named_by_its_digest(asked):
     """As a file that the registry's storage has lost."""
     with FakeRegistry() as mirror:
