@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from common.content import CHUNK_SIZE, Chunks
-from common.errors import PASSING, AuthenticationError, ContentError, RegistryError, RegistryRefusedError
+from common.errors import (
+    PASSING,
+    AuthenticationError,
+    ContentError,
+    RegistryError,
+    RegistryRefusedError,
+    RegistryUnreachableError,
+)
 from common.log import SECRETS
 from common.oci.reference import Reference, is_host
+from common.progress import duration
 from common.registry.credentials import Credentials
 from common.registry.http.auth import Access, RegistryAuth
 from common.registry.http.coding import is_json, plain_body
@@ -49,6 +57,8 @@ _MAX_PLACE = 300  # characters of a URL in a message: a scheme may have thousand
 _HEADERS = {"User-Agent": "hub-airgap", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOLLOWED = ("GET", "HEAD")
+_UNREACHED = 20  # hosts that never answer, as many as a run waits for with all patience; real catalogs name a dozen hosts
+_NOT_ASKED = "Leave the images of the hosts that do not answer out, or look at the route and the proxy; then run it again."
 _SILENT_S = 60.0  # a host that said nothing at first is not asked again for so long: each try takes seconds
 _NO_AUTH = httpx.Auth()  # None would let httpx take user and password out of a URL that a registry gave
 _LOG = logging.getLogger(__name__)
@@ -163,6 +173,8 @@ class Exchange:
         self._probing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._limiters: dict[str, HostLimiter] = {}
         self._silent: dict[str, tuple[SilentHostError, float]] = {}
+        self._reached: set[str] = set()  # hosts that answered in this run
+        self._in_vain_s = 0.0  # of requests to the others
 
     def close(self) -> None:
         """Close every connection."""
@@ -231,7 +243,8 @@ class Exchange:
             self._check_silent(call.limited_by)
             limiter.check(call.question)
             try:
-                response = self._authorized(call)
+                with self._first_contact(call.limited_by):
+                    response = self._authorized(call)
                 try:
                     self._judge(call, response)
                 except BaseException:
@@ -264,6 +277,32 @@ class Exchange:
             if self._clock.monotonic_s() - since_s < _SILENT_S:
                 raise RetryableError(error, 1)
             self._silent.pop(host, None)
+
+    @contextmanager
+    def _first_contact(self, host: str) -> Iterator[None]:
+        """Count the time of requests to hosts that never answered; raise without one where all of them had enough."""
+        if host in self._reached:
+            yield
+            return
+        # A catalog or a re-request may name thousands of hosts, each of which takes minutes to say nothing.
+        limit_s = _UNREACHED * max(self._outage_s, _SILENT_S)
+        if self._in_vain_s >= limit_s:
+            message = f"{host}: not asked: other hosts that never answered took {duration(limit_s)} of this run"
+            raise RetryableError(RegistryUnreachableError(message, hint=_NOT_ASKED), 1)
+        began_s = self._clock.monotonic_s()
+        try:
+            yield
+        except RetryableError as failure:
+            if isinstance(failure.error, RegistryUnreachableError):
+                with self._lock:
+                    self._in_vain_s += self._clock.monotonic_s() - began_s
+            else:
+                self._reached.add(host)
+            raise
+        except RegistryError:
+            self._reached.add(host)  # it answered, and refused
+            raise
+        self._reached.add(host)
 
     def _authorized(self, call: Call) -> httpx.Response:
         """Send with the access that the call needs; a read in a repository of `pushes_to` with push, where that is granted."""

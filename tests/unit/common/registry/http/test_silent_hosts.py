@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -124,3 +124,51 @@ def test_a_token_server_on_the_host_of_the_registry_is_no_other_host(connect, cl
         with pytest.raises(RegistryUnreachableError, match="connection reset") as caught:
             connect(registry, login=True).document(registry.reference("org/app", "v1"))
     assert "sends its clients" not in caught.value.message
+
+
+@contextmanager
+def hanging(count: int, waited: Callable[[], None]) -> Iterator[list[str]]:
+    """Hosts that take a connection, and a minute of the clock, and close it without an answer."""
+
+    def serve(listener):
+        while True:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            waited()
+            connection.close()
+
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        threads = [threading.Thread(target=serve, args=(listener,), daemon=True) for listener in listeners]
+        for thread in threads:
+            thread.start()
+        try:
+            yield [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+        finally:
+            for listener in listeners:
+                listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(10)
+
+
+def test_hosts_that_never_answer_are_bounded_together(connect, clock, tmp_path):
+    """Patience is one of each host: a re-request with thousands of hosts would take as many times three minutes."""
+    began_s = clock.clock.monotonic_s()
+    with FakeRegistry() as registry, hanging(40, lambda: clock.advance(60)) as hosts:
+        registry.add_image("org/a", image([b"a"]), tag="v1")
+        environ = {"HOME": str(tmp_path), "HUB_REGISTRY_PATIENCE": "60"}
+        client = connect(registry, insecure=frozenset({registry.host}), environ=environ)
+        client.ping(registry.host)
+        errors = []
+        for host in hosts:
+            with pytest.raises(RegistryUnreachableError) as caught:
+                client.head(Reference(host, "org/a", tag="v1"))
+            errors.append(caught.value.message)
+        spent_s = clock.clock.monotonic_s() - began_s
+        assert 20 * 60 <= spent_s < 30 * 60
+        assert "not asked: other hosts that never answered took" in errors[-1]
+        assert sum("not asked" in error for error in errors) >= 20
+        # Those that answered are asked as before.
+        assert client.head(registry.reference("org/a", "v1")) is not None
