@@ -287,6 +287,19 @@ def _layout(raw, folder):
 
 # Files of a person.
 
+_OWN_IMAGE_SET = b"""\
+apiVersion: hub-airgap/v1
+Kind: ImageSetConfiguration
+mirror:
+  operators:
+  - &first
+    catalog: a.b/c:v1
+    packages: &shared [{name: x, optional: true}, {NAME: y, channels: [{name: z}]}]
+    exclude: [odf-*, mcg]
+  - {<<: [*first, {full: true}], targetTag: t}
+  - {catalog: a.b/d:v1, packages: *shared}
+  platform: {graph: true, channels: [{name: stable}]}
+"""
 _IMAGE_SET = b"""\
 kind: ImageSetConfiguration
 apiVersion: mirror.openshift.io/v2alpha1
@@ -383,7 +396,7 @@ TARGETS = (
     Target("tar layer", lambda: [_tar(tarfile.PAX_FORMAT), _tar(tarfile.GNU_FORMAT)], _layer),
     Target("layer of files", lambda: [layer({"configs/a/catalog.yaml": b"schema: olm.package\n"})], lambda raw, _folder: catalog_image.read_configs([decompressed([raw], 100_000)], "/configs")),
     Target("OCI layout", _layout_tar, _layout),
-    Target("image set", lambda: [_IMAGE_SET], lambda raw, _folder: imageset.parse(raw, "fuzz"), TEXT, 0.3),
+    Target("image set", lambda: [_IMAGE_SET, _OWN_IMAGE_SET], lambda raw, _folder: imageset.parse(raw, "fuzz"), TEXT, 0.3),
     Target("list of images", lambda: [b"# a\nregistry.test/a/b@sha256:0=a/b:v1\nregistry.test/c\n"], lambda raw, folder: plan_mapping.read(at(folder, "images", raw)), TEXT),
     Target("target profile", _profiles, _profile, JSON),
     Target("lock file", _locks, _lock, TEXT, 0.2),

@@ -6,9 +6,13 @@ from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, UsageError
 from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.model import Catalog
+from exporter.catalog.readers import sqlite
+from exporter.catalog.rebuild import filtered
 from exporter.catalog.selection import select
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
-from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob
+from tests.fakes import databases
+from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
+from tests.samples import more
 
 
 def operator(name, *versions, needs=(), provides=()):
@@ -73,6 +77,27 @@ def test_excluded_packages_are_left_out_of_full_and_of_heads(full):
     assert names(selection) == ["app"]
     assert not selection.unmodified
     assert names(select(three(), OperatorRequest("x", full, exclude=("APP",)))) == ["app", "base", "odf-a"]
+
+
+@pytest.mark.parametrize("name", ["schema-05", *more(["community"])])
+def test_a_database_is_filtered_by_exclusion(name):
+    """`full` of an SQLite catalog carries the original image, unless a package of it is excluded."""
+    content = databases.real(name)
+    catalog = sqlite.catalog_of(sqlite.read(content, "x"))
+    first, *others = sorted(catalog.packages)
+    selection = select(catalog, OperatorRequest("x", full=True, exclude=(first,)))
+    assert not selection.unmodified
+    written = sqlite.catalog_of(sqlite.read(filtered(content, selection.catalog, "x"), "x"))
+    assert sorted(written.packages) == [one for one in others if one in selection.catalog.packages]
+    assert first not in written.packages
+    assert sum(len(one.bundles) for one in written.packages.values()) >= sum(1 for _ in selection.catalog.bundles)
+
+
+def test_real_packages_are_left_out_of_heads_and_of_full():
+    catalog = real("fbc/redhat")
+    for full in (True, False):
+        selection = select(catalog, OperatorRequest("x", full=full, exclude=("aws-*", "rhtpa-operato[r]")))
+        assert (names(selection), selection.problems) == (["openshift-cert-manager-operator"], ())
 
 
 def test_a_whole_catalog_without_any_of_them_stays_untouched():
