@@ -222,6 +222,12 @@ class _Reader:
         if at is not None and at.value is not None:
             self._notes.append(f"{self._file}:{at.line}: {name} {why}")
 
+    def _note_empty(self, fields: dict[str, Placed], request: OperatorRequest) -> None:
+        """Note a list of packages that is there and empty, after its entries were commented out for example."""
+        if "packages" in fields and not fields["packages"].value and not request.full:
+            place = f"{self._file}:{fields['packages'].line}"
+            self._notes.append(f"{place}: packages is empty, which asks for the head of every channel of {request.catalog}")
+
     def _operator(self, at: Placed) -> OperatorRequest:
         fields = self._fields(at, "an operator")
         by_name = self._target_name(fields)
@@ -237,6 +243,7 @@ class _Reader:
             tuple(self._each(fields.get("exclude"), "exclude", self._excluded)),
         )
         self._require_path(fields, "targetCatalog")
+        self._note_empty(fields, request)
         self._note(fields, "originalRef", "has no meaning since oc-mirror 4.13")
         self._require_tag(fields, "targetTag")
         # Before the name is normalized, so that messages show it as written.

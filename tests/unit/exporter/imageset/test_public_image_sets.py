@@ -71,6 +71,7 @@ READ: dict[str, list[str]] = {
         "registry.example/community/index:v4.12: ",
         "image localhost:5000/test/hello:v0.0.1",
         "note 5 storageConfig",
+        "note 15 packages",
     ],
     "default-channels": [
         (
@@ -123,7 +124,11 @@ READ: dict[str, list[str]] = {
         "registry.example/vendor/index:v4.14: foo-operator, bar-operator",
         "registry.example/vendor/index:v4.15: foo-operator, bar-operator",
     ],
-    "empty-inside": ["registry.example/vendor/index:v4.18: ", "registry.example/community/index:v4.18: foo-operator"],
+    "empty-inside": [
+        "registry.example/vendor/index:v4.18: ",
+        "registry.example/community/index:v4.18: foo-operator",
+        "note 9 packages",
+    ],
 }
 
 # Line and words of each fault, then words of the advice. oc-mirror refuses all of these, but for the versions that are mistyped
