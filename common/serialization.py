@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from common.errors import UsageError, boundary
-from common.text import is_visible
+from common.text import is_visible, visible_json
 
 # The meaning of scalars, tags and keys. Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), which is followed where
 # it differs from YAML 1.1: `_AS_TEXT` lists the implicit types that stay text, `_VALUES` the tags with other constructors.
@@ -543,6 +543,6 @@ def values_in(raw: bytes) -> int:
 
 
 def pretty_json(document: Any) -> bytes:
-    """Return JSON for files: UTF-8, keys sorted, two-space indent, newline at the end (archive format, inventory)."""
+    """Return JSON for files that a person opens: UTF-8, keys sorted, two-space indent, hidden characters as escapes."""
     plain = msgspec.to_builtins(document)
-    return (json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return visible_json(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -38,7 +38,12 @@ def visible_json(text: str) -> str:
     """Return JSON with hidden characters inside its strings as escapes of JSON, so that it means the same (RFC 8259, 7)."""
     if text.isascii() and "\x7f" not in text:  # an encoder has escaped all else of ASCII
         return text
-    return "".join(sign if sign == "\n" or is_visible(sign) else _json_escape(sign) for sign in text)
+    # By lines: an inventory or a plan has megabytes of them, of which few have anything hidden.
+    return "\n".join(line if line.isprintable() else _without_hidden(line) for line in text.split("\n"))
+
+
+def _without_hidden(line: str) -> str:
+    return "".join(sign if is_visible(sign) else _json_escape(sign) for sign in line)
 
 
 def escaped_json(text: str) -> str:

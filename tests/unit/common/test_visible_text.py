@@ -16,12 +16,16 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from common import log
+from common import log, target_profile
+from common.archive import receipt, rerequest
+from common.archive.receipt import Receipt
+from common.archive.rerequest import ReRequest
 from common.cli import terminal
 from common.errors import CatalogError, HubError, UsageError, one_error
 from common.progress import AboveBars, Bars, JsonLines, Plain
-from common.serialization import dump_yaml, load_yaml_documents
-from common.text import columns, visible, visible_json
+from common.serialization import dump_yaml, load_yaml_documents, pretty_json
+from common.target_profile import TargetProfile, TargetRegistry
+from common.text import columns, sanitize, visible, visible_json
 from importer.cluster.finding import Finding
 
 HIDDEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
@@ -50,6 +54,28 @@ def test_json_means_the_same(text: str) -> None:
     # JSON has no other form for two surrogates that make a pair than for the character that they are (RFC 8259, 7).
     joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     assert json.loads(shown) == {"k": [joined]}
+
+
+@given(TEXTS)
+def test_files_of_json_hide_nothing(text: str) -> None:
+    """Receipts, re-requests, profiles and plans leave a network after a person has looked at them (CVE-2021-42574)."""
+    raw = pretty_json({"k": [text], "l": "Müller"})
+    assert not hidden(raw.decode().replace("\n", ""))
+    assert json.loads(raw)["k"] == [text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")]
+
+
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Bidi_Control (Unicode Standard Annex 9, 2)
+
+
+def test_every_control_of_direction_is_hidden_at_every_edge() -> None:
+    for sign in BIDI:
+        text = f"a{sign}b"
+        profile = TargetProfile("m", None, None, (), TargetRegistry(text, None, None, None), (text,))
+        said = Receipt("m", (), (), {text: ()}, text)
+        asked = ReRequest("m", text, {text: text}, (), (), ())
+        shown = [visible(text), sanitize(text, 9), visible_json(json.dumps(text, ensure_ascii=False)), dump_yaml({text: text})]
+        files = [target_profile.encode(profile), receipt.encode(said), rerequest.encode(asked)]
+        assert not [each for each in (*shown, *map(bytes.decode, files)) if sign in each], hex(ord(sign))
 
 
 @given(TEXTS)
