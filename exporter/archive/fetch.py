@@ -16,13 +16,12 @@ from common.transfer import copy, gone, is_host_failure
 from exporter.archive.writer import ArchiveWriter, VolumesWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from common.archive.inventory import Inventory
     from common.content import BlobSource, Chunks
     from common.errors import HubError
     from common.oci.image import Descriptor, Digest
-    from common.oci.reference import Reference
     from common.progress import Progress
     from exporter.archive.archive_spec import ArchiveSpec
     from exporter.context import ExportContext
@@ -36,12 +35,7 @@ class PlannedSource:
     def __init__(self, plan: ExportPlan, media: ExportContext) -> None:
         self._held = plan.held
         self._store = media.store
-        self._places = plan.places
         self._registry = RegistrySource(media.client, plan.places)
-
-    def places(self, digest: Digest) -> Sequence[Reference]:
-        """Return the repositories of a blob."""
-        return self._places.get(digest, ())
 
     def read(self, blob: Descriptor, start: int = 0) -> Chunks:
         """Give the content of a planned blob from byte `start` on."""
@@ -74,15 +68,13 @@ def fetch(spec: ArchiveSpec, making: Making, media: ExportContext, report: Page)
     """
     share = spec.terms.parity
     with ArchiveWriter(making.output, spec.layout, progress=media.progress, share=share, beside=report.room) as writer:
-        source = PlannedSource(spec.plan, media)
         lost = copy_blobs(
             [blob.descriptor for blob in spec.plan.blobs],
-            source,
+            PlannedSource(spec.plan, media),
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=writer.mark_missing,
-            places=source.places,
         )
         closing = spec.closing(lost, making.sign)
         writer.finish(closing, further=lambda sums: {REPORT_NAME: report.render(closing.inventory, sums)})
@@ -98,7 +90,6 @@ def copy_blobs(
     progress: Progress,
     on_missing: Callable[[Digest], None],
     what: str = "fetching",
-    places: Callable[[Digest], Iterable[object]] = lambda _digest: (),
 ) -> dict[Digest, HubError]:
     """Copy blobs; return those that could not be read, with the reason, after `on_missing` was called for each.
 
@@ -109,8 +100,9 @@ def copy_blobs(
     copied = 0
     progress.begin(f"{what} {counted(len(blobs), 'blob')}", sum(blob.size for blob in blobs))
     try:
-        # One missing blob never ends the export; a registry that is gone does, in `copy`.
-        for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress, places=places):
+        # One missing blob never ends the export; a registry that is gone does, in `copy`. So do eight in a row of one
+        # repository, unlike in a push: a run that ends is continued, an archive that was finished without them is made again.
+        for outcome in copy(blobs, source, writer, jobs=jobs, progress=progress):
             if outcome.error is not None:
                 lost[outcome.blob.digest] = outcome.error
                 on_missing(outcome.blob.digest)

@@ -73,15 +73,13 @@ def _fetch_part(found: PlanFile, making: Making, numbers: range, media: ExportCo
     with PartWriter(
         directory, spec.layout, numbers, found.identity, progress=media.progress, share=share, begin=begin
     ) as writer:
-        source = PlannedSource(spec.plan, media)
         lost = copy_blobs(
             list(blobs_of(spec.layout, numbers)),
-            source,
+            PlannedSource(spec.plan, media),
             writer,
             jobs=making.jobs,
             progress=media.progress,
             on_missing=lambda _digest: None,  # its place is not cleared: the next run continues from there
-            places=source.places,
         )
         # The volumes stay open: their inventory would have to name a blob that the next run may get.
         return writer.suspend(lost) if lost else writer.finish(spec.closing({}, making.sign))
