@@ -188,8 +188,9 @@ _MAX_DIRECTIVES = 1_000
 _INDICATORS = (b"-", b":", b"?", b",", b"[", b"{")  # YAML 1.1, 5.3: a node without any is the only one of its document
 _NODES_PER_INDICATOR = 3  # at most: `a: b` is a mapping, a key and a value
 # By the sign first, so that what stands before it is looked at there alone: megabytes of blanks took half a minute otherwise.
-_ANCHOR = re.compile(rb"&(?<![^\s,\[{:-]&)[^\s,\[\]{}]")
-_ALIAS = re.compile(rb"\*(?<![^\s,\[{:-]\*)[^\s,\[\]{}*]")
+# NEL, LS and PS are line breaks in YAML 1.1 (4.2): in UTF-8 they end in 85, A8 and A9.
+_ANCHOR = re.compile(rb"&(?<![^\s,\[{:\x85\xa8\xa9-]&)[^\s,\[\]{}]")
+_ALIAS = re.compile(rb"\*(?<![^\s,\[{:\x85\xa8\xa9-]\*)[^\s,\[\]{}*]")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
@@ -250,7 +251,9 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
     """
     _require_few_directives(raw, where)
     _require_few_documents(raw, where)
-    multiplies = _ANCHOR.search(raw) and _ALIAS.search(raw)
+    # In UTF-16 the byte before a sign is half of a character, so that the patterns do not match.
+    wide = raw.startswith(_UTF_16) or b"\0" in raw
+    multiplies = b"&" in raw and b"*" in raw if wide else _ANCHOR.search(raw) and _ALIAS.search(raw)
     if not multiplies and not _may_be_dense(raw, most) and not _has_many_brackets(raw) and not _LONG_INDENT.search(raw):
         return
     try:

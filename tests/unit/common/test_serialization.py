@@ -218,8 +218,14 @@ def test_aliases_are_bounded():
     rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 4)]
     assert documents("\n".join(rows))[0]["a1"][0] == [1] * 10
     rows += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(4, 12)]
-    with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
-        documents("\n".join(rows))
+    for line_break in ("\x85", "\u2028", "\u2029"):  # YAML 1.1, 4.2
+        flow = ",".join(row.partition(": ")[2] for row in rows).replace("&", f"{line_break}&").replace("*", f"{line_break}*")
+        with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
+            documents(f"[{flow}]")
+    for encoding in ("utf-8", "utf-16", "utf-16-le", "utf-16-be"):
+        mark = "\ufeff" if encoding != "utf-16" else ""  # as libyaml wants it
+        with pytest.raises(DocumentError, match="aliases stand for more than 100000 values"):
+            documents((mark + "\n".join(rows)).encode(encoding))
 
 
 @pytest.mark.parametrize("read", [documents, lambda text: [load_placed_yaml(text, "file").plain()]])
