@@ -461,7 +461,8 @@ def _nothing_in_range(package: Package, request: PackageRequest) -> UsageError:
 
 def _nothing_left(request: OperatorRequest, found: _Found) -> CatalogError:
     first = found.problems[0] if found.problems else None
-    why = f": {first.subject}: {first.message}" if first else ""
+    subject = f"{first.subject}: " if first and first.subject != request.catalog else ""
+    why = f": {subject}{first.message}" if first else ""
     return CatalogError(
         f"nothing of catalog {request.catalog} could be served{why}",
         hint="hub-export list --explain shows what OLM would refuse of it.",

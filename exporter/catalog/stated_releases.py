@@ -29,7 +29,15 @@ class _Stated(msgspec.Struct):
     value: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Metadata(msgspec.Struct, rename="camel"):
+    """The fields of the metadata that are read. Others are long descriptions."""
+
+    annotations: Any = None
+    min_kube_version: Any = None
+
+
 _LISTED = msgspec.json.Decoder(list[_Stated])
+_METADATA = msgspec.json.Decoder(_Metadata)
 
 
 def stated(bundle: Bundle) -> tuple[str | None, str | None]:
@@ -49,19 +57,17 @@ def _of_csv(bundle: Bundle) -> Iterator[tuple[Any, str | None]]:
     # Most have neither: a megabyte is not decoded for that.
     for one in bundle.properties:
         if one.type == CSV_METADATA and any(name in bytes(one.value) for name in (MINIMUM.encode(), MAXIMUM.encode())):
-            yield from ((value.get("annotations"), _minimum(value)) for value in _objects(one.value))
+            yield from ((value.annotations, _minimum(value.min_kube_version)) for value in _metadata(one.value))
     if not bundle.has(CSV_METADATA):
         for csv in inline_csvs(bundle):
-            yield _under(csv, "metadata").get("annotations"), _minimum(_under(csv, "spec"))
+            yield _under(csv, "metadata").get("annotations"), _minimum(_under(csv, "spec").get(MINIMUM))
 
 
-def _objects(raw: msgspec.Raw) -> Iterator[dict[str, Any]]:
+def _metadata(raw: msgspec.Raw) -> Iterator[_Metadata]:
     try:
-        value = msgspec.json.decode(raw)
+        yield _METADATA.decode(raw)
     except (*UNDECODABLE, RecursionError):
         return
-    if isinstance(value, dict):
-        yield value
 
 
 def _under(value: Any, key: str) -> dict[str, Any]:
@@ -69,9 +75,8 @@ def _under(value: Any, key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _minimum(value: dict[str, Any]) -> str | None:
-    found = value.get(MINIMUM)
-    return found.strip()[:MAX_TEXT] or None if isinstance(found, str) else None
+def _minimum(value: Any) -> str | None:
+    return value.strip()[:MAX_TEXT] or None if isinstance(value, str) else None
 
 
 def _annotated(annotations: Any) -> Iterator[msgspec.Raw]:

@@ -88,6 +88,20 @@ def test_text_that_is_not_utf_8_costs_its_blob_alone(tmp_path, name):
     assert "good" in done.stdout
 
 
+def test_a_broken_file_of_another_package_is_a_problem_of_named_packages_and_an_error_of_all(tmp_path):
+    """opm refuses the whole directory (operator-registry, alpha/declcfg/load.go); named packages are written without it."""
+    (tmp_path / "catalog/zoo").mkdir(parents=True)
+    (tmp_path / "catalog/zoo/catalog.yaml").write_bytes(b"schema: [")
+    (tmp_path / "catalog/good.json").write_bytes(stream(*GOOD))
+    named = ["hub-export", "list", "--catalog", tmp_path / "catalog", "--format", "json"]
+    done = run(*named, "--package", "good", "--package", "zoo")
+    assert done.status == 3, done.stderr
+    assert [one["subject"] for one in done.json["problems"]] == ["zoo/catalog.yaml", "zoo"]
+    assert [one["name"] for one in done.json["catalogs"][0]["packages"]] == ["good"]
+    done = run(*named)
+    assert (done.status, "zoo/catalog.yaml:" in done.stderr) == (1, True)
+
+
 def test_yaml_that_is_none_is_told_with_its_place(tmp_path):
     done = listed(tmp_path, raw=b"schema: olm.package\nname: foo\ndefaultChannel: [\n")
     assert done.status == 1, done.stderr

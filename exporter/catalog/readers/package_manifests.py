@@ -40,7 +40,7 @@ MAX_ROWS = 1_000_000  # of edges: a channel has one for each bundle below its he
 _MAX_PACKAGE_FILE = 1024**2  # bytes; real ones have less than a kilobyte
 _MAX_SUBJECTS = 20  # of one file that cannot be read; a folder has one bundle, seldom two
 # A package file by a line of its content: its name ends with .package.yaml by convention only.
-_MARK = re.compile(rb"""^["']?packageName["']?\s*:""", re.MULTILINE)
+_MARK = re.compile(rb"""^(?:\xef\xbb\xbf)?["']?packageName["']?\s*:""", re.MULTILINE)
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _PROPERTIES = "olm.properties"
 # The fields of a flattened package, each a YAML list in a string, and the endings of the files that it is split into.

@@ -6,6 +6,7 @@ Sources: OLM, pkg/controller/operators/openshift/helpers.go and pkg/controller/o
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from common.archive.inventory import ChannelRecord, PackageRecord
 from common.supported_releases import kubernetes_of, unsupported
 from exporter.catalog.readers import file_based
+from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.records import package_records
 from exporter.catalog.stated_releases import stated
 from exporter.plan import checks
@@ -151,6 +153,16 @@ def test_real_heads_state_their_releases():
     records = package_records(real("fbc/bundle-object-v4.16"))
     found = {(channel.max_open_shift_version, channel.min_kube_version) for one in records for channel in one.channels}
     assert found - {(None, None)}, "the heads of this catalog state one"
+
+
+def test_package_manifests_state_them_too_and_may_begin_with_a_byte_order_mark(tmp_path):
+    csv = "kind: ClusterServiceVersion\nmetadata: {name: foo.v1.0.0}\nspec: {version: 1.0.0, minKubeVersion: 1.33.0}\n"
+    package = codecs.BOM_UTF8 + b"packageName: foo\nchannels: [{name: stable, currentCSV: foo.v1.0.0}]\n"
+    (tmp_path / "foo.clusterserviceversion.yaml").write_text(csv)
+    (tmp_path / "foo.package.yaml").write_bytes(package)
+    opened = CatalogOpener(None, None).open(str(tmp_path))  # type: ignore[arg-type] - nothing is fetched or stored
+    (record,) = package_records(opened.catalog)
+    assert (record.channels[0].head, record.channels[0].min_kube_version) == ("foo.v1.0.0", "1.33.0")
 
 
 class Cluster:
