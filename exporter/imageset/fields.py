@@ -36,7 +36,7 @@ _COMMON: _Names = {
         ("catalog", "full", "targetCatalog", "targetTag", "targetCatalogSourceTemplate", "skipDependencies"), ""
     )
     | {"packages": "a package", "platforms": "a platform"},
-    # `selectors`: since September 2026 (docs/image-set-examples/image-set-config-operator-selectors.yaml of oc-mirror).
+    # `selectors`: labels of related images, since 2026 (openshift/oc-mirror, image-set-config-operator-selectors.yaml).
     "a package": dict.fromkeys(("name", "defaultChannel", "minVersion", "maxVersion", "selectors"), "")
     | {"channels": "a channel"},
     "a channel": dict.fromkeys(("name", "minVersion", "maxVersion"), ""),
