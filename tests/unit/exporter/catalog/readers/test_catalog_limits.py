@@ -404,9 +404,14 @@ def test_files_that_cannot_be_read_take_linear_time():
 
 
 def test_all_package_manifests_are_bounded_together():
-    size = package_manifests.MAX_SIZE
+    size = package_manifests.MAX_SIZE - sum(map(len, manifests().values()))
+    assert package_manifests.read({**manifests(), "p/big.txt": bytes(size)}, "here").database.bundles
     with pytest.raises(CatalogError, match=r"128\.0 MiB"):
-        package_manifests.read({**manifests(), "p/big.txt": bytes(size)}, "here")
+        package_manifests.read({**manifests(), "p/big.txt": bytes(size + 1)}, "here")
+    others = {f"p/{number}.txt": b"" for number in range(package_manifests.MAX_FILES - len(manifests()))}
+    assert package_manifests.read({**manifests(), **others}, "here").database.bundles
+    with pytest.raises(CatalogError, match="package manifests of 100001 files"):
+        package_manifests.read({**manifests(), **others, "p/more.txt": b""}, "here")
 
 
 def test_an_archive_of_an_app_registry_that_says_nonsense_is_an_error_of_it():

@@ -14,6 +14,7 @@ from common.oci.image import digest_of
 from exporter.catalog.readers import sqlite
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.imageset import file as imageset
+from exporter.imageset import template
 from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
 from tests.fakes.databases import database
 from tests.fakes.factories import ImageParts, image
@@ -83,8 +84,8 @@ def test_an_image_set_at_its_limit_and_beyond(tmp_path):
 def test_a_template_at_its_limit_and_beyond(tmp_path):
     path = tmp_path / "template.yaml"
     head = b"kind: CatalogSource\n"
-    path.write_bytes(head + b"#" * (imageset.MAX_TEMPLATE_SIZE - len(head)))
-    assert imageset.load_template(str(path)) == {"kind": "CatalogSource"}
-    path.write_bytes(head + b"#" * (imageset.MAX_TEMPLATE_SIZE - len(head) + 1))
-    with pytest.raises(UsageError, match=f"larger than {imageset.MAX_TEMPLATE_SIZE} bytes"):
-        imageset.load_template(str(path))
+    path.write_bytes(head + b"#" * (template.MAX_SIZE - len(head)))
+    assert template.load(str(path)) == {"kind": "CatalogSource"}
+    path.write_bytes(head + b"#" * (template.MAX_SIZE - len(head) + 1))
+    with pytest.raises(UsageError, match=f"larger than {template.MAX_SIZE} bytes"):
+        template.load(str(path))
