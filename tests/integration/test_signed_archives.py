@@ -215,6 +215,18 @@ def test_every_command_with_a_key_names_what_is_not_signed(signed_once, tmp_path
         assert (without.status, without.json["unvouched"], without.json["beside"]) == (0, [], [])
 
 
+@pytest.mark.parametrize("command", ["apply", "serve"])
+def test_what_is_not_signed_is_named_before_the_work_begins(signed_once, tmp_path, command):
+    archive, _, public = signed_once
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    (copy / "report.html").write_text("<p>all is well</p>")
+    wrong = ["--registry", "r.example", "--kubeconfig", tmp_path / "none"] if command == "apply" else ["--listen", "nowhere"]
+    done = run("hub-import", command, copy, "--key", public, *wrong)
+    assert done.status == 2, done.stderr
+    assert f"{copy / 'report.html'}: not signed" in done.stderr.partition("error:")[0]
+
+
 @pytest.mark.parametrize("form", ["a volume", "no volume", "a link"])
 def test_what_is_near_counts_however_the_archive_is_named(signed_once, tmp_path, form):
     """By a volume alone, by a link to it, and where an approver has the inventory and the report without any volume."""
