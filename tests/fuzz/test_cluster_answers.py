@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from common.catalog_names import Identity
 from common.errors import ClusterError
 from importer.cluster import preflight
 from importer.cluster.apply import apply
@@ -39,7 +40,9 @@ RESOURCES = [
     *wanted.default_catalogs_off(),
     wanted.catalog_source(),
 ]
-TERMS = CatalogChange((Offering("index", (MARKETPLACE, NAME), frozenset(("alpha",))),), MARKETPLACE, defaults_off=True)
+IDENTITY = Identity("index", "redhat/index", "v4.18", "registry.redhat.io", "registry.redhat.io/redhat/index:v4.18")
+OFFERED = Offering("index", (MARKETPLACE, NAME), frozenset(("alpha",)), IDENTITY)
+TERMS = CatalogChange((OFFERED,), MARKETPLACE, defaults_off=True)
 INTENT = Intent(RESOURCES, RELEASE, "mirror.example:5000", (wanted.IMAGE,), (wanted.IMAGE,), TERMS)
 
 

@@ -117,7 +117,7 @@ def _realm(raw, _folder):
 
 
 def _referrers(raw, _folder):
-    for one in referrers._page(raw, SUBJECT) or ():
+    for one in referrers._readable(referrers._page(raw, SUBJECT) or (), SUBJECT):
         assert one.digest.startswith("sha256:")
 
 
