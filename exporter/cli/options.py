@@ -74,7 +74,8 @@ class SelectionOptions:
         Path | None, typer.Argument(metavar="[IMAGESET]", help="ImageSetConfiguration (YAML) that says what to carry.")
     ] = None
     catalog: Annotated[
-        list[str], typer.Option("--catalog", metavar="REF", help="A catalog image, or a directory of catalog files.")
+        list[str],
+        typer.Option("--catalog", metavar="REF", help="A catalog image, also on disk (oci:PATH), or catalog files."),
     ] = field(default_factory=list)
     package: Annotated[
         list[str],

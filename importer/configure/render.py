@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from common.archive.inventory import Problem, ProblemCode
 from common.serialization import dump_yaml
+from common.supported_releases import unsupported
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -27,7 +30,7 @@ from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from common.archive.inventory import Inventory
     from importer.cluster.release import Release
@@ -60,7 +63,17 @@ def render_archive(
     """Return the files for a cluster of `release`, and the resources in them. Raises UsageError."""
     images = map_images(inventory, mirror)
     built = build(inventory, images, mirror, release, options)
-    return render(built.resources, images), built
+    problems = (*built.problems, *_unsupported(inventory, release))
+    return render(built.resources, images), replace(built, problems=problems)
+
+
+def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
+    """Yield what the preflight of an import finds: operators that are not meant for the release."""
+    if release is None:
+        return
+    for catalog in inventory.catalogs:
+        for name, message in unsupported(catalog.packages, (release.major, release.minor)):
+            yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
 
 
 def render_rbac(release: Release | None, resources: Sequence[Resource]) -> dict[str, bytes]:

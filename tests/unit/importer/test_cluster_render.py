@@ -6,10 +6,11 @@ import random
 import pytest
 import yaml
 
+from common.archive.inventory import ChannelRecord, PackageRecord
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE
-from importer.configure.render import render
+from importer.configure.render import render, render_archive
 from importer.mapping import Mirror, map_images
 from tests.fakes.inventories import A, catalog, image, inventory
 from tests.fakes.wanted import CA
@@ -58,6 +59,16 @@ def test_each_release_gets_its_files(release, names):
     assert set(files) == names
     assert list(files) == sorted(files)
     assert documents(files, "kustomization.yaml")[0]["resources"] == sorted(names - {"kustomization.yaml", "mapping.txt"})
+
+
+def test_operators_that_are_not_meant_for_the_release_are_problems():
+    """OLM, pkg/controller/operators/openshift/helpers.go: `olm.maxOpenShiftVersion`."""
+    offered = PackageRecord("foo", "stable", (ChannelRecord("stable", "foo.v1", (), "4.17"),))
+    carried = inventory(catalogs=(catalog(packages=(offered,)),))
+    for release, wanted in (("4.18", ["foo"]), ("4.17", []), (None, [])):
+        built = render_archive(carried, MIRROR, Release.parse(release) if release else None, ResourceOptions())[1]
+        found = [(one.severity, one.subject) for one in built.problems if one.code == "release-unsupported"]
+        assert found == [("warning", name) for name in wanted]
 
 
 def test_without_a_ca_and_without_tags_there_are_no_such_files():
