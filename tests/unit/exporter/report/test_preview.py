@@ -94,7 +94,7 @@ def test_an_image_that_was_not_found_adds_nothing() -> None:
 
 
 def test_groups_that_share_are_the_largest() -> None:
-    made = preview(real(CATALOG), NAMES)
+    made = preview(needing())
     together = {frozenset((CATALOGS, Purpose("index", f"foo-{size}"))): size for size in range(1, 3 * MAX_GROUPS)}
     made.__dict__["sizes"] = replace(made.sizes, together=together)  # a cached property
     found = made.size_record()["sharedBy"]
