@@ -263,13 +263,14 @@ def _tar(form: int) -> bytes:
 def _layout_tar():
     parts = image([{"a": b"b"}])
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', f"blobs/sha256/{parts.digest[7:]}": parts.raw}
-    listed = {
-        "mediaType": parts.media_type,
-        "digest": parts.digest,
-        "size": len(parts.raw),
+    listed = {"mediaType": parts.media_type, "digest": parts.digest, "size": len(parts.raw)}
+    # An image, and an attestation of it: what belongs to one image is found out from their descriptors.
+    first = listed | {
         "annotations": {"org.opencontainers.image.ref.name": "x"},
+        "platform": {"os": "linux", "architecture": "a"},
     }
-    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [listed]}).encode()
+    second = listed | {"digest": f"sha256:{0:064}", "platform": {"os": "unknown", "architecture": "unknown"}}
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [first, second]}).encode()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import fnmatch
 import json
+import posixpath
 import re
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -25,7 +26,7 @@ from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assem
 from exporter.catalog.readers.templates import command_of, kind_of, only_templates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from exporter.catalog.model import Blob, Catalog
@@ -183,27 +184,30 @@ class UnreadableFileError(CatalogError):
     """A file that is no catalog file; it says nothing about the others."""
 
 
-def load(files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Catalog:
+def load(
+    files: Iterable[tuple[str, bytes]], limits: Limits = DEFAULT_LIMITS, *, partial: bool = False, where: str = ""
+) -> Catalog:
     """Read a catalog from its files: paths relative to the configs directory, with `/`; read in sorted order.
 
     Raises CatalogError for a file that cannot be read, with name and line (with `partial`, only if nothing else has a package),
-    and beyond the limits; NotACatalogError for templates.
+    and beyond the limits; NotACatalogError for templates and layouts, with their path below the directory `where`.
     """
     try:
-        return _load(files, limits, partial)
+        return _load(files, limits, partial, where)
     except UnreadableFileError as error:
         raise CatalogError(error.message, hint=error.hint) from error
 
 
-def _load(files: Iterable[tuple[str, bytes]], limits: Limits, partial: bool) -> Catalog:
+def _load(files: Iterable[tuple[str, bytes]], limits: Limits, partial: bool, where: str) -> Catalog:
     with boundary(lambda error: CatalogError(f"the catalog cannot be read: {error}", hint=_HINT)):
-        return _loaded(dict(files), limits, partial)
+        return _loaded(dict(files), limits, partial, where)
 
 
-def _loaded(sources: Mapping[str, bytes], limits: Limits, partial: bool) -> Catalog:
+def _loaded(sources: Mapping[str, bytes], limits: Limits, partial: bool, where: str) -> Catalog:
     _require_within(len(sources), sum(map(len, sources.values())), limits)
     ignore = IgnoreRules({path: raw for path, raw in sources.items() if _file_name(path) == NAME})
     wanted = [path for path in sorted(sources) if _file_name(path) != NAME and not ignore.ignores(path)]
+    _require_no_layout(wanted, where)
     files = {path: sources[path] for path in wanted}
     templates: dict[str, str] = {}
     try:
@@ -216,10 +220,19 @@ def _loaded(sources: Mapping[str, bytes], limits: Limits, partial: bool) -> Cata
     if not templates:
         return catalog
     if not catalog.packages:
-        raise only_templates(templates.items())
+        raise only_templates((posixpath.join(where, path), kind) for path, kind in templates.items())
     # Beside packages it is a blob of another schema, which opm passes on.
-    unrendered = [_unrendered(path, kind) for path, kind in templates.items()]
+    unrendered = [_unrendered(path, kind, where) for path, kind in templates.items()]
     return replace(catalog, problems=(*catalog.problems, *unrendered))
+
+
+def _require_no_layout(paths: Iterable[str], where: str) -> None:
+    # Such as the working directory of oc-mirror, operator-catalogs/NAME/DIGEST/catalog-image.
+    if layouts := [posixpath.dirname(path) for path in paths if _file_name(path) == "oci-layout"]:
+        raise NotACatalogError(
+            f"{where or 'the catalog'}: {counted(len(layouts), 'OCI layout')} in it, where catalog files are wanted",
+            hint=f"Name the layout of the catalog, such as oci:{posixpath.join(where, layouts[0])}.",
+        )
 
 
 def _noted(path: str, blobs: Iterable[tuple[Blob, Fields]], templates: dict[str, str]) -> Iterator[tuple[Blob, Fields]]:
@@ -246,7 +259,7 @@ def _readable(files: Mapping[str, bytes], templates: dict[str, str], limits: Lim
                 unread[path] = error
 
     catalog = assemble(_bounded(blobs(), limits))
-    hit = {name: path for path in unread for name in _packages_in(files[path]) if name in catalog.packages}
+    hit = {name: path for path in unread for name in _packages_in(files[path], catalog.packages)}
     packages = {name: package for name, package in catalog.packages.items() if name not in hit}
     if not packages:
         raise next(iter(unread.values()))
@@ -261,17 +274,17 @@ def _readable(files: Mapping[str, bytes], templates: dict[str, str], limits: Lim
 _PACKAGE_FIELD = re.compile(rb"""(?:^|[\s{,"'])package["']?\s*:\s*["']?([A-Za-z0-9.-]{1,253})""", re.IGNORECASE)
 
 
-def _packages_in(raw: bytes) -> set[str]:
-    """Return the packages that a file names, which cannot be parsed."""
-    return {name.decode() for name in set(_PACKAGE_FIELD.findall(raw))}
+def _packages_in(raw: bytes, known: Container[str]) -> set[str]:
+    """Return the known packages that a file names, which cannot be parsed."""
+    return {name for match in _PACKAGE_FIELD.finditer(raw) if (name := match[1].decode()) in known}
 
 
 def _problem(subject: str, message: str, severity: Literal["error", "warning"] = "error") -> Problem:
     return Problem(severity, ProblemCode.CATALOG_INVALID, subject, message)
 
 
-def _unrendered(path: str, kind: str) -> Problem:
-    command = command_of(kind, path)
+def _unrendered(path: str, kind: str, where: str) -> Problem:
+    command = command_of(kind, posixpath.join(where, path))
     return _problem(
         path, f"a {kind} template, whose operators are not in the catalog until it is rendered: {command}", "warning"
     )
@@ -281,7 +294,7 @@ def load_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> Catalog:
     """Read a catalog of one file. Raises NotACatalogError for a file of another kind, else as `load`."""
     _require_within(1, path.stat().st_size, limits)
     try:
-        return _load([(path.name, path.read_bytes())], limits, partial=False)
+        return _load([(path.name, path.read_bytes())], limits, partial=False, where=str(path.parent))
     except UnreadableFileError as error:
         hint = "Wanted: a catalog image, a directory or file of catalog blobs, an OCI layout, or an SQLite file."
         raise NotACatalogError(f"no catalog: {error.message}", hint=hint) from error
@@ -298,13 +311,8 @@ def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS, *, partial: bool
     _require_within(len(found), sum(each.stat().st_size for each in found), limits)
     if not found:
         raise NotACatalogError(f"{path}: the directory is empty", hint="Wanted: a directory of catalog files.")
-    if layouts := [each.parent for each in found if each.name == "oci-layout"]:
-        # Such as the working directory of oc-mirror, operator-catalogs/NAME/DIGEST/catalog-image.
-        raise NotACatalogError(
-            f"{path}: {counted(len(layouts), 'OCI layout')} below it, and no catalog",
-            hint=f"Name the layout of the catalog, such as oci:{layouts[0]}.",
-        )
-    return load(((each.relative_to(path).as_posix(), each.read_bytes()) for each in found), limits, partial=partial)
+    files = ((each.relative_to(path).as_posix(), each.read_bytes()) for each in found)
+    return load(files, limits, partial=partial, where=str(path))
 
 
 def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:

@@ -45,15 +45,31 @@ Fetch = Callable[[Descriptor], Document]
 Config = Callable[[Descriptor], bytes]
 
 
+class _Place(msgspec.Struct, frozen=True):
+    """A platform as written; every field may be missing, which must not make the other images unreadable."""
+
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+
+
 class Listed(msgspec.Struct, rename="camel", frozen=True):
     """A descriptor of index.json."""
 
     digest: str
     size: int = 0
     media_type: str | None = None
-    platform: Platform | None = None
+    place: _Place | None = msgspec.field(name="platform", default=None)
     artifact_type: str | None = None
     annotations: dict[str, str] | None = None
+
+    @property
+    def platform(self) -> Platform | None:
+        """The platform of the image, where all of it is given."""
+        place = self.place
+        return (
+            Platform(place.os, place.architecture, place.variant or "") if place and place.os and place.architecture else None
+        )
 
     @property
     def names(self) -> tuple[str, str]:

@@ -107,12 +107,18 @@ ONE = {
     "artifact": [listed(AMD), listed(ATTESTED, None, artifactType="application/vnd.in-toto+json")],
     "nested index": [listed(BOTH, None)],
     "index and its children": [listed(AMD), listed(ARM), named(BOTH, "v1")],
+    "parts of platforms": [named(AMD, "v1") | {"platform": {"architecture": "amd64", "variant": None}}],
     "nulls": [{"digest": AMD.digest, "size": 0, "mediaType": None, "annotations": None, "platform": None}],
 }
 
 
 @pytest.mark.parametrize(
-    "case", [*list(ONE)[:2], "index and its children", *more(["reference type", "artifact", "nested index", "nulls"])]
+    "case",
+    [
+        *list(ONE)[:2],
+        "index and its children",
+        *more(["reference type", "artifact", "nested index", "nulls", "parts of platforms"]),
+    ],
 )
 def test_what_belongs_to_an_image_does_not_make_it_ambiguous(case, tmp_path):
     """ORAS lists children of an index too (oras-project/oras-go, content/oci), BuildKit attestations."""
@@ -207,9 +213,13 @@ def test_a_directory_with_layouts_in_it_says_which(tmp_path):
     """The working directory of oc-mirror: operator-catalogs/NAME/DIGEST/catalog-image."""
     folder = tmp_path / "working-dir/operator-catalogs/redhat/ab/catalog-image"
     written(folder, layout(listed(AMD)))
-    with pytest.raises(NotACatalogError, match="1 OCI layout below it") as caught:
+    with pytest.raises(NotACatalogError, match="1 OCI layout in it") as caught:
         opened(tmp_path / "working-dir", tmp_path)
     assert f"oci:{folder}" in caught.value.hint
+    files = dict(zip(("working-dir/.indexignore", "working-dir/c.json"), (b"operator-catalogs", *FILES.values()), strict=True))
+    written(tmp_path, files)
+    opened_files = CatalogOpener(None, None).open(str(tmp_path / "working-dir"))  # type: ignore[arg-type]
+    assert list(opened_files.catalog.packages) == ["foo"]
 
 
 def test_a_damaged_layout_and_one_without_the_blob_are_reported(tmp_path):
