@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -85,3 +88,51 @@ def test_each_constant_exists():
     }
     assert len(named) > 60
     assert [(limit, name) for limit, name in sorted(named) if name not in defined() and limit.count("MAX_…") == 0] == []
+
+
+UNITS = {"": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "characters": 1}
+OPERATORS = {ast.Mult: operator.mul, ast.Pow: operator.pow, ast.LShift: operator.lshift, ast.Sub: operator.sub}
+
+
+def number(node: ast.expr) -> float | None:
+    """Return the value of a constant that is written as a product, power or shift of numbers."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = number(node.left), number(node.right)
+        return None if left is None or right is None else OPERATORS[type(node.op)](left, right)
+    return None
+
+
+@cache
+def constants(module: str) -> dict[str, float]:
+    """Return the numbers that modules of a name define."""
+    found: dict[str, float] = {}
+    for folder in ("common", "exporter", "importer"):
+        for path in files(folder):
+            if str(path.with_suffix("")).endswith("/" + module):
+                for node in ast.parse(path.read_text()).body:
+                    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                        value = number(node.value)
+                        found |= {} if value is None else {node.targets[0].id: value}
+    return found
+
+
+def documented() -> Iterator[tuple[str, float, float]]:
+    """Give the constants of a module whose value stands in the table, with both values."""
+    for row in ROWS:
+        named = [text for text in re.findall(r"`([^`]+)`", row["limit"]) if CONSTANT.search(text)]
+        values = row["value"].split(", ")
+        module = ""
+        for name, value in zip(named, values, strict=False):
+            before, _, constant = name.rpartition(".")
+            module = before.replace(".", "/") or module
+            match = re.match(r"([\d,.]+)(?: (bytes|KiB|MiB|GiB|TiB|s|characters)\b)?", value)
+            if module and constant in constants(module) and match and len(values) == len(named):
+                yield name, constants(module)[constant], float(match[1].replace(",", "")) * UNITS[match[2] or ""]
+
+
+def test_each_value_is_that_of_its_constant():
+    found = list(documented())
+    assert len(found) > 60
+    assert [each for each in found if each[1] != each[2]] == []

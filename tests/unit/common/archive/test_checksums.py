@@ -43,3 +43,5 @@ def test_a_name_that_repeats_is_refused():
 def test_a_file_beyond_the_limit_is_refused():
     with pytest.raises(ContentError, match="the limit is 67108864"):
         checksums.parse(bytes(checksums.MAX_SIZE + 1))
+    with pytest.raises(ContentError, match="cut off"):  # one of the limit is read
+        checksums.parse(bytes(checksums.MAX_SIZE))

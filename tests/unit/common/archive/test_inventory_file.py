@@ -14,6 +14,7 @@ from common.errors import ArchiveDamagedError, ArchiveError, ExitCode, UsageErro
 from common.oci.image import digest_of
 from common.serialization import pretty_json
 from tests.fakes.archives import CONFIG, CUT
+from tests.samples import more
 
 D = "sha256:" + "ab" * 32
 LAYOUT = CUT.layout()
@@ -98,9 +99,13 @@ def test_deep_json_is_refused():
 
 def test_too_many_bytes_are_refused():
     class Long(bytes):
-        def __len__(self):
-            return 512 * 1024 * 1024 + 1
+        size = 512 * 1024 * 1024
 
+        def __len__(self):
+            return self.size
+
+    assert inventory_file.decode(Long(RAW), "inventory.json").volumes
+    Long.size += 1
     with pytest.raises(ArchiveDamagedError, match="536870913 bytes; the limit is 536870912"):
         inventory_file.decode(Long(RAW), "inventory.json")
 
@@ -290,6 +295,31 @@ def test_blobs_elsewhere_or_missing_are_fine():
 )
 def test_counts_beyond_the_limits_are_refused(change, match):
     refused(change, match)
+
+
+@pytest.mark.parametrize(
+    "change",
+    more(
+        [
+            lambda d: d.update(problems=[problem()] * 500_000),
+            lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 4_999_998),
+            lambda d: d.update(images=d["images"][:1] * 500_000),
+        ]
+    ),
+)
+def test_counts_at_the_limits_are_read(change):
+    assert inventory_file.decode(changed(change), "x").volumes
+
+
+@pytest.mark.parametrize(("size", "fits"), [(16 * 1024 * 1024, True), (16 * 1024 * 1024 + 1, False)])
+def test_manifests_at_their_limit_and_beyond(size, fits):
+    def change(document):
+        document["manifests"][MANIFEST]["size"] = size
+
+    if fits:
+        assert inventory_file.decode(changed(change), "x").manifests[MANIFEST].size == size
+        return
+    refused(change, "impossible size")
 
 
 def problem():

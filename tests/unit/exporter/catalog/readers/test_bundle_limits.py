@@ -72,6 +72,21 @@ def test_all_manifests_of_a_bundle_are_bounded_also_where_links_repeat_one():
     assert took.cpu < 1
 
 
+@pytest.mark.more
+def test_entries_of_a_bundle_are_bounded():
+    member = tarfile.TarInfo("other/file")
+    header = member.tobuf(tarfile.GNU_FORMAT)
+    whole = tar({"csv.yaml": CSV})
+    already = 2  # its file, and the directory of that
+    for count, fits in ((100_000 - already, True), (100_000 - already + 1, False)):
+        layer = gzip.compress(header * count + whole, 1)
+        if fits:
+            assert len(read(layer)[0]) == 1
+            continue
+        with pytest.raises(CatalogError, match="more than 100000 files and directories"):
+            read(layer)
+
+
 def test_all_layers_of_a_bundle_are_bounded_together():
     """A manifest may name a layer of 16 KB thousands of times, and each time it has 16 MiB."""
     layer = gzip.compress(bytes(16 << 20), 6)
