@@ -1,176 +1,28 @@
 """Reading and writing of JSON and YAML, with line and column of every error, and with bounds for hostile input.
 
-YAML is read with PyYAML's C loader, by the rules of sigs.k8s.io/yaml; JSON is decoded by msgspec.
+YAML is read by the rules of sigs.k8s.io/yaml (`go_yaml.py`); JSON is decoded by msgspec.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
 
 from common.errors import UsageError, boundary
+from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader
 from common.text import is_visible, visible_json
 
-# The meaning of scalars, tags and keys. Kubernetes and OLM read YAML with sigs.k8s.io/yaml (go-yaml), which is followed where
-# it differs from YAML 1.1: `_AS_TEXT` lists the implicit types that stay text, `_VALUES` the tags with other constructors.
-
-Constructor = Callable[["Loader", yaml.Node], Any]
-_TAG = "tag:yaml.org,2002:"
-_MERGE = _TAG + "merge"
-# go-yaml keeps a date as text (resolve.go: "for backward compatibility reasons we set it as a string"), and has no type "value"
-# (YAML 1.1, a plain `=`): CustomResourceDefinitions have `enum: ["!=", =, =~]` (prometheus-operator#4955).
-_AS_TEXT = ("timestamp", "value")
-_MAX_NUMBER = 400  # characters: the time for the text of an integer grows with the square of its length (CVE-2020-10735)
-# The numbers of YAML 1.1 without those of base 60 (`1:59:59`), which are text for go-yaml (resolve.go): PyYAML takes quadratic
-# time for them.
-_NUMBERS = {
-    "int": re.compile(r"[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)\Z"),
-    "float": re.compile(
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))\Z"
-        r"|\.(?:nan|NaN|NAN)\Z"
-    ),
-}
-
-
-class Loader(yaml.CSafeLoader):
-    """The C loader, with the rules of this module. Returns text, numbers, booleans, None, lists, and dicts with text as keys.
-
-    Two equal keys of a mapping are an error (YAML 1.2, 3.2.1.3), unless `last_counts`.
-    """
-
-    last_counts = False
-    depth = 0  # collections around the value that is constructed
-
-    def enter(self, node: yaml.Node) -> None:
-        """Count a collection. Raises ConstructorError for one that is nested too deep."""
-        # `_Counter` does not see documents of few brackets: without this, Python's limit of recursion would be theirs.
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, node.start_mark)
-
-    def text_of_key(self, node: yaml.Node) -> str:
-        """Return a key as JSON has it: a number or a boolean becomes text, as in sigs.k8s.io/yaml."""
-        key = self.construct_object(node, deep=True)
-        if isinstance(key, list | dict):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be text", node.start_mark)
-        return key if isinstance(key, str) else json.dumps(key)
-
-
-class ForgivingLoader(Loader):
-    """Loader for published files: of two equal keys the last one counts, as for Kubernetes."""
-
-    last_counts = True
-
-
-def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    loader.enter(node)
-    loader.flatten_mapping(node)
-    mapping: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.text_of_key(key_node)
-        if key in mapping and not loader.last_counts:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    loader.depth -= 1
-    return mapping
-
-
-def _sequence(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
-    loader.enter(node)
-    found = [loader.construct_object(child, deep=True) for child in node.value]
-    loader.depth -= 1
-    return found
-
-
-def _collection(loader: Loader, node: yaml.Node) -> Any:
-    """Return a collection by its kind: go-yaml ignores the tags of collections."""
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(loader, node)
-    if isinstance(node, yaml.SequenceNode):
-        return _sequence(loader, node)
-    raise yaml.constructor.ConstructorError(None, None, f"the value is not valid for its tag {_short(node)}", node.start_mark)
-
-
-def _number(construct: Any) -> Constructor:
-    def bounded(loader: Loader, node: yaml.Node) -> Any:
-        if len(node.value) > _MAX_NUMBER:
-            problem = f"a number of {len(node.value)} characters; the limit is {_MAX_NUMBER}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        if ":" in node.value:  # of base 60, with an explicit tag
-            raise ValueError
-        return construct(loader, node)
-
-    return bounded
-
-
-def _binary(loader: Loader, node: yaml.ScalarNode) -> str:
-    return str(yaml.CSafeLoader.construct_yaml_binary(loader, node).decode())
-
-
-def _timestamp(loader: Loader, node: yaml.ScalarNode) -> str:
-    yaml.CSafeLoader.construct_yaml_timestamp(loader, node)  # raises for any other text
-    return str(node.value)
-
-
-def _placing(construct: Any) -> Constructor:
-    """Raise all exceptions of a constructor as MarkedYAMLError: those of PyYAML also raise IndexError, KeyError and others."""
-
-    # The value is not in the message: a kubeconfig is YAML too.
-    def placed(loader: Loader, node: yaml.Node) -> Any:
-        try:
-            return construct(loader, node)
-        except (yaml.YAMLError, RecursionError):
-            raise  # the first knows its place, the second has none
-        except Exception as error:
-            problem = f"the value is not valid for its tag {_short(node)}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
-
-    return placed
-
-
-def _short(node: yaml.Node) -> str:
-    return str(node.tag).replace(_TAG, "!!")
-
-
-_VALUES: dict[str, Any] = {
-    "int": _number(yaml.CSafeLoader.construct_yaml_int),
-    "float": _number(yaml.CSafeLoader.construct_yaml_float),
-    "binary": _binary,
-    "timestamp": _timestamp,
-    "merge": yaml.CSafeLoader.construct_yaml_str,  # `<<` that is not a key
-    **dict.fromkeys(("map", "seq", "set", "omap", "pairs"), _collection),
-}
-
-
-def _prepare() -> None:
-    """Register the constructors, and the implicit types except those that stay text."""
-    for tag, construct in yaml.CSafeLoader.yaml_constructors.items():
-        Loader.add_constructor(tag, _placing(construct))
-    for name, construct in _VALUES.items():
-        Loader.add_constructor(_TAG + name, construct if construct is _collection else _placing(construct))
-    text = {_TAG + name for name in _AS_TEXT}
-    resolvers = yaml.CSafeLoader.yaml_implicit_resolvers.items()
-    numbers = {_TAG + name: pattern for name, pattern in _NUMBERS.items()}
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, numbers.get(tag, pattern)) for tag, pattern in listed if tag not in text] for first, listed in resolvers
-    }
-    ForgivingLoader.yaml_constructors = Loader.yaml_constructors
-    ForgivingLoader.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
-
-
-_prepare()
-
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 T = TypeVar("T")
-_MAX_DEPTH = 200
-_TOO_DEEP = f"nested deeper than {_MAX_DEPTH}"
 # libyaml from 0.2.6 on refuses a thousand levels itself, and reads so far ahead that it does so before any level is counted.
 _TOO_DEEP_FOR_LIBYAML = "exceeded maximum nesting depth"
 # Below these no document can nest so deep that libyaml's bindings, which recurse in C, run out of stack.
@@ -188,10 +40,15 @@ _MAX_DIRECTIVES = 1_000
 _INDICATORS = (b"-", b":", b"?", b",", b"[", b"{")  # YAML 1.1, 5.3: a node without any is the only one of its document
 _NODES_PER_INDICATOR = 3  # at most: `a: b` is a mapping, a key and a value
 # By the sign first, so that what stands before it is looked at there alone: megabytes of blanks took half a minute otherwise.
-# NEL, LS and PS are line breaks in YAML 1.1 (4.2): in UTF-8 they end in 85, A8 and A9.
-_ANCHOR = re.compile(rb"&(?<![^\s,\[{:\x85\xa8\xa9-]&)[^\s,\[\]{}]")
-_ALIAS = re.compile(rb"\*(?<![^\s,\[{:\x85\xa8\xa9-]\*)[^\s,\[\]{}*]")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# NEL, LS and PS are line breaks in YAML 1.1 (4.2): in UTF-8 they end in 85, A8 and A9; a byte order mark, which may begin a
+# line, in BF.
+_ANCHOR = re.compile(rb"&(?<![^\s,\[{:\x85\xa8\xa9\xbf-]&)[^\s,\[\]{}]")
+_ALIAS = re.compile(rb"\*(?<![^\s,\[{:\x85\xa8\xa9\xbf-]\*)[^\s,\[\]{}*]")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF_8_MARK = codecs.BOM_UTF8
+_MARK_OF_A_DOCUMENT = re.compile(rb"^(---[^\n]*\n)\xef\xbb\xbf", re.MULTILINE)
+_SNIFFED = 4096  # bytes, in which operator-registry looks for the first character (alpha/declcfg/load.go)
+_BLANKS = re.compile(r"[ \t\r\n]*")
 _MARKER = re.compile(rb"^---(?=\s)", re.MULTILINE)
 _LONG_INDENT = re.compile(rb"^[ \-?:\t\0]{4000}", re.MULTILINE)
 _ALWAYS_ALLOWED_VALUES = 200_000
@@ -207,22 +64,70 @@ class DocumentError(UsageError):
 def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = False) -> Iterator[Any]:
     """Yield each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.
 
-    `forgiving`: two equal keys are no error; the last counts.
+    `forgiving`: published files, as YAMLOrJSONDecoder of k8s.io/apimachinery (pkg/util/yaml/decoder.go) reads them. They may be
+    JSON, one object after the other; two equal keys are no error, the last counts; the last line may lack its end.
     """
-    with _loading(text, where, ForgivingLoader if forgiving else Loader) as loader:
-        while loader.check_data():  # type: ignore[no-untyped-call]
-            document = loader.get_data()
+    raw = _utf_8(text, where)
+    if forgiving and (objects := _json_objects(raw)) is not None:
+        yield from objects
+        return
+    # A block scalar at the end has its line break then, as in Go.
+    raw += b"" if not forgiving or raw.endswith(b"\n") else b"\n"
+    with _loading(raw, where, ForgivingLoader if forgiving else Loader) as loader:
+        while loader.check_node():
+            node = loader.get_node()
+            document = None if node is None else loader.document(node)
             if document is not None:
                 yield document
 
 
+def _utf_8(text: str | bytes, where: str) -> bytes:
+    with boundary(lambda error: DocumentError(f"{where}: not YAML: {error}")):
+        return without_mark(text.encode() if isinstance(text, str) else text)
+
+
+def without_mark(raw: bytes) -> bytes:
+    """Return text as UTF-8 without byte order marks. Raises UnicodeDecodeError for UTF-16 that is none."""
+    if raw.startswith(_UTF_16):
+        raw = raw.decode("utf-16").encode()
+    if _UTF_8_MARK not in raw:
+        return raw
+    # Also those of files that were joined: libyaml skips them, and counts a column.
+    return _MARK_OF_A_DOCUMENT.sub(rb"\1", raw.removeprefix(_UTF_8_MARK))
+
+
+def is_json(raw: bytes) -> bool:
+    """Return whether text begins as a JSON object does (k8s.io/apimachinery, pkg/util/yaml/decoder.go, GuessJSONStream)."""
+    return raw[:_SNIFFED].lstrip()[:1] == b"{"
+
+
+def _json_objects(raw: bytes) -> list[Any] | None:
+    """Return the values of a JSON stream. None: it is no JSON, or has more values than real files."""
+    # YAML 1.1 has no tabs as indentation, no pairs of surrogates (`\ud83d\ude00`), and no two objects in a row.
+    if not is_json(raw):
+        return None
+    try:
+        require_bounded_values(raw)
+        return [msgspec.json.decode(raw)]
+    except UNDECODABLE:
+        pass
+    objects = []
+    try:
+        text = raw.decode()
+        place = _BLANKS.match(text).end()  # type: ignore[union-attr]
+        while place < len(text):
+            end = json.JSONDecoder().raw_decode(text, place)[1]
+            objects.append(msgspec.json.decode(text[place:end]))  # stricter: no NaN, no number beyond a double
+            place = _BLANKS.match(text, end).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+    return objects
+
+
 @contextmanager
-def _loading(
-    text: str | bytes, where: str, kind: type[Loader], *, most: int = MAX_NODES, column: bool = True
-) -> Iterator[Loader]:
+def _loading(raw: bytes, where: str, kind: type[Loader], *, most: int = MAX_NODES, column: bool = True) -> Iterator[Loader]:
     """Open a loader. Everything that it, or libyaml, raises within the block becomes a DocumentError."""
     with boundary(lambda error: _unreadable(error, where, column=column)):
-        raw = text.encode() if isinstance(text, str) else text
         _require_bounded(raw, where, most)
         loader = kind(raw)
         try:
@@ -234,12 +139,12 @@ def _loading(
 def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
     """Return the error for a document that the loader refused, with its line, and with its column where `column` is set."""
     if isinstance(error, RecursionError):
-        return DocumentError(f"{where}: {_TOO_DEEP}")
+        return DocumentError(f"{where}: {TOO_DEEP}")
     mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
         return DocumentError(f"{where}: not YAML: {error}")
-    if error.problem in (_TOO_DEEP, _TOO_DEEP_FOR_LIBYAML):
-        return DocumentError(f"{where}:{mark.line + 1}: {_TOO_DEEP}")
+    if error.problem in (TOO_DEEP, _TOO_DEEP_FOR_LIBYAML):
+        return DocumentError(f"{where}:{mark.line + 1}: {TOO_DEEP}")
     place = f"{mark.line + 1}:{mark.column + 1}" if column else f"{mark.line + 1}"
     return DocumentError(f"{where}:{place}: not YAML: {error.problem or error.context}")
 
@@ -251,9 +156,7 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
     """
     _require_few_directives(raw, where)
     _require_few_documents(raw, where)
-    # In UTF-16 the byte before a sign is half of a character, so that the patterns do not match.
-    wide = raw.startswith(_UTF_16) or b"\0" in raw
-    multiplies = b"&" in raw and b"*" in raw if wide else _ANCHOR.search(raw) and _ALIAS.search(raw)
+    multiplies = _ANCHOR.search(raw) and _ALIAS.search(raw)
     if not multiplies and not _may_be_dense(raw, most) and not _has_many_brackets(raw) and not _LONG_INDENT.search(raw):
         return
     try:
@@ -265,18 +168,16 @@ def _require_bounded(raw: bytes, where: str, most: int) -> None:
 
 
 def _require_few_directives(raw: bytes, where: str) -> None:
-    # Wherever they are: line breaks of YAML 1.1 are also CR, NEL, LS and PS (4.2). UTF-16 has a zero after each character.
-    if max(raw.count(b"%TAG"), raw.count(b"%\0T\0A\0G")) > _MAX_DIRECTIVES:
+    # Wherever they are: line breaks of YAML 1.1 are also CR, NEL, LS and PS (4.2).
+    if raw.count(b"%TAG") > _MAX_DIRECTIVES:
         raise DocumentError(f"{where}: more than {_MAX_DIRECTIVES} %TAG directives")
 
 
 def _require_few_documents(raw: bytes, where: str) -> None:
     # Empty ones have no node that would be counted, and take two microseconds for four bytes.
     most = MAX_DOCUMENTS + 1
-    if max(raw.count(b"---"), raw.count(b"-\0-\0-\0")) < most:  # signs in texts included, such as those of certificates
-        return
-    count = raw.count(b"-\0-\0-\0") if raw.startswith(_UTF_16) or b"\0" in raw else len(_MARKER.findall(raw))
-    if count >= most:
+    # Signs in texts are counted first, such as those of certificates.
+    if raw.count(b"---") >= most and len(_MARKER.findall(raw)) >= most:
         raise DocumentError(f"{where}: more than {MAX_DOCUMENTS} documents")
 
 
@@ -305,8 +206,8 @@ def _has_many_brackets(raw: bytes) -> bool:
 
 
 def _documents(raw: bytes) -> list[bytes]:
-    """Split a stream where a marker ends a document; not where the bytes of a marker may be in the middle of characters."""
-    return [raw] if raw.startswith(_UTF_16) or b"\0" in raw else _MARKER.split(raw)
+    """Split a stream where a marker ends a document."""
+    return _MARKER.split(raw)
 
 
 class _Counter:
@@ -349,8 +250,8 @@ class _Counter:
         if self._before + nodes > self._most_of_all:
             few = self._most_of_all
             raise DocumentError(f"{self._where}:{line}: more than {few} values, which no real file of its size has")
-        if len(self._stack) > _MAX_DEPTH + 1:
-            raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
+        if len(self._stack) > MAX_DEPTH + 1:
+            raise DocumentError(f"{self._where}:{line}: {TOO_DEEP}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,12 +275,13 @@ def load_placed_yaml(text: str | bytes, where: str, faults: list[DocumentError] 
     With `faults`, errors of single keys and values are appended to it, and the rest is read; an error of the structure, and the
     error after a thousand, is raised.
     """
-    with _loading(text, where, Loader, most=MAX_PLACED_NODES, column=False) as loader:
-        node = _only_document(loader, text, where)
+    raw = _utf_8(text, where)
+    with _loading(raw, where, Loader, most=MAX_PLACED_NODES, column=False) as loader:
+        node = _only_document(loader, raw, where)
         return Placed(None, 1) if node is None else _Placing(loader, where, faults).value(node, 0)
 
 
-def _only_document(loader: Loader, text: str | bytes, where: str) -> yaml.Node | None:
+def _only_document(loader: Loader, raw: bytes, where: str) -> yaml.Node | None:
     """Return the document of a file that has content."""
     found = None
     while loader.check_node():
@@ -389,16 +291,15 @@ def _only_document(loader: Loader, text: str | bytes, where: str) -> yaml.Node |
         if found is not None:
             # Go's YAML reads the first document and passes over the others: what they ask for would be missing without a word.
             raise DocumentError(
-                f"{where}:{_separator(text, node.start_mark.line + 1)}: a second document (after ---)",
+                f"{where}:{_separator(raw, node.start_mark.line + 1)}: a second document (after ---)",
                 hint="Write each document into a file of its own.",
             )
         found = node
     return found
 
 
-def _separator(text: str | bytes, line: int) -> int:
+def _separator(raw: bytes, line: int) -> int:
     """Return the line of the `---` before the content at `line`, which the parser does not keep."""
-    raw = text if isinstance(text, bytes) else text.encode(errors="replace")
     lines = raw.split(b"\n", line)[:line]
     return next((number for number in range(len(lines), 0, -1) if lines[number - 1].startswith(b"---")), line)
 
@@ -419,8 +320,8 @@ class _Placing:
         self._count += 1
         if self._count > MAX_PLACED_NODES:
             raise DocumentError(f"{self._where}:{line}: a document of more than {MAX_PLACED_NODES} values")
-        if depth > _MAX_DEPTH:
-            raise DocumentError(f"{self._where}:{line}: {_TOO_DEEP}")
+        if depth > MAX_DEPTH:
+            raise DocumentError(f"{self._where}:{line}: {TOO_DEEP}")
         if not isinstance(node, yaml.SequenceNode | yaml.MappingNode):
             return Placed(self._scalar(node), line)
         if id(node) in self._open:
@@ -439,7 +340,7 @@ class _Placing:
         merged: dict[str, Placed] = {}
         for key_node, child in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.tag == _MERGE:
+            if key_node.tag == MERGE:
                 self._merge(child, line, depth, merged)
                 continue
             # A collection as a key is not constructed: its text may be very long, with aliases in it.
@@ -464,7 +365,7 @@ class _Placing:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
-            return self._loader.construct_object(node, deep=True)
+            return self._loader.value(node)
         except yaml.YAMLError as error:
             self._collect(_unreadable(error, self._where, column=False))
             return None

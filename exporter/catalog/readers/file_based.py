@@ -6,7 +6,6 @@ alpha/declcfg/load.go); a fault inside a blob becomes a problem of the catalog (
 
 from __future__ import annotations
 
-import codecs
 import fnmatch
 import json
 import posixpath
@@ -20,7 +19,7 @@ import msgspec
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, NotACatalogError, boundary
 from common.files import size_text
-from common.serialization import DocumentError, load_yaml_documents, require_bounded_values
+from common.serialization import DocumentError, is_json, load_yaml_documents, require_bounded_values, without_mark
 from common.text import counted
 from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assemble, blob_of
 from exporter.catalog.readers.templates import command_of, kind_of, only_templates
@@ -318,12 +317,31 @@ def load_directory(path: Path, limits: Limits = DEFAULT_LIMITS, *, partial: bool
 def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
     """Yield each blob of one file, JSON or YAML. Raises UnreadableFileError."""
     # A byte order mark, which editors on Windows write: allowed in YAML, ignored in JSON (RFC 8259, 8.1).
-    content = content.removeprefix(codecs.BOM_UTF8)
-    # By the first character, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter.
-    if content[:64].lstrip()[:1] == b"{":
-        yield from _json_blobs(path, content)
-    else:
+    with boundary(lambda error: UnreadableFileError(f"{path}: not text: {error}", hint=_HINT)):
+        content = without_mark(content)
+    # By the first character, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter. No string of
+    # JSON has a line break: a line of `---` makes it YAML (kubernetes/kubernetes#130666).
+    if not is_json(content) or b"\n---" in content:
         yield from _yaml_blobs(path, content)
+        return
+    blobs = _json_blobs(path, content)
+    try:
+        first = next(blobs, None)
+    except UnreadableFileError as error:
+        yield from _flow_blobs(path, content, error)
+        return
+    if first is not None:
+        yield first
+        yield from blobs
+
+
+def _flow_blobs(path: str, content: bytes, error: UnreadableFileError) -> Iterator[tuple[Blob, Fields]]:
+    """Read YAML that begins as JSON does, `{schema: …}`. Raises `error`, that of JSON, when it is neither."""
+    try:
+        found = list(_yaml_blobs(path, content))
+    except UnreadableFileError:
+        raise error from None
+    yield from found
 
 
 def _file_name(path: str) -> str:
@@ -414,7 +432,7 @@ def _unreadable(path: str, content: bytes, start: int, end: int, error: Exceptio
 
 def _yaml_blobs(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
     try:
-        for number, document in enumerate(load_yaml_documents(content, path), 1):
+        for number, document in enumerate(load_yaml_documents(content, path, forgiving=True), 1):
             yield _yaml_blob(f"{path}: document {number}", document)
     except DocumentError as error:
         raise UnreadableFileError(error.message, hint=_HINT) from error

