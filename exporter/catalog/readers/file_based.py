@@ -163,6 +163,7 @@ _NOTHING = re.compile(r"(?!)")
 
 
 _SHOWN = 20  # unreadable files that are named
+_FIRST_OF_JSON = re.compile(rb"""\s*+\{\s*+(?:["}]|\Z)""")
 _HINT = f"Every file of a catalog directory must be a catalog file, or be named in {NAME}."
 
 
@@ -319,29 +320,17 @@ def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
     # A byte order mark, which editors on Windows write: allowed in YAML, ignored in JSON (RFC 8259, 8.1).
     with boundary(lambda error: UnreadableFileError(f"{path}: not text: {error}", hint=_HINT)):
         content = without_mark(content)
-    # By the first character, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter. No string of
-    # JSON has a line break: a line of `---` makes it YAML (kubernetes/kubernetes#130666).
-    if not is_json(content) or b"\n---" in content:
+    # By the first characters, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter.
+    if is_json(content) and not _is_flow_yaml(content):
+        yield from _json_blobs(path, content)
+    else:
         yield from _yaml_blobs(path, content)
-        return
-    blobs = _json_blobs(path, content)
-    try:
-        first = next(blobs, None)
-    except UnreadableFileError as error:
-        yield from _flow_blobs(path, content, error)
-        return
-    if first is not None:
-        yield first
-        yield from blobs
 
 
-def _flow_blobs(path: str, content: bytes, error: UnreadableFileError) -> Iterator[tuple[Blob, Fields]]:
-    """Read YAML that begins as JSON does, `{schema: …}`. Raises `error`, that of JSON, when it is neither."""
-    try:
-        found = list(_yaml_blobs(path, content))
-    except UnreadableFileError:
-        raise error from None
-    yield from found
+def _is_flow_yaml(content: bytes) -> bool:
+    """Return whether text that begins with a brace is YAML all the same (kubernetes/kubernetes#130666)."""
+    # A string of JSON has no line break, and an object begins with a string.
+    return b"\n---" in content or _FIRST_OF_JSON.match(content) is None
 
 
 def _file_name(path: str) -> str:

@@ -20,6 +20,7 @@ import msgspec
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, ContentError, NotACatalogError, boundary
 from common.files import size_text
+from common.go_yaml import text_of
 from common.oci.compression import decompressed
 from common.serialization import UNDECODABLE, DocumentError, load_yaml_documents
 from exporter.catalog.readers.sqlite import BundleRow, Database, EdgeRow, serialized
@@ -191,7 +192,7 @@ def _unread(found: _Found, edges: Mapping[tuple[str, str], list[EdgeRow]]) -> It
         bundles.setdefault(folder, []).extend(f"{package}/{name}" for package in packages.get(name, ()))
     manifests: dict[str, list[str]] = {}
     for file, document in found.packages:
-        if name := _text(document, "packageName"):
+        if name := _field(document, "packageName"):
             manifests.setdefault(posixpath.dirname(file), []).append(name)
     for file, why in found.unread:
         folder = posixpath.dirname(file)
@@ -263,14 +264,14 @@ def _channels(
     edges: dict[tuple[str, str], list[EdgeRow]] = {}
     defaults: dict[str, str] = {}
     for file, document in found.packages:
-        package = _text(document, "packageName")
+        package = _field(document, "packageName")
         if package in defaults:
             found.problems.append(_problem(file, f"the package {package} is there already; left out"))
             continue
         made = dict(_package_edges(file, package, document, csvs, found))
         if made:
             edges |= {(package, channel): rows for channel, rows in made.items()}
-            default = _text(document, "defaultChannel")
+            default = _field(document, "defaultChannel")
             # With one channel the default may be left out (operator-registry, pkg/registry/types.go, GetDefaultChannel).
             defaults[package] = default or (next(iter(made)) if len(made) == 1 else "")
     return sorted(edges), edges, defaults
@@ -281,7 +282,7 @@ def _package_edges(
 ) -> Iterator[tuple[str, list[EdgeRow]]]:
     listed = document.get("channels")
     for one in listed if isinstance(listed, list) else ():
-        channel, head = _text(one, "name"), _text(one, "currentCSV")
+        channel, head = _field(one, "name"), _field(one, "currentCSV")
         if head not in csvs:
             found.problems.append(
                 _problem(f"{package}", f"{file}: channel {channel}: its head {head!r} is in no file; left out")
@@ -319,16 +320,16 @@ def _skips(csv: dict[str, Any] | None) -> list[str]:
 
 def _flattened(content: bytes, name: str) -> dict[str, bytes]:
     """Split the one file of a flattened package into a folder with a file for each object and package."""
-    document = next(iter(load_yaml_documents(content, name)), None)
+    document = next(iter(load_yaml_documents(content, name, forgiving=True)), None)
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, dict):
         return {f"{name}/{name}.yaml": content}
     files: dict[str, bytes] = {}
     for key, ending in _FLATTENED:
         text = data.get(key)
-        for listed in load_yaml_documents(text, f"{name}: {key}") if isinstance(text, str) else ():
+        for listed in load_yaml_documents(text, f"{name}: {key}", forgiving=True) if isinstance(text, str) else ():
             for number, one in enumerate(listed if isinstance(listed, list) else [listed]):
-                label = _text(one, "metadata", "name") or _text(one, "packageName") or str(number)
+                label = _text(one, "metadata", "name") or _field(one, "packageName") or str(number)
                 files[f"{name}/{label}.{ending}.yaml"] = _json(one).encode()
     return files
 
@@ -338,6 +339,11 @@ def _require_within(count: int, size: int) -> None:
         raise CatalogError(
             f"package manifests of {count} files, {size_text(size)}; the limits are {MAX_FILES} files and {size_text(MAX_SIZE)}"
         )
+
+
+def _field(value: Any, name: str) -> str:
+    """Return a field of a package manifest: texts in its type in Go, to which sigs.k8s.io/yaml (yaml.go) converts 4.6."""
+    return text_of(value.get(name)) if isinstance(value, dict) else ""
 
 
 def _text(value: Any, *path: str) -> str:

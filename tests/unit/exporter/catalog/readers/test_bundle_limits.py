@@ -140,6 +140,27 @@ def test_a_broken_file_is_left_out_and_a_broken_csv_is_the_error(content):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b'{\n\t"kind": "A",\n\t"face": "\\ud83d\\ude00"\n}',
+        b"\xef\xbb\xbfkind: A\nface: \xf0\x9f\x98\x80\nface: !foo \xf0\x9f\x98\x80\n",
+        "kind: A\nface: 😀\n".encode("utf-16"),
+    ],
+)
+def test_manifests_are_yaml_or_json_in_every_encoding(content):
+    """k8s.io/apimachinery, pkg/util/yaml/decoder.go: tabs and pairs of surrogates are JSON alone."""
+    objects, unread = read(bundle(a=content))
+    assert (objects[0], unread) == ({"kind": "A", "face": "😀"}, [])
+
+
+@pytest.mark.parametrize("value", [b".inf", b"!!int 1.0", b"{~: 1}"])
+def test_values_that_kubernetes_refuses_leave_out_their_file(value):
+    objects, unread = read(bundle(a=b"kind: A\nx: " + value))
+    assert len(objects) == 1
+    assert [one.message.partition(": ")[0].partition(":")[0] for one in unread] == ["a.yaml"]
+
+
+@pytest.mark.parametrize(
     "config",
     [
         b'{"config":{"Labels":{"operators.operatorframework.io.bundle.manifests.v1":"../../etc"}}}',

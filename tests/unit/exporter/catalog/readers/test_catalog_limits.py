@@ -368,15 +368,41 @@ def manifests(more_of_spec: bytes = b"a: 1", **files: bytes):
     [
         b"1: {2: 3, .inf: x, yes: y}",
         b"x: " + b"9" * 300,
-        *more(
-            [b"x: 0x" + b"f" * 250, b"x: 1e400", b'x: "\\0"', b"replaces: 1, skips: [1, [a]], version: 2"]
-        ),
+        *more([b"x: 0x" + b"f" * 250, b"x: 1e400", b'x: "\\0"', b"replaces: 1, skips: [1, [a]], version: 2"]),
     ],
 )
 def test_keys_that_are_no_text_and_long_integers_are_read(spec):
     found = package_manifests.read(manifests(spec), "here")
     assert not found.problems
     assert sqlite.read(package_manifests.sqlite_database(found.database), "db").bundles["p.v1"].csv
+
+
+MANIFESTS = {
+    "numbers": (
+        b"packageName: 1\nchannels: [{name: 4.6, currentCSV: p.v1}, {name: 4.10, currentCSV: p.v1}]\ndefaultChannel: 4.6\n",
+        "1",
+    ),
+    "JSON with tabs and a mark": (
+        (
+            b'\xef\xbb\xbf{\n\t"packageName": "p", "defaultChannel": "4.6",\n'
+            b'\t"channels": [{"name": "4.6", "currentCSV": "p.v1"}, {"name": "4.1", "currentCSV": "p.v1"}]}'
+        ),
+        "p",
+    ),
+    "a key twice": (
+        b"packageName: q\npackageName: p\ndefaultChannel: &a 4.6\nchannels: [{name: *a, currentCSV: p.v1}, {name: 4.1, currentCSV: p.v1}]",
+        "p",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "package"), MANIFESTS.values(), ids=MANIFESTS)
+def test_fields_of_a_package_manifest_are_text(raw, package):
+    """operator-registry, pkg/registry/decode.go, into a type with texts, to which sigs.k8s.io/yaml converts numbers (yaml.go)."""
+    found = package_manifests.read(manifests() | {"p/p.package.yaml": raw}, "here")
+    assert not found.problems
+    assert found.database.channels == [(package, "4.1"), (package, "4.6")]
+    assert found.database.default_channels == {package: "4.6"}
 
 
 @pytest.mark.more

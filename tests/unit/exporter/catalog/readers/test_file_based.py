@@ -168,7 +168,11 @@ BROKEN = {
     "deep JSON": (b'{"schema": "x", "y": ' + b"[" * 300_000, "a:1: not a catalog blob"),
     "no text": (b'{"schema": "\xff\xfe"}', "a:1: not a catalog blob"),
     "YAML tab": (b"schema: x\n\tname: y\n", "a:2:1: not YAML"),
-    "YAML key twice": (b"schema: x\nname: y\nname: z\n", "a:3:1: not YAML: duplicate key 'name'"),
+    "YAML infinity": (b"schema: x\nname: z\nsize: .inf\n", "a:3:7: not YAML: JSON has no infinity"),
+    "YAML key null": (b"schema: x\nname: z\n~: z\n", "a:3:1: not YAML: a key must be text"),
+    "YAML number for text": (b"schema: x\nname: 4.12\n", "a: document 1: not a catalog blob: 'name' is not text"),
+    "a document without a marker": (b"schema: x\n...\nschema: z\n", "a:3:1: not YAML"),
+    "UTF-16 cut": (b"\xff\xfes\0c", "a: not text"),
     "deep YAML": (b"schema: x\ny: " + b"[" * 100_000, "a:2: nested deeper than 200"),
     "YAML aliases": (
         b"schema: x\na: &a [1,1,1,1,1,1,1,1,1]\n"
@@ -186,6 +190,32 @@ def test_a_file_that_is_no_catalog_file_is_named_with_its_line(raw: bytes, messa
     with pytest.raises(CatalogError, match=message) as caught:
         load(a=raw)
     assert ".indexignore" in caught.value.hint
+
+
+AS_YAML = "\n---\n".join(json.dumps(blob, indent=1) for blob in FOO)
+SHAPES = {
+    "JSON with a mark": b"\xef\xbb\xbf" + stream(*FOO),
+    "JSON on one line, with a mark": b"\xef\xbb\xbf" + b"".join(json.dumps(blob).encode() for blob in FOO),
+    "JSON after blanks": b" " * 4000 + stream(*FOO),
+    "JSON with tabs": b"".join(json.dumps(blob, indent="\t").encode() for blob in FOO),
+    "JSON in documents": AS_YAML.encode(),
+    "JSON in documents, with a mark each": AS_YAML.replace("---\n", "---\n\ufeff").encode("utf-8-sig"),
+    "UTF-16": AS_YAML.encode("utf-16"),
+    "UTF-16, JSON": ("\ufeff" + stream(*FOO).decode()).encode("utf-16-be"),
+    "braces of YAML": AS_YAML.replace('"schema"', "schema", 1).encode(),
+    "a comment first": b"# c\n--- # d\n" + AS_YAML.encode() + b"\n...\n---\n",
+    "line breaks of Windows": AS_YAML.replace("\n", "\r\n").encode(),
+    "a key twice, the last counts": AS_YAML.replace('"schema"', 'schema: x, "schema"', 1).encode(),
+    "a local tag": AS_YAML.replace('"olm.package"', '!foo "olm.package"', 1).encode(),
+}
+
+
+@pytest.mark.parametrize("raw", SHAPES.values(), ids=SHAPES)
+def test_streams_are_read_as_opm_reads_them(raw: bytes) -> None:
+    """k8s.io/apimachinery, pkg/util/yaml/decoder.go; of JSON with a mark opm has the first blob alone."""
+    catalog = load(a=raw)
+    assert catalog.problems == ()
+    assert list(catalog.packages["foo"].bundles) == ["foo.v1.0.0"]
 
 
 ODD: dict[str, tuple[list[dict[str, Any]], str, str]] = {
