@@ -83,10 +83,19 @@ _CSV = Served(
     has_status=True,
     schema=None,
 )
+_INSTALL_PLAN = Served(
+    "operators.coreos.com", "v1alpha1", "InstallPlan", "installplans", namespaced=True, has_status=True, schema=None
+)
+# Since 4.18, with `ClusterCatalog` (operator-framework/operator-controller, api/v1/clusterextension_types.go).
+_CLUSTER_EXTENSION = Served(
+    "olm.operatorframework.io", "v1", "ClusterExtension", "clusterextensions", namespaced=False, has_status=True, schema=None
+)
+_OPERATORS = (_SUBSCRIPTION, _CSV, _INSTALL_PLAN)
 _KIND_SINCE: dict[str, Minor] = {
     "ImageDigestMirrorSet": (4, 13),
     "ImageTagMirrorSet": (4, 13),
     "ClusterCatalog": (4, 18),
+    "ClusterExtension": (4, 18),
     "ClusterImagePolicy": (4, 20),
 }
 _ON_KUBERNETES = frozenset(("CatalogSource", "OperatorGroup", "Subscription"))
@@ -106,16 +115,15 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     """Return what an OpenShift release serves; None: a Kubernetes with OLM, where every field is known."""
     custom = [kind for kind in _from_crds() if _serves(kind.kind, release)]
     if release is None:
-        return (*_CORE, _OLM, _SUBSCRIPTION, _CSV, *custom)
-    policies = [_IMAGE_POLICY] if _serves("ClusterImagePolicy", release) else []
+        return (*_CORE, _OLM, *_OPERATORS, *custom)
+    later = [each for each in (_IMAGE_POLICY, _CLUSTER_EXTENSION) if _serves(each.kind, release)]
     return (
         *_CORE,
         _OLM,
-        _SUBSCRIPTION,
-        _CSV,
+        *_OPERATORS,
         _CLUSTER_VERSION,
         _INFRASTRUCTURE,
-        *policies,
+        *later,
         *(_as_of(kind, release) for kind in custom),
     )
 
