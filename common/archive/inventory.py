@@ -25,6 +25,7 @@ MAX_BLOBS = 2_000_000
 MAX_IMAGES = 500_000
 MAX_PROBLEMS = 500_000
 MAX_NEEDED_BY = 5_000_000  # of all images
+MAX_ENTRIES = 5_000_000  # of all channels, with the names that they skip
 MAX_NAME = 8192  # characters of a source or an entry of neededBy, which messages and lists repeat for each blob
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
@@ -80,20 +81,27 @@ class _Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class BundleRecord(_Record, frozen=True):
-    """A bundle of a channel; `version` is null for an entry without a bundle."""
+    """An entry of a channel as in the catalog; `version` is null for one without a bundle."""
 
     name: str
     version: str | None
+    replaces: str = ""
+    skips: tuple[str, ...] = ()
+    skip_range: str = ""
 
 
 class ChannelRecord(_Record, frozen=True):
-    """A channel as carried; bundles head first along the update graph. The versions are those that the head states."""
+    """A channel as carried; entries head first along the update graph. What follows them is what the head states."""
 
     name: str
     head: str
     bundles: tuple[BundleRecord, ...]
     max_open_shift_version: str | None = None
     min_kube_version: str | None = None
+    install_modes: tuple[str, ...] = ()  # the supported ones, such as OwnNamespace; empty where the catalog has none
+    suggested_namespace: str | None = None
+    suggested_namespace_template: str | None = None  # JSON of a Namespace, as written
+    disconnected: bool | None = None  # whether the head says that it runs in disconnected clusters; None: it says nothing
 
 
 class PackageRecord(_Record, frozen=True):
@@ -118,6 +126,7 @@ class CatalogRecord(_Record, frozen=True):
     publisher: str | None = None
     target_repository: str | None = None
     target_tag: str | None = None
+    update_graph: bool = False  # whether entries have `replaces`, `skips` and `skipRange`; False for older archives (ADR 0056)
     catalog_source_template: dict[str, Any] | None = None
 
 

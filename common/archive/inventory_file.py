@@ -15,6 +15,7 @@ import msgspec
 from common.archive import frames
 from common.archive.inventory import (
     MAX_BLOBS,
+    MAX_ENTRIES,
     MAX_FREE_FORM,
     MAX_IMAGES,
     MAX_NAME,
@@ -182,12 +183,18 @@ def _check_counts(inventory: Inventory) -> None:
         ("images", len(inventory.images), MAX_IMAGES),
         ("problems", len(inventory.problems), MAX_PROBLEMS),
         ("entries of neededBy", sum(len(image.needed_by) for image in inventory.images), MAX_NEEDED_BY),
+        ("entries of channels, with what they skip", sum(map(_entries, inventory.catalogs)), MAX_ENTRIES),
     ):
         if count > limit:
             raise ContentError(f"{count} {what}; the limit is {limit}")
     for image in inventory.images:
         if any(len(name) > MAX_NAME for name in (image.source, *image.needed_by)):
             raise ContentError(f"image {image.source[:80]!r}: a name of more than {MAX_NAME} characters")
+
+
+def _entries(catalog: CatalogRecord) -> int:
+    channels = (channel for package in catalog.packages for channel in package.channels)
+    return sum(1 + len(entry.skips) for channel in channels for entry in channel.bundles)
 
 
 def _digests(inventory: Inventory) -> Iterator[Digest]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError
 from common.text import enumeration
+from common.version import Bounds
 from exporter.catalog.requirements import (
     Api,
     NeedsAll,
@@ -26,7 +27,6 @@ from exporter.catalog.requirements import (
 )
 from exporter.catalog.selection import Selection, extended
 from exporter.catalog.update_graph import UpdateGraph, head_only, in_range
-from exporter.version import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

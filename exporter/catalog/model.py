@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from common.archive.inventory import Problem
-    from exporter.version import Version
+    from common.version import Version
 
 
 # Schemas and property types: operator-registry, alpha/declcfg/declcfg.go and alpha/property/property.go.

@@ -10,7 +10,7 @@ from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
 
 if TYPE_CHECKING:
-    from exporter.catalog.model import Catalog, Channel, Package
+    from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
     from exporter.catalog.rebuild import CarriedCatalog
     from exporter.catalog.steps import Chosen
 
@@ -34,7 +34,7 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
     return ChannelRecord(
         channel.name,
         graph.head,
-        tuple(_bundle(package, name) for name in graph.order()),
+        tuple(_bundle(package, graph.entries[name]) for name in graph.order()),
         # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
         *(stated(head) if head is not None else ()),
     )
@@ -53,11 +53,13 @@ def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
         packages=package_records(carried.catalog),
         target_repository=request.target_catalog,
         target_tag=request.target_tag,
+        update_graph=True,
         # The content, not the path: the file is on this side, and the import reads the inventory alone.
         catalog_source_template=template.load(path) if path else None,
     )
 
 
-def _bundle(package: Package, name: str) -> BundleRecord:
-    bundle = package.bundles.get(name)
-    return BundleRecord(name, bundle.version_text if bundle else None)
+def _bundle(package: Package, entry: ChannelEntry) -> BundleRecord:
+    bundle = package.bundles.get(entry.name)
+    version = bundle.version_text if bundle else None
+    return BundleRecord(entry.name, version, entry.replaces, entry.skips, entry.skip_range)

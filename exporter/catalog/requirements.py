@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.version import OlmRange
 from exporter.catalog.related_images import inline_csvs
-from exporter.version import OlmRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -36,7 +36,7 @@ from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequ
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from exporter.version import Bounds, Version
+    from common.version import Bounds, Version
 
 
 # Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the

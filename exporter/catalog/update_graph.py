@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import CatalogError
 from common.text import enumeration
-from exporter.version import Bounds, Version
+from common.version import Bounds, Version
 
 if TYPE_CHECKING:
     from exporter.catalog.model import ChannelEntry

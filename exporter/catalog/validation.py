@@ -16,9 +16,9 @@ import msgspec
 from common.errors import CatalogError, UsageError
 from common.oci.reference import Reference
 from common.serialization import UNDECODABLE
+from common.version import OlmRange
 from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, CSV_METADATA, PACKAGE, Bundle, Catalog, Channel, Package
 from exporter.catalog.update_graph import UpdateGraph, names
-from exporter.version import OlmRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

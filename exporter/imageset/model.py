@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
 from common.oci.reference import Reference, without_docker
+from common.version import Bounds
 from exporter.imageset.fields import OWN, V2ALPHA1
-from exporter.version import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

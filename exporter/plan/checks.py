@@ -8,9 +8,9 @@ from common import supported_releases
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import ProblemsError, RegistryError
 from common.text import counted
+from common.version import Key, OlmRange, Version, try_parse
 from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
 from exporter.plan import mapping
-from exporter.version import Key, OlmRange, Version, try_parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

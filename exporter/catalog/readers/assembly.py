@@ -17,6 +17,7 @@ from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, HubError
 from common.files import size_text
 from common.serialization import require_bounded_values
+from common.version import try_parse
 from exporter.catalog.model import (
     BUNDLE,
     CHANNEL,
@@ -33,7 +34,6 @@ from exporter.catalog.model import (
     Property,
     RelatedImage,
 )
-from exporter.version import try_parse
 
 MAX_BLOB = 16 * 1024**2  # bytes; the largest real blob has 1.6 MB
 MAX_OBJECTS = 2_000_000  # entries of channels, with what they skip, and elements of lists; the largest real catalog has 90,000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.version import MAX_LENGTH, MAX_RANGE_LENGTH, Bounds, OlmRange, parse, try_parse
+from common.version import MAX_LENGTH, MAX_RANGE_LENGTH, Bounds, OlmRange, parse, try_parse
 
 ORDER = [
     "0.0.0-0", "0.1.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11",
