@@ -94,8 +94,10 @@ def own_sources(client: ClusterClient, record: str, namespace: str) -> list[Serv
         expected = known.get(str(metadata["name"]))
         # One by address has no image; one whose image another account has changed is not what the record says.
         image = str(spec.get("image") or (expected.image if expected and spec.get("address") else ""))
-        catalog = expected.catalog if expected is not None and expected.image == image else ""
-        found.append(ServedCatalog(str(metadata["name"]), catalog, image))
+        if expected is not None and expected.image == image:
+            found.append(ServedCatalog(expected.name, expected.catalog, image, frozenset(expected.packages)))
+        else:
+            found.append(ServedCatalog(str(metadata["name"]), "", image))
     return found
 
 

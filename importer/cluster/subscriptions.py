@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.catalog_names import packages_of_several
+from common.catalog_names import packages_of_several, release_of_tag
 from common.text import counted, shortened
 from importer.cluster.client import Body, ClusterClient, ForbiddenError
 from importer.cluster.finding import Finding, Severity
@@ -113,7 +113,7 @@ def orphans(client: ClusterClient, terms: CatalogChange) -> Iterator[Finding]:
     bodies, unreadable = _readable(client)
     yield from unreadable
     subscribed = [Subscribed.of(each) for each in bodies]
-    yield from _renamed(terms, subscribed)
+    yield from _renamed(terms, subscribed, all_seen=not unreadable)
     yield from _shared_packages(terms)
     sources = sources_of(client, terms.namespace)
     # Without the capability `marketplace` there are no defaults to disable.
@@ -130,7 +130,7 @@ def orphans(client: ClusterClient, terms: CatalogChange) -> Iterator[Finding]:
         yield from _orphaned(source, losing, terms, goes=source in going, fix=fixes.of(source, losing))
 
 
-def _renamed(terms: CatalogChange, subscribed: Iterable[Subscribed]) -> Iterator[Finding]:
+def _renamed(terms: CatalogChange, subscribed: Iterable[Subscribed], *, all_seen: bool) -> Iterator[Finding]:
     """Yield a warning for each CatalogSource of an earlier import whose catalog gets another name, or none, in this one."""
     names = {each.source[1]: each for each in terms.offerings}
     by_text = {str(each.identity): each for each in terms.offerings}
@@ -138,39 +138,50 @@ def _renamed(terms: CatalogChange, subscribed: Iterable[Subscribed]) -> Iterator
     for one in subscribed:
         using.setdefault(one.source, []).append(one)
     for each in terms.served:
-        here, taken = (terms.namespace, each.name), names.get(each.name)
-        moved = by_text.get(each.catalog)
+        here, taken, moved = (terms.namespace, each.name), names.get(each.name), by_text.get(each.catalog)
+        users = using.get(here, [])
         same = [one for one in terms.offerings if each.is_of(one.identity.path)]
         if taken is not None and moved is not None and moved is not taken:
-            cause = (
-                f"it serves {taken.identity} now, the catalog of the cluster's release; {moved.identity} is {moved.source[1]}"
-            )
-            yield _name_changed(here, cause, using.get(here, ()), moved)
-        elif taken is None and same and (moved is not None or using.get(here)):
-            best = moved or max(same, key=lambda one: (len({u.package for u in using[here]} & one.packages), one.source))
+            cause = f"this import gives it {taken.identity}; {moved.identity} is {moved.source[1]}"
+            yield _name_changed(here, cause, users, moved, "")
+        elif taken is None and same and (moved is not None or users):
+            wanted = {one.package for one in users}
+            best = moved or max(same, key=lambda one: (len(wanted & one.packages), one.source))
             cause = f"this import does not update it: {best.identity} is {best.source[1]}"
-            yield _name_changed(here, cause, using.get(here, ()), best)
+            # A CatalogSource that is left behind offers its packages a second time.
+            unused = f"Nothing names it: oc delete catalogsource {each.name} -n {terms.namespace}."
+            advice = unused if all_seen and not users else _until_update(each, best)
+            yield _name_changed(here, cause, users, best, advice)
 
 
-def _name_changed(here: SourceKey, cause: str, using: Sequence[Subscribed], offering: Offering) -> Finding:
-    repointed = next((one for one in using if one.package in offering.packages), None)
-    move = f"Subscriptions that want {offering.identity}: {repoint(repointed, offering.source)}." if repointed else ""
-    # A CatalogSource that is left behind offers its packages a second time (operator-lifecycle-manager#3161).
-    rest = "" if using else f"Nothing names it; where it is not updated: oc delete catalogsource {here[1]} -n {here[0]}."
-    keep = f"To keep the name: --catalog-name {offering.catalog}={here[1]}."
-    fix = " ".join(part for part in (keep, move, rest) if part)
+def _until_update(served: ServedCatalog, offering: Offering) -> str:
+    """Return what happens to a CatalogSource after an update of the cluster; empty when its catalog is of no older release."""
+    before, after = (release_of_tag(tag) for tag in (served.catalog.rpartition(":")[2], offering.identity.tag))
+    follows = before is not None and after is not None and before < after and served.name == offering.identity.bare
+    return f"After an update of the cluster to {after[0]}.{after[1]}, apply again: it follows." if follows and after else ""
+
+
+def _name_changed(here: SourceKey, cause: str, using: Sequence[Subscribed], offering: Offering, advice: str) -> Finding:
+    first = next((one for one in using if one.package in offering.packages), None)
+    move = f"Subscriptions that want {offering.identity}: {repoint(first, offering.source)}." if first else ""
+    keep = f"To give it {offering.identity}: --catalog-name {offering.catalog}={here[1]}."
+    fix = " ".join(part for part in (advice, keep, move) if part)
     return Finding(RENAMED, f"CatalogSource {'/'.join(here)}", cause, tuple(map(str, using)), fix, severity=Severity.WARNING)
 
 
 def _shared_packages(terms: CatalogChange) -> Iterator[Finding]:
-    """Yield a warning for packages that several catalogs of the import have."""
-    for names, packages in packages_of_several([(each.source[1], each.packages) for each in terms.offerings]):
+    """Yield a warning for packages that several catalogs of the import have, or one of an earlier import too."""
+    offered = {each.name: each.packages for each in terms.served} | {each.source[1]: each.packages for each in terms.offerings}
+    new = {each.source[1] for each in terms.offerings}
+    for names, packages in packages_of_several(offered.items()):
+        if new.isdisjoint(names):
+            continue
         yield Finding(
             "package-in-two-catalogs",
             f"CatalogSources {', '.join(names)}",
             f"they have the same {counted(len(packages), 'package')}: a PackageManifest of such a name is that of any of them",
             tuple(shortened(packages, _SHOWN)),
-            "Name the catalog in each Subscription (spec.source), and list PackageManifests by their label `catalog`.",
+            "Select by the label: oc get packagemanifest -l catalog=NAME. Subscriptions have their catalog in spec.source.",
             severity=Severity.WARNING,
         )
 

@@ -62,7 +62,9 @@ class Health:
     def absent(self) -> list[ExpectedCatalog]:
         """The expected catalogs that have no CatalogSource."""
         present = {source.name for source in self.snapshot.sources}
-        return [each for each in self.expected if each.name not in present]
+        # After an update a catalog has another name (ADR 0051), and its former CatalogSource may be deleted.
+        served = {each.catalog for each in self.expected if each.name in present and each.catalog}
+        return [each for each in self.expected if each.name not in present and each.catalog not in served]
 
     @property
     def rolling(self) -> list[str]:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServedCatalog:
-    """A CatalogSource of hub-import that a cluster has: its catalog as `path:tag` (empty: not recorded) and its image."""
+    """A CatalogSource of hub-import that a cluster has: its catalog as `path:tag` (empty: not recorded) and its image.
+
+    `packages`: what it offers, as far as that was recorded.
+    """
 
     name: str
     catalog: str
     image: str
+    packages: frozenset[str] = frozenset()
 
     def is_of(self, path: str) -> bool:
         """Return whether it serves a catalog of a repository, as far as that is known."""
@@ -38,27 +42,20 @@ class ServedCatalog:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A catalog with the name of its CatalogSource; `title`: name and tag for people."""
+    """A catalog with the name of its CatalogSource; `title`: repository and tag, as consoles show them."""
 
     catalog: CatalogRecord
     name: str
     identity: Identity
-
-    @property
-    def title(self) -> str:
-        """The name and tag that consoles show."""
-        bare, tag = self.identity.bare, self.identity.tag
-        # Catalogs of one last component are told apart by their path; the tile of the console cuts longer texts.
-        shown = bare if self.name.startswith(bare) else self.identity.path
-        return " ".join(_cut(part, _SHOWN) for part in (shown, tag) if part)
+    title: str
 
 
 _LISTED, _CHOICES = 5, 20  # names in a message, and to choose from
-_SHOWN = 50  # characters; a tag may have 128
+_SHOWN = 50  # characters of a name or a tag, which may have 128: the tile of a console cuts longer texts
 
 
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _given(catalogs: Sequence[CatalogRecord], identities: Sequence[Identity], wanted: Mapping[str, str]) -> dict[int, str]:
@@ -109,7 +106,23 @@ def name_catalogs(
             f"two catalogs would get the same CatalogSource: {enumeration(twice, _LISTED)}",
             hint="Use --catalog-name CATALOG=NAME.",
         )
-    return [Named(*each) for each in zip(catalogs, named, naming.own, strict=True)]
+    titles = _titles(naming.own, named)
+    return [Named(*each) for each in zip(catalogs, named, naming.own, titles, strict=True)]
+
+
+def _titles(identities: Sequence[Identity], names: Sequence[str]) -> list[str]:
+    """Return what people are shown of each catalog: its bare name and tag, or its path where others have the bare name."""
+    whole = {(own.bare, own.path, own.host) for own in identities}
+    of_bare = Counter(bare for bare, _, _ in whole)
+    of_path = Counter((bare, path) for bare, path, _ in whole)
+    titles = []
+    for own, name in zip(identities, names, strict=True):
+        # The path of a directory is one of the exporter's machine.
+        apart = own.path if own.host else name
+        apart = f"{own.host}/{apart}" if of_path[own.bare, own.path] > 1 else apart
+        shown = apart if of_bare[own.bare] > 1 else own.bare
+        titles.append(" ".join(_cut(part) for part in (shown, own.tag) if part))
+    return titles
 
 
 class _Naming:
