@@ -15,6 +15,7 @@ import semver
 
 MAX_LENGTH = 256  # of a version: parsing converts digits to int, in quadratic time
 MAX_RANGE_LENGTH = 4096  # of a range; alternatives are tried for every bundle of a package
+_MAX_NUMBER = 2**64 - 1  # of a version, identifiers of its prerelease too (blang/semver v4, semver.go)
 # At most 18 digits: blang/semver has unsigned 64-bit numbers.
 _LENIENT = re.compile(r"v?(\d{1,18})(?:\.(\d{1,18}))?(?:\.(\d{1,18}))?((?:[-+].*)?)", re.ASCII)
 
@@ -50,6 +51,9 @@ def parse(text: str) -> Version:
     except ValueError:
         raise ValueError(f"not a version: {text!r}, wanted MAJOR.MINOR.PATCH by the rules of semver.org") from None
     prerelease = parsed.prerelease or ""
+    numbers = (parsed.major, parsed.minor, parsed.patch, *(int(one) for one in prerelease.split(".") if one.isdecimal()))
+    if max(numbers) > _MAX_NUMBER:
+        raise ValueError(f"not a version: {text!r}, OLM reads numbers up to {_MAX_NUMBER}")
     identifiers = tuple(_identifier(part) for part in prerelease.split(".")) if prerelease else ()
     key = (parsed.major, parsed.minor, parsed.patch, not prerelease, identifiers)
     return Version(text, key, prerelease, parsed.build or "")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from exporter.catalog.go_json import GoError, GoStruct, values
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,26 +47,32 @@ class Blob:
         return bytes(self.view)
 
 
-class Property(msgspec.Struct, frozen=True):
-    """A property of a bundle; `value` is JSON, decoded on demand, since few types matter here."""
+class Property(GoStruct, frozen=True):
+    """A property of a bundle; `value` is JSON, decoded on demand, since few types matter here; empty where it is missing."""
 
-    type: str
-    value: msgspec.Raw = msgspec.Raw(b"null")
+    type: str = ""
+    value: msgspec.Raw = msgspec.Raw(b"")
 
 
-class RelatedImage(msgspec.Struct, frozen=True):
+class RelatedImage(GoStruct, frozen=True):
     """An entry of `relatedImages` as written."""
 
     name: str = ""
     image: str = ""
-    # Some publishers write the reference here; OLM reads `image` only (3scale-operator.v0.5.5, for example).
-    value: str = ""
+    # Some publishers write the reference here; OLM reads `image` only (3scale-operator.v0.5.5, for example). Of any type, for
+    # opm ignores the field.
+    value: Any = ""
+
+    @property
+    def misplaced(self) -> str:
+        """The reference that stands under `value` in place of `image`; empty where there is none."""
+        return self.value if isinstance(self.value, str) and not self.image.strip() and self.value.strip() else ""
 
 
-class ChannelEntry(msgspec.Struct, frozen=True, rename="camel"):
+class ChannelEntry(GoStruct, frozen=True, rename="camel"):
     """A node of a channel's update graph; empty strings and tuples stand for missing fields."""
 
-    name: str
+    name: str = ""
     replaces: str = ""
     skips: tuple[str, ...] = ()
     skip_range: str = ""
@@ -83,11 +91,8 @@ class Channel:
 def _decoded(raw: msgspec.Raw) -> Any:
     """Return a JSON value, with U+FFFD in place of bytes that are not UTF-8; None where it cannot be decoded."""
     try:
-        return msgspec.json.decode(raw)
-    except UnicodeDecodeError:
-        # As Go's encoding/json reads it (*Unmarshal*): such catalogs are served, and msgspec refuses them.
-        return _decoded(msgspec.Raw(bytes(raw).decode(errors="replace").encode()))
-    except (msgspec.DecodeError, RecursionError):
+        return values(raw)
+    except GoError:
         return None  # numbers are not read before: `1e999` and integers of thousands of digits have no value in Go either
 
 
@@ -114,17 +119,17 @@ class Bundle:
         return any(one.type in kinds for one in self.properties)
 
 
-class DeprecatedReference(msgspec.Struct, frozen=True):
+class DeprecatedReference(GoStruct, frozen=True):
     """The subject of a deprecation: the package itself (no name), a channel or a bundle."""
 
-    schema: str
+    schema: str = ""
     name: str = ""
 
 
-class Deprecation(msgspec.Struct, frozen=True):
+class Deprecation(GoStruct, frozen=True):
     """An entry of `olm.deprecations`."""
 
-    reference: DeprecatedReference
+    reference: DeprecatedReference = DeprecatedReference()
     message: str = ""
 
 

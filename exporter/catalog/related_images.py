@@ -148,8 +148,7 @@ def _found(bundle: Bundle) -> Iterator[FoundImage]:
     if bundle.image.strip() or not bundle.has(BUNDLE_OBJECT):
         yield FoundImage("", bundle.image, Origin.BUNDLE)
     for one in bundle.related_images:
-        recovered = not one.image.strip() and bool(one.value.strip())
-        yield FoundImage(one.name, one.value if recovered else one.image, Origin.VALUE if recovered else Origin.LIST)
+        yield FoundImage(one.name, one.misplaced or one.image, Origin.VALUE if one.misplaced else Origin.LIST)
     for csv in inline_csvs(bundle):
         yield from images_in_csv(csv)
 

@@ -10,17 +10,59 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.version import OlmRange
+from exporter.catalog.go_json import GoError, GoStruct, decode
+from exporter.catalog.properties import GVK, GVK_REQUIRED, PACKAGE_REQUIRED, GroupVersionKind, PackageRequired, decoded
 from exporter.catalog.related_images import inline_csvs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import msgspec
+
     from exporter.catalog.model import Bundle
 
 
 MAX_DEPTH = 32  # of nested constraints, which are read by recursion
-# operator-framework/api, pkg/constraints/constraint.go: a constraint has exactly one of these, and a message.
-_KINDS = ("gvk", "package", "all", "any", "not", "cel")
+_MAX_CONSTRAINT = 128 * 1024  # bytes; OLM refuses larger ones (operator-framework/api, pkg/constraints/constraint.go, Parse)
+_UNREADABLE = "a constraint that OLM would not read"
+
+
+class _Closed(GoStruct, frozen=True):
+    """A part of a constraint; that Parse refuses unknown fields (DisallowUnknownFields)."""
+
+    CLOSED = True
+
+
+class _ClosedPackage(PackageRequired, frozen=True):
+    CLOSED = True
+
+
+class _ClosedApi(GroupVersionKind, frozen=True):
+    CLOSED = True
+
+
+class _Cel(_Closed, frozen=True):
+    rule: str = ""
+
+
+class _Compound(_Closed, frozen=True):
+    constraints: tuple[Constraint, ...] = ()
+
+
+class Constraint(_Closed, frozen=True, rename={"failure_message": "failureMessage", "not_": "not"}):
+    """The value of an `olm.constraint` property: exactly one of its kinds, and a message."""
+
+    failure_message: str = ""
+    gvk: _ClosedApi | None = None
+    package: _ClosedPackage | None = None
+    all: _Compound | None = None
+    any: _Compound | None = None
+    not_: _Compound | None = None
+    none: _Compound | None = None  # the former name of `not`
+    cel: _Cel | None = None
+
+
+_KINDS = ("gvk", "package", "all", "any", "not_", "none", "cel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +134,25 @@ Requirement = NeedsPackage | NeedsApi | NeedsAny | NeedsAll | Unclear
 
 def provided(bundle: Bundle) -> frozenset[Api]:
     """Return the APIs that a bundle provides."""
-    return frozenset(api for value in bundle.values("olm.gvk") if (api := _api(value)) is not None)
+    values = decoded(bundle.properties, GVK, GroupVersionKind)
+    return frozenset(api for value in values if (api := _api(value)) is not None)
 
 
 def required(bundle: Bundle) -> tuple[Requirement, ...]:
     """Return the requirements of a bundle, each once. Never raises for the contents of a bundle."""
-    found: list[Requirement] = [_package(value) for value in bundle.values("olm.package.required")]
-    found += [_needs_api(value) for value in bundle.values("olm.gvk.required")]
-    for value in bundle.values("olm.constraint"):
-        found += _flat(_constraint(value, 0))
+    found: list[Requirement] = [_package(one) for one in decoded(bundle.properties, PACKAGE_REQUIRED, PackageRequired)]
+    found += [_needs_api(one) for one in decoded(bundle.properties, GVK_REQUIRED, GroupVersionKind)]
+    for one in bundle.properties:
+        if one.type == "olm.constraint":
+            found += _flat(_read(one.value))
     # opm derives these properties when it renders; old databases have them in the ClusterServiceVersion only.
-    if not bundle.has("olm.gvk.required"):
+    if not bundle.has(GVK_REQUIRED):
         found += [NeedsApi(api) for csv in inline_csvs(bundle) for api in apis_of_csv(csv, "required")]
     return tuple(dict.fromkeys(found))
 
 
-def _package(value: Any) -> Requirement:
-    # Values of properties come from publishers, so any field may have any type.
-    name, text = _text(value, "packageName"), _text(value, "versionRange")
+def _package(value: PackageRequired | None) -> Requirement:
+    name, text = (value.package_name, value.version_range) if value else ("", "")
     if not name:
         return Unclear("a required package without a name")
     try:
@@ -118,34 +161,42 @@ def _package(value: Any) -> Requirement:
         return NeedsPackage(name, text, None)
 
 
-def _needs_api(value: Any) -> Requirement:
+def _needs_api(value: GroupVersionKind | None) -> Requirement:
     api = _api(value)
     return NeedsApi(api) if api else Unclear("a required API without group, version or kind")
 
 
-def _api(value: Any) -> Api | None:
+def _api(value: GroupVersionKind | None) -> Api | None:
     # The group may be empty: that of the core API.
-    texts = [_text(value, key) for key in ("group", "version", "kind")]
-    return Api(*texts) if texts[1] and texts[2] else None
+    return Api(value.group, value.version, value.kind) if value and value.version and value.kind else None
 
 
-def _constraint(value: Any, depth: int) -> Requirement:
+def _constraint(one: Constraint, depth: int) -> Requirement:
     """Read an `olm.constraint`: exactly one of its kinds."""
-    kinds = [key for key in value if key != "failureMessage"] if isinstance(value, dict) else []
-    if depth > MAX_DEPTH or len(kinds) != 1 or kinds[0] not in _KINDS:
-        return Unclear(f"a constraint that OLM would not read: {', '.join(map(str, kinds)) or 'empty'}"[:200])
-    kind, body = kinds[0], value[kinds[0]]
-    if kind == "package":
+    kinds = {name: body for name in _KINDS if (body := getattr(one, name)) is not None}
+    if depth > MAX_DEPTH or len(kinds) != 1:
+        return Unclear(f"{_UNREADABLE}: {', '.join(name.rstrip('_') for name in kinds) or 'empty'}")
+    ((name, body),) = kinds.items()
+    if isinstance(body, PackageRequired):
         return _package(body)
-    if kind == "gvk":
+    if isinstance(body, GroupVersionKind):
         return _needs_api(body)
     # `not` forbids bundles, and `cel` is a program over their properties: both depend on the contents of the cluster.
-    if kind in ("not", "cel"):
-        message = _text(value, "failureMessage")
+    if name not in ("all", "any"):
+        message = one.failure_message
+        kind = name.rstrip("_")
         return Unclear(f"a constraint `{kind}`, which only the cluster can decide" + (f": {message}" if message else ""))
-    listed = body.get("constraints") if isinstance(body, dict) else None
-    parts = tuple(_constraint(one, depth + 1) for one in listed) if isinstance(listed, list) else ()
-    return NeedsAll(parts) if kind == "all" else NeedsAny(parts)
+    parts = tuple(_constraint(part, depth + 1) for part in body.constraints)
+    return NeedsAll(parts) if name == "all" else NeedsAny(parts)
+
+
+def _read(value: msgspec.Raw) -> Requirement:
+    if len(memoryview(value)) > _MAX_CONSTRAINT:
+        return Unclear(f"{_UNREADABLE}: it has more than {_MAX_CONSTRAINT} bytes")
+    try:
+        return _constraint(decode(value, Constraint), 0)
+    except GoError as error:
+        return Unclear(f"{_UNREADABLE}: {error}"[:200])
 
 
 def _flat(requirement: Requirement) -> Sequence[Requirement]:
@@ -164,7 +215,7 @@ def apis_of_csv(
         for one in listed if isinstance(listed, list) else ():
             # CustomResourceDefinitions are listed by their name, PLURAL.GROUP; API services have the group on its own.
             group = _text(one, "group") or _text(one, "name").partition(".")[2]
-            if (api := _api({"group": group, "version": _text(one, "version"), "kind": _text(one, "kind")})) is not None:
+            if (api := _api(GroupVersionKind(group, _text(one, "version"), _text(one, "kind")))) is not None:
                 yield api
 
 

@@ -30,7 +30,7 @@ from exporter.catalog.model import (
     Property,
 )
 from exporter.catalog.update_graph import CUT_OFF, STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
-from exporter.catalog.validation import validate_package
+from exporter.catalog.validation import blob_fault, validate_package
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def select(catalog: Catalog, request: OperatorRequest) -> Selection:
     allowed = (whole and not catalog.packages) or (request.packages and found.absent.issuperset(one.name for one in wanted))
     if not found.packages and not allowed:  # an image without packages would start, and offer nothing
         raise _nothing_left(request, found)
-    kept = Catalog(found.packages, catalog.others)
+    kept = Catalog(found.packages, tuple(_readable(catalog.others, found.problems)))
     return Selection(kept, tuple(found.reasons), tuple(found.problems), whole, tuple(found.notes))
 
 
@@ -368,6 +368,15 @@ def _reasons(package: Package, chosen: Package, outcomes: Mapping[str, Kept], wh
 
 def _joined(reasons: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(reasons))
+
+
+def _readable(blobs: Iterable[Blob], problems: list[Problem]) -> Iterator[Blob]:
+    """Yield the package-less blobs without those for which opm would refuse the catalog; these go into `problems`."""
+    for blob in blobs:
+        if why := blob_fault(blob):
+            problems.append(_problem(blob.name, f"the {blob.schema} blob is left out, for OLM would refuse it: {why}"))
+        else:
+            yield blob
 
 
 def _unreachable(package: Package, outcomes: Mapping[str, Kept]) -> Iterator[Problem]:

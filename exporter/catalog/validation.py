@@ -15,9 +15,23 @@ import msgspec
 
 from common.errors import CatalogError, UsageError
 from common.oci.reference import Reference
-from common.serialization import UNDECODABLE
+from common.text import counted
 from common.version import OlmRange
-from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, CSV_METADATA, PACKAGE, Bundle, Catalog, Channel, Package
+from exporter.catalog.go_json import GoError, GoStruct, decode, number_fault
+from exporter.catalog.model import (
+    BUNDLE,
+    BUNDLE_OBJECT,
+    CHANNEL,
+    CSV_METADATA,
+    PACKAGE,
+    Blob,
+    Bundle,
+    Catalog,
+    Channel,
+    Package,
+    Property,
+)
+from exporter.catalog.properties import Icon, PackageValue, decoded, fault
 from exporter.catalog.update_graph import UpdateGraph, names
 
 if TYPE_CHECKING:
@@ -39,25 +53,34 @@ class Finding:
         return f"{self.subject}: {self.message}"
 
 
-class PackageValue(msgspec.Struct):
-    """The value of an `olm.package` property."""
-
-    package_name: str = msgspec.field(name="packageName", default="")
-    version: str = ""
-    release: str = ""
+# What opm decodes of blobs beyond the fields that this package reads (operator-registry, alpha/declcfg/declcfg.go). A fault of
+# one makes it give up on the whole catalog.
+_META = ("schema", "package", "name")
 
 
-_PACKAGE = msgspec.json.Decoder(PackageValue)
+class _PackageBlob(GoStruct, frozen=True):
+    icon: Icon | None = None
+    description: str = ""
+    properties: tuple[Property, ...] = ()
+
+
+class _ChannelBlob(GoStruct, frozen=True):
+    properties: tuple[Property, ...] = ()
 
 
 def validate(catalog: Catalog) -> list[Finding]:
     """Return a finding for each rule that a catalog breaks, packages in order."""
-    return [finding for package in catalog.packages.values() for finding in validate_package(package)]
+    found = [finding for package in catalog.packages.values() for finding in validate_package(package)]
+    others = ((blob, blob_fault(blob)) for blob in catalog.others)
+    return [
+        *found,
+        *(Finding(blob.name, f"the {blob.schema} blob cannot be read by opm: {why}") for blob, why in others if why),
+    ]
 
 
 def validate_package(package: Package) -> Iterator[Finding]:
     """Yield a finding for each rule that a package breaks."""
-    rules: tuple[Callable[[Package], Iterable[tuple[str, bool]]], ...] = (_package_rules, _deprecation_rules)
+    rules: tuple[Callable[[Package], Iterable[tuple[str, bool]]], ...] = (_blob_rules, _package_rules, _deprecation_rules)
     for rule in rules:
         for message, fatal in rule(package):
             yield Finding(package.name, message, fatal)
@@ -67,6 +90,36 @@ def validate_package(package: Package) -> Iterator[Finding]:
     for bundle in package.bundles.values():
         for message, fatal in _bundle_rules(package, bundle):
             yield Finding(f"{package.name}/{bundle.name}", message, fatal)
+
+
+def blob_fault(blob: Blob, kind: type[GoStruct] | None = None) -> str:
+    """Return why opm cannot read a blob, its own fields or, with `kind`, some of its contents; empty where it can."""
+    fields = {key.casefold(): value for key, value in msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw]).items()}
+    for key in _META:
+        # Another type than text is refused when the blob is read; `null` is text for Go's decoder, and not for this rule.
+        if key in fields and bytes(fields[key]) == b"null":
+            return f"its {key} is null"
+    if fault := number_fault(blob.view):
+        return fault
+    try:
+        if kind is not None:
+            known = {name: value for name, value in fields.items() if name in kind.__struct_fields__}
+            decode(msgspec.json.encode(known), kind)
+    except GoError as error:
+        return str(error)
+    return ""
+
+
+def _blob_rules(package: Package) -> Iterator[tuple[str, bool]]:
+    blobs: list[tuple[Blob, type[GoStruct] | None]] = [(package.blob, _PackageBlob)]
+    blobs += [(channel.blob, _ChannelBlob) for channel in package.channels.values()]
+    blobs += [(one, None) for one in package.others]
+    blobs += [(bundle.blob, None) for bundle in package.bundles.values()]
+    if package.deprecations:
+        blobs.append((package.deprecations.blob, None))
+    for blob, kind in blobs:
+        if why := blob_fault(blob, kind):
+            yield f"the {blob.schema} blob {blob.name!r} cannot be read by opm: {why}", True
 
 
 def _package_rules(package: Package) -> Iterator[tuple[str, bool]]:
@@ -91,6 +144,8 @@ def _package_rules(package: Package) -> Iterator[tuple[str, bool]]:
 
 
 def _channel_rules(package: Package, channel: Channel) -> Iterator[tuple[str, bool]]:
+    if not channel.name:
+        yield "has no name", True
     if missing := [entry.name for entry in channel.entries if entry.name not in package.bundles]:
         yield f"entries without a bundle: {names(missing)}", True
     for entry in channel.entries:
@@ -134,16 +189,17 @@ def _range_fault(text: str) -> str:
 
 
 def _bundle_rules(package: Package, bundle: Bundle) -> Iterator[tuple[str, bool]]:
+    if not bundle.name:
+        yield "has no name", True
+    if bad := _property_fault(bundle):
+        yield bad, True
+        return  # neither does opm look any further
     values = list(_values(bundle))
     if len(values) != 1:
         yield f"has {len(values)} readable {PACKAGE} properties, wanted one", True
     elif values[0].package_name != package.name:
         yield f"its {PACKAGE} property names package {values[0].package_name!r}", True
-    if len(values) == 1 and bundle.version is None:
-        yield f"version {bundle.version_text!r} is no semantic version", True
-    # A rule of opm of 2026 only, so not fatal.
-    if len(values) == 1 and values[0].release and bundle.name != _released_name(values[0]):
-        yield f"has a release, so its name should be {_released_name(values[0])}", False
+    yield from _version_rules(bundle, values)
     if sum(one.type == CSV_METADATA for one in bundle.properties) > 1:
         yield f"has more than one {CSV_METADATA}", True
     # OLM unpacks the image, or installs the objects from the catalog.
@@ -155,13 +211,23 @@ def _bundle_rules(package: Package, bundle: Bundle) -> Iterator[tuple[str, bool]
             yield fault, False
 
 
+def _version_rules(bundle: Bundle, values: list[PackageValue]) -> Iterator[tuple[str, bool]]:
+    if len(values) == 1 and bundle.version is None:
+        yield f"version {bundle.version_text!r} is no semantic version", True
+    # A rule of opm of 2026 only, so not fatal.
+    if len(values) == 1 and values[0].release and bundle.name != _released_name(values[0]):
+        yield f"has a release, so its name should be {_released_name(values[0])}", False
+
+
 def _values(bundle: Bundle) -> Iterator[PackageValue]:
-    for one in bundle.properties:
-        if one.type == PACKAGE:
-            try:
-                yield _PACKAGE.decode(one.value)
-            except UNDECODABLE:
-                continue  # counted as missing, as by opm
+    return (value for value in decoded(bundle.properties, PACKAGE, PackageValue) if value is not None)
+
+
+def _property_fault(bundle: Bundle) -> str:
+    """Return the fault of the first property that opm could not decode, and how many more there are."""
+    found = ((number, one.type, fault(one)) for number, one in enumerate(bundle.properties, 1))
+    bad = [f"property {number} ({kind[:80]}): {why}" for number, kind, why in found if why]
+    return bad[0] + (f" (and {counted(len(bad) - 1, 'more property', 'more properties')})" if bad[1:] else "") if bad else ""
 
 
 def _released_name(value: PackageValue) -> str:

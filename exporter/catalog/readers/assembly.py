@@ -16,8 +16,9 @@ import msgspec
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, HubError
 from common.files import size_text
-from common.serialization import require_bounded_values
+from common.serialization import UNDECODABLE, require_bounded_values
 from common.version import try_parse
+from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import (
     BUNDLE,
     CHANNEL,
@@ -34,6 +35,7 @@ from exporter.catalog.model import (
     Property,
     RelatedImage,
 )
+from exporter.catalog.properties import PackageValue
 
 MAX_BLOB = 16 * 1024**2  # bytes; the largest real blob has 1.6 MB
 MAX_OBJECTS = 2_000_000  # entries of channels, with what they skip, and elements of lists; the largest real catalog has 90,000
@@ -42,10 +44,6 @@ T = TypeVar("T")
 Fields = Mapping[str, msgspec.Raw]
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str | None)
-_ENTRIES = msgspec.json.Decoder(tuple[ChannelEntry, ...])
-_PROPERTIES = msgspec.json.Decoder(tuple[Property, ...])
-_RELATED_IMAGES = msgspec.json.Decoder(tuple[RelatedImage, ...])
-_DEPRECATIONS = msgspec.json.Decoder(tuple[Deprecation, ...])
 
 
 class BlobError(ValueError):
@@ -70,7 +68,8 @@ def blob_of(view: memoryview) -> tuple[Blob, Fields]:
 
 
 def _folded(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    folded = {key.lower(): value for key, value in fields.items()}
+    # By full case folding, as opm compares the names of this level (alpha/declcfg/declcfg.go, extractUniqueMetaKeys).
+    folded = {key.casefold(): value for key, value in fields.items()}
     if len(folded) != len(fields):
         # Go would take the last one; which of the two was meant is unknown here. opm refuses them too.
         raise BlobError("two fields whose names differ in case alone")
@@ -83,6 +82,11 @@ def _text(fields: Fields, key: str) -> str:
         return (value is not None and _TEXT.decode(value)) or ""
     except msgspec.ValidationError:
         raise BlobError(f"{key!r} is not text") from None
+    except UNDECODABLE as error:  # no Unicode, in place of which Go has U+FFFD
+        try:
+            return decode(value or msgspec.Raw(b'""'), str)
+        except GoError:
+            raise BlobError(f"{key!r}: {error}") from None
 
 
 @dataclass(slots=True)
@@ -137,7 +141,7 @@ class Assembly:
         if blob.schema == PACKAGE:
             parts.blobs.append((blob, self._one(_text(fields, "defaultchannel"))))
         elif blob.schema == CHANNEL:
-            entries = _entries(fields)
+            entries = _list(fields, "entries", ChannelEntry)
             self._count(len(entries) + sum(len(entry.skips) for entry in entries))
             self._first(parts.channels, blob, Channel(self._one(blob.name), entries, blob))
         elif blob.schema == BUNDLE:
@@ -145,7 +149,7 @@ class Assembly:
             self._count(len(bundle.properties) + len(bundle.related_images))
             self._first(parts.bundles, blob, bundle)
         elif blob.schema == DEPRECATIONS:
-            deprecations = _list(fields, "entries", _DEPRECATIONS)
+            deprecations = _list(fields, "entries", Deprecation)
             self._count(len(deprecations))
             parts.deprecations.append(Deprecations(deprecations, blob))
         else:
@@ -205,7 +209,7 @@ def _subject(blob: Blob) -> str:
 
 
 def _bundle(blob: Blob, fields: Fields) -> Bundle:
-    properties = _list(fields, "properties", _PROPERTIES)
+    properties = _list(fields, "properties", Property)
     version = _version(properties)
     return Bundle(
         blob.name,
@@ -214,7 +218,7 @@ def _bundle(blob: Blob, fields: Fields) -> Bundle:
         version,
         try_parse(version),
         properties,
-        _list(fields, "relatedimages", _RELATED_IMAGES),
+        _list(fields, "relatedimages", RelatedImage),
         blob,
     )
 
@@ -225,32 +229,13 @@ def _version(properties: tuple[Property, ...]) -> str:
         if one.type == PACKAGE:
             # The first one counts; `validation.py` reports a bundle with several.
             try:
-                return _PACKAGE.decode(one.value).version
-            except msgspec.ValidationError:
+                return decode(one.value, PackageValue).version
+            except GoError:
                 return ""
     return ""
 
 
-class _PackageValue(msgspec.Struct):
-    version: str = ""
-
-
-_PACKAGE = msgspec.json.Decoder(_PackageValue)
-
-
-def _entries(fields: Fields) -> tuple[ChannelEntry, ...]:
-    return _list(fields, "entries", _ENTRIES)
-
-
-def _list(fields: Fields, key: str, decoder: msgspec.json.Decoder[tuple[T, ...]]) -> tuple[T, ...]:
-    """Decode a list, with `null` for missing fields accepted."""
+def _list(fields: Fields, key: str, kind: type[T]) -> tuple[T, ...]:
+    """Decode a list of structs; a missing one is empty. Raises GoError."""
     raw = fields.get(key)
-    if raw is None:
-        return ()
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError:
-        # Go writes nil slices and pointers as null. Slower, so only for lists that need it.
-        plain = msgspec.json.decode(raw, type=list[dict[str, msgspec.Raw]] | None)
-        kept = [{name: value for name, value in one.items() if bytes(value) != b"null"} for one in plain or ()]
-        return decoder.decode(msgspec.json.encode(kept))
+    return () if raw is None else decode(raw, tuple[kind, ...])  # type: ignore[valid-type]

@@ -21,7 +21,9 @@ from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, ContentError, boundary
 from common.files import size_text
 from common.serialization import UNDECODABLE
+from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import BUNDLE, BUNDLE_OBJECT, CHANNEL, PACKAGE, Catalog
+from exporter.catalog.properties import Icon, PackageValue
 from exporter.catalog.readers.assembly import Assembly, blob_of
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeLimits, found, parts, sparse_file, walk
 
@@ -325,8 +327,12 @@ def _head(database: Database, package: str, channel: str) -> str:
 def _described(head: BundleRow) -> Document:
     """Return the fields that opm derives for a package: the icon, from the head of its default channel."""
     icons = _spec(head.csv).get("icon")
-    icon = icons[0] if isinstance(icons, list) and icons and isinstance(icons[0], dict) else None
-    return {"icon": icon} if icon else {}
+    icon = icons[0] if isinstance(icons, list) and icons else None
+    try:
+        found = decode(msgspec.json.encode(icon), Icon)
+    except GoError:
+        return {}  # opm would refuse it, and the ClusterServiceVersion that OLM shows the icon of has it as well
+    return {"icon": icon} if icon and found.base64data else {}
 
 
 def _skip_range(row: BundleRow) -> str:
@@ -361,9 +367,10 @@ def _bundle(row: BundleRow, package: str, problems: list[Problem]) -> Document:
     properties: dict[tuple[str, bytes], Document] = {}  # by their canonical JSON: a hostile bundle has a hundred thousand
     for kind, value in _properties(row, package):
         decoded = _decoded(value)
-        if decoded is None:
-            message = f"its property {kind} cannot be read and is left out: {value[:80]!r}"
+        if decoded is None and value.strip() != "null":
+            message = f"its property {kind} cannot be read: {value[:80]!r}"
             problems.append(Problem("error", ProblemCode.CATALOG_INVALID, f"{package}/{row.name}", message))
+            properties[kind, b""] = {"type": kind}  # a property without a value, which opm and `validation.py` refuse
         else:
             properties.setdefault((kind, _CANONICAL.encode(decoded)), {"type": kind, "value": decoded})
     return {
@@ -380,8 +387,9 @@ def _properties(row: BundleRow, package: str) -> Iterator[tuple[str, str]]:
     """Yield the properties of the table, and those that older schemas have in other tables, as JSON texts."""
     kinds = {kind for kind, _ in row.properties}
     # A bundle may be in several packages; opm requires exactly one olm.package property, that of the bundle's package.
-    yield from ((kind, value) for kind, value in row.properties if kind != PACKAGE or _names(value, package))
-    if not any(kind == PACKAGE and _names(value, package) for kind, value in row.properties):
+    # One that names no package counts as another of this one (operator-framework/operator-registry#966: null).
+    yield from ((kind, value) for kind, value in row.properties if kind != PACKAGE or _named(value) in (package, ""))
+    if not any(kind == PACKAGE and _named(value) == package for kind, value in row.properties):
         yield PACKAGE, _json({"packageName": package, "version": row.version or str(_spec(row.csv).get("version", ""))})
     if "olm.gvk" not in kinds:
         yield from (("olm.gvk", _gvk(api)) for api in row.provided)
@@ -391,9 +399,12 @@ def _properties(row: BundleRow, package: str) -> Iterator[tuple[str, str]]:
         yield from (("olm.gvk.required", _gvk(api)) for api in row.required)
 
 
-def _names(value: str, package: str) -> bool:
-    decoded = _decoded(value)
-    return isinstance(decoded, dict) and decoded.get("packageName") == package
+def _named(value: str) -> str:
+    """Return the package that an `olm.package` property names; empty where it names none."""
+    try:
+        return decode(value.encode(), PackageValue).package_name
+    except GoError:
+        return ""
 
 
 def _requirement(kind: str, value: str) -> str:

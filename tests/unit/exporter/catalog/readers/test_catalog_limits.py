@@ -189,19 +189,32 @@ def test_a_value_that_cannot_be_decoded_harms_no_other(kind, value):
 
 @pytest.mark.parametrize(
     "field",
-    [
-        b'"relatedImages":[{"name":"\xff"}]',
-        *more([b'"relatedImages":[{"name":null,"image":"\xff"}]', b'"image":"\xff"', b'"properties":[{"type":"\xff"}]']),
-        b'"properties":[{"type":"olm.package","value":{"version":"\xff"}}]',
-        *more([b'"relatedImages":[{"name":' + b"9" * 5000 + b"}]", b'"properties":[{"type":[]}]']),
-    ],
+    [b'"image":5', *more([b'"relatedImages":[{"name":' + b"9" * 5000 + b"}]", b'"properties":[{"type":[]}]'])],
 )
-def test_a_bundle_with_text_that_is_not_utf_8_is_left_out_with_a_problem(field):
+def test_a_bundle_that_opm_cannot_decode_is_left_out_with_a_problem(field):
     other = b'{"schema":"olm.bundle","package":"p","name":"bad",%s}\n' % field
     catalog = file_based.load([("a", PACKAGE + CHANNEL + BUNDLE % (b"x", b"1") + other)])
     assert list(catalog.packages["p"].bundles) == ["p.v1"]
     assert [one.subject for one in catalog.problems] == ["p/bad"]
     assert "cannot be read and is left out" in catalog.problems[0].message
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'"relatedImages":[{"name":"\xff"}]',
+        *more([b'"relatedImages":[{"name":null,"image":"\xff"}]', b'"image":"\xff"', b'"properties":[{"type":"\xff"}]']),
+        b'"properties":[{"type":"olm.package","value":{"version":"\xff"}}]',
+    ],
+)
+def test_text_that_is_not_utf_8_is_read_as_go_reads_it(field):
+    """Go, package encoding/json, Unmarshal: U+FFFD in place of it. The rest of the catalog stays, and the rules of opm hold."""
+    other = b'{"schema":"olm.bundle","package":"p","name":"bad",%s}\n' % field
+    catalog = file_based.load([("a", PACKAGE + CHANNEL + BUNDLE % (b"x", b"1") + other)])
+    bad = catalog.packages["p"].bundles["bad"]
+    read = [bad.image, bad.version_text, *(one.type for one in bad.properties), *(one.name for one in bad.related_images)]
+    assert "\ufffd" in [*read, *(one.image for one in bad.related_images)]
+    assert [one for one in validation.validate(catalog) if one.subject == "p/bad" and one.fatal]
 
 
 def test_lines_and_files_are_bounded_together():
