@@ -74,6 +74,11 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
                     yield FoundImage(_text(variable, "name"), _text(variable, "value"), Origin.ENVIRONMENT)
 
 
+def runs_something(csv: Any) -> bool:
+    """Return whether a ClusterServiceVersion may have deployments: all but one with an empty list, which runs no image."""
+    return _under(csv, "spec", "install", "spec", "deployments") != []
+
+
 def _names_an_image(name: str, value: str) -> bool:
     """Return whether the value of a variable is an image. A variable without a value gets it at run time."""
     # RELATED_IMAGE_ is the convention of Red Hat's build service (OSBS), which pins these values. Other publishers have names

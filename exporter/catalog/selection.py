@@ -15,6 +15,7 @@ import msgspec
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, UsageError, each_fault, one_error
+from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import (
     BUNDLE,
     BUNDLE_OBJECT,
@@ -29,6 +30,7 @@ from exporter.catalog.model import (
     Package,
     Property,
 )
+from exporter.catalog.properties import ChannelPriority, decoded
 from exporter.catalog.update_graph import CUT_OFF, STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
 from exporter.catalog.validation import blob_fault, validate_package
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
@@ -337,13 +339,39 @@ def _default_channel(package: Package, request: PackageRequest, kept: tuple[str,
         raise CatalogError(
             f"its default channel {package.default_channel!r} does not exist; set defaultChannel to one of: {', '.join(kept)}"
         )
-    # Subscriptions without a channel follow the default one, so it is not chosen for the user among several.
+    # Subscriptions without a channel follow the default one, so it is not chosen for the user among several, except by their
+    # publisher.
+    if len(kept) > 1 and (first := _first_by_priority(package, kept)):
+        name, priority = first
+        dropped = f"{package.default_channel!r} is not kept"
+        return name, [
+            f"{package.name}: {name} becomes the default channel, for {dropped} and its priority {priority} is highest"
+        ]
     if len(kept) > 1:
         raise UsageError(
             f"package {package.name}: the selection drops its default channel {package.default_channel!r}",
             hint=f"Keep that channel too, or set defaultChannel to one of: {', '.join(kept)}",
         )
     return kept[0], [f"{package.name}: {kept[0]} becomes the default channel, for {package.default_channel!r} is not kept"]
+
+
+def _first_by_priority(package: Package, kept: Collection[str]) -> tuple[str, int] | None:
+    """Return the channel of the highest priority, with it; None where no channel has one, or several the same."""
+    found = {name: max(values) for name in kept if (values := _priorities(package.channels[name]))}
+    highest = [name for name, priority in found.items() if priority == max(found.values())]
+    # oc-mirror v1 takes any of several (pkg/operator/diff/internal/diff.go, setDefaultChannel), which changes between two runs.
+    return (highest[0], found[highest[0]]) if len(highest) == 1 else None
+
+
+def _priorities(channel: Channel) -> list[int]:
+    """Return the values of the `olm.channel` properties of a channel that opm can read."""
+    fields = msgspec.json.decode(channel.blob.view, type=dict[str, msgspec.Raw])
+    listed = next((value for name, value in fields.items() if name.casefold() == "properties"), msgspec.Raw(b"null"))
+    try:
+        properties = decode(listed, tuple[Property, ...])
+    except GoError:
+        return []
+    return [one.priority for one in decoded(properties, CHANNEL, ChannelPriority) if one is not None]
 
 
 def _reasons(package: Package, chosen: Package, outcomes: Mapping[str, Kept], whole: bool) -> Iterator[Reason]:

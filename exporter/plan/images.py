@@ -15,7 +15,16 @@ from common.oci.reference import Reference
 from common.serialization import DocumentError
 from common.text import counted
 from exporter.catalog.readers import bundle_image
-from exporter.catalog.related_images import FoundImage, csvs_of, images_in_csv, images_of, inline_csvs, unreadable_objects
+from exporter.catalog.related_images import (
+    KIND,
+    FoundImage,
+    csvs_of,
+    images_in_csv,
+    images_of,
+    inline_csvs,
+    runs_something,
+    unreadable_objects,
+)
 from exporter.catalog.selection import lacking
 from exporter.images.resolve import WantedImage, merged, needed, resolve
 
@@ -85,11 +94,18 @@ class BundleReader:
         self._locks: dict[Digest, threading.Lock] = {}
 
     def read(
-        self, wanted: Sequence[WantedImage], contents: Collection[str], *, jobs: int, progress: Progress
+        self,
+        wanted: Sequence[WantedImage],
+        contents: Collection[str],
+        alone: Collection[str] = (),
+        *,
+        jobs: int,
+        progress: Progress,
     ) -> BundleContents:
         """Resolve bundle images and read them; an image that cannot be fetched or read becomes a problem.
 
-        `contents`: the sources of the images whose objects are returned too.
+        `contents`: the sources of the images whose objects are returned too; `alone`: of those whose bundles have no other
+        image in the catalog.
         """
         if not wanted:  # no progress line for nothing
             return BundleContents({}, {}, {}, ())
@@ -97,7 +113,8 @@ class BundleReader:
         progress.begin(f"looking into {counted(len(images), 'bundle')}", len(images), "bundles")
 
         def one(image: ResolvedImage) -> _Found:
-            found = self._read(image, inside=image.wanted.source in contents)
+            source = image.wanted.source
+            found = self._read(image, inside=source in contents, alone=source in alone)
             progress.advance(1)
             return found
 
@@ -113,10 +130,11 @@ class BundleReader:
             tuple(problem for each in found.values() for problem in each.problems),
         )
 
-    def _read(self, image: ResolvedImage, *, inside: bool) -> _Found:
+    def _read(self, image: ResolvedImage, *, inside: bool, alone: bool) -> _Found:
         """Return the contents of an image, or the problem; empty for an image that has a problem already.
 
         `inside`: its objects go into the catalog, from which OLM installs them, so a file that cannot be read is an error.
+        `alone`: without its ClusterServiceVersion no image of the operator is known.
         """
         # Reported when the image is resolved for the archive.
         if image.tree is None or image.problem is not None:
@@ -128,12 +146,13 @@ class BundleReader:
         except HubError as error:
             if isinstance(error, UsageError) and not isinstance(error, DocumentError):
                 raise  # a wrong setting affects every image: one error instead of thousands of problems
-            return _Found(problems=(_unreadable(image.wanted, error, inside=inside),))
+            return _Found(problems=(_unreadable(image.wanted, error, inside=inside, alone=alone),))
         named = tuple(each for csv in csvs_of(objects) for each in images_in_csv(csv))
+        problems = (_imageless(image.wanted),) if alone and not named and any(map(runs_something, csvs_of(objects))) else ()
         # Other files of it matter to OLM only, which reads them from the image.
         if not inside:
-            return _Found(named)
-        return _Found(named, objects, tuple(_unreadable_file(image.wanted, error) for error in unread))
+            return _Found(named, problems=problems)
+        return _Found(named, objects, (*problems, *(_unreadable_file(image.wanted, error) for error in unread)))
 
     def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
         """Return the contents of a blob from the store, where it is written first. Bundles share layers."""
@@ -145,13 +164,22 @@ class BundleReader:
         return self._store.read(blob)
 
 
-def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool) -> Problem:
+def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool, alone: bool) -> Problem:
     # The bundle image itself is carried in any case, and OLM of later releases unpacks it on the cluster.
     if inside:
         message = f"cannot be read, so the catalog lacks its resources, and OLM cannot install it: {error.message}"
         return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
+    # As okderators/okderators-catalog-index#21, where the operator's own image was in no list.
+    if alone:
+        message = f"cannot be looked into, and the catalog lists no image of the operator, so none is carried: {error.message}"
+        return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
     message = f"cannot be looked into, so images that only its resources name are not known: {error.message}"
     return Problem("warning", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
+
+
+def _imageless(wanted: WantedImage) -> Problem:
+    message = f"neither its {KIND} nor the catalog names an image of the operator, so none is carried"
+    return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
 
 
 def _unreadable_file(wanted: WantedImage, error: DocumentError) -> Problem:
@@ -176,7 +204,13 @@ def bundle_contents(chosen: Sequence[Chosen], settings: ExportSettings, context:
     unblocked, _ = _unblocked(merged(wanted), settings.image_set, [])
     reader = BundleReader(context.client, context.store)
     within = {source_of(one) for item in chosen for one in lacking(item.selection, every=item.inline_all)}
-    return reader.read(unblocked, within, jobs=settings.jobs, progress=context.progress)
+    alone = {source_of(bundle) for item, bundle in _bundles(chosen) if not _lists_images(item, bundle)}
+    return reader.read(unblocked, within, alone, jobs=settings.jobs, progress=context.progress)
+
+
+def _lists_images(item: Chosen, bundle: Bundle) -> bool:
+    """Return whether the catalog names another image of a bundle than its own."""
+    return any(image.kind is ImageKind.RELATED for image in _images(item, bundle, ())[0])
 
 
 def _bundles(chosen: Iterable[Chosen]) -> Iterator[tuple[Chosen, Bundle]]:

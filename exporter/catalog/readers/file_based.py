@@ -22,6 +22,7 @@ from common.files import size_text
 from common.serialization import DocumentError, is_json, load_yaml_documents, require_bounded_values, without_mark
 from common.text import counted
 from exporter.catalog.readers.assembly import MAX_BLOB, BlobError, Fields, assemble, blob_of
+from exporter.catalog.readers.object_files import ObjectFiles
 from exporter.catalog.readers.templates import command_of, kind_of, only_templates
 
 if TYPE_CHECKING:
@@ -210,13 +211,14 @@ def _loaded(sources: Mapping[str, bytes], limits: Limits, partial: bool, where: 
     _require_no_layout(wanted, where)
     files = {path: sources[path] for path in wanted}
     templates: dict[str, str] = {}
+    objects = ObjectFiles(sources, limits.size)
     try:
-        blobs = (one for path, raw in files.items() for one in _noted(path, blobs_of(path, raw), templates))
+        blobs = (one for path, raw in files.items() for one in _noted(path, blobs_of(path, raw), templates, objects))
         catalog = assemble(_bounded(blobs, limits))
     except UnreadableFileError:
         if not partial:
             raise
-        catalog = _readable(files, templates, limits)
+        catalog = _readable(files, templates, ObjectFiles(sources, limits.size), limits)
     if not templates:
         return catalog
     if not catalog.packages:
@@ -235,15 +237,17 @@ def _require_no_layout(paths: Iterable[str], where: str) -> None:
         )
 
 
-def _noted(path: str, blobs: Iterable[tuple[Blob, Fields]], templates: dict[str, str]) -> Iterator[tuple[Blob, Fields]]:
-    """Pass blobs on; note the file in which one is a template."""
+def _noted(
+    path: str, blobs: Iterable[tuple[Blob, Fields]], templates: dict[str, str], objects: ObjectFiles
+) -> Iterator[tuple[Blob, Fields]]:
+    """Pass blobs on, with their objects inside; note the file in which one is a template."""
     for blob, fields in blobs:
         if kind := kind_of(blob.schema):
             templates.setdefault(path, kind)
-        yield blob, fields
+        yield objects.inlined(path, blob, fields)
 
 
-def _readable(files: Mapping[str, bytes], templates: dict[str, str], limits: Limits) -> Catalog:
+def _readable(files: Mapping[str, bytes], templates: dict[str, str], objects: ObjectFiles, limits: Limits) -> Catalog:
     """Return the catalog of the files that can be read, without the packages that have blobs in another one.
 
     Raises the error of the first unreadable file when no package is left.
@@ -254,7 +258,7 @@ def _readable(files: Mapping[str, bytes], templates: dict[str, str], limits: Lim
         for path, raw in files.items():
             try:
                 # All or nothing: a package from the first half of a file would be another one than was published.
-                yield from list(_noted(path, blobs_of(path, raw), templates))
+                yield from list(_noted(path, blobs_of(path, raw), templates, objects))
             except UnreadableFileError as error:
                 unread[path] = error
 
