@@ -76,7 +76,15 @@ def number_fault(blob: bytes | memoryview) -> str:
     if _LONG_NUMBER.search(blob) is None:
         return ""
     try:
-        values(blob)
+        waiting = [values(blob)]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, (dict, list)):
+                waiting += value.values() if isinstance(value, dict) else value
+            elif type(value) is int:
+                float(value)
+    except OverflowError:
+        return "a number is too large: an integer beyond a float64"
     except GoError as error:
         return str(error)
     return ""

@@ -76,7 +76,7 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
 
 def runs_something(csv: Any) -> bool:
     """Return whether a ClusterServiceVersion may have deployments: all but one with an empty list, which runs no image."""
-    return _under(csv, "spec", "install", "spec", "deployments") != []
+    return bool(_under(csv, "spec", "install", "spec", "deployments") != [])
 
 
 def _names_an_image(name: str, value: str) -> bool:

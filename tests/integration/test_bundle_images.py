@@ -106,11 +106,13 @@ def test_images_that_only_the_bundle_image_names_are_carried(tmp_path, label):
     ],
 )
 def test_an_unreadable_bundle_is_a_problem_and_others_are_read(tmp_path, content, word):
+    """An error, for nothing else names the image of the operator (okderators/okderators-catalog-index#21)."""
     with registry_with(lambda _host: content) as registry:
         done = create(registry, tmp_path / "out")
-        assert done.status == 0, done.stderr
+        assert done.status == 3, done.stderr
     (problem,) = done.json["problems"]
-    assert (problem["severity"], problem["code"]) == ("warning", "bundle-unreadable")
+    assert (problem["severity"], problem["code"]) == ("error", "bundle-unreadable")
+    assert "the catalog lists no image of the operator" in problem["message"]
     assert word in problem["message"]
     assert "needed by index/foo/foo.v1.0.0" in problem["message"]
 
@@ -139,7 +141,9 @@ def test_an_object_that_cannot_be_read_is_an_error_where_the_bundle_has_no_image
 
     def blob(name, reference):
         fields = bundle_blob(f"{name}.v1.0.0", "1.0.0", name) | {"image": reference, "relatedImages": []}
-        values = ({"data": base64.b64encode(text).decode()} for text in (json.dumps(csv(registry.host)).encode(), b"kind: ["))
+        values = (
+            {"data": base64.b64encode(text).decode()} for text in (json.dumps(csv(registry.host)).encode(), b'{"kind": [')
+        )
         fields["properties"] += [{"type": "olm.bundle.object", "value": value} for value in values]
         return [package_blob(name), channel_blob("stable", [entry(f"{name}.v1.0.0")], name), fields]
 

@@ -22,7 +22,8 @@ def source():
     """A registry with two catalogs of one package each, and two images of one tag in different repositories."""
     with FakeRegistry() as registry:
         for name in ("foo", "bar"):
-            blob = bundle_blob(f"{name}.v1.0.0", "1.0.0", name) | {"image": f"{registry.host}/org/app:v1", "relatedImages": []}
+            blob = bundle_blob(f"{name}.v1.0.0", "1.0.0", name) | {"image": f"{registry.host}/org/app:v1"}
+            blob["relatedImages"] = [{"name": "operand", "image": f"{registry.host}/org/operand:v1"}]
             files = stream(
                 package_blob(name), channel_blob("stable", [entry(f"{name}.v1.0.0")], name), blob, package_blob("rest")
             )
@@ -30,6 +31,7 @@ def source():
             registry.add_image(f"org/{name}-index", image(layers, labels={LABEL: "/configs"}, config=CONFIG), tag="v1")
         registry.add_image("org/app", APP, tag="v1")
         registry.add_image("org/other", OTHER, tag="v1")
+        registry.add_image("org/operand", OTHER, tag="v1")
         registry.add_image("my/index", OTHER, tag="v1")
         yield registry
 

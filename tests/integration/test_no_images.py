@@ -52,7 +52,9 @@ def source():
             registry.add_image(f"org/{name}", parts, tag="v1")
             blob = bundle_blob(f"{name}.v1.0.0", "1.0.0", name)
             blobs += [package_blob(name), channel_blob("stable", [entry(f"{name}.v1.0.0")], name)]
-            blobs.append(blob | {"image": f"{registry.host}/org/{name}:v1", "relatedImages": []})
+            operand = [{"name": "operand", "image": f"{registry.host}/org/operand:v1"}] if name == "good" else []
+            blobs.append(blob | {"image": f"{registry.host}/org/{name}:v1", "relatedImages": operand})
+        registry.add_image("org/operand", image([b"operand"]), tag="v1")
         add_index(registry, blobs)
         yield registry
 
@@ -82,7 +84,7 @@ def test_bundles_and_images_that_are_none_are_problems_and_the_rest_arrives(sour
     found = {one["subject"].rpartition("/")[2].removesuffix(":v1"): one for one in problems}
     assert len(found) == len(problems) == len(NO_IMAGES) + len(UNREADABLE) + 1
     for name in UNREADABLE:
-        assert (found[name]["severity"], found[name]["code"]) == ("warning", "bundle-unreadable")
+        assert (found[name]["severity"], found[name]["code"]) == ("error", "bundle-unreadable")
         assert "a layer of the catalog image is no readable tar" in found[name]["message"]
     assert found["arm"]["code"] == "platform-missing"
     for name in NO_IMAGES:
@@ -99,7 +101,9 @@ def test_bundles_and_images_that_are_none_are_problems_and_the_rest_arrives(sour
 def test_a_megabyte_of_blank_lines_in_a_bundle_takes_no_more_time_than_its_bytes(tmp_path):
     with FakeRegistry() as registry:
         registry.add_image("org/foo", BLANK_LINES, tag="v1")
-        blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/foo:v1", "relatedImages": []}
+        registry.add_image("org/operand", GOOD, tag="v1")
+        operand = {"name": "operand", "image": f"{registry.host}/org/operand:v1"}
+        blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/foo:v1", "relatedImages": [operand]}
         add_index(registry, [package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob])
         catalog = ("--catalog", f"{registry.host}/org/index:v1", "--full", "--signatures", "ignore")
         options = ("--insecure", registry.host, "--output", tmp_path / "out")
@@ -114,10 +118,21 @@ def test_a_property_that_is_not_utf_8_ends_no_run(tmp_path, kind):
         registry.add_image("org/foo", GOOD, tag="v1")
         blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/foo:v1", "relatedImages": []}
         blob["properties"] = [*blob["properties"], {"type": kind, "value": {"group": "gamma", "data": "gamma"}}]
+        other = bundle_blob("bar.v1.0.0", "1.0.0", "bar") | {"image": blob["image"]}
         blobs = [package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob]
+        blobs += [package_blob("bar"), channel_blob("stable", [entry("bar.v1.0.0")], "bar"), other]
         layers = ({"bin/opm": b"opm"}, {"configs/catalog.json": stream(*blobs).replace(b"gamma", b"\xff")})
         add_layers(registry, layers)
-        catalog = ("--catalog", f"{registry.host}/org/index:v1", "--package", "foo", "--signatures", "ignore")
+        catalog = (
+            "--catalog",
+            f"{registry.host}/org/index:v1",
+            "--package",
+            "foo",
+            "--package",
+            "bar",
+            "--signatures",
+            "ignore",
+        )
         done = export(registry, "create", *catalog, "--output", tmp_path / "out")
     assert done.status in (0, 3), done.stderr
 

@@ -16,7 +16,7 @@ import msgspec
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, HubError
 from common.files import size_text
-from common.serialization import UNDECODABLE, require_bounded_values
+from common.serialization import require_bounded_values
 from common.version import try_parse
 from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import (
@@ -82,11 +82,6 @@ def _text(fields: Fields, key: str) -> str:
         return (value is not None and _TEXT.decode(value)) or ""
     except msgspec.ValidationError:
         raise BlobError(f"{key!r} is not text") from None
-    except UNDECODABLE as error:  # no Unicode, in place of which Go has U+FFFD
-        try:
-            return decode(value or msgspec.Raw(b'""'), str)
-        except GoError:
-            raise BlobError(f"{key!r}: {error}") from None
 
 
 @dataclass(slots=True)
