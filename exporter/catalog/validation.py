@@ -96,9 +96,9 @@ def blob_fault(blob: Blob, kind: type[GoStruct] | None = None) -> str:
     """Return why opm cannot read a blob, its own fields or, with `kind`, some of its contents; empty where it can."""
     fields = {key.casefold(): value for key, value in msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw]).items()}
     for key in _META:
-        # Another type than text is refused when the blob is read; `null` is text for Go's decoder, and not for this rule.
-        if key in fields and bytes(fields[key]) == b"null":
-            return f"its {key} is null"
+        # `null` is no text either, other than for fields that Go decodes (extractUniqueMetaKeys).
+        if key in fields and bytes(memoryview(fields[key])[:1]) != b'"':
+            return f"its {key} is no text"
     if fault := number_fault(blob.view):
         return fault
     try:

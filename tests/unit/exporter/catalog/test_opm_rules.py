@@ -140,14 +140,14 @@ OTHERS = {
     "icon": (bad(package={"icon": {"base64data": "no base64", "mediatype": "image/png"}}), "'icon': 'base64data': not base64"),
     "description": (bad(package={"Description": 5}), "'description': a number"),
     "properties of a channel": (bad(channel={"properties": [{"type": 5}]}), "'properties': '1': 'type': a number"),
-    "package of a package": (bad(package={"package": None}), "its package is null"),
+    "package of a package": (bad(package={"package": None}), "its package is no text"),
     "properties of a package": (bad(package={"properties": {}}), "'properties': an object"),
     "large integer": (bad(Extra=[1, {"a": 10**400}]), "a number is too large"),
     "name of deprecations": (
         [*bad(), {"schema": "olm.deprecations", "package": "bad", "name": None, "entries": []}],
-        "its name is null",
+        "its name is no text",
     ),
-    "name of another blob": ([*bad(), {"schema": "example", "package": "bad", "name": None}], "its name is null"),
+    "name of another blob": ([*bad(), {"schema": "example", "package": "bad", "name": None}], "its name is no text"),
 }
 
 
@@ -171,7 +171,7 @@ def test_a_blob_of_no_package_that_opm_refuses_is_left_out() -> None:
     selection = select(catalog, OperatorRequest("catalog"))
     assert [one.name for one in selection.catalog.others] == ["x"]
     assert "the example blob is left out" in selection.problems[0].message
-    with pytest.raises(CatalogError, match="its name is null"):
+    with pytest.raises(CatalogError, match="its name is no text"):
         catalog_files(catalog)
 
 
