@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from exporter.version import try_parse
 
 from common.errors import CatalogError, UsageError
+from common.version import try_parse
 from exporter.catalog.model import Property
 from exporter.catalog.properties import fault
 from exporter.catalog.readers import file_based
