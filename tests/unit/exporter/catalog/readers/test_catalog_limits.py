@@ -480,7 +480,7 @@ def test_a_compressed_archive_expands_to_a_bounded_size(tmp_path):
     assert not oci_layout.is_archive(path)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, *more([lzma.compress])])
 def test_a_compressed_archive_is_decompressed_once(tmp_path, compress):
     """Each step back to a blob decompressed all that is before it: the blobs of an image are in any order in a tar."""
     path, blobs = tmp_path / "image.tar", [f"{number:064x}" for number in range(60)]
