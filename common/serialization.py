@@ -83,17 +83,14 @@ def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = Fals
 
 def _utf_8(text: str | bytes, where: str) -> bytes:
     with boundary(lambda error: DocumentError(f"{where}: not YAML: {error}")):
-        return without_mark(text.encode() if isinstance(text, str) else text)
+        raw = without_mark(text.encode() if isinstance(text, str) else text)
+        # Also the marks of files that were joined: libyaml skips them, and counts a column.
+        return _MARK_OF_A_DOCUMENT.sub(rb"\1", raw) if _UTF_8_MARK in raw else raw
 
 
 def without_mark(raw: bytes) -> bytes:
-    """Return text as UTF-8 without byte order marks. Raises UnicodeDecodeError for UTF-16 that is none."""
-    if raw.startswith(_UTF_16):
-        raw = raw.decode("utf-16").encode()
-    if _UTF_8_MARK not in raw:
-        return raw
-    # Also those of files that were joined: libyaml skips them, and counts a column.
-    return _MARK_OF_A_DOCUMENT.sub(rb"\1", raw.removeprefix(_UTF_8_MARK))
+    """Return text as UTF-8 without a byte order mark. Raises UnicodeDecodeError for UTF-16 that is none."""
+    return raw.decode("utf-16").encode() if raw.startswith(_UTF_16) else raw.removeprefix(_UTF_8_MARK)
 
 
 def is_json(raw: bytes) -> bool:

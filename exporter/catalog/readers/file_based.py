@@ -325,16 +325,18 @@ def blobs_of(path: str, content: bytes) -> Iterator[tuple[Blob, Fields]]:
     with boundary(lambda error: UnreadableFileError(f"{path}: not text: {error}", hint=_HINT)):
         content = without_mark(content)
     # By the first characters, as opm does (k8s.io/apimachinery, YAMLOrJSONDecoder); the extension does not matter.
-    if is_json(content) and not _is_flow_yaml(content):
-        yield from _json_blobs(path, content)
-    else:
+    if not is_json(content) or not _FIRST_OF_JSON.match(content):
         yield from _yaml_blobs(path, content)
-
-
-def _is_flow_yaml(content: bytes) -> bool:
-    """Return whether text that begins with a brace is YAML all the same (kubernetes/kubernetes#130666)."""
-    # A string of JSON has no line break, and an object begins with a string.
-    return b"\n---" in content or _FIRST_OF_JSON.match(content) is None
+        return
+    read = 0
+    try:
+        for read, one in enumerate(_json_blobs(path, content), 1):  # noqa: B007 - used below
+            yield one
+    except UnreadableFileError:
+        # No string of JSON has a line break: a line of `---` makes it YAML (kubernetes/kubernetes#130666).
+        if b"\n---" not in content:
+            raise
+        yield from islice(_yaml_blobs(path, content), read, None)
 
 
 def _file_name(path: str) -> str:
