@@ -31,6 +31,7 @@ from tests.fakes.cluster_server import Server
 from tests.fakes.cluster_simulator import Simulator
 from tests.fakes.cluster_store import Body, Key, Store, Write
 from tests.fakes.cluster_stories import Story, event, filled, has_ended, story, words_of
+from tests.fakes.cluster_upgrades import Updates
 from tests.fakes.secrets import CLUSTER_TOKEN
 
 TOKEN = CLUSTER_TOKEN
@@ -55,7 +56,8 @@ class FakeCluster:
     `ready_reads`, `mco_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a
     connection, a rollout begins, it is over, the default sources are gone. `package_reads`: how many lists of PackageManifests,
     after that connection, until package-server has one of its own. `connected_s`: for how long a catalog that is READY has
-    been so. `pruned`: fields that a schema did not know. `play` makes something go wrong.
+    been so. `updates`: the update graph that OLM sees, and the installations that fail. `pruned`: fields that a schema did not
+    know. `play` makes something go wrong.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class FakeCluster:
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
         self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0
         self.package_reads = self.connected_s = 0
+        self.updates = Updates()
         self.stories: list[Story] = []
         self.logs: dict[str, str] = {}  # namespace/pod/container → text
         self.forbidden: set[tuple[str, str]] = set()

@@ -85,7 +85,7 @@ def put_operator(cluster: FakeCluster, one: InstalledOperator) -> InstalledOpera
         plan = put_plan(cluster, one, one.installed, "Complete")
         put_csv(cluster, one, one.installed, one.version)
         status = {"installedCSV": one.installed, "currentCSV": one.installed, "state": one.state, **plan}
-        _pod(cluster, one)
+        put_pod(cluster, one)
     if one.pending:
         waiting = one.csv_of(one.pending)
         plan = put_plan(cluster, one, waiting, one.plan_phase, one.plan_message)
@@ -149,7 +149,7 @@ def put_csv(
     cluster.put({"kind": "ClusterServiceVersion", "metadata": metadata, "spec": spec, "status": status}, "catalog-operator")
 
 
-def _pod(cluster: FakeCluster, one: InstalledOperator) -> None:
+def put_pod(cluster: FakeCluster, one: InstalledOperator) -> None:
     """Write the pod of the operator, run by a Deployment of its CSV."""
     name = f"{one.package}-controller-manager"
     image = one.image or f"registry.example.com/{one.package}/operator:v{one.version}"

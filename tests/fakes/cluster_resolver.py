@@ -7,12 +7,16 @@ that does not answer; the words changed with v0.29, commit ff9084a, here by rele
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tests.fakes.cluster_operators import PENDING
 from tests.fakes.cluster_store import Body, Key
+from tests.fakes.cluster_upgrades import Upgrades
 
 if TYPE_CHECKING:
+    from common.archive.inventory import ChannelRecord
     from tests.fakes.cluster import FakeCluster
 
 _DIAL = (
@@ -22,21 +26,45 @@ _DIAL = (
 
 
 class Resolver:
-    """Writes the conditions of Subscriptions that came without any. Called under the store's lock."""
+    """Writes the conditions of Subscriptions that came without any, and lets them update. Called under the store's lock."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
+        self._upgrades = Upgrades(cluster)
         self._mine: set[Key] = set()
 
     def run(self) -> None:
         """Resolve every namespace; what tests gave conditions themselves stays as it is."""
+        found: dict[str, list[Key]] = {}
         for key in self._keys("Subscription"):
             body = self._cluster.store.get(key)
-            status, spec = body.get("status") or {}, body.get("spec") or {}
-            if "source" not in spec or (status.get("conditions") and key not in self._mine):
-                continue
-            self._mine.add(key)
-            self._cluster.store.set_status(key, {**status, "conditions": [self._health(spec), *self._resolution(body, spec)]})
+            if "source" in (body.get("spec") or {}) and (key in self._mine or not _conditions(body)):
+                self._mine.add(key)
+                found.setdefault(key.namespace, []).append(key)
+        for namespace, keys in found.items():
+            self._resolve(namespace, keys)
+
+    def _resolve(self, namespace: str, keys: Sequence[Key]) -> None:
+        """Resolve one namespace as a whole: what one Subscription cannot have, none of them gets (`setSubsCond`)."""
+        bodies = {key: self._cluster.store.get(key) for key in keys}
+        waiting = any((body.get("status") or {}).get("state") == PENDING for body in bodies.values())
+        failed = [] if waiting else list(itertools.chain.from_iterable(map(self._resolution, bodies.values())))[:1]
+        for key, body in bodies.items():
+            kept = [each for each in _conditions(body) if each["type"].startswith(("InstallPlan", "Bundle"))]
+            conditions = [self._health(body["spec"]), *failed, *kept]
+            self._cluster.store.set_status(key, {**(body.get("status") or {}), "conditions": conditions})
+        if not failed:
+            self._upgrades.run(namespace, [(key, self._channel(body["spec"])) for key, body in bodies.items()])
+
+    def _channel(self, spec: Body) -> ChannelRecord | None:
+        """Return the channel of a Subscription as its catalog has it; None where that is not known."""
+        source = self._source(spec)
+        offered = self._cluster.simulator.offers(source) if source else None
+        for package in offered or ():
+            if package.name == spec.get("name"):
+                wanted = spec.get("channel") or package.default_channel
+                return next((each for each in package.channels if each.name == wanted), None)
+        return None
 
     def _health(self, spec: Body) -> Body:
         place = f"{spec.get('sourceNamespace')}/{spec['source']}"
@@ -46,14 +74,16 @@ class Resolver:
         message, reason = "all available catalogsources are healthy", "AllCatalogSourcesHealthy"
         return {"type": "CatalogSourcesUnhealthy", "status": "False", "reason": reason, "message": message}
 
-    def _resolution(self, body: Body, spec: Body) -> Iterator[Body]:
+    def _resolution(self, body: Body) -> Iterator[Body]:
+        """Give the condition of a Subscription that OLM cannot resolve, installed or not (operator-lifecycle-manager#3162)."""
+        spec = body["spec"]
         failed = {"type": "ResolutionFailed", "status": "True"}
         if down := self._down(spec):
             yield {**failed, "reason": "ErrorPreventedResolution", "message": self._unreachable(down[0])}
             return
-        said = self._unsatisfied(spec)
-        if said and not (body.get("status") or {}).get("installedCSV"):
-            name = spec.get("name")
+        said = self._unsatisfied(body, spec)
+        if said:
+            name = body["metadata"]["name"]
             message = f"constraints not satisfiable: {said} referenced by subscription {name}, subscription {name} exists"
             yield {**failed, "reason": "ConstraintsNotSatisfiable", "message": message}
 
@@ -71,7 +101,7 @@ class Resolver:
             return f"error using catalogsource {source.namespace}/{source.name}: {said}"
         return f"failed to populate resolver cache from source {source.name}/{source.namespace}: {said}"
 
-    def _unsatisfied(self, spec: Body) -> str:
+    def _unsatisfied(self, body: Body, spec: Body) -> str:
         name, channel, first = spec.get("name"), spec.get("channel"), spec.get("startingCSV")
         source = self._source(spec)
         if source is None:
@@ -86,7 +116,8 @@ class Resolver:
         entries = next((each.bundles for each in package.channels if each.name == channel), None)
         if entries is None:
             return f"no operators found in channel {channel} of package {name} in the catalog"
-        if first and first not in {each.name for each in entries}:
+        installed = (body.get("status") or {}).get("installedCSV")
+        if first and not installed and first not in {each.name for each in entries}:
             return f"no operators found with name {first} in channel {channel} of package {name} in the catalog"
         return ""
 
@@ -101,3 +132,7 @@ class Resolver:
     def _keys(self, kind: str) -> list[Key]:
         found = [each for each in self._cluster.kinds if each.kind == kind]
         return self._cluster.store.keys(found[0]) if found else []
+
+
+def _conditions(body: Body) -> list[Body]:
+    return list((body.get("status") or {}).get("conditions") or [])

@@ -85,7 +85,7 @@ class Simulator:
                 self._cluster_catalogs()
             if kind == "MachineConfigPool":
                 self.machines.read()
-            if kind == "Subscription":
+            if kind in {"Subscription", "InstallPlan", "ClusterServiceVersion"}:
                 self._resolver.run()
             if kind in {"Deployment", "Pod"}:
                 self._deployments()

@@ -15,6 +15,7 @@ from importer.archive.reader import Archive
 from tests.fakes import databases, sources
 from tests.fakes.catalogs import CATALOGS
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_upgrades import Edges
 from tests.fakes.commands import Result, run
 from tests.fakes.factories import Parts, image
 from tests.fakes.registry import FakeRegistry
@@ -25,6 +26,8 @@ _CONFIGS = "operators.operatorframework.io.index.configs.v1"
 _DATABASE = "operators.operatorframework.io.index.database.v1"
 _SERVE = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
 PACKAGES = ("alpha", "beta", "gamma")
+# The ways from version 0.9.0, by bundle, where a catalog is made with them: by `replaces` and by skipRange.
+UPDATES = {"alpha.v1.0.0": Edges(replaces="alpha.v0.9.0"), "beta.v1.0.0": Edges(skip_range=">=0.8.0 <1.0.0")}
 NODE_CA = trustme.CA().cert_pem.bytes().decode()
 
 
@@ -37,6 +40,13 @@ def export_both(folder: Path) -> dict[str, Path]:
             "file-based": _export(source, folder / "file-based", "v1", "alpha", "beta"),
             "sqlite": _export(source, folder / "sqlite", "db", "foo"),
         }
+
+
+def export_updates(folder: Path) -> Path:
+    """Make an archive whose operators update from version 0.9.0 (`UPDATES`); return it."""
+    with FakeRegistry() as source:
+        add_catalog(source, UPDATES)
+        return _export(source, folder / "updates", "v1", "alpha", "beta")
 
 
 def export_images(output: Path, images: Mapping[str, Parts]) -> Path:
@@ -83,9 +93,9 @@ def _add(source: FakeRegistry, repository: str, *layers: Any) -> str:
     return f"{source.host}/{repository}@{parts.digest}"
 
 
-def add_catalog(source: FakeRegistry) -> None:
+def add_catalog(source: FakeRegistry, updates: Mapping[str, Edges] | None = None) -> None:
     """Add a file-based catalog of PACKAGES, with their images, as CATALOG:v1."""
-    blobs = []
+    blobs: list[dict[str, Any]] = []
     for name in PACKAGES:
         operand = _add(source, f"example/{name}-operand", f"operand of {name}".encode())
         bundle = _add(
@@ -94,7 +104,7 @@ def add_catalog(source: FakeRegistry) -> None:
         head = f"{name}.v1.0.0"
         blobs += [
             {"schema": "olm.package", "name": name, "defaultChannel": "stable"},
-            {"schema": "olm.channel", "package": name, "name": "stable", "entries": [{"name": head}]},
+            {"schema": "olm.channel", "package": name, "name": "stable", "entries": [_entry(head, updates or {})]},
             {
                 "schema": "olm.bundle",
                 "package": name,
@@ -107,6 +117,12 @@ def add_catalog(source: FakeRegistry) -> None:
     content = "\n".join(map(json.dumps, blobs)).encode()
     catalog = image(({"bin/opm": b"opm"}, {"configs/catalog.json": content}), labels={_CONFIGS: "/configs"}, config=_SERVE)
     source.add_image(CATALOG, catalog, tag="v1")
+
+
+def _entry(head: str, updates: Mapping[str, Edges]) -> dict[str, str]:
+    edges = updates.get(head, Edges())
+    found = {"name": head, "replaces": edges.replaces, "skipRange": edges.skip_range}
+    return {name: value for name, value in found.items() if value}
 
 
 def _database(source: FakeRegistry) -> None:
