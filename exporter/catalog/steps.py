@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 # OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
 _NO_BUNDLE_IMAGES = (4, 3)
 _SHOWN = 5  # packages that a note names
+_LONGEST = 300  # characters of names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
         opener.open(one.catalog, one.platforms or settings.platforms, partial=bool(one.packages))
         for one in requests
     ]
+    names = _names(catalogs, requests)
     # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(catalogs, requests)
     if dependencies:
@@ -85,7 +88,7 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
     old = settings.release is not None and settings.release <= _NO_BUNDLE_IMAGES
     chosen = tuple(
         Chosen(name, request, one, kept, request.platforms or settings.platforms, old and one.location.format == "sqlite")
-        for name, request, one, kept in zip(_names(catalogs, requests), requests, catalogs, selections, strict=True)
+        for name, request, one, kept in zip(names, requests, catalogs, selections, strict=True)
     )
     shared = _shared_packages(chosen) if dependencies else ()
     for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes), *shared):
@@ -94,7 +97,7 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
 
 
 def _names(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[str]:
-    """Return the name of each catalog in the archive, whatever the order of the image set (ADR 0051)."""
+    """Return the name of each catalog in the archive, whatever the order of the image set (ADR 0051). Raises UsageError."""
     identities = [
         Identity.of(
             one.name,
@@ -105,7 +108,13 @@ def _names(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest
         )
         for one, request in zip(catalogs, requests, strict=True)
     ]
-    return distinct(identities, [False] * len(identities))
+    names = distinct(identities, [False] * len(identities))
+    for name, count in Counter(names).items():
+        if count > 1:
+            # The image set has it in two spellings, such as `a` and `./a`; in one spelling it is refused before.
+            spelled = " and ".join(sorted(one.catalog for one, each in zip(requests, names, strict=True) if each == name))
+            raise UsageError(f"{spelled[:_LONGEST]}: one catalog is there twice", hint="Put all its packages under one entry.")
+    return names
 
 
 def _shared_packages(chosen: Sequence[Chosen]) -> Iterator[str]:

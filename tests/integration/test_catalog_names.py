@@ -185,3 +185,13 @@ def test_render_writes_a_file_for_each_name_that_says_which_release_it_is(both, 
 @pytest.mark.more
 def test_an_image_set_in_another_order_is_rendered_the_same(export, both, tmp_path):
     assert render(export(NEW, OLD)[1], tmp_path / "b") == render(both[1], tmp_path / "a")
+
+
+def test_a_catalog_in_two_spellings_is_refused(tmp_path):
+    """In one spelling the image set refuses it; names from content cannot tell the two apart."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "catalog.json").write_bytes(stream(package_blob("foo"), channel_blob("stable", [entry("foo.v1")], "foo")))
+    done = run("hub-export", "list", "--catalog", "configs", "--catalog", "./configs", cwd=tmp_path)
+    assert done.status == 2, done.stderr
+    assert "./configs and configs: one catalog is there twice" in done.stderr
