@@ -79,7 +79,9 @@ def read(path: Path) -> frozenset[str]:
 # of `push` are not known here: a collision on every mirror is an error, one that --keep-source-host avoids is a warning
 # (docs/registry.md, *Paths on the mirror*).
 
-_MIRROR = Mirror("mirror.invalid")  # the name of the mirror makes no difference
+# The name of the mirror makes no difference. Its other options only join paths that differ.
+_MIRROR = Mirror("mirror.invalid")
+_WITH_HOSTS = Mirror("mirror.invalid", keep_source_host=True)
 _SHOWN = 20
 
 
@@ -88,6 +90,9 @@ def find(plan: ExportPlan) -> tuple[Problem, ...]:
     found = list(collisions(place_images(plan.catalogs, plan.images, _MIRROR)))
     if certain := [collision for collision in found if collision.certain]:
         raise _refused(certain)
+    # Other images may meet only where hosts are kept: a `targetRepo` that begins with one. Then neither way is left.
+    if found and (with_hosts := list(collisions(place_images(plan.catalogs, plan.images, _WITH_HOSTS)))):
+        raise _refused([*found, *with_hosts], _WITH_HOSTS)
     return tuple(
         Problem(
             "warning",
@@ -99,9 +104,10 @@ def find(plan: ExportPlan) -> tuple[Problem, ...]:
     )
 
 
-def _refused(certain: list[Collision]) -> UsageError:
+def _refused(certain: list[Collision], mirror: Mirror | None = None) -> UsageError:
+    """Return the error for names that no push could give; `mirror`: the one that the advice is for."""
     texts = [f"{collision.sources} would both become {_claimed_place(collision)} on the mirror" for collision in certain]
-    hint = " ".join(dict.fromkeys(collision.advice() for collision in certain))
+    hint = " ".join(dict.fromkeys(collision.advice(mirror) for collision in certain))
     if len(texts) == 1:
         return UsageError(f"{texts[0]}, with different content", hint=hint)
     message = f"{counted(len(texts), 'name')} on the mirror for images of different content:"

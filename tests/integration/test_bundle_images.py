@@ -159,3 +159,42 @@ def test_an_object_that_cannot_be_read_is_an_error_where_the_bundle_has_no_image
     found = [(one["severity"], one["subject"]) for one in done.json["problems"] if one["code"] == "bundle-unreadable"]
     assert found == [("error", "foo/foo.v1.0.0")]
     assert done.status == 3
+
+
+def listed(tmp_path, content, **fields):
+    """Plan a package whose bundle image has a ClusterServiceVersion; return its problems, and the exit status."""
+    with registry_with(lambda host: content(host) if callable(content) else content) as registry:
+        bundle = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/bundle:v1", "relatedImages": []} | fields
+        files = stream(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), bundle)
+        config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
+        index = image(({"bin/opm": b"opm"}, {"configs/foo/catalog.json": files}), labels={LABEL: "/configs"}, config=config)
+        registry.add_image("org/index", index, tag="v1")
+        catalog = ("--catalog", f"{registry.host}/org/index:v1", "--package", "foo")
+        done = run("hub-export", "plan", *catalog, *PLAN, "--insecure", registry.host)
+    return [(one["severity"], one["code"]) for one in done.json["problems"]], done.status
+
+
+PLAN = ("--insecure", "router.example.com", "--signatures", "ignore", "--format", "json")
+MINIMAL = {"kind": "ClusterServiceVersion", "metadata": {"name": "foo.v1.0.0"}, "spec": {"install": {"spec": {}}}}
+NOTHING_TO_RUN = MINIMAL | {"spec": {"install": {"spec": {"deployments": []}}}}
+UNREADABLE = ("error", "bundle-unreadable")
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "problems"),
+    [
+        (json.dumps(MINIMAL).encode(), {}, [UNREADABLE]),
+        (json.dumps(NOTHING_TO_RUN).encode(), {}, []),
+        *(
+            pytest.param(*one, marks=pytest.mark.more)
+            for one in [
+                (b"kind: [", {"relatedImages": [{"name": "a", "image": ""}]}, [("error", "related-image-empty"), UNREADABLE]),
+                (b"kind: [", {"relatedImages": [{"name": "a", "value": 5}]}, [("error", "related-image-empty"), UNREADABLE]),
+            ]
+        ),
+    ],
+    ids=["a CSV without images", "nothing to run", "an empty related image", "a related image of another type"],
+)
+def test_a_bundle_of_which_no_image_is_known_is_an_error(tmp_path, content, fields, problems):
+    """okderators/okderators-catalog-index#21: the operator cannot run without its image."""
+    assert listed(tmp_path, content, **fields) == (problems, 3 if problems else 0)

@@ -130,3 +130,41 @@ def test_the_same_content_under_one_name_is_no_collision(source, tmp_path):
     )
     assert done.status == 0, done.stderr
     assert done.json["problems"] == []
+
+
+def planned(source, tmp_path, *names):
+    """Plan images that are given as source and target repository."""
+    images = [additional(source, name, **({"targetRepo": target} if target else {})) for name, target in names]
+    return export(source, "plan", image_set(tmp_path, additionalImages=images))
+
+
+def test_what_no_option_of_push_can_part_is_refused_with_all_names(source, tmp_path):
+    """One pair meets without the source hosts, another with them, so every push would be refused (oc-mirror#827)."""
+    host = source.host.replace(":", "-")
+    without = [("org/app:v1", ""), ("org/other:v1", "org/app")]
+    done = planned(source, tmp_path, *without, ("my/index:v1", ""), ("org/bar-index:v1", f"{host}/my/index"))
+    assert done.status == 2, done.stderr
+    assert all(f"{source.host}/{name}" in done.stderr for name in ("org/app:v1", "org/other:v1", "my/index:v1"))
+    assert f"{host}/my/index:v1" in done.stderr
+    hint = done.stderr.strip().splitlines()[-1]
+    assert hint == "  Give one of them another targetRepo or targetTag."
+    # Each pair alone leaves a way.
+    assert planned(source, tmp_path, *without).status == 0
+    assert planned(source, tmp_path, ("my/index:v1", ""), ("org/bar-index:v1", f"{host}/my/index")).status == 0
+
+
+@pytest.mark.more
+def test_a_target_tag_may_be_the_stable_tag_of_another_image(source, tmp_path):
+    """docs/registry.md: every image has a tag by its digest, which an image set can name for another one as well."""
+    tag = f"hub-{APP.digest.replace(':', '-')}"
+    images = [additional(source, "org/app:v1"), additional(source, "org/other:v1", targetRepo="org/app", targetTag=tag)]
+    done = export(source, "plan", image_set(tmp_path, additionalImages=images))
+    assert [one["subject"] for one in done.json["problems"]] == [f"org/app:{tag}"]
+
+
+@pytest.mark.more
+def test_hosts_that_differ_in_case_alone_are_one_prefix_on_the_mirror(source, tmp_path):
+    upper = source.host.replace("localhost", "LOCALHOST")
+    images = [{"name": f"{source.host}/org/app:v1"}, {"name": f"{upper}/org/app:v1"}]
+    done = export(source, "plan", image_set(tmp_path, additionalImages=images), "--insecure", upper)
+    assert [one["code"] for one in done.json["problems"] if one["code"] == "reference-collision"] == []
