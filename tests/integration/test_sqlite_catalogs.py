@@ -14,6 +14,7 @@ from tests.fakes import databases
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
+from tests.samples import more
 
 pytestmark = pytest.mark.integration
 LABEL = "operators.operatorframework.io.index.database.v1"
@@ -242,3 +243,44 @@ def test_a_database_whose_resources_cannot_be_read_is_named_where_they_are_insta
     assert [(one["severity"], one["subject"]) for one in unreadable(done)] == [("error", "foo/foo.v3")]
     assert "olm.bundle.object 3 of foo.v3: it cannot be read" in unreadable(done)[0]["message"]
     assert unreadable(run(*asked, *common)) == []  # from its bundle image, by a release that can
+
+
+def planned(source, name, changes, *options):
+    content = databases.replaced(databases.database(13), "quay.io/example", f"{source.host}/example")
+    for change in changes:
+        content = databases.changed(content, change)
+    config = {"Entrypoint": ["/bin/opm"], "Cmd": ["registry", "serve", "--database", "/database/index.db"]}
+    made = catalog_image(content, "database/index.db", labels={LABEL: "/database/index.db"}, config=config)
+    source.add_image(f"example/{name}", made, tag="v1")
+    common = ("--insecure", source.host, "--signatures", "ignore", "--skip-dependencies", "--format", "json")
+    return run("hub-export", "plan", "--catalog", f"{source.host}/example/{name}:v1", *options, *common)
+
+
+@pytest.mark.parametrize("form", ["file-based", *more(["sqlite"])])
+def test_a_property_that_opm_refuses_costs_its_package(source, form):
+    """operator-framework/operator-registry#966: an olm.package property that is null made opm refuse the whole index."""
+    null = "INSERT INTO properties (type, value, operatorbundle_name) VALUES ('olm.package', 'null', 'foo.v3')"
+    image = f"{source.host}/example/foo:1.0.0"
+    other = [
+        f"INSERT INTO operatorbundle (name, bundlepath, version) VALUES ('bar.v1', '{image}', '1.0.0')",
+        "INSERT INTO package (name, default_channel) VALUES ('bar', 'stable')",
+        "INSERT INTO channel (name, package_name, head_operatorbundle_name) VALUES ('stable', 'bar', 'bar.v1')",
+        (
+            "INSERT INTO channel_entry (entry_id, channel_name, package_name, operatorbundle_name, depth) "
+            "VALUES (900, 'stable', 'bar', 'bar.v1', 0)"
+        ),
+    ]
+    done = planned(source, f"null-{form}", [*other, null], "--catalog-format", form, "--heads")
+    assert done.status == 3, done.stderr
+    (problem,) = [one for one in done.json["problems"] if one["subject"] == "foo/foo.v3" and one["code"] == "catalog-invalid"]
+    assert "left out, for OLM would refuse it: has 2 readable olm.package properties" in problem["message"]
+    assert [one["name"] for one in done.json["catalogs"][0]["packages"]] == ["bar"]
+
+
+def test_a_bundle_of_a_database_of_which_no_image_is_known_is_an_error(source):
+    """The bundle image cannot be read, and neither the table nor a ClusterServiceVersion names an image."""
+    source.add_image("example/foo", image(({"manifests/foo.clusterserviceversion.yaml": b"kind: ["},)), tag="3.0.0")
+    blank = "UPDATE operatorbundle SET csv = NULL, bundle = NULL"
+    alone = planned(source, "alone", [blank, "DELETE FROM related_image"], "--package", "foo:stable@3.0.0")
+    assert [one["severity"] for one in unreadable(alone)] == ["error"]
+    assert alone.status == 3

@@ -15,15 +15,16 @@ import pytest
 
 from common.errors import CatalogError, UsageError
 from common.version import try_parse
-from exporter.catalog.model import Property
+from exporter.catalog.model import Catalog, Property
 from exporter.catalog.properties import fault
-from exporter.catalog.readers import file_based
+from exporter.catalog.readers import file_based, sqlite
 from exporter.catalog.rebuild import catalog_files
 from exporter.catalog.related_images import inline_csvs
 from exporter.catalog.requirements import NeedsApi, NeedsPackage, Unclear, provided, required
 from exporter.catalog.selection import select
 from exporter.catalog.validation import validate
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
+from tests.fakes import opm
 from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, stream
 from tests.samples import more
 
@@ -295,3 +296,41 @@ def test_without_a_single_highest_priority_the_user_decides(priorities: Any) -> 
     with pytest.raises(UsageError, match="drops its default channel 'stable'") as error:
         prioritized(**priorities)
     assert "set defaultChannel to one of: alpha, beta" in error.value.hint
+
+
+def rows(*properties: tuple[str, str], csv: str = "") -> Catalog:
+    """Return the catalog of a database with the packages `foo` and `bad`; the bundle of `bad` has these rows."""
+    bundles = {
+        f"{name}.v1": sqlite.BundleRow(f"{name}.v1", csv, image=f"quay.io/example/{name}:v1", version="1.0.0")
+        for name in ("foo", "bad")
+    }
+    bundles["bad.v1"].properties = list(properties)
+    edges = {(name, "stable"): [sqlite.EdgeRow(f"{name}.v1", "", 0)] for name in ("foo", "bad")}
+    return sqlite.catalog_of(sqlite.Database({"foo": "stable", "bad": "stable"}, list(edges), edges, bundles))
+
+
+ROWS = [
+    (("olm.package", "null"), "has 2 readable olm.package properties"),
+    (("olm.gvk", '{"group":"a","kind":"K","version":1}'), "(olm.gvk): 'version': a number, wanted text"),
+    (("olm.package", '"text"'), "(olm.package): text, wanted an object"),
+    (("olm.gvk", "{"), "(olm.gvk): has no value"),
+    (("olm.gvk.required", "null "), ""),
+]
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_a_row_of_a_database_that_opm_refuses_costs_its_package(row: int) -> None:
+    """operator-registry renders the rows as properties (pkg/sqlite/conversion.go), and refuses the index that it made."""
+    properties, why = ROWS[row]
+    selection = select(rows(properties), REQUEST)
+    files = catalog_files(selection.catalog)
+    opm.load(files)
+    assert ("bad/catalog.json" not in files) is bool(why)
+    assert not why or any(why in one.message for one in selection.problems)
+
+
+def test_an_icon_that_opm_cannot_decode_is_left_out_of_a_converted_catalog() -> None:
+    csv = {"kind": "ClusterServiceVersion", "spec": {"icon": [{"base64data": "no base64", "mediatype": "image/png"}]}}
+    catalog = rows(("olm.package", '{"packageName":"bad","version":"1.0.0"}'), csv=json.dumps(csv))
+    assert validate(catalog) == []
+    assert b"icon" not in catalog.packages["bad"].blob.raw
