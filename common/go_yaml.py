@@ -94,6 +94,11 @@ def _resolved(text: str) -> tuple[str, Any]:
     return (_INT if isinstance(found, int) else _FLOAT), found
 
 
+def is_text(text: str) -> bool:
+    """Return whether a plain scalar is text, also as a key."""
+    return text != "<<" and ((bool(text) and text[0] not in _HINTS) or _resolved(text)[0] == _STR)
+
+
 def _tagged(tag: str, text: str) -> Any:
     """Return the value of a scalar with a tag. Raises ValueError for text that the tag does not allow."""
     if tag == _BINARY:

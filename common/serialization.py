@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from common.errors import UsageError, boundary
-from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader
+from common.go_yaml import MAX_DEPTH, MERGE, TOO_DEEP, ForgivingLoader, Loader, is_text
 from common.text import is_visible, visible_json
 
 if TYPE_CHECKING:
@@ -400,6 +400,8 @@ class _Dumper(yaml.SafeDumper):
     def text(self, data: str) -> yaml.ScalarNode:
         is_plain = data.isprintable() or all(sign in "\n\t" or is_visible(sign) for sign in data)
         style = ("|" if "\n" in data else None) if is_plain else '"'  # only double quotes have escapes
+        if style is None and not is_text(data):
+            style = "'"  # `y`, `1e3` and `0o17` are plain text for PyYAML, and not for Kubernetes
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

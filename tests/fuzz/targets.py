@@ -295,7 +295,7 @@ mirror:
   operators:
   - &first
     catalog: a.b/c:v1
-    packages: &shared [{name: x, optional: true}, {NAME: y, channels: [{name: z}]}]
+    packages: &shared [{name: x, optional: true}, {NAME: w, channels: [{name: z}]}]
     exclude: [odf-*, mcg]
   - {<<: [*first, {full: true}], targetTag: t}
   - {catalog: a.b/d:v1, packages: *shared}

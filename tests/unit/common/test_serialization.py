@@ -317,6 +317,45 @@ def test_typed_values_and_their_errors():
         decode_json(b"{", msgspec.json.Decoder(Kind), "file")
 
 
+def test_text_that_is_written_stays_text_on_the_cluster():
+    """kubernetes-sigs/yaml, goyaml.v2/resolve.go: a label `y` or a digest `12e45` without quotes is a boolean or a number."""
+    texts = [
+        "y",
+        "N",
+        "yes",
+        "off",
+        "true",
+        "~",
+        "null",
+        ".inf",
+        ".nan",
+        "1",
+        "017",
+        "08",
+        "0o17",
+        "0B1",
+        "0x1F",
+        "1_0",
+        ".5_0",
+        "1e3",
+        "12e45",
+        "+1",
+        "1:30",
+        "2001-12-14",
+        "=",
+        "<<",
+        "!a",
+        "&a",
+        "*a",
+        "%a",
+        "@a",
+    ]
+    texts += ["", "a: b", "- a", "#", "4.12.0", "v1"]
+    written = dump_yaml(dict.fromkeys(texts, texts))
+    assert documents(written) == [dict.fromkeys(texts, texts)]
+    assert dump_yaml({"a": "4.12.0", "b": "n", "y": "1e3"}) == "a: 4.12.0\nb: 'n'\n'y': '1e3'\n"
+
+
 def test_output_is_stable():
     shared = {"x": 1}
     assert dump_yaml({"b": shared, "a": shared}) == "b:\n  x: 1\na:\n  x: 1\n"
