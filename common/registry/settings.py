@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import UsageError
+from common.durations import seconds_of
 from common.interruption import pause
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PATIENCE = "HUB_REGISTRY_PATIENCE"  # the variable
 _MAX_OUTAGE_S = 24 * 3600
-_DIGITS = 10  # int() refuses thousands of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,7 @@ class RegistrySettings:
         text = self.environ.get(PATIENCE)
         if not text:
             return self.timeouts.outage_s
-        if not (text.isascii() and text.isdigit() and len(text) < _DIGITS and int(text) <= _MAX_OUTAGE_S):
-            hint = f"For example {PATIENCE}=600; {self.timeouts.outage_s:.0f} without it, {_MAX_OUTAGE_S} at most."
-            raise UsageError(f"{PATIENCE} is not a number of seconds: {text[:40]!r}", hint=hint)
-        return float(text)
+        return seconds_of(text, PATIENCE, unit="s", longest_s=_MAX_OUTAGE_S)
 
 
 @dataclass(frozen=True, slots=True)

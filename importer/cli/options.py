@@ -13,6 +13,7 @@ import typer
 
 from common.cli import terminal
 from common.cli.options import OutputOptions, RegistryOptions, read_text
+from common.durations import seconds_of
 from common.errors import HubError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ MIRROR = "Paths on the mirror"
 OBJECTS = "Catalog sources and mirror rules"
 CLUSTER = "Cluster"
 
+_LONGEST_WAIT_S = 30 * 24 * 3600.0
 # Names of accounts come from sudo's environment, which the caller sets: bounded before they reach the page.
 _LONGEST = 64  # characters of an account's name
 
@@ -265,7 +267,9 @@ class ClusterOptions:
         bool, typer.Option("--diff", help="Show how each object would differ, before the question; --dry-run always does.")
     ] = False
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False
-    timeout: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long to wait for the operators.")] = 45
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait for the operators: 20s, 5m, 1h30m; 45 is 45 minutes.")
+    ] = "45"
 
     def settings(self, resources: ResourceOptions) -> ClusterSettings:
         """Return the settings of the cluster's part. Raises UsageError."""
@@ -281,8 +285,8 @@ class ClusterOptions:
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
             dry_run=self.dry_run,
-            # Minutes on the command line, because a rollout of a MachineConfigPool takes 10 to 40 of them.
-            timeout_s=self.timeout * 60.0,
+            # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
+            timeout_s=seconds_of(self.timeout, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S),
         )
 
     def interaction(self, output: OutputOptions, tell: Callable[[str], None]) -> Interaction:

@@ -358,11 +358,11 @@ def test_the_patience_is_a_setting(connect, clock, tmp_path):
         CALLS["document"](client, registry)
 
 
-@pytest.mark.parametrize("text", ["10m", "-1", "²", "86401", "000000000086401"])
+@pytest.mark.parametrize("text", ["10d", "-1", "²", "86401", "25h", "000000000086401"])
 def test_a_patience_that_is_none_is_refused(text):
     from common.errors import UsageError
 
-    with pytest.raises(UsageError, match="HUB_REGISTRY_PATIENCE is not a number of seconds"):
+    with pytest.raises(UsageError, match="HUB_REGISTRY_PATIENCE"):
         _ = RegistrySettings(environ={"HUB_REGISTRY_PATIENCE": text}).outage_s
 
 
