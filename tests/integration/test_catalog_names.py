@@ -23,10 +23,14 @@ pytestmark = pytest.mark.integration
 CONFIG = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
 
 
+# A bundle that runs nothing: one of which no image is known would be a problem.
+CSV = b"kind: ClusterServiceVersion\nspec: {install: {spec: {deployments: []}}}\n"
+
+
 @pytest.fixture(scope="module")
 def source():
     with FakeRegistry() as registry:
-        registry.add_image("org/app", image([b"app"]), tag="v1")
+        registry.add_image("org/app", image(({"manifests/csv.yaml": CSV},)), tag="v1")
         for repository, minor in (("redhat", 17), ("redhat", 18), ("acme", 18)):
             head = f"foo.v{minor}.0.0"
             blob = bundle_blob(head, f"{minor}.0.0", "foo") | {"image": f"{registry.host}/org/app:v1", "relatedImages": []}

@@ -14,7 +14,8 @@ from tests.fakes.sources import LABEL
 
 pytestmark = pytest.mark.integration
 
-CSV = b"apiVersion: operators.coreos.com/v1alpha1\nkind: ClusterServiceVersion\nmetadata: {name: foo.v1.0.0}\nspec: {}\n"
+CSV = b"apiVersion: operators.coreos.com/v1alpha1\nkind: ClusterServiceVersion\nmetadata: {name: foo.v1.0.0}\n"
+CSV += b"spec: {install: {spec: {deployments: []}}}\n"
 
 
 def operator(name, app):

@@ -13,10 +13,14 @@ from tests.fakes.sources import LABEL
 pytestmark = pytest.mark.integration
 
 
+# A bundle that runs nothing: one of which no image is known would be a problem.
+CSV = b"kind: ClusterServiceVersion\nspec: {install: {spec: {deployments: []}}}\n"
+
+
 @pytest.fixture(scope="module")
 def source():
     with FakeRegistry() as registry:
-        registry.add_image("org/app", image([b"app"]), tag="v1")
+        registry.add_image("org/app", image(({"manifests/csv.yaml": CSV},)), tag="v1")
         blob = bundle_blob("foo.v1.0.0", "1.0.0") | {"image": f"{registry.host}/org/app:v1", "relatedImages": []}
         files = stream(package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), blob)
         config = {"Entrypoint": ["/bin/opm"], "Cmd": ["serve", "/configs"]}
