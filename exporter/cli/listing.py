@@ -14,7 +14,8 @@ from common.files import size_text
 from common.text import columns, counted, enumeration, paragraphs, sanitize
 from exporter.catalog import records
 from exporter.distributed import plan_file
-from exporter.plan.checks import left_behind, unsupported
+from exporter.plan.checks import unsupported
+from exporter.plan.installed import left_behind
 from exporter.report.contents import title_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from exporter.catalog import records, steps
 from exporter.images import signatures
 from exporter.plan import images, mapping
 from exporter.plan.baseline import Delivered, leave_out
-from exporter.plan.checks import left_behind, unsupported
+from exporter.plan.checks import unsupported
+from exporter.plan.installed import left_behind
 from exporter.plan.plan import ExportPlan, make_plan
 from exporter.settings import ExportSettings, SignaturePolicy
 

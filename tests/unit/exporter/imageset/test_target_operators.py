@@ -13,8 +13,9 @@ from common.archive.inventory import ProblemCode
 from common.target_profile import InstalledOperator
 from exporter.catalog.selection import select
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
-from exporter.plan.checks import stranded
-from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob
+from exporter.plan.installed import stranded
+from tests.fakes.catalogs import bundle_blob, catalog_of, channel_blob, entry, package_blob, real
+from tests.samples import more
 
 
 def v(version):
@@ -124,3 +125,64 @@ def test_one_catalog_that_leads_on_is_enough():
     )
     assert len(stranded([(whole, short)], [installed("2.0.0")])) == 1
     assert stranded([(whole, short), (whole, long)], [installed("2.0.0")]) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("2.0.0", None),
+        ("1.0.0", "channel stable has no update for it"),
+        ("0.5.0", "channel stable has no update for it"),  # in the range of 2.0.0 alone
+        ("3.1.0", "channel stable has no update for it: it is newer than its head"),
+    ],
+)
+def test_nothing_leads_over_an_entry_that_is_skipped(version, said):
+    """2.0.0 alone updates 1.0.0, and OLM never installs what an entry skips.
+
+    operator-framework/operator-lifecycle-manager, pkg/controller/registry/resolver/resolver.go, sortChannel.
+    """
+    entries = [entry(v("3.0.0"), v("2.0.0"), (v("2.0.0"),)), entry(v("2.0.0"), v("1.0.0"), (), "<1.0.0")]
+    found = messages(catalog(entries, ("3.0.0", "2.0.0")), PackageRequest("alpha", min_version="1.0.0"), installed(version))
+    assert len(found) == (said is not None), found
+    assert not said or said in found[0]
+
+
+def test_an_update_to_a_version_without_one_is_named():
+    """A whole catalog is carried as it is, also with a channel that opm would refuse: 1.0.0 is below a skipped entry."""
+    entries = [entry(v("3.0.0"), v("2.0.0"), (v("2.0.0"),)), entry(v("2.0.0"), v("1.0.0")), entry(v("1.0.0"), v("0.9.0"))]
+    whole = catalog(entries, ("3.0.0", "2.0.0", "1.0.0"))
+    assert "leads it to 1.0.0, which has no update" in stranded([(whole, whole)], [installed("0.9.0")])[0].message
+
+
+def test_skip_ranges_that_lead_back_are_named():
+    """The head is installed, and OLM takes the older entry whose range has its version, again and again."""
+    whole = catalog([entry(v("2.0.0"), v("1.0.0")), entry(v("1.0.0"), "", (), "<=2.0.0")], ("2.0.0", "1.0.0"))
+    said = messages(whole, PackageRequest("alpha", min_version="1.0.0"), installed("2.0.0"))[0]
+    assert "the skip ranges of channel stable lead back to a version before it" in said
+
+
+def test_a_subscription_without_a_channel_is_updated_by_another_channel():
+    """OLM takes the entries of all channels, the default one first (resolver.go, getSubscriptionVariables)."""
+    blobs = [package_blob("alpha", "stable"), channel_blob("stable", [entry(v("2.0.0"))], "alpha")]
+    blobs += [channel_blob("fast", [entry(v("3.0.0"), v("1.0.0"))], "alpha")]
+    whole = catalog_of(*blobs, *(bundle_blob(v(version), version, "alpha") for version in ("3.0.0", "2.0.0")))
+    assert messages(whole, PackageRequest("alpha"), installed("1.0.0", channel="")) == []
+    assert "has no update" in messages(whole, PackageRequest("alpha"), installed("1.0.0"))[0]
+
+
+@pytest.mark.parametrize("name", ["fbc/redhat", *more(["fbc/community-v4.20"])])
+def test_what_is_advised_is_enough_for_every_version_of_a_real_catalog(name):
+    advised = 0
+    for package in real(name).packages.values():
+        for channel in package.channels.values():
+            for one in channel.entries:
+                version = package.bundles[one.name].version_text
+                operator = InstalledOperator(package.name, channel.name, one.name, version, "x", "site")
+                heads = PackageRequest(package.name, channels=(ChannelRequest(channel.name),), default_channel=channel.name)
+                for said in messages(real(name), heads, operator):
+                    low = said.rpartition("add minVersion ")[2]
+                    longer = ChannelRequest(channel.name, min_version=low)
+                    request = PackageRequest(package.name, channels=(longer,), default_channel=channel.name)
+                    assert messages(real(name), request, operator) == []
+                    advised += 1
+    assert advised > 3
