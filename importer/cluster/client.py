@@ -34,6 +34,7 @@ from common.serialization import load_yaml_documents
 from common.text import sanitize
 from common.tls import Proxy, Server, explained, presented, trusting
 from importer.cluster.kinds import Kind
+from importer.cluster.server_warnings import WarningLog
 from importer.cluster.shape import checked
 from importer.cluster.transport import OutOfBoundsError, Transport
 
@@ -187,7 +188,8 @@ class ClusterClient:
         # The value of --context; None for the service account of a pod, for which lightkube makes up a name.
         self.context = config.context_name if config.fname is not None else None
         self._user = config.user
-        self._transport, self._peer = _transport(config, config.user, self.server)
+        self.warnings = WarningLog()
+        self._transport, self._peer = _transport(config, config.user, self.server, self.warnings)
         self._client = Client(config, timeout=_TIMEOUT_S, field_manager=FIELD_MANAGER, transport=self._transport)
 
     def __enter__(self) -> Self:
@@ -324,7 +326,7 @@ class _Peer(NamedTuple):
     proxy_given: tuple[Path, ...] = ()
 
 
-def _transport(config: SingleConfig, user: User, shown: str) -> tuple[Transport, _Peer]:
+def _transport(config: SingleConfig, user: User, shown: str, warnings: WarningLog) -> tuple[Transport, _Peer]:
     """Return the connections to a cluster: its kubeconfig's CA, verified as by kubectl, and the proxy of the environment."""
     context = trusting(verify_cluster(config.cluster, user, config.abs_file))
     server = httpx.URL(config.cluster.server)
@@ -332,7 +334,7 @@ def _transport(config: SingleConfig, user: User, shown: str) -> tuple[Transport,
     given = (Path(config.fname),) if config.fname and (cluster.certificate_auth or cluster.certificate_auth_data) else ()
     address = proxy_for(os.environ, server.scheme, server.netloc.decode())
     if address is None:
-        return Transport(verify=context), _Peer(cluster.server, shown, None, given)
+        return Transport(verify=context, warned=warnings.hear), _Peer(cluster.server, shown, None, given)
     way, trust = proxy_way(address, RegistrySettings(environ=os.environ))
     if way.context is not None and given:  # net/http of Go verifies an https:// proxy with the same authorities as the server
         file, data = cluster.certificate_auth, cluster.certificate_auth_data
@@ -341,7 +343,8 @@ def _transport(config: SingleConfig, user: User, shown: str) -> tuple[Transport,
         else:
             way.context.load_verify_locations(cadata=base64.b64decode(data or "").decode("ascii", "replace"))
     peer = _Peer(cluster.server, shown, way, given, (*given, *trust.authorities))
-    return Transport(verify=context, proxy=httpx.Proxy(address, ssl_context=way.context)), peer
+    proxy = httpx.Proxy(address, ssl_context=way.context)
+    return Transport(verify=context, proxy=proxy, warned=warnings.hear), peer
 
 
 class _AbsentError(ClusterError):

@@ -19,7 +19,7 @@ from common.serialization import COMPACT, values_in
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 # The largest list is that of PackageManifests, some dozen MB where a catalog has descriptions and icons of 300 packages.
@@ -38,11 +38,20 @@ class OutOfBoundsError(ValueError):
 
 
 class Transport(httpx.BaseTransport):
-    """The connections to a cluster. `small_s`: see `Pace`, for the heads and the bodies of answers."""
+    """The connections to a cluster. `small_s`: see `Pace`, for the heads and the bodies of answers.
+
+    `warned` gets the `Warning` headers of answers to requests that may write.
+    """
 
     def __init__(
-        self, *, verify: ssl.SSLContext | None = None, proxy: httpx.Proxy | None = None, small_s: float = 60.0
+        self,
+        *,
+        verify: ssl.SSLContext | None = None,
+        proxy: httpx.Proxy | None = None,
+        small_s: float = 60.0,
+        warned: Callable[[list[str]], None] = lambda _headers: None,
     ) -> None:
+        self._warned = warned
         options: dict[str, Any] = {
             "ssl_context": verify,
             "max_connections": _CONNECTIONS,
@@ -80,6 +89,9 @@ class Transport(httpx.BaseTransport):
         if isinstance(connection, _PacedStream):
             connection.pace.small()
         headers = httpx.Headers(answer.headers)
+        # A read warns of a deprecated version that hub-import chose for the cluster: nothing that a person can change.
+        if request.method != "GET":
+            self._warned(headers.get_list("Warning"))
         zipped = headers.pop("Content-Encoding", "identity").lower() == "gzip"
         body = _Bounded(answer, self._room(request), zipped=zipped)
         return httpx.Response(answer.status, headers=headers, stream=body, extensions=answer.extensions)

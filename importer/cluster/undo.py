@@ -211,6 +211,8 @@ def undo(client: ClusterClient, namespace: str, *, dry_run: bool, tell: Callable
     # The last change first, so that CatalogSources go before the rules and the CA that their pods need.
     for entry in reversed(entries):
         result = _one(client, entry, staying, dry_run=dry_run)
+        for text in client.warnings.take():
+            tell(f"warning of the API server: {text}")
         tell(f"would be {result}" if dry_run else str(result))
         done.append(result)
         # At once, so that an interrupted undo continues with the next entry.

@@ -6,7 +6,7 @@ It retries after conflicts, does dry runs, and records each change for `undo` be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object: `detail` is for people, `diff` the lines that differ. In a dry run, the predicted result."""
+    """One object: `detail` is for people, `diff` the lines that differ. In a dry run, the predicted result.
+
+    `warnings`: the API server's own, those that it gave before left out.
+    """
 
     action: Action
     kind: str
@@ -45,6 +48,7 @@ class Change:
     namespace: str
     detail: str = ""
     diff: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -150,7 +154,10 @@ class Writer:
         self._remember(Change(action, kind.name, name, namespace, shown, diff_lines(before, after or before)))
 
     def _remember(self, change: Change) -> None:
+        change = replace(change, warnings=self.client.warnings.take())
         self.changes.append(change)
+        for text in change.warnings:
+            self.tell(f"warning of the API server: {text}")
         self.tell(f"would be {change}" if self.dry_run and change.action is not Action.UNCHANGED else str(change))
 
 

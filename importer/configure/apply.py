@@ -12,6 +12,7 @@ from importer.cluster import preflight
 from importer.cluster.client import connect
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.readiness.wait import wait_healthy
+from importer.cluster.server_warnings import warned
 from importer.configure.plan import make_plan
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
@@ -142,6 +143,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
     findings += preflight.circumstances(client, plan.intent)
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
+    findings += warned(would.changes)
     drain = preflight.drain(plan.intent, would.changed)
     return Applied(would, plan.built.problems, done=False, cluster=plan.cluster, findings=tuple(findings), drain=drain)
 

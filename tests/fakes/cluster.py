@@ -86,6 +86,7 @@ class FakeCluster:
         self.forbidden_everywhere: set[tuple[str, str]] = set()  # allowed by Roles of single namespaces, by no ClusterRole
         self.roles: Roles | None = None  # with them, all is forbidden that none of them allows
         self.faults: list[Fault] = []
+        self.warnings: list[tuple[str, str]] = []  # a part of a path, and what writes there are answered with (webhooks)
         self.changed_answer: Callable[[Request, bytes], bytes] | None = None  # for answers that no API server gives
         self.writes_left: int | None = None  # after so many writes the API server is away, until this is None again
         self.log: list[Request] = []

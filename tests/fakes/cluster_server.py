@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     entry: Request
-    warning = ""  # of the answer that is being made
+    warnings: tuple[str, ...] = ()  # of the answer that is being made
 
     def setup(self) -> None:
         super().setup()
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
 
     def _handle(self) -> None:
-        self.warning = ""
+        self.warnings = ()
         path, _, query = self.path.partition("?")
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
         self.entry = Request(self.command, urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query)), content_type)
@@ -194,8 +194,9 @@ class Handler(BaseHTTPRequestHandler):
         manager = query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0]
         write = Write(manager, query.get("dryRun") == "All", query.get("fieldValidation") == "Strict")
         body = self._document()
-        code, written, former = 200, {}, store.version
+        code, written, former, pruned = 200, {}, store.version, len(store.pruned)
         self._admit(target, body)
+        self.warnings += tuple(text for part, text in self.cluster.warnings if part in self.entry.path)
         if verb == "create":
             key = Key(target.kind, target.namespace, str((body.get("metadata") or {}).get("name")))
             self._require_namespace(target)
@@ -210,6 +211,10 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(
                 415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {self.entry.content_type}"
             )
+        # KEP-2885: unknown fields are dropped and warned of, by default since Kubernetes 1.25.
+        if self.cluster.kubernetes >= (1, 25) and query.get("fieldValidation") in {None, "Warn"}:
+            unknown = dict.fromkeys(each.partition(": .")[2] for each in store.pruned[pruned:])
+            self.warnings += tuple(f'unknown field "{path}"' for path in unknown)
         if store.version != former:  # a write that changes nothing wakes no controller
             self.cluster.simulator.wrote(target.kind.kind)
         return code, written
@@ -238,7 +243,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if target.kind.kind == "Pod" and (said := cluster_pod_security.denial(namespace, spec)):
             raise RefusedError(403, "Forbidden", f'pods "{target.name}" is forbidden: {said}')
-        self.warning = cluster_pod_security.warning(namespace, (spec.get("template") or {}).get("spec") or {})
+        said = cluster_pod_security.warning(namespace, (spec.get("template") or {}).get("spec") or {})
+        self.warnings += (said,) if said else ()
 
     def _require_namespace(self, target: Target) -> None:
         if target.kind.namespaced and target.namespace not in self.cluster.namespaces():
@@ -319,8 +325,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if content_type:
             self.send_header("Content-Type", content_type)
-        if self.warning:  # RFC 9110 has dropped the header, Kubernetes uses it (KEP-1693)
-            escaped = self.warning.replace('"', '\\"')
+        for warning in self.warnings:  # RFC 9110 has dropped the header, Kubernetes uses it (KEP-1693)
+            escaped = warning.replace("\\", "\\\\").replace('"', '\\"')
             self.send_header("Warning", f'299 - "{escaped}"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
