@@ -75,8 +75,8 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
 
 
 def runs_something(csv: Any) -> bool:
-    """Return whether a ClusterServiceVersion may have deployments: all but one with an empty list, which runs no image."""
-    return bool(_under(csv, "spec", "install", "spec", "deployments") != [])
+    """Return whether a ClusterServiceVersion says that it has deployments, in whatever form."""
+    return bool(_under(csv, "spec", "install", "spec", "deployments"))
 
 
 def _names_an_image(name: str, value: str) -> bool:

@@ -175,7 +175,11 @@ def listed(tmp_path, content, **fields):
 
 
 PLAN = ("--insecure", "router.example.com", "--signatures", "ignore", "--format", "json")
-MINIMAL = {"kind": "ClusterServiceVersion", "metadata": {"name": "foo.v1.0.0"}, "spec": {"install": {"spec": {}}}}
+MINIMAL = {
+    "kind": "ClusterServiceVersion",
+    "metadata": {"name": "foo.v1.0.0"},
+    "spec": {"install": {"spec": {"deployments": [{"name": "foo"}]}}},
+}
 NOTHING_TO_RUN = MINIMAL | {"spec": {"install": {"spec": {"deployments": []}}}}
 UNREADABLE = ("error", "bundle-unreadable")
 
