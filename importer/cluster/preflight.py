@@ -32,6 +32,7 @@ from importer.cluster.kinds import (
     Resource,
     status_of,
 )
+from importer.cluster.platforms import lacking
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
@@ -40,7 +41,7 @@ from importer.cluster.subscriptions import CatalogChange, orphans
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from common.archive.inventory import PackageRecord
+    from common.archive.inventory import ImageRecord, PackageRecord
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.writing import Change
 
@@ -73,7 +74,7 @@ class Intent:
     """An import, as far as preflight needs it.
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `terms`: its effects on Subscriptions.
-    `packages`: what its catalogs offer.
+    `packages`: what its catalogs offer. `images`: those of the inventory.
     """
 
     resources: Sequence[Resource]
@@ -83,6 +84,7 @@ class Intent:
     unsigned: Collection[str] = ()
     terms: CatalogChange | None = None
     packages: Sequence[PackageRecord] = ()
+    images: Sequence[ImageRecord] = ()
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -106,7 +108,7 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
-    anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable)
+    anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable, _platforms)
     checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, _unsupported, *anywhere)
     return [finding for check in checks for finding in check(client, intent)]
 
@@ -213,6 +215,10 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 def _orphans(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     if intent.terms is not None:
         yield from orphans(client, intent.terms)
+
+
+def _platforms(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    yield from lacking(client, intent.images)
 
 
 def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -112,6 +112,7 @@ def make_plan(
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
         terms=_terms(built, cluster, release, present),
         packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
+        images=archive.inventory.images,
     )
     return ClusterPlan(
         client,

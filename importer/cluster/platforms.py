@@ -1,0 +1,101 @@
+"""The platforms of nodes against those that the images of an archive have (docs/cluster.md, *Preflight*). Reads only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from common.archive.inventory import ATTACHED, ImageKind
+from common.errors import ClusterError
+from common.text import counted, enumeration
+from importer.cluster.client import UnavailableError
+from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import NODE, short, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from common.archive.inventory import ImageRecord
+    from importer.cluster.client import Body, ClusterClient
+
+
+_NAMED = 10  # packages that a line lists
+_SHOWN = 10  # platforms that a finding lists
+_LONGEST = 40
+
+
+def lacking(client: ClusterClient, images: Sequence[ImageRecord]) -> Iterator[Finding]:
+    """Yield a warning for nodes that cannot run images of the archive: their platform is not in the images' indexes.
+
+    Raises UnavailableError; without permission to list nodes, a warning where the archive left platforms out.
+    """
+    try:
+        nodes = client.list(NODE) or []
+    except UnavailableError:
+        raise
+    except ClusterError as error:
+        if left_out := sorted({each for image in images for each in image.missing_platforms or ()}):
+            yield _unseen(left_out, error)
+        return
+    counts = Counter(platform for node in nodes if (platform := _of_node(node)))
+    found = [line for platform, count in sorted(counts.items())[:_SHOWN] if (line := _line(platform, count, images))]
+    if found:
+        yield Finding(
+            "platform-not-carried",
+            "nodes",
+            "the archive has no images for the platform of some nodes; pods fail there with `no image found in manifest list`",
+            tuple(found),
+            "Export with --platform for each of these (or without the option); operators that are not published for a "
+            "platform need a node selector.",
+            severity=Severity.WARNING,
+        )
+
+
+def _unseen(left_out: Sequence[str], error: ClusterError) -> Finding:
+    return Finding(
+        "nodes-unseen",
+        "nodes",
+        f"the archive lacks {enumeration(left_out, _NAMED)}, and nodes may not be listed: whether one has it is not known",
+        (short(error.message),),
+        "hub-import render --rbac has the permission: list nodes.",
+        severity=Severity.WARNING,
+    )
+
+
+def _of_node(node: Body) -> str:
+    """Return `linux/amd64`; empty for a node that does not say it, or that runs Windows."""
+    info = status_of(node).get("nodeInfo") or {}
+    # Operators and catalogs are scheduled on Linux alone: OLM sets the node selector kubernetes.io/os of catalog pods.
+    return f"linux/{info['architecture']}"[:_LONGEST] if _runs_linux(info) and info.get("architecture") else ""
+
+
+def _runs_linux(info: Body) -> bool:
+    return (info.get("operatingSystem") or "linux") == "linux"
+
+
+def _line(platform: str, count: int, images: Iterable[ImageRecord]) -> str:
+    """Return a line about the nodes of a platform: what they cannot run, by cause; empty when that is nothing."""
+    left_out: set[str] = set()
+    unpublished: set[str] = set()
+    for image in images:
+        # An image without an index has no platform in the inventory, and may run anywhere, such as most bundles.
+        if image.kind not in ATTACHED and image.platforms and not _has(image.platforms, platform):
+            cause = left_out if _has(image.missing_platforms or (), platform) else unpublished
+            cause.update(_users(image))
+    causes = (("left out of the export", left_out), ("not published for it", unpublished - left_out))
+    parts = [f"{text}: {enumeration(sorted(names), _NAMED)}" for text, names in causes if names]
+    return f"{platform} ({counted(count, 'node')}): {'; '.join(parts)}" if parts else ""
+
+
+def _has(platforms: Iterable[str], platform: str) -> bool:
+    # A node says no variant; an index may say `linux/arm64/v8`, and runtimes take that on arm64.
+    return any("/".join(each.split("/")[:2]) == platform for each in platforms)
+
+
+def _users(image: ImageRecord) -> set[str]:
+    """Return the packages that need an image; the image itself where none does."""
+    # `needed_by`: CATALOG/PACKAGE/BUNDLE.
+    packages = {parts[1] for each in image.needed_by if len(parts := each.split("/")) > 1}
+    if packages:
+        return packages
+    return {f"the catalog {image.source}" if image.kind is ImageKind.CATALOG else image.source}
