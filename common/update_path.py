@@ -3,6 +3,8 @@
 OLM looks at one step at a time: of the entries that replace the installed one, skip it, or have its version in their skip
 range, it takes the one nearest the head (operator-framework/operator-lifecycle-manager, pkg/controller/registry/resolver:
 resolver.go, getSubscriptionVariables and sortChannel; cache/predicates.go, ReplacesPredicate and SkipRangeIncludesPredicate).
+An entry that another one skips is never taken, so that releases that each skip the one before strand all but the last two
+(k8s-operatorhub/community-operators#119, operator-framework/olm-docs#243).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Obstacle(StrEnum):
     CHANNEL = "channel-not-carried"
     PATH = "path-not-carried"  # no entry of the channel replaces, skips or covers the version where the path ends
     AHEAD = "ahead-of-head"  # the same, and the version is higher than that of the head
-    CYCLE = "cycle"  # an older entry covers a newer one: OLM goes back and forth
+    CYCLE = "cycle"  # the skip range of an older entry has a newer one, mostly the head: OLM would go back and forth
     GRAPH = "graph-invalid"  # no head, or several: OLM resolves nothing in the namespace
     UNKNOWN = "graph-unknown"  # the archive has no update graph, or one that is too large to follow
 

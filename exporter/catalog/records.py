@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
-from exporter.catalog.stated_releases import stated
+from exporter.catalog.stated import Stated, stated
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
 
@@ -31,12 +31,18 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
     """Return a channel with every entry; one without a bundle has no version. Raises CatalogError for a broken graph."""
     graph = UpdateGraph.of(channel.entries, f"{package.name}/{channel.name}")
     head = package.bundles.get(graph.head)
+    # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
+    said = stated(head) if head is not None else Stated()
     return ChannelRecord(
         channel.name,
         graph.head,
         tuple(_bundle(package, graph.entries[name]) for name in graph.order()),
-        # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
-        *(stated(head) if head is not None else ()),
+        max_open_shift_version=said.max_open_shift_version,
+        min_kube_version=said.min_kube_version,
+        install_modes=said.install_modes,
+        suggested_namespace=said.suggested_namespace,
+        suggested_namespace_template=said.suggested_namespace_template,
+        disconnected=said.disconnected,
     )
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 Offered = tuple["Catalog", "Catalog"]  # a whole catalog, and the kept part
-_UPDATABLE = (None, Obstacle.UNKNOWN)  # a graph too large to follow is no reason for a warning
+# A graph too large to follow is no reason for a warning, nor are skip ranges that lead back from the head: debezium-operator
+# 2.7.3 of the community catalog has such an entry below it, and nothing that could be carried changes that.
+_UPDATABLE = (None, Obstacle.UNKNOWN, Obstacle.CYCLE)
 
 
 class PackageGraphs:
@@ -121,8 +123,6 @@ def _lost(path: UpdatePath, whole: PackageGraphs, channel: str) -> str:
     """Return why the catalog itself does not lead an operator to the head."""
     if path.obstacle is Obstacle.AHEAD:
         return f"channel {channel} has no update for it: it is newer than its head"
-    if path.obstacle is Obstacle.CYCLE:
-        return f"the skip ranges of channel {channel} lead back to a version before it"
     if path.steps:
         return f"channel {channel} leads it to {whole.version(path.steps[-1]) or path.steps[-1]}, which has no update itself"
     return f"channel {channel} has no update for it: its publisher has removed the way to the head"

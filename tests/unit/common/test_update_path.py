@@ -43,6 +43,8 @@ CASES = {
         "0.9.0",
         UpdatePath(("1.0.0",), Obstacle.PATH),
     ),
+    # k8s-operatorhub/community-operators#119; clusterpulse and kubernaut-operator of the community catalog.
+    "each skips the one before": ([entry("3.0.0", "", ("2.0.0",)), entry("2.0.0", "", ("1.0.0",)), entry("1.0.0")], "1.0.0", UpdatePath((), Obstacle.PATH)),
     "back and forth": ([entry("3.0.0", "2.0.0"), entry("2.0.0", "", (), "<4.0.0")], "3.0.0", UpdatePath(("2.0.0",), Obstacle.CYCLE)),
     "two heads": ([entry("3.0.0"), entry("2.0.0")], "2.0.0", UpdatePath((), Obstacle.GRAPH)),
     "a cycle below the head": ([entry("3.0.0", "2.0.0"), entry("2.0.0", "1.0.0"), entry("1.0.0", "2.0.0")], "1.0.0", UpdatePath((), Obstacle.GRAPH)),

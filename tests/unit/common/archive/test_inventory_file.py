@@ -39,6 +39,13 @@ def refused(change, match: str, kind: type[Exception] = ArchiveDamagedError) -> 
     return raised.value
 
 
+def skipping(many: int) -> dict:
+    """Return a catalog with one entry that skips `many` names."""
+    entry = {"name": "a.v2", "version": "2.0.0", "skips": ["a-name-of-some-length"] * many}
+    channel = {"name": "stable", "head": "a.v2", "bundles": [entry]}
+    return CATALOG | {"packages": [{"name": "a", "defaultChannel": "stable", "channels": [channel]}]}
+
+
 def test_written_sorted_and_indented_and_read_back():
     assert json.dumps(json.loads(RAW), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n" == RAW
     assert pretty_json(CUT.inventory(LAYOUT)) == RAW
@@ -290,7 +297,13 @@ def test_blobs_elsewhere_or_missing_are_fine():
         (lambda d: d["manifests"][MANIFEST].update(blobs=["short"]), "of length >= 71"),
         (lambda d: d.update(problems=[problem()] * 500_001), "500001 problems; the limit is 500000"),
         (lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 5_000_001), "entries of neededBy; the limit"),
-        pytest.param(lambda d: d.update(images=d["images"] * 250_001), "images; the limit is 500000", marks=pytest.mark.more),
+        *(
+            pytest.param(*case, marks=pytest.mark.more)
+            for case in [
+                (lambda d: d.update(images=d["images"] * 250_001), "images; the limit is 500000"),
+                (lambda d: d.update(catalogs=[skipping(2_500_000)] * 2), "5000002 entries of channels, with what they skip"),
+            ]
+        ),
     ],
 )
 def test_counts_beyond_the_limits_are_refused(change, match):
@@ -304,6 +317,7 @@ def test_counts_beyond_the_limits_are_refused(change, match):
             lambda d: d.update(problems=[problem()] * 500_000),
             lambda d: d["images"][0].update(neededBy=["catalog/package/bundle"] * 4_999_998),
             lambda d: d.update(images=d["images"][:1] * 500_000),
+            lambda d: d.update(catalogs=[skipping(2_499_999)] * 2),
         ]
     ),
 )

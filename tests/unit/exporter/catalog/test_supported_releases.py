@@ -17,7 +17,7 @@ from common.supported_releases import kubernetes_of, unsupported
 from exporter.catalog.readers import file_based
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.records import package_records
-from exporter.catalog.stated_releases import stated
+from exporter.catalog.stated import stated
 from exporter.plan import checks
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
@@ -70,7 +70,8 @@ STATED = [
 @pytest.mark.parametrize("case", STATED)
 def test_what_a_bundle_states_is_found_where_olm_finds_it(case):
     properties, wanted = case
-    assert stated(head(*properties)) == wanted
+    found = stated(head(*properties))
+    assert (found.max_open_shift_version, found.min_kube_version) == wanted
 
 
 def test_a_number_stays_as_it_was_written():
@@ -78,7 +79,7 @@ def test_a_number_stays_as_it_was_written():
     blob = json.dumps(bundle_blob("foo.v1.0.0", properties=[maximum("@")])).replace('"@"', "4.10")
     parts = [json.dumps(package_blob()), json.dumps(channel_blob("stable", [entry("foo.v1.0.0")])), blob]
     bundle = file_based.load([("a", "\n".join(parts).encode())]).packages["foo"].bundles["foo.v1.0.0"]
-    assert stated(bundle) == ("4.10", None)
+    assert stated(bundle).max_open_shift_version == "4.10"
 
 
 def package(*channels: tuple[str, str, str | None, str | None], name: str = "foo") -> PackageRecord:

@@ -1,0 +1,158 @@
+"""What a bundle says about the clusters and the namespace that it is for. Pure.
+
+All is read where OLM and the console find it: `olm.maxOpenShiftVersion` is a property of the bundle, or of the annotation
+`olm.properties` of its ClusterServiceVersion, the rest fields and annotations of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from common.serialization import UNDECODABLE
+from common.supported_releases import MAX_TEXT, MAXIMUM, MINIMUM
+from exporter.catalog.model import CSV_METADATA
+from exporter.catalog.related_images import inline_csvs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.catalog.model import Bundle
+
+
+_ANNOTATION = "olm.properties"
+# The annotations that the console of OpenShift reads (openshift/console, operator-hub-types.ts, OLMAnnotation).
+_NAMESPACE = "operatorframework.io/suggested-namespace"
+_TEMPLATE = "operatorframework.io/suggested-namespace-template"
+_DISCONNECTED = "features.operators.openshift.io/disconnected"  # `"true"` or `"false"`
+_FEATURES = "operators.openshift.io/infrastructure-features"  # before that: a list, with `disconnected` or `Disconnected`
+MAX_NAMESPACE = 63  # of an RFC 1123 label
+MAX_TEMPLATE = 16 * 1024  # characters; real ones have some hundred
+# operator-framework/api, pkg/operators/v1alpha1/clusterserviceversion_types.go, InstallModeType
+_INSTALL_MODES = ("OwnNamespace", "SingleNamespace", "MultiNamespace", "AllNamespaces")
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a bundle states; the versions as written, `install_modes` the supported ones. None and empty: it states nothing."""
+
+    max_open_shift_version: str | None = None
+    min_kube_version: str | None = None
+    install_modes: tuple[str, ...] = ()
+    suggested_namespace: str | None = None
+    suggested_namespace_template: str | None = None
+    disconnected: bool | None = None
+
+
+class _Property(msgspec.Struct):
+    type: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    """The fields of the metadata that are read. Others are long descriptions."""
+
+    annotations: Any = None
+    min_kube_version: Any = None
+    install_modes: Any = None
+
+
+_LISTED = msgspec.json.Decoder(list[_Property])
+_METADATA = msgspec.json.Decoder(_Metadata)
+
+
+def stated(bundle: Bundle) -> Stated:
+    """Return what a bundle states."""
+    values = [one.value for one in bundle.properties if one.type == MAXIMUM]
+    found = list(_of_csv(bundle))
+    for each in found:
+        values += _annotated(each.annotations)
+    # OLM takes the highest of several.
+    texts = [text for value in values if (text := _text(value))]
+    first = next((each for each in found if isinstance(each.annotations, dict)), _Metadata())
+    notes = first.annotations or {}
+    return Stated(
+        max(texts, key=_key, default=None),
+        next((said for each in found if (said := _minimum(each.min_kube_version))), None),
+        next((modes for each in found if (modes := _install_modes(each.install_modes))), ()),
+        _bounded(notes.get(_NAMESPACE), MAX_NAMESPACE),
+        _bounded(notes.get(_TEMPLATE), MAX_TEMPLATE),
+        _disconnected(notes),
+    )
+
+
+def _of_csv(bundle: Bundle) -> Iterator[_Metadata]:
+    """Yield each ClusterServiceVersion, or the metadata that a catalog has in its place."""
+    for one in bundle.properties:
+        if one.type == CSV_METADATA:
+            yield from _metadata(one.value)
+    if not bundle.has(CSV_METADATA):
+        for csv in inline_csvs(bundle):
+            spec = _under(csv, "spec")
+            yield _Metadata(_under(csv, "metadata").get("annotations"), spec.get(MINIMUM), spec.get("installModes"))
+
+
+def _install_modes(value: Any) -> tuple[str, ...]:
+    listed = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    supported = {one["type"] for one in listed if one.get("supported") is True and isinstance(one.get("type"), str)}
+    return tuple(mode for mode in _INSTALL_MODES if mode in supported)
+
+
+def _bounded(value: Any, limit: int) -> str | None:
+    """Return a text; None for a longer one, of which a part would mean something else."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if 0 < len(text) <= limit else None
+
+
+def _disconnected(annotations: dict[str, Any]) -> bool | None:
+    said = str(annotations.get(_DISCONNECTED) or "").strip().lower()
+    if said in {"true", "false"}:
+        return said == "true"
+    try:
+        features = msgspec.json.decode(str(annotations.get(_FEATURES) or "[]"), type=list[str])
+    except (*UNDECODABLE, RecursionError):
+        return None
+    # Without it the list says nothing: publishers name what was tested.
+    return True if any(one.strip().lower() == "disconnected" for one in features) else None
+
+
+def _metadata(raw: msgspec.Raw) -> Iterator[_Metadata]:
+    try:
+        yield _METADATA.decode(raw)
+    except (*UNDECODABLE, RecursionError):
+        return
+
+
+def _under(value: Any, key: str) -> dict[str, Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _minimum(value: Any) -> str | None:
+    return value.strip()[:MAX_TEXT] or None if isinstance(value, str) else None
+
+
+def _annotated(annotations: Any) -> Iterator[msgspec.Raw]:
+    text = annotations.get(_ANNOTATION) if isinstance(annotations, dict) else None
+    try:
+        listed = _LISTED.decode(text) if isinstance(text, str) else []
+    except (*UNDECODABLE, RecursionError):
+        return
+    yield from (one.value for one in listed if one.type == MAXIMUM)
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """Return a value as text. A number stays as written: 4.10 is no 4.1."""
+    written = bytes(raw).strip()[: 4 * MAX_TEXT]
+    try:
+        text = msgspec.json.decode(raw, type=str) if written[:1] == b'"' else written.decode(errors="replace")
+    except (*UNDECODABLE, RecursionError):
+        text = written.decode(errors="replace")
+    return "" if text == "null" else text.strip()[:MAX_TEXT]
+
+
+def _key(text: str) -> tuple[int, ...]:
+    numbers = text.removeprefix("v").split(".")
+    return tuple(int(one) if one.isascii() and one.isdecimal() else -1 for one in numbers[:3])
