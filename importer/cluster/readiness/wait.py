@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 
 # Often enough to show in a log that the wait is alive, also to CI systems that end silent jobs.
 REMIND_S = 60.0
+# What differs in a message that a container repeats: time stamps (RFC 3339, klog, `date`), durations of Go (the back-off of the
+# kubelet grows), and the local port of a connection (`read tcp 10.0.0.1:53422->172.30.0.10:53`).
+_MOMENTS = re.compile(
+    r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?|\b[IWEF]\d{4} (?=\d\d:)|\d\d:\d\d:\d\d(?:\.\d+)?"
+    r"|\b(?:\d+(?:\.\d+)?(?:ms|[hmsµ]s?))+\b|:\d{4,5}(?=->)"
+)
+
+
+def same_apart_from_time(one: str, other: str) -> bool:
+    """Return whether two messages differ in nothing but time stamps, durations and local ports."""
+    return one == other or _MOMENTS.sub("", one) == _MOMENTS.sub("", other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +64,23 @@ class Display(Protocol):
 
 
 class Lines:
-    """Display of a wait as plain lines, for logs: one for each change, and a reminder every minute without one."""
+    """Display of a wait as plain lines, for logs: one for each change, and a reminder every minute without one.
+
+    A message of the cluster is written once for each check, however often a pod goes from one state to another and back.
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._last_s = 0.0
+        self._written: dict[str, list[str]] = {}  # by check: its last messages
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """Write the changes, or the reminder."""
         # A row of this poll that changed has the time of this poll.
         fresh = [row for row in rows if row.since_s == now_s]
         for row in fresh:
-            was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.text})" if row.before else ""
-            self._tell(f"{clock_text(now_s)} {row.check.subject}: {row.check.text}{was}")
+            was = f" (before, for {clock_text(now_s - row.before_s)}: {row.before.state})" if row.before else ""
+            self._tell(f"{clock_text(now_s)} {row.check.subject}: {self._once(row.check)}{was}")
         if fresh:
             self._last_s = now_s
         elif now_s - self._last_s >= REMIND_S:
@@ -74,6 +90,15 @@ class Lines:
                 since = clock_text(now_s - row.since_s)
                 self._tell(f"{clock_text(now_s)} still {row.check.subject}, for {since}: {row.check.state}{next_step}")
 
+    def _once(self, check: Check) -> str:
+        """Return the state with its message, or without where that was written before."""
+        written = self._written.setdefault(check.subject, [])
+        if any(same_apart_from_time(check.evidence, each) for each in written):
+            return check.state
+        # ErrImagePull and ImagePullBackOff take turns, with a message each.
+        written[:] = [*written[1 - _MESSAGES_KEPT :], check.evidence]
+        return check.text
+
     def finding(self, finding: Finding) -> None:
         """Write a cause, its evidence and its fix."""
         for line in finding.lines:
@@ -81,6 +106,9 @@ class Lines:
 
     def end(self) -> None:
         """Do nothing: lines stay as they are."""
+
+
+_MESSAGES_KEPT = 5
 
 
 def clock_text(seconds: float) -> str:
@@ -201,9 +229,20 @@ class _Watch:
         before = self._known.get(check.subject)
         if before is None:
             return Row(check, now_s)
-        if before.check == check:
+        if before.check == check or _is_repeated(before.check, check):
             return Row(check, before.since_s)
         return Row(check, now_s, before.check, before.since_s)
+
+
+def _is_repeated(before: Check, check: Check) -> bool:
+    """Return whether a check has its former result, with a message of another moment."""
+    same = (before.subject, before.ok, before.state, before.next_step) == (
+        check.subject,
+        check.ok,
+        check.state,
+        check.next_step,
+    )
+    return same and same_apart_from_time(before.evidence, check.evidence)
 
 
 def _timed_out(watch: _Watch, timeout_s: float) -> ClusterError:

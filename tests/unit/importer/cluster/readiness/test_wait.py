@@ -7,8 +7,8 @@ import pytest
 from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import release_of, running_version
-from importer.cluster.readiness.readiness import ExpectedCatalog, offers
-from importer.cluster.readiness.wait import Lines, wait_healthy
+from importer.cluster.readiness.readiness import Check, ExpectedCatalog, offers
+from importer.cluster.readiness.wait import Lines, _Watch, same_apart_from_time, wait_healthy
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import Fault
 from tests.fakes.wanted import DIGEST, IMAGE, MARKETPLACE, catalog_source, cluster_catalog, mirror_rules, package
@@ -274,3 +274,63 @@ def renamed(name: str, channel: str):
 
     made = package(name)
     return msgspec.structs.replace(made, channels=(msgspec.structs.replace(made.channels[0], name=channel),))
+
+
+def pod(evidence, state="CrashLoopBackOff"):
+    return Check("pod of a", ok=False, state=state, evidence=evidence, next_step="n")
+
+
+REPEATED = [
+    ("2026-11-29T03:04:05.123456Z fatal: no cache", "2026-11-29T03:04:20.654321Z fatal: no cache"),
+    ("back-off 20s restarting failed container=registry-server", "back-off 1m20s restarting failed container=registry-server"),
+    ("E1129 03:04:05.123456 1 main.go:12] oh", "E1129 03:05:06.1 1 main.go:12] oh"),
+    ('time="2026-11-29T03:04:05Z" level=fatal msg=x', 'time="2026-11-29T03:04:35+01:00" level=fatal msg=x'),
+    ("read tcp 10.0.0.1:53422->172.30.0.10:53: i/o timeout", "read tcp 10.0.0.1:41022->172.30.0.10:53: i/o timeout"),
+    ("2026/11/29 03:04:05 listen failed", "2026/11/29 03:14:05 listen failed"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), REPEATED)
+def test_a_message_that_differs_in_its_times_alone_is_the_same(one, other):
+    assert same_apart_from_time(one, other)
+    assert not same_apart_from_time(one, other + " of node b")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1 of 3 nodes", "2 of 3 nodes"),
+        ("v4.18.3", "v4.18.4"),
+        ("code 137", "code 1"),
+        ("tcp 10.0.0.1:5000: refused", "tcp 10.0.0.1:5001: refused"),
+    ],
+)
+def test_other_numbers_count(one, other):
+    assert not same_apart_from_time(one, other)
+
+
+def shown_of(checks):
+    """Return the lines of a wait that sees one check after another, 5 seconds apart."""
+    time, lines = FakeClock(), []
+    watch = _Watch(time.clock.monotonic_s, Lines(lines.append), tuple)
+    for check in checks:
+        watch.note([check])
+        time.advance(5)
+    return lines
+
+
+def test_a_message_of_a_pod_is_written_once():
+    assert shown_of([pod(f"2026-11-29T03:04:{second}Z fatal: no cache") for second in range(10, 22)]) == [
+        "0:00 pod of a: CrashLoopBackOff: 2026-11-29T03:04:10Z fatal: no cache"
+    ]
+
+
+def test_states_that_take_turns_repeat_no_message():
+    """The kubelet goes from ErrImagePull to ImagePullBackOff and back (kubernetes, pkg/kubelet/images/image_manager.go)."""
+    turns = [pod("manifest unknown", "ErrImagePull"), pod("Back-off pulling image", "ImagePullBackOff")] * 2
+    assert shown_of(turns) == [
+        "0:00 pod of a: ErrImagePull: manifest unknown",
+        "0:05 pod of a: ImagePullBackOff: Back-off pulling image (before, for 0:05: ErrImagePull)",
+        "0:10 pod of a: ErrImagePull (before, for 0:05: ImagePullBackOff)",
+        "0:15 pod of a: ImagePullBackOff (before, for 0:05: ErrImagePull)",
+    ]
