@@ -9,7 +9,7 @@ import msgspec
 
 from common.archive import inventory_file, location
 from common.archive.discover import find
-from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, CatalogRecord, Inventory, PackageRecord
+from common.archive.inventory import MAX_SIZE, MEDIA_TYPE, BundleRecord, CatalogRecord, ChannelRecord, Inventory, PackageRecord
 from common.catalog_names import identities_of
 from common.errors import UsageError
 from common.files import size_text
@@ -69,7 +69,10 @@ def _has_totals(raw: bytes) -> bool:
 
 def between(old: Inventory, new: Inventory) -> Document:
     """Return the JSON of `diff`: packages, images and blobs added, removed and changed from `old` to `new`."""
-    before, after = _packages(old.catalogs, _continued(old, new)), _packages(new.catalogs, {})
+    # An archive of before ADR 0056 has no update graph, and would differ in every package.
+    edges = all(each.update_graph for each in (*old.catalogs, *new.catalogs))
+    before = _packages(old.catalogs, _continued(old, new), edges=edges)
+    after = _packages(new.catalogs, {}, edges=edges)
     # Keys are catalog and package: two catalogs may have a package of one name.
     both = [key for key in after if key in before]
     images = {name: {i.source: i.digest for i in each.images} for name, each in (("old", old), ("new", new))}
@@ -111,10 +114,27 @@ def table(found: Document) -> list[str]:
     return paragraphs(operators, changed or ["the same images"], sums)
 
 
-def _packages(catalogs: Iterable[CatalogRecord], names: Mapping[str, str]) -> dict[tuple[str, str], PackageRecord]:
+def _packages(
+    catalogs: Iterable[CatalogRecord], names: Mapping[str, str], *, edges: bool
+) -> dict[tuple[str, str], PackageRecord]:
     return {
-        (names.get(catalog.name, catalog.name), package.name): package for catalog in catalogs for package in catalog.packages
+        (names.get(catalog.name, catalog.name), package.name): _compared(package, edges=edges)
+        for catalog in catalogs
+        for package in catalog.packages
     }
+
+
+def _compared(package: PackageRecord, *, edges: bool) -> PackageRecord:
+    """Return what is compared of a package: channels, versions, with `edges` the update graph; not what its heads state."""
+    channels = (
+        ChannelRecord(
+            channel.name,
+            channel.head,
+            channel.bundles if edges else tuple(BundleRecord(one.name, one.version) for one in channel.bundles),
+        )
+        for channel in package.channels
+    )
+    return PackageRecord(package.name, package.default_channel, tuple(channels))
 
 
 def _continued(old: Inventory, new: Inventory) -> dict[str, str]:
@@ -177,7 +197,9 @@ def _lines(change: Document) -> list[str]:
     if "defaultChannel" in change:
         lines.append(f"default channel: {change['defaultChannel']['from']} → {change['defaultChannel']['to']}")
     lines += [f"+ {name}" for name in change["added"]] + [f"- {name}" for name in change["removed"]]
-    return lines or ["the order of its versions"]  # all else that a record of a package has is compared above
+    return lines or [
+        "the order of its versions, or what updates them"
+    ]  # all else that a record of a package has is compared above
 
 
 def _sum(one: Inventory, other: Inventory) -> Document:

@@ -442,4 +442,4 @@ def _changes(one: Mapping[str, Any]) -> list[str]:
         lines.append(f"default channel: {default['from']} → {default['to']}")
     if not one["heads"] and (one["added"] or one["removed"]):
         lines.append(f"{len(one['added'])} more, {len(one['removed'])} fewer versions")
-    return lines or ["the order of its versions"]
+    return lines or ["the order of its versions, or what updates them"]

@@ -3,7 +3,7 @@
 import pytest
 
 from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
-from exporter.plan.diff import between
+from exporter.plan.diff import between, table
 from tests.fakes.inventories import A, B, C, catalog, inventory
 
 
@@ -38,3 +38,17 @@ def test_a_catalog_is_compared_with_itself(before, after, changes):
     }[changes]
     assert {kind: [each["catalog"] for each in found[kind]] for kind in ("added", "removed") if found[kind]} == named[0]
     assert {each["catalog"] for each in found["changed"]} == set(named[1])
+
+
+def test_an_archive_without_the_update_graph_differs_in_nothing_but_versions():
+    """Archives of older versions lack edges and statements of heads, which is no change of a package."""
+    entries = (BundleRecord("foo.v2", "2", "foo.v1", ("foo.v1-bad",), "<2.0.0"), BundleRecord("foo.v1", "1"))
+    stable = ChannelRecord("stable", "foo.v2", entries, install_modes=("OwnNamespace",), disconnected=True)
+    plain = ChannelRecord("stable", "foo.v2", tuple(BundleRecord(one.name, one.version) for one in entries))
+    new = catalog(packages=(PackageRecord("foo", "stable", (stable,)),), update_graph=True)
+    old = catalog(packages=(PackageRecord("foo", "stable", (plain,)),))
+    assert between(inventory(catalogs=(old,)), inventory(catalogs=(new,)))["packages"]["changed"] == []
+    other = catalog(packages=(PackageRecord("foo", "stable", (plain,)),), update_graph=True)
+    changed = between(inventory(catalogs=(other,)), inventory(catalogs=(new,)))
+    assert [each["package"] for each in changed["packages"]["changed"]] == ["foo"]
+    assert any("what updates them" in line for line in table(changed))

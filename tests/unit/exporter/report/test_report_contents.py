@@ -124,7 +124,7 @@ def test_the_same_plan_is_the_same_page(tmp_path: Path) -> None:
     ("default", "second", "said"),
     [
         ("b", ("x",), "default channel: a → b"),
-        ("a", ("x", "y"), "the order of its versions"),
+        ("a", ("x", "y"), "the order of its versions, or what updates them"),
         ("a", ("x", "z"), "1 more, 0 fewer versions"),
     ],
 )
