@@ -23,6 +23,7 @@ from importer.archive import verify as verifying
 from importer.configure import apply as applying
 from importer.configure import render as rendering
 from importer.configure import undo as undoing
+from importer.configure.earlier import NONE, read_earlier
 from importer.push import confirmation
 from importer.push import push as pushing
 
@@ -127,10 +128,14 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def render(
-    archive: Archive, mirror: Mirror, release: Release | None, options: ResourceOptions
+    archive: Archive, mirror: Mirror, release: Release | None, options: ResourceOptions, merged: Path | None = None
 ) -> tuple[dict[str, bytes], Built]:
-    """Return the files for the cluster, and the resources in them. Contacts nothing."""
-    return rendering.render_archive(archive.inventory, mirror, release, options)
+    """Return the files for the cluster, and the resources in them. Contacts nothing.
+
+    What an earlier render in `merged` has is kept. Raises UsageError.
+    """
+    earlier = read_earlier(merged) if merged is not None else NONE
+    return rendering.render_archive(archive.inventory, mirror, release, options, earlier)
 
 
 def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:
@@ -140,7 +145,7 @@ def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Write rendered files, all or none; return their paths. An existing file is replaced as a whole."""
-    paths = {directory / name: content for name, content in files.items()}
+    paths = {directory / name: content for name, content in sorted(files.items())}
     with writing(directory, "Choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
         write_all_atomic(paths)

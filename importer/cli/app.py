@@ -186,6 +186,10 @@ def render(
     output: OutputOptions,
     openshift_release: Annotated[str, typer.Option(metavar="4.N", help="The release that the files are for.")],
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
+    merge: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
+    ] = None,
     rbac: Annotated[
         bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
     ] = False,
@@ -200,7 +204,7 @@ def render(
     release = Release.parse(openshift_release)
     # No cluster is contacted: `--openshift-release` says which kinds exist there.
     opened, near = archive.open_with_neighbours()
-    files, built = workflow.render(opened, settings.mirror, release, resources.options(registry))
+    files, built = workflow.render(opened, settings.mirror, release, resources.options(registry), merge)
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))

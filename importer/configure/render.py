@@ -24,8 +24,9 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.resources.build import Built, ResourceOptions, build
-from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
+from importer.cluster.resources.mirror_rules import MIRROR_KINDS, MirrorRule, listed, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
+from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 
 MAPPING = "mapping.txt"
-KUSTOMIZATION = "kustomization.yaml"
 RBAC, RBAC_FIX = "rbac.yaml", "rbac-doctor-fix.yaml"
 _FILES = {
     OPERATOR_HUB.name: "operatorhub.yaml",
@@ -58,13 +58,23 @@ _BY_NAME = {
 
 
 def render_archive(
-    inventory: Inventory, mirror: Mirror, release: Release | None, options: ResourceOptions
+    inventory: Inventory, mirror: Mirror, release: Release | None, options: ResourceOptions, earlier: Earlier = NONE
 ) -> tuple[dict[str, bytes], Built]:
-    """Return the files for a cluster of `release`, and the resources in them. Raises UsageError."""
+    """Return the files for a cluster of `release`, and the resources in them. Raises UsageError.
+
+    What `earlier` has, and this archive does not need, is kept.
+    """
     images = map_images(inventory, mirror)
-    built = build(inventory, images, mirror, release, options)
+    existing = frozenset(
+        MirrorRule(each.rule.source, mirrored, not each.by_tag)
+        for body in earlier.rules
+        for each in listed(body)
+        for mirrored in each.rule.mirrors
+    )
+    icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
+    built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=existing)
     problems = (*built.problems, *_unsupported(inventory, release))
-    return render(built.resources, images), replace(built, problems=problems)
+    return render(built.resources, images, earlier), replace(built, problems=problems)
 
 
 def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Problem]:
@@ -86,12 +96,14 @@ def render_rbac(release: Release | None, resources: Sequence[Resource]) -> dict[
     return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
 
 
-def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict[str, bytes]:
+def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier: Earlier = NONE) -> dict[str, bytes]:
     """Return file name → content: the mapping, a file for each kind or catalog, and the kustomization that lists them."""
     documents: dict[str, list[str]] = {}
-    for resource in _ordered(resources):
+    for resource in _ordered(resources, earlier):
         documents.setdefault(_file(resource), []).append(dump_yaml(resource.body))
-    files = {name: "---\n".join(texts) for name, texts in sorted(documents.items())}
+    texts = {name: "---\n".join(texts) for name, texts in documents.items()}
+    texts |= {name: raw.decode() for name, raw in earlier.files.items() if name not in texts}
+    files = dict(sorted(texts.items()))
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(files)}
     lines = "".join(f"{line}\n" for line in mapping_lines(images))
     # `mapping.txt` is for `oc image mirror -f` and no manifest: the kustomization, made before, does not list it.
@@ -99,13 +111,22 @@ def render(resources: Iterable[Resource], images: Sequence[MappedImage]) -> dict
     return {name: text.encode() for name, text in sorted(files.items())}
 
 
-def _ordered(resources: Iterable[Resource]) -> list[Resource]:
-    """Return the objects as for a cluster without mirror rules: rules of one name together, in parts below the size limit."""
-    # `apply` merges with the rules of the cluster; here the list of existing rules is empty, since `render` reads no cluster.
-    listed, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
-    rules = merge_rules([resource for resource in listed if resource.kind in mirror_kinds], []).write
-    others = [resource for resource in listed if resource.kind not in mirror_kinds]
-    return sorted((*rules, *others), key=lambda resource: (resource.kind, resource.name))
+def _ordered(resources: Iterable[Resource], earlier: Earlier) -> list[Resource]:
+    """Return the objects, with the rules of one name together, in parts below the size limit, and all earlier rules."""
+    # `apply` merges with the rules of the cluster; `render` reads no cluster, and merges with those of an earlier render.
+    given, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
+    written = merge_rules([resource for resource in given if resource.kind in mirror_kinds], earlier.rules).write
+    rules = {(each.kind, each.name): each for each in (*map(Resource.of, earlier.rules), *written)}
+    others = [_with_authorities(each, earlier) for each in given if each.kind not in mirror_kinds]
+    return sorted((*rules.values(), *others), key=lambda resource: (resource.kind, resource.name))
+
+
+def _with_authorities(resource: Resource, earlier: Earlier) -> Resource:
+    """Return the ConfigMap of CAs with those of the earlier render, whose mirrors are still in its rules."""
+    if resource.kind != CONFIG_MAP.name or not earlier.authorities:
+        return resource
+    data = dict(sorted({**earlier.authorities, **resource.body["data"]}.items()))
+    return Resource.of({**resource.body, "data": data})
 
 
 def _file(resource: Resource) -> str:
