@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
 OLM_NAMESPACE = "openshift-operator-lifecycle-manager"  # where OLM itself runs
+# On the pods that OLM makes for a CatalogSource, with its name as value, in all releases (registry/reconciler/reconciler.go).
+OLM_LABEL = "olm.catalogSource"
 PLAIN_OLM = "olm"  # the global catalog namespace of OLM on other Kubernetes clusters
 
 
@@ -140,6 +142,12 @@ def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def status_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an object's status; empty when it has none yet."""
     return body.get("status") or {}
+
+
+def is_owned(body: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    """Return whether an object belongs to another one, by its `ownerReferences`."""
+    owners, uid = body["metadata"].get("ownerReferences") or [], owner["metadata"].get("uid")
+    return uid is not None and any(each.get("uid") == uid for each in owners)
 
 
 def source_image(catalog: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from common.supported_releases import unsupported
 from common.text import counted
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
+    CATALOG_SOURCE,
     DEPLOYMENT,
     ICSP,
     IDMS,
@@ -26,10 +27,13 @@ from importer.cluster.kinds import (
     ITMS,
     MACHINE_CONFIG_POOL,
     NETWORK_POLICY,
+    OLM_LABEL,
+    POD,
     PROXY,
     SECRET,
     SERVICE,
     Resource,
+    is_owned,
     status_of,
 )
 from importer.cluster.platforms import lacking
@@ -108,7 +112,12 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
-    anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (_orphans, _unresolvable, _platforms)
+    anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (
+        _orphans,
+        _unresolvable,
+        _platforms,
+        _leftovers,
+    )
     checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, _unsupported, *anywhere)
     return [finding for check in checks for finding in check(client, intent)]
 
@@ -147,6 +156,26 @@ def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
             "hub-import render writes the files: put the rules into spec.imageContentSources of the HostedCluster there, "
             "and apply the CatalogSource here.",
         )
+
+
+def _leftovers(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Yield a warning for the pods that OLM made for a catalog which is served by address; they run on without use."""
+    for resource in intent.resources:
+        if resource.kind != CATALOG_SOURCE.name or "address" not in resource.body["spec"]:
+            continue
+        live = client.get(CATALOG_SOURCE, resource.name, resource.namespace)
+        # operator-lifecycle-manager, pkg/controller/registry/reconciler/grpc_address.go: nothing is removed there.
+        pods = client.list(POD, resource.namespace, {OLM_LABEL: resource.name}) if live else None
+        if live and (own := [str(pod["metadata"]["name"]) for pod in pods or [] if is_owned(pod, live)]):
+            what = " ".join([*(f"pod/{name}" for name in own), f"service/{resource.name}"])
+            yield Finding(
+                "catalog-leftovers",
+                f"CatalogSource {resource.namespace}/{resource.name}",
+                "OLM keeps the pod and the Service that it made for the image, and they run on without use",
+                tuple(f"Pod {name}" for name in own),
+                f"When the catalog is served from the Deployment: oc delete {what} -n {resource.namespace} --ignore-not-found",
+                severity=Severity.WARNING,
+            )
 
 
 def _blocked(client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -130,8 +130,12 @@ def _serve(case: _Case, finding: Finding) -> None:
         "spec": {**spec, "address": address(source.name, source.namespace)},
     }
     case.apply([*serving(source.name, source.namespace, source.image, case.release), Resource.of(body)])
-    for pod in source.pods:  # OLM creates no pod for an address, and may keep the one that it created before
+    for pod in source.pods:  # OLM creates no pod for an address, and keeps the one that it created before
         case.client.delete(POD, pod.name, source.namespace)
+        case.tell(f"deleted Pod {pod.name} in {source.namespace}")
+    # The roles of hub-import do not let it delete a Service of OLM; without pods it is harmless.
+    service = f"oc delete service {source.name} -n {source.namespace} --ignore-not-found"
+    case.tell(f"the Service that OLM made for the image stays without use: {service}")
 
 
 def _pod_security(case: _Case, finding: Finding) -> None:

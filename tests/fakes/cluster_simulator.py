@@ -67,7 +67,7 @@ class Simulator:
         """React to an object that was taken away: the garbage collector takes what it owned."""
         with self._cluster.store.lock:
             uids = {self._cluster.store.get(key)["metadata"]["uid"] for key in self._cluster.store.all_keys()}
-            for kind in ("Pod", "NetworkPolicy"):
+            for kind in ("Pod", "NetworkPolicy", "Service"):
                 for key in self._keys(kind):
                     owners = self._cluster.store.get(key)["metadata"].get("ownerReferences") or []
                     if owners and not any(owner["uid"] in uids for owner in owners):
@@ -211,6 +211,7 @@ class Simulator:
         policy["metadata"]["ownerReferences"] = [owner]
         if self._cluster.release is None or self._cluster.release >= (4, 20):
             self._cluster.put(policy, "catalog-operator")
+        self._service(source, owner)
         live = self._cluster.store.find(key)
         wanted = {"containers": [{"name": "registry-server", "image": image, **(told.get("spec") or {})}]}
         if live and (live["spec"] != wanted or told.get("created") is False):
@@ -225,6 +226,16 @@ class Simulator:
         play = told.get("pod") or ({} if ready else {"phase": "Pending", "waiting": {"reason": "ContainerCreating"}})
         self._cluster.store.set_status(key, pod_status(play, image))
         self._cluster.say(key, told)
+
+    def _service(self, source: Key, owner: Body) -> None:
+        """Write the Service of a CatalogSource, which OLM never takes away (pkg/controller/registry/reconciler/grpc.go)."""
+        key = Key(self._cluster.kind("Service"), source.namespace, source.name)
+        if self._cluster.store.find(key) is None:
+            metadata = {"name": key.name, "namespace": key.namespace, "labels": {"olm.service-spec-hash": "5d8f"}}
+            metadata["ownerReferences"] = [{**owner, "controller": False}]
+            port = {"name": "grpc", "port": 50051, "targetPort": 50051}
+            spec = {"selector": {"olm.catalogSource": source.name}, "ports": [port]}
+            self._cluster.store.create(key, {"metadata": metadata, "spec": spec}, Write("catalog-operator"))
 
     def _deployments(self) -> None:
         """Run the pod of every Deployment whose image can be pulled, where the namespace takes such pods."""

@@ -10,7 +10,7 @@ import pytest
 from importer.cluster import preflight
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
-from importer.cluster.kinds import Resource
+from importer.cluster.kinds import POD, Resource
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import Lines, wait_healthy
@@ -25,6 +25,7 @@ from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.wanted import DIGEST, IMAGE, catalog_source, operator_hub, package
+from tests.samples import more
 
 NAME = "hub-redhat-operators"
 SERVING = f"{NAME}-serving"
@@ -220,3 +221,46 @@ def test_the_wait_reports_no_false_cause_meanwhile(site):
         )
     assert set(told) <= {"catalog-starting"}
     assert not any("exported empty" in line for line in lines)
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.3", "4.20", None])])
+def test_what_olm_leaves_behind_at_a_switch_is_named_until_it_is_gone(site, release):
+    """OLM's reconciler of an address removes nothing (registry/reconciler/grpc_address.go of operator-lifecycle-manager)."""
+    here = site(release, served=False)
+    assert here.found().healthy
+    with connect(here.kubeconfig, None) as client:
+        served = [*serving(NAME, here.namespace, IMAGE, here.release), by_address(here.namespace)]
+        intent = Intent(served, here.release, "mirror.example:5000")
+        before = [each for each in preflight.circumstances(client, intent) if each.code == "catalog-leftovers"]
+        apply(client, served, release=here.release, dry_run=False, tell=str)
+        (after,) = [each for each in preflight.circumstances(client, intent) if each.code == "catalog-leftovers"]
+        assert before == [after]
+        assert (after.severity, after.evidence) == ("warning", (f"Pod {NAME}-abcde",))
+        assert f"oc delete pod/{NAME}-abcde service/{NAME} -n {here.namespace}" in after.fix
+        assert here.found().healthy
+        assert NAME in here.cluster.names("Service")
+        client.delete(POD, f"{NAME}-abcde", here.namespace)
+        assert [each for each in preflight.circumstances(client, intent) if each.code == "catalog-leftovers"] == []
+
+
+def test_a_pod_of_the_same_label_that_is_not_olms_is_not_named(site):
+    here = site("4.18", served=False)
+    with connect(here.kubeconfig, None) as client:
+        served = [*serving(NAME, here.namespace, IMAGE, here.release), by_address(here.namespace)]
+        metadata = {"name": "foreign", "namespace": here.namespace, "labels": {"olm.catalogSource": NAME}}
+        here.cluster.put({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "c", "image": "x"}]}})
+        found = preflight.circumstances(client, Intent(served, here.release, "mirror.example:5000"))
+    named = [each.evidence for each in found if each.code == "catalog-leftovers"]
+    assert all("Pod foreign" not in each for each in named)
+
+
+def test_the_doctor_deletes_the_pod_and_names_the_service(site):
+    here = site("4.18", served=False)
+    here.found()
+    here.cluster.play("killed-by-its-probe")
+    said = []
+    for _ in range(3):
+        health.examine(here.settings)
+    health.fix(here.settings, None, said.append, lambda _fixable: True)
+    assert f"deleted Pod {NAME}-abcde in {MARKETPLACE}" in said
+    assert any(f"oc delete service {NAME} -n {MARKETPLACE}" in line for line in said)

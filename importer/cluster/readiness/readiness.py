@@ -19,6 +19,7 @@ from importer.cluster.kinds import (
     DEPLOYMENT,
     MACHINE_CONFIG,
     MACHINE_CONFIG_POOL,
+    OLM_LABEL,
     PACKAGE_MANIFEST,
     POD,
     condition,
@@ -146,8 +147,7 @@ def _pod(found: Sequence[Body], expected: ExpectedCatalog) -> Check:
 def pod_labels(source: Body) -> dict[str, str]:
     """Return the labels of the pods that serve a CatalogSource: OLM's, or those of its own Deployment."""
     name, spec = str(source["metadata"]["name"]), source.get("spec") or {}
-    # olm.catalogSource is set by OLM in all releases (pkg/controller/registry/reconciler: CatalogSourceLabelKey).
-    return serving_labels(name) if spec.get("address") and not spec.get("image") else {"olm.catalogSource": name}
+    return serving_labels(name) if spec.get("address") and not spec.get("image") else {OLM_LABEL: name}
 
 
 def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
