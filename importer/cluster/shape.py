@@ -73,7 +73,7 @@ _STATUS = {
     "connectionState": {"lastObservedState": str, "lastConnect": str},
     "history": [{"state": str, "version": str}],
     "desired": {"version": str},
-    "channels": [{"name": str, "currentCSV": str}],
+    "channels": [{"name": str, "currentCSV": str, "entries": [{"name": str}]}],
     "configuration": _NAMED,
     "resolvedSource": _IMAGE,
     "allowed": bool,

@@ -134,12 +134,16 @@ def _source(
     # Also pods of a former spec have these labels: OLM keeps one until the next is ready.
     found = reader.list(POD, namespace, readiness.pod_labels(body))
     pods = tuple(_pod(reader, pod, expected_image, events) for pod in found)
-    listed = reader.read(lambda: readiness.listed_packages(reader.client, name, namespace), None)
+    listed = reader.read(lambda: readiness.package_manifests(reader.client, name, namespace), None)
     source = replace(_served(reader, SourceState(body, pods, expected), events, release), connected_s=_connected_s(body, found))
-    if listed is None or expected is None:
-        return replace(source, listed=None if listed is None else len(listed))
-    missing = tuple(sorted(expected.packages.keys() - listed.keys()))
-    return replace(source, packages=readiness.compared(expected, listed), listed=len(listed), missing=missing)
+    if listed is None:
+        return source
+    offers = readiness.offered(listed)
+    source = replace(source, offers=offers, versions=readiness.entries(listed))
+    if expected is None:
+        return source
+    missing = tuple(sorted(expected.packages.keys() - offers.keys()))
+    return replace(source, packages=readiness.compared(expected, offers), missing=missing)
 
 
 def _served(reader: _Reader, source: SourceState, events: Mapping[str, Sequence[str]], release: Release | None) -> SourceState:

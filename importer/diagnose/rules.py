@@ -15,7 +15,7 @@ from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, s
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
-from importer.cluster.subscriptions import ORPHANED, SourceKey, Subscribed, repoint
+from importer.diagnose.resolution import foreign_sources, orphaned, resolution, with_condition
 from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
 
 if TYPE_CHECKING:
@@ -35,13 +35,6 @@ _OOM = "OOMKilled"
 # Controller of machine-config-operator (pkg/controller/container-runtime-config), before it could merge both kinds.
 _COEXIST = re.compile(r"both \w*imagecontentsourcepolic\w+ and \w*imagedigestmirrorset\w* exist", re.IGNORECASE)
 _DRAIN = re.compile(r"failed to drain|disruption budget|cannot evict", re.IGNORECASE)
-
-# Messages of operator-lifecycle-manager: pkg/controller/operators/catalog/subscription/state.go (CatalogSourcesUnhealthy),
-# pkg/controller/registry/resolver/resolver.go (ResolutionFailed).
-_MISSING = re.compile(r"targeted catalogsource ([a-z0-9.-]+)/([a-z0-9.-]+) missing")
-_FROM_CATALOG = re.compile(r"no operators found from catalog ([a-z0-9.-]+) in namespace ([a-z0-9.-]+)")
-_CATALOG_DOWN = re.compile(r"failed to populate resolver cache from source ([a-z0-9.-]+)/([a-z0-9-]+)")
-_UNSATISFIABLE = re.compile(r"constraints not satisfiable|requires? an operator|no operators found")
 
 
 def diagnose(snapshot: Snapshot) -> list[Finding]:
@@ -146,27 +139,6 @@ def _first_event(source: SourceState) -> str:
     return f", {texts[0]}" if texts else ""
 
 
-def _foreign_sources(snapshot: Snapshot) -> Iterator[Finding]:
-    """Give the foreign catalogs that cannot be reached, with the Subscriptions that report it."""
-    for source in snapshot.sources:
-        # IDLE is a connection that gRPC closed for lack of requests; the next request opens it again.
-        if source.is_default or source.is_managed or source.state in {"READY", "IDLE"}:
-            continue
-        affected = [
-            f"Subscription {namespace}/{name}: {short(message)}"
-            for namespace, name, message in _with_condition(snapshot, "ResolutionFailed")
-            if (found := _CATALOG_DOWN.search(message)) and found[1] == source.name
-        ]
-        yield Finding(
-            "other-catalog-down",
-            f"CatalogSource {source.name}",
-            "another catalog cannot be reached: while it exists, no Subscription of the cluster is resolved",
-            (f"state: {source.state}", *affected[:_SHOWN]),
-            f"Repair it, or: oc delete catalogsource {source.name} -n {source.namespace}",
-            severity=Severity.ERROR if affected else Severity.WARNING,
-        )
-
-
 # The catalogs of hub-import: served by the wrong pod, empty, or not reachable for OLM.
 
 
@@ -266,7 +238,7 @@ def _cluster_catalogs(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _unpack_jobs(snapshot: Snapshot) -> Iterator[Finding]:
     failed = snapshot.failed_unpacks
-    messages = [message for _, _, message in _with_condition(snapshot, "BundleUnpackFailed")]
+    messages = [message for _, _, message in with_condition(snapshot, "BundleUnpackFailed")]
     if failed or messages:
         jobs = [f"Job {job['metadata']['name']}: {condition(job, 'Failed').get('reason')}" for job in failed]
         yield Finding(
@@ -277,97 +249,6 @@ def _unpack_jobs(snapshot: Snapshot) -> Iterator[Finding]:
             "Once nodes can pull: hub-import doctor --fix deletes the jobs and their ConfigMaps, so that OLM starts again.",
             fixable=bool(failed),
         )
-
-
-def _orphaned(snapshot: Snapshot) -> Iterator[Finding]:
-    """Give an error for each Subscription whose CatalogSource does not exist, unless OLM gives another reason."""
-    for body in snapshot.subscriptions:
-        one = Subscribed.of(body)
-        if not _is_orphaned(body, one, snapshot):
-            continue
-        messages = (_message(body, kind) for kind in ("CatalogSourcesUnhealthy", "ResolutionFailed"))
-        yield Finding(
-            ORPHANED,
-            f"Subscription {one.namespace}/{one.name}",
-            f"it names CatalogSource {'/'.join(one.source)}, which does not exist: {one.package} gets no updates",
-            (str(one), *(short(each) for each in messages if each)),
-            _fix_of_orphan(one, snapshot),
-        )
-
-
-def _is_orphaned(body: Body, one: Subscribed, snapshot: Snapshot) -> bool:
-    sources = snapshot.all_sources
-    if sources is not None and one.source in sources.bodies:
-        return False  # conditions that say otherwise are older than the CatalogSource
-    found = _MISSING.search(_message(body, "CatalogSourcesUnhealthy"))
-    if found and found.groups() == one.source:
-        return True
-    failed = [message for kind in ("ResolutionFailed", "BundleUnpackFailed") if (message := _message(body, kind))]
-    if failed and one.source not in map(_named_source, failed):
-        return False
-    return sources is not None and sources.lack(one.source)
-
-
-def _message(body: Body, kind: str) -> str:
-    """Return the message of a condition that is true; empty when it is not."""
-    found = condition(body, kind)
-    return str(found.get("message") or kind) if found.get("status") == "True" else ""
-
-
-def _named_source(message: str) -> SourceKey | None:
-    found = _FROM_CATALOG.search(message)
-    return (found[2], found[1]) if found else None
-
-
-def _fix_of_orphan(one: Subscribed, snapshot: Snapshot) -> str:
-    known = [source.expected for source in snapshot.sources if source.expected is not None]
-    offering = next((each for each in known if one.package in each.packages), None)
-    if offering is None:
-        return f"Export {one.package} too and apply with --catalog-name {one.source[1]}, or restore that catalog."
-    patch = repoint(one, (offering.namespace, offering.name))
-    if one.source[0] != offering.namespace:
-        return f"Let it name {offering.name}: {patch}"
-    name = one.source[1] if len(known) == 1 else f"CATALOG={one.source[1]}"
-    return f"Run hub-import apply again with --catalog-name {name}; or let it name {offering.name}: {patch}"
-
-
-def _resolution(snapshot: Snapshot) -> Iterator[Finding]:
-    known = {source.name for source in snapshot.sources}
-    for namespace, name, message in _with_condition(snapshot, "ResolutionFailed"):
-        found = _CATALOG_DOWN.search(message)
-        if (found and found[1] in known) or _names_orphan(message, snapshot):
-            continue  # the catalog, or the Subscription without one, has a finding of its own
-        subject = f"Subscription {namespace}/{name}"
-        if _UNSATISFIABLE.search(message):
-            yield Finding(
-                "dependency-missing",
-                subject,
-                "the operator needs another one that no catalog of this cluster has",
-                (short(message),),
-                "Export that package too (hub-export create follows dependencies unless --skip-dependencies is given).",
-            )
-        else:
-            yield Finding(UNKNOWN, subject, "cannot be resolved, for an unknown reason", (short(message),), _ASK)
-
-
-def _names_orphan(message: str, snapshot: Snapshot) -> bool:
-    """Return whether the resolver reports a CatalogSource that another finding calls missing.
-
-    It then fails for all Subscriptions of the namespace, with the same message.
-    """
-    named = _named_source(message)
-    subscribed = ((body, Subscribed.of(body)) for body in snapshot.subscriptions)
-    return named is not None and any(one.source == named and _is_orphaned(body, one, snapshot) for body, one in subscribed)
-
-
-def _with_condition(snapshot: Snapshot, kind: str) -> list[tuple[str, str, str]]:
-    """Return namespace, name and message of the Subscriptions of which a condition is true."""
-    found = []
-    for one in snapshot.subscriptions:
-        metadata, message = one["metadata"], _message(one, kind)
-        if message:
-            found.append((str(metadata.get("namespace", "")), str(metadata["name"]), message))
-    return found
 
 
 # Pods of catalogs. The present state of a pod counts before its log, its log before events, and the newest event first: the
@@ -505,13 +386,13 @@ def _unknown(source: SourceState, unready: list[PodState]) -> Finding:
 RULES: tuple[Rule, ...] = (
     _pools,
     _default_sources,
-    _foreign_sources,
+    foreign_sources,
     _stale_pods,
     _packages,
     _network_policies,
     _cluster_catalogs,
     _unpack_jobs,
-    _orphaned,
-    _resolution,
+    orphaned,
+    resolution,
     _pods,
 )

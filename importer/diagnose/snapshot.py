@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from importer.cluster.client import Body
-    from importer.cluster.readiness.readiness import Check, ExpectedCatalog
+    from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.subscriptions import Sources
@@ -50,7 +50,8 @@ class PodState:
 class SourceState:
     """A CatalogSource. `expected` None: foreign, or the record does not have its expected content.
 
-    `listed`: the number of packages that OLM lists from it; None: unknown. `refusals`: errors of creating its pods.
+    `offers`: the packages that OLM lists from it; None: unknown. `versions`: the entries of each package's channels, where
+    package-server lists them. `refusals`: errors of creating its pods.
     `restricted`: the pods of its own Deployment have a restricted security context. `lacks_policy`: no NetworkPolicy lets OLM
     reach them. `connected_s`: seconds since the connection, or a pod's readiness, changed last; None: unknown.
     """
@@ -59,12 +60,18 @@ class SourceState:
     pods: tuple[PodState, ...]
     expected: ExpectedCatalog | None = None
     packages: Check | None = None
-    listed: int | None = None
+    offers: Mapping[str, Offer] | None = None
+    versions: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     restricted: bool = False
     lacks_policy: bool = False
     connected_s: float | None = None
+
+    @property
+    def listed(self) -> int | None:
+        """The number of packages that OLM lists from it; None: unknown."""
+        return None if self.offers is None else len(self.offers)
 
     @property
     def name(self) -> str:

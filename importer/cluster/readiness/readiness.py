@@ -160,11 +160,30 @@ def packages(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
 
 def listed_packages(client: ClusterClient, name: str, namespace: str) -> dict[str, Offer] | None:
     """Return the packages that OLM lists from a CatalogSource; None without PackageManifests. Raises ClusterError."""
+    listed = package_manifests(client, name, namespace)
+    return None if listed is None else offered(listed)
+
+
+def package_manifests(client: ClusterClient, name: str, namespace: str) -> list[Body] | None:
+    """Return the PackageManifests of a CatalogSource; None where the cluster has no such kind. Raises ClusterError."""
     # By label: two catalogs with one package give two PackageManifests of one name.
-    listed = client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
-    if listed is None:
-        return None
-    return {str(status_of(each).get("packageName") or each["metadata"]["name"]): _offered(each) for each in listed}
+    return client.list(PACKAGE_MANIFEST, namespace, {"catalog": name})
+
+
+def offered(listed: Iterable[Body]) -> dict[str, Offer]:
+    """Return the packages that PackageManifests list."""
+    return {_package(each): _offered(each) for each in listed}
+
+
+def entries(listed: Iterable[Body]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the names of all versions by package and channel; empty where package-server lists heads alone."""
+    # Older releases of OLM do not have `entries` in a channel.
+    return {
+        (_package(each), str(channel.get("name"))): tuple(str(entry.get("name")) for entry in channel["entries"])
+        for each in listed
+        for channel in status_of(each).get("channels") or []
+        if channel.get("entries")
+    }
 
 
 def compared(expected: ExpectedCatalog, listed: Mapping[str, Offer]) -> Check:
@@ -181,6 +200,10 @@ def cluster_catalogs(client: ClusterClient, expected: ExpectedCatalog) -> list[C
     """Check that the ClusterCatalogs with the image serve it, by digest."""
     found = client.list(CLUSTER_CATALOG) or []
     return [_cluster_catalog(each, expected.image) for each in found if source_image(each) == expected.image]
+
+
+def _package(package_manifest: Body) -> str:
+    return str(status_of(package_manifest).get("packageName") or package_manifest["metadata"]["name"])
 
 
 def _offered(package_manifest: Body) -> Offer:
