@@ -39,6 +39,7 @@ class ClusterSettings:
 
     `authfile`: credentials for the nodes to pull from the mirror with, merged into the global pull secret; never those that
     were used to push. `allowed_orphans`: operators whose Subscriptions may lose their CatalogSource.
+    `allowed_stranded`: operators that the catalogs need not update.
     `replace_credential`: the pull secret's credential for the whole registry may be replaced.
     """
 
@@ -49,5 +50,6 @@ class ClusterSettings:
     release: Release | None = None
     replace_credential: bool = False
     allowed_orphans: tuple[str, ...] = ()
+    allowed_stranded: tuple[str, ...] = ()
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

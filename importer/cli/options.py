@@ -262,6 +262,15 @@ class ClusterOptions:
             rich_help_panel=CLUSTER,
         ),
     ] = field(default_factory=list)
+    allow_stranded: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-stranded",
+            metavar="PACKAGE",
+            help="An operator that the archive need not update to the head of its channel; repeatable.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = field(default_factory=list)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change and push nothing.")] = False
     diff: Annotated[
         bool, typer.Option("--diff", help="Show how each object would differ, before the question; --dry-run always does.")
@@ -284,6 +293,7 @@ class ClusterOptions:
             resources=resources,
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
+            allowed_stranded=tuple(self.allow_stranded),
             dry_run=self.dry_run,
             # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
             timeout_s=seconds_of(self.timeout, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S),

@@ -23,6 +23,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
+from lightkube.operators import not_exists
 from lightkube.types import PatchType
 
 from common.errors import ClusterError, HubError, UsageError
@@ -214,16 +215,19 @@ class ClusterClient:
             lambda: checked(self._client.get(_model(kind), name, namespace=namespace or None)),
         )
 
-    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body] | None:
-        """Return the objects of a kind with all `labels`; None when the cluster has no such kind. Raises ClusterError.
+    def list(
+        self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, absent: str = ""
+    ) -> list[Body] | None:
+        """Return the objects of a kind with all `labels`, and without the label `absent`.
 
-        Without `namespace`, those of all namespaces.
+        None when the cluster has no such kind. Without `namespace`, those of all namespaces. Raises ClusterError.
         """
+        selector: dict[str, Any] = {**(labels or {}), **({absent: not_exists()} if absent else {})}
         # lightkube takes None for the namespace of the context, and refuses a namespace for a kind without.
         where = (namespace or _EVERYWHERE) if kind.namespaced else None
 
         def ask() -> list[Body]:
-            found = self._client.list(_model(kind), namespace=where, labels=dict(labels or {}))
+            found = self._client.list(_model(kind), namespace=where, labels=selector)
             return [checked(each) for each in found]
 
         return self._absent_is_none("list", kind, kind.plural, ask)

@@ -68,6 +68,7 @@ NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
 CLUSTER_SERVICE_VERSION = Kind(
     "operators.coreos.com", "v1alpha1", "ClusterServiceVersion", "clusterserviceversions", namespaced=True
 )
+CLUSTER_EXTENSION = Kind("olm.operatorframework.io", "v1", "ClusterExtension", "clusterextensions", namespaced=False)
 SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False

@@ -40,7 +40,6 @@ from importer.cluster.platforms import lacking
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
-from importer.cluster.subscriptions import CatalogChange, orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -77,8 +76,8 @@ _NAMED = 20  # operators that a finding lists: one screen
 class Intent:
     """An import, as far as preflight needs it.
 
-    `unsigned`: catalog images that cannot have a signature of their publisher. `terms`: its effects on Subscriptions.
-    `packages`: what its catalogs offer. `images`: those of the inventory.
+    `unsigned`: catalog images that cannot have a signature of their publisher. `packages`: what its catalogs offer.
+    `images`: those of the inventory.
     """
 
     resources: Sequence[Resource]
@@ -86,7 +85,6 @@ class Intent:
     mirror: str
     catalogs: Collection[str] = ()
     unsigned: Collection[str] = ()
-    terms: CatalogChange | None = None
     packages: Sequence[PackageRecord] = ()
     images: Sequence[ImageRecord] = ()
 
@@ -113,7 +111,6 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
     anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (
-        _orphans,
         _unresolvable,
         _platforms,
         _leftovers,
@@ -239,11 +236,6 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
             "Do not install these, or update the cluster first where it is too old; other versions need another archive.",
             severity=Severity.WARNING,
         )
-
-
-def _orphans(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    if intent.terms is not None:
-        yield from orphans(client, intent.terms)
 
 
 def _platforms(client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ class Tree:
 _ANY = object
 _NAMED = {"name": str}
 _IMAGE = {"image": {"ref": str}}
+_EXTENSION = {"packageName": str, "version": str, "channels": [str], "selector": {"matchLabels": Each(str)}}
+_SOURCE = {**_IMAGE, "catalog": _EXTENSION}
 _CAUSE = {"reason": str, "message": str, "exitCode": int}
 _STATE = {"waiting": _CAUSE, "terminated": _CAUSE}
 _CONTAINER_STATUS = [{"imageID": str, "state": _STATE, "lastState": _STATE}]
@@ -51,11 +53,12 @@ _METADATA = {
 _SPEC = {
     **dict.fromkeys(("image", "address", "displayName", "sourceNamespace", "name", "managementState", "osImageURL"), str),
     **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "kernelType", "channel", "startingCSV"), str),
+    **dict.fromkeys(("installPlanApproval", "version", "namespace", "availabilityMode"), str),
     **dict.fromkeys(("initContainers", "containers"), _CONTAINERS),
     **dict.fromkeys(("repositoryDigestMirrors", "imageDigestMirrors", "imageTagMirrors"), _RULES),
     "paused": bool,
     "disableAllDefaultSources": bool,
-    "source": (str, _IMAGE),  # of a Subscription; of a ClusterCatalog
+    "source": (str, _SOURCE),  # of a Subscription; of a ClusterCatalog or ClusterExtension
     "template": {"spec": {"securityContext": Each(_ANY), "initContainers": _CONTAINERS, "containers": _CONTAINERS}},
     "configuration": _NAMED,
     "additionalTrustedCA": _NAMED,
@@ -66,6 +69,9 @@ _SPEC = {
 }
 _STATUS = {
     **dict.fromkeys(("message", "defaultChannel", "packageName", "phase", "controlPlaneTopology", "installedCSV"), str),
+    "currentCSV": str,
+    "installPlanRef": _NAMED,
+    "install": {"bundle": {"name": str, "version": str}},
     **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "state", "reason", "evaluationError"), str),
     **dict.fromkeys(("initContainerStatuses", "containerStatuses"), _CONTAINER_STATUS),
     **dict.fromkeys(("observedGeneration", "updatedMachineCount", "machineCount", "failed", "succeeded"), int),

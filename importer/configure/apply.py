@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.wait import Display
     from importer.configure.plan import ClusterPlan
     from importer.mapping import MappedImage
+    from importer.operators.table import Row
     from importer.settings import ClusterSettings, ImportSettings
 
     Tell = Callable[[str], None]
@@ -45,6 +46,7 @@ class Applied:
 
     `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
+    `operators`: what becomes of each operator of the cluster.
     """
 
     result: ApplyResult
@@ -53,6 +55,7 @@ class Applied:
     cluster: ClusterIdentity
     findings: tuple[Finding, ...] = ()
     drain: str = ""
+    operators: tuple[Row, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -141,11 +144,19 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
     findings = list(preflight.permissions(client, plan.intent))
     _refuse(findings)  # every further read, the dry run on the server included, would fail with 403
     findings += preflight.circumstances(client, plan.intent)
+    findings += plan.operators.findings
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
-    drain = preflight.drain(plan.intent, would.changed)
-    return Applied(would, plan.built.problems, done=False, cluster=plan.cluster, findings=tuple(findings), drain=drain)
+    return Applied(
+        would,
+        plan.built.problems,
+        done=False,
+        cluster=plan.cluster,
+        findings=tuple(findings),
+        drain=preflight.drain(plan.intent, would.changed),
+        operators=plan.operators.rows,
+    )
 
 
 def _missing_images(images: Sequence[MappedImage], find_missing: FindMissing) -> list[Finding]:

@@ -17,8 +17,8 @@ from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
 from importer.cluster.resources.names import name_catalogs
-from importer.cluster.subscriptions import CatalogChange, Offering
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
+from importer.configure.operators import OperatorPlan, foresee, read_operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
-    from importer.cluster.resources.names import ServedCatalog
     from importer.mapping import MappedImage, Mirror
     from importer.settings import ClusterSettings, ImportSettings
 
@@ -42,6 +41,7 @@ class ClusterPlan:
     intent: Intent
     expected: tuple[ExpectedCatalog, ...]
     credential: tuple[str, str] | None
+    operators: OperatorPlan
     replace_credential: bool = False
 
     @property
@@ -84,6 +84,7 @@ def make_plan(
     icsp = release is not None and has_icsp(client)
     recorded = record_namespace(client)
     present = own_sources(client, recorded, namespace_for(release))
+    seen = read_operators(client, release)
     named = name_catalogs(archive.inventory, release, cluster.resources.catalog_names, present)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in named], namespace_for(release))
@@ -110,7 +111,6 @@ def make_plan(
         catalogs=[str(image.pinned) for _, image in placed],
         # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
-        terms=_terms(built, cluster, release, present),
         packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
         images=archive.inventory.images,
     )
@@ -122,6 +122,7 @@ def make_plan(
         intent,
         _expected(images, built, release, settings.mirror),
         _credential(settings.mirror, release, cluster),
+        foresee(seen, built, images, cluster, present, has_hub=client.get(OPERATOR_HUB, "cluster") is not None),
         cluster.replace_credential,
     )
 
@@ -132,23 +133,6 @@ def _credential(mirror: Mirror, release: Release | None, cluster: ClusterSetting
     # Before 4.9, CRI-O looks up credentials by host only; the key depends on the release (ADR 0026).
     key = pull_secret_key(mirror.host, mirror.prefix, release)
     return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)
-
-
-def _terms(built: Built, cluster: ClusterSettings, release: Release | None, present: Sequence[ServedCatalog]) -> CatalogChange:
-    """Return what the import means for Subscriptions: the catalogs that the cluster gets, and the default sources."""
-    namespace = namespace_for(release)
-    # `build` leaves catalogs out that it has to report as problems; their Subscriptions and heads must not be waited for.
-    offerings = [
-        Offering(
-            each.catalog.name,
-            (namespace, each.name),
-            frozenset(package.name for package in each.catalog.packages),
-            each.identity,
-        )
-        for each in built.served
-    ]
-    defaults_off = any(resource.kind == OPERATOR_HUB.name for resource in built.resources)
-    return CatalogChange(offerings, namespace, defaults_off, cluster.allowed_orphans, present)
 
 
 def _expected(

@@ -33,8 +33,8 @@ from importer.cluster.kinds import (
 from importer.cluster.readiness import readiness
 from importer.cluster.readiness.readiness import held_back, is_paused, rules_lacking
 from importer.cluster.resources.catalog_source import service_name
-from importer.cluster.subscriptions import sources_of
 from importer.diagnose.snapshot import PodState, Snapshot, SourceState
+from importer.operators.reading import sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from common.text import counted, enumeration
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import condition, short
-from importer.cluster.subscriptions import ORPHANED, SourceKey, Subscribed, repoint
 from importer.diagnose.snapshot import SourceState
+from importer.operators.findings import ORPHANED, repoint
+from importer.operators.installed import SourceKey, Subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

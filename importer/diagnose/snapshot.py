@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
-    from importer.cluster.subscriptions import Sources
+    from importer.operators.installed import Sources
 
 
 _RECONNECTS_WITHIN_S = 300.0  # gRPC waits up to two minutes and jitter, then package-server reads all packages

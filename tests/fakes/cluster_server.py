@@ -276,6 +276,10 @@ class Handler(BaseHTTPRequestHandler):
     def _selected(self, body: Body) -> bool:
         labels = body["metadata"].get("labels") or {}
         for term in filter(None, self.entry.query.get("labelSelector", "").split(",")):
+            if term.startswith("!"):  # the label is not there
+                if term[1:] in labels:
+                    return False
+                continue
             name, equals, value = term.partition("=")
             if labels.get(name) != value.removeprefix("=") if equals else name not in labels:
                 return False

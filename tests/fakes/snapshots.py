@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from importer.cluster.readiness.readiness import Offer
 from importer.cluster.subscriptions import Sources
+
+from importer.cluster.readiness.readiness import Offer
 from importer.diagnose.snapshot import Snapshot, SourceState
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import pytest
 
+from common.archive.inventory import CatalogRecord
 from common.catalog_names import Identity
 from common.errors import ClusterError
+from common.oci.image import Digest
 from importer.cluster import preflight
 from importer.cluster.apply import apply
 from importer.cluster.client import connect
@@ -18,10 +20,13 @@ from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.readiness.wait import wait_healthy
 from importer.cluster.record import Recorder, expected_catalogs, load, record_namespace
 from importer.cluster.release import Release
-from importer.cluster.subscriptions import CatalogChange, Offering
 from importer.cluster.undo import undo
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
+from importer.operators.findings import Allowed, findings
+from importer.operators.outlook import Offering, Outlook
+from importer.operators.reading import read
+from importer.operators.table import make
 from tests.fakes import wanted
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
@@ -41,9 +46,9 @@ RESOURCES = [
     wanted.catalog_source(),
 ]
 IDENTITY = Identity("index", "redhat/index", "v4.18", "registry.redhat.io", "registry.redhat.io/redhat/index:v4.18")
-OFFERED = Offering("index", (MARKETPLACE, NAME), frozenset(("alpha",)), IDENTITY)
-TERMS = CatalogChange((OFFERED,), MARKETPLACE, defaults_off=True)
-INTENT = Intent(RESOURCES, RELEASE, "mirror.example:5000", (wanted.IMAGE,), (wanted.IMAGE,), TERMS)
+CARRIED = CatalogRecord("index", None, Digest(wanted.DIGEST), "index", "file-based", filtered=True, packages=PACKAGES[:1])
+OFFERED = Offering("index", (MARKETPLACE, NAME), CARRIED, wanted.IMAGE, IDENTITY)
+INTENT = Intent(RESOURCES, RELEASE, "mirror.example:5000", (wanted.IMAGE,), (wanted.IMAGE,))
 
 
 class Quiet:
@@ -82,6 +87,9 @@ def diagnosing(client):
 def checking(client):
     list(preflight.permissions(client, INTENT))
     preflight.circumstances(client, INTENT)
+    seen = read(client, MARKETPLACE, RELEASE)
+    outlook = Outlook([OFFERED], MARKETPLACE, seen.sources, seen.sources.bodies)
+    list(findings(seen, outlook, make(seen, outlook), Allowed()))
     changes = apply(client, RESOURCES, release=RELEASE, dry_run=True, tell=str, recorder=None).changes
     preflight.rollout(client, INTENT, changes)
     mirror_rules(client, RELEASE)

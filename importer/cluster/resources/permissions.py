@@ -1,6 +1,6 @@
 """The permissions of the importer on a cluster: exactly the verbs and names that it uses, for preflight and `render --rbac`.
 
-An import fails without those of `needed`; those of `helpful` let preflight and `doctor` see Subscriptions and causes; those of
+An import fails without those of `needed`; those of `helpful` let preflight and `doctor` see operators and causes; those of
 `fixing` are for `doctor --fix` alone.
 """
 
@@ -13,6 +13,8 @@ from importer.cluster.kinds import (
     ACCESS_REVIEW,
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
+    CLUSTER_EXTENSION,
+    CLUSTER_SERVICE_VERSION,
     CLUSTER_VERSION,
     CONFIG_MAP,
     CONFIG_NAMESPACE,
@@ -162,10 +164,13 @@ class _OwnNames:
 
 
 def helpful(release: Release | None) -> list[Permission]:
-    """Return the permissions of preflight on Subscriptions, and of `doctor` and the wait for causes."""
+    """Return the permissions of preflight on operators, and of `doctor` and the wait for causes."""
     namespace = MARKETPLACE if release is not None else PLAIN_OLM
     found = [*_each(EVENT, ("list",), namespace), *_each(JOB, ("list",), namespace)]
     found += [Permission(POD, "get", namespace, LOG), *_each(SUBSCRIPTION, ("list",)), *_each(CATALOG_SOURCE, ("list",))]
+    found += _each(CLUSTER_SERVICE_VERSION, ("list",))
+    if release is not None and release.has_cluster_catalog:
+        found += _each(CLUSTER_EXTENSION, ("list",))
     if release is not None:
         found += [*_each(NAMESPACE, ("create",)), *_each(POD, ("list",), OLM_NAMESPACE)]
         found.append(Permission(POD, "get", OLM_NAMESPACE, LOG))

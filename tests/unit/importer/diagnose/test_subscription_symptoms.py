@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from importer.cluster.resources.catalog_source import is_default
-from importer.cluster.subscriptions import Sources
 from importer.diagnose.rules import diagnose
 from importer.diagnose.snapshot import Snapshot
+from importer.operators.installed import Sources
 
 MARKET = "openshift-marketplace"
 MISSING = f"targeted catalogsource {MARKET}/redhat-operators missing"

@@ -1,0 +1,122 @@
+"""Reads the operators of a cluster with a handful of lists. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from importer.cluster.client import Body, ClusterClient, ForbiddenError
+from importer.cluster.kinds import (
+    CATALOG_SOURCE,
+    CLUSTER_CATALOG,
+    CLUSTER_EXTENSION,
+    CLUSTER_SERVICE_VERSION,
+    NAMESPACE,
+    OWN_LABELS,
+    SUBSCRIPTION,
+)
+from importer.operators.installed import Csv, CsvKey, Extension, Installed, SourceKey, Sources, Subscribed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from importer.cluster.release import Release
+
+# OLM copies a ClusterServiceVersion into every namespace that its operator watches: hundreds of copies of one object
+# (operator-lifecycle-manager, pkg/controller/operators/olm/operatorgroup.go; the label is CopiedLabelKey).
+_COPIED = "olm.copiedFrom"
+
+
+def read(client: ClusterClient, namespace: str, release: Release | None) -> Installed:
+    """Return the operators of all namespaces that may be read. `namespace`: that of the catalogs. Raises ClusterError."""
+    bodies, refused, hidden = _subscriptions(client)
+    subscribed = [Subscribed.of(each) for each in bodies]
+    extensions: Sequence[Extension] = ()
+    others: Sequence[str] = ()
+    if release is not None and release.has_cluster_catalog:
+        extensions = _extensions(client)
+        # Asked for only where something depends on them.
+        others = _other_catalogs(client, release) if extensions else ()
+    return Installed(subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, others, refused, hidden)
+
+
+def sources_of(client: ClusterClient, namespace: str) -> Sources:
+    """Return all CatalogSources, or only those of `namespace` where others may not be read. Raises ClusterError."""
+    try:
+        return Sources(_by_key(client.list(CATALOG_SOURCE)), namespace)
+    except ForbiddenError:
+        return Sources(_by_key(client.list(CATALOG_SOURCE, namespace)), namespace, everywhere=False)
+
+
+def _by_key(bodies: Iterable[Body] | None) -> dict[SourceKey, Body]:
+    # One that is being deleted no longer serves anything.
+    found = (each for each in bodies or () if not each["metadata"].get("deletionTimestamp"))
+    return {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in found}
+
+
+def _subscriptions(client: ClusterClient) -> tuple[list[Body], str, str]:
+    """Return the Subscriptions of all readable namespaces, and where there are others, why and where."""
+    try:
+        return client.list(SUBSCRIPTION) or [], "", ""
+    except ForbiddenError as error:
+        refused = error.message
+    try:
+        # Reads that are refused for the cluster may be allowed in single namespaces (Role instead of ClusterRole).
+        namespaces = [str(each["metadata"]["name"]) for each in client.list(NAMESPACE) or []]
+    except ForbiddenError:
+        namespaces = []
+    found: list[Body] = []
+    hidden = 0
+    for namespace in namespaces:
+        try:
+            found += client.list(SUBSCRIPTION, namespace) or []
+        except ForbiddenError:
+            hidden += 1
+    if namespaces and not hidden:
+        return found, "", ""
+    return found, refused, f"{hidden} of {len(namespaces)} namespaces" if namespaces else ""
+
+
+def _csvs(client: ClusterClient, subscribed: Sequence[Subscribed]) -> dict[CsvKey, Csv]:
+    """Return the installed ClusterServiceVersions, as far as they may be read."""
+    wanted = {(one.namespace, one.installed) for one in subscribed if one.installed}
+    if not wanted:
+        return {}
+    try:
+        bodies = client.list(CLUSTER_SERVICE_VERSION, absent=_COPIED) or []
+    except ForbiddenError:
+        return _csvs_by_name(client, wanted)
+    found = {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in bodies}
+    return {key: Csv.of(found[key]) for key in wanted & found.keys()}
+
+
+def _csvs_by_name(client: ClusterClient, wanted: Collection[CsvKey]) -> dict[CsvKey, Csv]:
+    found = {}
+    for namespace, name in sorted(wanted):
+        try:
+            body = client.get(CLUSTER_SERVICE_VERSION, name, namespace)
+        except ForbiddenError:
+            continue  # the table shows the name without a version
+        if body is not None:
+            found[namespace, name] = Csv.of(body)
+    return found
+
+
+def _extensions(client: ClusterClient) -> list[Extension]:
+    try:
+        return [Extension.of(each) for each in client.list(CLUSTER_EXTENSION) or []]
+    except ForbiddenError:
+        return []
+
+
+def _other_catalogs(client: ClusterClient, release: Release) -> list[str]:
+    try:
+        bodies = client.list(CLUSTER_CATALOG) or []
+    except ForbiddenError:
+        return []
+    return [str(each["metadata"]["name"]) for each in bodies if _is_other(each, release)]
+
+
+def _is_other(body: Body, release: Release) -> bool:
+    labels = (body["metadata"].get("labels") or {}).items()
+    available = (body.get("spec") or {}).get("availabilityMode") != "Unavailable"
+    return available and body["metadata"]["name"] not in release.default_cluster_catalogs and not OWN_LABELS.items() <= labels
