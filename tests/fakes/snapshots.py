@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from importer.cluster.subscriptions import Sources
-
 from importer.cluster.readiness.readiness import Offer
 from importer.diagnose.snapshot import Snapshot, SourceState
+from importer.operators.installed import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
