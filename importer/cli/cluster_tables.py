@@ -9,11 +9,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from common.text import columns, counted, paragraphs, visible
+from common.text import columns, counted, enumeration, paragraphs, visible
 from importer.cli.tables import problem_lines, push_document, push_table
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
-from importer.cluster.undo import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +33,7 @@ Document = dict[str, Any]
 
 # Lines of one object. A ConfigMap with a CA bundle has thousands; JSON has them all.
 _DIFF_SHOWN = 60
+_FIELDS_SHOWN = 3  # of one object that undo restores
 
 
 def render_document(paths: Sequence[Path], built: Built) -> Document:
@@ -79,8 +79,12 @@ def planned_table(would: Applied) -> list[str]:
 
 def would_change(would: Applied) -> str:
     """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
-    count = len(list(would.result.changed))
-    return f"{would.cluster}: {', '.join([counted(count, 'change'), *([would.drain] if would.drain else [])])}."
+    return _changes_there(would.cluster, len(would.result.changed), would.drain)
+
+
+def _changes_there(cluster: ClusterIdentity, changes: int, drain: str) -> str:
+    # ADR 0033: the last line before each question, and in each log, by whatever command.
+    return f"{cluster}: {', '.join([counted(changes, 'change'), *([drain] if drain else [])])}."
 
 
 def question_table(would: Applied, *, diff: bool) -> list[str]:
@@ -116,7 +120,7 @@ def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
     refused = any(one.fields for one in done.objects)
     lines = [f"{done.cluster}.", *undone_rows(done)]
     if dry_run:
-        lines.append("Nothing was changed.")
+        lines += [would_undo(done), "Nothing was changed."]
     if refused:
         # ADR 0027: a field with another manager is never reset, because its owner may depend on it.
         lines.append("What others changed stays as it is, and in the record: settle it by hand, then undo again.")
@@ -125,16 +129,23 @@ def undo_table(done: UndoResult, *, dry_run: bool) -> list[str]:
 
 def undone_rows(done: UndoResult) -> list[str]:
     """Return what became, or would become, of each object."""
-    rows = [("OUTCOME", "KIND", "NAME", "CHANGED BY OTHERS SINCE")]
-    rows += [(one.outcome, one.kind, f"{one.namespace}/{one.name}".lstrip("/"), ", ".join(one.fields)) for one in done.objects]
+    rows = [("OUTCOME", "KIND", "NAME", "FORMER VALUES OF", "CHANGED BY OTHERS SINCE")]
+    rows += [
+        (
+            one.outcome,
+            one.kind,
+            f"{one.namespace}/{one.name}".lstrip("/"),
+            enumeration(one.former, _FIELDS_SHOWN),
+            ", ".join(one.fields),
+        )
+        for one in done.objects
+    ]
     return columns(rows)
 
 
 def would_undo(would: UndoResult) -> str:
-    """Return which cluster would be changed back, and how much: one line."""
-    # Kept and absent objects are listed, but they are no changes.
-    changed = [one for one in would.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
-    return f"{would.cluster}: {counted(len(changed), 'change')}."
+    """Return which cluster would be changed back, how much, and what that does to its nodes: one line."""
+    return _changes_there(would.cluster, len(would.changed), would.drain)
 
 
 def fixes_table(health: Health) -> list[str]:
@@ -143,8 +154,8 @@ def fixes_table(health: Health) -> list[str]:
 
 
 def would_fix(health: Health) -> str:
-    """Return which cluster would be changed, and how much: one line."""
-    return f"{health.cluster}: {counted(len(health.fixable), 'change')}."
+    """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
+    return _changes_there(health.cluster, len(health.fixable), health.drain)
 
 
 def deploy_document(pushed: PushResult | None, applied: Applied | None, cluster: ClusterIdentity | None) -> Document:

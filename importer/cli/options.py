@@ -315,8 +315,7 @@ class ClusterOptions:
         """Ask whether the cluster may be changed. Raises UsageError where standard input is not a terminal."""
         from importer.cli import cluster_tables
 
-        shown = [] if self.yes and not self.diff else cluster_tables.question_table(would, diff=self.diff)
-        return agreed(shown, cluster_tables.would_change(would), yes=self.yes)
+        return agreed(cluster_tables.question_table(would, diff=self.diff), cluster_tables.would_change(would), yes=self.yes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +364,7 @@ def agreed(shown: list[str], where: str, *, yes: bool) -> bool:
     """
     for line in (*shown, where):
         terminal.tell(line)
-    # --yes still prints the changes: the log of a pipeline is then a record of them.
+    # --yes prints the same lines: the log of a pipeline is then a record of what was agreed to.
     if yes:
         return True
     # Without a terminal nothing is changed: silence is not consent.

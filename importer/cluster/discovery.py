@@ -118,16 +118,19 @@ def _running(status: dict[str, Any]) -> str:
 class ClusterIdentity:
     """The address of the API, the context of the kubeconfig (None in a pod, by its service account), and the version.
 
-    `version` is OpenShift's, such as 4.18.7; None where it is missing, or cannot be read. It has no user and no credential.
+    `version` is OpenShift's, such as 4.18.7; None where it is missing, or cannot be read. `treated_as`: another release, given
+    by an option. It has no user and no credential.
     """
 
     server: str
     context: str | None
     version: str | None
+    treated_as: Release | None = None
 
     def __str__(self) -> str:
         where = f"context {self.context}" if self.context is not None else "service account of this pod"
-        return f"Cluster {self.server} ({where}, {f'OpenShift {self.version}' if self.version else 'no OpenShift version'})"
+        version = f"OpenShift {self.version}" if self.version else "no OpenShift version"
+        return f"Cluster {self.server} ({where}, {version}{f', treated as {self.treated_as}' if self.treated_as else ''})"
 
     @property
     def release(self) -> Release | None:
@@ -146,4 +149,6 @@ def identify(client: ClusterClient, given: Release | None = None) -> ClusterIden
         if given is None:
             raise
         version = str(given)
-    return ClusterIdentity(client.server, client.context, version)
+    # The effects on nodes in the same line are those of the release that was given.
+    other = given if given is not None and given != release_of(version) else None
+    return ClusterIdentity(client.server, client.context, version, other)

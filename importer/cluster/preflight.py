@@ -18,13 +18,10 @@ from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     DEPLOYMENT,
-    ICSP,
-    IDMS,
     IMAGE_CONFIG,
     IMAGE_POLICY,
     IMAGE_REGISTRY,
     INFRASTRUCTURE,
-    ITMS,
     MACHINE_CONFIG_POOL,
     NETWORK_POLICY,
     OLM_LABEL,
@@ -38,14 +35,15 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.platforms import lacking
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
-from importer.cluster.release import Release
 from importer.cluster.resources.permissions import Permission, missing, needed
+from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from common.archive.inventory import ImageRecord, PackageRecord
     from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.release import Release
     from importer.cluster.writing import Change
 
 
@@ -64,10 +62,7 @@ _OPTIONAL = frozenset(
     (DEPLOYMENT.name, SERVICE.name, NETWORK_POLICY.name, IMAGE_REGISTRY.name)
 )  # read only when they are written
 _READS = frozenset(("get", "list"))
-_RULES = frozenset((ICSP.name, IDMS.name, ITMS.name))
-_REGISTRIES = "spec.registrySources"  # of image.config `cluster`
-_ROLLING = _RULES | {_REGISTRIES}
-_DRAINED = "every node is drained"
+_ROLLING = RULES | {REGISTRIES}
 _HOSTS = Path("/etc/hosts")
 _NAMED = 20  # operators that a finding lists: one screen
 
@@ -131,16 +126,12 @@ def rollout(client: ClusterClient, intent: Intent, changes: Iterable[Change]) ->
 
 def drain(intent: Intent, changes: Iterable[Change]) -> str:
     """Return the strongest effect of changes on the nodes: `no drain`, or that every node is drained; empty if unknown."""
-    if intent.release is None:
-        return ""
-    effects = [effect for _, effect in _effects(intent.release, _changed(changes)) if effect.startswith(_DRAINED)]
-    # The longest text is the strongest effect: "drained and rebooted" extends "drained".
-    return max(effects, key=len, default="no drain")
+    return strongest(intent.release, _changed(changes))
 
 
 def _changed(changes: Iterable[Change]) -> frozenset[str]:
     # Only registrySources of image.config rolls nodes; additionalTrustedCA does not in any release.
-    return frozenset(_REGISTRIES if _REGISTRIES in change.detail else change.kind for change in changes)
+    return frozenset(REGISTRIES if REGISTRIES in change.detail else change.kind for change in changes)
 
 
 def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
@@ -279,29 +270,15 @@ def _names_in(hosts: Path) -> set[str]:
     return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
-def _effects(release: Release, changed: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the changes that roll out a new configuration, and the effect of each on the nodes."""
-    # machine-config-operator, pkg/daemon: tag mirrors and changed registrySources drain in every release; a changed pull
-    # secret reboots up to 4.6 and is written in place from 4.7 on.
-    if {ICSP.name, IDMS.name}.intersection(changed):
-        yield "mirror rules for pulls by digest", release.rollout
-    if ITMS.name in changed:
-        yield "mirror rules for pulls by tag", f"{_DRAINED}, one after another"
-    if _REGISTRIES in changed:
-        yield "registries that nodes may pull from", f"{_DRAINED}, one after another"
-    if SECRET.name in changed and release <= Release(4, 6):
-        yield "pull secret", f"{_DRAINED} and rebooted, one after another"
-
-
 def _announced(release: Release, changed: Collection[str]) -> Iterator[Finding]:
     """Yield the effects on the nodes, for a person who chooses the time."""
-    effects = [f"{cause}: {effect}" for cause, effect in _effects(release, changed)]
-    if effects:
+    found = [f"{cause}: {effect}" for cause, effect in effects(release, changed)]
+    if found:
         yield Finding(
             "nodes-roll",
             f"OpenShift {release}",
             "nodes take over a new configuration",
-            tuple(effects),
+            tuple(found),
             "Nothing, if this is a suitable time for it.",
             severity=Severity.WARNING,
         )

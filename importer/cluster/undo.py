@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from common.retry import retry
+from common.text import enumeration
 from importer.cluster import record
 from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
 from importer.cluster.differences import differing_values, item_named, needed_patch
@@ -36,6 +37,7 @@ _STAMPS = frozenset(
     )
 )
 _MAX_DEPTH = 64
+_SHOWN = 5  # restored fields in the line of an object
 
 
 def foreign_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
@@ -173,7 +175,8 @@ class Outcome(StrEnum):
 class Undone:
     """The result for one object. `fields`: the foreign ones, as dotted paths; with any, its entry stays in the record.
 
-    `restored` with `fields`: the own content was removed, the foreign content stays.
+    `restored` with `fields`: the own content was removed, the foreign content stays. `former`: the fields that get their
+    former values.
     """
 
     outcome: Outcome
@@ -182,11 +185,13 @@ class Undone:
     namespace: str
     fields: tuple[str, ...] = ()
     why: str = "changed by others since"
+    former: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
+        former = f": {enumeration(self.former, _SHOWN)}" if self.former else ""
         why = f": {self.why}: {', '.join(self.fields)}" if self.fields else ""
-        return f"{self.outcome} {self.kind} {self.name}{where}{why}"
+        return f"{self.outcome} {self.kind} {self.name}{where}{former}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +252,21 @@ def _undo_entry(client: ClusterClient, entry: Entry, staying: Collection[str], *
     identity = (entry.kind, entry.name, entry.namespace)
     if needed and not plan.fields:
         outcome = plan.outcome if plan.outcome is Outcome.RESTORED else Outcome.REFUSED
-        return Undone(outcome, *identity, (shown(needed),), "kept for the foreign CAs in that ConfigMap")
-    return Undone(plan.outcome, *identity, tuple(map(shown, plan.fields)))
+        return Undone(outcome, *identity, (shown(needed),), "kept for the foreign CAs in that ConfigMap", _former(plan))
+    return Undone(plan.outcome, *identity, tuple(map(shown, plan.fields)), former=_former(plan))
+
+
+def _former(plan: _Plan) -> tuple[str, ...]:
+    return tuple(map(shown, _leaves(plan.patch or {}, ())))
+
+
+def _leaves(patch: Mapping[str, Any], path: Path) -> Iterator[Path]:
+    for key, value in patch.items():
+        # A patch of hub-import is as deep as what it wrote itself.
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key)
 
 
 def _still_trusted(entry: Entry, live: Body | None, staying: Collection[str]) -> Path:

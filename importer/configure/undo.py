@@ -10,6 +10,8 @@ from importer.cluster import undo as undoing
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
+from importer.cluster.rollout import REGISTRIES, strongest
+from importer.cluster.undo import Outcome
 from importer.configure.apply import NotAgreedError, silent
 
 if TYPE_CHECKING:
@@ -25,6 +27,21 @@ class UndoResult:
 
     cluster: ClusterIdentity
     objects: list[Undone]
+
+    @property
+    def changed(self) -> list[Undone]:
+        """The objects that are changed; those that are gone, or stay as they are, are none of them."""
+        return [one for one in self.objects if one.outcome in (Outcome.DELETED, Outcome.RESTORED)]
+
+    @property
+    def drain(self) -> str:
+        """The effect of the changes on the nodes, as text; empty where it is not known."""
+        return strongest(self.cluster.release, {_rolling(one) for one in self.changed}, removed=True)
+
+
+def _rolling(one: Undone) -> str:
+    """Return the kind of an object, as `rollout.effects` takes it."""
+    return REGISTRIES if any(field.startswith(REGISTRIES) for field in one.former) else one.kind
 
 
 def undo(cluster: ClusterSettings, tell: Callable[[str], None], agree: Callable[[UndoResult], bool]) -> UndoResult:

@@ -186,7 +186,8 @@ def _host(source: SourceState) -> str:
     return source.image.partition("/")[0]
 
 
-# By code of finding. Each is safe while the cluster is in use: no node is drained, and no foreign object is changed.
+# By code of finding. Each is safe while the cluster is in use: no foreign object is changed, and no node is drained, except for
+# a changed pull secret up to 4.6, which the question says.
 FIXES: dict[str, Callable[[_Case, Finding], None]] = {
     "default-sources-enabled": _default_sources,
     NEEDS_CA: _trust,

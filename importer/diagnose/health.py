@@ -14,13 +14,15 @@ from common.errors import ExitCode
 from importer.cluster.client import ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.kinds import SECRET
 from importer.cluster.readiness.readiness import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, expected_catalogs, record_namespace
 from importer.cluster.resources.catalog_source import namespace_for
+from importer.cluster.rollout import strongest
 from importer.cluster.trust import pull_credential
 from importer.diagnose import fixes
 from importer.diagnose.collect import collect
-from importer.diagnose.fixes import FixInputs
+from importer.diagnose.fixes import NEEDS_CREDENTIAL, FixInputs
 from importer.diagnose.rules import diagnose
 
 if TYPE_CHECKING:
@@ -57,6 +59,13 @@ class Health:
     def fixable(self) -> list[Finding]:
         """The findings that `doctor --fix` would fix."""
         return [finding for finding in self.findings if finding.fixable]
+
+    @property
+    def drain(self) -> str:
+        """The effect of the fixes on the nodes, as text; empty where it is not known."""
+        # Of all that is fixed, nodes take over only a pull secret: a CA for the mirror is no part of their configuration.
+        written = {SECRET.name} if any(finding.code == NEEDS_CREDENTIAL for finding in self.fixable) else set()
+        return strongest(self.snapshot.release, written)
 
     @property
     def absent(self) -> list[ExpectedCatalog]:
