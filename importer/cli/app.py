@@ -14,6 +14,7 @@ from common.errors import ExitCode, strictly
 from common.text import counted
 from importer.cli.options import (
     ArchiveOptions,
+    CatalogName,
     ClusterOptions,
     Heal,
     MirrorOptions,
@@ -271,6 +272,33 @@ def deploy(
     document = cluster_tables.deploy_document(pushed, applied, report.cluster) | near.document()
     output.emit(document, lambda: cluster_tables.deploy_table(pushed, applied))
     return strictly([part.exit_code for part in (pushed, applied) if part is not None], strict=settings.strict)
+
+
+@command(app)
+def operators(
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCHIVE…", help="What this archive would do to them; without it, how they are."),
+    ] = None,
+    *,
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
+    ] = None,
+    catalog_name: CatalogName = [],  # noqa: B006 - typer copies it
+) -> ExitCode:
+    """The operators of the cluster: versions, catalogs, and what an import of the archive does to each. Changes nothing."""
+    from importer.cli import cluster_tables
+    from importer.cluster.resources.build import ResourceOptions, catalog_names
+    from importer.configure import operators as surveying
+
+    output.begin()
+    inventory = ArchiveOptions(archive, key).open().inventory if archive else None
+    told = cluster.settings(resources=ResourceOptions(catalog_names(catalog_name)))
+    found = surveying.survey(told, inventory)
+    output.emit(cluster_tables.operators_document(found), lambda: cluster_tables.operators_table(found))
+    return found.exit_code
 
 
 @command(app)

@@ -13,6 +13,7 @@ from common.text import columns, counted, enumeration, paragraphs, visible
 from importer.cli.tables import problem_lines, push_document, push_table
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
+from importer.operators import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from importer.cluster.finding import Finding
     from importer.cluster.resources.build import Built
     from importer.configure.apply import Applied
+    from importer.configure.operators import Survey
     from importer.configure.undo import UndoResult
     from importer.diagnose.health import Health
     from importer.diagnose.snapshot import SourceState
@@ -60,7 +62,14 @@ def apply_document(applied: Applied) -> Document:
     ]
     findings = [finding_document(each) for each in applied.findings]
     where = cluster_document(applied.cluster)
-    return {"healthy": applied.done, "cluster": where, "changes": changes, "findings": findings, "problems": applied.problems}
+    return {
+        "healthy": applied.done,
+        "cluster": where,
+        "changes": changes,
+        "findings": findings,
+        "operators": shown.document(applied.operators),
+        "problems": applied.problems,
+    }
 
 
 def apply_table(applied: Applied) -> list[str]:
@@ -79,19 +88,31 @@ def planned_table(would: Applied) -> list[str]:
 
 def would_change(would: Applied) -> str:
     """Return which cluster would be changed, how much, and what that does to its nodes: one line."""
-    return _changes_there(would.cluster, len(would.result.changed), would.drain)
+    return _changes_there(would.cluster, len(would.result.changed), would.drain, shown.updating(would.operators))
 
 
-def _changes_there(cluster: ClusterIdentity, changes: int, drain: str) -> str:
+def _changes_there(cluster: ClusterIdentity, changes: int, *effects: str) -> str:
     # ADR 0033: the last line before each question, and in each log, by whatever command.
-    return f"{cluster}: {', '.join([counted(changes, 'change'), *([drain] if drain else [])])}."
+    return f"{cluster}: {', '.join(filter(None, (counted(changes, 'change'), *effects)))}."
 
 
 def question_table(would: Applied, *, diff: bool) -> list[str]:
-    """Return what a person is asked to agree to: each object, with `diff` also how it would differ."""
+    """Return what a person is asked to agree to: each object, with `diff` also how it would differ; operators."""
     # Long diffs hid the question at the end; they are shown on request.
     diffs = [line for change in would.result.changed if diff for line in _shortened(change.diff)]
-    return [*problem_lines(would.problems), *changes_table(would.result), *diffs]
+    return [*problem_lines(would.problems), *changes_table(would.result), *diffs, *shown.affected(would.operators)]
+
+
+def operators_document(found: Survey) -> Document:
+    """Return the JSON of `operators`."""
+    refused = [found.refused] if found.refused else []
+    return {"cluster": cluster_document(found.cluster), "operators": shown.document(found.rows), "unseen": refused}
+
+
+def operators_table(found: Survey) -> list[str]:
+    """Return `operators` for people."""
+    refused = [f"not seen: {found.refused}"] if found.refused else []
+    return [f"{found.cluster}.", *shown.lines(found.rows), *refused]
 
 
 def _shortened(diff: Sequence[str]) -> list[str]:

@@ -154,18 +154,21 @@ Heal = Annotated[
 ]
 
 
+CatalogName = Annotated[
+    list[str],
+    typer.Option(
+        metavar="[CATALOG=]NAME",
+        help="Name of the CatalogSource, to keep redhat-operators for example; repeatable.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceFlags:
     """Options of the objects in the cluster."""
 
-    catalog_name: Annotated[
-        list[str],
-        typer.Option(
-            metavar="[CATALOG=]NAME",
-            help="Name of the CatalogSource, to keep redhat-operators for example; repeatable.",
-            rich_help_panel=OBJECTS,
-        ),
-    ] = field(default_factory=list)
+    catalog_name: CatalogName = field(default_factory=list)
     mirror_scope: Annotated[
         str,
         typer.Option(
@@ -326,12 +329,19 @@ class PlaceOptions:
     context: Context = None
 
     def settings(
-        self, authfile: Path | None = None, *, replace_credential: bool = False, dry_run: bool = False
+        self,
+        authfile: Path | None = None,
+        *,
+        replace_credential: bool = False,
+        dry_run: bool = False,
+        resources: ResourceOptions | None = None,
     ) -> ClusterSettings:
         """Return the settings of the cluster's part."""
+        from importer.cluster.resources.build import ResourceOptions
         from importer.settings import ClusterSettings
 
         return ClusterSettings(
+            resources=resources or ResourceOptions(),
             kubeconfig=self.kubeconfig,
             context=self.context,
             authfile=authfile,

@@ -9,7 +9,6 @@ from importer import mapping
 from importer.cluster import apply as applying
 from importer.cluster.apply import ApplyResult
 from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, own_sources, served_by_us
-from importer.cluster.kinds import OPERATOR_HUB
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
@@ -122,7 +121,7 @@ def make_plan(
         intent,
         _expected(images, built, release, settings.mirror),
         _credential(settings.mirror, release, cluster),
-        foresee(seen, built, images, cluster, present, has_hub=client.get(OPERATOR_HUB, "cluster") is not None),
+        foresee(client, seen, built.served, release, cluster=cluster, served=present),
         cluster.replace_credential,
     )
 

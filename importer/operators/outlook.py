@@ -21,15 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Offering:
-    """A catalog that the cluster gets or has: its name, its CatalogSource, its content and its image on the mirror.
-
-    `identity`: its repository and tag.
-    """
+    """A catalog that the cluster gets or has: its name, its CatalogSource and its content; `identity`: repository and tag."""
 
     catalog: str
     source: SourceKey
     record: CatalogRecord
-    image: str
     identity: Identity
     in_olm_v1: bool = False
 
@@ -80,14 +76,21 @@ class Outlook:
     def changes(self, one: Subscribed) -> bool:
         """Return whether the import gives a Subscription another catalog, or another content of it."""
         offering = self.offering(self.source_of(one))
-        return offering is not None and offering.image != self.sources.image(one.source)
+        return offering is not None and self._digest(one.source) != offering.record.image
+
+    def _digest(self, source: SourceKey) -> str:
+        """Return the digest of the image that a CatalogSource serves now; empty where that is not known."""
+        # A catalog by address has no image in its spec.
+        image = self.sources.image(source)
+        if not image and source in self.sources.bodies and source[0] == self.namespace:
+            image = next((each.image for each in self.served if each.name == source[1]), "")
+        return image.rpartition("@")[2]
 
 
 def recorded(expected: Iterable[ExpectedCatalog]) -> list[Offering]:
     """Return the catalogs that earlier imports left, from their record: heads of channels, without an update graph."""
     return [
-        Offering(each.name, (each.namespace, each.name), _record(each), each.image, _identity(each), in_olm_v1=True)
-        for each in expected
+        Offering(each.name, (each.namespace, each.name), _record(each), _identity(each), in_olm_v1=True) for each in expected
     ]
 
 

@@ -185,6 +185,10 @@ class Site:
         """Run a command that needs the cluster alone."""
         return run("hub-import", command, "--kubeconfig", self.kubeconfig, "--format", "json", *more)
 
+    def text(self, command: str, *more: str | Path) -> Result:
+        """Run a command whose result is for people."""
+        return run("hub-import", command, "--kubeconfig", self.kubeconfig, *more)
+
     def state(self) -> Mapping[str, Any]:
         """Return all that users can set of every object, but for pods, and what controllers write."""
         left_out = {"Pod", "Event", "MachineConfig", "MachineConfigPool"}

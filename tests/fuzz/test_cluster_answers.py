@@ -47,7 +47,7 @@ RESOURCES = [
 ]
 IDENTITY = Identity("index", "redhat/index", "v4.18", "registry.redhat.io", "registry.redhat.io/redhat/index:v4.18")
 CARRIED = CatalogRecord("index", None, Digest(wanted.DIGEST), "index", "file-based", filtered=True, packages=PACKAGES[:1])
-OFFERED = Offering("index", (MARKETPLACE, NAME), CARRIED, wanted.IMAGE, IDENTITY)
+OFFERED = Offering("index", (MARKETPLACE, NAME), CARRIED, IDENTITY)
 INTENT = Intent(RESOURCES, RELEASE, "mirror.example:5000", (wanted.IMAGE,), (wanted.IMAGE,))
 
 

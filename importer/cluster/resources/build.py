@@ -176,8 +176,8 @@ def build(
     have there (None: those of a cluster without earlier imports).
     """
     named = name_catalogs(inventory, release, options.catalog_names) if named is None else named
-    servable = tuple(each for each in named if _serves(release, each.catalog))
-    unservable = [_unservable(each.catalog, release) for each in named if not _serves(release, each.catalog)]
+    servable = tuple(each for each in named if can_serve(release, each.catalog))
+    unservable = [_unservable(each.catalog, release) for each in named if not can_serve(release, each.catalog)]
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None:
@@ -196,7 +196,8 @@ def build(
     return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs), servable)
 
 
-def _serves(release: Release | None, catalog: CatalogRecord) -> bool:
+def can_serve(release: Release | None, catalog: CatalogRecord) -> bool:
+    """Return whether OLM of a release reads the format of a catalog."""
     return release is None or release.serves_file_based or catalog.format != FILE_BASED
 
 

@@ -32,7 +32,7 @@ RECORD = CatalogRecord(
     "index", None, Digest("sha256:" + "1" * 64), "index", "file-based", filtered=True, packages=PACKAGES, update_graph=True
 )
 IDENTITY = Identity("index", "redhat/index", "v4.18", "registry.example", "registry.example/redhat/index:v4.18")
-OFFERED = Offering("index", OURS, RECORD, "mirror.example/index@sha256:1", IDENTITY, in_olm_v1=True)
+OFFERED = Offering("index", OURS, RECORD, IDENTITY, in_olm_v1=True)
 BODIES = {
     OURS: {"metadata": {"name": "mirrored"}, "spec": {"image": "mirror.example/index@sha256:0"}},
     DEFAULT: {"metadata": {"name": "redhat-operators"}, "spec": {}},

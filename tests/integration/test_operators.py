@@ -1,0 +1,94 @@
+"""The table of operators on a cluster in use: what it says before an import, and what OLM then does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_operators import InstalledOperator, lived_in, put_operator
+from tests.fakes.cluster_simulator import MARKETPLACE
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sites import Site, export_updates
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return export_updates(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture
+def site(archive, tmp_path):
+    """A cluster of 4.18 in use, on which the catalog of the archive may take a default's name."""
+    with FakeCluster("4.18") as cluster, FakeRegistry() as mirror:
+        here = Site(cluster, mirror, archive, tmp_path)
+        lived_in(cluster)
+        yield here
+
+
+NAMED = ("--catalog-name", "redhat-operators")
+ALLOWED = ("--allow-stranded", "stranded", "--allow-orphaned", "broken")
+FIVE = {
+    "team-default": ("alpha", "0.9.0", "updates-now", ["alpha.v1.0.0"]),
+    "team-custom": ("beta", "0.9.0", "unchanged", None),
+    "team-stranded": ("stranded", "0.9.0", "stranded", []),
+    "team-manual": ("alpha", "0.9.0", "waits-for-approval", ["alpha.v1.0.0"]),
+    "team-broken": ("broken", "0.9.0", "orphaned", None),
+}
+
+
+def said(rows):
+    return {row["namespace"]: (row["operator"], row["version"], row["result"], row["path"]) for row in rows}
+
+
+def test_every_command_says_the_same_of_the_same_operators(site):
+    asked = site.ask("operators", site.archive, *NAMED)
+    assert asked.status == 6, asked.stderr
+    assert said(asked.json["operators"]) == FIVE
+    dry = site.run("apply", "--dry-run", *NAMED)
+    assert said(dry.json["operators"]) == FIVE
+    assert {(each["code"], each["severity"]) for each in dry.json["findings"]} >= {
+        ("operator-stranded", "error"),
+        ("subscription-orphaned", "error"),
+    }
+    refused = site.run("deploy", *NAMED)
+    assert refused.status == 6
+    assert "--allow-stranded stranded" in refused.stderr
+    assert site.mirror.repositories == {}
+    allowed = site.run("deploy", "--dry-run", *NAMED, *ALLOWED)
+    assert said(allowed.json["apply"]["operators"]) == FIVE
+    assert not [each for each in allowed.json["apply"]["findings"] if each["severity"] == "error"]
+
+
+def test_for_people_it_has_80_columns_and_the_question_counts_the_updates(site):
+    command = ("--registry", f"{site.mirror.host}/ocp", "--insecure", site.mirror.host)
+    long = "a" * 60
+    put_operator(site.cluster, InstalledOperator(long, long, "alpha", source="site-catalog"))
+    shown = site.text("operators", site.archive, *NAMED)
+    assert max(map(len, shown.stdout.splitlines()[1:])) <= 80
+    assert "team-default/alpha               0.9.0      1.0.0  updates now" in shown.stdout
+    dry = site.text("deploy", site.archive, *command, "--dry-run", *NAMED, *ALLOWED)
+    assert "no drain, 1 operator will update." in dry.stdout
+    assert "2 operators unchanged; hub-import operators shows all." in dry.stdout
+
+
+@pytest.mark.parametrize("verb", ["clusterserviceversions", *more(["subscriptions", "clusterextensions"])])
+def test_what_may_not_be_read_is_left_open(site, verb):
+    site.cluster.forbidden.add(("list", verb))
+    rows = said(site.ask("operators", site.archive, *NAMED).json["operators"])
+    if verb == "subscriptions":
+        assert rows == {}
+    else:
+        assert rows == FIVE  # each version is read by the name of its ClusterServiceVersion
+
+
+def test_copies_of_a_cluster_service_version_are_not_read(site):
+    metadata = {"name": "alpha.v0.9.0", "namespace": "team-default", "labels": {"olm.copiedFrom": "elsewhere"}}
+    site.cluster.put({"kind": "ClusterServiceVersion", "metadata": metadata})
+    (row,) = [each for each in site.ask("operators").json["operators"] if each["namespace"] == "team-default"]
+    assert (row["version"], row["catalog"]) == (None, {"now": "redhat-operators", "then": "redhat-operators"})
+    lists = [each for each in site.cluster.log if each.method == "GET" and each.path.endswith("clusterserviceversions")]
+    assert len(lists) == 1
+    assert MARKETPLACE not in lists[0].path
