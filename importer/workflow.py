@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from importer.cluster.resources.build import Built, ResourceOptions
     from importer.configure.apply import Applied, Interaction, Tell
     from importer.configure.undo import UndoResult
-    from importer.mapping import Mirror
     from importer.push.result import PushResult
     from importer.report.page import DeployReport
     from importer.settings import ClusterSettings, ImportSettings
@@ -128,14 +127,15 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def render(
-    archive: Archive, mirror: Mirror, release: Release | None, options: ResourceOptions, merged: Path | None = None
+    archive: Archive, settings: ImportSettings, release: Release | None, options: ResourceOptions, merged: Path | None = None
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for the cluster, and the resources in them. Contacts nothing.
 
     What an earlier render in `merged` has is kept. Raises UsageError.
     """
     earlier = read_earlier(merged) if merged is not None else NONE
-    return rendering.render_archive(archive.inventory, mirror, release, options, earlier)
+    mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
+    return rendering.render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure)
 
 
 def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:
@@ -147,7 +147,8 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     """Write rendered files, all or none; return their paths. An existing file is replaced as a whole."""
     paths = {directory / name: content for name, content in sorted(files.items())}
     with writing(directory, "Choose another --output."):
-        directory.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_all_atomic(paths)
     return list(paths)
 

@@ -60,6 +60,7 @@ class ProblemCode(_OpenEnum):
     RELATED_IMAGE_RECOVERED = "related-image-recovered"  # `value` in place of `image`; carried nevertheless
     BUNDLE_UNREADABLE = "bundle-unreadable"  # a bundle image that could not be looked into for the images it names
     TAG_UNMIRRORABLE = "tag-unmirrorable"  # pulled by tag, and the target has no rule for tags
+    SOURCE_UNREDIRECTABLE = "source-unredirectable"  # containerd cannot be led to a mirror with another path
     CATALOG_INVALID = "catalog-invalid"  # a package or bundle that OLM would refuse; left out or kept, as said
     SECTION_NOT_CARRIED = "section-not-carried"  # a section of the image set that is another tool's, such as mirror.platform
     PACKAGE_ABSENT = "package-absent"  # a package that is optional, and that the catalog does not have

@@ -10,7 +10,7 @@ import typer
 from common.cli import terminal
 from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
-from common.errors import ExitCode, strictly
+from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.options import (
     ArchiveOptions,
@@ -185,8 +185,13 @@ def render(
     registry: RegistryOptions,
     resources: ResourceFlags,
     output: OutputOptions,
-    openshift_release: Annotated[str, typer.Option(metavar="4.N", help="The release that the files are for.")],
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
+    openshift_release: Annotated[
+        str | None, typer.Option(metavar="4.N", help="The release of OpenShift that the files are for.")
+    ] = None,
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
+    ] = False,
     merge: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
@@ -202,10 +207,15 @@ def render(
 
     output.begin()
     settings = mirror.settings(registry)
-    release = Release.parse(openshift_release)
-    # No cluster is contacted: `--openshift-release` says which kinds exist there.
+    # No cluster is contacted: the options say which kinds exist there.
+    if kubernetes == (openshift_release is not None):
+        raise UsageError(
+            "the files are for a release of OpenShift, or for another Kubernetes",
+            hint="Give either --openshift-release 4.N or --kubernetes.",
+        )
+    release = Release.parse(openshift_release) if openshift_release else None
     opened, near = archive.open_with_neighbours()
-    files, built = workflow.render(opened, settings.mirror, release, resources.options(registry), merge)
+    files, built = workflow.render(opened, settings, release, resources.options(registry), merge)
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from common.text import columns, counted, enumeration, paragraphs, visible
 from importer.cli.tables import problem_lines, push_document, push_table
+from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
 from importer.operators import shown
@@ -76,9 +77,7 @@ def apply_table(applied: Applied) -> list[str]:
     """Return `apply` for people."""
     if not applied.done:
         return [*planned_table(applied), would_change(applied), "Nothing was changed."]
-    # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
-    verdict = "OLM lists what the archive carries."
-    return [*problem_lines(applied.problems), *changes_table(applied.result), f"{applied.cluster}.", verdict]
+    return [*problem_lines(applied.problems), *changes_table(applied.result), f"{applied.cluster}.", applied.verdict]
 
 
 def planned_table(would: Applied) -> list[str]:
@@ -264,7 +263,8 @@ def status_table(health: Health) -> list[str]:
 
 def _verdict(health: Health) -> str:
     if health.healthy:
-        return "healthy"
+        unseen = next((each for each in health.findings if each.code == UNSEEN_RULES), None)
+        return f"healthy; {unseen.cause}" if unseen else "healthy"
     if health.rolling and not health.findings:
         return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
     return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"

@@ -33,7 +33,7 @@ from importer.cluster.kinds import (
     is_owned,
     status_of,
 )
-from importer.cluster.platforms import lacking
+from importer.cluster.nodes import lacking, unseen_rules
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import ImageRecord, PackageRecord
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.mirror_rules import Pair
     from importer.cluster.writing import Change
 
 
@@ -72,7 +73,7 @@ class Intent:
     """An import, as far as preflight needs it.
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `packages`: what its catalogs offer.
-    `images`: those of the inventory.
+    `images`: those of the inventory. `node_rules`: mirror rules for files on the nodes.
     """
 
     resources: Sequence[Resource]
@@ -82,6 +83,7 @@ class Intent:
     unsigned: Collection[str] = ()
     packages: Sequence[PackageRecord] = ()
     images: Sequence[ImageRecord] = ()
+    node_rules: Sequence[Pair] = ()
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -107,7 +109,7 @@ def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
     anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (
         _unresolvable,
-        _platforms,
+        _nodes,
         _leftovers,
     )
     checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, _unsupported, *anywhere)
@@ -229,8 +231,10 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
         )
 
 
-def _platforms(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+def _nodes(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     yield from lacking(client, intent.images)
+    if intent.node_rules:
+        yield unseen_rules("--kubernetes")
 
 
 def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from importer import mapping
 from importer.cluster import preflight
 from importer.cluster.client import connect
 from importer.cluster.finding import Finding, Severity
+from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.wait import wait_healthy
 from importer.cluster.server_warnings import warned
 from importer.configure.plan import make_plan
@@ -61,6 +62,17 @@ class Applied:
     def exit_code(self) -> ExitCode:
         """3 when a catalog could not be given to the cluster."""
         return of_problems(self.problems)
+
+    @property
+    def verdict(self) -> str:
+        """The last line of an apply that is done."""
+        # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
+        unseen = [each for each in self.findings if each.code == UNSEEN_RULES]
+        return " ".join(["OLM lists what the archive carries.", *(_sentence(each) for each in unseen)])
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.cause[0].upper()}{finding.cause[1:]}: {finding.fix}"
 
 
 class NotAgreedError(HubError):

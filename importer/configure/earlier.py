@@ -15,13 +15,15 @@ from common.errors import UsageError
 from common.files import read_limited
 from common.serialization import load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, IMAGE_REGISTRY, OWN_LABELS
-from importer.cluster.resources.mirror_rules import FIELD, MIRROR_KINDS
+from importer.cluster.resources.mirror_rules import FIELD, MIRROR_KINDS, MirrorRule, listed
+from importer.configure.node_files import REGISTRIES_CONF, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from importer.cluster.client import Body
+    from importer.cluster.resources.mirror_rules import Pair
 
 
 KUSTOMIZATION = "kustomization.yaml"
@@ -37,11 +39,22 @@ _API_VERSIONS = {kind.name: kind.api_version for kind in MIRROR_KINDS}
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key."""
+    """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key.
+
+    `node_rules`: those of its drop-ins for nodes.
+    """
 
     rules: tuple[Body, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
+    node_rules: tuple[Pair, ...] = ()
+
+    @property
+    def existing(self) -> frozenset[MirrorRule]:
+        """All mirror rules, each mirror apart."""
+        found = (each for body in self.rules for each in listed(body))
+        rules = {MirrorRule(each.rule.source, mirror, not each.by_tag) for each in found for mirror in each.rule.mirrors}
+        return frozenset(rules | {MirrorRule(source, mirror, by_digest=True) for source, mirror in self.node_rules})
 
 
 NONE = Earlier()
@@ -67,7 +80,7 @@ def read_earlier(directory: Path) -> Earlier:
                 hint="Keep additions in an overlay: every render replaces this file as a whole.",
             )
     _require_unique(directory, rules)
-    return Earlier(tuple(rules), files, authorities)
+    return Earlier(tuple(rules), files, authorities, _node_rules(directory / REGISTRIES_CONF))
 
 
 _HINT = "--merge names the directory of an earlier hub-import render; leave the option out for the first one."
@@ -83,6 +96,11 @@ def _listed(directory: Path) -> list[str]:
     if len(listed) > MAX_FILES:
         raise UsageError(f"--merge {path}: lists more than {MAX_FILES} files", hint=_HINT)
     return listed
+
+
+def _node_rules(path: Path) -> tuple[Pair, ...]:
+    """Return the rules of the drop-in for nodes; none where the earlier render had no such file."""
+    return read_rules(str(path), read_limited(path, MAX_FILE, _HINT)) if path.exists() else ()
 
 
 def _documents(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:

@@ -112,6 +112,7 @@ def make_plan(
         unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
         packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
         images=archive.inventory.images,
+        node_rules=built.node_rules,
     )
     return ClusterPlan(
         client,

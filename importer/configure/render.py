@@ -24,9 +24,10 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.resources.build import Built, ResourceOptions, build
-from importer.cluster.resources.mirror_rules import MIRROR_KINDS, MirrorRule, listed, merge_rules
+from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
+from importer.configure.node_files import node_files, unredirected
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
@@ -58,23 +59,28 @@ _BY_NAME = {
 
 
 def render_archive(
-    inventory: Inventory, mirror: Mirror, release: Release | None, options: ResourceOptions, earlier: Earlier = NONE
+    inventory: Inventory,
+    mirror: Mirror,
+    release: Release | None,
+    options: ResourceOptions,
+    earlier: Earlier = NONE,
+    *,
+    insecure: bool = False,
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for a cluster of `release`, and the resources in them. Raises UsageError.
 
-    What `earlier` has, and this archive does not need, is kept.
+    What `earlier` has, and this archive does not need, is kept. `insecure`: of the mirror, for files of nodes.
     """
     images = map_images(inventory, mirror)
-    existing = frozenset(
-        MirrorRule(each.rule.source, mirrored, not each.by_tag)
-        for body in earlier.rules
-        for each in listed(body)
-        for mirrored in each.rule.mirrors
-    )
     icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
-    built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=existing)
-    problems = (*built.problems, *_unsupported(inventory, release))
-    return render(built.resources, images, earlier), replace(built, problems=problems)
+    built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
+    files = render(built.resources, images, earlier)
+    problems = [*built.problems, *_unsupported(inventory, release)]
+    if release is None:
+        rules = (*built.node_rules, *earlier.node_rules)
+        files |= node_files(rules, mirror.host, options.registry_ca, insecure=insecure, containerd=True)
+        problems += unredirected(rules)
+    return files, replace(built, problems=tuple(problems))
 
 
 def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from importer.cluster.client import ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import SECRET
+from importer.cluster.nodes import unseen_rules
 from importer.cluster.readiness.readiness import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, expected_catalogs, record_namespace
 from importer.cluster.resources.catalog_source import namespace_for
@@ -126,7 +127,10 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs)
     release = cluster.release or identity.release
     expected = expected_catalogs(client, record_namespace(client))
     snapshot = collect(client, namespace_for(release), expected, release)
-    return Health(snapshot, tuple(expected), tuple(fixes.with_inputs(diagnose(snapshot), inputs)), identity)
+    findings = fixes.with_inputs(diagnose(snapshot), inputs)
+    # Also where all is well: that OLM lists the operators says nothing about their pulls.
+    nodes = [unseen_rules("--kubernetes")] if release is None and expected else []
+    return Health(snapshot, tuple(expected), (*findings, *nodes), identity)
 
 
 def _inputs(cluster: ClusterSettings, registry_ca: str | None) -> FixInputs:

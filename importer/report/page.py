@@ -161,7 +161,7 @@ class DeployReport:
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes == {ExitCode.DONE}:
-            return Ending("good", "OLM lists what the archive carries.")
+            return Ending("good", self.applied.verdict)
         return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
 
     def _render(self, ending: Ending) -> bytes:

@@ -149,6 +149,23 @@ def test_render_writes_every_file_of_a_release_twice_the_same(made, tmp_path, re
     assert all("@sha256:" in line.partition("=")[0] and line.partition("=")[2].startswith(f"{host}/ocp/") for line in lines)
 
 
+def test_render_for_another_kubernetes_writes_what_its_nodes_need(made, tmp_path):
+    """operator-lifecycle-manager#3200: without a mirror in the container runtime no bundle can be pulled."""
+    archive, host = made
+    flags = ["--registry", f"{host}/ocp", "--insecure", host, "--output", tmp_path / "files"]
+    done = run("hub-import", "render", archive, *flags, "--kubernetes", "--merge", tmp_path / "files")
+    assert (done.status, "cannot be read" in done.stderr) == (2, True)
+    done = run("hub-import", "render", archive, *flags, "--kubernetes")
+    assert done.status == 0, done.stderr
+    dropin = tmp_path / "files/nodes/etc/containers/registries.conf.d/50-hub-import.conf"
+    assert f"{host}/ocp/" in dropin.read_text()
+    assert list((tmp_path / "files/nodes/etc/containerd/certs.d").glob("*/hosts.toml"))
+    both = run("hub-import", "render", archive, *flags, "--kubernetes", "--openshift-release", "4.18")
+    neither = run("hub-import", "render", archive, *flags)
+    assert (both.status, neither.status) == (2, 2)
+    assert "either --openshift-release 4.N or --kubernetes" in neither.stderr
+
+
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 

@@ -122,7 +122,8 @@ class Built:
     """The objects, and a problem for each one that cannot be made.
 
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
-    nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name.
+    nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that no
+    object of the cluster can have, so that files on the nodes need them.
     """
 
     resources: tuple[Resource, ...]
@@ -130,6 +131,7 @@ class Built:
     registries: tuple[str, ...] = ()
     rules: tuple[Pair, ...] = ()
     served: tuple[Named, ...] = ()
+    node_rules: tuple[Pair, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -179,11 +181,11 @@ def build(
     servable = tuple(each for each in named if can_serve(release, each.catalog))
     unservable = [_unservable(each.catalog, release) for each in named if not can_serve(release, each.catalog)]
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
-    # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
-    if release is None:
-        return Built(tuple(served), served=servable)
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
+    # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
+    if release is None:
+        return Built(tuple(served), served=servable, node_rules=_pairs(ruled))
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
@@ -192,8 +194,12 @@ def build(
     off = _default_cluster_catalogs(release, {each.name for each in served})
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
-    pairs = sorted({(each.rule.source, each.rule.mirror) for each in ruled if kinds.of(each.rule) is not None})
-    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), tuple(pairs), servable)
+    pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
+    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), pairs, servable)
+
+
+def _pairs(ruled: Iterable[RuledImage]) -> tuple[Pair, ...]:
+    return tuple(sorted({(each.rule.source, each.rule.mirror) for each in ruled}))
 
 
 def can_serve(release: Release | None, catalog: CatalogRecord) -> bool:

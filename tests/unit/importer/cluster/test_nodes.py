@@ -1,4 +1,4 @@
-"""Nodes whose platform the archive does not have.
+"""Nodes whose platform the archive does not have, and nodes that no object of the API configures.
 
 A node that finds no manifest of its platform in an index says `no image found in manifest list` (containers/image,
 `manifest.ChooseInstance`): the archive of `--platform linux/amd64` is of no use to a node of arm64, and only preflight can say so.
@@ -9,8 +9,17 @@ from __future__ import annotations
 import msgspec
 
 from common.archive.inventory import ImageKind
-from importer.cluster.platforms import lacking
+from importer.cli.cluster_tables import apply_table
+from importer.cluster.apply import ApplyResult
+from importer.cluster.discovery import identify
+from importer.cluster.nodes import lacking
 from importer.cluster.preflight import Intent, circumstances
+from importer.cluster.readiness.readiness import ExpectedCatalog
+from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.release import Release
+from importer.configure.apply import Applied
+from importer.diagnose.health import examine
+from importer.settings import ClusterSettings
 from tests.fakes.inventories import INDEX, A, B, image
 
 AMD, ARM, Z = "linux/amd64", "linux/arm64/v8", "linux/s390x"
@@ -76,3 +85,23 @@ def test_nodes_that_may_not_be_listed_are_said_where_it_matters(start):
     (finding,) = lacking(client, [carried("quay.io/x/y", AMD, missing=[ARM]), image("quay.io/x/z", B)])
     assert (finding.code, finding.severity) == ("nodes-unseen", "warning")
     assert ARM in finding.cause
+
+
+def test_nodes_whose_runtime_no_object_configures_are_said_with_the_verdict(start, tmp_path):
+    """operator-lifecycle-manager#3200, #1998: OLM lists the operators of a mirrored catalog, and no bundle can be pulled."""
+    cluster, client = start(None)
+    intent = Intent((), None, "m.example", node_rules=(("quay.io/x/y", "m.example/x/y"),))
+    findings = [one for one in circumstances(client, intent) if one.code == "node-mirrors-unseen"]
+    applied = Applied(ApplyResult(()), (), done=True, cluster=identify(client), findings=tuple(findings))
+    last = apply_table(applied)[-1]
+    assert last.startswith("OLM lists what the archive carries. Nodes can pull operators only with the mirror configuration")
+    assert "hub-import render --kubernetes" in last
+    # Neighbour: status, which has no archive.
+    Recorder(client, record_namespace(client)).expect([ExpectedCatalog("index", "olm", "m.example/i@sha256:1", {})])
+    health = examine(ClusterSettings(kubeconfig=cluster.kubeconfig(tmp_path)))
+    assert [one.code for one in health.findings if one.severity == "warning"] == ["node-mirrors-unseen"]
+
+
+def test_openshift_has_objects_for_that(start):
+    _, client = start("4.18")
+    assert not list(circumstances(client, Intent((), Release(4, 18), "m.example")))

@@ -1,4 +1,7 @@
-"""The platforms of nodes against those that the images of an archive have (docs/cluster.md, *Preflight*). Reads only."""
+"""What nodes need besides the objects of the API (docs/cluster.md, *Preflight* and *Nodes*). Reads only.
+
+Images for their platform; and, where no object has mirror rules, files for their container runtime.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,21 @@ if TYPE_CHECKING:
 _NAMED = 10  # packages that a line lists
 _SHOWN = 10  # platforms that a finding lists
 _LONGEST = 40
+
+
+UNSEEN_RULES = "node-mirrors-unseen"
+
+
+def unseen_rules(cluster: str) -> Finding:
+    """Return the warning that nodes need files which the API does not show. `cluster`: the option of render for its kind."""
+    return Finding(
+        UNSEEN_RULES,
+        "nodes",
+        "nodes can pull operators only with the mirror configuration that hub-import render writes; the API does not show it",
+        (),
+        f"hub-import render {cluster} … --output DIR, then copy DIR/nodes/etc to /etc of every node.",
+        severity=Severity.WARNING,
+    )
 
 
 def lacking(client: ClusterClient, images: Sequence[ImageRecord]) -> Iterator[Finding]:

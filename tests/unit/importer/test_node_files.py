@@ -1,0 +1,103 @@
+"""Drop-ins for the nodes of another Kubernetes: what each container runtime makes of them.
+
+containerd asks the hosts of DIRECTORY/REGISTRY/hosts.toml in their order, each below /v2 unless `override_path` is set
+(containerd/containerd, docs/hosts.md; core/remotes/docker/config/hosts.go); CRI-O takes the mirrors of the longest prefix
+(containers-registries.conf(5)). Without them the catalog is served and no operator can be pulled
+(operator-lifecycle-manager#3200, #1998).
+"""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from common.errors import UsageError
+from importer.cluster.resources.build import ResourceOptions
+from importer.configure.earlier import NONE, read_earlier
+from importer.configure.node_files import REGISTRIES_CONF
+from importer.configure.render import render_archive
+from importer.mapping import Mirror
+from importer.workflow import write_files
+from tests.fakes.inventories import A, B, image, inventory
+from tests.fakes.wanted import CA
+
+MIRROR = Mirror.parse("mirror.example:5000/hub")
+BUNDLE, OPERAND, TAGGED = f"quay.io/x/alpha-bundle@{A}", f"registry.redhat.io/x/y/z@{B}", "docker.io/library/tool:v1"
+
+
+def files(*sources, mirror=MIRROR, ca=CA, earlier=NONE, insecure=False, **fields):
+    carried = inventory(*(image(each, tag="v1") for each in sources), *fields.get("more", ()))
+    found, built = render_archive(carried, mirror, None, ResourceOptions(registry_ca=ca), earlier, insecure=insecure)
+    return found, [one for one in built.problems if one.code == "source-unredirectable"]
+
+
+def containerd(found, source):
+    """Return the addresses of the manifests that containerd asks for, as `hosts.go` makes them."""
+    registry, _, path = source.partition("@")[0].partition("/")
+    content = found.get(f"nodes/etc/containerd/certs.d/{registry}/hosts.toml")
+    hosts = tomllib.loads(content.decode())["host"] if content else {}
+    return [f"{host}{'' if each.get('override_path') else '/v2'}/{path}" for host, each in hosts.items()]
+
+
+def crio(found, source):
+    """Return the mirrors that CRI-O asks."""
+    name = source.partition("@")[0]
+    entries = tomllib.loads(found[REGISTRIES_CONF].decode())["registry"]
+    (entry,) = [each for each in entries if each["prefix"] == name]
+    assert entry["location"] == name  # a prefix without a location is refused
+    return [each["location"] for each in entry["mirror"]]
+
+
+def test_both_runtimes_find_each_image_on_the_mirror():
+    found, problems = files(BUNDLE, OPERAND, TAGGED)
+    assert not problems
+    for source, path in ((BUNDLE, "x/alpha-bundle"), (OPERAND, "x/y/z"), ("docker.io/library/tool@", "library/tool")):
+        assert containerd(found, source) == [f"https://mirror.example:5000/v2/hub/{path}"]
+        assert crio(found, source) == [f"mirror.example:5000/hub/{path}"]
+    hosts = tomllib.loads(found["nodes/etc/containerd/certs.d/quay.io/hosts.toml"].decode())["host"]
+    (options,) = hosts.values()
+    assert options["capabilities"] == ["pull", "resolve"]
+    # The CA for the mirror by its own name too, by which the CatalogSource has its image.
+    for folder in ("containerd", "containers"):
+        assert found[f"nodes/etc/{folder}/certs.d/mirror.example:5000/ca.crt"].decode() == CA
+    assert options["ca"] == "../mirror.example:5000/ca.crt"
+    assert "nodes" not in found["kustomization.yaml"].decode()
+
+
+def test_a_mirror_without_a_prefix_or_with_the_host_of_the_source():
+    """Neighbours: --keep-source-host has one path for each registry."""
+    assert containerd(files(BUNDLE, mirror=Mirror.parse("m.example"))[0], BUNDLE) == ["https://m.example/v2/x/alpha-bundle"]
+    kept = Mirror.parse("m.example/hub", keep_source_host=True)
+    found, _ = files(BUNDLE, OPERAND, mirror=kept)
+    assert containerd(found, BUNDLE) == ["https://m.example/v2/hub/quay.io/x/alpha-bundle"]
+    assert containerd(found, OPERAND) == ["https://m.example/v2/hub/registry.redhat.io/x/y/z"]
+
+
+def test_a_path_that_containerd_cannot_be_led_to_is_a_problem_and_crio_finds_it():
+    """containerd does not rename repositories (containerd#5672)."""
+    found, problems = files(BUNDLE, OPERAND, mirror=Mirror.parse("m.example/hub", max_path_components=3))
+    assert [one.subject for one in problems] == ["registry.redhat.io/x/y/z"]
+    assert containerd(found, OPERAND) == []
+    assert crio(found, OPERAND) == ["m.example/hub/x/y-z"]
+
+
+def test_an_insecure_mirror_is_reached_over_either_protocol():
+    found, _ = files(BUNDLE, ca=None, insecure=True)
+    assert containerd(found, BUNDLE) == [f"{kind}://mirror.example:5000/v2/hub/x/alpha-bundle" for kind in ("https", "http")]
+    assert containerd(found, "mirror.example:5000/hub/x@")[0] == "https://mirror.example:5000/v2/hub/x"
+    entries = tomllib.loads(found[REGISTRIES_CONF].decode())["registry"]
+    assert entries[0] == {"prefix": "mirror.example:5000", "location": "mirror.example:5000", "insecure": True}
+    assert all(mirror["insecure"] for entry in entries for mirror in entry.get("mirror", ()))
+
+
+def test_drop_ins_only_grow_when_they_are_merged(tmp_path):
+    write_files(tmp_path, files(BUNDLE)[0])
+    merged, _ = files(OPERAND, earlier=read_earlier(tmp_path))
+    assert crio(merged, BUNDLE)
+    assert containerd(merged, BUNDLE)
+    write_files(tmp_path, merged)
+    assert files(OPERAND, earlier=read_earlier(tmp_path))[0] == merged
+    (tmp_path / REGISTRIES_CONF).write_text("[[registry]]\nmirror = [{location = 'm'}]")
+    with pytest.raises(UsageError, match=r"50-hub-import\.conf: not a drop-in"):
+        read_earlier(tmp_path)
