@@ -52,6 +52,28 @@ def rebased(before: Any, after: Any, now: Any) -> Any:
     return before if document == former else encoded(document)
 
 
+def is_extended(before: Any, after: Any, now: Any) -> bool:
+    """Return whether a list of names, or registry credentials, still have what the apply changed, and anything else."""
+    if isinstance(after, list) and isinstance(now, list) and isinstance(before, list | None):
+        former = before or []
+        # Items that are objects may have been changed inside by others, who depend on the whole list.
+        if any(isinstance(item, dict | list) for item in (*former, *after, *now)):
+            return False
+        added, removed = [item for item in after if item not in former], [item for item in former if item not in after]
+        return all(item in now for item in added) and not any(item in now for item in removed)
+    return changed_registries(before, after, now) == []
+
+
+def changed_registries(before: Any, after: Any, now: Any) -> list[str] | None:
+    """Return the registries whose credential the apply wrote and others have changed since; None for any other value."""
+    former, written, present = map(docker_config, (before, after, now))
+    if former is None or written is None or present is None:
+        return None
+    olds, ours, news = former[_AUTHS], written[_AUTHS], present[_AUTHS]
+    own = sorted(key for key in olds.keys() | ours.keys() if olds.get(key) != ours.get(key))
+    return [key for key in own if ours.get(key) != news.get(key)]
+
+
 def _rebased_keys(before: Mapping[str, Any], after: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     kept = {key: value if key in changed else now[key] for key, value in before.items() if key in changed or key in now}

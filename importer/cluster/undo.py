@@ -12,7 +12,14 @@ from common.retry import retry
 from common.text import enumeration
 from importer.cluster import record
 from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, unchanged, versioned
-from importer.cluster.differences import differing_values, item_named, needed_patch
+from importer.cluster.differences import (
+    changed_registries,
+    differing_values,
+    is_extended,
+    item_named,
+    needed_patch,
+    rebased,
+)
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, kind_of
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ _STAMPS = frozenset(
 )
 _MAX_DEPTH = 64
 _SHOWN = 5  # restored fields in the line of an object
+_SOURCE = "source"
 
 
 def foreign_fields(live: Body, written: Mapping[str, Any]) -> list[Path]:
@@ -303,7 +311,25 @@ def _created(entry: Entry, live: Body) -> _Plan:
 
 def _overwritten(live: Body, written: Mapping[str, Any]) -> list[Path]:
     """Return the fields that have another value than the written one; a field that was removed holds nothing foreign."""
-    return [path for path in differing_values(live, written) if value_at(live, path)[0]]
+    paths = (inner for path in differing_values(live, written) for inner in _in_items(live, written, path))
+    return [path for path in paths if value_at(live, path)[0]]
+
+
+def _in_items(live: Body, written: Mapping[str, Any], path: Path) -> Iterator[Path]:
+    """Yield the fields that differ inside the items of a list; the list itself where items were added or removed."""
+    items, own = value_at(live, path)[1], value_at(written, path)[1]
+    # No merge key, but what tells mirror rules apart for people.
+    keys = [_item_key(each, _SOURCE) for each in own] if isinstance(own, list) else []
+    named = [item_named(items, _key(key)) for key in keys if key]
+    if not keys or not all(keys) or len(named) != len(own) or any(each is None for each in named) or len(items) != len(own):
+        yield path
+        return
+    for key, each, written_item in zip(keys, named, own, strict=True):
+        yield from ((*path, key, *inner) for inner in differing_values(each, written_item))
+
+
+def _item_key(item: Any, name: str) -> str:
+    return f"k:{json.dumps({name: item[name]})}" if isinstance(item, Mapping) and name in item else ""
 
 
 def _taken_out(live: Body, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -320,7 +346,7 @@ def _taken_out(live: Body, written: Mapping[str, Any]) -> dict[str, Any]:
 
 def _changed(entry: Entry, live: Body) -> _Plan:
     """Return the plan for a foreign object: restore the own fields, unless others have changed one of them."""
-    foreign = [one for one in entry.fields if not (_is_own(live, one) or _is_former(live, one))]
+    foreign = [one for one in entry.fields if not (_is_own(live, one) or _is_former(live, one) or _is_extended(live, one))]
     if foreign:
         return _Plan(Outcome.REFUSED, tuple(path for one in foreign for path in _differing(live, one)))
     patch = _patch(live, [one for one in entry.fields if not _is_former(live, one)])
@@ -338,8 +364,16 @@ def _is_own(live: Body, change: FieldChange) -> bool:
     return found and not needed_patch({"": value}, {"": change.after})
 
 
+def _is_extended(live: Body, change: FieldChange) -> bool:
+    """Return whether a list, or the pull secret, has foreign changes beside the own ones (ADR 0058)."""
+    found, value = value_at(live, change.path)
+    return found and is_extended(change.before, change.after, value)
+
+
 def _differing(live: Body, change: FieldChange) -> list[Path]:
     _, value = value_at(live, change.path)
+    if registries := changed_registries(change.before, change.after, value):
+        return [(*change.path, "auths", name) for name in registries]
     if not isinstance(change.after, Mapping) or not isinstance(value, Mapping):
         return [change.path]
     return [(*change.path, *path) for path in differing_values(value, change.after)]
@@ -357,7 +391,13 @@ def _patch(live: Body, changes: Sequence[FieldChange]) -> dict[str, Any]:
         parent = patch
         for key in change.path[:-1]:
             parent = parent.setdefault(key, {})
-        parent[change.path[-1]] = _reverted(value_at(live, change.path)[1], change.before, change.after)
+        now = value_at(live, change.path)[1]
+        if _is_extended(live, change):
+            # Of a list that the apply created, the foreign items stay; without any it goes.
+            former = rebased(change.before or [], change.after, now)
+            parent[change.path[-1]] = former if former or change.existed else None
+        else:
+            parent[change.path[-1]] = _reverted(now, change.before, change.after)
     return patch
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_CATALOG, CONFIG_MAP, 
 from importer.cluster.record import Recorder
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import serving
+from importer.cluster.trust import merge_pull_secret
 from importer.cluster.undo import Outcome, undo
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run as command
 from tests.fakes.wanted import CA, HOST_KEY, IMAGE, MARKETPLACE, trust, wanted
+from tests.samples import more
 
 SPACE = "openshift-config"
 NAME = "hub-redhat-operators"
@@ -206,3 +210,84 @@ def test_a_write_between_the_read_and_the_delete_is_noticed(tmp_path: Path):
         done = undone(client)["ConfigMap", "hub-registry-ca"]
         assert (done.outcome, done.fields) == (Outcome.RESTORED, ("data.other.example",))
         assert cluster.get("ConfigMap", "hub-registry-ca", SPACE)["data"] == {"other.example": CA}
+
+
+def pull_secret(cluster, change):
+    """Change the pull secret as a person does; return what it is then."""
+    live = cluster.get("Secret", "pull-secret", SPACE)
+    document = json.loads(base64.b64decode(live["data"][".dockerconfigjson"]))
+    change(document)
+    data = {".dockerconfigjson": base64.b64encode(json.dumps(document, indent=3).encode()).decode()}
+    cluster.put({"kind": "Secret", "metadata": {"name": "pull-secret", "namespace": SPACE}, "data": data})
+    return document
+
+
+def credentials(cluster):
+    return json.loads(base64.b64decode(cluster.get("Secret", "pull-secret", SPACE)["data"][".dockerconfigjson"]))
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.3", "4.8"])])
+def test_a_registry_that_others_log_in_to_afterwards_stays_and_the_own_credential_goes(tmp_path: Path, release):
+    """A merge of `oc set data` is the way to add a registry (openshift-docs#35639)."""
+    with FakeCluster(release) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        merge_pull_secret(client, "mirror.example:5000/ocp", "b3Vycw==", tell=str, recorder=Recorder(client, SPACE))
+
+        def others(document):
+            document["auths"]["team.example"] = {"auth": "dGVhbQ==", "email": "a@b"}
+            del document["auths"]["cloud.openshift.com"]
+
+        wanted = pull_secret(cluster, others)
+        del wanted["auths"]["mirror.example:5000/ocp"]
+        assert undone(client)["Secret", "pull-secret"].outcome is Outcome.RESTORED
+        assert credentials(cluster) == wanted
+        assert record.load(client, SPACE) == []
+
+
+def test_an_own_credential_that_others_replaced_is_named(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        merge_pull_secret(client, "mirror.example:5000/ocp", "b3Vycw==", tell=str, recorder=Recorder(client, SPACE))
+        theirs = pull_secret(
+            cluster, lambda document: document["auths"].update({"mirror.example:5000/ocp": {"auth": "dGhlaXJz"}, "x": {}})
+        )
+        one = undone(client)["Secret", "pull-secret"]
+        assert (one.outcome, one.fields) == (Outcome.REFUSED, ("data..dockerconfigjson.auths.mirror.example:5000/ocp",))
+        assert credentials(cluster) == theirs
+
+
+@pytest.mark.parametrize(
+    ("theirs", "left"),
+    [
+        (["quay.io", "mirror.example:5000", "team.example"], ["quay.io", "team.example"]),
+        (["mirror.example:5000"], []),
+        (["quay.io", "team.example"], None),
+    ],
+)
+def test_a_list_that_others_extended_loses_the_own_items_alone(tmp_path: Path, theirs, left):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        place = {"kind": "Image", "metadata": {"name": "cluster"}}
+
+        def registries(names):
+            cluster.put({**place, "spec": {"registrySources": {"allowedRegistries": names}}})
+
+        registries(["quay.io"])
+        recorder = Recorder(client, SPACE)
+        apply(
+            client, [], release=Release(4, 18), dry_run=False, tell=str, recorder=recorder, registries=["mirror.example:5000"]
+        )
+        registries(theirs)
+        one = undone(client)["Image", "cluster"]
+        now = cluster.get("Image", "cluster")["spec"]["registrySources"]["allowedRegistries"]
+        if left is None:
+            assert (one.fields, now) == (("spec.registrySources.allowedRegistries",), theirs)
+        else:
+            assert (one.outcome, now) == (Outcome.RESTORED, left)
+
+
+def test_the_field_of_a_mirror_rule_is_named_with_its_source(tmp_path: Path):
+    with FakeCluster("4.18") as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        bring(client, wanted("4.18"))
+        rules = cluster.get(IDMS.name, NAME)["spec"]["imageDigestMirrors"]
+        rules[0]["mirrors"] = ["cache.example/team"]
+        cluster.put({"kind": IDMS.name, "metadata": {"name": NAME}, "spec": {"imageDigestMirrors": rules}})
+        named = undone(client)[IDMS.name, NAME].fields
+        assert f"spec.imageDigestMirrors[{rules[0]['source']}].mirrors" in named
