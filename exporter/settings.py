@@ -72,7 +72,7 @@ class ExportSettings:
     `since` and `receipts`: archives and receipts whose blobs are left out; `only`: make the archive of a re-request;
     `images`: the sources to carry, None for all; `release`: the OpenShift release of the cluster; `catalog_format`: the format
     of rebuilt catalogs, None for that of the source; `parity`: redundancy next to each volume, as a fraction of its size;
-    `target`: the profile that the other side made of its cluster and registry.
+    `target`: the profile that the other side made of its cluster and registry; `installed`: carry what it has installed.
     """
 
     image_set: ImageSet
@@ -95,6 +95,7 @@ class ExportSettings:
     catalog_format: Literal["file-based", "sqlite"] | None = None
     parity: Fraction = Fraction(0)
     target: TargetProfile | None = None
+    installed: bool = False
 
     @property
     def terms(self) -> ArchiveTerms:

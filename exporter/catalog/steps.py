@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from common.catalog_names import Identity, distinct, packages_of_several
 from common.errors import CatalogError, FaultsError, UsageError, each_fault, one_error
 from common.text import enumeration
 from exporter.catalog.dependencies import Selected, close
+from exporter.catalog.installed import Asked, with_installed
 from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests
 from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
@@ -19,7 +21,7 @@ from exporter.catalog.selection import Selection, filled, select
 from exporter.images.resolve import ResolvedImage, WantedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from common.oci.image import Platform
     from common.oci.reference import Reference
@@ -34,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 # OLM unpacks bundle images from 0.14.2 on, which came with OpenShift 4.4; before, all manifests are in the database.
 _NO_BUNDLE_IMAGES = (4, 3)
 _SHOWN = 5  # packages that a note names
+_NOTHING_INSTALLED = "Name the catalogs that the cluster's operators come from, or what to carry with --package."
 _LONGEST = 300  # characters of names in a message
 
 
@@ -67,13 +70,7 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
 
     Fetches catalog images only. Raises CatalogError, RegistryError, and UsageError with all that is wrong with the requests.
     """
-    opener = CatalogOpener(context.client, context.store)
-    requests = settings.image_set.operators
-    catalogs = [
-        # Of named packages, the files of others do not matter; a selection of everything needs every file.
-        opener.open(one.catalog, one.platforms or settings.platforms, partial=bool(one.packages))
-        for one in requests
-    ]
+    catalogs, requests, notes = _opened(settings, CatalogOpener(context.client, context.store))
     names = _names(catalogs, requests)
     # All catalogs are open before the first selection: dependencies are resolved across them.
     selections = _selected(catalogs, requests)
@@ -91,9 +88,37 @@ def choose(settings: ExportSettings, context: ExportContext, *, dependencies: bo
         for name, request, one, kept in zip(names, requests, catalogs, selections, strict=True)
     )
     shared = _shared_packages(chosen) if dependencies else ()
-    for note in (*settings.image_set.notes, *(note for item in chosen for note in item.selection.notes), *shared):
+    for note in (*settings.image_set.notes, *notes, *(note for item in chosen for note in item.selection.notes), *shared):
         _LOG.warning("%s", note)
     return chosen
+
+
+Opened = tuple[Sequence[OpenedCatalog], "Sequence[OperatorRequest]", Sequence[str]]  # with notes for people
+
+
+def _opened(settings: ExportSettings, opener: CatalogOpener) -> Opened:
+    """Open the catalogs of the image set; return them with their requests, and with what the target has installed."""
+    requests = settings.image_set.operators
+    catalogs = [
+        # Of named packages, the files of others do not matter; a selection of everything needs every file.
+        opener.open(one.catalog, one.platforms or settings.platforms, partial=bool(one.packages or one.installed_only))
+        for one in requests
+    ]
+    if not settings.installed:
+        return catalogs, requests, ()
+    asked = [Asked(one.name, one.catalog, request) for one, request in zip(catalogs, requests, strict=True)]
+    operators = (settings.target.operators if settings.target else None) or ()
+    found = with_installed(asked, operators)
+    kept = [(one, request) for one, request in zip(catalogs, found.requests, strict=True) if request is not None]
+    empty = [
+        f"catalog {one.source} is left out: nothing of it is installed"
+        for one, request in zip(catalogs, found.requests, strict=True)
+        if request is None
+    ]
+    if not kept and not settings.image_set.additional_images:
+        named = "; ".join(found.notes) or "no Subscription of it has installed an operator"
+        raise UsageError(f"nothing that the target profile has installed is in the catalogs: {named}", hint=_NOTHING_INSTALLED)
+    return [one for one, _ in kept], [request for _, request in kept], (*found.notes, *empty)
 
 
 def _names(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[str]:

@@ -45,6 +45,7 @@ INCREMENTS = "Increments and repairs"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _WHOLE = 100
+_PROBE = "hub-import probe lists them, with permission to list Subscriptions (hub-import render --rbac)."
 
 
 def parse_size(text: str) -> int:
@@ -138,6 +139,14 @@ class SelectionOptions:
             rich_help_panel=CATALOGS,
         ),
     ] = None
+    installed: Annotated[
+        bool,
+        typer.Option(
+            "--installed",
+            help="With --target: also what the cluster has installed, from its versions on.",
+            rich_help_panel=CATALOGS,
+        ),
+    ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
     signatures: Annotated[
         SignaturePolicy,
@@ -150,7 +159,12 @@ class SelectionOptions:
     def offered(self) -> SelectionOptions:
         """Return the same with everything that the catalogs offer, unless channels, ranges or heads were asked for."""
         # Versions are narrowed by `:CHANNEL` and `@RANGE` of a package, and by nothing else.
-        narrowed = self.imageset or self.heads or any(mark in text for text in [*self.package, *self.optional] for mark in ":@")
+        narrowed = (
+            self.imageset
+            or self.heads
+            or self.installed
+            or any(mark in text for text in [*self.package, *self.optional] for mark in ":@")
+        )
         return self if narrowed else replace(self, full=True)
 
     def settings(self, registry: RegistryOptions) -> ExportSettings:
@@ -163,7 +177,7 @@ class SelectionOptions:
         from exporter.imageset.model import ImageSet
 
         # The re-request carries the image set of the archive that it repairs; another one would select other images.
-        if self.imageset is not None or self._flagged:
+        if self.imageset is not None or self._flagged or self.installed:
             raise UsageError("--only and an image set at once", hint="The re-request names the content.")
         wanted = rerequest.load(only)
         return replace(self._settings(registry, ImageSet(as_read=wanted.image_set)), only=wanted)
@@ -197,18 +211,22 @@ class SelectionOptions:
             heads=self.heads,
             platforms=self._platforms,
             skip_dependencies=self.skip_dependencies,
+            installed=self.installed,
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
         from common import target_profile
 
         target = target_profile.load(self.target) if self.target else None
+        if self.installed:
+            image_set = _with_installed(image_set, target)
         return ExportSettings(
             image_set=image_set,
             registry=registry.settings(),
             created=created_now(),
             platforms=self._platforms or (_platforms_of(target) if target and not self.platform else ()),
             target=target,
+            installed=self.installed,
             catalog_base=Reference.parse(without_docker(self.catalog_base)) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
@@ -216,6 +234,23 @@ class SelectionOptions:
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
+
+
+def _with_installed(image_set: ImageSet, target: TargetProfile | None) -> ImageSet:
+    """Return the image set that says what is installed. Raises UsageError where that is not known."""
+    if target is None:
+        raise UsageError("--installed without --target", hint="Name the profile that hub-import probe wrote.")
+    if target.operators is None:
+        why = next((note for note in target.notes if note.startswith("installed operators")), "it has none")
+        raise UsageError(f"--installed: the operators of the cluster are not in the profile: {why}", hint=_PROBE)
+    if not image_set.operators:
+        raise UsageError("--installed: the image set has no catalogs", hint="Name them under mirror.operators.")
+    # For the inventory, without the namespaces of the cluster.
+    listed = [
+        {"package": one.package, "channel": one.channel, "version": one.version, "catalog": one.catalog}
+        for one in target.operators
+    ]
+    return replace(image_set, as_read={**image_set.as_read, "installed": listed})
 
 
 def _release_of(target: TargetProfile | None) -> tuple[int, int] | None:

@@ -78,6 +78,7 @@ class OperatorRequest:
     skip_dependencies: bool = False
     exclude: tuple[str, ...] = ()
     """Names of packages that are left out, also of those that others require; with the wildcards of shells."""
+    installed_only: bool = False  # no packages but those that the target has installed
 
     def excluded(self, packages: Iterable[str]) -> frozenset[str]:
         """Return those of `packages` that are left out."""
@@ -130,19 +131,30 @@ def from_flags(
     heads: bool = False,
     platforms: Iterable[Platform] = (),
     skip_dependencies: bool = False,
+    installed: bool = False,
 ) -> ImageSet:
     """Return the image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
-    `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on every image.
+    `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on every image. With
+    `installed` a catalog may have no packages but those that the target has installed.
     """
-    _require_valid_flags(catalogs, [*packages, *optional], images, full, heads)
+    if installed and not catalogs:
+        raise UsageError("--installed without --catalog", hint="Name the catalogs that have the operators, or an image set.")
+    alone = installed and not (packages or optional or full or heads)
+    _require_valid_flags(catalogs, [*packages, *optional], images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
     chosen += tuple(replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
     left_out = tuple(_excluded_by_flag(text, catalogs) for text in exclude)
     operators = tuple(
         OperatorRequest(
-            without_docker(name), full, chosen, platforms=wanted, skip_dependencies=skip_dependencies, exclude=left_out
+            without_docker(name),
+            full,
+            chosen,
+            platforms=wanted,
+            skip_dependencies=skip_dependencies,
+            exclude=left_out,
+            installed_only=alone,
         )
         for name in catalogs
     )
@@ -237,7 +249,7 @@ def _doubled(names: Iterable[str], where: str, what: str) -> Iterator[UsageError
 
 
 def _require_valid_flags(
-    catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], full: bool, heads: bool
+    catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], *, full: bool, heads: bool
 ) -> None:
     if not catalogs and not images:
         raise UsageError("nothing is asked for", hint="Give an image set file, or --catalog, or --image.")

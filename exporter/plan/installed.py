@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
-from common.update_path import Channel, Obstacle, UpdatePath, follow
-from common.version import Key, Version, try_parse
+from common.update_path import Obstacle
+from common.version import try_parse
+from exporter.catalog.installed import PackageGraphs, lowest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from common.target_profile import InstalledOperator, TargetProfile
-    from exporter.catalog.model import Catalog, Package
+    from common.update_path import UpdatePath
+    from exporter.catalog.model import Catalog
     from exporter.catalog.steps import Chosen
 
 
@@ -20,35 +22,6 @@ Offered = tuple["Catalog", "Catalog"]  # a whole catalog, and the kept part
 # A graph too large to follow is no reason for a warning, nor are skip ranges that lead back from the head: debezium-operator
 # 2.7.3 of the community catalog has such an entry below it, and nothing that could be carried changes that.
 _UPDATABLE = (None, Obstacle.UNKNOWN, Obstacle.CYCLE)
-
-
-class PackageGraphs:
-    """The update graph of one package. Each channel is sorted once, for any number of installed operators."""
-
-    def __init__(self, package: Package) -> None:
-        self.package = package
-        self._versions = {bundle.name: bundle.version_text for bundle in package.bundles.values()}
-        self._channels: dict[str, Channel] = {}
-
-    def path(self, operator: InstalledOperator) -> UpdatePath:
-        """Return the path of an installed operator to the head of the channel that its Subscription follows."""
-        package = self.package
-        # A Subscription without a channel follows all of them, the default one first (OLM, getSubscriptionVariables).
-        rest = sorted(name for name in package.channels if name != package.default_channel)
-        names = [operator.channel] if operator.channel else [package.default_channel, *rest]
-        found = [self._channel(name) for name in names if name in package.channels]
-        if not found:
-            return UpdatePath(obstacle=Obstacle.CHANNEL)
-        return follow(found, operator.csv, operator.version)
-
-    def version(self, name: str) -> Version | None:
-        """Return the version of a bundle; None where it has none."""
-        return try_parse(self._versions.get(name, ""))
-
-    def _channel(self, name: str) -> Channel:
-        if name not in self._channels:
-            self._channels[name] = Channel(self.package.channels[name].entries, self._versions)
-        return self._channels[name]
 
 
 class _Both:
@@ -101,8 +74,10 @@ def _problems(catalogs: Iterable[_Both], operator: InstalledOperator) -> Iterato
 
 def _reason(whole: PackageGraphs, kept: PackageGraphs | None, operator: InstalledOperator) -> str:
     """Return why an operator cannot be updated, and what to add; empty when it can."""
+    name = operator.channel or whole.package.default_channel
+    gone = f"channel {name}, which it follows, is not carried: the catalog no longer has it: choose another in its Subscription"
     if kept is None:
-        return "its package is not carried: add it"
+        return "its package is not carried: add it" if name in whole.package.channels else gone
     name = operator.channel or kept.package.default_channel
     path = kept.path(operator)
     if path.obstacle in _UPDATABLE:
@@ -136,13 +111,3 @@ def _wanted(kept: UpdatePath, path: UpdatePath, whole: PackageGraphs, operator: 
     if kept.obstacle is Obstacle.AHEAD:
         return f"raise maxVersion to {installed}"
     return f"add minVersion {lowest(path, whole, installed)}"
-
-
-def lowest(path: UpdatePath, whole: PackageGraphs, installed: Version) -> Version:
-    """Return the lowest version of a path, with which it begins or which it passes."""
-    # A rebuild that updates the installed version may sort below it (1.0.1-1 replaces 1.0.1).
-    return min([installed, *(version for name in path.steps if (version := whole.version(name)))], key=_key)
-
-
-def _key(version: Version) -> Key:
-    return version.key

@@ -62,7 +62,7 @@ def profile(folder: Path, *operators, platforms=("linux/amd64",), sparse=True, r
     keys = ("package", "channel", "csv", "version", "catalog", "namespace")
     installed = [dict(zip(keys, (*one, "redhat-operators", "site"), strict=True)) for one in operators]
     registry = {"address": "mirror.example/ocp", "nestedPaths": True, "sparseIndexes": sparse, "referrers": True}
-    document = {
+    document: dict = {
         "mediaType": "application/vnd.hub-airgap.target.v1+json",
         "openshiftRelease": release,
         "platforms": list(platforms),
@@ -231,3 +231,74 @@ def test_a_later_profile_and_one_of_a_wrong_type(source, tmp_path):
     assert (done.status, "target.json: not a platform" in done.stderr) == (2, True)
     done = plan(source, profile(tmp_path, release="five"), "alpha")
     assert (done.status, "target.json: not a release" in done.stderr) == (2, True)
+
+
+def kept(done):
+    """Return the versions of each package and channel in a plan."""
+    assert done.status == 0, done.stderr
+    (catalog,) = done.json["catalogs"]
+    assert catalog["updateGraph"]
+    return {
+        f"{package['name']}/{channel['name']}": [one["version"] for one in channel["bundles"]]
+        for package in catalog["packages"]
+        for channel in package["channels"]
+    }
+
+
+def test_what_is_installed_is_selected_from_its_version_on(source, tmp_path):
+    operators = [
+        ("alpha", "stable", "alpha.v2.0.0", "2.0.0"),
+        ("gamma", "stable", "gamma.v1.0.0", "1.0.0"),
+    ]
+    target = profile(tmp_path, *operators)
+    done = plan(source, target, more=["--installed"])
+    assert kept(done) == {"alpha/stable": ["3.0.0", "2.0.0"]}
+    assert "installed, and in none of the catalogs that are asked for: gamma (redhat-operators)" in done.stderr
+    # What was asked for is in the inventory, without the namespaces of the cluster.
+    assert done.json["imageSet"]["installed"] == [
+        {"package": each[0], "channel": each[1], "version": each[3], "catalog": "redhat-operators"} for each in operators
+    ]
+    beside = plan(source, target, "beta", more=["--installed"])
+    assert kept(beside) == {"alpha/stable": ["3.0.0", "2.0.0"], "beta/stable": ["1.0.0"]}
+
+
+def test_what_is_installed_is_added_to_an_image_set(source, tmp_path):
+    """The file asks for the head of beta, and create carries what a plan says."""
+    catalog = f"catalog: {source.host}/org/index:v1, packages: [{{name: beta}}]"
+    file = tmp_path / "imageset.yaml"
+    file.write_text(
+        f"kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {{operators: [{{{catalog}}}]}}\n"
+    )
+    target = profile(tmp_path, ("alpha", "stable", "alpha.v1.7.0", "1.7.0"))
+    more = ["--insecure", source.host, "--signatures", "ignore", "--target", target, "--installed", "--format", "json"]
+    done = run("hub-export", "create", file, *more, "--output", tmp_path / "archive")
+    assert done.status == 0, done.stderr
+    assert "channel stable does not have that version: from 2.0.0 on" in done.stderr
+    inventory = json.loads((tmp_path / "archive" / "inventory.json").read_bytes())
+    assert {
+        (package["name"], one["name"], one.get("skipRange"))
+        for package in inventory["catalogs"][0]["packages"]
+        for channel in package["channels"]
+        for one in channel["bundles"]
+    } == {("alpha", "alpha.v3.0.0", None), ("alpha", "alpha.v2.0.0", ">=1.5.0 <2.0.0"), ("beta", "beta.v1.0.0", None)}
+
+
+@pytest.mark.parametrize(
+    ("target", "catalog", "said"),
+    [
+        (None, True, "--installed without --target"),
+        (
+            {"operators": None, "notes": ["installed operators: HTTP 403"]},
+            True,
+            "not in the profile: installed operators: HTTP 403",
+        ),
+        ({"operators": []}, True, "nothing that the target profile has installed is in the catalogs"),
+        ({}, False, "--installed without --catalog"),
+    ],
+)
+def test_installed_needs_a_profile_that_knows_it(source, tmp_path, target, catalog, said):
+    named = ["--catalog", f"{source.host}/org/index:v1"] if catalog else ["--image", f"{source.host}/org/alpha:1.0.0"]
+    profiled = [] if target is None else ["--target", profile(tmp_path, **target)]
+    done = run("hub-export", "plan", *named, "--insecure", source.host, *profiled, "--installed")
+    assert done.status == 2
+    assert said in done.stderr
