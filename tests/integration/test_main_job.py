@@ -337,6 +337,8 @@ def test_plan_says_what_create_will_do(world, archive, tmp_path):
     assert {key: value for key, value in written.items() if key != "making"} == planned.json
     made = inventory_of(archive)
     without_pieces = {digest: {k: v for k, v in blob.items() if k != "pieces"} for digest, blob in made["blobs"].items()}
-    assert {**made, "blobs": without_pieces} == {k: v for k, v in planned.json.items() if k not in ("totals", "reasons", "operators", "sizes", "sharedBy")}
+    assert {**made, "blobs": without_pieces} == {
+        k: v for k, v in planned.json.items() if k not in ("totals", "reasons", "operators", "sizes", "sharedBy")
+    }
     assert planned.json["totals"]["blobs"] == len(made["blobs"])
     assert {reason["kept"] for reason in planned.json["reasons"]} == {True, False}
