@@ -116,6 +116,8 @@ def image_of(where: str, listed: Sequence[Listed], name: str, fetch: Fetch, conf
             return document
         if made := _joined(tops, [one for one in called if one.is_attestation], config):
             return made
+    if not listed:
+        raise UsageError(f"{where}: the layout has no images", hint="skopeo copy docker://… oci:PATH puts one into it.")
     names = ", ".join(sorted({one.shown for one in listed if not one.is_attestation})[:_SHOWN]) or "none"
     raise UsageError(
         f"{where}: {len(found)} images{f' of the name {name!r}' if name else ''}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.catalog_names import bare_name
 from common.content import DirectoryStore, verified
-from common.errors import CatalogError, ContentError, NotACatalogError, UsageError, boundary
+from common.errors import CatalogError, ContentError, NotACatalogError, NotFoundError, UsageError, boundary
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, Digest, Platform, Tree, parse_config, walk
@@ -108,7 +108,7 @@ class CatalogOpener:
 
     def _open_layout(self, name: str, path: Path, image: str, platforms: Sequence[Platform], partial: bool) -> OpenedCatalog:
         """Open a catalog image of a layout on disk. All its blobs are copied into the store, as if they were fetched."""
-        with _opened(path, self._store.root) as layout:
+        with _whole(name), _opened(path, self._store.root) as layout:
             tree = walk(layout.root(image), layout.document, platforms)
             _require_configs(name, tree)
             for blob in tree.blobs:
@@ -199,6 +199,16 @@ def _opened(path: Path, scratch: Path) -> Iterator[OciLayout | ImageDirectory]:
             raise oci_layout.docker_archive(path)
     with oci_layout.opened(path, scratch) as layout:
         yield layout
+
+
+@contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """Raise CatalogError that names the image for a file of it that is damaged or missing."""
+    try:
+        yield
+    except (ContentError, NotFoundError) as error:  # their hints are about registries and networks
+        hint = "Copy it again from where it came, with skopeo copy for example."
+        raise CatalogError(f"{name}: the image is damaged or incomplete: {error.message}", hint=hint) from error
 
 
 def of_package_manifests(found: PackageManifests, source: str, name: str) -> OpenedCatalog:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from common.content import DirectoryStore
-from common.errors import NotACatalogError, UsageError
-from common.oci.image import Index, Platform, hex_of
+from common.errors import CatalogError, NotACatalogError, UsageError
+from common.oci.image import Index, Platform, digest_of, hex_of
 from exporter.catalog.readers.catalog_image import CONFIGS_LABEL
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.imageset import source_name
@@ -227,10 +227,29 @@ def test_a_damaged_layout_and_one_without_the_blob_are_reported(tmp_path):
         folder = written(tmp_path / f"layout-{len(parts)}", layout(*descriptors, parts=parts))
         with pytest.raises(Exception, match=word):
             opened(folder, tmp_path)
-    for raw in (b"{", b"[]", b'{"manifests": {}}', b'{"manifests": null}'):
+    for raw in (b"{", b"[]", b'{"manifests": {}}', b'{"manifests": null}', b'{"manifests": []}'):
         (tmp_path / "layout-0/index.json").write_bytes(raw)
-        with pytest.raises(UsageError, match=r"no OCI layout|0 images"):
+        with pytest.raises(UsageError, match=r"no OCI layout|the layout has no images"):
             opened(tmp_path / "layout-0", tmp_path)
+
+
+DAMAGE = {
+    "a layer is cut": lambda folder: (folder / "blobs/sha256" / hex_of(digest_of(AMD.layers[0]))).write_bytes(b"x"),
+    "a manifest is another one": lambda folder: (folder / "blobs/sha256" / hex_of(AMD.digest)).write_bytes(OTHER.raw),
+    "a config is missing": lambda folder: (folder / "blobs/sha256" / hex_of(digest_of(AMD.config))).unlink(),
+    "a digest is none": lambda folder: written(folder, layout({"mediaType": AMD.media_type, "digest": "sha256:../x", "size": 3})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_image_is_an_error_that_names_its_path(damage, tmp_path):
+    """The errors of files name a digest alone, and advise about proxies and registries."""
+    folder = written(tmp_path / "layout", layout(listed(AMD)))
+    damage(folder)
+    with pytest.raises(CatalogError) as caught:
+        opened(folder, tmp_path)
+    assert caught.value.message.startswith(f"{folder}: the image is damaged or incomplete: ")
+    assert "skopeo" in caught.value.advice
 
 
 def test_many_descriptors_are_not_looked_into(tmp_path):
