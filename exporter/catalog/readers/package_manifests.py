@@ -281,7 +281,10 @@ def _package_edges(
     file: str, package: str, document: dict[str, Any], csvs: Mapping[str, dict[str, Any]], found: _Found
 ) -> Iterator[tuple[str, list[EdgeRow]]]:
     listed = document.get("channels")
-    for one in listed if isinstance(listed, list) else ():
+    if not isinstance(listed, list) or not listed:
+        found.problems.append(_problem(package, f"{file}: the package has no channels; left out"))
+        return
+    for one in listed:
         channel, head = _field(one, "name"), _field(one, "currentCSV")
         if head not in csvs:
             found.problems.append(
@@ -293,6 +296,8 @@ def _package_edges(
             if found.rows > MAX_ROWS:
                 raise CatalogError(f"the channels of the package manifests have more than {MAX_ROWS} entries in all")
             yield channel, edges
+        else:
+            found.problems.append(_problem(package, f"{file}: a channel without a name, with the head {head!r}; left out"))
 
 
 def _chain(head: str, csvs: Mapping[str, dict[str, Any]]) -> Iterator[EdgeRow]:

@@ -421,6 +421,21 @@ def test_fields_of_a_package_manifest_are_text(raw, package):
     assert found.database.default_channels == {package: "4.6"}
 
 
+WITHOUT_CHANNELS = {
+    b"channels: []": "the package has no channels",
+    b"defaultChannel: c": "the package has no channels",
+    b"channels: {name: c, currentCSV: p.v1}": "the package has no channels",
+    b"channels: [{currentCSV: p.v1}]": "a channel without a name, with the head 'p.v1'",
+}
+
+
+@pytest.mark.parametrize(("fields", "why"), WITHOUT_CHANNELS.items())
+def test_a_package_manifest_without_channels_is_a_problem(fields, why):
+    found = package_manifests.read(manifests() | {"q/q.package.yaml": b"packageName: q\n" + fields}, "here")
+    assert [(one.subject, one.message) for one in found.problems] == [("q", f"q/q.package.yaml: {why}; left out")]
+    assert found.database.channels == [("p", "c")]
+
+
 @pytest.mark.more
 def test_channels_that_share_bundles_are_bounded():
     """A thousand channels over a thousand bundles are a million entries."""
