@@ -230,7 +230,14 @@ def _version(properties: tuple[Property, ...]) -> str:
     return ""
 
 
+# Fields are known by their names in lower case.
+_SPELLED = {"relatedimages": "relatedImages"}
+
+
 def _list(fields: Fields, key: str, kind: type[T]) -> tuple[T, ...]:
     """Decode a list of structs; a missing one is empty. Raises GoError."""
     raw = fields.get(key)
-    return () if raw is None else decode(raw, tuple[kind, ...])  # type: ignore[valid-type]
+    try:
+        return () if raw is None else decode(raw, tuple[kind, ...])  # type: ignore[valid-type]
+    except GoError as error:
+        raise GoError(f"{_SPELLED.get(key, key)!r}: {error}") from None
