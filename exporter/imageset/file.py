@@ -206,6 +206,8 @@ class _Reader:
     def _require_kind(self, root: Placed) -> None:
         """Raise UsageError for a file of another kind, whose other faults would be no help."""
         fields = root.value if isinstance(root.value, dict) else self._fields(root, "the file")
+        if not fields:  # truncated, or written by a pipe that failed
+            raise UsageError(f"{self._file}: the file is empty", hint=f"Wanted: an {KIND}.")
         if (got := self._text(fields, "kind")) != KIND:
             # A DeleteImageSetConfiguration for example, with which oc-mirror deletes images.
             raise self._error(fields.get("kind", root), f"kind is {got!r}", f"Wanted: {KIND}")
@@ -274,7 +276,8 @@ class _Reader:
     def _excluded(self, at: Placed) -> str:
         name = at.value.strip() if isinstance(at.value, str) else ""
         if not name:
-            raise self._error(at, f"exclude: wanted the name of a package, got {_kind(at.value)}", "For example: odf-*")
+            got = "empty text" if isinstance(at.value, str) else _kind(at.value)
+            raise self._error(at, f"exclude: wanted the name of a package, got {got}", "For example: odf-*")
         return name
 
     def _package(self, at: Placed) -> PackageRequest:

@@ -209,7 +209,7 @@ def test_fields_of_the_project_are_refused_in_files_of_oc_mirror(version, field)
         ("exclude: foo", "exclude: wanted a list, got text"),
         ("exclude: [4.2]", "set.yaml:6: exclude: wanted the name of a package, got a number"),
         ("exclude: [{name: foo}]", "set.yaml:6: exclude: wanted the name of a package, got fields"),
-        ("exclude: ['']", "exclude: wanted the name of a package"),
+        ("exclude: ['']", "exclude: wanted the name of a package, got empty text"),
         ("packages: [{name: foo, optional: 1}]", "optional: wanted true or false"),
         ("packages: [{name: foo}]\nexclude: ['f*']", "package foo is asked for and excluded"),
         (f"exclude: [{', '.join(f'a{n}-*' for n in range(MAX_PATTERNS + 1))}]", "names with wildcards; the limit is 100"),

@@ -76,7 +76,8 @@ def test_the_older_version_is_read_too(tmp_path):
 OPERATORS = HEAD + "mirror:\n  operators:\n  - catalog: a.b/c:d\n"
 WRONG = {
     "not YAML": (HEAD + "mirror: [\n", "set.yaml:4", "not YAML"),
-    "empty": ("", "set.yaml:1", "ImageSetConfiguration"),
+    "empty": ("", "set.yaml: the file is empty", "ImageSetConfiguration"),
+    "empty documents": ("---\n---\n", "set.yaml: the file is empty", "ImageSetConfiguration"),
     "another kind": (HEAD.replace("ImageSetConfiguration", "Pod") + "mirror: {}\n", "set.yaml:2", "Pod"),
     "another version": (HEAD.replace("v2alpha1", "v9") + "mirror: {}\n", "set.yaml:1", "v9"),
     "nothing": (HEAD, "set.yaml", "asks for nothing"),
