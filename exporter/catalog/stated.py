@@ -145,7 +145,8 @@ def _annotated(annotations: Any) -> Iterator[msgspec.Raw]:
 
 def _text(raw: msgspec.Raw) -> str:
     """Return a value as text. A number stays as written: 4.10 is no 4.1."""
-    written = bytes(raw).strip()[: 4 * MAX_TEXT]
+    # On one line: an object, which OLM cannot read, may be indented, and is shown.
+    written = b" ".join(bytes(raw)[: 16 * MAX_TEXT].split())[: 4 * MAX_TEXT]
     try:
         text = msgspec.json.decode(raw, type=str) if written[:1] == b'"' else written.decode(errors="replace")
     except (*UNDECODABLE, RecursionError):

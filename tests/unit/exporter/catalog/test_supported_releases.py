@@ -58,6 +58,7 @@ STATED = [
     *more(
         [
             ([metadata(annotations=ANNOTATED)], ("4.9", None)),
+            ([maximum({"a": [1]})], ('{ "a": [ 1 ] }', None)),  # indented in the file
             ([maximum(4.1), maximum(["4.9"]), maximum("")], ("4.1", None)),
             ([csv({"metadata": 1, "spec": []}), csv({})], (None, None)),
             ([metadata(annotations=3, minKubeVersion=" ")], (None, None)),
