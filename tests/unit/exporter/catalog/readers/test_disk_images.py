@@ -237,7 +237,9 @@ DAMAGE = {
     "a layer is cut": lambda folder: (folder / "blobs/sha256" / hex_of(digest_of(AMD.layers[0]))).write_bytes(b"x"),
     "a manifest is another one": lambda folder: (folder / "blobs/sha256" / hex_of(AMD.digest)).write_bytes(OTHER.raw),
     "a config is missing": lambda folder: (folder / "blobs/sha256" / hex_of(digest_of(AMD.config))).unlink(),
-    "a digest is none": lambda folder: written(folder, layout({"mediaType": AMD.media_type, "digest": "sha256:../x", "size": 3})),
+    "a digest is none": lambda folder: written(
+        folder, layout({"mediaType": AMD.media_type, "digest": "sha256:../x", "size": 3})
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from exporter.catalog.readers import file_based
 from exporter.catalog.readers.file_based import Limits
 from exporter.catalog.rebuild import catalog_files
 from exporter.catalog.update_graph import UpdateGraph
-from tests.fakes.catalogs import CATALOGS, bundle_blob, channel_blob, entry, expected, package_blob, real, stream
+from tests.fakes.catalogs import CATALOGS, bundle_blob, catalog_of, channel_blob, entry, expected, package_blob, real, stream
 
 FBC = ["fbc/bundle-object-v4.16", "fbc/community-v4.20", "fbc/malformed", "fbc/malformed-bundle-object", "fbc/redhat"]
 FOO = [package_blob(), channel_blob("stable", [entry("foo.v1.0.0")]), bundle_blob("foo.v1.0.0")]
@@ -277,3 +277,16 @@ def test_a_catalog_is_in_memory_once() -> None:
     raw = stream(*FOO)
     package = load(a=raw).packages["foo"]
     assert all(one.blob.view.obj is raw for one in (package, *package.channels.values(), *package.bundles.values()))
+
+
+MISSHAPEN: dict[str, dict[str, Any]] = {
+    "relatedImages": bundle_blob("foo.v1.0.0", relatedImages=["x"]),
+    "properties": bundle_blob("foo.v1.0.0", properties=[{"type": 3}]),
+    "entries": {"schema": "olm.channel", "package": "foo", "name": "beta", "entries": ["foo.v1.0.0"]},
+}
+
+
+@pytest.mark.parametrize("field", MISSHAPEN)
+def test_a_blob_that_cannot_be_read_is_named_with_its_field(field: str) -> None:
+    (problem,) = catalog_of(package_blob(), MISSHAPEN[field]).problems
+    assert f"blob cannot be read and is left out: '{field}': '1': " in problem.message
