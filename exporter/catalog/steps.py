@@ -149,7 +149,7 @@ def _shared_packages(chosen: Sequence[Chosen]) -> Iterator[str]:
         # operator-lifecycle-manager#3161: a get of such a PackageManifest returns one of them at random.
         yield (
             f"the catalogs {', '.join(names)} have the same {'packages' if len(packages) > 1 else 'package'} {listed}: "
-            "a cluster lists each of them once for each catalog, and only spec.source of a Subscription says which one it follows"
+            "a cluster lists each of them once for each catalog; only spec.source of a Subscription says which one it follows"
         )
 
 
