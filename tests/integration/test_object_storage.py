@@ -44,15 +44,30 @@ def store(stores):
     return stores
 
 
-@pytest.fixture(scope="module")
-def finished(world, stores, tmp_path_factory):
-    """A finished archive in object storage, made by one process."""
-    place = f"s3://{BUCKET}/finished"
-    scratch = tmp_path_factory.mktemp("scratch")
-    done = world.hub(*world.create(place, "--scratch", scratch), env=stores.environment)
+def made_in(store, world, scratch, name):
+    """Make a finished archive in object storage, by one process; return its URL."""
+    place = f"s3://{BUCKET}/{name}"
+    done = world.hub(*world.create(place, "--scratch", scratch), env=store.environment)
     assert "On the other side: hub-import deploy s3://" in done.stdout
     assert not [path for path in scratch.rglob("*") if path.is_file()], "nothing stays on the scratch disk"
     return place
+
+
+@pytest.fixture(scope="module")
+def finished(world, stores, tmp_path_factory):
+    return made_in(stores, world, tmp_path_factory.mktemp("scratch"), "finished")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Small volumes, for what does not depend on their parts."""
+    with planned_world(tmp_path_factory.mktemp("small"), layer=200_000, volume="2MiB") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished_small(small, stores, tmp_path_factory):
+    return made_in(stores, small, tmp_path_factory.mktemp("small-scratch"), "small")
 
 
 @pytest.mark.more
@@ -110,7 +125,8 @@ def test_three_processes_one_killed_while_it_uploads_make_the_archive_of_one(wor
     assert contents(store.root / BUCKET / "three/of them") == world.whole
 
 
-def test_an_archive_is_read_where_it_lies(world, finished, store, tmp_path):
+def test_an_archive_is_read_where_it_is(small, finished_small, store, tmp_path):
+    world, finished = small, finished_small
     verified = run("hub-import", "verify", finished, "--key", world.home / "key.pub", "--format", "json", env=store.environment)
     assert (verified.status, verified.json["ok"], verified.json["signature"]) == (0, True, "valid"), verified.stderr
     shown = run("hub-import", "inspect", finished, env=store.environment)
@@ -242,9 +258,9 @@ def test_without_the_library_it_is_named(store, tmp_path):
     assert (done.status, f"{sys.executable} -m pip install 'boto3" in done.stderr) == (2, True), done.stderr
 
 
-def test_no_secret_is_logged(finished, store, tmp_path):
+def test_no_secret_is_logged(finished_small, store, tmp_path):
     log = tmp_path / "log"
-    run("hub-import", "verify", finished, "--quick", "--log-level", "debug", "--log-file", log, env=store.environment)
+    run("hub-import", "verify", finished_small, "--quick", "--log-level", "debug", "--log-file", log, env=store.environment)
     text = log.read_text()
     assert store.environment["AWS_SECRET_ACCESS_KEY"] not in text
     assert STORAGE_KEY not in text
