@@ -34,7 +34,7 @@ from exporter.imageset.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 MAX_SIZE = 16 * 1024 * 1024  # of the file; values with their lines take many times that in memory
@@ -89,12 +89,17 @@ def _read(text: bytes, where: str, *, asking: bool) -> ImageSet:
     return image_set
 
 
-def _with_placeholders(where: str, text: bytes, faults: Iterable[UsageError]) -> list[UsageError]:
+def _with_placeholders(where: str, text: bytes, faults: Sequence[UsageError]) -> list[UsageError]:
     """Return the faults, without those that follow from a placeholder of a template, which is a fault itself."""
     found = dict(placeholders.lines(text.decode(errors="replace")))
     named = [UsageError(f"{where}:{line}: {each!r} is a placeholder", hint=placeholders.HINT) for line, each in found.items()]
     others = (fault for fault in faults if _line(where, fault) not in found)
-    return [*named, *(fault for fault in others if not placeholders.found_in(fault.message.removeprefix(where)))]
+    # An error of the syntax quotes no value: libyaml's `expected <document start>` is no placeholder of the file.
+    kept = (
+        one for one in others if isinstance(one, DocumentError) or not placeholders.found_in(one.message.removeprefix(where))
+    )
+    # A file with a fault is never accepted: the lines of a placeholder are not found where it goes over two, or in UTF-16.
+    return [*named, *kept] or list(faults)
 
 
 def _of_all(where: str, faults: list[UsageError]) -> UsageError:

@@ -78,6 +78,14 @@ WRONG = {
     "not YAML": (HEAD + "mirror: [\n", "set.yaml:4", "not YAML"),
     "empty": ("", "set.yaml: the file is empty", "ImageSetConfiguration"),
     "empty documents": ("---\n---\n", "set.yaml: the file is empty", "ImageSetConfiguration"),
+    # libyaml says "did not find expected <document start>", which looks like a placeholder of documentation.
+    "content after the end": (OPERATORS + "...\nfoo: bar\n", "set.yaml:7", "not YAML"),
+    "content after the end, and a placeholder": (OPERATORS + "    full: <x>\n...\nfoo: bar\n", "set.yaml:8", "not YAML"),
+    "a placeholder over two lines": (
+        HEAD + 'mirror:\n  operators:\n  - catalog: "a.b/c:<the\n      tag>"\n',
+        "set.yaml:5",
+        "<the tag>",
+    ),
     "another kind": (HEAD.replace("ImageSetConfiguration", "Pod") + "mirror: {}\n", "set.yaml:2", "Pod"),
     "another version": (HEAD.replace("v2alpha1", "v9") + "mirror: {}\n", "set.yaml:1", "v9"),
     "nothing": (HEAD, "set.yaml", "asks for nothing"),
