@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import httpx
 from lightkube import Client, KubeConfig, SingleConfig
@@ -23,7 +23,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
-from lightkube.operators import not_exists
+from lightkube.operators import not_exists, not_in
 from lightkube.types import PatchType
 
 from common.errors import ClusterError, HubError, UsageError
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+
+T = TypeVar("T")
 
 # Errors of the API server: one class for each reaction of a caller.
 
@@ -67,6 +69,25 @@ class ConflictError(ClusterError):
     def __init__(self, message: str, *, hint: str = "", fields: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.fields = fields
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What `scan` reads: at most `most` objects with the values of `fields`, without those of `unlike` and a label `absent`."""
+
+    most: int
+    namespace: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    unlike: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned(Generic[T]):
+    """What `scan` kept; `whole` False: there are objects that were not read."""
+
+    found: list[T]
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +161,11 @@ _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 CONFLICT_POLICY = RetryPolicy(tries=5, first_s=0.0)
 _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
+_PAGE = 500  # objects of a page, as kubectl has it (--chunk-size)
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
-T = TypeVar("T")
 
 
 def connect(kubeconfig: Path | None, context: str | None) -> ClusterClient:
@@ -229,6 +250,23 @@ class ClusterClient:
         def ask() -> list[Body]:
             found = self._client.list(_model(kind), namespace=where, labels=selector)
             return [checked(each) for each in found]
+
+        return self._absent_is_none("list", kind, kind.plural, ask)
+
+    def scan(self, kind: Kind, keep: Callable[[Body], T | None], query: Query) -> Scanned[T] | None:
+        """Read a list page by page, and return what `keep` makes of its objects, without its None.
+
+        None when the cluster has no such kind. Raises ClusterError.
+        """
+        where = (query.namespace or _EVERYWHERE) if kind.namespaced else None
+        fields: dict[str, Any] = {**dict(query.fields), **{name: not_in(values) for name, values in query.unlike}}
+        labels: dict[str, Any] = {query.absent: not_exists()} if query.absent else {}
+
+        def ask() -> Scanned[T]:
+            found = self._client.list(_model(kind), namespace=where, chunk_size=_PAGE, labels=labels, fields=fields)
+            kept = [keep(checked(each)) for each in islice(found, query.most)]
+            # One more is asked for: a list that ends with the last object that is read is whole.
+            return Scanned([each for each in kept if each is not None], whole=next(iter(found), None) is None)
 
         return self._absent_is_none("list", kind, kind.plural, ask)
 

@@ -69,6 +69,7 @@ CLUSTER_SERVICE_VERSION = Kind(
     "operators.coreos.com", "v1alpha1", "ClusterServiceVersion", "clusterserviceversions", namespaced=True
 )
 CLUSTER_EXTENSION = Kind("olm.operatorframework.io", "v1", "ClusterExtension", "clusterextensions", namespaced=False)
+INSTALL_PLAN = Kind("operators.coreos.com", "v1alpha1", "InstallPlan", "installplans", namespaced=True)
 SUBSCRIPTION = Kind("operators.coreos.com", "v1alpha1", "Subscription", "subscriptions", namespaced=True)
 MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False

@@ -32,7 +32,7 @@ _EXTENSION = {"packageName": str, "version": str, "channels": [str], "selector":
 _SOURCE = {**_IMAGE, "catalog": _EXTENSION}
 _CAUSE = {"reason": str, "message": str, "exitCode": int}
 _STATE = {"waiting": _CAUSE, "terminated": _CAUSE}
-_CONTAINER_STATUS = [{"imageID": str, "state": _STATE, "lastState": _STATE}]
+_CONTAINER_STATUS = [{"name": str, "image": str, "imageID": str, "state": _STATE, "lastState": _STATE}]
 _CONTAINERS = [{"name": str, "image": str, "resources": {"limits": Each(_ANY)}}]
 _RULES = [{"source": str, "mirrors": [str], "mirrorSourcePolicy": str}]
 _CONDITION = {"type": str, "status": str, "reason": str, "message": str, "lastTransitionTime": str}
@@ -52,9 +52,9 @@ _METADATA = {
 }
 _SPEC = {
     **dict.fromkeys(("image", "address", "displayName", "sourceNamespace", "name", "managementState", "osImageURL"), str),
-    **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "kernelType", "channel", "startingCSV"), str),
+    **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "kernelType", "channel", "startingCSV", "nodeName"), str),
     **dict.fromkeys(("installPlanApproval", "version", "namespace", "availabilityMode"), str),
-    **dict.fromkeys(("initContainers", "containers"), _CONTAINERS),
+    **dict.fromkeys(("initContainers", "containers", "ephemeralContainers"), _CONTAINERS),
     **dict.fromkeys(("repositoryDigestMirrors", "imageDigestMirrors", "imageTagMirrors"), _RULES),
     "paused": bool,
     "disableAllDefaultSources": bool,
@@ -73,7 +73,7 @@ _STATUS = {
     "installPlanRef": _NAMED,
     "install": {"bundle": {"name": str, "version": str}},
     **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "state", "reason", "evaluationError"), str),
-    **dict.fromkeys(("initContainerStatuses", "containerStatuses"), _CONTAINER_STATUS),
+    **dict.fromkeys(("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"), _CONTAINER_STATUS),
     **dict.fromkeys(("observedGeneration", "updatedMachineCount", "machineCount", "failed", "succeeded"), int),
     "conditions": [_CONDITION],
     "connectionState": {"lastObservedState": str, "lastConnect": str},

@@ -216,7 +216,7 @@ def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, in
         release=release,
         timeout_s=cluster.timeout_s,
         display=interaction.display,
-        diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release)),
+        diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release, workloads=False)),
     )
 
 

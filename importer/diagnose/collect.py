@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from common.errors import ClusterError
-from importer.cluster.client import Body, ClusterClient, UnavailableError
 from importer.cluster.kinds import (
     CLUSTER_CATALOG,
     CONFIG_MAP,
@@ -23,9 +21,9 @@ from importer.cluster.kinds import (
     MACHINE_CONFIG_POOL,
     NETWORK_POLICY,
     OLM_NAMESPACE,
+    OWN_LABELS,
     POD,
     SUBSCRIPTION,
-    Kind,
     condition,
     short,
     status_of,
@@ -33,69 +31,46 @@ from importer.cluster.kinds import (
 from importer.cluster.readiness import readiness
 from importer.cluster.readiness.readiness import held_back, is_paused, rules_lacking
 from importer.cluster.resources.catalog_source import service_name
+from importer.cluster.resources.mirror_rules import Listed, listed
+from importer.diagnose.reading import Reader
 from importer.diagnose.snapshot import PodState, Snapshot, SourceState
+from importer.diagnose.workloads import waiting_images
 from importer.operators.reading import sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from importer.cluster.client import Body, ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
 
 
-T = TypeVar("T")
-_LOG_LINES = 30
 _EVENTS = 20  # of one object; a pod that is restarted for days has hundreds
 _LONGEST = 400  # from 4.8 on a termination message has the tail of the log (FallbackToLogsOnError)
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads objects; what it is not allowed to read is kept in `unreadable`."""
-
-    client: ClusterClient
-    unreadable: list[str] = field(default_factory=list)
-
-    def read(self, request: Callable[[], T], default: T) -> T:
-        """Return what `request` reads, or `default` where that is refused. Raises UnavailableError."""
-        try:
-            return request()
-        # Every further read would wait for the retries too.
-        except UnavailableError:
-            raise
-        except ClusterError as error:
-            return self._refused(error, default)
-
-    def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
-        return self.read(lambda: self.client.list(kind, namespace, labels) or [], [])
-
-    def get(self, kind: Kind, name: str, namespace: str = "") -> Body:
-        return self.read(lambda: self.client.get(kind, name, namespace) or {}, {})
-
-    def log(self, pod: str, namespace: str, container: str) -> str:
-        try:
-            return self.client.log(pod, namespace, container, lines=_LOG_LINES)
-        except ClusterError as error:
-            # The API server relays logs from the kubelet: its UnavailableError means the node, and is no reason to stop.
-            return self._refused(error, "")
-
-    def _refused(self, error: ClusterError, default: T) -> T:
-        if error.message not in self.unreadable:
-            self.unreadable.append(error.message)
-        return default
-
-
 def collect(
-    client: ClusterClient, namespace: str, expectations: Sequence[ExpectedCatalog], release: Release | None
+    client: ClusterClient,
+    namespace: str,
+    expectations: Sequence[ExpectedCatalog],
+    release: Release | None,
+    *,
+    workloads: bool = True,
 ) -> Snapshot:
-    """Return the snapshot of a cluster. `namespace`: that of the catalogs. Raises UnavailableError."""
-    reader = _Reader(client)
+    """Return the snapshot of a cluster. `namespace`: that of the catalogs. Raises UnavailableError.
+
+    `workloads`: also what runs in all other namespaces.
+    """
+    reader = Reader(client)
     expected = {each.name: each for each in expectations}
     events = _events(reader.list(EVENT, namespace))
     # Without OpenShift there are no pools, and no such kind to ask for.
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
     rules = {rule for each in expectations for rule in each.rules}
     found = reader.read(lambda: sources_of(client, namespace), None)
+    subscriptions = reader.list(SUBSCRIPTION)
+    reader.known = sorted({namespace, *(str(each["metadata"].get("namespace")) for each in subscriptions)})
+    mirror_rules = _mirror_rules(reader, release)
     catalogs = [body for key, body in sorted(found.bodies.items()) if key[0] == namespace] if found else []
     return Snapshot(
         release=release,
@@ -110,19 +85,20 @@ def collect(
         },
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),
         registry_state=_registry_state(reader, release),
-        subscriptions=tuple(reader.list(SUBSCRIPTION)),
+        subscriptions=tuple(subscriptions),
         jobs=tuple(reader.list(JOB, namespace)),
         cluster_catalogs=tuple(reader.list(CLUSTER_CATALOG)) if release and release.has_cluster_catalog else (),
         package_log=_package_log(reader) if release is not None else "",
-        rule_kinds=frozenset(
-            kind.name for kind in (release.rule_kinds if release else ()) if kind in (ICSP, IDMS) and reader.list(kind)
-        ),
+        rule_kinds=frozenset(each.kind for each in mirror_rules or () if each.kind in (ICSP.name, IDMS.name)),
+        expected=tuple(expectations),
+        mirror_rules=mirror_rules,
+        waiting=waiting_images(reader) if workloads else (),
         unreadable=tuple(reader.unreadable),
     )
 
 
 def _source(
-    reader: _Reader,
+    reader: Reader,
     body: Body,
     expected: ExpectedCatalog | None,
     events: Mapping[str, Sequence[str]],
@@ -146,7 +122,7 @@ def _source(
     return replace(source, packages=readiness.compared(expected, offers), missing=missing)
 
 
-def _served(reader: _Reader, source: SourceState, events: Mapping[str, Sequence[str]], release: Release | None) -> SourceState:
+def _served(reader: Reader, source: SourceState, events: Mapping[str, Sequence[str]], release: Release | None) -> SourceState:
     """Add the state of a catalog in its own Deployment: its replicas, and the NetworkPolicy that lets OLM in."""
     if not source.serves_itself:
         return source
@@ -188,7 +164,7 @@ def _moment(text: str) -> datetime | None:
     return found if found.tzinfo else None
 
 
-def _pod(reader: _Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodState:
+def _pod(reader: Reader, pod: Body, image: str, events: Mapping[str, Sequence[str]]) -> PodState:
     name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"].get("namespace", ""))
     spec, status = pod.get("spec") or {}, status_of(pod)
     containers = spec.get("containers") or [{}]
@@ -243,19 +219,33 @@ def _events(events: Iterable[Body]) -> dict[str, list[str]]:
     return found
 
 
-def _ca_keys(reader: _Reader) -> frozenset[str]:
+def _mirror_rules(reader: Reader, release: Release | None) -> tuple[Listed, ...] | None:
+    """Return the mirror rules of the cluster; None where its nodes have others, or where they may not be read."""
+    if release is None:
+        return None  # container runtimes of other clusters have files of their own
+    before = len(reader.unreadable)
+    bodies = [
+        {**each, "apiVersion": kind.api_version, "kind": kind.name} for kind in release.rule_kinds for each in reader.list(kind)
+    ]
+    if len(reader.unreadable) > before:
+        return None
+    own = OWN_LABELS.items()
+    return tuple(each for body in bodies for each in listed(body, owned=own <= (body["metadata"].get("labels") or {}).items()))
+
+
+def _ca_keys(reader: Reader) -> frozenset[str]:
     """Return the keys of the ConfigMap in use: the hosts that nodes have a CA for, as `host..port`."""
     named = ((reader.get(IMAGE_CONFIG, "cluster").get("spec") or {}).get("additionalTrustedCA") or {}).get("name")
     return frozenset((reader.get(CONFIG_MAP, named, CONFIG_NAMESPACE).get("data") or {}) if named else ())
 
 
-def _registry_state(reader: _Reader, release: Release | None) -> str:
+def _registry_state(reader: Reader, release: Release | None) -> str:
     # Later releases do not need the kind, and `permissions.py` does not ask for it there.
     if release is None or release.trusts_without_registry:
         return ""
     return str((reader.get(IMAGE_REGISTRY, "cluster").get("spec") or {}).get("managementState") or "")
 
 
-def _package_log(reader: _Reader) -> str:
+def _package_log(reader: Reader) -> str:
     pods = reader.list(POD, OLM_NAMESPACE, {"app": "packageserver"})
     return "\n".join(reader.log(str(pod["metadata"]["name"]), OLM_NAMESPACE, "packageserver") for pod in pods)

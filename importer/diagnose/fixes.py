@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from importer.diagnose.snapshot import Snapshot, SourceState
 
 
+_REGISTRY = "registry "  # the subject of findings about the mirror, as pods see it
 NEEDS_CA, NEEDS_CREDENTIAL = "registry-untrusted", "pull-unauthorized"
 
 
@@ -103,16 +104,22 @@ def _default_sources(case: _Case, _finding: Finding) -> None:
 
 def _trust(case: _Case, finding: Finding) -> None:
     assert case.inputs.registry_ca is not None
-    case.apply(trust(_host(case.source(finding)), case.inputs.registry_ca))
+    host = finding.subject.removeprefix(_REGISTRY) if finding.subject.startswith(_REGISTRY) else _host(case.source(finding))
+    case.apply(trust(host, case.inputs.registry_ca))
 
 
 def _credential(case: _Case, finding: Finding) -> None:
     assert case.inputs.credential is not None
-    source = case.source(finding)
-    host, _, prefix = (source.expected.mirror if source.expected else "").partition("/")
-    host = host or _host(source)
+    if finding.subject.startswith(_REGISTRY):  # of pods, whose image is any that this mirror has
+        host, image = finding.subject.removeprefix(_REGISTRY), ""
+        expected = next((each for each in case.snapshot.expected if each.mirror.partition("/")[0] == host), None)
+    else:
+        source = case.source(finding)
+        host, image, expected = _host(source), source.image, source.expected
+    named, _, prefix = (expected.mirror if expected else "").partition("/")
+    host = named or host
     key = pull_secret_key(host, prefix, case.release)
-    repository = source.image.partition("/")[2].partition("@")[0]  # a record of an older version has no mirror prefix
+    repository = image.partition("/")[2].partition("@")[0]  # a record of an older version has no mirror prefix
     auth, replace_it = case.inputs.credential(host, prefix or repository), case.inputs.replace_credential
     merge_pull_secret(case.client, key, auth, replace=replace_it, tell=case.tell, recorder=case.recorder)
 

@@ -15,6 +15,7 @@ from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, s
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
+from importer.diagnose.pulls import merged, waiting_pods
 from importer.diagnose.resolution import foreign_sources, orphaned, resolution, with_condition
 from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
 
@@ -42,7 +43,7 @@ def diagnose(snapshot: Snapshot) -> list[Finding]:
 
     A catalog that is not served and shows no known symptom is reported as unknown, with its evidence, and never guessed at.
     """
-    found = list(dict.fromkeys(finding for rule in RULES for finding in rule(snapshot)))
+    found = merged(list(dict.fromkeys(finding for rule in RULES for finding in rule(snapshot))), snapshot)
     explained = {finding.subject for finding in found}
     return [*found, *(finding for finding in _unexplained(snapshot) if finding.subject not in explained)]
 
@@ -395,4 +396,5 @@ RULES: tuple[Rule, ...] = (
     orphaned,
     resolution,
     _pods,
+    waiting_pods,
 )

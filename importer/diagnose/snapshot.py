@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from importer.cluster.client import Body
     from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
-    from importer.cluster.resources.mirror_rules import Pair
+    from importer.cluster.resources.mirror_rules import Listed, Pair
+    from importer.diagnose.workloads import WaitingImage
     from importer.operators.installed import Sources
 
 
@@ -140,7 +141,8 @@ class Snapshot:
 
     `sources` are those of the catalogs' namespace, `all_sources` those of all readable namespaces; None: none were readable.
     `missing_rules` and `held_back`, by pool: the mirror rules that its nodes lack, and the changes that a paused pool would
-    roll out.
+    roll out. `mirror_rules`: those of all objects; None where nodes have others, or where they may not be read. `waiting`:
+    the containers that wait for images.
     """
 
     release: Release | None
@@ -157,6 +159,9 @@ class Snapshot:
     unreadable: tuple[str, ...] = ()
     all_sources: Sources | None = None
     held_back: Mapping[str, str] = field(default_factory=dict)
+    expected: tuple[ExpectedCatalog, ...] = ()
+    mirror_rules: tuple[Listed, ...] | None = None
+    waiting: tuple[WaitingImage, ...] = ()
 
     @property
     def failed_unpacks(self) -> list[Body]:

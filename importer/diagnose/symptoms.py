@@ -124,14 +124,21 @@ PULLS = (
     # A filtered catalog is rebuilt, so no signature of its publisher covers it.
     _is(
         "image-rejected-by-policy",
-        r"Source image rejected|SignatureValidationFailed|signature was required",
+        r"Source image rejected|SignatureValidationFailed|signature validation failed|signature was required",
         "a policy of the nodes (policy.json, ClusterImagePolicy) rejects the image",
         "A filtered catalog is a new image, and unsigned: take the mirror out of the policy's scopes, or sign it.",
+    ),
+    _is(
+        "node-disk",
+        r"no space left on device|disk quota exceeded",
+        "the node has no space left for images",
+        "Free space on the node: the kubelet removes unused images only above a threshold of the disk.",
     ),
     # Also seen for registry.redhat.io, where no mirror rule matched: the node then asks the source itself.
     _is(
         "registry-unreachable",
-        r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout",
+        r"no such host|i/o timeout|connection refused|no route to host|network is unreachable|TLS handshake timeout|"
+        r"registry is unavailable",
         "nodes cannot reach the registry that the image is at",
         "Let the nodes resolve and reach that name (DNS, firewall, noProxy of the cluster's proxy).",
     ),

@@ -265,11 +265,17 @@ class Handler(BaseHTTPRequestHandler):
         with self.cluster.store.lock:
             items = [body for body in self.cluster.objects(kind, target.namespace) if self._selected(body)]
             version = str(self.cluster.store.version)
+        metadata = {"resourceVersion": version}
+        # A page (Kubernetes API concepts, "Retrieving large results sets in chunks"); the token is opaque, here a position.
+        first, limit = int(self.entry.query.get("continue") or 0), int(self.entry.query.get("limit") or 0)
+        if limit and len(items) > first + limit:
+            metadata["continue"] = str(first + limit)
+        items = items[first : first + limit if limit else None]
         bare = [{name: value for name, value in item.items() if name not in {"apiVersion", "kind"}} for item in items]
         return {
             "kind": f"{kind.kind}List",
             "apiVersion": kind.api_version,
-            "metadata": {"resourceVersion": version},
+            "metadata": metadata,
             "items": items if kind.group else bare,  # the core's items come without their kind
         }
 
@@ -281,10 +287,13 @@ class Handler(BaseHTTPRequestHandler):
                     return False
                 continue
             name, equals, value = term.partition("=")
+            if name.startswith("!"):
+                if name[1:] in labels:
+                    return False
+                continue
             if labels.get(name) != value.removeprefix("=") if equals else name not in labels:
                 return False
-        fields = dict(term.split("=") for term in self.entry.query.get("fieldSelector", "").split(",") if term)
-        return fields.get("metadata.name", body["metadata"]["name"]) == body["metadata"]["name"]
+        return all(_matches(body, term) for term in self.entry.query.get("fieldSelector", "").split(",") if term)
 
     def _watch(self, target: Target) -> None:
         """Stream events until the time is over, the client goes or the server stops; then the connection ends."""
@@ -335,3 +344,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _matches(body: Body, term: str) -> bool:
+    """Say whether an object has what one term of a field selector asks for: `path=value`, `path==value` or `path!=value`."""
+    path, _, value = term.partition("=")
+    found: Any = body
+    for name in path.removesuffix("!").split("."):
+        found = (found or {}).get(name)
+    return (str(found or "") == value.removeprefix("=")) is not path.endswith("!")

@@ -156,6 +156,10 @@ class Precedence:
         mirrors = (mirror for each in self._by_source.get(broader, ()) if each.by_tag is by_tag for mirror in each.rule.mirrors)
         return tuple(dict.fromkeys(mirror + rest for mirror in mirrors if mirror + rest != source))
 
+    def followed(self, source: str) -> list[Listed]:
+        """Return the rules with mirrors that nodes follow for a repository, of pulls by digest and by tag."""
+        return self._by_source.get(source) or self._by_source.get(self._broader(source), [])
+
     def policy(self, source: str) -> str:
         """Return the policy that a rule for `source` needs: that of its foreign rules, else that of the broader rule."""
         foreign = self._foreign.get(source)

@@ -171,6 +171,8 @@ def helpful(release: Release | None) -> list[Permission]:
     found += _each(CLUSTER_SERVICE_VERSION, ("list",))
     if release is not None and release.has_cluster_catalog:
         found += _each(CLUSTER_EXTENSION, ("list",))
+    # What operators run is in any namespace.
+    found += [permission for kind in (POD, EVENT) for permission in _each(kind, ("list",))]
     if release is not None:
         found += [*_each(NAMESPACE, ("create",)), *_each(POD, ("list",), OLM_NAMESPACE)]
         found.append(Permission(POD, "get", OLM_NAMESPACE, LOG))

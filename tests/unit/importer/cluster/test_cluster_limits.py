@@ -15,7 +15,7 @@ from importer.cluster.kinds import CATALOG_SOURCE, SECRET
 from importer.cluster.readiness.readiness import ExpectedCatalog, Offer
 from importer.cluster.record import _EXPECTED, _MAX_CATALOG, MAX_SIZE, NAME, Recorder, expected_catalogs
 from importer.cluster.resources.mirror_rules import MAX_OBJECT_SIZE, merge_rules
-from importer.diagnose import collect
+from importer.diagnose import collect, reading
 from tests.fakes.cluster import Fault
 from tests.fakes.wanted import mirror_rules
 
@@ -57,10 +57,10 @@ def test_events_of_an_object_are_the_newest_and_their_messages_are_cut():
 def test_lines_of_a_log_are_the_last_ones(start):
     cluster, client = start()
     cluster.put({"kind": "Pod", "metadata": {"name": "p", "namespace": "olm"}, "spec": {"containers": [{"name": "c"}]}})
-    for lines in (collect._LOG_LINES, collect._LOG_LINES + 1):
+    for lines in (reading.LOG_LINES, reading.LOG_LINES + 1):
         cluster.logs["olm/p/c"] = "".join(f"{number}\n" for number in range(lines))
-        found = client.log("p", "olm", "c", lines=collect._LOG_LINES).split()
-        assert (found[-1], len(found)) == (str(lines - 1), collect._LOG_LINES)
+        found = client.log("p", "olm", "c", lines=reading.LOG_LINES).split()
+        assert (found[-1], len(found)) == (str(lines - 1), reading.LOG_LINES)
 
 
 class OneSecret:
