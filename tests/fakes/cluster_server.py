@@ -287,10 +287,6 @@ class Handler(BaseHTTPRequestHandler):
                     return False
                 continue
             name, equals, value = term.partition("=")
-            if name.startswith("!"):
-                if name[1:] in labels:
-                    return False
-                continue
             if labels.get(name) != value.removeprefix("=") if equals else name not in labels:
                 return False
         return all(_matches(body, term) for term in self.entry.query.get("fieldSelector", "").split(",") if term)
