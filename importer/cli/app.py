@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -192,6 +193,9 @@ def render(
     kubernetes: Annotated[
         bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
     ] = False,
+    microshift: Annotated[
+        bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
+    ] = False,
     merge: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
@@ -208,12 +212,12 @@ def render(
     output.begin()
     settings = mirror.settings(registry)
     # No cluster is contacted: the options say which kinds exist there.
-    if kubernetes == (openshift_release is not None):
+    if kubernetes == (openshift_release is not None) or (kubernetes and microshift):
         raise UsageError(
             "the files are for a release of OpenShift, or for another Kubernetes",
-            hint="Give either --openshift-release 4.N or --kubernetes.",
+            hint="Give either --openshift-release 4.N, for MicroShift with --microshift, or --kubernetes.",
         )
-    release = Release.parse(openshift_release) if openshift_release else None
+    release = replace(Release.parse(openshift_release), microshift=microshift) if openshift_release else None
     opened, near = archive.open_with_neighbours()
     files, built = workflow.render(opened, settings, release, resources.options(registry), merge)
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))

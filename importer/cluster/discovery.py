@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError
 from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, ITMS, OWN_LABELS
+from importer.cluster.microshift import microshift_version
 from importer.cluster.record import expected_catalogs
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import address
@@ -33,17 +34,23 @@ def release_of(version: str | None) -> Release | None:
 
 
 def running_version(client: ClusterClient) -> str | None:
-    """Return the whole version of OpenShift that runs, such as 4.18.7; None without OpenShift. Raises ClusterError."""
+    """Return the whole version of OpenShift or MicroShift that runs, such as 4.18.7; None without. Raises ClusterError."""
+    return _running_version(client)[0]
+
+
+def _running_version(client: ClusterClient) -> tuple[str | None, bool]:
+    """Return the version, and whether it is that of MicroShift."""
     found = client.get(CLUSTER_VERSION, "version")
-    if found is None:
-        return None
-    version = _running(found.get("status") or {})
+    version = microshift_version(client) if found is None else _running(found.get("status") or {})
+    if version is None:
+        return None, False
     if _VERSION.match(version) is None:
+        where = "ClusterVersion" if found is not None else "ConfigMap kube-public/microshift-version"
         raise ClusterError(
-            f"ClusterVersion of {client.server} names no release: {version[:_LONGEST]!r}",
+            f"{where} of {client.server} names no release: {version[:_LONGEST]!r}",
             hint="Name it with --openshift-release 4.N.",
         )
-    return version[:_LONGEST]
+    return version[:_LONGEST], found is None
 
 
 def has_icsp(client: ClusterClient) -> bool:
@@ -118,30 +125,35 @@ def _running(status: dict[str, Any]) -> str:
 class ClusterIdentity:
     """The address of the API, the context of the kubeconfig (None in a pod, by its service account), and the version.
 
-    `version` is OpenShift's, such as 4.18.7; None where it is missing, or cannot be read. `treated_as`: another release, given
-    by an option. It has no user and no credential.
+    `version` is OpenShift's, such as 4.18.7, or that of MicroShift; None where it is missing, or cannot be read. `treated_as`:
+    another release, given by an option. It has no user and no credential.
     """
 
     server: str
     context: str | None
     version: str | None
     treated_as: Release | None = None
+    microshift: bool = False
 
     def __str__(self) -> str:
         where = f"context {self.context}" if self.context is not None else "service account of this pod"
-        version = f"OpenShift {self.version}" if self.version else "no OpenShift version"
+        version = (
+            f"{'MicroShift' if self.microshift else 'OpenShift'} {self.version}" if self.version else "no OpenShift version"
+        )
         return f"Cluster {self.server} ({where}, {version}{f', treated as {self.treated_as}' if self.treated_as else ''})"
 
     @property
     def release(self) -> Release | None:
-        """The release of the version."""
-        return release_of(self.version)
+        """The release of the version, or the one that was given."""
+        found = self.treated_as or release_of(self.version)
+        return replace(found, microshift=self.microshift) if found is not None else None
 
 
 def identify(client: ClusterClient, given: Release | None = None) -> ClusterIdentity:
     """Return the identity of a cluster; `given` is its release where it does not report one. Raises ClusterError."""
+    microshift = False
     try:
-        version = running_version(client)
+        version, microshift = _running_version(client)
     except UnavailableError:
         raise
     except ClusterError:
@@ -151,4 +163,4 @@ def identify(client: ClusterClient, given: Release | None = None) -> ClusterIden
         version = str(given)
     # The effects on nodes in the same line are those of the release that was given.
     other = given if given is not None and given != release_of(version) else None
-    return ClusterIdentity(client.server, client.context, version, other)
+    return ClusterIdentity(client.server, client.context, version, other, microshift)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from common.archive.inventory import ImageRecord
     from importer.cluster.client import Body, ClusterClient
+    from importer.cluster.release import Release
 
 
 _NAMED = 10  # packages that a line lists
@@ -30,14 +31,20 @@ _LONGEST = 40
 UNSEEN_RULES = "node-mirrors-unseen"
 
 
-def unseen_rules(cluster: str) -> Finding:
-    """Return the warning that nodes need files which the API does not show. `cluster`: the option of render for its kind."""
+def configures_nodes(release: Release | None) -> bool:
+    """Return whether objects of the API configure the nodes: on OpenShift, and not on MicroShift or another Kubernetes."""
+    return release is not None and not release.microshift
+
+
+def unseen_rules(release: Release | None) -> Finding:
+    """Return the warning that nodes need files which the API does not show."""
+    options = "--kubernetes" if release is None else f"--openshift-release {release} --microshift"
     return Finding(
         UNSEEN_RULES,
         "nodes",
         "nodes can pull operators only with the mirror configuration that hub-import render writes; the API does not show it",
         (),
-        f"hub-import render {cluster} … --output DIR, then copy DIR/nodes/etc to /etc of every node.",
+        f"hub-import render {options} … --output DIR, then copy DIR/nodes/etc to /etc of every node.",
         severity=Severity.WARNING,
     )
 

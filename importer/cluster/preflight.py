@@ -234,7 +234,7 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 def _nodes(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     yield from lacking(client, intent.images)
     if intent.node_rules:
-        yield unseen_rules("--kubernetes")
+        yield unseen_rules(intent.release)
 
 
 def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:

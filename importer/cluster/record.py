@@ -24,7 +24,8 @@ from common.retry import retry
 from common.serialization import decode_bounded
 from importer.cluster.client import CONFLICT_POLICY, Body, ClusterClient, ConflictError, unchanged
 from importer.cluster.differences import needed_patch, rebased
-from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
+from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, MARKETPLACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
+from importer.cluster.microshift import microshift_version
 from importer.cluster.readiness.readiness import ExpectedCatalog
 
 # A Secret, since it holds former values of the pull secret.
@@ -157,9 +158,11 @@ class Recorder:
 
 
 def record_namespace(client: ClusterClient) -> str:
-    """Return the namespace of the record: that of the configuration, or without OpenShift that of OLM."""
+    """Return the namespace of the record: that of the configuration, or without OpenShift that of the catalogs."""
     # The namespace of the pull secret, so that its former values are not readable for more accounts than its present one.
-    return CONFIG_NAMESPACE if client.get(CLUSTER_VERSION, "version") is not None else PLAIN_OLM
+    if client.get(CLUSTER_VERSION, "version") is not None:
+        return CONFIG_NAMESPACE
+    return MARKETPLACE if microshift_version(client) is not None else PLAIN_OLM
 
 
 def load(client: ClusterClient, namespace: str) -> list[Entry]:

@@ -26,11 +26,15 @@ _PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5})\S*)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Release:
-    """A minor release, such as 4.18, comparable by age. `patch` where it is known; it does not count in comparisons."""
+    """A minor release, such as 4.18, comparable by age. `patch` where it is known; it does not count in comparisons.
+
+    `microshift`: that of MicroShift, which has no kinds to configure nodes and default catalogs with.
+    """
 
     major: int
     minor: int
     patch: int | None = field(default=None, compare=False)
+    microshift: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -95,12 +99,12 @@ class Release:
     @property
     def has_image_policies(self) -> bool:
         """Whether ClusterImagePolicy is generally available (v1, SigstoreImageVerification in the default feature set)."""
-        return self >= Release(4, 20)
+        return self >= Release(4, 20) and not self.microshift
 
     @property
     def has_capabilities(self) -> bool:
         """Whether capabilities, such as the marketplace, can be disabled."""
-        return self >= Release(4, 11)
+        return self >= Release(4, 11) and not self.microshift
 
     @property
     def restricts_pods(self) -> bool:
@@ -111,12 +115,15 @@ class Release:
     @property
     def denies_network(self) -> bool:
         """Whether the namespace of catalogs denies all traffic that no NetworkPolicy allows."""
-        # operator-marketplace#644: the branch release-4.20 has the policy, release-4.19 does not.
-        return self >= Release(4, 20)
+        # operator-marketplace#644: the branch release-4.20 has the policy, release-4.19 does not. MicroShift has it since April
+        # 2026 (microshift#6575) in whatever releases that was brought to; where it is not, a policy for one pod does no harm.
+        return self >= Release(4, 20) or self.microshift
 
     @property
     def rule_kinds(self) -> tuple[Kind, ...]:
         """The kinds of mirror rules that it serves."""
+        if self.microshift:
+            return ()
         return (ICSP, IDMS, ITMS) if self >= Release(4, 13) else (ICSP,)
 
     @property
@@ -133,7 +140,12 @@ class Release:
     @property
     def has_cluster_catalog(self) -> bool:
         """Whether OLM v1 with ClusterCatalog is part of the release."""
-        return self >= Release(4, 18)
+        return self >= Release(4, 18) and not self.microshift
+
+    @property
+    def lists_packages(self) -> bool:
+        """Whether packageserver lists the content of catalogs; MicroShift has none (operator-framework-olm#1008)."""
+        return not self.microshift
 
     @property
     def default_cluster_catalogs(self) -> dict[str, str]:

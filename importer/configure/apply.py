@@ -66,9 +66,12 @@ class Applied:
     @property
     def verdict(self) -> str:
         """The last line of an apply that is done."""
-        # Nothing is reported as done before PackageManifests exist: pods that run are not enough.
+        # Nothing is reported as done before PackageManifests exist, pods that run are not enough; MicroShift has none.
+        release = self.cluster.release
+        lists = release is None or release.lists_packages
+        done = "OLM lists what the archive carries." if lists else "OLM has a connection to each catalog."
         unseen = [each for each in self.findings if each.code == UNSEEN_RULES]
-        return " ".join(["OLM lists what the archive carries.", *(_sentence(each) for each in unseen)])
+        return " ".join([done, *(_sentence(each) for each in unseen)])
 
 
 def _sentence(finding: Finding) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from common.errors import UsageError
 from importer import mapping
 from importer.cluster import apply as applying
 from importer.cluster.apply import ApplyResult
 from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, own_sources, served_by_us
+from importer.cluster.nodes import configures_nodes
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
@@ -79,7 +81,7 @@ def make_plan(
 ) -> ClusterPlan:
     """Identify the cluster, and build the resources that it needs. Changes nothing. Raises ClusterError, UsageError."""
     identity = identify(client, cluster.release)
-    release = cluster.release or identity.release
+    release = identity.release
     icsp = release is not None and has_icsp(client)
     recorded = record_namespace(client)
     present = own_sources(client, recorded, namespace_for(release))
@@ -121,15 +123,23 @@ def make_plan(
         built,
         intent,
         _expected(images, built, release, settings.mirror),
-        _credential(settings.mirror, release, cluster),
+        node_credential(settings.mirror, release, cluster),
         foresee(client, seen, built.served, release, cluster=cluster, served=present),
         cluster.replace_credential,
     )
 
 
-def _credential(mirror: Mirror, release: Release | None, cluster: ClusterSettings) -> tuple[str, str] | None:
+def node_credential(mirror: Mirror, release: Release | None, cluster: ClusterSettings) -> tuple[str, str] | None:
+    """Return the key and the credential for the nodes' pull secret; None where none is wanted. Raises UsageError."""
     if cluster.authfile is None:
         return None
+    if not configures_nodes(release):
+        raise UsageError(
+            "--cluster-authfile: the cluster has no pull secret of the nodes",
+            hint="MicroShift: add the credential to /etc/crio/openshift-pull-secret on the node."
+            if release is not None
+            else "Give the container runtime of each node the credential, or pods an imagePullSecret.",
+        )
     # Before 4.9, CRI-O looks up credentials by host only; the key depends on the release (ADR 0026).
     key = pull_secret_key(mirror.host, mirror.prefix, release)
     return key, pull_credential(cluster.authfile, mirror.host, mirror.prefix)

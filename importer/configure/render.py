@@ -23,6 +23,7 @@ from importer.cluster.kinds import (
     SERVICE,
     Resource,
 )
+from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
@@ -76,10 +77,10 @@ def render_archive(
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
     files = render(built.resources, images, earlier)
     problems = [*built.problems, *_unsupported(inventory, release)]
-    if release is None:
+    if not configures_nodes(release):
         rules = (*built.node_rules, *earlier.node_rules)
-        files |= node_files(rules, mirror.host, options.registry_ca, insecure=insecure, containerd=True)
-        problems += unredirected(rules)
+        files |= node_files(rules, mirror.host, options.registry_ca, insecure=insecure, containerd=release is None)
+        problems += unredirected(rules) if release is None else ()
     return files, replace(built, problems=tuple(problems))
 
 

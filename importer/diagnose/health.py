@@ -15,7 +15,7 @@ from importer.cluster.client import ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import SECRET
-from importer.cluster.nodes import unseen_rules
+from importer.cluster.nodes import configures_nodes, unseen_rules
 from importer.cluster.readiness.readiness import is_paused, is_rolled_out
 from importer.cluster.record import Recorder, expected_catalogs, record_namespace
 from importer.cluster.resources.catalog_source import namespace_for
@@ -123,13 +123,12 @@ def fix(
 
 def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs) -> Health:
     identity = identify(client, cluster.release)
-    # An option wins: it is given where the version cannot be read, or is to be treated as another one.
-    release = cluster.release or identity.release
+    release = identity.release
     expected = expected_catalogs(client, record_namespace(client))
     snapshot = collect(client, namespace_for(release), expected, release)
     findings = fixes.with_inputs(diagnose(snapshot), inputs)
     # Also where all is well: that OLM lists the operators says nothing about their pulls.
-    nodes = [unseen_rules("--kubernetes")] if release is None and expected else []
+    nodes = [unseen_rules(release)] if not configures_nodes(release) and expected else []
     return Health(snapshot, tuple(expected), (*findings, *nodes), identity)
 
 

@@ -23,7 +23,7 @@ import trustme
 import yaml
 
 from common.archive.inventory import PackageRecord
-from tests.fakes.cluster_kinds import Minor, Served, kinds_of
+from tests.fakes.cluster_kinds import Minor, Served, kinds_of, kinds_of_microshift
 from tests.fakes.cluster_rbac import Roles
 from tests.fakes.cluster_request import Request
 from tests.fakes.cluster_seed import disabled_defaults, seed, seed_catalogs
@@ -51,7 +51,7 @@ class Fault:
 
 
 class FakeCluster:
-    """A running cluster. `release` None: a Kubernetes with OLM alone.
+    """A running cluster. `release` None: a Kubernetes with OLM alone. `microshift`: MicroShift of the release.
 
     `ready_reads`, `mco_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a
     connection, a rollout begins, it is over, the default sources are gone. `package_reads`: how many lists of PackageManifests,
@@ -68,11 +68,13 @@ class FakeCluster:
         tls: bool = True,
         token: str = TOKEN,
         authority: trustme.CA | None = None,
+        microshift: bool = False,
     ) -> None:
         major_minor = tuple(int(part) for part in release.split(".")) if release else None
         self.release: Minor | None = (major_minor[0], major_minor[1]) if major_minor else None
         self.patch = patch
-        self.kinds = kinds_of(self.release)
+        self.microshift = microshift
+        self.kinds = kinds_of_microshift(self.release) if microshift and self.release else kinds_of(self.release)
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
         self.store = Store(self.kinds)

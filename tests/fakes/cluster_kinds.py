@@ -128,6 +128,15 @@ def kinds_of(release: Minor | None) -> tuple[Served, ...]:
     )
 
 
+def kinds_of_microshift(release: Minor) -> tuple[Served, ...]:
+    """Return what MicroShift with its OLM serves: no packageserver, and no kind of OpenShift's configuration.
+
+    openshift/microshift, assets/optional/operator-lifecycle-manager/kustomization.yaml.
+    """
+    custom = [_as_of(kind, release) for kind in _from_crds() if kind.kind in _ON_KUBERNETES]
+    return (*_CORE, *_OPERATORS, *custom)
+
+
 def _serves(kind: str, release: Minor | None) -> bool:
     return kind in _ON_KUBERNETES if release is None else release >= _KIND_SINCE.get(kind, (4, 2))
 

@@ -21,6 +21,9 @@ _DEFAULTS = ("certified-operators", "community-operators", "redhat-operators")
 def seed(cluster: FakeCluster) -> None:
     """Put there what an installation puts there."""
     cluster.add("Namespace", "default")
+    if cluster.microshift:
+        _microshift(cluster)
+        return
     # deploy/upstream/values.yaml of operator-lifecycle-manager: `namespace_psa`
     _namespace(cluster, "olm", "restricted" if cluster.release is None else "")
     if cluster.release is None:
@@ -56,6 +59,20 @@ def seed(cluster: FakeCluster) -> None:
         "cluster-bootstrap",
     )
     seed_catalogs(cluster)
+
+
+def _microshift(cluster: FakeCluster) -> None:
+    """Put there what MicroShift and its OLM have (openshift/microshift, assets/optional/operator-lifecycle-manager)."""
+    assert cluster.release is not None
+    _namespace(cluster, MARKETPLACE, "restricted")  # 0000_50_olm_00-namespace.yaml
+    cluster.put(cluster_network.default_deny(MARKETPLACE), "microshift")  # 0000_50_olm_01-marketplace-networkpolicy.yaml
+    for namespace in ("kube-public", "openshift-operator-lifecycle-manager"):
+        cluster.add("Namespace", namespace)
+    # assets/version/microshift-version.yaml
+    numbers = {"major": str(cluster.release[0]), "minor": str(cluster.release[1]), "patch": str(cluster.patch)}
+    data = {**numbers, "version": ".".join(numbers.values())}
+    metadata = {"name": "microshift-version", "namespace": "kube-public"}
+    cluster.put({"kind": "ConfigMap", "metadata": metadata, "data": data}, "microshift")
 
 
 def _namespace(cluster: FakeCluster, name: str, enforced: str) -> None:

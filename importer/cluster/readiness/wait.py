@@ -165,7 +165,8 @@ def _checks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], rele
     for expected in expectations:
         name = expected.name
         seen += _try(f"CatalogSource {name}", partial(readiness.catalog, client, expected))
-        seen += _try(f"packages of {name}", partial(readiness.packages, client, expected))
+        if release is None or release.lists_packages:
+            seen += _try(f"packages of {name}", partial(readiness.packages, client, expected))
         if release is not None and release.has_cluster_catalog:
             seen += _try(f"ClusterCatalog of {name}", partial(readiness.cluster_catalogs, client, expected))
     return seen

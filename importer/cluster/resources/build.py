@@ -184,8 +184,8 @@ def build(
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
-    if release is None:
-        return Built(tuple(served), served=servable, node_rules=_pairs(ruled))
+    if release is None or release.microshift:
+        return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.

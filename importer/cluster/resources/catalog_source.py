@@ -221,7 +221,9 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
     config: dict[str, Any] = {}
     if release is not None and "securityContextConfig" in release.pod_config_fields:
         # Images of SQLite catalogs expect to write to their own files.
-        config["securityContextConfig"] = "restricted" if catalog.format == FILE_BASED else "legacy"
+        # MicroShift's namespace refuses pods without restrictions (0000_50_olm_00-namespace.yaml).
+        bounded = catalog.format == FILE_BASED or release.microshift
+        config["securityContextConfig"] = "restricted" if bounded else "legacy"
     # A rebuilt catalog has no valid cache: copy-content of 4.15 to 4.19 fails without one.
     if release is not None and release.extracts_without_cache and catalog.filtered and catalog.format == FILE_BASED:
         config["extractContent"] = {"catalogDir": CONFIGS}

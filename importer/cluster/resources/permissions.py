@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from importer.cluster import microshift
 from importer.cluster.kinds import (
     ACCESS_REVIEW,
     CATALOG_SOURCE,
@@ -102,7 +103,7 @@ def needed(release: Release | None, resources: Sequence[Resource] = ()) -> list[
     found = [
         *_each(CLUSTER_VERSION, ("get",), names=("version",)),
         *_each(CATALOG_SOURCE, (*_OWN, "list"), namespace, names.sources),
-        *_each(PACKAGE_MANIFEST, ("list",), namespace),
+        *(_each(PACKAGE_MANIFEST, ("list",), namespace) if release is None or release.lists_packages else ()),
         # For the readiness of catalog pods; deleting a stale one is a fix of `doctor`.
         *_each(POD, ("list",), namespace),
         *_each(SERVICE, _OWN, namespace, names.served),
@@ -110,7 +111,7 @@ def needed(release: Release | None, resources: Sequence[Resource] = ()) -> list[
     ]
     if release is None or release.denies_network:
         found += _each(NETWORK_POLICY, _OWN, namespace, names.served)
-    if release is None:
+    if release is None or release.microshift:
         # The record of undo; on OpenShift it is in openshift-config.
         return found + _each(SECRET, _OWN, namespace, (RECORD,))
     return found + _on_openshift(release, names)
@@ -173,7 +174,9 @@ def helpful(release: Release | None) -> list[Permission]:
         found += _each(CLUSTER_EXTENSION, ("list",))
     # What operators run is in any namespace.
     found += [permission for kind in (POD, EVENT) for permission in _each(kind, ("list",))]
-    if release is not None:
+    if release is None or release.microshift:
+        found.append(Permission(CONFIG_MAP, "get", microshift.NAMESPACE, names=(microshift.NAME,)))
+    else:
         found += [*_each(NAMESPACE, ("create",)), *_each(POD, ("list",), OLM_NAMESPACE)]
         found.append(Permission(POD, "get", OLM_NAMESPACE, LOG))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a cluster of a release, and connect to it."""
     with ExitStack() as stack:
 
-        def run(release: str | None = "4.18", *, tls: bool = False) -> tuple[FakeCluster, ClusterClient]:
-            cluster = stack.enter_context(FakeCluster(release, tls=tls))
+        def run(release: str | None = "4.18", *, tls: bool = False, **more: Any) -> tuple[FakeCluster, ClusterClient]:
+            cluster = stack.enter_context(FakeCluster(release, tls=tls, **more))
             return cluster, stack.enter_context(connect(cluster.kubeconfig(tmp_path), None))
 
         yield run
