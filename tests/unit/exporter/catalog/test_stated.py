@@ -113,7 +113,9 @@ def _listing(name):
         yield package, channel, bundle, replaces, tuple(sorted(skips.split(","))) if skips else (), skip_range
 
 
-@pytest.mark.parametrize("name", ["fbc/redhat", *more(["fbc/community-v4.20", "fbc/bundle-object-v4.16", "sqlite/schema-10"])])
+@pytest.mark.parametrize(
+    "name", ["fbc/redhat", *more(["fbc/community-v4.20", "fbc/bundle-object-v4.16", "sqlite/schema-10", "sqlite/schema-05"])]
+)
 def test_the_graph_is_that_of_opm(name):
     kind, _, base = name.partition("/")
     catalog = sqlite.catalog_of(sqlite.read(databases.real(base), "x")) if kind == "sqlite" else real(name)
