@@ -57,6 +57,14 @@ class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
     registry: TargetRegistry
     notes: tuple[str, ...] = ()
 
+    @property
+    def minor_release(self) -> tuple[int, int] | None:
+        """The release without what follows its second number; None where it is not known."""
+        if self.openshift_release is None:
+            return None
+        major, minor, *_ = self.openshift_release.split(".")
+        return int(major), int(minor)
+
 
 _PROFILE = msgspec.json.Decoder(TargetProfile)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Characters of skip ranges that one path may compare, about a second. The largest real channel has some hundred ranges.
 MAX_COMPARED = 50_000_000
+_RESOLVER = (4, 6)  # the first release with the resolver whose rules these are
 NO_VERSION = "0.0.0"  # of an installed ClusterServiceVersion without one, as OLM reads it (its zero value)
 
 
@@ -76,11 +77,18 @@ class Entry(Protocol):
 
 
 class Channel:
-    """The entries of a channel in the order in which OLM considers them; `versions` are those of the bundles."""
+    """The entries of a channel in the order in which OLM considers them; `versions` are those of the bundles.
 
-    def __init__(self, entries: Iterable[Entry], versions: Mapping[str, str | None]) -> None:
+    `release` is that of the cluster, None for a later one: see `is_early`.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry], versions: Mapping[str, str | None], release: tuple[int, int] | None = None
+    ) -> None:
         # The catalog server lists bundles: an entry without one, such as the end of an edge in SQLite, is not there for OLM.
-        self._order = _sorted([entry for entry in entries if versions.get(entry.name) is not None])
+        listed = [entry for entry in entries if versions.get(entry.name) is not None]
+        self._early = is_early(release)
+        self._order = _sorted(listed, skipped_too=self._early)
         self._versions = versions
         self._places: dict[str, int] = {}  # of the entry nearest the head that replaces or skips a name
         for place, entry in enumerate(self._order):
@@ -88,9 +96,9 @@ class Channel:
                 self._places.setdefault(name, place)
 
     @classmethod
-    def of(cls, record: ChannelRecord) -> Channel:
+    def of(cls, record: ChannelRecord, release: tuple[int, int] | None = None) -> Channel:
         """Return a channel of an inventory that has the update graph."""
-        return cls(record.bundles, {bundle.name: bundle.version for bundle in record.bundles})
+        return cls(record.bundles, {bundle.name: bundle.version for bundle in record.bundles}, release)
 
     @property
     def head(self) -> str:
@@ -99,14 +107,14 @@ class Channel:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The entries that OLM installs, head first: the chain of `replaces` without those that an entry skips."""
+        """The entries that OLM installs, head first."""
         return tuple(entry.name for entry in self._order)
 
     @cached_property
     def _ranges(self) -> tuple[tuple[int, OlmRange], ...]:
         """The distinct skip ranges, each with the place of the first entry that has it. OLM ignores those it cannot parse."""
         first: dict[str, int] = {}
-        for place, entry in enumerate(self._order):
+        for place, entry in enumerate(self._order[:1] if self._early else self._order):
             if entry.skip_range:
                 first.setdefault(entry.skip_range, place)
         return tuple((place, parsed) for text, place in first.items() if (parsed := _parsed(text)) is not None)
@@ -159,9 +167,10 @@ def follow(channels: Sequence[Channel], csv: str, version: str | None) -> Update
 
 
 class CarriedPaths:
-    """The paths through one carried catalog of an inventory; each channel is sorted once."""
+    """The paths through one carried catalog of an inventory, on a release of OpenShift; each channel is sorted once."""
 
-    def __init__(self, catalog: CatalogRecord) -> None:
+    def __init__(self, catalog: CatalogRecord, release: tuple[int, int] | None = None) -> None:
+        self._release = release
         self._known = catalog.update_graph
         self._packages = {package.name: package for package in catalog.packages}
         self._channels: dict[tuple[str, str], Channel] = {}
@@ -182,7 +191,7 @@ class CarriedPaths:
     def _channel(self, package: str, record: ChannelRecord) -> Channel:
         key = (package, record.name)
         if key not in self._channels:
-            self._channels[key] = Channel.of(record)
+            self._channels[key] = Channel.of(record, self._release)
         return self._channels[key]
 
 
@@ -192,7 +201,16 @@ def _followed(package: PackageRecord, channel: str) -> list[ChannelRecord]:
     return sorted(found, key=lambda record: (record.name != package.default_channel, record.name))
 
 
-def _sorted(entries: Sequence[Entry]) -> list[Entry]:
+def is_early(release: tuple[int, int] | None) -> bool:
+    """Return whether OLM of a release of OpenShift takes skipped entries too, and the skip range of the head alone.
+
+    So it was before operator-framework/operator-lifecycle-manager#1652 (pkg/controller/registry/resolver/querier.go,
+    FindReplacement; operator-framework/operator-registry, pkg/sqlite/query.go, GetBundleThatReplaces).
+    """
+    return release is not None and release < _RESOLVER
+
+
+def _sorted(entries: Sequence[Entry], *, skipped_too: bool) -> list[Entry]:
     """Return the chain of `replaces` from the head without skipped entries (sortChannel); nothing for an invalid graph."""
     nodes = {entry.name: entry for entry in entries}
     skipped = {name for entry in entries for name in entry.skips}
@@ -207,6 +225,8 @@ def _sorted(entries: Sequence[Entry]) -> list[Entry]:
             return []
         chain[name] = nodes[name]
         name = nodes[name].replaces
+    if skipped_too:
+        return list((chain | nodes).values())  # the chain first
     return [entry for entry in chain.values() if entry.name not in skipped]
 
 

@@ -74,7 +74,7 @@ def export(settings: ExportSettings, progress: Progress, kit: KitSettings | None
         check(planned.plan, strict=settings.strict)  # before anything is fetched, so that a failure costs nothing
         made = making.make(kit, progress) if kit else None  # pip fails in seconds, and layers take hours
         report = Report.of(planned, settings)
-        return Exported(fetch(ArchiveSpec(planned.plan, settings.terms), settings.making, context, report), made)
+        return Exported(fetch(ArchiveSpec(planned.plan, planned.terms(settings)), settings.making, context, report), made)
 
 
 def export_planned(found: PlanFile, work: Making, registry: RegistrySettings, progress: Progress, *, strict: bool) -> Exported:

@@ -32,8 +32,9 @@ Ranged = TypeVar("Ranged", PackageRequest, ChannelRequest)
 class PackageGraphs:
     """The update graph of one package. Each channel is sorted once, for any number of installed operators."""
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, release: tuple[int, int] | None) -> None:
         self.package = package
+        self._release = release
         self._versions = {bundle.name: bundle.version_text for bundle in package.bundles.values()}
         self._channels: dict[str, Channel] = {}
 
@@ -54,7 +55,7 @@ class PackageGraphs:
 
     def _channel(self, name: str) -> Channel:
         if name not in self._channels:
-            self._channels[name] = Channel(self.package.channels[name].entries, self._versions)
+            self._channels[name] = Channel(self.package.channels[name].entries, self._versions, self._release)
         return self._channels[name]
 
 
@@ -85,9 +86,11 @@ class Requests:
     notes: tuple[str, ...]
 
 
-def with_installed(asked: Sequence[Asked], operators: Iterable[InstalledOperator]) -> Requests:
-    """Return the requests with the packages of installed operators, and notes for people."""
-    state = [_Additions(each) for each in asked]
+def with_installed(
+    asked: Sequence[Asked], operators: Iterable[InstalledOperator], release: tuple[int, int] | None = None
+) -> Requests:
+    """Return the requests with the packages of operators that are installed on a release, and notes for people."""
+    state = [_Additions(each, release) for each in asked]
     foreign: list[str] = []
     for operator in operators:
         having = _having(state, operator)
@@ -122,6 +125,7 @@ class _Additions:
     """What installed operators add to the request for one catalog."""
 
     asked: Asked
+    release: tuple[int, int] | None
     notes: list[str] = field(default_factory=list)
     _graphs: dict[str, PackageGraphs] = field(default_factory=dict)
     _wanted: dict[str, dict[str, Version | None]] = field(default_factory=dict)  # package → channel → minimum; None: the head
@@ -187,7 +191,7 @@ class _Additions:
 
     def _of(self, package: str) -> PackageGraphs:
         if package not in self._graphs:
-            self._graphs[package] = PackageGraphs(self.asked.catalog.packages[package])
+            self._graphs[package] = PackageGraphs(self.asked.catalog.packages[package], self.release)
         return self._graphs[package]
 
 

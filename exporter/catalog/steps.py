@@ -107,8 +107,8 @@ def _opened(settings: ExportSettings, opener: CatalogOpener) -> Opened:
     if not settings.installed:
         return catalogs, requests, ()
     asked = [Asked(one.name, one.catalog, request) for one, request in zip(catalogs, requests, strict=True)]
-    operators = (settings.target.operators if settings.target else None) or ()
-    found = with_installed(asked, operators)
+    target = settings.target
+    found = with_installed(asked, target.operators or (), target.minor_release) if target else with_installed(asked, ())
     kept = [(one, request) for one, request in zip(catalogs, found.requests, strict=True) if request is not None]
     empty = [
         f"catalog {one.source} is left out: nothing of it is installed"

@@ -219,7 +219,8 @@ class SelectionOptions:
 
         target = target_profile.load(self.target) if self.target else None
         if self.installed:
-            image_set = _with_installed(image_set, target)
+            _require_installed(image_set, target)
+        release = target.minor_release if target else None  # a z-stream or a nightly build has the same catalogs
         return ExportSettings(
             image_set=image_set,
             registry=registry.settings(),
@@ -230,14 +231,14 @@ class SelectionOptions:
             catalog_base=Reference.parse(without_docker(self.catalog_base)) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
-            release=parse_release(self.openshift_release) if self.openshift_release else _release_of(target),
+            release=parse_release(self.openshift_release) if self.openshift_release else release,
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
 
 
-def _with_installed(image_set: ImageSet, target: TargetProfile | None) -> ImageSet:
-    """Return the image set that says what is installed. Raises UsageError where that is not known."""
+def _require_installed(image_set: ImageSet, target: TargetProfile | None) -> None:
+    """Raise UsageError where it is not known what is installed, or no catalog could have it."""
     if target is None:
         raise UsageError("--installed without --target", hint="Name the profile that hub-import probe wrote.")
     if target.operators is None:
@@ -245,20 +246,6 @@ def _with_installed(image_set: ImageSet, target: TargetProfile | None) -> ImageS
         raise UsageError(f"--installed: the operators of the cluster are not in the profile: {why}", hint=_PROBE)
     if not image_set.operators:
         raise UsageError("--installed: the image set has no catalogs", hint="Name them under mirror.operators.")
-    # For the inventory, without the namespaces of the cluster.
-    listed = [
-        {"package": one.package, "channel": one.channel, "version": one.version, "catalog": one.catalog}
-        for one in target.operators
-    ]
-    return replace(image_set, as_read={**image_set.as_read, "installed": listed})
-
-
-def _release_of(target: TargetProfile | None) -> tuple[int, int] | None:
-    """Return the release that a target runs; of `4.19.0-rc.1` or a nightly build what comes before the second dot."""
-    if target is None or target.openshift_release is None:
-        return None
-    # Bundles are selected by minor release; a z-stream or a nightly build has the same catalogs.
-    return parse_release(".".join(target.openshift_release.split(".")[:2]))
 
 
 def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:

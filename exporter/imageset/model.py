@@ -285,27 +285,59 @@ def _as_read(operators: Sequence[OperatorRequest], images: Iterable[AdditionalIm
     return {"apiVersion": OWN if own else V2ALPHA1, "kind": KIND, "mirror": _without_empty(mirror)}
 
 
-def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
-    packages = [
-        _without_empty(
-            {
-                "name": package.name,
-                "minVersion": package.min_version,
-                "maxVersion": package.max_version,
-                "channels": [{"name": channel.name} for channel in package.channels],
-                "optional": package.optional,
-            }
+def with_requests(image_set: ImageSet, requests: Iterable[OperatorRequest]) -> dict[str, Any]:
+    """Return the document of an image set with the packages of other requests for its catalogs.
+
+    A catalog that was asked for by `installed_only` is left out where none of `requests` is for it.
+    """
+    made = {_identity(one): one for one in requests}
+    mirror_key = _key(image_set.as_read, "mirror")
+    mirror = image_set.as_read.get(mirror_key) or {}
+    operators_key = _key(mirror, "operators")
+    operators = []
+    for entry, before in zip(mirror.get(operators_key) or (), image_set.operators, strict=True):
+        after = made.get(_identity(before))
+        if after is None and before.installed_only:
+            continue
+        packages = (
+            list(map(_package_fields, after.packages)) if after is not None and after.packages != before.packages else None
         )
-        for package in one.packages
-    ]
+        operators.append(entry if packages is None else {**entry, _key(entry, "packages"): packages})
+    return {**image_set.as_read, mirror_key: {**mirror, operators_key: operators}}
+
+
+def _identity(one: OperatorRequest) -> tuple[str, str | None, str | None]:
+    return one.catalog, one.target_catalog, one.target_tag  # a file has one request for each
+
+
+def _key(fields: dict[str, Any], name: str) -> str:
+    """Return a name of a field as the document spells it: names match in any case (ADR 0050)."""
+    return next((key for key in fields if key.lower() == name), name)
+
+
+def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
     return {
         "catalog": one.catalog,
         "full": one.full,
-        "packages": packages,
+        "packages": list(map(_package_fields, one.packages)),
         "platforms": _platform_fields(one.platforms),
         "skipDependencies": one.skip_dependencies,
         "exclude": list(one.exclude),
     }
+
+
+def _package_fields(package: PackageRequest) -> dict[str, Any]:
+    fields = {
+        **_range_fields(package),
+        "defaultChannel": package.default_channel,
+        "channels": [_without_empty(_range_fields(channel)) for channel in package.channels],
+        "optional": package.optional,
+    }
+    return _without_empty(fields)
+
+
+def _range_fields(one: PackageRequest | ChannelRequest) -> dict[str, Any]:
+    return {"name": one.name, "minVersion": one.min_version, "maxVersion": one.max_version, "minBundle": one.min_bundle}
 
 
 def _platform_fields(platforms: Iterable[Platform]) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.catalog.steps import Chosen
 
 
+Release = tuple[int, int] | None
 Offered = tuple["Catalog", "Catalog"]  # a whole catalog, and the kept part
 # A graph too large to follow is no reason for a warning, nor are skip ranges that lead back from the head: debezium-operator
 # 2.7.3 of the community catalog has such an entry below it, and nothing that could be carried changes that.
@@ -27,8 +28,9 @@ _UPDATABLE = (None, Obstacle.UNKNOWN, Obstacle.CYCLE)
 class _Both:
     """The graphs of a whole catalog and of its kept part."""
 
-    def __init__(self, offered: Offered) -> None:
+    def __init__(self, offered: Offered, release: Release) -> None:
         self._catalogs = offered
+        self._release = release
         self._known: dict[tuple[bool, str], PackageGraphs] = {}
 
     def whole(self, package: str) -> PackageGraphs | None:
@@ -44,21 +46,23 @@ class _Both:
         if package is None:
             return None
         if (kept, name) not in self._known:
-            self._known[kept, name] = PackageGraphs(package)
+            self._known[kept, name] = PackageGraphs(package, self._release)
         return self._known[kept, name]
 
 
-def stranded(offered: Iterable[Offered], operators: Iterable[InstalledOperator]) -> list[Problem]:
-    """Return a warning for each installed operator of a catalog that its kept part cannot update."""
+def stranded(offered: Iterable[Offered], operators: Iterable[InstalledOperator], release: Release = None) -> list[Problem]:
+    """Return a warning for each operator installed on a release, of a catalog whose kept part cannot update it."""
     # Operators that none of the catalogs has come from other catalogs of the cluster.
-    catalogs = [_Both(each) for each in offered]
+    catalogs = [_Both(each, release) for each in offered]
     return [problem for operator in operators for problem in _problems(catalogs, operator)]
 
 
 def left_behind(chosen: Iterable[Chosen], target: TargetProfile | None) -> list[Problem]:
     """Return a warning for each operator of the target cluster that could not be updated from the selections."""
-    operators = target.operators if target else None
-    return stranded([(item.opened.catalog, item.selection.catalog) for item in chosen], operators or ())
+    if target is None or not target.operators:
+        return []
+    offered = [(item.opened.catalog, item.selection.catalog) for item in chosen]
+    return stranded(offered, target.operators, target.minor_release)
 
 
 def _problems(catalogs: Iterable[_Both], operator: InstalledOperator) -> Iterator[Problem]:

@@ -12,12 +12,13 @@ from common.archive import receipt
 from common.errors import UsageError
 from exporter.catalog import records, steps
 from exporter.images import signatures
+from exporter.imageset.model import with_requests
 from exporter.plan import images, mapping
 from exporter.plan.baseline import Delivered, leave_out
 from exporter.plan.checks import unsupported
 from exporter.plan.installed import left_behind
 from exporter.plan.plan import ExportPlan, make_plan
-from exporter.settings import ExportSettings, SignaturePolicy
+from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,14 @@ class Planned:
 
     plan: ExportPlan
     chosen: tuple[Chosen, ...]
+
+    def terms(self, settings: ExportSettings) -> ArchiveTerms:
+        """Return the settings that are part of the archive, with the packages that were selected for what is installed."""
+        if not settings.installed:
+            return settings.terms
+        # A re-request selects from the image set of the inventory again, without the target profile.
+        image_set = with_requests(settings.image_set, (item.request for item in self.chosen))
+        return replace(settings.terms, image_set=image_set)
 
 
 def make(settings: ExportSettings, context: ExportContext) -> Planned:

@@ -34,7 +34,7 @@ class Preview:
     @cached_property
     def spec(self) -> ArchiveSpec:
         """The specification of the archive."""
-        return ArchiveSpec(self.planned.plan, self.settings.terms)
+        return ArchiveSpec(self.planned.plan, self.planned.terms(self.settings))
 
     @cached_property
     def facts(self) -> Facts:

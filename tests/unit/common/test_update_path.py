@@ -133,11 +133,11 @@ def test_it_agrees_with_olm_on_every_entry_of_a_real_catalog(name):
     assert compared
 
 
-def _carried(*, graph=True, default="stable"):
+def _carried(*, graph=True, default="stable", release=None):
     stable = ChannelRecord("stable", "2.0.0", (BundleRecord("2.0.0", "2.0.0", "1.0.0"), BundleRecord("1.0.0", "1.0.0")))
     fast = ChannelRecord("fast", "3.0.0", (BundleRecord("3.0.0", "3.0.0", "2.0.0"),))
     package = PackageRecord("foo", default, (fast, stable))
-    return CarriedPaths(inventories.catalog(packages=(package,), update_graph=graph))
+    return CarriedPaths(inventories.catalog(packages=(package,), update_graph=graph), release)
 
 
 def test_a_subscription_of_a_carried_catalog():
@@ -161,6 +161,25 @@ def test_an_archive_without_the_graph_says_so():
     assert old.find("foo", "stable", "2.0.0", "2.0.0").at_head
     assert old.find("bar", "stable", "1.0.0", "1.0.0").obstacle is Obstacle.PACKAGE
     assert old.find("foo", "slow", "1.0.0", "1.0.0").obstacle is Obstacle.CHANNEL
+
+
+@pytest.mark.parametrize(
+    ("entries", "installed", "early", "later"),
+    [
+        # A skipped entry is a target, on the chain and off it; GetBundleThatReplaces knows edges only.
+        ([entry("3.0.0", "2.0.0", ("2.0.0",)), entry("2.0.0", "1.0.0")], "1.0.0", ("2.0.0", "3.0.0"), None),
+        ([entry("3.0.0", "1.0.0", ("2.0.0",)), entry("2.0.0", "0.9.0"), entry("1.0.0")], "0.9.0", ("2.0.0", "3.0.0"), None),
+        # FindReplacement looks at the skip range of the head alone.
+        ([entry("3.0.0", "2.0.0"), entry("2.0.0", "1.0.0", (), "<2.0.0")], "0.5.0", None, ("2.0.0", "3.0.0")),
+        ([entry("3.0.0", "2.0.0", (), "<2.0.0"), *CHAIN[1:]], "1.0.0", ("3.0.0",), ("3.0.0",)),
+    ],
+)
+def test_releases_before_the_resolver(entries, installed, early, later):
+    """operator-framework/operator-lifecycle-manager#1652, which OpenShift has since 4.6."""
+    versions = {one.name: one.name for one in entries}
+    for release, expected in (((4, 5), early), ((4, 3), early), ((4, 6), later), ((4, 20), later), (None, later)):
+        found = follow([Channel(entries, versions, release)], installed, installed)
+        assert found == (UpdatePath(expected) if expected else UpdatePath((), Obstacle.PATH))
 
 
 def test_the_work_has_a_limit():
