@@ -97,6 +97,8 @@ def plan(
     place, page = (location.require_place(name) if name else None for name in (file, report))
     if place is not None and place == page:
         raise UsageError(f"--output and --report name the same file, {file}", hint="Give each a file of its own.")
+    for option, written in (("--output", place), ("--report", page)):
+        _require_no_input(option, written, selection)
     settings = archive.applied(selection.settings(registry))
     planned = workflow.plan(settings, output.begin(), whole=place is not None)
     preview = Preview(planned, settings)
@@ -110,6 +112,17 @@ def plan(
             location.write(page, preview.page())
     output.emit(document, lambda: listing.plan_table(preview, document, explain=explain))
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
+
+
+def _require_no_input(option: str, written: object, selection: SelectionOptions) -> None:
+    """Raise UsageError for a file that is to be replaced, and that the command reads."""
+    from exporter.imageset import source_name
+
+    if not isinstance(written, Path) or not written.exists():
+        return
+    for read in (selection.imageset, selection.target, *(Path(one) for one in selection.catalog if source_name.exists(one))):
+        if read is not None and read.exists() and written.samefile(read):
+            raise UsageError(f"{option} would replace {read}, which this command reads", hint="Name another file.")
 
 
 # Options of `create` alone; those of several commands are groups in options.py.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
@@ -53,6 +55,20 @@ def test_with_problems_the_page_is_there_too(source, tmp_path):
         done = plan(source, "--report", page, *more, image=("org/gone:v1",))
         assert done.status == status, done.stderr
         assert "Not complete: 1 problem" in page.read_text()
+
+
+@pytest.mark.parametrize("option", ["--report", "--output"])
+@pytest.mark.parametrize("name", ["set.yaml", "./set.yaml", "link.yaml"])
+def test_an_image_set_is_never_replaced(source, tmp_path, option, name):
+    mirror = {"operators": [{"catalog": f"{source.host}/org/index:v1"}]}
+    document = {"apiVersion": "mirror.openshift.io/v2alpha1", "kind": "ImageSetConfiguration", "mirror": mirror}
+    text = json.dumps(document)
+    (tmp_path / "set.yaml").write_text(text)
+    (tmp_path / "link.yaml").symlink_to("set.yaml")
+    done = run("hub-export", "plan", tmp_path / "set.yaml", option, name, "--insecure", source.host, cwd=tmp_path)
+    assert done.status == 2, done.stderr
+    assert f"{option} would replace {tmp_path / 'set.yaml'}, which this command reads" in done.stderr
+    assert (tmp_path / "set.yaml").read_text() == text
 
 
 @pytest.mark.parametrize(
