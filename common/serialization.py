@@ -60,6 +60,8 @@ UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class DocumentError(UsageError):
     """A document that cannot be read: file, line and column are in the message."""
 
+    usual_hint = "Correct it there, and run it again."
+
 
 def load_yaml_documents(text: str | bytes, where: str, *, forgiving: bool = False) -> Iterator[Any]:
     """Yield each non-empty document of a YAML stream. Raises DocumentError with `where`, line and column.

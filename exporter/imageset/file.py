@@ -114,6 +114,12 @@ def _line(where: str, fault: UsageError) -> int:
     return int(number) if number.isdecimal() else 0
 
 
+class _FaultError(UsageError):
+    """A fault with file and line."""
+
+    usual_hint = "Correct it there, and run it again."
+
+
 class _TooManyFaultsError(Exception):
     """More faults than are reported."""
 
@@ -413,7 +419,9 @@ class _Reader:
             return ""
         # Versions and tags look like numbers to YAML, which drops trailing zeros.
         if not isinstance(at.value, str):
-            self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", "Put it in quotes: 1.10 without is the number 1.1.")
+            nested = isinstance(at.value, list | dict)
+            hint = "" if nested else "Put it in quotes: 1.10 without is the number 1.1."
+            self._fault(at, f"{name}: wanted text, got {_kind(at.value)}", hint)
             return ""
         self.templated = self.templated or placeholders.found_in(at.value)
         return at.value.strip()
@@ -453,7 +461,7 @@ class _Reader:
                 raise _TooManyFaultsError
 
     def _error(self, at: Placed, message: str, hint: str = "") -> UsageError:
-        return UsageError(f"{self._file}:{at.line}: {message}", hint=hint)
+        return _FaultError(f"{self._file}:{at.line}: {message}", hint=hint)
 
 
 def _kind(value: Any) -> str:
