@@ -206,7 +206,7 @@ def deploy(
             hint="Bring the missing volumes, or copy the archive again. hub-import push takes the volumes that are there.",
         )
     # Before the push: a push takes hours of a maintenance window, and an objection of the cluster would come after it.
-    foreseen = applying.preview(archive, settings, cluster, interaction, seen=report.previewed)
+    foreseen = applying.preview(archive, settings, cluster, interaction, seen=report.previewed, met=report.met)
     if cluster.dry_run:
         return None, foreseen
     report.pushed = push(archive, settings, progress, following)

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import size_text
+from common.log import SECRETS
 from common.text import counted, is_visible
 
 _HERE = Path(__file__).parent
@@ -47,6 +48,7 @@ def _environment(directory: Path) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["size"] = size_text
+    made.filters["masked"] = SECRETS.mask  # for what servers said: some repeat the credentials that they were sent
     made.globals["counted"] = counted
     return made
 

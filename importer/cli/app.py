@@ -278,7 +278,8 @@ def deploy(
     told = cluster.settings(resources.options(registry))
     (opened, near), interaction = archive.open_with_neighbours(), cluster.interaction(output, terminal.tell)
     # The page is written however the block ends, also by Ctrl-C: it is the record of the change.
-    with DeployReport(opened, settings, None if told.dry_run else wanted, terminal.tell, author=author()) as report:
+    kept = None if told.dry_run else wanted
+    with DeployReport(opened, settings, kept, terminal.tell, author=author(), place=told) as report:
         following = archive.following()
         pushed, applied = workflow.deploy(
             opened, settings, told, progress, report, interaction=interaction, following=following

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ from common.errors import ClusterError, ExitCode, HubError, RegistryError, of_pr
 from common.text import shortened
 from importer import mapping
 from importer.cluster import preflight
+from importer.cluster.account import account_of
 from importer.cluster.client import connect
+from importer.cluster.discovery import identify
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.wait import wait_healthy
@@ -89,12 +92,16 @@ class NotAgreedError(HubError):
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """The callbacks of an apply: lines of text, the question before the first change, the changes, and the wait."""
+    """The callbacks of an apply: lines of text, the question before the first change, the changes, and the wait.
+
+    `operators` gets those of the cluster after the wait, however it ends; without it they are not read again.
+    """
 
     tell: Tell
     agree: Agree
     display: Display
     changed: Callable[[ApplyResult], None] = lambda _result: None
+    operators: Callable[[Sequence[Row]], None] | None = None
 
 
 def preview(
@@ -102,16 +109,22 @@ def preview(
     settings: ImportSettings,
     cluster: ClusterSettings,
     interaction: Interaction,
+    *,
     seen: Callable[[Applied], None] = lambda _planned: None,
+    met: Callable[[ClusterIdentity, str], None] = lambda _cluster, _account: None,
 ) -> Applied:
     """Run the preflight and ask for agreement, before anything is pushed. Changes nothing.
 
-    `seen` gets the findings before anything is refused. Raises ClusterError for errors among them, HubError without
+    `met` gets the cluster and the account there, `seen` the findings before anything is refused.
+
+    Raises ClusterError for errors among them, HubError without
     agreement, UsageError.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
     with connect(cluster.kubeconfig, cluster.context) as client:
-        planned = _preflight(client, make_plan(client, archive, images, settings, cluster))
+        identity = identify(client, cluster.release)
+        met(identity, account_of(client))
+        planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity))
     seen(planned)
     # A dry run shows its findings as its result.
     if not cluster.dry_run:
@@ -150,7 +163,12 @@ def apply(
         interaction.changed(result)
         # Before the wait: when it ends in an error, `status` and `doctor` need to know the expected state (ADR 0015).
         plan.recorder.expect(plan.expected)
-        _wait(client, plan, cluster, interaction)
+        try:
+            _wait(client, plan, cluster, interaction)
+        except ClusterError:
+            _look_again(plan, interaction)
+            raise
+        _look_again(plan, interaction)
     return replace(planned, result=result, done=True)
 
 
@@ -221,6 +239,14 @@ def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, in
         display=interaction.display,
         diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release, workloads=False)),
     )
+
+
+def _look_again(plan: ClusterPlan, interaction: Interaction) -> None:
+    """Read the operators once more, after the change."""
+    if interaction.operators is not None:
+        # The change is done, or has failed by then: a read that fails must not decide the end of the command.
+        with suppress(ClusterError):
+            interaction.operators(plan.operators_now().rows)
 
 
 def silent(_line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import UsageError
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """Everything that one cluster gets. `credential`: a key of the global pull secret, and base64 of `user:password`."""
+    """Everything that one cluster gets. `credential`: a key of the global pull secret, and base64 of `user:password`.
+
+    `operators_now` reads the operators again, after the change.
+    """
 
     client: ClusterClient
     cluster: ClusterIdentity
@@ -43,6 +47,7 @@ class ClusterPlan:
     expected: tuple[ExpectedCatalog, ...]
     credential: tuple[str, str] | None
     operators: OperatorPlan
+    operators_now: Callable[[], OperatorPlan]
     replace_credential: bool = False
 
     @property
@@ -78,9 +83,11 @@ def make_plan(
     images: Sequence[MappedImage],
     settings: ImportSettings,
     cluster: ClusterSettings,
+    *,
+    identity: ClusterIdentity | None = None,
 ) -> ClusterPlan:
     """Identify the cluster, and build the resources that it needs. Changes nothing. Raises ClusterError, UsageError."""
-    identity = identify(client, cluster.release)
+    identity = identity or identify(client, cluster.release)
     release = identity.release
     icsp = release is not None and has_icsp(client)
     recorded = record_namespace(client)
@@ -116,6 +123,7 @@ def make_plan(
         images=archive.inventory.images,
         node_rules=built.node_rules,
     )
+    judged = partial(foresee, client, named=built.served, release=release, cluster=cluster, served=present)
     return ClusterPlan(
         client,
         identity,
@@ -124,7 +132,8 @@ def make_plan(
         intent,
         _expected(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
-        foresee(client, seen, built.served, release, cluster=cluster, served=present),
+        judged(seen),
+        lambda: judged(read_operators(client, release)),
         cluster.replace_credential,
     )
 

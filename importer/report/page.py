@@ -6,6 +6,7 @@ status` asks the cluster itself. A page is never replaced: each deploy has its o
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Self
 from common.distribution import TOOL
 from common.errors import ExitCode, HubError, UsageError
 from common.files import names_directory, require_place, require_writable, write_new
+from common.log import SECRETS
 from common.oci.image import hex_of
 from common.oci.reference import local_path
 from common.pages.page import render
+from common.text import visible
 from importer.cluster.readiness.wait import clock_text
 from importer.configure.apply import NotAgreedError
+from importer.report.operators import compare, counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,11 +34,13 @@ if TYPE_CHECKING:
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.wait import Display, Row
     from importer.configure.apply import Applied, Interaction, Tell
+    from importer.operators.table import Row as OperatorRow
     from importer.push.result import PushResult
-    from importer.settings import ImportSettings
+    from importer.settings import ClusterSettings, ImportSettings
 
 
 _TEMPLATE = "deploy.html.jinja"
+_LINES = 2_000  # of output on the page
 _DIGITS = 12  # of the archive's digest, as podman and docker shorten image IDs
 
 
@@ -49,13 +55,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """The author of a deploy: the name of the account on this machine, and the name of the machine."""
+    """The author of a change: the account on this machine, the machine, and the account that the cluster knows, if any."""
 
     user: str
     host: str
+    account: str = ""
 
     def __str__(self) -> str:
-        return f"{self.user} on {self.host}"
+        return f"{self.user} on {self.host}{f', as {self.account} of the cluster' if self.account else ''}"
 
 
 def place_of(text: str | None, tell: Tell) -> Path | None:
@@ -107,6 +114,7 @@ class DeployReport:
         tell: Tell,
         *,
         author: Author,
+        place: ClusterSettings,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._archive = archive
@@ -114,6 +122,7 @@ class DeployReport:
         self._where = where
         self._tell = tell
         self._author = author
+        self._place = place
         self._now = now or (lambda: datetime.now(UTC))
         self._recorded = _RecordingDisplay()
         self.pushed: PushResult | None = None
@@ -144,12 +153,31 @@ class DeployReport:
 
     def previewed(self, planned: Applied) -> None:
         """Record the result of the preflight."""
-        self.cluster, self._planned = planned.cluster, planned
+        self._planned = planned
+
+    def met(self, cluster: ClusterIdentity, account: str) -> None:
+        """Record the cluster, and the account under which it is changed."""
+        # Before the preflight: a deploy that is refused for missing permissions has to say whose they are.
+        self.cluster, self._author = cluster, replace(self._author, account=account)
 
     def recording(self, interaction: Interaction) -> Interaction:
         """Return callbacks that call the given ones and record the changes, the wait and its findings for the page."""
-        self._recorded.display = interaction.display
-        return replace(interaction, display=self._recorded, changed=self._recorded.changed)
+        self._recorded.display, self._recorded.pass_on = interaction.display, interaction.tell
+        return replace(
+            interaction,
+            tell=self._recorded.tell,
+            display=self._recorded,
+            changed=self._recorded.changed,
+            operators=self._recorded.operators,
+        )
+
+    def _command(self, name: str) -> str:
+        """Return a command for the same cluster, as a shell takes it."""
+        # The context by name, also where it was the current one: that changes with every `oc project`.
+        context = self.cluster.context if self.cluster else self._place.context
+        file = self._place.kubeconfig
+        where = [*(["--kubeconfig", str(file.absolute())] if file else []), *(["--context", context] if context else [])]
+        return shlex.join(["hub-import", name, *where])
 
     def _ending(self, error: BaseException | None) -> Ending:
         # The gravest first: an error, a cluster that was not changed, then problems.
@@ -166,6 +194,7 @@ class DeployReport:
 
     def _render(self, ending: Ending) -> bytes:
         ended, planned = self._now(), self.applied or self._planned
+        operators = compare(self._planned.operators if self._planned else (), self._recorded.operators_after)
         return render(
             Path(__file__).parent,
             _TEMPLATE,
@@ -183,16 +212,25 @@ class DeployReport:
             applied=self.applied,
             result=self._recorded.result,
             rows=self._recorded.last,
+            lines=self._recorded.lines,
+            drain=planned.drain if planned else "",
+            operators=operators,
+            counts=counts(operators),
+            read_again=self._recorded.operators_after is not None,
+            commands={name: self._command(name) for name in ("status", "doctor", "undo")},
             # The wait finds some causes that the preflight found already.
             findings=tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._recorded.findings))),
         )
 
 
 class _RecordingDisplay:
-    """A display that records the last state of the wait for the page, and passes everything on to another display."""
+    """A display that records lines, and the last state of the wait, for the page; it passes everything on to another one."""
 
     def __init__(self) -> None:
         self.display: Display | None = None
+        self.pass_on: Tell | None = None
+        self.lines: list[str] = []
+        self.operators_after: Sequence[OperatorRow] | None = None
         self.result: ApplyResult | None = None
         self.last: Sequence[Row] = ()
         self.findings: list[Finding] = []
@@ -200,6 +238,17 @@ class _RecordingDisplay:
     def changed(self, result: ApplyResult) -> None:
         """Record the changes, for `Interaction.changed`."""
         self.result = result
+
+    def tell(self, line: str) -> None:
+        """Record and pass on a line; the page of a wait of days keeps the first ones, which name the changes."""
+        if len(self.lines) < _LINES:
+            self.lines.append(visible(SECRETS.mask(line)))
+        if self.pass_on is not None:
+            self.pass_on(line)
+
+    def operators(self, rows: Sequence[OperatorRow]) -> None:
+        """Record the operators after the change."""
+        self.operators_after = rows
 
     def rows(self, rows: Sequence[Row], now_s: float) -> None:
         """Record and pass on the state of everything that is waited for."""

@@ -77,6 +77,7 @@ class FakeCluster:
         self.kinds = kinds_of_microshift(self.release) if microshift and self.release else kinds_of(self.release)
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
+        self.account = "tester"  # of everybody who comes with the token
         self.store = Store(self.kinds)
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
         self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0

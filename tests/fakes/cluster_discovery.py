@@ -67,3 +67,17 @@ def access_review(cluster: FakeCluster, asked: Body) -> Body:
         attributes = Asked(about["verb"], about.get("group", ""), resource, about.get("namespace", ""), about.get("name", ""))
         allowed = bool(cluster.roles.matching(attributes))
     return {**asked, "status": {"allowed": allowed, **({} if allowed else {"reason": "no RBAC policy matched"})}}
+
+
+def self_review(cluster: FakeCluster, path: str) -> Body | None:
+    """Answer who is asking; None for another path. Every account may: ClusterRoles system:basic-user, and basic-user of OpenShift."""
+    # KEP-3325: SelfSubjectReview is v1 from Kubernetes 1.28 on.
+    if path == "/apis/authentication.k8s.io/v1/selfsubjectreviews" and cluster.kubernetes >= (1, 28):
+        groups = ["system:authenticated"]
+        status = {"userInfo": {"username": cluster.account, "groups": groups}}
+        return {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "status": status}
+    if path == "/apis/user.openshift.io/v1/users/~" and cluster.release is not None:
+        # `~` is a virtual user: accounts that come with a certificate have no object.
+        metadata = {"name": cluster.account}
+        return {"kind": "User", "apiVersion": "user.openshift.io/v1", "metadata": metadata, "identities": None, "groups": []}
+    return None

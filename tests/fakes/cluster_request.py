@@ -20,7 +20,11 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET" and "dryRun" not in self.query and not self.path.endswith("accessreviews")
+        return (
+            self.method != "GET"
+            and "dryRun" not in self.query
+            and not self.path.endswith(("accessreviews", "selfsubjectreviews"))
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.fakes import cluster_pod_security
-from tests.fakes.cluster_discovery import access_review, discovery
+from tests.fakes.cluster_discovery import access_review, discovery, self_review
 from tests.fakes.cluster_rbac import Asked
 from tests.fakes.cluster_request import Request, Target
 from tests.fakes.cluster_store import Body, Key, RefusedError, Write
@@ -127,6 +127,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.entry.path.endswith("/selfsubjectaccessreviews"):
             self._answer(201, access_review(self.cluster, self._document()))
+            return
+        if (asking := self_review(self.cluster, self.entry.path)) is not None:
+            self._answer(201 if self.command == "POST" else 200, asking)
             return
         target = self._target()
         verb = self._verb(target)
