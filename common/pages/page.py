@@ -30,7 +30,11 @@ def render(directory: Path, name: str, **context: Any) -> bytes:
 
 def _shown(value: Any) -> Any:
     """Return a value of a template without invisible characters, except line breaks and tabs."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+    if isinstance(value, Markup):
+        return value
+    # Objects have names of strangers in their texts, too: the context of a kubeconfig, for example.
+    value = value if isinstance(value, str) else str(value)
+    if value.isprintable():
         return value
     # Among them characters that reverse the direction of text, and lone surrogates, which UTF-8 cannot encode.
     return "".join(sign for sign in value if sign in "\n\t" or is_visible(sign))

@@ -117,13 +117,12 @@ def preview(
 
     `met` gets the cluster and the account there, `seen` the findings before anything is refused.
 
-    Raises ClusterError for errors among them, HubError without
-    agreement, UsageError.
+    Raises ClusterError for errors among them, HubError without agreement, UsageError.
     """
     images = mapping.map_images(archive.inventory, settings.mirror)
     with connect(cluster.kubeconfig, cluster.context) as client:
         identity = identify(client, cluster.release)
-        met(identity, account_of(client))
+        met(identity, "" if cluster.dry_run else account_of(client))
         planned = _preflight(client, make_plan(client, archive, images, settings, cluster, identity=identity))
     seen(planned)
     # A dry run shows its findings as its result.

@@ -19,10 +19,10 @@ from common.log import SECRETS
 from common.oci.image import hex_of
 from common.oci.reference import local_path
 from common.pages.page import render
-from common.text import visible
+from common.text import counted, visible
 from importer.cluster.readiness.wait import clock_text
 from importer.configure.apply import NotAgreedError
-from importer.report.operators import compare, counts
+from importer.report.operators import OperatorState, compare, counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,12 +189,22 @@ class DeployReport:
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
         if codes == {ExitCode.DONE}:
-            return Ending("good", self.applied.verdict)
+            return self._good(self.applied.verdict)
         return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
+
+    def _good(self, verdict: str) -> Ending:
+        total, bad = counts(self._operators())
+        if not bad:
+            return Ending("good", verdict)
+        hint = "The table of operators says which, and why; hub-import doctor shows causes."
+        return Ending("warn", f"{verdict} Not well afterwards: {bad} of {counted(total, 'operator')} of the cluster.", hint)
+
+    def _operators(self) -> list[OperatorState]:
+        return compare(self._planned.operators if self._planned else (), self._recorded.operators_after)
 
     def _render(self, ending: Ending) -> bytes:
         ended, planned = self._now(), self.applied or self._planned
-        operators = compare(self._planned.operators if self._planned else (), self._recorded.operators_after)
+        operators = self._operators()
         return render(
             Path(__file__).parent,
             _TEMPLATE,

@@ -1,0 +1,210 @@
+"""The page of a deploy: who changed which cluster, when, what became of its operators, and how to go back."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common.errors import ClusterError
+from common.log import SECRETS
+from importer.cluster.account import account_of
+from importer.cluster.apply import ApplyResult
+from importer.cluster.client import connect
+from importer.cluster.discovery import ClusterIdentity
+from importer.cluster.writing import Action, Change
+from importer.configure.apply import Applied, Interaction
+from importer.operators.table import Result, Row
+from importer.report.operators import BAD, GOOD, WARN, compare
+from importer.report.page import Author, DeployReport
+from importer.settings import ClusterSettings
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.inventories import inventory
+from tests.samples import more
+
+BEGAN = datetime(2026, 11, 30, 22, 0, tzinfo=UTC)
+HERE = ClusterIdentity("https://api.example:6443", "production", "4.18.7")
+ALPHA = Row(
+    "Subscription",
+    "alpha",
+    "team",
+    "a",
+    "alpha.v1",
+    "1.0.0",
+    "Succeeded",
+    "",
+    "Automatic",
+    "redhat-operators",
+    "index",
+    "stable",
+    "alpha.v2",
+    ("alpha.v2",),
+    Result.UPDATES,
+    well=True,
+)
+UPDATED = replace(
+    ALPHA, installed="alpha.v2", version="2.0.0", catalog_now="index", path=(), result=Result.UNCHANGED
+)  # fmt: skip
+
+
+def page(tmp_path, *, before=(ALPHA,), after=(UPDATED,), error=None, identity=HERE, lines=(), changes=(), kubeconfig=None):
+    """Return the text of the page of a deploy that ended so."""
+    planned = Applied(ApplyResult(changes), (), done=False, cluster=identity, drain="no drain", operators=before)
+    times = iter((BEGAN, BEGAN + timedelta(minutes=12, seconds=5)))
+    told = []
+    report = DeployReport(
+        SimpleNamespace(inventory=inventory(), digest="sha256:" + "ab" * 32),
+        SimpleNamespace(mirror="registry.example:5000/ocp"),
+        tmp_path,
+        told.append,
+        author=Author("root (sudo by anna)", "bastion"),
+        place=ClusterSettings(kubeconfig=kubeconfig),
+        now=lambda: next(times),
+    )
+    try:
+        with report:
+            report.met(identity, "system:serviceaccount:ops:hub-import")
+            report.previewed(planned)
+            with_page = report.recording(Interaction(told.append, lambda _would: True, None))
+            for line in lines:
+                with_page.tell(line)
+            if after is not None:
+                with_page.operators(after)
+            if error is not None:
+                raise error
+            with_page.changed(planned.result)
+            report.applied = replace(planned, done=True)
+    except ClusterError:
+        pass
+    (file,) = tmp_path.iterdir()
+    assert file.name == "hub-deploy-20261130T220000Z-abababababab.html"
+    return file.read_text()
+
+
+def words(text):
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text[text.index("<body>") :])))
+
+
+def test_the_page_says_who_where_when_and_on_which_cluster(tmp_path):
+    seen = words(page(tmp_path))
+    assert "Run by root (sudo by anna) on bastion, as system:serviceaccount:ops:hub-import of the cluster" in seen
+    assert "Cluster https://api.example:6443 (context production, OpenShift 4.18.7)" in seen
+    assert "2026-11-30T22:00:00Z to 2026-11-30T22:12:05Z (12:05)" in seen
+    assert "Nodes no drain" in seen
+
+
+def test_the_page_lists_operators_before_and_after(tmp_path):
+    seen = words(page(tmp_path))
+    assert "alpha Subscription team/a 1.0.0 Succeeded 2.0.0 Succeeded redhat-operators → index stable Automatic" in seen
+    assert "updates now: alpha.v2 updated from 1.0.0" in seen
+    assert "Operators installed 1 " in seen
+
+
+def test_a_deploy_that_failed_shows_what_was_foreseen(tmp_path):
+    seen = words(page(tmp_path, after=None, error=ClusterError("the pool is stuck", hint="Look.")))
+    assert "They were not read again" in seen
+    assert "foreseen: updates now" in seen
+
+
+def test_an_operator_that_is_not_well_afterwards_is_in_the_verdict(tmp_path):
+    failed = replace(UPDATED, phase="Failed", well=False)
+    seen = page(tmp_path, after=(failed,))
+    assert 'class="verdict warn"' in seen
+    assert "Not well afterwards: 1 of 1 operator of the cluster." in seen
+    assert "was well, and is Failed now" in seen
+
+
+def test_what_was_changed_before_an_error_is_on_the_page(tmp_path):
+    """A change that ended half-way is recorded no less: the lines of the objects that were written until then."""
+    lines = ("created ImageDigestMirrorSet hub-index", "warning of the API server: unknown field")
+    text = page(tmp_path, error=ClusterError("refused", hint="Look."), lines=lines)
+    assert all(line in words(text) for line in lines)
+    assert "<details open>" in text
+
+
+def test_a_warning_that_comes_with_the_write_is_at_its_object(tmp_path):
+    changes = (Change(Action.CREATED, "Deployment", "index-serving", "m", warnings=("would violate PodSecurity",)),)
+    assert "warning of the API server: would violate PodSecurity" in words(page(tmp_path, changes=changes))
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "context", "said"),
+    [
+        (None, "production", "hub-import undo --context production"),
+        (Path("/etc/kube config"), "a;b", "hub-import undo --kubeconfig '/etc/kube config' --context 'a;b'"),
+        (None, None, "hub-import undo "),
+    ],
+)
+def test_the_way_back_is_a_whole_command(tmp_path, kubeconfig, context, said):
+    """The current context of a kubeconfig changes with every `oc project`; the page is read days later."""
+    seen = words(page(tmp_path, identity=replace(HERE, context=context), kubeconfig=kubeconfig))
+    assert f"{said} " in f"{seen} " if context else "--context" not in seen
+
+
+def test_texts_of_strangers_are_escaped_and_have_no_secrets(tmp_path):
+    SECRETS.add("s3cret-of-the-mirror")
+    hostile = "<script>alert(1)</script>\u202e\nforged line"
+    text = page(
+        tmp_path,
+        before=(replace(ALPHA, operator=hostile, reason="login with s3cret-of-the-mirror"),),
+        after=None,
+        identity=replace(HERE, context=hostile),
+        lines=("pulled with s3cret-of-the-mirror", f"created Thing {hostile}"),
+        error=ClusterError(f"it said s3cret-of-the-mirror, {hostile}"),
+    )
+    assert "<script>alert" not in text
+    assert "s3cret" not in text
+    assert "\u202e" not in text
+    assert "created Thing &lt;script&gt;alert(1)&lt;/script&gt;\\u202e\\nforged line" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "verdict"),
+    [
+        (ALPHA, ALPHA, WARN, "OLM updates it"),
+        (ALPHA, replace(ALPHA, result=Result.UNCHANGED), GOOD, "as before"),
+        (
+            ALPHA,
+            replace(ALPHA, result=Result.WAITS, reason="InstallPlan x"),
+            WARN,
+            "an update waits for approval: InstallPlan x",
+        ),
+        (ALPHA, replace(ALPHA, result=Result.ORPHANED, well=False, phase=""), BAD, "was well, and is not installed now"),
+        (ALPHA, replace(UPDATED, phase="Installing", well=False), WARN, "was well, and is Installing now"),
+        (replace(ALPHA, well=False), replace(ALPHA, well=False, result=Result.UNKNOWN), WARN, "as before, and not well"),
+        (ALPHA, None, BAD, "gone"),
+        (None, UPDATED, GOOD, "new"),
+    ],
+)
+def test_how_an_operator_is_afterwards(before, after, kind, verdict):
+    (state,) = compare([before] if before else [], [after] if after else [])
+    assert (state.kind, state.verdict) == (kind, verdict)
+
+
+@pytest.mark.parametrize("release", ["4.18", "4.12", *more(["4.3", None])])
+def test_the_account_is_the_one_that_the_cluster_knows(tmp_path, release):
+    """Kubernetes 1.28 and later answer a SelfSubjectReview, OpenShift the user `~`; older Kubernetes has neither."""
+    with FakeCluster(release, tls=False) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        cluster.account = "system:serviceaccount:ops:hub-import"
+        assert account_of(client) == "system:serviceaccount:ops:hub-import"
+        assert not cluster.writes
+
+
+def test_an_account_that_is_a_secret_or_hostile_is_not_shown_as_it_is(tmp_path):
+    """Neighbour: a proxy that authenticates by the token may take it for the name."""
+    with FakeCluster("4.18", tls=False) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        cluster.account = f"x\n\u202e{cluster.token}"
+        assert account_of(client) == "x ***"
+
+
+def test_an_account_that_is_not_known_is_left_out(tmp_path):
+    """Neighbour: roles of `system:authenticated` were taken away; a page without the name is still a record."""
+    with FakeCluster("4.18", tls=False) as cluster, connect(cluster.kubeconfig(tmp_path), None) as client:
+        cluster.account = ""
+        assert account_of(client) == ""
+    assert str(Author("anna", "bastion")) == "anna on bastion"
