@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import UsageError
-from common.serialization import load_yaml_documents
+from common.serialization import convert, load_yaml_documents
+from common.source_template import Template
 
 MAX_SIZE = 1024 * 1024  # etcd accepts requests up to 1.5 MiB (etcd, *System limits*)
 _WANTED = "Wanted: one YAML document, `kind: CatalogSource`."
@@ -24,7 +25,12 @@ def load(path: str) -> dict[str, object]:
         ) from error
     if len(text) > MAX_SIZE:
         raise UsageError(f"{where}: larger than {MAX_SIZE} bytes", hint=_WANTED)
-    template = next(load_yaml_documents(text, where), None)
+    documents = list(load_yaml_documents(text, where))
+    if len(documents) > 1:
+        raise UsageError(f"{where}: {len(documents)} documents", hint=_WANTED)
+    template = documents[0] if documents else None
     if not isinstance(template, dict) or template.get("kind") != "CatalogSource":
         raise UsageError(f"{where}: not a CatalogSource", hint=_WANTED)
+    # As the other side reads it, where it can no longer be corrected.
+    convert(template, Template, where)
     return template

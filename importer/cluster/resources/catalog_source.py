@@ -8,6 +8,7 @@ import msgspec
 
 from common.catalog_names import label
 from common.serialization import convert
+from common.source_template import Spec, Template
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
@@ -28,29 +29,10 @@ if TYPE_CHECKING:
     from importer.mapping import MappedImage
 
 
-# The CatalogSource template of a person (`targetCatalogSourceTemplate` of the image set, stored in the inventory).
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The fields of a template that are used; not the image, and not `updateStrategy`, since a digest needs no polling."""
-
-    display_name: str | None = None
-    description: str | None = None
-    publisher: str | None = None
-    icon: dict[str, str] | None = None
-    priority: int | None = None
-    secrets: tuple[str, ...] = ()
-    grpc_pod_config: dict[str, Any] | None = None
-
-
-class _Template(msgspec.Struct, frozen=True):
-    spec: _Spec | None = None
-
-
 def template_spec(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
     """Return the fields of a catalog's template that the release knows. Raises UsageError for a field of the wrong type."""
-    template = convert(catalog.catalog_source_template or {}, _Template, f"CatalogSource template of {catalog.name}")
-    wanted: dict[str, Any] = msgspec.to_builtins(template.spec or _Spec())
+    template = convert(catalog.catalog_source_template or {}, Template, f"CatalogSource template of {catalog.name}")
+    wanted: dict[str, Any] = msgspec.to_builtins(template.spec or Spec())
     if release is not None and not release.has_priority:
         wanted.pop("priority", None)
     pod_config = wanted.pop("grpcPodConfig", {})

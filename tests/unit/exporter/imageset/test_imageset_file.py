@@ -415,3 +415,20 @@ def test_an_image_set_of_the_largest_lists_is_read_and_one_of_too_many_values_is
     took = spent(lambda: file.parse(dense, "f"))
     assert took.error.startswith("DocumentError: f:4: more than 450012 values")
     assert took.memory < 64 << 20
+
+
+TEMPLATES = {
+    "a list as spec": ("spec: []", "`$.spec`"),
+    "a number as text": ("spec: {displayName: 4}", "`$.spec.displayName`"),
+    "text as a number": ("spec: {priority: high}", "`$.spec.priority`"),
+    "secrets of another form": ("spec: {secrets: [{name: pull}]}", "`$.spec.secrets[0]`"),
+    "two documents": ("spec: {}\n---\nkind: Secret", "2 documents"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), TEMPLATES.values(), ids=TEMPLATES)
+def test_a_template_that_the_other_side_would_refuse_is_refused_here(tmp_path, text, why):
+    (tmp_path / "source.yaml").write_text(f"kind: CatalogSource\n{text}\n")
+    with pytest.raises(UsageError, match="targetCatalogSourceTemplate") as caught:
+        read(tmp_path, OPERATORS + f"    targetCatalogSourceTemplate: {tmp_path}/source.yaml\n")
+    assert why in caught.value.message
