@@ -141,7 +141,7 @@ def _unreadable(error: Exception, where: str, *, column: bool) -> DocumentError:
         return DocumentError(f"{where}: {TOO_DEEP}")
     mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
-        return DocumentError(f"{where}: not YAML: {error}")
+        return DocumentError(f"{where}: not YAML: {str(error).partition(chr(10))[0]}")  # the next line names "<byte string>"
     if error.problem in (TOO_DEEP, _TOO_DEEP_FOR_LIBYAML):
         return DocumentError(f"{where}:{mark.line + 1}: {TOO_DEEP}")
     place = f"{mark.line + 1}:{mark.column + 1}" if column else f"{mark.line + 1}"
@@ -346,7 +346,11 @@ class _Placing:
             key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             value = Placed(self.value(child, depth + 1).value, line)
             if not isinstance(key, str):
-                self._fault(line, "a key must be text" + (f", got {key!r}" if isinstance(key_node, yaml.ScalarNode) else ""))
+                self._fault(
+                    line,
+                    "a key must be text"
+                    + (f", got {'null' if key is None else repr(key)}" if isinstance(key_node, yaml.ScalarNode) else ""),
+                )
             elif key in fields:
                 self._fault(line, f"duplicate key {key!r}, first on line {fields[key].line}")
             else:
