@@ -169,13 +169,19 @@ def put_pod(cluster: FakeCluster, one: InstalledOperator) -> None:
 
 
 def lived_in(
-    cluster: FakeCluster, packages: Sequence[str] = ("alpha", "beta"), channel: str = "stable"
+    cluster: FakeCluster,
+    packages: Sequence[str] = ("alpha", "beta"),
+    channel: str = "stable",
+    *,
+    version: str = "0.9.0",
+    csv: str = "",
 ) -> list[InstalledOperator]:
     """Put five Subscriptions on the cluster, in namespaces of their own, and return them in this order:
 
     fed by a default name (the first package of `packages`); fed by a custom name, `site-catalog` (the second, where there is
     one); stranded (a package that no archive carries, fed by a default); Manual (the first package again, another
-    namespace); already broken (its CatalogSource is long gone, and its pod cannot be pulled).
+    namespace); already broken (its CatalogSource is long gone, and its pod cannot be pulled). `version` is installed of the
+    first package, and `csv` the name of that bundle where it is not as usual.
     """
     first, second = packages[0], packages[-1]
     spec: dict[str, Any] = {"sourceType": "grpc", "image": "old.example.com/site/catalog:v1", "displayName": "Site"}
@@ -192,10 +198,12 @@ def lived_in(
     return [
         put_operator(cluster, each)
         for each in (
-            InstalledOperator("team-default", f"my-{first}", first, channel, source=default),
+            InstalledOperator("team-default", f"my-{first}", first, channel, version, source=default, csv=csv),
             InstalledOperator("team-custom", f"my-{second}", second, channel, source="site-catalog"),
             InstalledOperator("team-stranded", "my-stranded", "stranded", channel, source=default),
-            InstalledOperator("team-manual", f"my-{first}", first, channel, source=default, approval="Manual"),
+            InstalledOperator(
+                "team-manual", f"my-{first}", first, channel, version, source=default, approval="Manual", csv=csv
+            ),
             InstalledOperator(
                 *("team-broken", "my-broken", "broken", channel),
                 source="retired-catalog",

@@ -48,7 +48,7 @@ class Edges:
 class Updates:
     """The facts that decide on updates, set by tests.
 
-    `edges`, by bundle: those of the catalog; without them a channel is a chain, head first. `failing`, by bundle: where its
+    `edges`, by bundle: where they are others than those of the inventory. `failing`, by bundle: where its
     installation stops (`unpack`, `plan` or `csv`) and the message.
     """
 
@@ -69,8 +69,7 @@ def _holds(number: Version, term: str) -> bool:
 
 def next_bundle(channel: ChannelRecord, installed: str, version: str, edges: Mapping[str, Edges]) -> str:
     """Return the bundle that OLM installs over another; empty without one."""
-    names = [each.name for each in channel.bundles]
-    of = {name: edges.get(name, Edges(replaces=after)) for name, after in zip(names, [*names[1:], ""], strict=True)}
+    of = {each.name: edges.get(each.name) or Edges(each.replaces, each.skips, each.skip_range) for each in channel.bundles}
     skipped = {name for each in of.values() for name in each.skips}
     current = channel.head
     while current in of:
@@ -148,7 +147,7 @@ class Upgrades:
         self._cluster.store.set_status(place, {**_status(plan), "phase": "Complete", "conditions": [_INSTALLED]})
         phase = "Failed" if stage == "csv" else "Installing"
         made = replace(one, csv=wanted, phase_message=said)
-        put_csv(self._cluster, made, wanted, _number(wanted), replaces=one.installed, phase=phase)
+        put_csv(self._cluster, made, wanted, self._offered(wanted), replaces=one.installed, phase=phase)
         self._set_phase(key.namespace, one.installed, "Replacing")
         after = {**status, "installedCSV": wanted, "state": AT_LATEST, "conditions": _others(status)}
         self._cluster.store.set_status(key, after)
@@ -164,12 +163,18 @@ class Upgrades:
         former = Key(key.kind, namespace, str(csv["spec"].get("replaces")))
         if self._cluster.store.find(former) is not None:
             self._cluster.store.delete(former)
-        put_pod(self._cluster, replace(one, version=_number(one.installed)))
+        put_pod(self._cluster, replace(one, version=self._version(one)))
 
     def _set_phase(self, namespace: str, name: str, phase: str) -> None:
         key = Key(self._cluster.kind("ClusterServiceVersion"), namespace, name)
         if (csv := self._cluster.store.find(key)) is not None:
             self._cluster.store.set_status(key, {**_status(csv), "phase": phase})
+
+    def _offered(self, bundle: str) -> str:
+        """Return the version of a bundle in any catalog."""
+        packages = (package for offered in self._cluster.catalog_contents.values() for package in offered)
+        entries = (each for package in packages for channel in package.channels for each in channel.bundles)
+        return next((each.version for each in entries if each.name == bundle and each.version), "0.0.0")
 
     def _version(self, one: InstalledOperator) -> str:
         csv = self._cluster.store.find(Key(self._cluster.kind("ClusterServiceVersion"), one.namespace, one.installed))
@@ -189,19 +194,14 @@ def _status(body: Body) -> dict[str, Any]:
     return body.get("status") or {}
 
 
-def _number(name: str) -> str:
-    """Return the version that a bundle's name ends with."""
-    return name.partition(".v")[2] or "0.0.0"
-
-
 def _installed(body: Body) -> InstalledOperator:
+    """Return the operator of a Subscription; its version is that of its ClusterServiceVersion."""
     spec, metadata, csv = body["spec"], body["metadata"], str(_status(body).get("installedCSV") or "")
     return InstalledOperator(
         namespace=metadata["namespace"],
         name=metadata["name"],
         package=spec["name"],
         channel=spec.get("channel", ""),
-        version=_number(csv),
         source=spec["source"],
         approval=spec.get("installPlanApproval", "Automatic"),
         csv=csv,

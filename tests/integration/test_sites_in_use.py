@@ -1,0 +1,87 @@
+"""An import into a cluster where operators run: it ends as the table said, a second one changes nothing, undo restores."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_operators import lived_in
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sites import Site, export_both, export_updates
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+OPTIONS = ("--catalog-name", "redhat-operators", "--allow-stranded", "stranded", "--allow-orphaned", "broken")
+OLMS = ("installplans", "clusterserviceversions", "services")  # what OLM wrote meanwhile, and does not take back
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archives")
+    return {"updates": export_updates(folder), "sqlite": export_both(folder)["sqlite"]}
+
+
+def olm_works(cluster, times=6):
+    """Let OLM finish what it has begun."""
+    for _ in range(times):
+        cluster.simulator.read("CatalogSource")
+        cluster.simulator.read("Subscription")
+
+
+def ended(cluster, five):
+    """Return what became of each operator: what is installed, its state, and the conditions that are true."""
+    found = {}
+    for one in five:
+        status = cluster.get("Subscription", one.name, one.namespace)["status"]
+        true = {each["type"]: each.get("reason") for each in status.get("conditions") or [] if each["status"] == "True"}
+        found[one.namespace] = (status["installedCSV"], status["state"], true)
+    return found
+
+
+def settled(here):
+    return {key: body for key, body in here.state().items() if not any(kind in key for kind in OLMS)}
+
+
+@pytest.mark.parametrize(
+    "release", ["4.18", *more(["4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.19", "4.20"])]
+)
+def test_an_import_ends_as_the_table_said(archives, tmp_path, release):
+    """Five Subscriptions: fed by a default name, by a custom name, stranded, Manual, broken before."""
+    old = int(release.partition(".")[2]) < 9
+    with FakeCluster(release) as cluster, FakeRegistry() as mirror:
+        cluster.store.keeps_owners = release != "4.3"
+        here = Site(cluster, mirror, archives["sqlite" if old else "updates"], tmp_path)
+        first, head = ("foo", "foo.v3") if old else ("alpha", "alpha.v1.0.0")
+        installed = {"version": "2.0.0", "csv": "foo.v2"} if old else {}
+        channel = next(iter(here.inventory.catalogs[0].packages[0].channels)).name
+        five = lived_in(cluster, (first,) if old else ("alpha", "beta"), channel, **installed)
+        was = {one.namespace: one.installed for one in five}
+        before = settled(here)
+        said = {row["namespace"]: row["result"] for row in here.ask("operators", here.archive, *OPTIONS[:2]).json["operators"]}
+        assert said == {
+            "team-default": "updates-now",
+            "team-custom": "unchanged",
+            "team-stranded": "stranded",
+            "team-manual": "waits-for-approval",
+            "team-broken": "orphaned",
+        }
+        done = here.run("deploy", *OPTIONS)
+        assert done.status == 0, done.stderr
+        olm_works(cluster)
+        unhealthy, waits = (
+            {"CatalogSourcesUnhealthy": "UnhealthyCatalogSourceFound"},
+            {"InstallPlanPending": "RequiresApproval"},
+        )
+        assert ended(cluster, five) == {
+            "team-default": (head, "AtLatestKnown", {}),
+            "team-custom": (was["team-custom"], "AtLatestKnown", {}),
+            "team-stranded": (was["team-stranded"], "AtLatestKnown", {"ResolutionFailed": "ConstraintsNotSatisfiable"}),
+            "team-manual": (was["team-manual"], "UpgradePending", waits),
+            "team-broken": (was["team-broken"], "AtLatestKnown", unhealthy),
+        }
+        versions = cluster.versions()
+        again = here.run("deploy", *OPTIONS, yes=False)
+        assert again.status == 0, again.stderr
+        assert cluster.versions() == versions
+        assert here.ask("undo", "--yes").status == 0
+        assert settled(here) == before
