@@ -24,6 +24,7 @@ from importer.configure import apply as applying
 from importer.configure import render as rendering
 from importer.configure import undo as undoing
 from importer.configure.earlier import NONE, read_earlier
+from importer.configure.hosted import read_hosted_cluster
 from importer.push import confirmation
 from importer.push import push as pushing
 
@@ -127,15 +128,22 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def render(
-    archive: Archive, settings: ImportSettings, release: Release | None, options: ResourceOptions, merged: Path | None = None
+    archive: Archive,
+    settings: ImportSettings,
+    release: Release | None,
+    options: ResourceOptions,
+    *,
+    merged: Path | None = None,
+    hosted: Path | None = None,
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for the cluster, and the resources in them. Contacts nothing.
 
-    What an earlier render in `merged` has is kept. Raises UsageError.
+    What an earlier render in `merged` has is kept; `hosted` has the HostedCluster of a guest. Raises UsageError.
     """
+    known = read_hosted_cluster(hosted) if hosted is not None else None
     earlier = read_earlier(merged) if merged is not None else NONE
     mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
-    return rendering.render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure)
+    return rendering.render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known)
 
 
 def render_rbac(release: Release | None, built: Built) -> dict[str, bytes]:

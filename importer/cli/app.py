@@ -196,6 +196,14 @@ def render(
     microshift: Annotated[
         bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
     ] = False,
+    hosted: Annotated[
+        bool,
+        typer.Option("--hosted", help="For a hosted control plane: the patch of its HostedCluster, and files for the guest."),
+    ] = False,
+    hosted_cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --hosted: oc get hostedcluster -o yaml, whose mirrors the patch keeps."),
+    ] = None,
     merge: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
@@ -212,14 +220,16 @@ def render(
     output.begin()
     settings = mirror.settings(registry)
     # No cluster is contacted: the options say which kinds exist there.
-    if kubernetes == (openshift_release is not None) or (kubernetes and microshift):
+    hosted = hosted or hosted_cluster is not None
+    if kubernetes == (openshift_release is not None) or (kubernetes or hosted) + microshift > 1 or (kubernetes and hosted):
         raise UsageError(
             "the files are for a release of OpenShift, or for another Kubernetes",
-            hint="Give either --openshift-release 4.N, for MicroShift with --microshift, or --kubernetes.",
+            hint="Give either --openshift-release 4.N, with --microshift or --hosted where it is one, or --kubernetes.",
         )
     release = replace(Release.parse(openshift_release), microshift=microshift) if openshift_release else None
     opened, near = archive.open_with_neighbours()
-    files, built = workflow.render(opened, settings, release, resources.options(registry), merge)
+    options = replace(resources.options(registry), hosted=hosted)
+    files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
     paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))

@@ -256,6 +256,14 @@ class ClusterOptions:
             rich_help_panel=CLUSTER,
         ),
     ] = None
+    catalogs_only: Annotated[
+        bool,
+        typer.Option(
+            "--catalogs-only",
+            help="Write catalogs alone: rules, trust and default sources are in place, as in a hosted cluster.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = False
     allow_orphaned: Annotated[
         list[str],
         typer.Option(
@@ -293,7 +301,7 @@ class ClusterOptions:
             context=self.context,
             authfile=self.cluster_authfile,
             replace_credential=self.replace_credential,
-            resources=resources,
+            resources=replace(resources, catalogs_only=self.catalogs_only),
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
             allowed_stranded=tuple(self.allow_stranded),

@@ -35,6 +35,7 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.nodes import lacking, unseen_rules
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
+from importer.cluster.resources.build import DELETED_IN_GUESTS, OTHER_NAME, reserved_names
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
 
@@ -73,7 +74,8 @@ class Intent:
     """An import, as far as preflight needs it.
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `packages`: what its catalogs offer.
-    `images`: those of the inventory. `node_rules`: mirror rules for files on the nodes.
+    `images`: those of the inventory. `node_rules`: mirror rules for files on the nodes. `catalogs_only`:
+    rules, trust and default sources are in place.
     """
 
     resources: Sequence[Resource]
@@ -84,6 +86,7 @@ class Intent:
     packages: Sequence[PackageRecord] = ()
     images: Sequence[ImageRecord] = ()
     node_rules: Sequence[Pair] = ()
+    catalogs_only: bool = False
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -136,16 +139,21 @@ def _changed(changes: Iterable[Change]) -> frozenset[str]:
     return frozenset(REGISTRIES if REGISTRIES in change.detail else change.kind for change in changes)
 
 
-def _hosted(client: ClusterClient, _intent: Intent) -> Iterator[Finding]:
-    if status_of(client.get(INFRASTRUCTURE, "cluster") or {}).get("controlPlaneTopology") == "External":
+def _hosted(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    if status_of(client.get(INFRASTRUCTURE, "cluster") or {}).get("controlPlaneTopology") != "External":
+        return
+    evidence = "controlPlaneTopology: External"
+    if not intent.catalogs_only:
         yield Finding(
             "hosted-control-plane",
             "Infrastructure cluster",
             "a hosted cluster (HyperShift) gets its mirror rules from its HostedCluster, on the cluster that hosts it",
-            ("controlPlaneTopology: External",),
-            "hub-import render writes the files: put the rules into spec.imageContentSources of the HostedCluster there, "
-            "and apply the CatalogSource here.",
+            (evidence,),
+            f"hub-import render --openshift-release {intent.release} --hosted writes the patch of the HostedCluster; then run "
+            "the same command here with --catalogs-only.",
         )
+    for name in sorted(reserved_names(intent.resources)):
+        yield Finding("hosted-catalog-name", f"CatalogSource {name}", DELETED_IN_GUESTS, (evidence,), OTHER_NAME)
 
 
 def _leftovers(client: ClusterClient, intent: Intent) -> Iterator[Finding]:

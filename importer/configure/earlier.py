@@ -16,6 +16,7 @@ from common.files import read_limited
 from common.serialization import load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, IMAGE_REGISTRY, OWN_LABELS
 from importer.cluster.resources.mirror_rules import FIELD, MIRROR_KINDS, MirrorRule, listed
+from importer.configure.hosted import PATCH, read_patch
 from importer.configure.node_files import REGISTRIES_CONF, read_rules
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def read_earlier(directory: Path) -> Earlier:
                 hint="Keep additions in an overlay: every render replaces this file as a whole.",
             )
     _require_unique(directory, rules)
-    return Earlier(tuple(rules), files, authorities, _node_rules(directory / REGISTRIES_CONF))
+    return Earlier(tuple(rules), files, authorities, _node_rules(directory))
 
 
 _HINT = "--merge names the directory of an earlier hub-import render; leave the option out for the first one."
@@ -98,9 +99,12 @@ def _listed(directory: Path) -> list[str]:
     return listed
 
 
-def _node_rules(path: Path) -> tuple[Pair, ...]:
-    """Return the rules of the drop-in for nodes; none where the earlier render had no such file."""
-    return read_rules(str(path), read_limited(path, MAX_FILE, _HINT)) if path.exists() else ()
+def _node_rules(directory: Path) -> tuple[Pair, ...]:
+    """Return the rules of the drop-in for nodes, or of the patch of a HostedCluster; none without such a file."""
+    dropin, patch = directory / REGISTRIES_CONF, directory / PATCH
+    if dropin.exists():
+        return read_rules(str(dropin), read_limited(dropin, MAX_FILE, _HINT))
+    return tuple(read_patch(patch, read_limited(patch, MAX_FILE, _HINT))) if patch.exists() else ()
 
 
 def _documents(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:

@@ -74,7 +74,7 @@ def foresee(
     served: Sequence[ServedCatalog],
 ) -> OperatorPlan:
     """Return what becomes of the operators `seen` with the catalogs `named`. `served`: what earlier imports left."""
-    outlook = _outlook(client, seen, named, release, served)
+    outlook = _outlook(client, seen, named, release, served, defaults_stay=cluster.resources.catalogs_only)
     rows = make(seen, outlook)
     allowed = Allowed(cluster.allowed_orphans, cluster.allowed_stranded)
     return OperatorPlan(tuple(rows), tuple(findings(seen, outlook, rows, allowed)))
@@ -86,6 +86,8 @@ def _outlook(
     named: Sequence[Named],
     release: Release | None,
     served: Sequence[ServedCatalog],
+    *,
+    defaults_stay: bool = False,
 ) -> Outlook:
     namespace, olm_v1 = seen.sources.namespace, release is not None and release.has_cluster_catalog
     # Catalogs that OLM cannot serve are problems of the import; nothing depends on them.
@@ -101,7 +103,7 @@ def _outlook(
         if can_serve(release, each.catalog)
     ]
     # Without the capability `marketplace` there are no defaults to disable.
-    off = release is not None and client.get(OPERATOR_HUB, "cluster") is not None
+    off = not defaults_stay and release is not None and client.get(OPERATOR_HUB, "cluster") is not None
     going = {key for key, body in seen.sources.bodies.items() if off and key[0] == namespace and is_default(body)}
     return Outlook(offerings, namespace, seen.sources, going, served)
 

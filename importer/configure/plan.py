@@ -122,6 +122,7 @@ def make_plan(
         packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
         images=archive.inventory.images,
         node_rules=built.node_rules,
+        catalogs_only=options.catalogs_only,
     )
     judged = partial(foresee, client, named=built.served, release=release, cluster=cluster, served=present)
     return ClusterPlan(

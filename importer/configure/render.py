@@ -28,6 +28,7 @@ from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
+from importer.configure.hosted import hosted_files
 from importer.configure.node_files import node_files, unredirected
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from common.archive.inventory import Inventory
     from importer.cluster.release import Release
+    from importer.configure.hosted import HostedCluster
 
 
 MAPPING = "mapping.txt"
@@ -67,18 +69,22 @@ def render_archive(
     earlier: Earlier = NONE,
     *,
     insecure: bool = False,
+    hosted: HostedCluster | None = None,
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for a cluster of `release`, and the resources in them. Raises UsageError.
 
     What `earlier` has, and this archive does not need, is kept. `insecure`: of the mirror, for files of nodes.
+    `hosted`: the HostedCluster of a guest, where it is known.
     """
     images = map_images(inventory, mirror)
     icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
     files = render(built.resources, images, earlier)
     problems = [*built.problems, *_unsupported(inventory, release)]
-    if not configures_nodes(release):
-        rules = (*built.node_rules, *earlier.node_rules)
+    rules = (*built.node_rules, *earlier.node_rules)
+    if options.hosted:
+        files |= hosted_files(rules, options.registry_ca, hosted)
+    elif not configures_nodes(release):
         files |= node_files(rules, mirror.host, options.registry_ca, insecure=insecure, containerd=release is None)
         problems += unredirected(rules) if release is None else ()
     return files, replace(built, problems=tuple(problems))

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError, of_problems
 from importer.cluster.kinds import (
+    CATALOG_SOURCE,
     CLUSTER_CATALOG,
     CONFIG_MAP,
     CONFIG_NAMESPACE,
+    IDMS,
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
     OPERATOR_HUB,
@@ -23,6 +25,7 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.resources.catalog_source import (
+    DEFAULT_NAMES,
     FILE_BASED,
     catalog_source,
     cluster_catalog,
@@ -107,6 +110,7 @@ class ResourceOptions:
 
     `serve_catalog`: catalogs run in own Deployments, found by address; `by_address`: those that do already.
     `image_registry_emptydir`: where the image registry has to be Managed (4.2 to 4.4), it may get emptyDir as its storage.
+    `hosted`: for the guest of a hosted control plane; `catalogs_only`: rules, trust and default sources are in place already.
     """
 
     catalog_names: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +119,8 @@ class ResourceOptions:
     serve_catalog: bool = False
     by_address: frozenset[str] = frozenset()
     image_registry_emptydir: bool = False
+    hosted: bool = False
+    catalogs_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +187,15 @@ def build(
     servable = tuple(each for each in named if can_serve(release, each.catalog))
     unservable = [_unservable(each.catalog, release) for each in named if not can_serve(release, each.catalog)]
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
+    if options.catalogs_only:
+        return Built(tuple(served), tuple(unservable), served=servable)
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
     ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None or release.microshift:
         return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
+    if options.hosted:
+        return _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
     trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
@@ -196,6 +206,28 @@ def build(
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
     return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), pairs, servable)
+
+
+def _hosted(
+    served: Sequence[Resource], servable: tuple[Named, ...], problems: Sequence[Problem], ruled: Sequence[RuledImage]
+) -> Built:
+    """Return the objects for the guest of a hosted control plane; its rules are those of the HostedCluster."""
+    if taken := sorted(reserved_names(served)):
+        raise UsageError(f"{taken[0]} cannot be a CatalogSource of a hosted cluster: {DELETED_IN_GUESTS}", hint=OTHER_NAME)
+    # OLM v1 is not in every guest, and `oc apply` refuses a file of a kind that is not served.
+    guest = [each for each in served if each.kind != CLUSTER_CATALOG.name]
+    rules = _pairs(each for each in ruled if _HOSTED.of(each.rule) is not None)
+    return Built((_operator_hub(), *guest), tuple(problems), served=servable, node_rules=rules)
+
+
+DELETED_IN_GUESTS = "the operator of hosted clusters deletes every one with the name of a default that is disabled"
+OTHER_NAME = "Give it another name with --catalog-name, and let the Subscriptions follow."
+
+
+def reserved_names(resources: Iterable[Resource]) -> set[str]:
+    """Return the names of CatalogSources that are deleted, or overwritten, in a hosted cluster."""
+    # openshift/hypershift, hostedclusterconfigoperator, resources.go, reconcileOLM: by name, whoever made it.
+    return {each.name for each in resources if each.kind == CATALOG_SOURCE.name and each.name in DEFAULT_NAMES}
 
 
 def _pairs(ruled: Iterable[RuledImage]) -> tuple[Pair, ...]:
@@ -276,6 +308,10 @@ class _RuleKinds:
 
     def of(self, rule: MirrorRule) -> Kind | None:
         return self.by_digest if rule.by_digest else self.by_tag
+
+
+# HyperShift makes ImageDigestMirrorSets of imageContentSources, and has no field for pulls by tag.
+_HOSTED = _RuleKinds(IDMS, None)
 
 
 def _mirror_rules(catalogs: Mapping[str, str], ruled: Sequence[RuledImage], kinds: _RuleKinds) -> Iterator[Resource]:

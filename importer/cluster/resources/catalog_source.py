@@ -219,7 +219,7 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
 _MANAGED_BY = "operatorframework.io/managed-by"
 _MARKETPLACE_OPERATOR = "marketplace-operator"
 _OPERATOR_SOURCE = "opsrc-owner-name"  # label of a CatalogSource made for an OperatorSource, up to 4.5
-_NAMES = frozenset(("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators"))
+DEFAULT_NAMES = frozenset(("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators"))
 
 
 def is_default(source: Mapping[str, Any]) -> bool:
@@ -231,7 +231,7 @@ def is_default(source: Mapping[str, Any]) -> bool:
     # (operator-marketplace#373); before it only the manager of the fields shows who wrote the object.
     owner = (metadata.get("labels") or {}).get(_OPERATOR_SOURCE)
     managers = {each.get("manager") for each in metadata.get("managedFields") or ()}
-    return metadata["name"] in _NAMES and (owner == metadata["name"] or _MARKETPLACE_OPERATOR in managers)
+    return metadata["name"] in DEFAULT_NAMES and (owner == metadata["name"] or _MARKETPLACE_OPERATOR in managers)
 
 
 def defaults_off(live: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

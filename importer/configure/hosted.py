@@ -1,0 +1,129 @@
+"""Files for a hosted control plane: the patch of its HostedCluster (docs/cluster.md, *Hosted control planes*).
+
+Nodes of a guest get mirror rules and CAs from `spec` of the HostedCluster (openshift/hypershift, api/hypershift/v1beta1,
+hostedcluster_types.go), and no object in the guest changes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.errors import UsageError
+from common.files import read_limited
+from common.serialization import dump_yaml, load_yaml_documents
+from importer.cluster.kinds import CONFIG_MAP, IDMS, OWN_LABELS, Resource
+from importer.cluster.resources.build import NAME
+from importer.cluster.resources.mirror_rules import FIELD, merge_rules, rules_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from importer.cluster.resources.mirror_rules import Pair, Rule
+
+
+FOLDER = "hosting"
+PATCH = f"{FOLDER}/hostedcluster-patch.yaml"
+BUNDLE = f"{FOLDER}/trust-bundle.yaml"
+MAX_FILE = 4 * 1024 * 1024  # bytes; a HostedCluster is an object of the API, of at most 1.5 MiB in etcd
+_GROUP = "hypershift.openshift.io/"
+_NOTE = """# oc patch hostedcluster NAME -n NAMESPACE --type merge --patch-file {patch}
+# A merge patch replaces lists: {lists}.
+# Every node pool of the cluster rolls out.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostedCluster:
+    """What a HostedCluster has: its mirror rules, the ConfigMap of its CAs, and the default sources that it names."""
+
+    rules: tuple[Rule, ...] = ()
+    bundle: str = ""
+    sources: tuple[str, ...] = ()
+
+
+def read_hosted_cluster(path: Path) -> HostedCluster:
+    """Read a HostedCluster, as `oc get hostedcluster NAME -o yaml` prints it. Raises UsageError."""
+    hint = "Wanted: the output of oc get hostedcluster NAME -n NAMESPACE -o yaml."
+    documents = list(load_yaml_documents(read_limited(path, MAX_FILE, hint), f"--hosted-cluster {path}"))
+    body = documents[0] if len(documents) == 1 and isinstance(documents[0], dict) else {}
+    if body.get("kind") != "HostedCluster" or not str(body.get("apiVersion")).startswith(_GROUP):
+        raise UsageError(f"--hosted-cluster {path}: not one HostedCluster of {_GROUP.rstrip('/')}", hint=hint)
+    try:
+        spec = body.get("spec") or {}
+        listed = {"kind": IDMS.name, "spec": {FIELD[IDMS.name]: spec.get("imageContentSources") or []}}
+        hub = (spec.get("configuration") or {}).get("operatorhub") or {}
+        sources = tuple(str(each["name"]) for each in hub.get("sources") or [])
+        return HostedCluster(tuple(rules_of(listed)), str((spec.get("additionalTrustBundle") or {}).get("name") or ""), sources)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(f"--hosted-cluster {path}: a field has another type than in the API", hint=hint) from error
+
+
+def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | None) -> dict[str, bytes]:
+    """Return the patch of the HostedCluster, and the ConfigMap with the mirror's CA.
+
+    `known` None: the object could not be read, and its lists have to be added to the patch by hand.
+    """
+    live = known or HostedCluster()
+    # Disables the defaults of both placements; `sources` win over it (operator-marketplace, README.md).
+    hub: dict[str, Any] = {"disableAllDefaultSources": True}
+    if live.sources:
+        hub["sources"] = [{"name": name, "disabled": True} for name in live.sources]
+    spec: dict[str, Any] = {"configuration": {"operatorhub": hub}}
+    if sources := _sources(rules, live):
+        spec["imageContentSources"] = sources
+    texts: dict[str, str] = {}
+    if ca is not None:
+        name = live.bundle or NAME
+        spec["additionalTrustBundle"] = {"name": name}
+        note = (
+            f"# Add this to ca-bundle.crt of the ConfigMap {name}, which the HostedCluster names already.\n"
+            if live.bundle
+            else ""
+        )
+        metadata = {"name": name, "labels": OWN_LABELS}
+        body = {
+            "apiVersion": CONFIG_MAP.api_version,
+            "kind": CONFIG_MAP.name,
+            "metadata": metadata,
+            "data": {"ca-bundle.crt": ca},
+        }
+        texts[BUNDLE] = note + dump_yaml(body)
+    lists = "those of the cluster are in it" if known else "add the imageContentSources that the cluster has"
+    texts[PATCH] = _NOTE.format(patch=PATCH, lists=lists) + dump_yaml({"spec": spec})
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _sources(rules: Iterable[Pair], live: HostedCluster) -> list[dict[str, Any]]:
+    """Return the list of the HostedCluster, with the wanted rules merged as into those of a cluster."""
+    by_source: dict[str, list[str]] = {}
+    for source, mirror in rules:
+        by_source.setdefault(source, []).append(mirror)
+    wanted = _digest_set("hub", ({"source": source, "mirrors": mirrors} for source, mirrors in sorted(by_source.items())))
+    present = _digest_set("foreign", (each.to_builtins() for each in live.rules))
+    found: dict[str, list[str]] = {each.source: list(each.mirrors) for each in live.rules}
+    # The rules of one source are one entry here: its own mirror first, then those that nodes followed before.
+    for resource in merge_rules([wanted], [present.body]).write:
+        # A rule for pulls by tag, with which a broader one is kept on OpenShift, has no field here.
+        for rule in rules_of(resource.body) if resource.kind == IDMS.name else ():
+            found[rule.source] = list(dict.fromkeys((*rule.mirrors, *found.get(rule.source, ()))))
+    return [{"source": source, "mirrors": mirrors} for source, mirrors in found.items()]
+
+
+def _digest_set(name: str, rules: Iterable[dict[str, Any]]) -> Resource:
+    spec = {FIELD[IDMS.name]: list(rules)}
+    return Resource.of({"apiVersion": IDMS.api_version, "kind": IDMS.name, "metadata": {"name": name}, "spec": spec})
+
+
+def read_patch(path: Path, raw: bytes) -> Iterator[Pair]:
+    """Yield the rules of an earlier patch. Raises UsageError."""
+    try:
+        for document in load_yaml_documents(raw, f"--merge {path}"):
+            for each in document["spec"].get("imageContentSources") or []:
+                yield from ((str(each["source"]), str(mirror)) for mirror in each["mirrors"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--merge {path}: not a patch of hub-import: {str(error)[:200]}",
+            hint="Restore the file, or remove it: its rules are then lost.",
+        ) from error

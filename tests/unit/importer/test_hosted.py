@@ -1,0 +1,162 @@
+"""Hosted control planes: the patch of the HostedCluster, and the catalogs alone in the guest.
+
+openshift/hypershift: api/hypershift/v1beta1/hostedcluster_types.go (imageContentSources, additionalTrustBundle with
+`ca-bundle.crt`, configuration.operatorhub, olmCatalogPlacement) and hostedclusterconfigoperator, resources.go, `reconcileOLM`.
+Asked for in hypershift#3142, #3611, #2632 and openshift-docs#80675.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from common.errors import UsageError
+from importer.cluster.preflight import Intent, circumstances
+from importer.cluster.release import Release
+from importer.cluster.resources.build import ResourceOptions, build
+from importer.configure.earlier import NONE, read_earlier
+from importer.configure.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
+from importer.configure.operators import foresee, read_operators
+from importer.configure.render import render_archive
+from importer.mapping import Mirror, map_images
+from importer.settings import ClusterSettings
+from importer.workflow import write_files
+from tests.fakes.inventories import A, image, inventory
+from tests.fakes.wanted import CA
+
+MIRROR = Mirror.parse("mirror.example:5000/hub")
+RELEASE = Release(4, 18)
+NAMES = {"": "mirrored"}
+OPTIONS = ResourceOptions(catalog_names=NAMES, registry_ca=CA, hosted=True)
+ALPHA, TOOL = f"quay.io/x/alpha@{A}", "quay.io/x/tool:v1"
+LIVE = """\
+apiVersion: hypershift.openshift.io/v1beta1
+kind: HostedCluster
+metadata: {name: guest, namespace: clusters}
+spec:
+  imageContentSources:
+  - source: quay.io/openshift-release-dev/ocp-release
+    mirrors: [mirror.example:5000/ocp/release]
+  - source: quay.io/x
+    mirrors: [cache.example/x]
+  additionalTrustBundle: {name: user-ca}
+  configuration: {operatorhub: {sources: [{name: community-operators, disabled: false}]}}
+"""
+
+
+def rendered(*sources, options=OPTIONS, earlier=NONE, hosted=None):
+    carried = inventory(*(image(each, tag="v1") for each in sources))
+    return render_archive(carried, MIRROR, RELEASE, options, earlier, hosted=hosted)
+
+
+def patch(files):
+    return yaml.safe_load(files[PATCH])["spec"]
+
+
+def known(folder, text=LIVE):
+    path = folder / "hostedcluster.yaml"
+    path.write_text(text)
+    return read_hosted_cluster(path)
+
+
+def test_the_patch_has_rules_trust_and_disabled_defaults_and_the_guest_its_catalog():
+    files, built = rendered(ALPHA, TOOL)
+    assert set(files) == {"catalogsource-mirrored.yaml", "kustomization.yaml", "mapping.txt", "operatorhub.yaml", PATCH, BUNDLE}
+    spec = patch(files)
+    assert spec["imageContentSources"] == [{"source": "quay.io/x/alpha", "mirrors": ["mirror.example:5000/hub/x/alpha"]}]
+    assert spec["configuration"] == {"operatorhub": {"disableAllDefaultSources": True}}
+    bundle = yaml.safe_load(files[BUNDLE])
+    assert spec["additionalTrustBundle"] == {"name": bundle["metadata"]["name"]}
+    assert bundle["data"] == {"ca-bundle.crt": CA}
+    assert b"add the imageContentSources that the cluster has" in files[PATCH]
+    # imageContentSources redirect pulls by digest alone.
+    assert [one.subject for one in built.problems if one.code == "tag-unmirrorable"] == [TOOL]
+
+
+def test_what_the_hosted_cluster_has_is_kept(tmp_path):
+    """A merge patch replaces lists (RFC 7386): without the present entries, nodes lose the mirror of their release."""
+    spec = patch(rendered(ALPHA, hosted=known(tmp_path))[0])
+    assert spec["imageContentSources"] == [
+        {"source": "quay.io/openshift-release-dev/ocp-release", "mirrors": ["mirror.example:5000/ocp/release"]},
+        {"source": "quay.io/x", "mirrors": ["cache.example/x"]},
+        # Neighbour: the narrower rule keeps the mirror of the broader one, as `apply` does.
+        {"source": "quay.io/x/alpha", "mirrors": ["mirror.example:5000/hub/x/alpha", "cache.example/x/alpha"]},
+    ]
+    hub = spec["configuration"]["operatorhub"]
+    assert hub == {"disableAllDefaultSources": True, "sources": [{"name": "community-operators", "disabled": True}]}
+    assert spec["additionalTrustBundle"] == {"name": "user-ca"}
+
+
+def test_rules_of_earlier_patches_stay(tmp_path):
+    write_files(tmp_path, rendered(ALPHA)[0])
+    again, _ = rendered(f"quay.io/x/beta@{A}", earlier=read_earlier(tmp_path))
+    assert [each["source"] for each in patch(again)["imageContentSources"]] == ["quay.io/x/alpha", "quay.io/x/beta"]
+    (tmp_path / PATCH).write_text("spec: {imageContentSources: [a]}")
+    with pytest.raises(UsageError, match="not a patch of hub-import"):
+        read_earlier(tmp_path)
+
+
+def test_names_of_defaults_are_refused_because_they_are_deleted_there(start):
+    """`reconcileOLM` deletes by name, whoever made the object; on other clusters the annotation decides."""
+    with pytest.raises(UsageError, match="redhat-operators cannot be a CatalogSource of a hosted cluster"):
+        rendered(ALPHA, options=ResourceOptions(hosted=True, catalog_names={"": "redhat-operators"}))
+    found = in_guest(*start("4.18"), ResourceOptions(catalog_names={"": "redhat-operators"}, catalogs_only=True))
+    assert [one.code for one in found if one.severity == "error"] == ["hosted-catalog-name"]
+
+
+def in_guest(cluster, client, options):
+    external = {"metadata": {"name": "cluster"}, "status": {"controlPlaneTopology": "External"}}
+    cluster.put({"kind": "Infrastructure", **external}, "hosted-cluster-config-operator")
+    carried = inventory(image(ALPHA))
+    built = build(carried, map_images(carried, MIRROR), MIRROR, RELEASE, options)
+    intent = Intent(built.resources, RELEASE, MIRROR.host, catalogs_only=options.catalogs_only)
+    return circumstances(client, intent)
+
+
+def test_the_guest_gets_catalogs_alone_where_the_rules_are_in_place(start):
+    cluster, client = start("4.18")
+    found = in_guest(cluster, client, ResourceOptions(catalog_names=NAMES))
+    assert [one.code for one in found] == ["hosted-control-plane"]
+    assert "--catalogs-only" in found[0].fix
+    options = ResourceOptions(catalog_names=NAMES, catalogs_only=True)
+    assert not in_guest(cluster, client, options)
+    carried = inventory(image(ALPHA))
+    built = build(carried, map_images(carried, MIRROR), MIRROR, RELEASE, options)
+    assert {one.kind for one in built.resources} == {"CatalogSource", "ClusterCatalog"}
+    assert not built.rules
+
+
+def test_defaults_that_stay_orphan_no_subscription(start):
+    """Neighbour: preflight counted the default sources as going away, which `--catalogs-only` leaves as they are."""
+    cluster, client = start("4.18")
+    cluster.put({"kind": "Namespace", "metadata": {"name": "alpha"}})
+    spec = {"name": "alpha", "source": "redhat-operators", "sourceNamespace": "openshift-marketplace", "channel": "stable"}
+    cluster.put({"kind": "Subscription", "metadata": {"name": "alpha", "namespace": "alpha"}, "spec": spec})
+    for only, codes in ((False, ["subscription-orphaned"]), (True, [])):
+        settings = ClusterSettings(resources=ResourceOptions(catalogs_only=only))
+        plan = foresee(client, read_operators(client, RELEASE), [], RELEASE, cluster=settings, served=[])
+        assert [one.code for one in plan.findings] == codes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: Pod\napiVersion: v1\n", "not one HostedCluster"),
+        ("- a\n", "not one HostedCluster"),
+        (LIVE + "---\n" + LIVE, "not one HostedCluster"),
+        (LIVE.replace("imageContentSources:", "imageContentSources: [a]\n  x:"), "another type than in the API"),
+        (LIVE.replace("{name: user-ca}", "[user-ca]"), "another type than in the API"),
+        ("a: [", "hostedcluster.yaml"),
+        (LIVE + " " * MAX_FILE, "larger than"),
+    ],
+)
+def test_a_file_that_is_no_hosted_cluster_is_named(tmp_path, text, words):
+    with pytest.raises(UsageError, match=words):
+        known(tmp_path, text)
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path):
+    text = LIVE + "#" * (MAX_FILE - len(LIVE))
+    assert known(tmp_path, text) == replace(known(tmp_path), bundle="user-ca")
