@@ -291,28 +291,19 @@ def with_requests(image_set: ImageSet, requests: Iterable[OperatorRequest]) -> d
     A catalog that was asked for by `installed_only` is left out where none of `requests` is for it.
     """
     made = {_identity(one): one for one in requests}
-    mirror_key = _key(image_set.as_read, "mirror")
-    mirror = image_set.as_read.get(mirror_key) or {}
-    operators_key = _key(mirror, "operators")
+    mirror = image_set.as_read.get("mirror") or {}
     operators = []
-    for entry, before in zip(mirror.get(operators_key) or (), image_set.operators, strict=True):
+    for entry, before in zip(mirror.get("operators") or (), image_set.operators, strict=True):
         after = made.get(_identity(before))
-        if after is None and before.installed_only:
-            continue
-        packages = (
-            list(map(_package_fields, after.packages)) if after is not None and after.packages != before.packages else None
-        )
-        operators.append(entry if packages is None else {**entry, _key(entry, "packages"): packages})
-    return {**image_set.as_read, mirror_key: {**mirror, operators_key: operators}}
+        if after is not None and after.packages != before.packages:
+            operators.append({**entry, "packages": list(map(_package_fields, after.packages))})
+        elif after is not None or not before.installed_only:
+            operators.append(entry)
+    return {**image_set.as_read, "mirror": {**mirror, "operators": operators}}
 
 
 def _identity(one: OperatorRequest) -> tuple[str, str | None, str | None]:
     return one.catalog, one.target_catalog, one.target_tag  # a file has one request for each
-
-
-def _key(fields: dict[str, Any], name: str) -> str:
-    """Return a name of a field as the document spells it: names match in any case (ADR 0050)."""
-    return next((key for key in fields if key.lower() == name), name)
 
 
 def _operator_fields(one: OperatorRequest) -> dict[str, Any]:
