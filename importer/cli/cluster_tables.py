@@ -14,6 +14,7 @@ from importer.cli.tables import problem_lines, push_document, push_table
 from importer.cluster.nodes import UNSEEN_RULES
 from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_out
 from importer.cluster.readiness.wait import Row, clock_text
+from importer.diagnose.installing import REQUIRES_APPROVAL, current_plans, unwell
 from importer.operators import shown
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ Document = dict[str, Any]
 
 # Lines of one object. A ConfigMap with a CA bundle has thousands; JSON has them all.
 _DIFF_SHOWN = 60
+_CSVS_SHOWN = 3
 _FIELDS_SHOWN = 3  # of one object that undo restores
 
 
@@ -240,6 +242,21 @@ def health_document(health: Health) -> Document:
             }
             for pool in health.snapshot.pools
         ],
+        "installPlans": [
+            {"namespace": each.namespace, "name": each.name, "phase": each.phase, "csvs": each.csvs, "message": each.failure}
+            for each in current_plans(health.snapshot)
+        ],
+        "clusterServiceVersions": [
+            {
+                "namespace": each.namespace,
+                "name": each.name,
+                "phase": each.phase,
+                "reason": each.reason,
+                "message": each.message,
+                "unmet": each.unmet,
+            }
+            for each in unwell(health.snapshot)
+        ],
         "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
         "unseen": health.snapshot.unreadable,
     }
@@ -258,7 +275,25 @@ def status_table(health: Health) -> list[str]:
         more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
+    rows += _operator_rows(health)
     return [f"{health.cluster}.", *columns(rows), _verdict(health)]
+
+
+def _operator_rows(health: Health) -> list[tuple[str, str, str]]:
+    """Return the InstallPlans and ClusterServiceVersions that are pending or have failed."""
+    plans = [
+        (
+            f"InstallPlan {each.namespace}/{each.name}",
+            "waits for approval" if each.phase == REQUIRES_APPROVAL else each.phase or "no phase yet",
+            each.failure or enumeration(each.csvs, _CSVS_SHOWN),
+        )
+        for each in current_plans(health.snapshot)
+    ]
+    versions = [
+        (f"ClusterServiceVersion {each.namespace}/{each.name}", each.phase or "no phase yet", f"{each.reason}: {each.message}")
+        for each in unwell(health.snapshot)
+    ]
+    return [*plans, *versions]
 
 
 def _verdict(health: Health) -> str:

@@ -80,6 +80,7 @@ class Query:
     fields: tuple[tuple[str, str], ...] = ()
     unlike: tuple[tuple[str, tuple[str, ...]], ...] = ()
     absent: str = ""
+    page: int = 500  # objects of one answer, as kubectl has it (--chunk-size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,6 @@ _POLICY = RetryPolicy(tries=4, within_s=60.0, longest_s=8.0)
 CONFLICT_POLICY = RetryPolicy(tries=5, first_s=0.0)
 _EVERYWHERE = "*"  # all namespaces, for lightkube
 _NOT_FOUND = 404
-_PAGE = 500  # objects of a page, as kubectl has it (--chunk-size)
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
@@ -263,7 +263,7 @@ class ClusterClient:
         labels: dict[str, Any] = {query.absent: not_exists()} if query.absent else {}
 
         def ask() -> Scanned[T]:
-            found = self._client.list(_model(kind), namespace=where, chunk_size=_PAGE, labels=labels, fields=fields)
+            found = self._client.list(_model(kind), namespace=where, chunk_size=query.page, labels=labels, fields=fields)
             kept = [keep(checked(each)) for each in islice(found, query.most)]
             # One more is asked for: a list that ends with the last object that is read is whole.
             return Scanned([each for each in kept if each is not None], whole=next(iter(found), None) is None)

@@ -32,6 +32,7 @@ from importer.cluster.readiness import readiness
 from importer.cluster.readiness.readiness import held_back, is_paused, rules_lacking
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.resources.mirror_rules import Listed, listed
+from importer.diagnose.olm_objects import plans, versions, with_unpacking
 from importer.diagnose.reading import Reader
 from importer.diagnose.snapshot import PodState, Snapshot, SourceState
 from importer.diagnose.workloads import waiting_images
@@ -72,6 +73,8 @@ def collect(
     reader.known = sorted({namespace, *(str(each["metadata"].get("namespace")) for each in subscriptions)})
     mirror_rules = _mirror_rules(reader, release)
     catalogs = [body for key, body in sorted(found.bodies.items()) if key[0] == namespace] if found else []
+    found_plans = plans(reader, subscriptions) if workloads else ()
+    waiting = with_unpacking(waiting_images(reader), subscriptions, found_plans) if workloads else ()
     return Snapshot(
         release=release,
         sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
@@ -92,7 +95,9 @@ def collect(
         rule_kinds=frozenset(each.kind for each in mirror_rules or () if each.kind in (ICSP.name, IDMS.name)),
         expected=tuple(expectations),
         mirror_rules=mirror_rules,
-        waiting=waiting_images(reader) if workloads else (),
+        waiting=waiting,
+        versions=versions(reader) if workloads else (),
+        plans=found_plans,
         unreadable=tuple(reader.unreadable),
     )
 

@@ -15,6 +15,7 @@ from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, s
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
+from importer.diagnose.installing import FAILED, UNPACK, current_plans, operators
 from importer.diagnose.pulls import merged, waiting_pods
 from importer.diagnose.resolution import foreign_sources, orphaned, resolution, with_condition
 from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
@@ -240,14 +241,24 @@ def _cluster_catalogs(snapshot: Snapshot) -> Iterator[Finding]:
 def _unpack_jobs(snapshot: Snapshot) -> Iterator[Finding]:
     failed = snapshot.failed_unpacks
     messages = [message for _, _, message in with_condition(snapshot, "BundleUnpackFailed")]
+    # Before 4.14 it is the InstallPlan that unpacks, and fails.
+    plans = [each for each in current_plans(snapshot) if each.phase == FAILED and UNPACK.search(each.failure)]
+    messages += [f"InstallPlan {each.namespace}/{each.name}: {each.failure}" for each in plans]
     if failed or messages:
         jobs = [f"Job {job['metadata']['name']}: {condition(job, 'Failed').get('reason')}" for job in failed]
+        shown = [*(short(each) for each in messages), *jobs]
+        # Any other reason, such as BackoffLimitExceeded, is about the content of the bundle, or a webhook that refuses pods.
+        late = any("DeadlineExceeded" in each or "deadline" in each for each in shown)
+        pulled = (
+            "bundle images could not be pulled within the time that OLM grants" if late else "bundles could not be unpacked"
+        )
         yield Finding(
             "bundle-unpack-failed",
             "bundle unpack jobs",
-            "bundle images could not be pulled within the time that OLM grants, and it does not try again",
-            tuple([*(short(each) for each in messages), *jobs][:_SHOWN]),
-            "Once nodes can pull: hub-import doctor --fix deletes the jobs and their ConfigMaps, so that OLM starts again.",
+            f"{pulled}, and it does not try again" if late else f"{pulled}, and OLM does not try again",
+            tuple(shown[:_SHOWN]),
+            "Once nodes can pull: hub-import doctor --fix deletes the jobs and their ConfigMaps, so that OLM starts again; "
+            "an InstallPlan that failed has to be deleted too.",
             fixable=bool(failed),
         )
 
@@ -397,4 +408,5 @@ RULES: tuple[Rule, ...] = (
     resolution,
     _pods,
     waiting_pods,
+    operators,
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Listed, Pair
+    from importer.diagnose.olm_objects import Plan, Version
     from importer.diagnose.workloads import WaitingImage
     from importer.operators.installed import Sources
 
@@ -142,7 +143,7 @@ class Snapshot:
     `sources` are those of the catalogs' namespace, `all_sources` those of all readable namespaces; None: none were readable.
     `missing_rules` and `held_back`, by pool: the mirror rules that its nodes lack, and the changes that a paused pool would
     roll out. `mirror_rules`: those of all objects; None where nodes have others, or where they may not be read. `waiting`:
-    the containers that wait for images.
+    the containers that wait for images. `versions`: the ClusterServiceVersions, `plans`: the InstallPlans.
     """
 
     release: Release | None
@@ -162,6 +163,8 @@ class Snapshot:
     expected: tuple[ExpectedCatalog, ...] = ()
     mirror_rules: tuple[Listed, ...] | None = None
     waiting: tuple[WaitingImage, ...] = ()
+    versions: tuple[Version, ...] = ()
+    plans: tuple[Plan, ...] = ()
 
     @property
     def failed_unpacks(self) -> list[Body]:

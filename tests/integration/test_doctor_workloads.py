@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from importer.cluster.client import Query, connect
-from importer.cluster.kinds import CONFIG_MAP, POD
-from importer.diagnose import workloads
+from importer.cluster.kinds import CONFIG_MAP, POD, SUBSCRIPTION
+from importer.diagnose import olm_objects, workloads
 from importer.diagnose.reading import NAMESPACES, Reader
 from importer.diagnose.workloads import waiting_images
 from tests.fakes.cluster import FakeCluster
@@ -137,3 +137,24 @@ def test_namespaces_that_are_read_one_by_one_are_limited(cluster, reader):
     assert reader.everywhere(POD, lambda body: body, Query(10)) == []
     assert len(cluster.log) == NAMESPACES + 2
     assert any(f"only {NAMESPACES} of {NAMESPACES + 1} namespaces" in each for each in reader.unreadable)
+
+
+def test_versions_are_read_without_copies_and_plans_by_the_names_that_subscriptions_have(cluster, reader):
+    put_operator(cluster, InstalledOperator("team-a", "op", "op", approval="Manual", pending="1.0.0"))
+    put_operator(cluster, InstalledOperator("team-b", "web", "web", phase="Failed"))
+    copy = {
+        "kind": "ClusterServiceVersion",
+        "metadata": {"name": "op.v0.9.0", "namespace": "team-b", "labels": {"olm.copiedFrom": "a"}},
+    }
+    cluster.put({**copy, "spec": {}, "status": {"phase": "Succeeded", "reason": "Copied"}})
+    found = olm_objects.versions(reader)
+    assert sorted((each.namespace, each.phase) for each in found) == [("team-a", "Succeeded"), ("team-b", "Failed")]
+    subscriptions = reader.list(SUBSCRIPTION)
+    cluster.log.clear()
+    (plan,) = olm_objects.plans(reader, subscriptions)
+    assert (plan.phase, plan.csvs) == ("RequiresApproval", ("op.v1.0.0",))
+    assert len(cluster.log) == 1
+    many = [{**subscriptions[0], "metadata": {"name": f"s{n}", "namespace": f"n{n}"}} for n in range(olm_objects.PLANS + 1)]
+    waiting = [each for each in many if (each["status"].get("state")) != "AtLatestKnown"]
+    assert olm_objects.plans(reader, waiting) == ()
+    assert any("InstallPlans were read" in each for each in reader.unreadable) == bool(waiting)

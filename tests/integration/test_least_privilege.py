@@ -18,11 +18,12 @@ from tests.samples import more
 pytestmark = pytest.mark.integration
 CONFIG = "openshift-config"
 # Their names are not known before: rendered configurations, pods of OLM, operators that run already.
-ANY_NAME = {("get", "machineconfigs"), ("get", "pods/log"), ("get", "clusterserviceversions")}
+ANY_NAME = {("get", "machineconfigs"), ("get", "pods/log"), ("get", "clusterserviceversions"), ("get", "installplans")}
 # Granted, and not used by these flows, with the reason.
 RARE = {
     ("create", "namespaces"),  # openshift-marketplace, where the capability of the marketplace is off
     ("get", "clusterserviceversions"),  # `probe` where operators run
+    ("get", "installplans"),  # those that Subscriptions wait for
     ("create", "imagetagmirrorsets"),  # images that are pulled by tag
     ("get", "imagetagmirrorsets"),
     ("patch", "imagetagmirrorsets"),

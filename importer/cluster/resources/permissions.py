@@ -25,6 +25,7 @@ from importer.cluster.kinds import (
     IMAGE_POLICY,
     IMAGE_REGISTRY,
     INFRASTRUCTURE,
+    INSTALL_PLAN,
     JOB,
     MACHINE_CONFIG,
     MACHINE_CONFIG_POOL,
@@ -173,7 +174,7 @@ def helpful(release: Release | None) -> list[Permission]:
     if release is not None and release.has_cluster_catalog:
         found += _each(CLUSTER_EXTENSION, ("list",))
     # What operators run is in any namespace.
-    found += [permission for kind in (POD, EVENT) for permission in _each(kind, ("list",))]
+    found += [*_each(POD, ("list",)), *_each(EVENT, ("list",)), *_each(INSTALL_PLAN, ("get",))]
     if release is None or release.microshift:
         found.append(Permission(CONFIG_MAP, "get", microshift.NAMESPACE, names=(microshift.NAME,)))
     else:
