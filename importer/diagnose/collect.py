@@ -226,8 +226,8 @@ def _events(events: Iterable[Body]) -> dict[str, list[str]]:
 
 def _mirror_rules(reader: Reader, release: Release | None) -> tuple[Listed, ...] | None:
     """Return the mirror rules of the cluster; None where its nodes have others, or where they may not be read."""
-    if release is None:
-        return None  # container runtimes of other clusters have files of their own
+    if release is None or not release.rule_kinds:
+        return None  # container runtimes of other clusters, and of MicroShift, have files of their own
     before = len(reader.unreadable)
     bodies = [
         {**each, "apiVersion": kind.api_version, "kind": kind.name} for kind in release.rule_kinds for each in reader.list(kind)
