@@ -39,7 +39,8 @@ class ClusterSettings:
 
     `authfile`: credentials for the nodes to pull from the mirror with, merged into the global pull secret; never those that
     were used to push. `allowed_orphans`: operators whose Subscriptions may lose their CatalogSource.
-    `allowed_stranded`: operators that the catalogs need not update.
+    `allowed_stranded`: operators that the catalogs need not update. `repoint`: Subscriptions that lose their CatalogSource name
+    that of a catalog with their package.
     `replace_credential`: the pull secret's credential for the whole registry may be replaced.
     """
 
@@ -51,5 +52,6 @@ class ClusterSettings:
     replace_credential: bool = False
     allowed_orphans: tuple[str, ...] = ()
     allowed_stranded: tuple[str, ...] = ()
+    repoint: bool = False
     dry_run: bool = False
     timeout_s: float = TIMEOUT_S

@@ -21,6 +21,7 @@ from importer.cli.options import (
     MirrorOptions,
     PlaceOptions,
     ReplaceCredential,
+    Repoint,
     ResourceFlags,
     agreed,
     author,
@@ -211,6 +212,7 @@ def render(
     rbac: Annotated[
         bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
     ] = False,
+    repoint: Annotated[bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.")] = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow
@@ -230,7 +232,7 @@ def render(
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
     files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
-    paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built) if rbac else {}))
+    paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built, repoint=repoint) if rbac else {}))
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)
@@ -312,6 +314,7 @@ def operators(
         Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
     ] = None,
     catalog_name: CatalogName = [],  # noqa: B006 - typer copies it
+    repoint: Repoint = False,
 ) -> ExitCode:
     """The operators of the cluster: versions, catalogs, and what an import of the archive does to each. Changes nothing."""
     from importer.cli import cluster_tables
@@ -320,7 +323,7 @@ def operators(
 
     output.begin()
     inventory = ArchiveOptions(archive, key).open().inventory if archive else None
-    told = cluster.settings(resources=ResourceOptions(catalog_names(catalog_name)))
+    told = cluster.settings(resources=ResourceOptions(catalog_names(catalog_name)), repoint=repoint)
     found = surveying.survey(told, inventory)
     output.emit(cluster_tables.operators_document(found), lambda: cluster_tables.operators_table(found))
     return found.exit_code

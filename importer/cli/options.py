@@ -217,6 +217,16 @@ ReplaceCredential = Annotated[
 ]
 
 
+Repoint = Annotated[
+    bool,
+    typer.Option(
+        "--repoint",
+        help="Let Subscriptions whose catalog goes away name the one that has their operator; undo brings back the former.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+
+
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
@@ -264,6 +274,7 @@ class ClusterOptions:
             rich_help_panel=CLUSTER,
         ),
     ] = False
+    repoint: Repoint = False
     allow_orphaned: Annotated[
         list[str],
         typer.Option(
@@ -305,6 +316,7 @@ class ClusterOptions:
             release=Release.parse(self.openshift_release) if self.openshift_release else None,
             allowed_orphans=tuple(self.allow_orphaned),
             allowed_stranded=tuple(self.allow_stranded),
+            repoint=self.repoint,
             dry_run=self.dry_run,
             # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
             timeout_s=seconds_of(self.timeout, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S),
@@ -343,6 +355,7 @@ class PlaceOptions:
         replace_credential: bool = False,
         dry_run: bool = False,
         resources: ResourceOptions | None = None,
+        repoint: bool = False,
     ) -> ClusterSettings:
         """Return the settings of the cluster's part."""
         from importer.cluster.resources.build import ResourceOptions
@@ -350,6 +363,7 @@ class PlaceOptions:
 
         return ClusterSettings(
             resources=resources or ResourceOptions(),
+            repoint=repoint,
             kubeconfig=self.kubeconfig,
             context=self.context,
             authfile=authfile,

@@ -23,6 +23,7 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
+    SUBSCRIPTION,
     Resource,
     kind_of,
 )
@@ -90,6 +91,9 @@ def apply(
         _without_image(writer, resource)
         writer.own(resource)
     _cluster_catalogs(writer, pending)
+    # After the catalogs: OLM resolves a Subscription as soon as it names another one.
+    for resource in pending.of(SUBSCRIPTION.name):
+        writer.shared(SUBSCRIPTION, resource.name, resource.namespace, _if_there({"spec": resource.body["spec"]}))
     for resource in pending.rest():
         writer.own(resource)
     return ApplyResult(tuple(writer.changes))

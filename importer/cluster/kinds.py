@@ -93,6 +93,7 @@ _WRITTEN = (
     ICSP,
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
+    SUBSCRIPTION,
 )
 _BY_NAME = {(kind.api_version, kind.name): kind for kind in _WRITTEN}
 

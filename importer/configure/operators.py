@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from common.catalog_names import identities_of, release_of_tag
 from common.errors import ExitCode
 from importer.cluster.client import ForbiddenError, connect
 from importer.cluster.discovery import ClusterIdentity, identify, own_sources
@@ -15,18 +16,19 @@ from importer.cluster.resources.catalog_source import FILE_BASED, is_default, na
 from importer.cluster.resources.names import Named, name_catalogs
 from importer.operators.findings import Allowed, findings
 from importer.operators.installed import Installed, Sources
+from importer.operators.keeping import default_names, leaves_names, repointed, resources
 from importer.operators.outlook import Offering, Outlook, recorded
 from importer.operators.reading import read
 from importer.operators.table import Result, make
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from common.archive.inventory import Inventory
     from importer.cluster.client import ClusterClient
     from importer.cluster.finding import Finding
+    from importer.cluster.kinds import Resource
     from importer.cluster.release import Release
     from importer.cluster.resources.names import ServedCatalog
+    from importer.operators.installed import SourceKey
     from importer.operators.table import Row
     from importer.settings import ClusterSettings
 
@@ -35,10 +37,21 @@ _NOT_WELL = frozenset((Result.ORPHANED, Result.STRANDED, Result.UNRESOLVED))
 
 @dataclass(frozen=True, slots=True)
 class OperatorPlan:
-    """What becomes of each operator of a cluster, and what speaks against it."""
+    """What becomes of each operator of a cluster, what speaks against it, and the Subscriptions that change."""
 
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
+    resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The catalogs with their names on a cluster, the default names among them, and what led to these."""
+
+    named: tuple[Named, ...]
+    served: tuple[ServedCatalog, ...]
+    kept: frozenset[SourceKey]
+    going: frozenset[SourceKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +77,48 @@ def read_operators(client: ClusterClient, release: Release | None) -> Installed:
         return Installed((), Sources({}, namespace, everywhere=False), refused=error.message)
 
 
-def foresee(
-    client: ClusterClient,
-    seen: Installed,
-    named: Sequence[Named],
-    release: Release | None,
-    *,
-    cluster: ClusterSettings,
-    served: Sequence[ServedCatalog],
-) -> OperatorPlan:
-    """Return what becomes of the operators `seen` with the catalogs `named`. `served`: what earlier imports left."""
-    outlook = _outlook(client, seen, named, release, served, defaults_stay=cluster.resources.catalogs_only)
+def name(
+    client: ClusterClient, inventory: Inventory, identity: ClusterIdentity, release: Release | None, cluster: ClusterSettings
+) -> tuple[Installed, Naming]:
+    """Return the operators of a cluster, and the names that the catalogs of an archive get there.
+
+    Raises ClusterError, UsageError.
+    """
+    seen = read_operators(client, release)
+    namespace = seen.sources.namespace
+    served = own_sources(client, record_namespace(client), namespace)
+    # Without the capability `marketplace` there are no defaults to disable.
+    off = not cluster.resources.catalogs_only and release is not None and client.get(OPERATOR_HUB, "cluster") is not None
+    going = frozenset(key for key, body in seen.sources.bodies.items() if off and key[0] == namespace and is_default(body))
+    fitting = {}
+    if release is not None and leaves_names(identity.version):
+        fitting = default_names(seen, _of_release(inventory, release), going)
+    named = name_catalogs(inventory, release, cluster.resources.catalog_names, served, fitting)
+    ours = {each.name for each in served}
+    kept = {each.name for number, each in enumerate(named) if fitting.get(number) == each.name and each.name not in ours}
+    chosen = kept - set(cluster.resources.catalog_names.values())
+    return seen, Naming(tuple(named), tuple(served), frozenset((namespace, each) for each in chosen), going)
+
+
+def _of_release(inventory: Inventory, release: Release) -> dict[int, list[str]]:
+    """Return the packages of the catalogs that may be for a release, by the position of the catalog."""
+    tags = [release_of_tag(identity.tag) for identity in identities_of(inventory)]
+    return {
+        number: [package.name for package in catalog.packages]
+        for number, (catalog, tag) in enumerate(zip(inventory.catalogs, tags, strict=True))
+        if tag in (None, (release.major, release.minor)) and can_serve(release, catalog)
+    }
+
+
+def foresee(seen: Installed, naming: Naming, release: Release | None, cluster: ClusterSettings) -> OperatorPlan:
+    """Return what becomes of the operators `seen` with the catalogs of an import."""
+    outlook = _outlook(seen, naming, release, repoint=cluster.repoint)
     rows = make(seen, outlook)
     allowed = Allowed(cluster.allowed_orphans, cluster.allowed_stranded)
-    return OperatorPlan(tuple(rows), tuple(findings(seen, outlook, rows, allowed)))
+    return OperatorPlan(tuple(rows), tuple(findings(seen, outlook, rows, allowed)), resources(outlook.repointed))
 
 
-def _outlook(
-    client: ClusterClient,
-    seen: Installed,
-    named: Sequence[Named],
-    release: Release | None,
-    served: Sequence[ServedCatalog],
-    *,
-    defaults_stay: bool = False,
-) -> Outlook:
+def _outlook(seen: Installed, naming: Naming, release: Release | None, *, repoint: bool) -> Outlook:
     namespace, olm_v1 = seen.sources.namespace, release is not None and release.has_cluster_catalog
     # Catalogs that OLM cannot serve are problems of the import; nothing depends on them.
     offerings = [
@@ -99,13 +129,11 @@ def _outlook(
             each.identity,
             in_olm_v1=olm_v1 and each.catalog.format == FILE_BASED,
         )
-        for each in named
+        for each in naming.named
         if can_serve(release, each.catalog)
     ]
-    # Without the capability `marketplace` there are no defaults to disable.
-    off = not defaults_stay and release is not None and client.get(OPERATOR_HUB, "cluster") is not None
-    going = {key for key, body in seen.sources.bodies.items() if off and key[0] == namespace and is_default(body)}
-    return Outlook(offerings, namespace, seen.sources, going, served)
+    outlook = Outlook(offerings, namespace, seen.sources, naming.going, naming.served, kept=naming.kept)
+    return replace(outlook, repointed=repointed(seen, outlook)) if repoint else outlook
 
 
 def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
@@ -115,14 +143,13 @@ def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
     """
     with connect(cluster.kubeconfig, cluster.context) as client:
         identity = identify(client)
-        release, record = identity.release, record_namespace(client)
-        seen = read_operators(client, release)
+        release = identity.release
         if inventory is None:
-            rows = present(client, seen, record)
+            seen = read_operators(client, release)
+            rows = present(client, seen, record_namespace(client))
         else:
-            served = own_sources(client, record, seen.sources.namespace)
-            named = name_catalogs(inventory, release, cluster.resources.catalog_names, served)
-            rows = make(seen, _outlook(client, seen, named, release, served))
+            seen, naming = name(client, inventory, identity, release, cluster)
+            rows = make(seen, _outlook(seen, naming, release, repoint=cluster.repoint))
     return Survey(identity, tuple(rows), seen.refused)
 
 

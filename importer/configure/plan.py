@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import UsageError
 from importer import mapping
 from importer.cluster import apply as applying
 from importer.cluster.apply import ApplyResult
-from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, own_sources, served_by_us
+from importer.cluster.discovery import ClusterIdentity, has_icsp, identify, mirror_rules, served_by_us
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
@@ -18,9 +17,8 @@ from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
-from importer.cluster.resources.names import name_catalogs
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
-from importer.configure.operators import OperatorPlan, foresee, read_operators
+from importer.configure.operators import OperatorPlan, foresee, name, read_operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,11 +89,9 @@ def make_plan(
     release = identity.release
     icsp = release is not None and has_icsp(client)
     recorded = record_namespace(client)
-    present = own_sources(client, recorded, namespace_for(release))
-    seen = read_operators(client, release)
-    named = name_catalogs(archive.inventory, release, cluster.resources.catalog_names, present)
+    seen, naming = name(client, archive.inventory, identity, release, cluster)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
-    kept = served_by_us(client, [each.name for each in named], namespace_for(release))
+    kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))
     # CRI-O takes the most specific matching rule, so rules for single repositories win over all existing ones; only those for
     # namespaces and hosts can be overridden, and have to be compared.
@@ -109,8 +105,10 @@ def make_plan(
         options,
         existing_icsp=icsp,
         existing_rules=existing,
-        named=named,
+        named=naming.named,
     )
+    operators = foresee(seen, naming, release, cluster)
+    built = replace(built, resources=(*built.resources, *operators.resources))
     placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in archive.inventory.catalogs]
     intent = Intent(
         built.resources,
@@ -124,7 +122,6 @@ def make_plan(
         node_rules=built.node_rules,
         catalogs_only=options.catalogs_only,
     )
-    judged = partial(foresee, client, named=built.served, release=release, cluster=cluster, served=present)
     return ClusterPlan(
         client,
         identity,
@@ -133,8 +130,8 @@ def make_plan(
         intent,
         _expected(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
-        judged(seen),
-        lambda: judged(read_operators(client, release)),
+        operators,
+        lambda: foresee(read_operators(client, release), naming, release, cluster),
         cluster.replace_credential,
     )
 

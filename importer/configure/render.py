@@ -26,7 +26,7 @@ from importer.cluster.kinds import (
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import Built, ResourceOptions, build
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, roles
+from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
 from importer.configure.hosted import hosted_files
 from importer.configure.node_files import node_files, unredirected
@@ -99,11 +99,14 @@ def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Prob
             yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
 
 
-def render_rbac(release: Release | None, resources: Sequence[Resource]) -> dict[str, bytes]:
-    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone."""
+def render_rbac(release: Release | None, resources: Sequence[Resource], *, repoint: bool = False) -> dict[str, bytes]:
+    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
+
+    `repoint`: with those of `--repoint`.
+    """
     # Not in the kustomization: the account that applies those files usually may not grant permissions.
     files = {
-        RBAC: roles([*needed(release, resources), *helpful(release), *READS]),
+        RBAC: roles([*needed(release, resources), *helpful(release), *READS, *(repointing() if repoint else ())]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
     }
     return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}

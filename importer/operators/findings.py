@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ORPHANED = "subscription-orphaned"
 STRANDED = "operator-stranded"
 RENAMED = "catalog-renamed"
+KEPT = "catalog-takes-default-name"
 _SHOWN = 10  # packages named in one finding
 
 
@@ -39,6 +40,7 @@ def findings(seen: Installed, outlook: Outlook, rows: Sequence[Row], allowed: Al
     """Yield errors for operators that lose their catalog or their way; warnings for those that may, and about names."""
     if seen.refused:
         yield _unseen(seen.refused, seen.hidden)
+    yield from _kept(outlook, seen.subscriptions)
     yield from _renamed(outlook, seen.subscriptions, all_seen=not seen.refused)
     yield from _shared_packages(outlook)
     losing_by_source: dict[SourceKey, list[Subscribed]] = {}
@@ -50,6 +52,21 @@ def findings(seen: Installed, outlook: Outlook, rows: Sequence[Row], allowed: Al
     for source, losing in sorted(losing_by_source.items(), key=lambda each: (-len(each[1]), each[0])):
         yield from _orphaned(source, losing, allowed, goes=source in outlook.going, fix=fixes.of(source, losing))
     yield from _stranded(rows, allowed)
+
+
+def _kept(outlook: Outlook, subscribed: Sequence[Subscribed]) -> Iterator[Finding]:
+    """Yield a warning for each catalog that takes the name of a default source, so that Subscriptions keep a catalog."""
+    for each in outlook.offerings:
+        if each.source in outlook.kept:
+            using = sorted(str(one) for one in subscribed if one.source == each.source)
+            yield Finding(
+                KEPT,
+                f"CatalogSource {'/'.join(each.source)}",
+                f"catalog {each.catalog} takes the name of this default source, which Subscriptions name",
+                tuple(shortened(using, _SHOWN)),
+                f"Nothing, or choose another name: --catalog-name {each.catalog}=NAME.",
+                severity=Severity.WARNING,
+            )
 
 
 def _stranded(rows: Iterable[Row], allowed: Allowed) -> Iterator[Finding]:
@@ -155,7 +172,8 @@ class _Fixes:
 
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
-        self._named: dict[str, str] = {}  # catalog → the name that it is advised to take
+        # catalog → the name that it takes by itself, or is advised to take
+        self._named = {each.catalog: each.source[1] for each in outlook.offerings if each.source in outlook.kept}
 
     def of(self, source: SourceKey, losing: Sequence[Subscribed]) -> str:
         """Return the advice, as one or more sentences."""
@@ -177,7 +195,7 @@ class _Fixes:
 def _repointed(losing: Sequence[Subscribed], offering: Offering, name: str) -> str:
     """Return the advice to let the Subscriptions name the CatalogSource of an offering."""
     first = next(one for one in losing if one.package in offering.packages)
-    return f"Let the Subscriptions name {name}: {repoint(first, (offering.source[0], name))}."
+    return f"Let the Subscriptions name {name}: --repoint, or {repoint(first, (offering.source[0], name))}."
 
 
 def repoint(one: Subscribed, source: SourceKey) -> str:

@@ -51,7 +51,7 @@ class Outlook:
     """The catalogs after an import. `going`: the default CatalogSources that are removed with it.
 
     `served`: the CatalogSources of earlier imports. `repointed`: the CatalogSource that a Subscription, by namespace and name,
-    gets in place of its present one.
+    gets in place of its present one. `kept`: the CatalogSources whose names catalogs take by themselves.
     """
 
     offerings: Sequence[Offering]
@@ -60,6 +60,7 @@ class Outlook:
     going: Collection[SourceKey] = frozenset()
     served: Sequence[ServedCatalog] = ()
     repointed: Mapping[tuple[str, str], SourceKey] = field(default_factory=dict)
+    kept: Collection[SourceKey] = frozenset()
 
     def source_of(self, one: Subscribed) -> SourceKey:
         """Return the CatalogSource that a Subscription names after the import."""

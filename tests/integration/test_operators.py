@@ -28,7 +28,6 @@ def site(archive, tmp_path):
         yield here
 
 
-NAMED = ("--catalog-name", "redhat-operators")
 ALLOWED = ("--allow-stranded", "stranded", "--allow-orphaned", "broken")
 FIVE = {
     "team-default": ("alpha", "0.9.0", "updates-now", ["alpha.v1.0.0"]),
@@ -44,20 +43,20 @@ def said(rows):
 
 
 def test_every_command_says_the_same_of_the_same_operators(site):
-    asked = site.ask("operators", site.archive, *NAMED)
+    asked = site.ask("operators", site.archive)
     assert asked.status == 6, asked.stderr
     assert said(asked.json["operators"]) == FIVE
-    dry = site.run("apply", "--dry-run", *NAMED)
+    dry = site.run("apply", "--dry-run")
     assert said(dry.json["operators"]) == FIVE
     assert {(each["code"], each["severity"]) for each in dry.json["findings"]} >= {
         ("operator-stranded", "error"),
         ("subscription-orphaned", "error"),
     }
-    refused = site.run("deploy", *NAMED)
+    refused = site.run("deploy")
     assert refused.status == 6
     assert "--allow-stranded stranded" in refused.stderr
     assert site.mirror.repositories == {}
-    allowed = site.run("deploy", "--dry-run", *NAMED, *ALLOWED)
+    allowed = site.run("deploy", "--dry-run", *ALLOWED)
     assert said(allowed.json["apply"]["operators"]) == FIVE
     assert not [each for each in allowed.json["apply"]["findings"] if each["severity"] == "error"]
 
@@ -66,10 +65,10 @@ def test_for_people_it_has_80_columns_and_the_question_counts_the_updates(site):
     command = ("--registry", f"{site.mirror.host}/ocp", "--insecure", site.mirror.host)
     long = "a" * 60
     put_operator(site.cluster, InstalledOperator(long, long, "alpha", source="site-catalog"))
-    shown = site.text("operators", site.archive, *NAMED)
+    shown = site.text("operators", site.archive)
     assert max(map(len, shown.stdout.splitlines()[1:])) <= 80
     assert "team-default/alpha               0.9.0      1.0.0  updates now" in shown.stdout
-    dry = site.text("deploy", site.archive, *command, "--dry-run", *NAMED, *ALLOWED)
+    dry = site.text("deploy", site.archive, *command, "--dry-run", *ALLOWED)
     assert "no drain, 1 operator will update." in dry.stdout
     assert "2 operators unchanged; hub-import operators shows all." in dry.stdout
 
@@ -77,7 +76,7 @@ def test_for_people_it_has_80_columns_and_the_question_counts_the_updates(site):
 @pytest.mark.parametrize("verb", ["clusterserviceversions", *more(["subscriptions", "clusterextensions"])])
 def test_what_may_not_be_read_is_left_open(site, verb):
     site.cluster.forbidden.add(("list", verb))
-    rows = said(site.ask("operators", site.archive, *NAMED).json["operators"])
+    rows = said(site.ask("operators", site.archive).json["operators"])
     if verb == "subscriptions":
         assert rows == {}
     else:
@@ -92,3 +91,41 @@ def test_copies_of_a_cluster_service_version_are_not_read(site):
     lists = [each for each in site.cluster.log if each.method == "GET" and each.path.endswith("clusterserviceversions")]
     assert len(lists) == 1
     assert MARKETPLACE not in lists[0].path
+
+
+def by_people(objects):
+    """Return the objects that OLM does not write."""
+    return {key: body for key, body in objects.items() if "installplans" not in key and "clusterserviceversions" not in key}
+
+
+def test_subscriptions_that_lose_their_catalog_name_the_one_that_has_their_operator(site):
+    put_operator(site.cluster, InstalledOperator("team-other", "my-beta", "beta", source="retired"))
+    before = site.state()
+    asked = site.ask("operators", site.archive, "--repoint")
+    (row,) = [each for each in asked.json["operators"] if each["namespace"] == "team-other"]
+    assert (row["catalog"], row["result"]) == ({"now": "retired", "then": "redhat-operators"}, "updates-now")
+    site.cluster.forbidden.add(("patch", "subscriptions"))
+    refused = site.run("deploy", *ALLOWED, "--repoint")
+    assert (refused.status, "patch subscriptions" in refused.stderr) == (6, True)
+    site.cluster.forbidden.clear()
+    done = site.run("deploy", *ALLOWED, "--repoint")
+    assert done.status == 0, done.stderr
+    (change,) = [each for each in done.json["apply"]["changes"] if each["kind"] == "Subscription"]
+    assert (change["action"], change["name"], "spec.source" in change["detail"]) == ("changed", "my-beta", True)
+    spec = site.cluster.get("Subscription", "my-beta", "team-other")["spec"]
+    assert (spec["source"], spec["channel"]) == ("redhat-operators", "stable")
+    again = site.run("apply", *ALLOWED, yes=False)
+    assert {each["action"] for each in again.json["changes"]} == {"unchanged"}
+    assert site.ask("undo", "--yes").status == 0
+    assert by_people(site.state()) == by_people(before)
+
+
+def test_a_subscription_that_a_person_has_changed_since_stays_so(site):
+    put_operator(site.cluster, InstalledOperator("team-other", "my-beta", "beta", source="retired"))
+    assert site.run("deploy", *ALLOWED, "--repoint").status == 0
+    metadata = {"name": "my-beta", "namespace": "team-other"}
+    site.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": {"source": "site-catalog"}})
+    undone = site.ask("undo", "--yes")
+    (one,) = [each for each in undone.json["objects"] if each["kind"] == "Subscription"]
+    assert (undone.status, one["outcome"], one["fields"]) == (6, "refused", ["spec.source"])
+    assert site.cluster.get("Subscription", "my-beta", "team-other")["spec"]["source"] == "site-catalog"

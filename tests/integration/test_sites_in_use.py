@@ -11,7 +11,8 @@ from tests.fakes.sites import Site, export_both, export_updates
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
-OPTIONS = ("--catalog-name", "redhat-operators", "--allow-stranded", "stranded", "--allow-orphaned", "broken")
+# No --catalog-name: the catalog takes the name of the default by itself.
+OPTIONS = ("--allow-stranded", "stranded", "--allow-orphaned", "broken")
 OLMS = ("installplans", "clusterserviceversions", "services")  # what OLM wrote meanwhile, and does not take back
 
 
@@ -42,9 +43,7 @@ def settled(here):
     return {key: body for key, body in here.state().items() if not any(kind in key for kind in OLMS)}
 
 
-@pytest.mark.parametrize(
-    "release", ["4.18", *more(["4.3", "4.5", "4.6", "4.8", "4.12", "4.13", "4.14", "4.15", "4.19", "4.20"])]
-)
+@pytest.mark.parametrize("release", ["4.18", *more(f"4.{minor}" for minor in range(3, 21) if minor != 18)])
 def test_an_import_ends_as_the_table_said(archives, tmp_path, release):
     """Five Subscriptions: fed by a default name, by a custom name, stranded, Manual, broken before."""
     old = int(release.partition(".")[2]) < 9
@@ -57,7 +56,7 @@ def test_an_import_ends_as_the_table_said(archives, tmp_path, release):
         five = lived_in(cluster, (first,) if old else ("alpha", "beta"), channel, **installed)
         was = {one.namespace: one.installed for one in five}
         before = settled(here)
-        said = {row["namespace"]: row["result"] for row in here.ask("operators", here.archive, *OPTIONS[:2]).json["operators"]}
+        said = {row["namespace"]: row["result"] for row in here.ask("operators", here.archive).json["operators"]}
         assert said == {
             "team-default": "updates-now",
             "team-custom": "unchanged",

@@ -52,10 +52,10 @@ def findings(done, code="subscription-orphaned"):
     return [each for each in found if each["code"] == code]
 
 
-def test_subscriptions_of_a_default_source_stop_the_deploy_before_the_first_byte(site):
+def test_subscriptions_without_a_catalog_stop_the_deploy_before_the_first_byte(site):
     here = site("4.18")
-    subscribe(here, "alpha", "redhat-operators", installedCSV="alpha.v0.9.0")
-    subscribe(here, "beta", "redhat-operators", namespace="team-b")
+    subscribe(here, "alpha", "retired", installedCSV="alpha.v0.9.0")
+    subscribe(here, "beta", "retired", namespace="team-b")
     before = here.state()
     done = here.run("deploy")
     assert done.status == 6, done.stderr
@@ -63,7 +63,7 @@ def test_subscriptions_of_a_default_source_stop_the_deploy_before_the_first_byte
         "team-a/my-alpha",
         "alpha.v0.9.0",
         "team-b/my-beta",
-        "--catalog-name redhat-operators",
+        "--catalog-name retired",
         "--allow-orphaned alpha",
     ):
         assert said in done.stderr
@@ -71,7 +71,30 @@ def test_subscriptions_of_a_default_source_stop_the_deploy_before_the_first_byte
     assert here.mirror.repositories == {}
     dry = here.run("deploy", "--dry-run")
     (found,) = findings(dry)
-    assert (found["severity"], found["subject"]) == ("error", f"CatalogSource {MARKETPLACE}/redhat-operators")
+    assert (found["severity"], found["subject"]) == ("error", f"CatalogSource {MARKETPLACE}/retired")
+
+
+def test_a_catalog_takes_the_name_of_the_only_default_that_it_fits(site):
+    here = site("4.18")
+    subscribe(here, "alpha", "community-operators")
+    subscribe(here, "gamma", "community-operators", namespace="team-b")
+    (found,) = findings(here.run("apply", "--dry-run"), "catalog-takes-default-name")
+    assert found["subject"] == f"CatalogSource {MARKETPLACE}/community-operators"
+    assert len(found["evidence"]) == 2
+    named = here.run("apply", "--dry-run", "--catalog-name", "other")
+    assert findings(named, "catalog-takes-default-name") == []
+    assert [each["subject"] for each in findings(named)] == [f"CatalogSource {MARKETPLACE}/community-operators"]
+    # On 4.6 before 4.6.16 the marketplace operator deletes it when it restarts (operator-marketplace#373).
+    old = site("4.6")
+    old.cluster.put(
+        {
+            "kind": "ClusterVersion",
+            "metadata": {"name": "version"},
+            "status": {"history": [{"state": "Completed", "version": "4.6.8"}]},
+        }
+    )
+    subscribe(old, "foo", "community-operators")
+    assert findings(old.run("apply", "--dry-run"), "catalog-takes-default-name") == []
 
 
 def test_the_catalog_name_that_is_named_keeps_them(site):
@@ -98,7 +121,7 @@ def test_the_catalog_name_that_is_named_keeps_them(site):
 
 def test_an_operator_that_is_named_may_lose_its_catalog_and_status_says_so(site):
     here = site("4.18")
-    subscribe(here, "alpha", "redhat-operators")
+    subscribe(here, "alpha", "lost-operators")
     subscribe(here, "gamma", "certified-operators", namespace="team-b")
     refused = here.run("deploy", "--allow-orphaned", "alpha")
     assert refused.status == 6
@@ -115,7 +138,7 @@ def test_an_operator_that_is_named_may_lose_its_catalog_and_status_says_so(site)
     assert (status.status, status.json["healthy"]) == (6, False)
     found = {each["subject"]: each for each in findings(status)}
     assert set(found) == {"Subscription team-a/my-alpha", "Subscription team-b/my-gamma"}
-    assert "--catalog-name redhat-operators" in found["Subscription team-a/my-alpha"]["fix"]
+    assert "--catalog-name lost-operators" in found["Subscription team-a/my-alpha"]["fix"]
     assert '"source":"index"' in found["Subscription team-a/my-alpha"]["fix"]
     assert "Export gamma too" in found["Subscription team-b/my-gamma"]["fix"]
     here.cluster.put(
@@ -164,9 +187,10 @@ def test_one_catalog_takes_one_name_and_the_other_subscriptions_are_to_name_it(s
     subscribe(here, "beta", "redhat-operators")
     subscribe(here, "alpha", "community-operators", namespace="team-b")
     found = {each["subject"].rpartition("/")[2]: each["fix"] for each in findings(here.run("apply", "--dry-run"))}
-    assert "--catalog-name redhat-operators" in found["redhat-operators"]
+    assert set(found) == {"community-operators"}
     assert "--catalog-name" not in found["community-operators"]
     assert '"source":"redhat-operators"' in found["community-operators"]
+    assert findings(here.run("apply", "--dry-run", "--repoint")) == []
 
 
 def test_kubernetes_with_olm_has_no_defaults_and_missing_sources_are_said(site):
@@ -192,7 +216,8 @@ def test_up_to_4_5_the_catalog_of_a_default_operator_source_goes_with_it(site):
         )
     subscribe(here, "foo", "redhat-operators")
     subscribe(here, "bar", "team-source", namespace="team-b")
-    (found,) = findings(here.run("apply", "--dry-run"))
+    (found,) = findings(here.run("apply", "--dry-run", "--catalog-name", "other"))
     assert (found["subject"], "removed" in found["cause"]) == (f"CatalogSource {MARKETPLACE}/redhat-operators", True)
-    dry = here.run("apply", "--dry-run", "--catalog-name", "redhat-operators")
+    dry = here.run("apply", "--dry-run")
+    assert findings(dry) == []
     assert [one["action"] for one in dry.json["changes"] if one["kind"] == "CatalogSource"] == ["created"]

@@ -92,14 +92,17 @@ def name_catalogs(
     release: Release | None,
     wanted: Mapping[str, str],
     served: Sequence[ServedCatalog] = (),
+    fitting: Mapping[int, str] | None = None,
 ) -> list[Named]:
     """Return every catalog with the name of its CatalogSource on a cluster of `release`. Raises UsageError.
 
     `wanted`: the names of `--catalog-name`. `served`: what the cluster has from earlier imports, which keeps its names.
+    `fitting`: names of defaults, by the position of their catalog, for catalogs that have no name of these two kinds.
     """
     catalogs, identities = inventory.catalogs, identities_of(inventory)
     given = _given(catalogs, identities, wanted)
     naming = _Naming(catalogs, identities, release, given, served)
+    naming.take(fitting or {})
     named = naming.names()
     if twice := sorted(name for name, count in Counter(named).items() if count > 1):
         raise UsageError(
@@ -152,6 +155,12 @@ class _Naming:
         self._holder = {each.name: each for each in self._served}
         self._texts = {str(own) for own in self.own}
         self._held = self._find_held()
+
+    def take(self, fitting: Mapping[int, str]) -> None:
+        """Decide on names that fit catalogs, where the cluster has no name for them yet."""
+        for number, name in fitting.items():
+            if number in self._free and number not in self._held and self._continued(number) is None:
+                self._fix(number, name)
 
     def names(self) -> list[str]:
         """Return the names: those that were given, those of the release, those that the cluster has, then all others."""

@@ -110,6 +110,9 @@ def needed(release: Release | None, resources: Sequence[Resource] = ()) -> list[
         *_each(SERVICE, _OWN, namespace, names.served),
         *_each(DEPLOYMENT, _OWN, namespace, names.served),
     ]
+    for each in resources:
+        if each.kind == SUBSCRIPTION.name:
+            found += _each(SUBSCRIPTION, _CHANGE, each.namespace, (each.name,))
     if release is None or release.denies_network:
         found += _each(NETWORK_POLICY, _OWN, namespace, names.served)
     if release is None or release.microshift:
@@ -181,6 +184,11 @@ def helpful(release: Release | None) -> list[Permission]:
         found += [*_each(NAMESPACE, ("create",)), *_each(POD, ("list",), OLM_NAMESPACE)]
         found.append(Permission(POD, "get", OLM_NAMESPACE, LOG))
     return found
+
+
+def repointing() -> list[Permission]:
+    """Return what `--repoint` uses beyond the others; the Subscriptions are those of the cluster, which are not known here."""
+    return _each(SUBSCRIPTION, _CHANGE)
 
 
 def fixing(release: Release | None) -> list[Permission]:
