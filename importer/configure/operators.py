@@ -128,6 +128,7 @@ def _outlook(seen: Installed, naming: Naming, release: Release | None, *, repoin
             each.catalog,
             each.identity,
             in_olm_v1=olm_v1 and each.catalog.format == FILE_BASED,
+            release=(release.major, release.minor) if release is not None else None,
         )
         for each in naming.named
         if can_serve(release, each.catalog)

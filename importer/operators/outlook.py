@@ -28,6 +28,7 @@ class Offering:
     record: CatalogRecord
     identity: Identity
     in_olm_v1: bool = False
+    release: tuple[int, int] | None = None  # of the cluster, whose OLM follows the updates
 
     @cached_property
     def packages(self) -> frozenset[str]:
@@ -37,7 +38,7 @@ class Offering:
     @cached_property
     def paths(self) -> CarriedPaths:
         """The update paths through it."""
-        return CarriedPaths(self.record)
+        return CarriedPaths(self.record, self.release)
 
     def channel(self, package: str, channel: str) -> ChannelRecord | None:
         """Return a channel of a package, the default one where none is named."""
