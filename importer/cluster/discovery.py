@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, ForbiddenError, UnavailableError
-from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, ITMS, OWN_LABELS
+from importer.cluster.kinds import CATALOG_SOURCE, CLUSTER_VERSION, ICSP, IDMS, INFRASTRUCTURE, ITMS, OWN_LABELS, status_of
 from importer.cluster.microshift import microshift_version
 from importer.cluster.record import expected_catalogs
 from importer.cluster.release import Release
@@ -126,7 +126,7 @@ class ClusterIdentity:
     """The address of the API, the context of the kubeconfig (None in a pod, by its service account), and the version.
 
     `version` is OpenShift's, such as 4.18.7, or that of MicroShift; None where it is missing, or cannot be read. `treated_as`:
-    another release, given by an option. It has no user and no credential.
+    another release, given by an option. `hosted`: it is the guest of a hosted control plane. It has no user and no credential.
     """
 
     server: str
@@ -134,6 +134,7 @@ class ClusterIdentity:
     version: str | None
     treated_as: Release | None = None
     microshift: bool = False
+    hosted: bool = False
 
     def __str__(self) -> str:
         where = f"context {self.context}" if self.context is not None else "service account of this pod"
@@ -146,7 +147,7 @@ class ClusterIdentity:
     def release(self) -> Release | None:
         """The release of the version, or the one that was given."""
         found = self.treated_as or release_of(self.version)
-        return replace(found, microshift=self.microshift) if found is not None else None
+        return replace(found, microshift=self.microshift, hosted=self.hosted) if found is not None else None
 
 
 def identify(client: ClusterClient, given: Release | None = None) -> ClusterIdentity:
@@ -163,4 +164,14 @@ def identify(client: ClusterClient, given: Release | None = None) -> ClusterIden
         version = str(given)
     # The effects on nodes in the same line are those of the release that was given.
     other = given if given is not None and given != release_of(version) else None
-    return ClusterIdentity(client.server, client.context, version, other, microshift)
+    hosted = version is not None and not microshift and is_hosted(client)
+    return ClusterIdentity(client.server, client.context, version, other, microshift, hosted)
+
+
+def is_hosted(client: ClusterClient) -> bool:
+    """Return whether the cluster is the guest of a hosted control plane (HyperShift). Raises ClusterError."""
+    try:
+        found = client.get(INFRASTRUCTURE, "cluster")
+    except ForbiddenError:  # preflight lists the missing permission
+        return False
+    return found is not None and status_of(found).get("controlPlaneTopology") == "External"

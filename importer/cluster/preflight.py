@@ -14,6 +14,7 @@ from common.oci.reference import split_host
 from common.registry.http.tls import is_exempt
 from common.supported_releases import unsupported
 from common.text import counted
+from importer.cluster.discovery import is_hosted
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -21,7 +22,6 @@ from importer.cluster.kinds import (
     IMAGE_CONFIG,
     IMAGE_POLICY,
     IMAGE_REGISTRY,
-    INFRASTRUCTURE,
     MACHINE_CONFIG_POOL,
     NETWORK_POLICY,
     OLM_LABEL,
@@ -140,7 +140,7 @@ def _changed(changes: Iterable[Change]) -> frozenset[str]:
 
 
 def _hosted(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    if status_of(client.get(INFRASTRUCTURE, "cluster") or {}).get("controlPlaneTopology") != "External":
+    if not is_hosted(client):
         return
     evidence = "controlPlaneTopology: External"
     if not intent.catalogs_only:

@@ -28,13 +28,15 @@ _PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5})\S*)?", re.ASCII)
 class Release:
     """A minor release, such as 4.18, comparable by age. `patch` where it is known; it does not count in comparisons.
 
-    `microshift`: that of MicroShift, which has no kinds to configure nodes and default catalogs with.
+    `microshift`: that of MicroShift, which has no kinds to configure nodes and default catalogs with. `hosted`: in the guest
+    of a hosted control plane, which has no nodes of a control plane.
     """
 
     major: int
     minor: int
     patch: int | None = field(default=None, compare=False)
     microshift: bool = field(default=False, compare=False)
+    hosted: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -73,6 +75,11 @@ class Release:
     def pod_config_fields(self) -> frozenset[str]:
         """The fields of a CatalogSource's `grpcPodConfig` that exist; none: `grpcPodConfig` itself does not."""
         return frozenset(name for name, since in _POD_CONFIG_SINCE.items() if self.minor >= since or self.major > _MAJOR)
+
+    @property
+    def places_catalogs(self) -> bool:
+        """Whether its default catalogs run on nodes of the control plane, with a priority (operator-marketplace#457)."""
+        return "nodeSelector" in self.pod_config_fields and not (self.hosted or self.microshift)
 
     @property
     def extracts_without_cache(self) -> bool:

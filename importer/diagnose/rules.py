@@ -349,12 +349,26 @@ def _unexplained(snapshot: Snapshot) -> Iterator[Finding]:
         unready = [pod for pod in source.pods if not pod.ready]
         if not source.is_managed or (source.state == "READY" and not unready and source.lists_all):
             continue
-        if unready and all(pod.is_starting for pod in unready):
+        if waiting := [pod for pod in unready if any(state.startswith("Unschedulable") for state in pod.states)]:
+            yield _unschedulable(source, waiting)
+        elif unready and all(pod.is_starting for pod in unready):
             yield _starting(source, unready)
         elif source.connected_lately and source.pods and not unready and not source.stale_pods:
             yield _reconnecting(source)
         else:
             yield _unknown(source, unready)
+
+
+def _unschedulable(source: SourceState, pods: list[PodState]) -> Finding:
+    """Return the finding about a pod that the scheduler has no node for, in its own words (kube-scheduler, PodScheduled)."""
+    return Finding(
+        "catalog-unschedulable",
+        f"CatalogSource {source.name}",
+        "no node takes the pod of the catalog",
+        tuple(f"pod {pod.name}: {'; '.join(pod.states)}" for pod in pods),
+        "Free or add the room that is missing; for other nodes or taints, set nodeSelector and tolerations of grpcPodConfig in "
+        "the image set's CatalogSource template, and apply again. From 4.10 on apply places catalogs as OpenShift's defaults.",
+    )
 
 
 def _starting(source: SourceState, pods: list[PodState]) -> Finding:

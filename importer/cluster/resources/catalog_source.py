@@ -113,14 +113,14 @@ def _network_policy(metadata: dict[str, Any], labels: dict[str, str]) -> Resourc
 
 def _pod(image: str, release: Release | None, *, restricted: bool) -> dict[str, Any]:
     """Return the pod: restricted (Kubernetes, *Pod Security Standards*) where that is allowed."""
-    container = _container(image)
+    container, placed = _container(image), _scheduling(release)
     if not restricted:
-        return {"containers": [container]}
+        return {**placed, "containers": [container]}
     context = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     # OpenShift assigns a user of the namespace's range; elsewhere it is the one that OLM gives to catalogs.
     user = {"runAsUser": _OLM_USER} if release is None else {}
     bounded = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return {"securityContext": {**context, **user}, "containers": [{**container, "securityContext": bounded}]}
+    return {**placed, "securityContext": {**context, **user}, "containers": [{**container, "securityContext": bounded}]}
 
 
 def _container(image: str) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def cluster_catalog(image: MappedImage, name: str) -> Resource:
 
 def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, Any]:
     """Return the `grpcPodConfig` of a catalog, as far as the release knows its fields."""
-    config: dict[str, Any] = {}
+    config = _scheduling(release)
     if release is not None and "securityContextConfig" in release.pod_config_fields:
         # Images of SQLite catalogs expect to write to their own files.
         # MicroShift's namespace refuses pods without restrictions (0000_50_olm_00-namespace.yaml).
@@ -211,6 +211,25 @@ def _pod_config(catalog: CatalogRecord, release: Release | None) -> dict[str, An
         config["extractContent"] = {"catalogDir": CONFIGS}
     return config
 
+
+def _scheduling(release: Release | None) -> dict[str, Any]:
+    """Return where the pod of a catalog runs: as the defaults of OpenShift do, on nodes that are not full of applications."""
+    # operator-marketplace, defaults/01_redhat_operators.cr.yaml, since 4.10 (BZ#1927478). Without these, tainted or full
+    # workers leave the pod Pending, and every Subscription of the cluster unresolved (operator-lifecycle-manager#2452).
+    if release is None or not release.places_catalogs:
+        return {}
+    return {
+        "nodeSelector": {"kubernetes.io/os": "linux", _MASTER: ""},
+        "priorityClassName": "system-cluster-critical",
+        "tolerations": [
+            {"key": _MASTER, "operator": "Exists", "effect": "NoSchedule"},
+            *({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 120} for key in _LOST),
+        ],
+    }
+
+
+_MASTER = "node-role.kubernetes.io/master"
+_LOST = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")  # else 300 s until the pod moves
 
 # The default CatalogSources of OpenShift: how to recognize and how to disable them. The marketplace operator deletes them when
 # OperatorHub disables them, and another CatalogSource may then take the name (operator-marketplace,

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from common.errors import UsageError
+from importer.cluster.discovery import identify
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
@@ -119,6 +120,7 @@ def test_the_guest_gets_catalogs_alone_where_the_rules_are_in_place(start):
     cluster, client = start("4.18")
     found = in_guest(cluster, client, ResourceOptions(catalog_names=NAMES))
     assert [one.code for one in found] == ["hosted-control-plane"]
+    assert identify(client).release.hosted
     assert "--catalogs-only" in found[0].fix
     options = ResourceOptions(catalog_names=NAMES, catalogs_only=True)
     assert not in_guest(cluster, client, options)

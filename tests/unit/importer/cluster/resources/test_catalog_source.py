@@ -1,16 +1,29 @@
 """CatalogSource and ClusterCatalog: what the release knows, what a template may say, and the name that stays."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
 from importer.cluster.release import Release
-from importer.cluster.resources.catalog_source import catalog_source, cluster_catalog, source_name
+from importer.cluster.resources.catalog_source import catalog_source, cluster_catalog, serving, source_name
 from importer.mapping import Mirror, map_catalog, map_images
 from tests.fakes.inventories import B, catalog, inventory
 
-RESTRICTED = {"securityContextConfig": "restricted"}
+MASTER = "node-role.kubernetes.io/master"
+# operator-marketplace, defaults/01_redhat_operators.cr.yaml
+PLACED = {
+    "nodeSelector": {"kubernetes.io/os": "linux", MASTER: ""},
+    "priorityClassName": "system-cluster-critical",
+    "tolerations": [
+        {"key": MASTER, "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 120},
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 120},
+    ],
+}
+RESTRICTED = PLACED | {"securityContextConfig": "restricted"}
 EXTRACTED = {"extractContent": {"catalogDir": "/configs"}}
 
 
@@ -28,7 +41,8 @@ def spec(release, **fields):
     ("release", "config"),
     [
         ("4.9", None),
-        ("4.11", None),
+        ("4.10", PLACED),
+        ("4.11", PLACED),
         ("4.12", RESTRICTED),
         ("4.19", RESTRICTED),
         ("4.20", RESTRICTED | EXTRACTED),
@@ -39,9 +53,34 @@ def test_grpc_pod_config_has_the_fields_of_the_release(release, config):
     assert spec(release).get("grpcPodConfig") == config
 
 
+@pytest.mark.parametrize("other", ["hosted", "microshift"])
+def test_a_cluster_without_nodes_of_a_control_plane_gets_no_place_for_catalogs(other):
+    """A guest of a hosted control plane has workers alone: the node selector of the defaults would leave the pod Pending."""
+    release = replace(Release(4, 18), **{other: True})
+    carried = catalog()
+    (image,) = map_images(inventory(catalogs=(carried,)), Mirror.parse("mirror.example:5000/hub"))
+    config = catalog_source(carried, image, "operators", release).body["spec"]["grpcPodConfig"]
+    assert config == {"securityContextConfig": "restricted"}
+    pod = serving("x", "openshift-marketplace", "m.example/x", release)[0].body["spec"]["template"]["spec"]
+    assert not PLACED.keys() & pod.keys()
+
+
+def test_a_catalog_by_address_runs_where_the_defaults_do():
+    """Neighbour: the pod of its own Deployment had the same want."""
+    for release, placed in (("4.18", PLACED), ("4.9", {})):
+        pod = serving("x", "openshift-marketplace", "m.example/x", Release.parse(release))[0].body["spec"]["template"]["spec"]
+        assert {name: pod[name] for name in PLACED if name in pod} == placed
+
+
+def test_the_place_of_a_template_counts():
+    template = {"spec": {"grpcPodConfig": {"nodeSelector": {"node-role.kubernetes.io/infra": ""}, "tolerations": []}}}
+    config = spec("4.18", catalog_source_template=template)["grpcPodConfig"]
+    assert config == RESTRICTED | template["spec"]["grpcPodConfig"]
+
+
 def test_only_a_rebuilt_file_based_catalog_is_extracted():
     assert spec("4.20", filtered=False)["grpcPodConfig"] == RESTRICTED
-    assert spec("4.20", format="sqlite")["grpcPodConfig"] == {"securityContextConfig": "legacy"}
+    assert spec("4.20", format="sqlite")["grpcPodConfig"] == PLACED | {"securityContextConfig": "legacy"}
 
 
 def test_the_image_is_the_mirrors_by_digest_and_not_polled():
@@ -85,7 +124,8 @@ TEMPLATE = {"spec": {"priority": 7, "grpcPodConfig": POD}}
 def test_a_template_keeps_the_fields_that_the_release_knows(release, priority, fields):
     told = spec(release, catalog_source_template=TEMPLATE, filtered=False)
     assert told.get("priority") == priority
-    assert set(told.get("grpcPodConfig", {})) == fields
+    # Beside the place of catalogs, which the template may change (`PLACED`).
+    assert set(told.get("grpcPodConfig", {})) - {"priorityClassName", "tolerations"} == fields
 
 
 def test_a_template_does_not_bring_back_the_cache_of_the_catalog_that_was_filtered():
@@ -96,7 +136,7 @@ def test_a_template_does_not_bring_back_the_cache_of_the_catalog_that_was_filter
 
 def test_a_template_may_choose_another_security_context():
     template = {"spec": {"grpcPodConfig": {"securityContextConfig": "legacy"}}}
-    assert spec("4.18", catalog_source_template=template)["grpcPodConfig"] == {"securityContextConfig": "legacy"}
+    assert spec("4.18", catalog_source_template=template)["grpcPodConfig"] == PLACED | {"securityContextConfig": "legacy"}
 
 
 def test_a_template_does_not_change_the_image():
