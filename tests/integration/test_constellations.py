@@ -7,6 +7,7 @@ and runs in `make test`; the others run in `make test-all`.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import NODE_CA, Site, export_both
+from tests.fakes.sites import NODE_CA, Site, export_both, export_updates
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -214,7 +215,9 @@ ALLOWED = (
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    return export_both(tmp_path_factory.mktemp("archives"))
+    """Return what makes an archive of a format, once."""
+    folder = tmp_path_factory.mktemp("archives")
+    return functools.cache(lambda name: export_updates(folder) if name == "updates" else export_both(folder)[name])
 
 
 class Configured:
@@ -300,7 +303,7 @@ def test_what_others_have_stays_and_comes_back(archives, tmp_path, case):
         cluster.store.keeps_owners = case.release != "4.3"
         if case.release in {"4.3", "4.4"}:
             cluster.put(singleton("Config", managementState="Managed", storage={"emptyDir": {}}))
-        site = Configured(Site(cluster, mirror, archives["sqlite" if old else "file-based"], tmp_path), case)
+        site = Configured(Site(cluster, mirror, archives("sqlite" if old else "updates"), tmp_path), case)
         site.deploy()
         site.require_theirs_unchanged()
         versions = cluster.versions()

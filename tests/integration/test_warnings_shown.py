@@ -8,7 +8,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sites import Site, export_both
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.more]  # in `make test`: test_server_warnings
 TEXT = 'would violate PodSecurity "restricted:latest": runAsNonRoot != true \x1b[2J'
 SHOWN = 'would violate PodSecurity "restricted:latest": runAsNonRoot != true [2J'
 

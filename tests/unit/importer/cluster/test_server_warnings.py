@@ -6,7 +6,10 @@ import time
 
 import pytest
 
-from importer.cluster.server_warnings import LONGEST, MAX_WARNINGS, WarningLog, texts_of
+from importer.cluster.apply import apply
+from importer.cluster.release import Release
+from importer.cluster.server_warnings import LONGEST, MAX_WARNINGS, WarningLog, texts_of, warned
+from tests.fakes.wanted import catalog_source
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,17 @@ def test_a_header_of_any_form_takes_no_time():
     for header in ('299 - "' + "\\" * 60_000, "299 - " * 20_000, '299 - "' * 20_000):
         assert set(texts_of([header])) <= {"299 -"}
     assert time.process_time() - began < 2
+
+
+def test_a_dry_run_has_them_by_object_and_the_write_does_not_repeat_them(start):
+    cluster, client = start()
+    cluster.warnings.append(("catalogsources", "would violate PodSecurity"))
+    said = []
+    dry = apply(client, [catalog_source()], release=Release(4, 18), dry_run=True, tell=said.append)
+    (found,) = warned(dry.changes)
+    assert (found.code, found.severity, found.evidence) == ("server-warning", "warning", ("would violate PodSecurity",))
+    said.clear()
+    cluster.warnings.append(("catalogsources", "only with the write"))
+    done = apply(client, [catalog_source()], release=Release(4, 18), dry_run=False, tell=said.append)
+    assert [each.evidence for each in warned(done.changes)] == [("only with the write",)]
+    assert said[0] == "warning of the API server: only with the write"
