@@ -55,7 +55,8 @@ class FakeCluster:
 
     `ready_reads`, `mco_reads`, `pool_reads`, `marketplace_reads`: how many reads of CatalogSources or pools until OLM has a
     connection, a rollout begins, it is over, the default sources are gone. `package_reads`: how many lists of PackageManifests,
-    after that connection, until package-server has one of its own. `connected_s`: for how long a catalog that is READY has
+    after that connection, until package-server has one of its own; `lingering_lists`: how many still show the packages of a former
+    image. `connected_s`: for how long a catalog that is READY has
     been so. `updates`: the update graph that OLM sees, and the installations that fail. `pruned`: fields that a schema did not
     know. `play` makes something go wrong.
     """
@@ -81,7 +82,7 @@ class FakeCluster:
         self.store = Store(self.kinds)
         self.catalog_contents: dict[str, Sequence[PackageRecord]] = {}
         self.ready_reads, self.mco_reads, self.pool_reads, self.marketplace_reads = 2, 1, 2, 0
-        self.package_reads = self.connected_s = 0
+        self.package_reads = self.connected_s = self.lingering_lists = 0
         self.updates = Updates()
         self.stories: list[Story] = []
         self.logs: dict[str, str] = {}  # namespace/pod/container → text

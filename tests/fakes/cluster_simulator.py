@@ -45,6 +45,8 @@ class Simulator:
         self._reads: dict[tuple[str, str], int] = {}  # of a CatalogSource with what it serves
         self._listed: dict[tuple[str, str], int] = {}  # lists of PackageManifests since it is READY
         self._states: dict[Key, tuple[str, int, str]] = {}  # the state, how old it was when it was seen first, and since when
+        self._former: dict[Key, str] = {}  # what was listed last of each CatalogSource
+        self._lists: dict[Key, int] = {}  # lists since it is served no more
         self._leaving: int | None = None  # reads of CatalogSources until the defaults are gone
 
     def wrote(self, kind: str) -> None:
@@ -92,13 +94,26 @@ class Simulator:
 
     def package_manifests(self, namespace: str) -> Iterator[Body]:
         """Give what packageserver lists for a namespace: two catalogs may have packages of one name."""
-        for key, content in list(self._served()):
+        served = list(self._served())
+        for key, content in self._lingering(served):
+            for package in self._offered(key, content):
+                yield _package_manifest(package, key, namespace or key.namespace)
+        for key, content in served:
             self._listed[key.name, content] = self._listed.get((key.name, content), 0) + 1
             if self._listed[key.name, content] <= self._cluster.package_reads:
                 continue
             if namespace in {"", key.namespace} or key.namespace == MARKETPLACE:
                 for package in self._offered(key, content):
                     yield _package_manifest(package, key, namespace or key.namespace)
+
+    def _lingering(self, served: Sequence[tuple[Key, str]]) -> Iterator[tuple[Key, str]]:
+        """Give what package-server still has of a catalog whose image was changed: its cache goes with the connection."""
+        for key, content in [each for each in self._former.items() if each[0] not in dict(served)]:
+            self._lists[key] = self._lists.get(key, 0) + 1
+            if self._lists[key] <= self._cluster.lingering_lists:
+                yield key, content
+        for key, content in served:
+            self._former[key], self._lists[key] = content, 0
 
     def offers(self, source: Key) -> Sequence[PackageRecord] | None:
         """Return what the resolver reads from a CatalogSource; None while it does not answer."""

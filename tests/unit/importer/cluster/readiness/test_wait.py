@@ -334,3 +334,22 @@ def test_states_that_take_turns_repeat_no_message():
         "0:10 pod of a: ErrImagePull (before, for 0:05: ImagePullBackOff)",
         "0:15 pod of a: ImagePullBackOff (before, for 0:05: ErrImagePull)",
     ]
+
+
+def test_packages_of_the_former_image_that_linger_end_no_wait(start):
+    """PackageManifests are those of the former image until package-server loses its connection (pkg/package-server/provider)."""
+    waiting = Waiting(start)
+    waiting.run()
+    other = "sha256:" + "9" * 64
+    waiting.cluster.catalog_contents[other] = PACKAGES  # another image with the same packages
+    waiting.cluster.lingering_lists, waiting.cluster.ready_reads = 3, 4
+    image = IMAGE.replace(DIGEST, other)
+    waiting.cluster.put(
+        {"kind": "CatalogSource", "metadata": {"name": NAME, "namespace": MARKETPLACE}, "spec": {"image": image}}
+    )
+    waiting.lines.clear()
+    waiting.run(image=image)
+    packages = [line.partition(": ")[2] for line in waiting.lines if "packages of" in line]
+    assert packages[0] == "2 of 2 listed"
+    assert [line for line in packages if line.startswith("0 of 2 listed")]
+    assert any(("pod of" in line and "none with the image" in line) or "ContainerCreating" in line for line in waiting.lines)
