@@ -24,6 +24,8 @@ from importer.archive.reader import Archive
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_operators import InstalledOperator, put_operator
+from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.commands import BIN, run
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.secrets import leaked
@@ -278,6 +280,9 @@ def test_what_happens_to_nodes_is_said_with_the_number_of_changes(archives, tmp_
 
 
 def test_each_deploy_has_a_page_of_its_own_that_says_who_and_where(here):
+    source = {"name": "site-catalog", "namespace": MARKETPLACE}
+    here.cluster.put({"kind": "CatalogSource", "metadata": source, "spec": {"sourceType": "grpc", "image": "i"}}, "somebody")
+    put_operator(here.cluster, InstalledOperator("team", "web", "web", source="site-catalog"))
     first = run("hub-import", "deploy", *place(here), "--yes", cwd=here.folder)
     assert first.status == 0, first.stderr
     (page,) = pages(here.folder)
@@ -286,7 +291,11 @@ def test_each_deploy_has_a_page_of_its_own_that_says_who_and_where(here):
     assert page.name.endswith(f"-{digest.partition(':')[2][:12]}.html")
     assert f"{page.name}: what was done, as a page" in first.stderr
     text = page.read_text()
-    assert f"Run by {getpass.getuser()} on {socket.gethostname()}" in text
+    assert f"Run by {getpass.getuser()} on {socket.gethostname()}, as tester of the cluster" in text
+    (row,) = re.findall(r"<tr.*team/web.*</tr>", text)
+    assert "<td>0.9.0 Succeeded</td><td>0.9.0 Succeeded</td><td>site-catalog</td>" in row
+    assert ">as before</i>" in row, "read again after the wait"
+    assert f"hub-import undo --kubeconfig {here.kubeconfig} --context fake" in text
     assert named(here) in text
     again = run("hub-import", "deploy", *place(here), "--yes", cwd=here.folder)
     assert again.status == 0, again.stderr
