@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from common.target_profile import TargetProfile
     from importer.archive.reader import Archive, ArchiveReader
     from importer.archive.verify import VerifyResult
+    from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.release import Release
     from importer.cluster.resources.build import Built, ResourceOptions
     from importer.configure.apply import Applied, Interaction, Tell
@@ -175,9 +176,14 @@ def apply(
     return applying.apply(archive, settings, cluster, interaction, find_missing)
 
 
-def undo(cluster: ClusterSettings, tell: Tell, agree: Callable[[UndoResult], bool]) -> UndoResult:
+def undo(
+    cluster: ClusterSettings,
+    tell: Tell,
+    agree: Callable[[UndoResult], bool],
+    met: Callable[[ClusterIdentity, str], None] | None = None,
+) -> UndoResult:
     """Bring the cluster back to its state before the first apply; see `configure.undo.undo`."""
-    return undoing.undo(cluster, tell, agree)
+    return undoing.undo(cluster, tell, agree, met)
 
 
 def deploy(

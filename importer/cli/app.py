@@ -16,6 +16,7 @@ from common.text import counted
 from importer.cli.options import (
     ArchiveOptions,
     CatalogName,
+    ChangePage,
     ClusterOptions,
     Heal,
     MirrorOptions,
@@ -352,20 +353,30 @@ def doctor(
     ] = None,
     replace_credential: ReplaceCredential = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+    page: ChangePage = None,
 ) -> ExitCode:
     """Find causes of failures in the state of the cluster, with evidence and a fix; an unknown cause is reported as unknown."""
     from importer.cli import cluster_tables
     from importer.diagnose import health
+    from importer.report.changes import FixRecord
+    from importer.report.page import place_of
 
     output.begin()
     told = cluster.settings(cluster_authfile, replace_credential=replace_credential)
+    wanted = place_of(page, terminal.tell) if fix and page is not None else None
     # Read before the question, so that a wrong path is no surprise after the answer.
     pem = read_text(ca, "--ca") if ca else None
 
     def agree(health: Health) -> bool:
-        return agreed(cluster_tables.fixes_table(health), cluster_tables.would_fix(health), yes=yes)
+        yes_to_all = agreed(cluster_tables.fixes_table(health), cluster_tables.would_fix(health), yes=yes)
+        if yes_to_all:
+            record.agreed(len(health.fixable), health.drain)
+        return yes_to_all
 
-    found = health.fix(told, pem, terminal.tell, agree) if fix else health.examine(told, pem)
+    with FixRecord(wanted, terminal.tell, author=author(), place=told) as record:
+        met = record.met if wanted is not None else None
+        found = health.fix(told, pem, record.tell, agree, met) if fix else health.examine(told, pem)
+        record.done(found)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found))
     return found.exit_code
 
@@ -376,17 +387,27 @@ def undo(
     output: OutputOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the first change.")] = False,
+    page: ChangePage = None,
 ) -> ExitCode:
     """Bring the cluster back to how it was before the first apply; what others changed since stays as it is."""
     from importer import workflow
     from importer.cli import cluster_tables
+    from importer.report.changes import UndoRecord
+    from importer.report.page import place_of
 
     output.begin()
+    told = cluster.settings(dry_run=dry_run)
+    wanted = place_of(page, terminal.tell) if page is not None else None
 
     def agree(would: UndoResult) -> bool:
-        return agreed(cluster_tables.undone_rows(would), cluster_tables.would_undo(would), yes=yes)
+        yes_to_all = agreed(cluster_tables.undone_rows(would), cluster_tables.would_undo(would), yes=yes)
+        if yes_to_all:
+            record.agreed(len(would.changed), would.drain)
+        return yes_to_all
 
-    done = workflow.undo(cluster.settings(dry_run=dry_run), terminal.tell, agree)
+    with UndoRecord(wanted, terminal.tell, author=author(), place=told) as record:
+        done = workflow.undo(told, record.tell, agree, record.met if wanted is not None else None)
+        record.done(done)
     document = cluster_tables.undo_document(done, dry_run=dry_run)
     output.emit(document, lambda: cluster_tables.undo_table(done, dry_run=dry_run))
     return ExitCode.CLUSTER if any(one.fields for one in done.objects) else ExitCode.DONE

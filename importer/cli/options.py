@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
-    from importer.report.page import Author
+    from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
 
@@ -227,6 +227,16 @@ Repoint = Annotated[
 ]
 
 
+ChangePage = Annotated[
+    str | None,
+    typer.Option(
+        "--report",
+        metavar="FILE|DIR",
+        help="Leave a page about the changes, as deploy does; in a directory it is named by time. Never replaced.",
+    ),
+]
+
+
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
@@ -377,7 +387,7 @@ def author() -> Author:
     import pwd
     import socket
 
-    from importer.report.page import Author
+    from importer.report.record import Author
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UsageError
 from importer.cluster import undo as undoing
+from importer.cluster.account import account_of
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.record import record_namespace
@@ -44,14 +45,23 @@ def _rolling(one: Undone) -> str:
     return REGISTRIES if any(field.startswith(REGISTRIES) for field in one.former) else one.kind
 
 
-def undo(cluster: ClusterSettings, tell: Callable[[str], None], agree: Callable[[UndoResult], bool]) -> UndoResult:
+def undo(
+    cluster: ClusterSettings,
+    tell: Callable[[str], None],
+    agree: Callable[[UndoResult], bool],
+    met: Callable[[ClusterIdentity, str], None] | None = None,
+) -> UndoResult:
     """Bring the cluster back to its state before the first apply; return the outcome for each object.
 
-    `agree` gets what would be done, before the first change. Raises ClusterError, UsageError when nothing was recorded.
+    `agree` gets what would be done, before the first change; `met` the cluster and the account there.
+
+    Raises ClusterError, UsageError when nothing was recorded.
     """
     with connect(cluster.kubeconfig, cluster.context) as client:
         namespace = record_namespace(client)
         identity = identify(client)
+        if met is not None:
+            met(identity, account_of(client))
         # The dry run also finds objects that others changed since: the person sees beforehand what stays as it is.
         would = UndoResult(identity, undoing.undo(client, namespace, dry_run=True, tell=silent))
         if not would.objects:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ExitCode
+from importer.cluster.account import account_of
 from importer.cluster.client import ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import Finding, Severity
@@ -107,11 +108,17 @@ def fix(
     registry_ca: str | None,
     tell: Tell,
     agree: Callable[[Health], bool],
+    met: Callable[[ClusterIdentity, str], None] | None = None,
 ) -> Health:
-    """Return the health of a cluster, after the fixes that `agree` allowed. Raises ClusterError, UsageError."""
+    """Return the health of a cluster, after the fixes that `agree` allowed. Raises ClusterError, UsageError.
+
+    `met` gets the cluster and the account there.
+    """
     inputs = _inputs(cluster, registry_ca)
     with connect(cluster.kubeconfig, cluster.context) as client:
         health = _examine(client, cluster, inputs)
+        if met is not None:
+            met(health.cluster, account_of(client))
         # The question names the fixes, and is asked once for all of them.
         if not health.fixable or not agree(health):
             return health

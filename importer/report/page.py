@@ -6,63 +6,35 @@ status` asks the cluster itself. A page is never replaced: each deploy has its o
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from common.distribution import TOOL
-from common.errors import ExitCode, HubError, UsageError
-from common.files import names_directory, require_place, require_writable, write_new
-from common.log import SECRETS
+from common.errors import ExitCode, UsageError
+from common.files import names_directory, require_place, require_writable
 from common.oci.image import hex_of
 from common.oci.reference import local_path
-from common.pages.page import render
-from common.text import counted, visible
-from importer.cluster.readiness.wait import clock_text
+from common.text import counted
 from importer.configure.apply import NotAgreedError
 from importer.report.operators import OperatorState, compare, counts
+from importer.report.record import ChangeRecord, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from importer.archive.reader import Archive
     from importer.cluster.apply import ApplyResult
-    from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.wait import Display, Row
     from importer.configure.apply import Applied, Interaction, Tell
     from importer.operators.table import Row as OperatorRow
     from importer.push.result import PushResult
+    from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
 
 
-_TEMPLATE = "deploy.html.jinja"
-_LINES = 2_000  # of output on the page
 _DIGITS = 12  # of the archive's digest, as podman and docker shorten image IDs
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The end of a deploy: done, done with problems, or failed; and its text."""
-
-    kind: str  # good, warn or bad, as the style knows them
-    text: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """The author of a change: the account on this machine, the machine, and the account that the cluster knows, if any."""
-
-    user: str
-    host: str
-    account: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.user} on {self.host}{f', as {self.account} of the cluster' if self.account else ''}"
 
 
 def place_of(text: str | None, tell: Tell) -> Path | None:
@@ -99,12 +71,11 @@ def _current(tell: Tell) -> Path | None:
     return here
 
 
-class DeployReport:
-    """A context manager around one deploy; leaving it writes the page, also when an error passes through.
+class DeployReport(ChangeRecord):
+    """The record of one deploy; its page is named by time and archive."""
 
-    `where`: a directory, in which the page is named by time and archive, or a file; an existing file is kept, and the page gets
-    the next free name. None: no page.
-    """
+    template: ClassVar[str] = "deploy.html.jinja"
+    stem: ClassVar[str] = "deploy"
 
     def __init__(
         self,
@@ -117,129 +88,80 @@ class DeployReport:
         place: ClusterSettings,
         now: Callable[[], datetime] | None = None,
     ) -> None:
+        super().__init__(where, tell, author=author, place=place, now=now)
         self._archive = archive
         self._settings = settings
-        self._where = where
-        self._tell = tell
-        self._author = author
-        self._place = place
-        self._now = now or (lambda: datetime.now(UTC))
         self._recorded = _RecordingDisplay()
         self.pushed: PushResult | None = None
         self.applied: Applied | None = None
-        self.cluster: ClusterIdentity | None = None
         self._planned: Applied | None = None
 
-    def __enter__(self) -> Self:
-        self._began = self._now()
-        return self
+    def has_begun(self, error: BaseException | None) -> bool:
+        """Return whether anything was pushed, or the preflight found an error."""
+        # A deploy that was refused for a wrong option, or without agreement, is nothing to record.
+        return self.pushed is not None or not isinstance(error, (UsageError, NotAgreedError))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # A deploy that was refused before it did anything (a wrong option, no agreement) is nothing to record.
-        if self._where is None or (self.pushed is None and isinstance(error, (UsageError, NotAgreedError))):
-            return
-        target = self._where / self._name() if self._where.is_dir() else self._where
-        try:
-            file = write_new(target, self._render(self._ending(error)))
-        except OSError as problem:  # a warning: the cluster is changed, and the exit code has to say so
-            self._tell(f"{target}: the page of this deploy could not be written: {problem.strerror}")
-        else:
-            self._tell(f"{file}: what was done, as a page")
-
-    def _name(self) -> str:
-        """Return the name of a page: the UTC time of the start, and the first digits of the archive's digest."""
-        # Basic format of ISO 8601, without colons: the page is copied to file systems that do not allow them.
-        return f"hub-deploy-{self._began.strftime('%Y%m%dT%H%M%SZ')}-{hex_of(self._archive.digest)[:_DIGITS]}.html"
+    def suffix(self) -> str:
+        """Return the first digits of the archive's digest."""
+        return f"-{hex_of(self._archive.digest)[:_DIGITS]}"
 
     def previewed(self, planned: Applied) -> None:
         """Record the result of the preflight."""
         self._planned = planned
 
-    def met(self, cluster: ClusterIdentity, account: str) -> None:
-        """Record the cluster, and the account under which it is changed."""
-        # Before the preflight: a deploy that is refused for missing permissions has to say whose they are.
-        self.cluster, self._author = cluster, replace(self._author, account=account)
-
     def recording(self, interaction: Interaction) -> Interaction:
-        """Return callbacks that call the given ones and record the changes, the wait and its findings for the page."""
-        self._recorded.display, self._recorded.pass_on = interaction.display, interaction.tell
+        """Return callbacks that call the given ones and record lines, changes, the wait and its findings for the page."""
+        self._recorded.display = interaction.display
         return replace(
             interaction,
-            tell=self._recorded.tell,
+            tell=self.tell,
             display=self._recorded,
             changed=self._recorded.changed,
             operators=self._recorded.operators,
         )
 
-    def _command(self, name: str) -> str:
-        """Return a command for the same cluster, as a shell takes it."""
-        # The context by name, also where it was the current one: that changes with every `oc project`.
-        context = self.cluster.context if self.cluster else self._place.context
-        file = self._place.kubeconfig
-        where = [*(["--kubeconfig", str(file.absolute())] if file else []), *(["--context", context] if context else [])]
-        return shlex.join(["hub-import", name, *where])
-
-    def _ending(self, error: BaseException | None) -> Ending:
-        # The gravest first: an error, a cluster that was not changed, then problems.
-        if isinstance(error, HubError):
-            return Ending("bad", error.message, error.advice)
-        if error is not None:
-            return Ending("bad", "Interrupted.", "Run the same command again: it continues where it stopped.")
+    def ending(self) -> Ending:
+        """Return the end: a cluster that was not changed, problems, operators that are not well, or a good one."""
         if self.applied is None:
             return Ending("bad", "The cluster was not changed: content that it needs is missing on the mirror.")
         codes = {part.exit_code for part in (self.pushed, self.applied) if part is not None}
-        if codes == {ExitCode.DONE}:
-            return self._good(self.applied.verdict)
-        return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
-
-    def _good(self, verdict: str) -> Ending:
+        if codes != {ExitCode.DONE}:
+            return Ending("warn", "OLM lists what the archive carries; there are problems with some of it.")
         total, bad = counts(self._operators())
         if not bad:
-            return Ending("good", verdict)
+            return Ending("good", self.applied.verdict)
         hint = "The table of operators says which, and why; hub-import doctor shows causes."
-        return Ending("warn", f"{verdict} Not well afterwards: {bad} of {counted(total, 'operator')} of the cluster.", hint)
+        not_well = f"Not well afterwards: {bad} of {counted(total, 'operator')} of the cluster."
+        return Ending("warn", f"{self.applied.verdict} {not_well}", hint)
 
     def _operators(self) -> list[OperatorState]:
         return compare(self._planned.operators if self._planned else (), self._recorded.operators_after)
 
-    def _render(self, ending: Ending) -> bytes:
-        ended, planned = self._now(), self.applied or self._planned
-        operators = self._operators()
-        return render(
-            Path(__file__).parent,
-            _TEMPLATE,
-            tool=TOOL,
-            began=_moment(self._began),
-            ended=_moment(ended),
-            lasted=clock_text((ended - self._began).total_seconds()),
-            ending=ending,
-            inventory=self._archive.inventory,
-            identity=self._archive.digest,
-            mirror=str(self._settings.mirror),
-            author=self._author,
-            cluster=self.cluster,
-            pushed=self.pushed,
-            applied=self.applied,
-            result=self._recorded.result,
-            rows=self._recorded.last,
-            lines=self._recorded.lines,
-            drain=planned.drain if planned else "",
-            operators=operators,
-            counts=counts(operators),
-            read_again=self._recorded.operators_after is not None,
-            commands={name: self._command(name) for name in ("status", "doctor", "undo")},
+    def content(self) -> Mapping[str, Any]:
+        """Return what was pushed and applied, the operators, and the state at the end."""
+        planned, operators = self.applied or self._planned, self._operators()
+        return {
+            "inventory": self._archive.inventory,
+            "identity": self._archive.digest,
+            "mirror": str(self._settings.mirror),
+            "pushed": self.pushed,
+            "applied": self.applied,
+            "result": self._recorded.result,
+            "rows": self._recorded.last,
+            "drain": planned.drain if planned else "",
+            "operators": operators,
+            "counts": counts(operators),
+            "read_again": self._recorded.operators_after is not None,
             # The wait finds some causes that the preflight found already.
-            findings=tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._recorded.findings))),
-        )
+            "findings": tuple(dict.fromkeys((*(planned.findings if planned else ()), *self._recorded.findings))),
+        }
 
 
 class _RecordingDisplay:
-    """A display that records lines, and the last state of the wait, for the page; it passes everything on to another one."""
+    """A display that records the last state of the wait for the page, and passes everything on to another display."""
 
     def __init__(self) -> None:
         self.display: Display | None = None
-        self.pass_on: Tell | None = None
-        self.lines: list[str] = []
         self.operators_after: Sequence[OperatorRow] | None = None
         self.result: ApplyResult | None = None
         self.last: Sequence[Row] = ()
@@ -248,13 +170,6 @@ class _RecordingDisplay:
     def changed(self, result: ApplyResult) -> None:
         """Record the changes, for `Interaction.changed`."""
         self.result = result
-
-    def tell(self, line: str) -> None:
-        """Record and pass on a line; the page of a wait of days keeps the first ones, which name the changes."""
-        if len(self.lines) < _LINES:
-            self.lines.append(visible(SECRETS.mask(line)))
-        if self.pass_on is not None:
-            self.pass_on(line)
 
     def operators(self, rows: Sequence[OperatorRow]) -> None:
         """Record the operators after the change."""
@@ -276,8 +191,3 @@ class _RecordingDisplay:
         """Pass on the end."""
         if self.display is not None:
             self.display.end()
-
-
-def _moment(moment: datetime) -> str:
-    # UTC with a Z: the page is read on the other side of a shift, and of the gap.
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -163,8 +163,14 @@ def test_every_result_names_the_cluster(here):
     # Mirror rules that are taken away drain, where added ones do not.
     drained = r": \d+ changes, every node is drained, one after another; none reboots\."
     assert re.fullmatch(re.escape(named(here)) + drained, question(lines)), question(lines)
-    assert here.ask("undo", "--yes").json["cluster"] == whole
-    nothing = here.ask("undo", "--yes")
+    undone = here.ask("undo", "--yes", "--report", here.folder / "undone.html")
+    assert undone.json["cluster"] == whole
+    text = (here.folder / "undone.html").read_text()
+    assert named(here) in text
+    assert f"Run by {getpass.getuser()} on {socket.gethostname()}, as tester of the cluster" in text
+    assert "CatalogSource openshift-marketplace/index</b>" in text
+    nothing = here.ask("undo", "--yes", "--report", f"{here.folder}/")
+    assert not [path for path in pages(here.folder) if path.name.startswith("hub-undo-")], "nothing was done"
     assert nothing.status == 2
     assert named(here) in nothing.stderr
 
@@ -175,6 +181,10 @@ def test_the_question_of_doctor_names_the_cluster(here):
     done = run("hub-import", "doctor", "--fix", "--kubeconfig", here.kubeconfig)
     assert done.status == 2, done.stdout + done.stderr
     assert f"{named(here)}: 1 change, no drain." in done.stderr
+    fixed = here.ask("doctor", "--fix", "--yes", "--report", f"{here.folder}/")
+    (page,) = [path for path in pages(here.folder) if path.name.startswith("hub-doctor-")]
+    assert fixed.json["findings"][0]["fixed"], fixed.stderr
+    assert "OperatorHub cluster" in page.read_text()
 
 
 def drift(here):

@@ -17,11 +17,16 @@ from importer.cluster.account import account_of
 from importer.cluster.apply import ApplyResult
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity
+from importer.cluster.finding import Finding
+from importer.cluster.undo import Outcome, Undone
 from importer.cluster.writing import Action, Change
-from importer.configure.apply import Applied, Interaction
+from importer.configure.apply import Applied, Interaction, NotAgreedError
+from importer.configure.undo import UndoResult
 from importer.operators.table import Result, Row
+from importer.report.changes import FixRecord, UndoRecord
 from importer.report.operators import BAD, GOOD, WARN, compare
-from importer.report.page import Author, DeployReport
+from importer.report.page import DeployReport
+from importer.report.record import Author
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.inventories import inventory
@@ -208,3 +213,62 @@ def test_an_account_that_is_not_known_is_left_out(tmp_path):
         cluster.account = ""
         assert account_of(client) == ""
     assert str(Author("anna", "bastion")) == "anna on bastion"
+
+
+def change_page(tmp_path, record, *, agree=True, error=None, done=None):
+    """Return the text of the page of an undo, or of repairs, that ended so; empty without a page."""
+    changes = record(tmp_path, lambda _line: None, author=Author("anna", "bastion"), place=ClusterSettings(), now=lambda: BEGAN)
+    try:
+        with changes:
+            changes.met(HERE, "anna@example.com")
+            if agree:
+                changes.agreed(2, "every node is drained, one after another; none reboots")
+            changes.tell("deleted ImageDigestMirrorSet hub-index")
+            if error is not None:
+                raise error
+            changes.done(done)
+    except (ClusterError, NotAgreedError):
+        pass
+    files = list(tmp_path.iterdir())
+    assert [file.name for file in files] in ([], [f"hub-{record.stem}-20261130T220000Z.html"])
+    return files[0].read_text() if files else ""
+
+
+GONE = Undone(Outcome.DELETED, "CatalogSource", "index", "openshift-marketplace")
+RESTORED = Undone(Outcome.RESTORED, "OperatorHub", "cluster", "", former=("spec.disableAllDefaultSources",))
+KEPT = Undone(Outcome.REFUSED, "ImageDigestMirrorSet", "hub-index", "", ("spec.imageDigestMirrors",))
+
+
+def test_an_undo_has_a_page_where_one_is_wanted(tmp_path):
+    text = change_page(tmp_path, UndoRecord, done=UndoResult(HERE, [GONE, RESTORED]))
+    seen = words(text)
+    assert 'class="verdict good">The cluster is as it was before the first import.' in text
+    assert "Run by anna on bastion, as anna@example.com of the cluster" in seen
+    assert "Nodes every node is drained, one after another; none reboots" in seen
+    assert "deleted CatalogSource openshift-marketplace/index" in seen
+    assert "restored OperatorHub cluster former values of spec.disableAllDefaultSources" in seen
+
+
+def test_what_others_changed_is_on_the_page_of_an_undo(tmp_path):
+    text = change_page(tmp_path, UndoRecord, done=UndoResult(HERE, [GONE, KEPT]))
+    assert 'class="verdict warn"' in text
+    assert "which stays: 1 of 2 objects." in text
+    assert "changed by others since: spec.imageDigestMirrors" in text
+
+
+def test_an_undo_that_was_refused_leaves_no_page_and_one_that_failed_does(tmp_path):
+    assert change_page(tmp_path, UndoRecord, agree=False, error=NotAgreedError()) == ""
+    text = change_page(tmp_path, UndoRecord, error=ClusterError("the API server went away"))
+    assert 'class="verdict bad">the API server went away' in text
+    assert "<details open><summary>Output</summary><pre>deleted ImageDigestMirrorSet hub-index" in text
+
+
+def test_repairs_have_a_page_with_what_is_left(tmp_path):
+    fixed = Finding("pod-security", "CatalogSource <b>", "no", ("it said <i>",), "yes", fixable=True)
+    left = Finding("catalog-empty", "CatalogSource two", "it is empty", (), "export again")
+    done = SimpleNamespace(findings=(fixed, left), fixed=(fixed,))
+    text = change_page(tmp_path, FixRecord, done=done)
+    assert "1 fixed, 1 left." in text
+    assert "fixed CatalogSource <b> no it said <i>" in words(text)
+    assert "<i>" not in text[text.index("<h2>") :].replace('<i class="tag', "")
+    assert "left CatalogSource two it is empty What to do: export again" in words(text)
