@@ -91,7 +91,8 @@ def name(
     off = not cluster.resources.catalogs_only and release is not None and client.get(OPERATOR_HUB, "cluster") is not None
     going = frozenset(key for key, body in seen.sources.bodies.items() if off and key[0] == namespace and is_default(body))
     fitting = {}
-    if release is not None and leaves_names(identity.version):
+    # In the guest of a hosted control plane such a CatalogSource is deleted (`build.reserved_names`).
+    if release is not None and not release.hosted and leaves_names(identity.version):
         fitting = default_names(seen, _of_release(inventory, release), going)
     named = name_catalogs(inventory, release, cluster.resources.catalog_names, served, fitting)
     ours = {each.name for each in served}

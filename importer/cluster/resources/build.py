@@ -221,7 +221,7 @@ def _hosted(
 
 
 DELETED_IN_GUESTS = "the operator of hosted clusters deletes every one with the name of a default that is disabled"
-OTHER_NAME = "Give it another name with --catalog-name, and let the Subscriptions follow."
+OTHER_NAME = "Give it another name with --catalog-name; apply --repoint lets the Subscriptions follow."
 
 
 def reserved_names(resources: Iterable[Resource]) -> set[str]:

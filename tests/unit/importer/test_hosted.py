@@ -14,23 +14,25 @@ import yaml
 
 from common.errors import UsageError
 from importer.cluster.discovery import identify
+from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
 from importer.configure.earlier import NONE, read_earlier
 from importer.configure.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
-from importer.configure.operators import foresee, read_operators
+from importer.configure.operators import foresee, name
 from importer.configure.render import render_archive
 from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings
 from importer.workflow import write_files
-from tests.fakes.inventories import A, image, inventory
-from tests.fakes.wanted import CA
+from tests.fakes.inventories import A, catalog, image, inventory
+from tests.fakes.wanted import CA, package
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 RELEASE = Release(4, 18)
 NAMES = {"": "mirrored"}
 OPTIONS = ResourceOptions(catalog_names=NAMES, registry_ca=CA, hosted=True)
+CARRIED = inventory(catalogs=(catalog("mine", "quay.io/x/mine:v4.18", packages=(package("alpha"),)),))
 ALPHA, TOOL = f"quay.io/x/alpha@{A}", "quay.io/x/tool:v1"
 LIVE = """\
 apiVersion: hypershift.openshift.io/v1beta1
@@ -130,16 +132,28 @@ def test_the_guest_gets_catalogs_alone_where_the_rules_are_in_place(start):
     assert not built.rules
 
 
-def test_defaults_that_stay_orphan_no_subscription(start):
-    """Neighbour: preflight counted the default sources as going away, which `--catalogs-only` leaves as they are."""
-    cluster, client = start("4.18")
-    cluster.put({"kind": "Namespace", "metadata": {"name": "alpha"}})
+def outlook_of(cluster, client, *, only):
+    """Return the names of the catalogs, and the findings about a Subscription that names a default source."""
+    if "alpha" not in cluster.names("Namespace"):
+        cluster.put({"kind": "Namespace", "metadata": {"name": "alpha"}})
     spec = {"name": "alpha", "source": "redhat-operators", "sourceNamespace": "openshift-marketplace", "channel": "stable"}
     cluster.put({"kind": "Subscription", "metadata": {"name": "alpha", "namespace": "alpha"}, "spec": spec})
-    for only, codes in ((False, ["subscription-orphaned"]), (True, [])):
-        settings = ClusterSettings(resources=ResourceOptions(catalogs_only=only))
-        plan = foresee(client, read_operators(client, RELEASE), [], RELEASE, cluster=settings, served=[])
-        assert [one.code for one in plan.findings] == codes
+    identity = identify(client)
+    settings = ClusterSettings(resources=ResourceOptions(catalogs_only=only))
+    seen, naming = name(client, CARRIED, identity, identity.release, settings)
+    findings = foresee(seen, naming, identity.release, settings).findings
+    return [each.name for each in naming.named], [one.code for one in findings if one.severity == "error"]
+
+
+def test_defaults_that_stay_orphan_no_subscription_and_no_catalog_takes_their_names(start):
+    """Neighbours: preflight took the default sources as going away; a catalog takes the name of a missing one by itself."""
+    assert outlook_of(*start("4.18"), only=False)[0] == ["redhat-operators"]
+    assert outlook_of(*start("4.18"), only=True) == (["mine"], [])
+    cluster, client = start("4.18")
+    cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": {"disableAllDefaultSources": True}})
+    client.list(CATALOG_SOURCE)
+    in_guest(cluster, client, ResourceOptions(catalog_names=NAMES))
+    assert outlook_of(cluster, client, only=True)[0] == ["mine"]
 
 
 @pytest.mark.parametrize(
