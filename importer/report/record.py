@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -126,7 +127,8 @@ class ChangeRecord:
         """Return a command for the same cluster, as a shell takes it."""
         # The context by name, also where it was the current one: that changes with every `oc project`.
         context = self.cluster.context if self.cluster else self._place.context
-        file = self._place.kubeconfig
+        variable = os.environ.get("KUBECONFIG") if context else None
+        file = self._place.kubeconfig or (Path(variable) if variable else None)
         where = [*(["--kubeconfig", str(file.absolute())] if file else []), *(["--context", context] if context else [])]
         return shlex.join(["hub-import", name, *where])
 

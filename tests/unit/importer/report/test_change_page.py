@@ -57,6 +57,11 @@ UPDATED = replace(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+
 def page(tmp_path, *, before=(ALPHA,), after=(UPDATED,), error=None, identity=HERE, lines=(), changes=(), kubeconfig=None):
     """Return the text of the page of a deploy that ended so."""
     planned = Applied(ApplyResult(changes), (), done=False, cluster=identity, drain="no drain", operators=before)
@@ -149,6 +154,19 @@ def test_the_way_back_is_a_whole_command(tmp_path, kubeconfig, context, said):
     """The current context of a kubeconfig changes with every `oc project`; the page is read days later."""
     seen = words(page(tmp_path, identity=replace(HERE, context=context), kubeconfig=kubeconfig))
     assert f"{said} " in f"{seen} " if context else "--context" not in seen
+
+
+def test_the_way_back_names_the_kubeconfig_of_the_environment(tmp_path, monkeypatch):
+    """Neighbour: the next shift has another environment."""
+    monkeypatch.setenv("KUBECONFIG", "/home/anna/site.config")
+    assert "hub-import undo --kubeconfig /home/anna/site.config --context production" in page(tmp_path)
+
+
+@pytest.mark.parametrize("count", [2_000, 2_001])
+def test_the_output_on_a_page_is_bounded(tmp_path, count):
+    text = page(tmp_path, lines=[f"line {number}" for number in range(1, count + 1)])
+    assert "\nline 2000</pre>" in text
+    assert "line 2001" not in text
 
 
 def test_texts_of_strangers_are_escaped_and_have_no_secrets(tmp_path):
