@@ -6,7 +6,8 @@ alpha/declcfg/declcfg.go, there `Meta`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from exporter.catalog.go_json import GoError, GoStruct, values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from common.archive.inventory import Problem
     from common.version import Version
@@ -83,7 +84,7 @@ class Channel:
     """A channel: its entries in the order of the blob."""
 
     name: str
-    # In this order, because `selection.with_entries` drops elements of the blob's list by position.
+    # In this order, because `with_entries` drops elements of the blob's list by position.
     entries: tuple[ChannelEntry, ...]
     blob: Blob
 
@@ -178,3 +179,75 @@ class Catalog:
     def bundles(self) -> Iterator[Bundle]:
         """Every bundle of every package."""
         return (bundle for package in self.packages.values() for bundle in package.bundles.values())
+
+
+# Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the
+# field concerned is encoded again; other values keep their bytes, unknown fields among them.
+
+
+def with_entries(channel: Channel, kept: Collection[str]) -> Channel:
+    """Return the channel with only the entries named `kept`, each as it was written."""
+    stay = [entry.name in kept for entry in channel.entries]
+    if all(stay):
+        return channel
+    entries = tuple(entry for entry in channel.entries if entry.name in kept)
+    return replace(channel, entries=entries, blob=_with_list(channel.blob, "entries", stay))
+
+
+def with_default(package: Package, channel: str) -> Package:
+    """Return the package with another default channel."""
+    if package.default_channel == channel:
+        return package
+    blob = _with_field(package.blob, "defaultChannel", lambda _: msgspec.Raw(msgspec.json.encode(channel)))
+    return replace(package, default_channel=channel, blob=blob)
+
+
+def with_deprecations(
+    deprecations: Deprecations | None, channels: Collection[str], bundles: Collection[str]
+) -> Deprecations | None:
+    """Return the deprecations without those of missing channels and bundles; None when none remain."""
+    if deprecations is None:
+        return None
+
+    # opm refuses a catalog with a deprecation of a channel or bundle that it does not have.
+    def stays(one: Deprecation) -> bool:
+        of = {CHANNEL: channels, BUNDLE: bundles}.get(one.reference.schema)
+        return of is None or one.reference.name in of
+
+    stay = [stays(one) for one in deprecations.entries]
+    if all(stay):
+        return deprecations
+    entries = tuple(one for one, here in zip(deprecations.entries, stay, strict=True) if here)
+    return Deprecations(entries, _with_list(deprecations.blob, "entries", stay)) if entries else None
+
+
+def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
+    """Return the bundle with Kubernetes objects (JSON values) inlined as `olm.bundle.object`."""
+    encoded = [base64.b64encode(msgspec.json.encode(one)).decode() for one in resources]
+    added = [Property(BUNDLE_OBJECT, msgspec.Raw(msgspec.json.encode({"data": data}))) for data in encoded]
+
+    def longer(raw: msgspec.Raw) -> msgspec.Raw:
+        elements = msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
+        return msgspec.Raw(msgspec.json.encode([*elements, *added]))
+
+    blob = _with_field(bundle.blob, "properties", longer)
+    return replace(bundle, properties=(*bundle.properties, *added), blob=blob)
+
+
+def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:
+    """Return the blob without some elements of a list; `stay` has a flag for each element."""
+
+    def shortened(raw: msgspec.Raw) -> msgspec.Raw:
+        elements = msgspec.json.decode(raw, type=list[msgspec.Raw])
+        return msgspec.Raw(msgspec.json.encode([one for one, here in zip(elements, stay, strict=True) if here]))
+
+    return _with_field(blob, key, shortened)
+
+
+def _with_field(blob: Blob, key: str, change: Callable[[msgspec.Raw], msgspec.Raw]) -> Blob:
+    """Return the blob with one field changed; other fields keep their bytes and the order."""
+    fields = msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw])
+    # In any case, as the readers compare names (Go's encoding/json).
+    written = next((name for name in fields if name.lower() == key.lower()), key)
+    fields[written] = change(fields.get(written, msgspec.Raw(b"null")))
+    return replace(blob, view=memoryview(msgspec.json.encode(fields)))

@@ -6,7 +6,6 @@ are kept. Rules: docs/selection.md, *Rules*; they are those of oc-mirror v2 exce
 
 from __future__ import annotations
 
-import base64
 import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,6 @@ from common.archive.inventory import Problem, ProblemCode
 from common.errors import CatalogError, UsageError, each_fault, one_error
 from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import (
-    BUNDLE,
     BUNDLE_OBJECT,
     CHANNEL,
     CSV_METADATA,
@@ -25,13 +23,26 @@ from exporter.catalog.model import (
     Bundle,
     Catalog,
     Channel,
-    Deprecation,
-    Deprecations,
     Package,
     Property,
+    with_default,
+    with_deprecations,
+    with_entries,
+    with_objects,
 )
 from exporter.catalog.properties import ChannelPriority, decoded
-from exporter.catalog.update_graph import CUT_OFF, STRANDED, Kept, UpdateGraph, everything, head_only, in_range, one_version
+from exporter.catalog.update_graph import (
+    CUT_OFF,
+    OUT_OF_REACH,
+    STRANDED,
+    Kept,
+    UpdateGraph,
+    everything,
+    head_only,
+    in_range,
+    names,
+    one_version,
+)
 from exporter.catalog.validation import blob_fault, validate_package
 from exporter.imageset.model import ChannelRequest, OperatorRequest, PackageRequest
 
@@ -39,78 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from common.version import Bounds, Version
-
-
-# Smaller blobs: a channel with fewer entries, a package with another default, deprecations of the rest. Only the list or the
-# field concerned is encoded again; other values keep their bytes, unknown fields among them.
-
-
-def with_entries(channel: Channel, kept: Collection[str]) -> Channel:
-    """Return the channel with only the entries named `kept`, each as it was written."""
-    stay = [entry.name in kept for entry in channel.entries]
-    if all(stay):
-        return channel
-    entries = tuple(entry for entry in channel.entries if entry.name in kept)
-    return replace(channel, entries=entries, blob=_with_list(channel.blob, "entries", stay))
-
-
-def with_default(package: Package, channel: str) -> Package:
-    """Return the package with another default channel."""
-    if package.default_channel == channel:
-        return package
-    blob = _with_field(package.blob, "defaultChannel", lambda _: msgspec.Raw(msgspec.json.encode(channel)))
-    return replace(package, default_channel=channel, blob=blob)
-
-
-def with_deprecations(
-    deprecations: Deprecations | None, channels: Collection[str], bundles: Collection[str]
-) -> Deprecations | None:
-    """Return the deprecations without those of missing channels and bundles; None when none remain."""
-    if deprecations is None:
-        return None
-
-    # opm refuses a catalog with a deprecation of a channel or bundle that it does not have.
-    def stays(one: Deprecation) -> bool:
-        of = {CHANNEL: channels, BUNDLE: bundles}.get(one.reference.schema)
-        return of is None or one.reference.name in of
-
-    stay = [stays(one) for one in deprecations.entries]
-    if all(stay):
-        return deprecations
-    entries = tuple(one for one, here in zip(deprecations.entries, stay, strict=True) if here)
-    return Deprecations(entries, _with_list(deprecations.blob, "entries", stay)) if entries else None
-
-
-def with_objects(bundle: Bundle, resources: Iterable[Any]) -> Bundle:
-    """Return the bundle with Kubernetes objects (JSON values) inlined as `olm.bundle.object`."""
-    encoded = [base64.b64encode(msgspec.json.encode(one)).decode() for one in resources]
-    added = [Property(BUNDLE_OBJECT, msgspec.Raw(msgspec.json.encode({"data": data}))) for data in encoded]
-
-    def longer(raw: msgspec.Raw) -> msgspec.Raw:
-        elements = msgspec.json.decode(raw, type=list[msgspec.Raw] | None) or []
-        return msgspec.Raw(msgspec.json.encode([*elements, *added]))
-
-    blob = _with_field(bundle.blob, "properties", longer)
-    return replace(bundle, properties=(*bundle.properties, *added), blob=blob)
-
-
-def _with_list(blob: Blob, key: str, stay: Iterable[bool]) -> Blob:
-    """Return the blob without some elements of a list; `stay` has a flag for each element."""
-
-    def shortened(raw: msgspec.Raw) -> msgspec.Raw:
-        elements = msgspec.json.decode(raw, type=list[msgspec.Raw])
-        return msgspec.Raw(msgspec.json.encode([one for one, here in zip(elements, stay, strict=True) if here]))
-
-    return _with_field(blob, key, shortened)
-
-
-def _with_field(blob: Blob, key: str, change: Callable[[msgspec.Raw], msgspec.Raw]) -> Blob:
-    """Return the blob with one field changed; other fields keep their bytes and the order."""
-    fields = msgspec.json.decode(blob.view, type=dict[str, msgspec.Raw])
-    # In any case, as the readers compare names (Go's encoding/json).
-    written = next((name for name in fields if name.lower() == key.lower()), key)
-    fields[written] = change(fields.get(written, msgspec.Raw(b"null")))
-    return replace(blob, view=memoryview(msgspec.json.encode(fields)))
 
 
 _NEAR = 3  # similar names that an error suggests
@@ -268,11 +207,14 @@ def _select_package(package: Package, request: PackageRequest, full: bool) -> tu
     """Return the smaller package, the outcome of each of its requested channels, and notes."""
     outcomes = {channel.name: kept for channel, kept in _channels(package, request, full)}
     channels = {name: with_entries(package.channels[name], kept.kept) for name, kept in outcomes.items() if kept.kept}
+    cut = _cut_off(package, request, outcomes)
     notes = [
-        f"{package.name}: channel {name} is left out: nothing in it is in range" for name in outcomes if name not in channels
+        f"{package.name}: channel {name} is left out: {_why_empty(package, cut.get(name, {}))}"
+        for name in outcomes
+        if name not in channels
     ]
     if not channels:
-        raise _nothing_in_range(package, request)
+        raise _nothing_in_range(package, request, cut)
     default, why = _default_channel(package, request, tuple(channels))
     bundles = {entry.name for channel in channels.values() for entry in channel.entries}
     chosen = replace(
@@ -481,11 +423,60 @@ def _unknown(what: str, name: str, where: str, known: Iterable[str]) -> UsageErr
 def _unknown_version(
     package: Package, channel: str, wanted: Version, graph: UpdateGraph, versions: Mapping[str, Version]
 ) -> UsageError:
+    if any(name in versions and versions[name].key == wanted.key for name in graph.stranded):
+        message = f"package {package.name}, channel {channel}: version {wanted} is in range, but {STRANDED}"
+        return UsageError(message, hint=_OTHERS)
     known = [str(versions[name]) for name in graph.entries if name in versions]
     return _unknown("version", str(wanted), f"package {package.name}, channel {channel}", known)
 
 
-def _nothing_in_range(package: Package, request: PackageRequest) -> UsageError:
+_OTHERS = "OLM refuses a channel with such entries: ask for other versions."
+_Cut = dict[str, dict[str, str]]
+"""Channel → entries that are in range and not kept → why."""
+
+
+def _cut_off(package: Package, request: PackageRequest, outcomes: Mapping[str, Kept]) -> _Cut:
+    """Return the entries in range of the channels of which nothing is kept."""
+    found: _Cut = {}
+    for name, bounds in _wanted_channels(package, request, []):
+        for entry, why in {} if outcomes[name].kept else outcomes[name].dropped.items():
+            bundle = package.bundles.get(entry)
+            if bundle is not None and bundle.version is not None and bounds.contains(bundle.version):
+                found.setdefault(name, {})[entry] = why
+    return found
+
+
+def _why_empty(package: Package, cut: Mapping[str, str]) -> str:
+    if not cut:
+        return "nothing in it is in range"
+    return "; ".join(
+        f"{names(some)} {'are' if len(some) > 1 else 'is'} in range, but {why}"
+        for why in dict.fromkeys(cut.values())
+        if (some := [_numbered(package, name) for name in cut if cut[name] == why])
+    )
+
+
+def _numbered(package: Package, name: str) -> str:
+    bundle = package.bundles.get(name)
+    return f"{name} ({bundle.version})" if bundle is not None and bundle.version is not None else name
+
+
+def _how_to_reach(package: Package, cut: _Cut) -> str:
+    """Return what would keep the entries that are cut off."""
+    missed = {entry for entries in cut.values() for entry, why in entries.items() if why == OUT_OF_REACH}
+    skipping = {
+        entry.name for channel, entry in package.entries if channel.name in cut and not missed.isdisjoint(entry.skips)
+    } - missed
+    if not skipping:
+        return _OTHERS
+    some = names(_numbered(package, name) for name in skipping)
+    return f"Widen the range so that it has {some}, over which the update from there leads, or ask for `full: true`."
+
+
+def _nothing_in_range(package: Package, request: PackageRequest, cut: _Cut) -> UsageError:
+    if cut:
+        each = "; ".join(f"channel {name}: {_why_empty(package, entries)}" for name, entries in [*cut.items()][:_NEAR])
+        return UsageError(f"package {package.name}: nothing of the range can be kept: {each}", hint=_how_to_reach(package, cut))
     known = sorted((bundle.version for bundle in package.bundles.values() if bundle.version), key=lambda one: one.key)
     exact = request.bounds.exact
     if exact:

@@ -16,19 +16,19 @@ from exporter.catalog.dependencies import Selected, close
 from exporter.catalog.installed import Asked, with_installed
 from exporter.catalog.readers.catalog_image import database_layer
 from exporter.catalog.readers.opening import CatalogOpener, OpenedCatalog, of_package_manifests
-from exporter.catalog.rebuild import CarriedCatalog, carry, rebuild
+from exporter.catalog.rebuild import CarriedCatalog, carry, filtered, rebuild
 from exporter.catalog.selection import Selection, filled, select
 from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.imageset.model import OperatorRequest, PackageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from common.oci.image import Platform
     from common.oci.reference import Reference
-    from exporter.catalog.model import Bundle
+    from exporter.catalog.model import Bundle, Catalog
     from exporter.catalog.readers.package_manifests import PackageManifests
     from exporter.context import ExportContext
-    from exporter.imageset.model import OperatorRequest
     from exporter.settings import ExportSettings
 
 
@@ -209,11 +209,23 @@ def from_package_manifests(
 ) -> CarriedCatalog:
     """Return the image of a catalog of package manifests: a layer with its database on the image at `reference`.
 
-    Raises CatalogError, RegistryError, and UsageError for an image without the platforms.
+    Packages that OLM would refuse are left out, with a problem each. Raises CatalogError, RegistryError, and UsageError for an
+    image without the platforms.
     """
     made = of_package_manifests(found, "", "catalog")
     assert made.database is not None
+    catalog = _served(made.catalog)
+    same = catalog.packages == made.catalog.packages
+    database = made.database if same else filtered(made.database, catalog, "the database of the package manifests")
     base = CatalogOpener(context.client, context.store).base(reference, platforms)
-    tree, held = rebuild(database_layer(made.database, made.location.path), base, made.location)
+    tree, held = rebuild(database_layer(database, made.location.path), base, made.location)
     image = ResolvedImage(WantedImage(reference, ImageKind.CATALOG), tree)
-    return CarriedCatalog(image, held, made.catalog, made.location.format)
+    return CarriedCatalog(image, held, catalog, made.location.format)
+
+
+def _served(catalog: Catalog) -> Catalog:
+    """Return a whole catalog without what OLM would refuse, which is among its problems. Raises CatalogError."""
+    # By name: a request for everything would leave each package as it is (ADR 0053).
+    every = tuple(PackageRequest(name) for name in catalog.packages)
+    selection = select(catalog, OperatorRequest("of the package manifests", packages=every, full=True))
+    return replace(selection.catalog, problems=(*catalog.problems, *selection.problems))

@@ -150,6 +150,7 @@ def _skipped(listed: tuple[ChannelEntry, ...], nodes: Mapping[str, ChannelEntry]
 
 STRANDED = "stranded: no update leads over it, and OLM refuses a channel with such an entry"
 CUT_OFF = "cut off from the head: only a stranded entry skips it"  # it would be a second head when that entry is left out
+OUT_OF_REACH = "cut off from the head by entries out of range"
 Versions = Mapping[str, Version]
 """Name of a bundle → its version; an entry without a bundle, or with no version that SemVer knows, is absent."""
 
@@ -196,7 +197,9 @@ def in_range(graph: UpdateGraph, versions: Versions, bounds: Bounds, channel: st
     inside = {name for name, version in versions.items() if name in graph.entries and bounds.contains(version)}
     counts = _counts(graph, inside)
     if not counts[0]:  # nothing in range: the caller drops the channel, or names the range in an error
-        return Kept({}, dropped)
+        unreached = inside.difference(graph.reached())
+        stranded = set(graph.stranded)
+        return Kept({}, dropped | {name: STRANDED if name in stranded else CUT_OFF for name in unreached})
     # Without a maximum the head stays even when it is out of range: a rebuild such as 1.0.1-1 that replaces 1.0.1 sorts below
     # it. Otherwise the new head is the lowest node that still has all entries in range at or below it.
     top = 0 if bounds.maximum is None else max(place for place, count in enumerate(counts) if count == counts[0])
@@ -298,4 +301,4 @@ def _outside(bounds: Bounds, version: Version | None) -> str:
         if bound and beyond and bound.release == version.release and bool(bound.prerelease) != bool(version.prerelease):
             older, newer = (version, bound) if version.key < bound.key else (bound, version)
             return f"out of range {bounds.text}: {older} is a prerelease, older than {newer}"
-    return f"out of range {bounds.text}" if not bounds.contains(version) else "cut off from the head by entries out of range"
+    return f"out of range {bounds.text}" if not bounds.contains(version) else OUT_OF_REACH

@@ -126,6 +126,28 @@ def test_nothing_in_range_is_an_error() -> None:
     assert "from 2.0.0 to 2.0.0" in caught.value.hint
 
 
+def test_what_is_in_range_and_cut_off_is_named_with_what_would_reach_it() -> None:
+    """An entry out of range that only `skips` lead to is left out, and with it what it skips (docs/selection.md, *Rules*)."""
+    off_chain = [entry("3.0.0", "", ("1.2.0",)), entry("1.2.0", "", ("1.1.0",)), entry("1.1.0")]
+    for request in (by_channel("1.1", "1.1"), by_package("1.1", "1.1")):
+        with pytest.raises(UsageError, match=r"1\.1\.0 \(1\.1\.0\) is in range, but cut off from the head") as caught:
+            select(package_of({"stable": off_chain}), request)
+        assert "so that it has 1.2.0 (1.2.0)" in caught.value.hint
+    assert kept(select(package_of({"stable": off_chain}), by_channel("1.1", "1.2"))) == ["1.1.0", "1.2.0", "3.0.0"]
+    # In another channel it is a note, with the same words.
+    both = package_of({"stable": [entry("1.1.0")], "beta": off_chain})
+    assert "channel beta is left out: 1.1.0 (1.1.0) is in range, but cut off" in select(both, by_package("1.1", "1.1")).notes[0]
+
+
+@pytest.mark.parametrize("maximum", ["1.0", "1.0.0"])
+def test_what_is_in_range_and_stranded_is_no_unknown_version(maximum: str) -> None:
+    stranded = package_of({"stable": [entry("3.0.0", "", ("2.0.0",)), entry("2.0.0", "1.0.0"), entry("1.0.0")]})
+    for request in (by_channel(maximum, maximum), by_package(maximum, maximum)):
+        with pytest.raises(UsageError, match=r"1\.0\.0\)? is in range, but stranded") as caught:
+            select(stranded, request)
+        assert "other versions" in caught.value.hint
+
+
 def test_unversioned_nodes_connect() -> None:
     """A bundle whose version is no SemVer is refused by OLM, so the package is left out and named; nothing else is hurt."""
     broken = package_of({"stable": [entry("1.1.0", "odd"), entry("odd", "1.0.0"), entry("1.0.0")]}, {"odd": "two"})
