@@ -227,5 +227,5 @@ def _served(catalog: Catalog) -> Catalog:
     """Return a whole catalog without what OLM would refuse, which is among its problems. Raises CatalogError."""
     # By name: a request for everything would leave each package as it is (ADR 0053).
     every = tuple(PackageRequest(name) for name in catalog.packages)
-    selection = select(catalog, OperatorRequest("of the package manifests", packages=every, full=True))
-    return replace(selection.catalog, problems=(*catalog.problems, *selection.problems))
+    selection = select(catalog, OperatorRequest("made of the package manifests", packages=every, full=True))
+    return replace(selection.catalog, problems=tuple(dict.fromkeys((*catalog.problems, *selection.problems))))

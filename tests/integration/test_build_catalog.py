@@ -193,6 +193,42 @@ def test_broken_files_cost_their_own_bundle(manifests, tmp_path, registry):
     assert [one["name"] for one in alpha["bundles"]] == ["etcdoperator.v0.9.2", "etcdoperator.v0.9.0"]
 
 
+def manifest(folder, package, *versions, channels=None):
+    """Write a package of bundles without contents, each on its own channel."""
+    (folder / package).mkdir(parents=True)
+    listed = []
+    for number, version in enumerate(versions):
+        csv = {"kind": "ClusterServiceVersion", "metadata": {"name": f"{package}.{number}"}, "spec": {"version": version}}
+        (folder / package / f"{number}.csv.yaml").write_text(json.dumps(csv))
+        listed.append({"name": f"c{number}", "currentCSV": f"{package}.{number}"})
+    document = {"packageName": package, "channels": listed if channels is None else channels, "defaultChannel": "c0"}
+    (folder / package / "a.package.yaml").write_text(json.dumps(document))
+
+
+def test_what_opm_refuses_is_left_out_of_the_database(registry, tmp_path):
+    """operator-registry, alpha/model/model.go, Validate: each of these stops the whole catalog."""
+    manifest(tmp_path, "good", "1.0.0", "1.1.0")
+    manifest(tmp_path, "Bad_Name", "1.0.0")
+    manifest(tmp_path, "words", "two")
+    manifest(tmp_path, "twice", "1.0.0", "1.0.0")
+    manifest(
+        tmp_path, "lost", "1.0.0", channels=[{"name": "other", "currentCSV": "lost.0"}, {"name": "b", "currentCSV": "lost.0"}]
+    )
+    done = build(registry, "--manifest-dir", tmp_path, "--filter-by-os", "linux/amd64")
+    assert done.status == 3, done.stderr
+    assert [one["name"] for one in done.json["packages"]] == ["good"]
+    why = {one["subject"].partition("/")[0]: one["message"] for one in done.json["problems"]}
+    for name, words in (("Bad_Name", "DNS label"), ("words", "semantic"), ("twice", "2 times"), ("lost", "default channel")):
+        assert words in why[name], why
+    ((content, _),) = database_of(registry, "olm/redhat-operators", "v1")
+    assert rows(content, "SELECT name FROM package") == [("good",)]
+    assert sorted(rows(content, "SELECT name FROM operatorbundle")) == [("good.0",), ("good.1",)]
+    shutil.rmtree(tmp_path / "good")
+    nothing = build(registry, "--manifest-dir", tmp_path, to="olm/nothing:v1")
+    assert (nothing.status, "could be served" in nothing.stderr) == (1, True), nothing.stderr
+    assert "v1" not in registry.repositories["olm/nothing"].tags
+
+
 def test_a_directory_goes_straight_into_an_archive(manifests, registry, tmp_path):
     done = run(
         *("hub-export", "create", "--catalog", manifests, "--package", "etcd:beta", "--skip-dependencies"),
