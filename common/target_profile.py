@@ -6,7 +6,6 @@ read it. Null stands for unknown.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from common.errors import UsageError
 from common.files import read_limited
 from common.oci.image import Platform
+from common.openshift_release import parse_release
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/vnd.hub-airgap.target.v1+json"
 MAX_SIZE = 4 * 1024 * 1024  # thousands of operators
 _WANTED = "hub-import probe makes one."
-# Also a release with a suffix, such as 4.19.0-rc.2; bounded, since the file may be edited.
-_RELEASE = re.compile(r"\d{1,3}\.\d{1,3}(?:\.\S{1,80})?")
 
 
 class InstalledOperator(msgspec.Struct, frozen=True, rename="camel"):
@@ -62,8 +60,7 @@ class TargetProfile(msgspec.Struct, frozen=True, rename="camel"):
         """The release without what follows its second number; None where it is not known."""
         if self.openshift_release is None:
             return None
-        major, minor, *_ = self.openshift_release.split(".")
-        return int(major), int(minor)
+        return parse_release(self.openshift_release)[:2]
 
 
 _PROFILE = msgspec.json.Decoder(TargetProfile)
@@ -99,14 +96,13 @@ def load(path: Path) -> TargetProfile:
 def _require_sound(profile: TargetProfile, path: Path) -> None:
     """Check the values. Raises UsageError."""
     # People edit this file, to remove what must not leave their network.
-    release = profile.openshift_release
-    if release is not None and not _RELEASE.fullmatch(release):
-        raise UsageError(f"{path}: not a release: {release[:40]!r}", hint="Wanted: a version such as 4.18.7, or null.")
-    for platform in profile.platforms or ():
-        try:  # for the message alone; the exporter parses them again
+    try:  # for the message alone; the exporter parses them again
+        if profile.openshift_release is not None:
+            parse_release(profile.openshift_release)
+        for platform in profile.platforms or ():
             Platform.parse(platform)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _require_known(media_type: str, path: Path) -> None:

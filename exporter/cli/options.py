@@ -215,12 +215,14 @@ class SelectionOptions:
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:
-        from common import target_profile
+        from common import openshift_release, target_profile
 
         target = target_profile.load(self.target) if self.target else None
         if self.installed:
             _require_installed(image_set, target)
         release = target.minor_release if target else None  # a z-stream or a nightly build has the same catalogs
+        if self.openshift_release is not None:
+            release = openshift_release.parse_release(self.openshift_release)[:2]
         return ExportSettings(
             image_set=image_set,
             registry=registry.settings(),
@@ -231,7 +233,7 @@ class SelectionOptions:
             catalog_base=Reference.parse(without_docker(self.catalog_base)) if self.catalog_base else None,
             jobs=registry.jobs,
             strict=self.strict,
-            release=parse_release(self.openshift_release) if self.openshift_release else release,
+            release=release,
             catalog_format=self.catalog_format.value if self.catalog_format else None,
             signatures=self.signatures,
         )
@@ -254,14 +256,6 @@ def _platforms_of(target: TargetProfile) -> tuple[Platform, ...]:
     if target.registry.sparse_indexes is False:
         return ()
     return tuple(Platform.parse(text) for text in target.platforms or ())
-
-
-def parse_release(text: str) -> tuple[int, int]:
-    """Return an OpenShift release, `4.18`. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(?:\.\d+)?", text.strip())
-    if not match:
-        raise UsageError(f"not a release: {text[:40]!r}", hint="Wanted: 4.N, for example 4.18.")
-    return int(match[1]), int(match[2])
 
 
 def parse_share(text: str) -> Fraction:

@@ -229,7 +229,9 @@ def render(
             "the files are for a release of OpenShift, or for another Kubernetes",
             hint="Give either --openshift-release 4.N, with --microshift or --hosted where it is one, or --kubernetes.",
         )
-    release = replace(Release.parse(openshift_release), microshift=microshift, hosted=hosted) if openshift_release else None
+    release = None
+    if openshift_release is not None:
+        release = replace(Release.parse(openshift_release), microshift=microshift, hosted=hosted)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
     files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)

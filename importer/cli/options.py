@@ -323,7 +323,7 @@ class ClusterOptions:
             authfile=self.cluster_authfile,
             replace_credential=self.replace_credential,
             resources=replace(resources, catalogs_only=self.catalogs_only),
-            release=Release.parse(self.openshift_release) if self.openshift_release else None,
+            release=Release.parse(self.openshift_release) if self.openshift_release is not None else None,
             allowed_orphans=tuple(self.allow_orphaned),
             allowed_stranded=tuple(self.allow_stranded),
             repoint=self.repoint,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Self
 
-from common.errors import UsageError
+from common.openshift_release import parse_release
 from importer.cluster.kinds import ICSP, IDMS, ITMS, Kind
 
 _MAJOR = 4
@@ -21,7 +20,6 @@ _POD_CONFIG_SINCE = {
     "extractContent": 15,
 }
 _WITHOUT_LIMIT = 10  # BZ#1814777 was merged to release-4.3 on 2020-03-26, so about 4.3.10
-_PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5})\S*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,16 +39,7 @@ class Release:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `4.18` (a patch version may follow). Raises UsageError, also for a release before 4.3."""
-        match = _PATTERN.fullmatch(text.strip())
-        if not match:
-            raise UsageError(f"not an OpenShift release: {text[:40]!r}", hint="Wanted: two numbers, for example 4.18")
-        release = cls(int(match[1]), int(match[2]), int(match[3]) if match[3] else None)
-        if release < cls(4, 3):
-            raise UsageError(
-                f"OpenShift {release} is older than 4.3, the oldest release that this program knows",
-                hint="Push is for every registry; the cluster has to be configured by hand.",
-            )
-        return release
+        return cls(*parse_release(text))
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"

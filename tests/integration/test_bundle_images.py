@@ -133,7 +133,7 @@ def test_images_that_an_old_release_could_not_find_by_their_tag_are_named(tmp_pa
             assert len(told) == count, release
             assert all("needed by index/foo/foo.v1.0.0" in one["message"] for one in told)
     wrong = run("hub-export", "plan", "--image", "registry.test/a/b:v1", "--openshift-release", "four")
-    assert (wrong.status, "not a release" in wrong.stderr) == (2, True)
+    assert (wrong.status, "not an OpenShift release" in wrong.stderr) == (2, True)
 
 
 def test_an_object_that_cannot_be_read_is_an_error_where_the_bundle_has_no_image(tmp_path):

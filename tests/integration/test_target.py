@@ -141,7 +141,7 @@ def test_what_is_said_wins_over_the_profile(source, tmp_path):
     assert platforms("--platform", "linux/s390x") == {"linux/s390x"}
     assert platforms("--platform", ".*") == {"linux/amd64", "linux/s390x"}
     done = plan(source, site, "alpha", more=["--openshift-release", "five"])
-    assert (done.status, "not a release: 'five'" in done.stderr) == (2, True)
+    assert (done.status, "not an OpenShift release: 'five'" in done.stderr) == (2, True)
 
 
 def test_the_release_of_the_profile_is_that_of_the_export(source, tmp_path):
@@ -230,7 +230,7 @@ def test_a_later_profile_and_one_of_a_wrong_type(source, tmp_path):
     done = plan(source, profile(tmp_path, platforms=["nonsense"]), "alpha")
     assert (done.status, "target.json: not a platform" in done.stderr) == (2, True)
     done = plan(source, profile(tmp_path, release="five"), "alpha")
-    assert (done.status, "target.json: not a release" in done.stderr) == (2, True)
+    assert (done.status, "target.json: not an OpenShift release" in done.stderr) == (2, True)
 
 
 def kept(done):

@@ -16,7 +16,9 @@ def test_a_release_is_read_with_or_without_its_patch_version(text, release):
     assert str(Release.parse(text)) == release
 
 
-@pytest.mark.parametrize("text", ["", "4", "four", "4.x", "4.18.", "4.1234", "4.18\n4.19", "٤.١٨"])
+@pytest.mark.parametrize(
+    "text", ["", "4", "5", " ", "four", "4.18.3x", "4.18 ,", "4.x", "4.18.", "4.1234", "4.18\n4.19", "٤.١٨"]
+)
 def test_a_text_that_is_not_a_release_is_refused(text):
     with pytest.raises(UsageError, match="not an OpenShift release") as caught:
         Release.parse(text)
