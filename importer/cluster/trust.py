@@ -118,8 +118,8 @@ def merge_pull_secret(
     """Add a credential (`auth`: base64 of user:password) under `key` to the cluster's pull secret; all others stay.
 
     `key` is a registry's host, or `HOST/PATH`. Nothing is written where nodes find the same credential for it already. Another
-    credential of a whole host is replaced only with `replace`, or where `recorder` shows that hub-import wrote it.
-    Raises ClusterError for another credential, and when the pull secret is missing or cannot be read.
+    credential of a whole host, or under `key`, is replaced only with `replace`, or where `recorder` shows that hub-import
+    wrote it. Raises ClusterError for another credential, and when the pull secret is missing or cannot be read.
     """
     # Its base64 form would pass a redaction of the password alone.
     SECRETS.add(auth)
@@ -134,8 +134,9 @@ def merge_pull_secret(
             return {}
         if _is_recorded(recorder, key, auths.get(key)):
             recorded.append(auths[key])
-        # Other images of that registry, even the release, may be pulled with it.
-        if found and "/" not in key and not replace and auths.get(key) not in recorded:
+        # Other images of that registry, or below that prefix, even the release, may be pulled with it.
+        theirs = found if "/" not in key else auths.get(key)
+        if theirs and not replace and auths.get(key) not in recorded:
             raise _another(key)
         merged = {**document, "auths": {**auths, key: {"auth": auth}}}
         return {"data": {_KEY: encoded(merged)}}
@@ -178,10 +179,11 @@ def _basic(entry: Mapping[str, Any]) -> str:
     return str(entry.get("auth") or joined or entry.get("identitytoken") or "")
 
 
-def _another(host: str) -> ClusterError:
+def _another(key: str) -> ClusterError:
+    own = "another prefix" if "/" in key else "a prefix"
     return ClusterError(
-        f"the pull secret has another credential for {host}, which the cluster may pull other images with",
-        hint="It was not replaced. From OpenShift 4.9 on a prefix, --registry HOST/PREFIX, keeps the two apart; "
+        f"the pull secret has another credential for {key}, which the cluster may pull other images with",
+        hint=f"It was not replaced. From OpenShift 4.9 on {own}, --registry HOST/PREFIX, keeps the two apart; "
         "or let that account read the mirror and leave --cluster-authfile out; or use --replace-credential.",
     )
 

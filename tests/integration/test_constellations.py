@@ -79,6 +79,7 @@ ODD_SECRET = (
 LATER_SECRET = '{"auths": {"registry.redhat.io": {"auth": "eDp5"}, "MIRROR/ocp": {"auth": "%s", "email": "a@b"}}}'.replace(
     "%s", ROBOT
 )
+TEAM_SECRET = '{"auths": {"MIRROR/ocp": {"auth": "dGVhbTp4", "email": "a@b"}, "MIRROR": {"auth": "eDp5"}}}'
 BINARY = base64.b64encode(b"\x30\x82").decode()
 TRUSTED = (
     {
@@ -152,6 +153,7 @@ FURTHER = [
     Constellation(
         "a credential of the whole registry that is to be replaced", "4.8", ODD_SECRET, (), ("--replace-credential",)
     ),
+    Constellation("another credential under the prefix", "4.20", TEAM_SECRET, (), ("--replace-credential",)),
     Constellation("an empty pull secret", secret='{"auths":{}}'),
     Constellation("a broader rule of both kinds that nodes may not leave", objects=BROAD),
     Constellation("a broader ICSP", "4.12", objects=(rules(ICSP, "cache", ("SOURCE", ["cache.example/all"])),)),

@@ -151,7 +151,7 @@ def test_a_namespaced_credential_is_added_next_to_that_of_the_host(start):
     assert [line for line in change.diff if line[:2] in ("+ ", "- ")] == [
         "+      mirror.example:5000/ocp: (credential, not shown)"
     ]
-    renewed = merge_pull_secret(client, f"{HOST}/ocp", OTHER_AUTH)
+    renewed = merge_pull_secret(client, f"{HOST}/ocp", OTHER_AUTH, replace=True)
     assert [line for line in renewed.diff if line[:2] in ("+ ", "- ")] == [
         "-      mirror.example:5000/ocp: (former credential, not shown)",
         "+      mirror.example:5000/ocp: (new credential, not shown)",
@@ -207,8 +207,25 @@ def test_a_foreign_credential_is_not_own_by_the_record(start):
     with pytest.raises(ClusterError, match="another credential"):
         give(client, HOST, "two-of-the-host")
     put_credentials(cluster, **{**there, HOST: {"auth": OTHER_AUTH}, f"{HOST}/ocp": {"auth": OTHER_AUTH}})
-    give(client, f"{HOST}/ocp", "three")
-    assert secret(cluster)["auths"][HOST] == {"auth": OTHER_AUTH}
+    with pytest.raises(ClusterError, match=f"another credential for {HOST}/ocp"):
+        give(client, f"{HOST}/ocp", "three")
+    assert secret(cluster)["auths"][f"{HOST}/ocp"] == {"auth": OTHER_AUTH}
+
+
+@pytest.mark.parametrize("entry", [{"auth": OTHER_AUTH, "email": "a@b"}, {"identitytoken": "x"}, {"registrytoken": "x"}])
+def test_another_credential_of_the_same_prefix_is_replaced_only_on_request(start, entry):
+    """The prefix may hold other images: cri-o#3056, openshift-docs#35639."""
+    cluster, client = start()
+    put_credentials(cluster, **{f"{HOST}/ocp": entry})
+    before = secret(cluster)
+    with pytest.raises(ClusterError, match=f"another credential for {HOST}/ocp") as caught:
+        give(client, f"{HOST}/ocp", "robot")
+    assert "--replace-credential" in caught.value.hint
+    assert secret(cluster) == before
+    give(client, f"{HOST}/ocp", "robot", replace=True)
+    give(client, f"{HOST}/ocp", "renewed")
+    undo(client, NAMESPACE, dry_run=False, tell=str)
+    assert secret(cluster) == before
 
 
 def test_undo_keeps_the_credentials_that_others_added_between_two_applies(start):
