@@ -333,13 +333,25 @@ def operators(
 
 
 @command(app)
-def status(cluster: PlaceOptions, output: OutputOptions) -> ExitCode:
+def status(
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCHIVE…", help="Compare with this archive, where no import is recorded, as after render."),
+    ] = None,
+    *,
+    cluster: PlaceOptions,
+    output: OutputOptions,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
+    ] = None,
+) -> ExitCode:
     """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
     from importer.cli import cluster_tables
     from importer.diagnose import health
 
     output.begin()
-    found = health.examine(cluster.settings())
+    inventory = ArchiveOptions(archive, key).open().inventory if archive else None
+    found = health.examine(cluster.settings(), inventory=inventory)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.status_table(found))
     return found.exit_code
 

@@ -299,10 +299,16 @@ def _operator_rows(health: Health) -> list[tuple[str, str, str]]:
 def _verdict(health: Health) -> str:
     if health.healthy:
         unseen = next((each for each in health.findings if each.code == UNSEEN_RULES), None)
-        return f"healthy; {unseen.cause}" if unseen else "healthy"
+        known = f"healthy, as far as is known: {_compare(health.unrecorded)}" if health.unrecorded else "healthy"
+        return f"{known}; {unseen.cause}" if unseen else known
     if health.rolling and not health.findings:
         return f"not settled: the nodes of {', '.join(health.rolling)} are taking over their configuration"
     return f"not healthy: {counted(len(health.findings), 'finding')}; hub-import doctor shows causes and fixes"
+
+
+def _compare(names: Sequence[str]) -> str:
+    # After `render`, or with a record that was deleted.
+    return f"no import recorded what {enumeration(names, _CSVS_SHOWN)} should list; hub-import status ARCHIVE compares with it"
 
 
 def doctor_table(health: Health) -> list[str]:

@@ -24,10 +24,12 @@ from importer.cluster.rollout import strongest
 from importer.cluster.trust import pull_credential
 from importer.diagnose import fixes
 from importer.diagnose.collect import collect
+from importer.diagnose.compared import expected_of
 from importer.diagnose.fixes import NEEDS_CREDENTIAL, FixInputs
 from importer.diagnose.rules import diagnose
 
 if TYPE_CHECKING:
+    from common.archive.inventory import Inventory
     from importer.cluster.client import Body
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.diagnose.snapshot import Snapshot
@@ -78,6 +80,11 @@ class Health:
         return [each for each in self.expected if each.name not in present and each.catalog not in served]
 
     @property
+    def unrecorded(self) -> list[str]:
+        """The CatalogSources of hub-import of which nothing says what they should list: others applied rendered files."""
+        return [source.name for source in self.snapshot.sources if source.is_managed and source.expected is None]
+
+    @property
     def rolling(self) -> list[str]:
         """The pools whose rollout is in progress; a paused pool with all mirror rules is not one of them."""
         return [
@@ -97,10 +104,13 @@ class Health:
         return len(self.snapshot.missing_rules.get(pool["metadata"]["name"]) or ())
 
 
-def examine(cluster: ClusterSettings, registry_ca: str | None = None) -> Health:
-    """Return the health of a cluster. Changes nothing. Raises ClusterError, UsageError."""
+def examine(cluster: ClusterSettings, registry_ca: str | None = None, inventory: Inventory | None = None) -> Health:
+    """Return the health of a cluster, compared to an inventory where one is given. Changes nothing.
+
+    Raises ClusterError, UsageError.
+    """
     with connect(cluster.kubeconfig, cluster.context) as client:
-        return _examine(client, cluster, _inputs(cluster, registry_ca))
+        return _examine(client, cluster, _inputs(cluster, registry_ca), inventory)
 
 
 def fix(
@@ -128,14 +138,18 @@ def fix(
         return replace(health, fixed=tuple(done))
 
 
-def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs) -> Health:
+def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs, inventory: Inventory | None = None) -> Health:
     identity = identify(client, cluster.release)
     release = identity.release
-    expected = expected_catalogs(client, record_namespace(client))
+    known = {each.name: each for each in expected_catalogs(client, record_namespace(client))}
+    if inventory is not None:
+        known |= {each.name: each for each in expected_of(client, inventory, release)}
+    expected = list(known.values())
     snapshot = collect(client, namespace_for(release), expected, release)
     findings = fixes.with_inputs(diagnose(snapshot), inputs)
     # Also where all is well: that OLM lists the operators says nothing about their pulls.
-    nodes = [unseen_rules(release)] if not configures_nodes(release) and expected else []
+    imported = expected or any(source.is_managed for source in snapshot.sources)
+    nodes = [unseen_rules(release)] if not configures_nodes(release) and imported else []
     return Health(snapshot, tuple(expected), (*findings, *nodes), identity)
 
 
