@@ -91,6 +91,21 @@ def test_the_page_of_an_interrupted_deploy_has_the_last_state(place, tmp_path):
     assert "hub-import undo" in found
 
 
+@pytest.mark.more
+def test_the_page_of_a_wait_that_failed_lists_operators_as_they_are(place, tmp_path):
+    archive, host = place
+    page = tmp_path / "deploy.html"
+    with FakeCluster("4.18") as cluster:  # whose OLM never lists anything
+        put_operator(cluster, InstalledOperator("team", "web", "web", source="retired"))
+        goal = [*to(cluster, tmp_path, host), "--allow-orphaned", "web", "--timeout", "3s"]
+        result = run("hub-import", "deploy", archive, *goal, "--yes", "--report", page)
+    assert result.status == 6, result.stderr
+    found = text_of(page)
+    assert 'class="verdict bad"' in found
+    assert "Subscription team/web" in found
+    assert "They were not read again" not in found
+
+
 def test_an_unreachable_registry_leaves_a_page_too(place, tmp_path):
     archive, _host = place
     page = tmp_path / "deploy.html"
