@@ -78,9 +78,17 @@ def waiting_pods(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def unexplained(snapshot: Snapshot) -> list[WaitingImage]:
-    """Return the waiting containers, without the pods of catalogs, which have findings of their own."""
-    catalogs = {(source.namespace, pod.name) for source in snapshot.sources for pod in source.pods}
-    return [each for each in snapshot.waiting if (each.namespace, each.pod) not in catalogs]
+    """Return the waiting containers, without those of catalogs that have findings of their own, or that are gone."""
+    pods = {(source.namespace, pod.name) for source in snapshot.sources for pod in source.pods}
+    here = {(source.namespace, source.name) for source in snapshot.sources}
+    sources = snapshot.all_sources
+    # The pods of a CatalogSource that was deleted are deleted a moment later.
+    foreign = sources.bodies.keys() - here if sources is not None else frozenset[tuple[str, str]]()
+    return [
+        each
+        for each in snapshot.waiting
+        if (each.namespace, each.pod) not in pods and (not each.catalog or (each.namespace, each.catalog) in foreign)
+    ]
 
 
 def operator_namespaces(snapshot: Snapshot) -> frozenset[str]:
@@ -214,7 +222,7 @@ class _Rules:
         carry = "Carry it, or correct its name: {lines} under additionalImages of the image set; then push and apply."
         if not self._has_record:
             cause = "no mirror rule of the cluster covers it, so the node asks its own registry"
-            return _Cause(WITHOUT_RULE, cause, f"Apply the archive that has it. {carry}", host)
+            return _Cause(WITHOUT_RULE, cause, f"Apply the archive that has it. Otherwise: {carry[0].lower()}{carry[1:]}", host)
         found = match(PULLS, (each.message,))
         if found and found[0].code not in _ABSENT:
             cause = f"no mirror rule covers the image, and its own registry is asked: {found[0].cause}"

@@ -51,7 +51,7 @@ _MANAGED_BY = "app.kubernetes.io/managed-by"
 class WaitingImage:
     """A container that waits for its image. `message`: the kubelet's words, from its state or the newest event.
 
-    `of_operator`: the pod's owner or labels say that an operator has made it.
+    `of_operator`: the pod's owner or labels say that an operator has made it. `catalog`: the CatalogSource that it serves.
     """
 
     namespace: str
@@ -62,6 +62,7 @@ class WaitingImage:
     message: str
     node: str = ""
     of_operator: bool = False
+    catalog: str = ""
 
     @property
     def where(self) -> str:
@@ -87,7 +88,9 @@ def waiting_images(reader: Reader) -> tuple[WaitingImage, ...]:
 
 def _waiting(pod: Body) -> list[WaitingImage] | None:
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, status_of(pod)
-    found = []
+    found: list[WaitingImage] = []
+    if metadata.get("deletionTimestamp"):
+        return None
     for statuses, containers in _STATUSES.items():
         for each in status.get(statuses) or []:
             waiting = (each.get("state") or {}).get("waiting") or {}
@@ -104,6 +107,7 @@ def _waiting(pod: Body) -> list[WaitingImage] | None:
                     short(waiting.get("message"), _LONGEST),
                     str(spec.get("nodeName") or ""),
                     _is_of_operator(metadata),
+                    str((metadata.get("labels") or {}).get("olm.catalogSource") or ""),
                 )
             )
     return found or None

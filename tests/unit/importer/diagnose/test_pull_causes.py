@@ -208,3 +208,12 @@ def test_broader_rules_count(source_of_rule):
     wide = rule(source_of_rule, f"{HOST}/all")
     (one,) = found(waits(BY_DIGEST, failed(BY_DIGEST, "manifest unknown")), rules=[wide])
     assert one.code == "image-not-in-mirror"
+
+
+def test_the_pods_of_a_deleted_catalog_are_no_finding_and_those_of_another_namespace_are():
+    """Garbage collection deletes them some seconds after `doctor --fix` has switched the default sources off."""
+    gone = waits(BY_DIGEST, pod="redhat-operators-x", namespace="openshift-marketplace", catalog="redhat-operators")
+    assert found(gone) == []
+    theirs = source("theirs", place="team-b", labels={})
+    pod = waits(BY_DIGEST, pod="theirs-x", namespace="team-b", catalog="theirs")
+    assert [each.code for each in found(gone, pod, elsewhere=[theirs])] == ["image-without-rule"]
