@@ -13,7 +13,8 @@ import msgspec
 
 from common.serialization import UNDECODABLE
 from common.supported_releases import MAX_TEXT, MAXIMUM, MINIMUM
-from exporter.catalog.model import CSV_METADATA
+from exporter.catalog.go_json import GoError, decode
+from exporter.catalog.model import CSV_METADATA, Property
 from exporter.catalog.related_images import inline_csvs
 
 if TYPE_CHECKING:
@@ -46,12 +47,8 @@ class Stated:
     disconnected: bool | None = None
 
 
-class _Property(msgspec.Struct):
-    type: str
-    value: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Metadata(msgspec.Struct, rename="camel"):
+@dataclass(frozen=True, slots=True)
+class _Metadata:
     """The fields of the metadata that are read. Others are long descriptions."""
 
     annotations: Any = None
@@ -59,8 +56,9 @@ class _Metadata(msgspec.Struct, rename="camel"):
     install_modes: Any = None
 
 
-_LISTED = msgspec.json.Decoder(list[_Property])
-_METADATA = msgspec.json.Decoder(_Metadata)
+# Names match in any case in whatever opm and the package server decode into structs (Go, encoding/json, *Unmarshal).
+_FIELDS = {"annotations": "annotations", "minkubeversion": "min_kube_version", "installmodes": "install_modes"}
+_METADATA = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def stated(bundle: Bundle) -> Stated:
@@ -90,6 +88,7 @@ def _of_csv(bundle: Bundle) -> Iterator[_Metadata]:
             yield from _metadata(one.value)
     if not bundle.has(CSV_METADATA):
         for csv in inline_csvs(bundle):
+            # Exact names: the object goes to the API server as it is, which knows no other case.
             spec = _under(csv, "spec")
             yield _Metadata(_under(csv, "metadata").get("annotations"), spec.get(MINIMUM), spec.get("installModes"))
 
@@ -120,9 +119,19 @@ def _disconnected(annotations: dict[str, Any]) -> bool | None:
 
 def _metadata(raw: msgspec.Raw) -> Iterator[_Metadata]:
     try:
-        yield _METADATA.decode(raw)
+        named = ((_FIELDS.get(name.casefold()), value) for name, value in _METADATA.decode(raw).items())
+        # Go writes each into the same field, so that the last one counts.
+        found = {field: msgspec.json.decode(value) for field, value in named if field}
     except (*UNDECODABLE, RecursionError):
         return
+    modes = found.get("install_modes")
+    if isinstance(modes, list):
+        found["install_modes"] = [_folded(one) if isinstance(one, dict) else one for one in modes]
+    yield _Metadata(**found)
+
+
+def _folded(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name.casefold(): value for name, value in fields.items()}
 
 
 def _under(value: Any, key: str) -> dict[str, Any]:
@@ -137,8 +146,8 @@ def _minimum(value: Any) -> str | None:
 def _annotated(annotations: Any) -> Iterator[msgspec.Raw]:
     text = annotations.get(_ANNOTATION) if isinstance(annotations, dict) else None
     try:
-        listed = _LISTED.decode(text) if isinstance(text, str) else []
-    except (*UNDECODABLE, RecursionError):
+        listed = decode(text.encode(), tuple[Property, ...]) if isinstance(text, str) else ()
+    except (GoError, UnicodeError, RecursionError):
         return
     yield from (one.value for one in listed if one.type == MAXIMUM)
 

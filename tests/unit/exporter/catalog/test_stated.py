@@ -46,6 +46,19 @@ def csv(annotations=None, **spec):
     return {"type": "olm.bundle.object", "value": {"data": data}}
 
 
+def test_names_of_fields_match_in_any_case_as_in_go():
+    """Go, encoding/json, *Unmarshal*: opm and the package server decode the property; a CSV goes to the API server as it is."""
+    modes = [{"Type": "AllNamespaces", "SUPPORTED": True}, {"type": "OwnNamespace", "supported": True}]
+    value = {"MINKUBEVERSION": "1.20.0", "InstallModes": modes, "Annotations": {NAMESPACE: "foo-system"}, "other": 1}
+    found = said({"type": "olm.csv.metadata", "value": value})
+    assert (found.min_kube_version, found.install_modes) == ("1.20.0", ("OwnNamespace", "AllNamespaces"))
+    assert found.suggested_namespace == "foo-system"
+    assert said(metadata(minKubeVersion="1.20.0", minkubeversion="1.21.0")).min_kube_version == "1.21.0"
+    annotated = json.dumps([{"TYPE": "olm.maxOpenShiftVersion", "Value": "4.17"}])
+    assert said(metadata({"olm.properties": annotated})).max_open_shift_version == "4.17"
+    assert said(csv(MINKUBEVERSION="1.20.0")).min_kube_version is None
+
+
 @pytest.mark.parametrize("where", [metadata, csv])
 def test_all_is_found_in_metadata_and_in_csvs(where):
     modes = [{"type": "AllNamespaces", "supported": True}, {"type": "OwnNamespace", "supported": True}]
