@@ -99,6 +99,9 @@ OUTPUT = "Output and logs"
 SHARING = "Several processes"
 
 _TYPED = f"{__name__}.typed"
+_STREAM = f"{__name__}.stream"  # the option that names standard output
+# Options whose file or directory a command writes; `-` means standard input for options that are read.
+_WRITTEN = frozenset({"--output", "--report", "--rerequest", "--log-file", "--authfile"})
 
 
 class Format(StrEnum):
@@ -407,6 +410,8 @@ def _take_file_urls(parameter: Any) -> None:
 
     def decoded(context: Any, value: Any) -> Any:
         context.meta.setdefault(_TYPED, {})[parameter.name] = value
+        if value == "-" and (option := _WRITTEN.intersection(parameter.opts)):
+            context.meta[_STREAM] = next(iter(option))
         return process(context, _each(plain_path, value))
 
     def split(context: Any) -> Any:
@@ -434,10 +439,11 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
 
     def call(invocation: typer.Context, **values: Any) -> None:
         # Errors are converted here and nowhere else: no command has an except clause of its own for HubError.
-        raise typer.Exit(_status(lambda: run(values, invocation.meta.get(_TYPED, {}))))
+        raise typer.Exit(_status(lambda: run(values, invocation.meta)))
 
-    def run(values: dict[str, Any], typed: Mapping[str, Any]) -> ExitCode:
-        _require_local(values, typed)
+    def run(values: dict[str, Any], meta: Mapping[str, Any]) -> ExitCode:
+        _require_files(meta)
+        _require_local(values, meta.get(_TYPED, {}))
         # typer knows only flat parameters; the groups exist so that a command gets one object for each subject.
         made = {name: group(**{p.name: values.pop(p.name) for p in fields[name]}) for name, group in groups.items()}
         return function(**values, **made)
@@ -450,6 +456,16 @@ def _flat(function: Callable[..., ExitCode]) -> Callable[..., None]:
     call.__annotations__ = {p.name: p.annotation for p in keyword}
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
+
+
+def _require_files(meta: Mapping[str, Any]) -> None:
+    """Raise UsageError for standard output in place of a file: it would be a file named `-`."""
+    # Results have standard output for themselves, and a file is replaced as a whole, which a stream cannot be.
+    if option := meta.get(_STREAM):
+        raise UsageError(
+            f"{option} -: standard output is no file",
+            hint="Name a file (./- for one of this name). The result as JSON on standard output: --format json.",
+        )
 
 
 def _require_local(values: Mapping[str, Any], typed: Mapping[str, Any]) -> None:

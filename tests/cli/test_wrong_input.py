@@ -263,3 +263,20 @@ def test_no_archive(tmp_path):
 def test_unknown_flag_and_missing_flag(side):
     assert run("hub-import", "push", side.archive).status == 2
     assert run("hub-import", "push", "--nonsense").status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("hub-export", "plan", "--image", "registry.test/a/b:v1", "--output", "-"), "--output"),
+        (("hub-export", "plan", "--image", "registry.test/a/b:v1", "--report", "-"), "--report"),
+        (("hub-export", "create", "--image", "registry.test/a/b:v1", "--output", "-"), "--output"),
+        (("hub-import", "verify", ".", "--rerequest", "-"), "--rerequest"),
+        (("hub-import", "probe", "--registry", "registry.test", "--output", "-"), "--output"),
+        (("hub-import", "deploy", ".", "--registry", "registry.test", "--report", "-"), "--report"),
+    ],
+)
+def test_standard_output_in_place_of_a_file_is_refused(tmp_path, arguments, option):
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.status, f"{option} -: standard output is no file" in done.stderr) == (2, True), done.stderr
+    assert not list(tmp_path.iterdir())
