@@ -16,6 +16,7 @@ from importer.cluster.readiness.readiness import how_far, is_paused, is_rolled_o
 from importer.cluster.readiness.wait import Row, clock_text
 from importer.diagnose.installing import REQUIRES_APPROVAL, current_plans, unwell
 from importer.operators import shown
+from importer.operators.settling import NOT_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,11 +67,12 @@ def apply_document(applied: Applied) -> Document:
     findings = [finding_document(each) for each in applied.findings]
     where = cluster_document(applied.cluster)
     return {
-        "healthy": applied.done,
+        "healthy": applied.done and applied.well,
         "cluster": where,
         "changes": changes,
         "findings": findings,
         "operators": shown.document(applied.operators),
+        "operatorsAfter": shown.document(applied.operators_after) if applied.operators_after is not None else None,
         "problems": applied.problems,
     }
 
@@ -79,7 +81,9 @@ def apply_table(applied: Applied) -> list[str]:
     """Return `apply` for people."""
     if not applied.done:
         return [*planned_table(applied), would_change(applied), "Nothing was changed."]
-    return [*problem_lines(applied.problems), *changes_table(applied.result), f"{applied.cluster}.", applied.verdict]
+    left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
+    changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
+    return [*changes, *left, f"{applied.cluster}.", applied.verdict]
 
 
 def planned_table(would: Applied) -> list[str]:
@@ -258,6 +262,7 @@ def health_document(health: Health) -> Document:
             for each in unwell(health.snapshot)
         ],
         "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
+        "operators": shown.document(health.operators),
         "unseen": health.snapshot.unreadable,
     }
 
@@ -276,7 +281,7 @@ def status_table(health: Health) -> list[str]:
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
     rows += _operator_rows(health)
-    return [f"{health.cluster}.", *columns(rows), _verdict(health)]
+    return [f"{health.cluster}.", *columns(rows), *shown.affected(health.operators), _verdict(health)]
 
 
 def _operator_rows(health: Health) -> list[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,10 @@ from importer.cluster.client import connect
 from importer.cluster.discovery import identify
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.nodes import UNSEEN_RULES
-from importer.cluster.readiness.wait import wait_healthy
 from importer.cluster.server_warnings import warned
 from importer.configure.plan import make_plan
-from importer.diagnose.collect import collect
-from importer.diagnose.rules import diagnose
+from importer.configure.waiting import look_again, wait
+from importer.operators.settling import NOT_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +48,7 @@ class Applied:
 
     `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
-    `operators`: what becomes of each operator of the cluster.
+    `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
     """
 
     result: ApplyResult
@@ -60,11 +58,17 @@ class Applied:
     findings: tuple[Finding, ...] = ()
     drain: str = ""
     operators: tuple[Row, ...] = ()
+    operators_after: tuple[Row, ...] | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether every operator that was well before is well again."""
+        return not any(finding.code == NOT_WELL for finding in self.findings)
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 when a catalog could not be given to the cluster."""
-        return of_problems(self.problems)
+        """6 when an operator is not well again, 3 when a catalog could not be given to the cluster."""
+        return of_problems(self.problems) if self.well else ExitCode.CLUSTER
 
     @property
     def verdict(self) -> str:
@@ -94,7 +98,7 @@ class NotAgreedError(HubError):
 class Interaction:
     """The callbacks of an apply: lines of text, the question before the first change, the changes, and the wait.
 
-    `operators` gets those of the cluster after the wait, however it ends; without it they are not read again.
+    `operators` gets those of the cluster after the wait, however it ends.
     """
 
     tell: Tell
@@ -163,12 +167,13 @@ def apply(
         # Before the wait: when it ends in an error, `status` and `doctor` need to know the expected state (ADR 0015).
         plan.recorder.expect(plan.expected)
         try:
-            _wait(client, plan, cluster, interaction)
+            left = wait(client, plan, cluster, interaction)
         except ClusterError:
-            _look_again(plan, interaction)
+            look_again(client, plan, interaction)
             raise
-        _look_again(plan, interaction)
-    return replace(planned, result=result, done=True)
+        after = look_again(client, plan, interaction)
+    found = (*planned.findings, *left)
+    return replace(planned, result=result, done=True, findings=found, operators_after=after)
 
 
 def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
@@ -226,26 +231,6 @@ def _refuse(findings: Sequence[Finding]) -> None:
     kind = RegistryError if all(each.code == "image-not-in-mirror" for each in errors) else ClusterError
     details = [line for each in errors for line in each.lines]
     raise kind("the cluster was not changed:", details=details, hint="Correct that, and run the same command again.")
-
-
-def _wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, interaction: Interaction) -> None:
-    release = plan.intent.release
-    wait_healthy(
-        client,
-        plan.expected,
-        release=release,
-        timeout_s=cluster.timeout_s,
-        display=interaction.display,
-        diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release, workloads=False)),
-    )
-
-
-def _look_again(plan: ClusterPlan, interaction: Interaction) -> None:
-    """Read the operators once more, after the change."""
-    if interaction.operators is not None:
-        # The change is done, or has failed by then: a read that fails must not decide the end of the command.
-        with suppress(ClusterError):
-            interaction.operators(plan.operators_now().rows)
 
 
 def silent(_line: str) -> None:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from common.catalog_names import identities_of, release_of_tag
 from common.errors import ExitCode
-from importer.cluster.client import ForbiddenError, connect
+from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity, identify, own_sources
 from importer.cluster.kinds import OPERATOR_HUB
 from importer.cluster.record import expected_catalogs, record_namespace
 from importer.cluster.resources.build import can_serve
-from importer.cluster.resources.catalog_source import FILE_BASED, is_default, namespace_for
+from importer.cluster.resources.catalog_source import FILE_BASED, is_default
 from importer.cluster.resources.names import Named, name_catalogs
 from importer.operators.findings import Allowed, findings
-from importer.operators.installed import Installed, Sources
 from importer.operators.keeping import default_names, leaves_names, repointed, resources
-from importer.operators.outlook import Offering, Outlook, recorded
-from importer.operators.reading import read
+from importer.operators.outlook import Offering, Outlook
+from importer.operators.present import present
+from importer.operators.reading import read_operators
 from importer.operators.table import Result, make
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from importer.cluster.kinds import Resource
     from importer.cluster.release import Release
     from importer.cluster.resources.names import ServedCatalog
-    from importer.operators.installed import SourceKey
+    from importer.operators.installed import Installed, SourceKey
     from importer.operators.table import Row
     from importer.settings import ClusterSettings
 
@@ -66,15 +66,6 @@ class Survey:
     def exit_code(self) -> ExitCode:
         """6 when an operator is orphaned, stranded or unresolved."""
         return ExitCode.CLUSTER if any(row.result in _NOT_WELL for row in self.rows) else ExitCode.DONE
-
-
-def read_operators(client: ClusterClient, release: Release | None) -> Installed:
-    """Return the operators of a cluster; none where not even its catalogs may be read. Raises ClusterError."""
-    namespace = namespace_for(release)
-    try:
-        return read(client, namespace, release)
-    except ForbiddenError as error:  # preflight lists the missing permissions
-        return Installed((), Sources({}, namespace, everywhere=False), refused=error.message)
 
 
 def name(
@@ -148,14 +139,8 @@ def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
         release = identity.release
         if inventory is None:
             seen = read_operators(client, release)
-            rows = present(client, seen, record_namespace(client))
+            rows = present(seen, expected_catalogs(client, record_namespace(client)))
         else:
             seen, naming = name(client, inventory, identity, release, cluster)
             rows = make(seen, _outlook(seen, naming, release, repoint=cluster.repoint))
     return Survey(identity, tuple(rows), seen.refused)
-
-
-def present(client: ClusterClient, seen: Installed, record: str) -> list[Row]:
-    """Return the operators as they are, by the catalogs that the record of earlier imports, in namespace `record`, has."""
-    known = [each for each in recorded(expected_catalogs(client, record)) if each.source in seen.sources.bodies]
-    return make(seen, Outlook(known, seen.sources.namespace, seen.sources))

@@ -18,7 +18,7 @@ from importer.cluster.resources.build import Built, build
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
-from importer.configure.operators import OperatorPlan, foresee, name, read_operators
+from importer.configure.operators import OperatorPlan, foresee, name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
     from importer.mapping import MappedImage, Mirror
+    from importer.operators.installed import Installed
     from importer.settings import ClusterSettings, ImportSettings
 
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class ClusterPlan:
     """Everything that one cluster gets. `credential`: a key of the global pull secret, and base64 of `user:password`.
 
-    `operators_now` reads the operators again, after the change.
+    `operators_now` judges the operators that are read after the change.
     """
 
     client: ClusterClient
@@ -45,7 +46,7 @@ class ClusterPlan:
     expected: tuple[ExpectedCatalog, ...]
     credential: tuple[str, str] | None
     operators: OperatorPlan
-    operators_now: Callable[[], OperatorPlan]
+    operators_now: Callable[[Installed], OperatorPlan]
     replace_credential: bool = False
 
     @property
@@ -131,7 +132,7 @@ def make_plan(
         _expected(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
         operators,
-        lambda: foresee(read_operators(client, release), naming, release, cluster),
+        lambda seen: foresee(seen, naming, release, cluster),
         cluster.replace_credential,
     )
 

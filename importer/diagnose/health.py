@@ -5,14 +5,14 @@ Neither needs the archive: the last apply wrote the expected catalogs into the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from common.errors import ExitCode
+from common.errors import ClusterError, ExitCode
 from importer.cluster.account import account_of
-from importer.cluster.client import ClusterClient, connect
+from importer.cluster.client import ClusterClient, UnavailableError, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import SECRET
@@ -27,12 +27,16 @@ from importer.diagnose.collect import collect
 from importer.diagnose.compared import expected_of
 from importer.diagnose.fixes import NEEDS_CREDENTIAL, FixInputs
 from importer.diagnose.rules import diagnose
+from importer.operators.present import present
+from importer.operators.reading import read_operators
 
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
     from importer.cluster.client import Body
     from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.cluster.release import Release
     from importer.diagnose.snapshot import Snapshot
+    from importer.operators.table import Row
     from importer.settings import ClusterSettings
 
 
@@ -41,13 +45,14 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A snapshot, the findings in it, and those of them that were fixed."""
+    """A snapshot, the findings in it, and those of them that were fixed; the operators of the cluster."""
 
     snapshot: Snapshot
     expected: tuple[ExpectedCatalog, ...]
     findings: tuple[Finding, ...]
     cluster: ClusterIdentity
     fixed: tuple[Finding, ...] = ()
+    operators: tuple[Row, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -150,7 +155,18 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs,
     # Also where all is well: that OLM lists the operators says nothing about their pulls.
     imported = expected or any(source.is_managed for source in snapshot.sources)
     nodes = [unseen_rules(release)] if not configures_nodes(release) and imported else []
-    return Health(snapshot, tuple(expected), (*findings, *nodes), identity)
+    rows = _operators(client, release, expected)
+    return Health(snapshot, tuple(expected), (*findings, *nodes), identity, operators=rows)
+
+
+def _operators(client: ClusterClient, release: Release | None, expected: Sequence[ExpectedCatalog]) -> tuple[Row, ...]:
+    """Return the table of operators; empty where it cannot be read, as the snapshot says."""
+    try:
+        return tuple(present(read_operators(client, release), expected))
+    except UnavailableError:
+        raise
+    except ClusterError:
+        return ()
 
 
 def _inputs(cluster: ClusterSettings, registry_ca: str | None) -> FixInputs:

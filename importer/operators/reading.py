@@ -14,6 +14,7 @@ from importer.cluster.kinds import (
     OWN_LABELS,
     SUBSCRIPTION,
 )
+from importer.cluster.resources.catalog_source import namespace_for
 from importer.operators.installed import Csv, CsvKey, Extension, Installed, SourceKey, Sources, Subscribed
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ def read(client: ClusterClient, namespace: str, release: Release | None) -> Inst
         # Asked for only where something depends on them.
         others = _other_catalogs(client, release) if extensions else ()
     return Installed(subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, others, refused, hidden)
+
+
+def read_operators(client: ClusterClient, release: Release | None) -> Installed:
+    """Return the operators of a cluster; none where not even its catalogs may be read. Raises ClusterError."""
+    namespace = namespace_for(release)
+    try:
+        return read(client, namespace, release)
+    except ForbiddenError as error:  # preflight lists the missing permissions
+        return Installed((), Sources({}, namespace, everywhere=False), refused=error.message)
 
 
 def sources_of(client: ClusterClient, namespace: str) -> Sources:

@@ -1,0 +1,21 @@
+"""The operators of a cluster as they are, without an archive: by the catalogs that earlier imports left there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from importer.operators.outlook import Outlook, recorded
+from importer.operators.table import make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.operators.installed import Installed
+    from importer.operators.table import Row
+
+
+def present(seen: Installed, expected: Iterable[ExpectedCatalog]) -> list[Row]:
+    """Return the rows of the operators `seen`; `expected`: the catalogs of the record."""
+    known = [each for each in recorded(expected) if each.source in seen.sources.bodies]
+    return make(seen, Outlook(known, seen.sources.namespace, seen.sources))
