@@ -18,6 +18,7 @@ from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import short
 from importer.cluster.resources.mirror_rules import Precedence
 from importer.diagnose.symptoms import PULLS, Symptom, match
+from importer.diagnose.workloads import gives_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -227,7 +228,7 @@ class _Rules:
         if found and found[0].code not in _ABSENT:
             cause = f"no mirror rule covers the image, and its own registry is asked: {found[0].cause}"
             return _Cause(found[0].code, cause, f"{carry} Or, where nodes are to use {host}: {found[0].fix}", host)
-        if each.message and not found and not _BLOCKED.search(each.message) and not each.message.startswith("Back-off pulling"):
+        if gives_reason(each.message) and not found and not _BLOCKED.search(each.message):
             return _unknown(host)
         return _Cause(
             NOT_CARRIED, "it is in no archive so far, by the record of imports, and no mirror rule covers it", carry, host

@@ -129,7 +129,7 @@ def _is_of_operator(metadata: Body) -> bool:
 def _with_events(reader: Reader, found: Sequence[WaitingImage]) -> Iterator[WaitingImage]:
     """Add the newest event about the pull, where the state has only that the kubelet waits for the next try."""
     # ImagePullBackOff has the error itself since Kubernetes 1.31; before, it is in events, which are kept for some hours.
-    said: dict[str, str] = {each.image: each.message for each in found if _is_error(each.message)}
+    said: dict[str, str] = {each.image: each.message for each in found if gives_reason(each.message)}
     asked = 0
     for each in found:
         if each.image not in said and asked < _ASKED:
@@ -137,17 +137,17 @@ def _with_events(reader: Reader, found: Sequence[WaitingImage]) -> Iterator[Wait
             query = Query(_EVENTS, each.namespace, (("involvedObject.name", each.pod),))
             events = [event for event in reader.some(EVENT, _failure, query) if each.image in event[1]]
             said[each.image] = max(events)[1] if events else ""
-        yield each if _is_error(each.message) else replace(each, message=said.get(each.image) or each.message)
+        yield each if gives_reason(each.message) else replace(each, message=said.get(each.image) or each.message)
 
 
 def _failure(event: Body) -> tuple[str, str] | None:
     """Return the time and the text of a warning about an image; None for any other event."""
     text = short(event.get("message"), _LONGEST)
-    if event.get("type") == "Normal" or not _is_error(text):
+    if event.get("type") == "Normal" or not gives_reason(text):
         return None
     return str(event.get("lastTimestamp") or event.get("eventTime") or ""), text
 
 
-def _is_error(message: str) -> bool:
+def gives_reason(message: str) -> bool:
     """Return whether the kubelet gives a reason, and not only that it waits for the next try."""
     return bool(message) and _BACK_OFF.fullmatch(message) is None

@@ -123,6 +123,11 @@ CAUSES = {
     "a rule, and no reason": (waits(BY_DIGEST), [rule()], "unknown"),
     "a reason that is not known": (waits(BY_DIGEST, failed(BY_DIGEST, "the moon is full")), [rule()], "unknown"),
     "no rule, and a reason that is not known": (waits(OTHER, "rpc error: the moon is full"), (), "unknown"),
+    "the next try, with a reason that is not known": (
+        waits(OTHER, f'Back-off pulling image "{OTHER}": ErrImagePull: the moon is full'),
+        (),
+        "unknown",
+    ),
     "rules that may not be read": (waits(OTHER, LOOKUP), None, "registry-unreachable"),
 }
 
