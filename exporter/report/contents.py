@@ -115,6 +115,7 @@ MAX_ICON = 512 * 1024  # bytes of base64; real ones have up to 394,168
 _ICONS = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"))
 _LINE = 120  # characters of a title
 _SUMMARY = 320  # three lines of a card
+_NAMES = {"displayname": "displayName", **{name: name for name in ("annotations", "description", "provider", "icon")}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:
     """Give the descriptions of a bundle: its property `olm.csv.metadata`, and its inline ClusterServiceVersion."""
     for one in bundle.properties:
         if one.type == CSV_METADATA:
-            yield _mapping(_decoded(one.value))
+            # In any case, as Go reads the property.
+            yield {_NAMES.get(name.casefold(), name): value for name, value in _mapping(_decoded(one.value)).items()}
     for csv in inline_csvs(bundle):
         annotations = _mapping(csv.get("metadata")).get("annotations")
         yield _mapping(csv.get("spec")) | {"annotations": annotations}

@@ -39,6 +39,10 @@ def test_the_property_made_for_it() -> None:
     assert found == Presentation("Foo", "Example", "Short.", f"data:image/svg+xml;base64,{ICON}")
 
 
+def test_names_match_in_any_case_as_in_go() -> None:
+    assert shown({}, metadata(DISPLAYNAME="Foo", Annotations={"description": "Short."})) == Presentation("Foo", "", "Short.")
+
+
 def test_a_cluster_service_version_inside() -> None:
     icon = {"base64data": ICON, "mediatype": "image/png"}
     found = shown({}, csv({"displayName": "Foo", "provider": {"name": "Example"}, "icon": [icon]}, description="Short."))
