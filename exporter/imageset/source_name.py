@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 from common.errors import NotACatalogError
@@ -13,7 +14,8 @@ _SHOWN = 200  # characters of a name in a message
 _LAYOUT_PREFIXES = ("oci:", "oci-archive:", "dir:", "docker-archive:")
 # Transports of a container engine's own store, whose format is that of the engine.
 _STORES = ("containers-storage:", "docker-daemon:", "ostree:", "sif:", "tarball:")
-_WANTED = "Wanted: oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME] or dir:DIRECTORY."
+_DIGEST = re.compile(r"(.+?):?@(sha(?:256|512):[0-9a-f]+)", re.ASCII | re.DOTALL)
+_WANTED = "Wanted: oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME] or dir:DIRECTORY; NAME may be a digest, sha256:…"
 
 
 def split_layout(name: str) -> tuple[Path, str] | None:
@@ -27,6 +29,9 @@ def split_layout(name: str) -> tuple[Path, str] | None:
 
 
 def _split(text: str) -> tuple[Path, str]:
+    # PATH@DIGEST, as references have it; skopeo knows only PATH:@INDEX and PATH:NAME.
+    if (found := _DIGEST.fullmatch(text)) and not exists(text):
+        return Path(found[1] if exists(found[1]) else found[1].partition(":")[0]), found[2]
     path, _, image = text.partition(":")
     return (Path(text), "") if image and exists(text) else (Path(path), image)
 

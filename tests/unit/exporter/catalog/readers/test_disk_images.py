@@ -100,6 +100,22 @@ def test_descriptors_of_several_platforms_are_one_image(case, tmp_path):
     assert [one.digest for one in few.images] == [ARM.digest]
 
 
+@pytest.mark.parametrize("form", ["oci:{}@{}", "{}@{}", "oci:{}:{}", "oci:{}:@{}", "oci://{}:v1@{}"])
+def test_an_image_of_a_layout_is_named_by_its_digest(form, tmp_path):
+    """containers-transports(5) has `oci:PATH:NAME` alone; references have `@`, and people write it here too."""
+    folder = written(tmp_path / "layout", layout(named(AMD, "v1"), named(OTHER, "v2")))
+    assert opened(form.format(folder, AMD.digest), tmp_path).root.digest == AMD.digest
+
+
+def test_a_digest_that_a_layout_does_not_have_is_an_error_with_its_images(tmp_path):
+    folder = written(tmp_path / "layout", layout(named(AMD, "v1"), named(OTHER, "v2")))
+    with pytest.raises(UsageError, match="0 images of the name 'sha256:"):
+        opened(f"oci:{folder}@sha256:{'0' * 64}", tmp_path)
+    with pytest.raises(UsageError, match="no such file") as caught:
+        opened(f"oci:{folder}-missing@sha256:{'0' * 64}", tmp_path)
+    assert "digest" in caught.value.hint
+
+
 ONE = {
     "several names": [named(AMD, "v1"), named(AMD, "latest")],
     "attestation": [listed(AMD), listed(ATTESTED, "unknown/unknown")],
