@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from common.errors import NotACatalogError
+from exporter.catalog.readers import package_manifests
+from exporter.catalog.readers.opening import CatalogOpener
 from tests.fakes.catalogs import bundle_blob, channel_blob, entry, package_blob, stream
 from tests.fakes.commands import run
 
@@ -187,3 +190,18 @@ def test_a_lost_file_of_package_manifests_is_named_with_its_bundle(tmp_path, fil
     (problem,) = done.json["problems"]
     assert problem["subject"] == subject
     assert f"all/{file}:2:1: not YAML" in problem["message"]
+
+
+@pytest.mark.parametrize(
+    "text", ["packageName: foo\nchannels: []\n", "channels:\npackageName: foo\n", '{"packageName": "foo", "channels": []}']
+)
+def test_a_package_file_without_channels_is_known_as_package_manifests(tmp_path, text):
+    (tmp_path / "foo.package.yaml").write_text(text)
+    with pytest.raises(NotACatalogError, match=r"no package manifests: foo: foo\.package\.yaml: the package has no channels"):
+        CatalogOpener(None, None).open(str(tmp_path))  # type: ignore[arg-type] - nothing is fetched
+
+
+def test_a_file_based_catalog_is_not_taken_for_package_manifests(tmp_path):
+    properties = [{"type": "olm.package", "value": {"packageName": "foo", "channels": [], "version": "1.0.0"}}]
+    (tmp_path / "catalog.json").write_text(json.dumps(bundle_blob("foo.v1.0.0", properties=properties), indent=1))
+    assert not package_manifests.is_directory(tmp_path)

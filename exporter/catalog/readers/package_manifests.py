@@ -41,7 +41,9 @@ MAX_ROWS = 1_000_000  # of edges: a channel has one for each bundle below its he
 _MAX_PACKAGE_FILE = 1024**2  # bytes; real ones have less than a kilobyte
 _MAX_SUBJECTS = 20  # of one file that cannot be read; a folder has one bundle, seldom two
 # A package file by a line of its content: its name ends with .package.yaml by convention only.
-_MARK = re.compile(rb"""^(?:\xef\xbb\xbf)?["']?packageName["']?\s*:""", re.MULTILINE)
+_MARK = re.compile(rb"""^(?:\xef\xbb\xbf)?(?:\{\s*)?["']?packageName["']?\s*:""", re.MULTILINE)
+# An empty list has no `currentCSV`; file-based catalogs have no such field of a whole document.
+_NO_CHANNELS = re.compile(rb"""(?:^|[{,]\s*)["']?channels["']?\s*:\s*(?:\[\s*\]|null|~|$)""", re.MULTILINE)
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _PROPERTIES = "olm.properties"
 # The fields of a flattened package, each a YAML list in a string, and the endings of the files that it is split into.
@@ -77,7 +79,11 @@ def is_directory(path: Path) -> bool:
     files = sorted(one for one in path.rglob("*") if one.suffix in _EXTENSIONS and one.is_file())
     # Package files by their usual name first, so that one file decides; the bound is for directories of other contents.
     files.sort(key=lambda one: ".package." not in one.name)
-    return any(b"currentCSV" in (raw := _head(one)) and _MARK.search(raw) for one in files[:1000])
+    return any(_is_package(_head(one)) for one in files[:1000])
+
+
+def _is_package(raw: bytes) -> bool:
+    return _MARK.search(raw) is not None and (b"currentCSV" in raw or _NO_CHANNELS.search(raw) is not None)
 
 
 def _head(path: Path) -> bytes:
