@@ -303,7 +303,11 @@ class _Reader:
             self._flag(fields, "optional"),
         )
         if not self._selecting:  # one note for all packages
-            self._note(fields, "selectors", "is not applied: related images are carried whatever their labels say")
+            self._note(
+                fields,
+                "selectors",
+                "is not applied: related images are carried with any labels, so there are more",
+            )
             self._selecting = "selectors" in fields
         self._collect(package_faults(package, f"{self._file}:{at.line}"))
         return package
