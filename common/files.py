@@ -63,26 +63,55 @@ _MAX_NAMES = 10_000  # `page-2.html` and so on, before writing is refused
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`."""
+    """Replace `path` with `content`, or leave it as it was; durable when this returns. Follows no link at `path`.
+
+    A device, pipe or socket is written to: root would replace /dev/null with a file, for all programs of the machine.
+    """
     write_all_atomic({path: content}, mode)
 
 
 def write_all_atomic(contents: Mapping[Path, bytes], mode: int = 0o644) -> None:
     """Replace files as `write_atomic` does; while one of them cannot be written, all stay as they were."""
-    temporaries = {path: _temporary(path) for path in contents}  # a rename is atomic only within a file system
+    # A rename is atomic only within a file system.
+    temporaries = {path: _temporary(path) for path in contents if not _is_stream(path)}
     try:
         for path, temporary in temporaries.items():
             temporary.unlink(missing_ok=True)
             with _named(path):
                 _create(temporary, contents[path], mode)
+        for path in contents.keys() - temporaries.keys():
+            with _named(path):
+                _write_to(path, contents[path])
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except BaseException:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
         raise
-    for directory in {path.parent for path in contents}:
+    for directory in {path.parent for path in temporaries}:
         sync_directory(directory)
+
+
+_DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # /dev/stdout is a link, to a file where it is redirected
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is no file that can be replaced, or one of this process's open files."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return path.parent in _DEVICES
+    if stat.S_ISBLK(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a block device", str(path))  # a disk, which would lose its file system
+    # A link elsewhere is replaced: in a shared directory another user may have made it.
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)) or path.parent in _DEVICES
+
+
+def _write_to(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY), "wb", buffering=0) as stream:
+        view = memoryview(content)
+        while view:
+            view = view[stream.write(view) :]
 
 
 def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:

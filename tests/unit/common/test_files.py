@@ -2,6 +2,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,41 @@ def test_a_file_is_replaced_as_a_whole_and_links_are_not_followed(tmp_path):
     assert not link.is_symlink()
     assert (link.read_bytes(), link.stat().st_mode & 0o777) == (b"new", 0o600)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
+
+
+def test_pipes_and_devices_are_written_to_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, b"content")
+    assert (os.read(reader, 100), pipe.is_fifo()) == (b"content", True)
+    os.close(reader)
+    write_atomic(Path("/dev/null"), b"content")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(Path("/dev/full"), b"content")
+    assert Path("/dev/full").is_char_device()
+    with (
+        (tmp_path / "redirected").open("wb") as out,
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from pathlib import Path; from common.files import write_atomic as w; w(Path('/dev/stdout'), b'x')",
+            ],
+            stdout=out,
+            cwd=Path(__file__).parents[3],
+        ) as process,
+    ):
+        assert process.wait(60) == 0
+    assert (Path("/dev/stdout").is_symlink(), (tmp_path / "redirected").read_bytes()) == (True, b"x")
+
+
+def test_a_file_in_a_folder_of_devices_is_not_made(tmp_path):
+    """A misspelt /dev/stdou is an error, as for a shell of a user who is not root."""
+    with pytest.raises(FileNotFoundError):
+        write_atomic(Path("/dev/stdou"), b"content")
+    assert not Path("/dev/stdou").exists()
 
 
 def test_a_failed_write_leaves_no_file(tmp_path):
