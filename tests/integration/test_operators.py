@@ -129,3 +129,18 @@ def test_a_subscription_that_a_person_has_changed_since_stays_so(site):
     (one,) = [each for each in undone.json["objects"] if each["kind"] == "Subscription"]
     assert (undone.status, one["outcome"], one["fields"]) == (6, "refused", ["spec.source"])
     assert site.cluster.get("Subscription", "my-beta", "team-other")["spec"]["source"] == "site-catalog"
+
+
+def test_an_update_that_fails_ends_the_deploy_with_what_olm_says_of_it(site):
+    site.cluster.updates.failing["alpha.v1.0.0"] = ("plan", "the CRD of alpha has stored versions that are gone")
+    done = site.run("deploy", *ALLOWED)
+    assert done.status == 6, done.stderr
+    applied = done.json["apply"]
+    (found,) = [each for each in applied["findings"] if each["code"] == "operator-not-well"]
+    assert (found["subject"], applied["healthy"]) == ("Subscription team-default/my-alpha", False)
+    assert "stored versions" in found["evidence"][0]
+    after = {row["namespace"]: (row["result"], row["installed"]) for row in applied["operatorsAfter"]}
+    assert after["team-default"] == ("unresolved", "alpha.v0.9.0")
+    assert after["team-custom"] == ("unchanged", "beta.v0.9.0")
+    shown = site.ask("status").json["operators"]
+    assert {row["namespace"]: row["result"] for row in shown}["team-default"] == "unresolved"
