@@ -53,7 +53,7 @@ def decode(raw: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
 
 
 def values(raw: bytes | memoryview | msgspec.Raw) -> Any:
-    """Return JSON as Python values, with U+FFFD in place of what is no Unicode, as Go has it. Raises GoError."""
+    """Return JSON as Python values, with U+FFFD in place of bytes that are no Unicode, as Go has it. Raises GoError."""
     data = bytes(raw)
     if not data:
         raise GoError("there is no value")

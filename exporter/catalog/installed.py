@@ -80,7 +80,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The requests with what is installed, in the same order; None for one that asks for that alone, and nothing is."""
+    """The requests with the installed operators, in the same order; None for one that asks for that alone, and nothing is."""
 
     requests: tuple[OperatorRequest | None, ...]
     notes: tuple[str, ...]

@@ -209,7 +209,7 @@ def _object_fault(value: BundleObject) -> str:
         else:
             next(iter(load_yaml_documents(value.data, BUNDLE_OBJECT, forgiving=True)), None)
     except (UnicodeDecodeError, DocumentError) as error:
-        return f"holds what is neither JSON nor YAML: {error.message if isinstance(error, DocumentError) else error}"
+        return f"holds neither JSON nor YAML: {error.message if isinstance(error, DocumentError) else error}"
     return ""
 
 

@@ -75,7 +75,7 @@ def images_in_csv(csv: Any) -> Iterator[FoundImage]:
 
 
 def runs_something(csv: Any) -> bool:
-    """Return whether a ClusterServiceVersion says that it has deployments, in whatever form."""
+    """Return whether a ClusterServiceVersion says that it has deployments, in any form."""
     return bool(_under(csv, "spec", "install", "spec", "deployments"))
 
 

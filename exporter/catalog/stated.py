@@ -56,7 +56,7 @@ class _Metadata:
     install_modes: Any = None
 
 
-# Names match in any case in whatever opm and the package server decode into structs (Go, encoding/json, *Unmarshal).
+# opm and the package server decode the property into a struct: names match in any case (Go, encoding/json, *Unmarshal*).
 _FIELDS = {"annotations": "annotations", "minkubeversion": "min_kube_version", "installmodes": "install_modes"}
 _METADATA = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -122,7 +122,7 @@ def _opened(settings: ExportSettings, opener: CatalogOpener) -> Opened:
 
 
 def _names(catalogs: Sequence[OpenedCatalog], requests: Sequence[OperatorRequest]) -> list[str]:
-    """Return the name of each catalog in the archive, whatever the order of the image set (ADR 0051). Raises UsageError."""
+    """Return the name of each catalog in the archive, in any order of the image set (ADR 0051). Raises UsageError."""
     identities = [
         Identity.of(
             one.name,

@@ -240,7 +240,7 @@ class SelectionOptions:
 
 
 def _require_installed(image_set: ImageSet, target: TargetProfile | None) -> None:
-    """Raise UsageError where it is not known what is installed, or no catalog could have it."""
+    """Raise UsageError where the installed operators are not known, or no catalog could have it."""
     if target is None:
         raise UsageError("--installed without --target", hint="Name the profile that hub-import probe wrote.")
     if target.operators is None:

@@ -125,7 +125,7 @@ def _packages(
 
 
 def _compared(package: PackageRecord, *, edges: bool) -> PackageRecord:
-    """Return what is compared of a package: channels, versions, with `edges` the update graph; not what its heads state."""
+    """Return the compared parts of a package: channels, versions, with `edges` the update graph; not what its heads state."""
     channels = (
         ChannelRecord(
             channel.name,

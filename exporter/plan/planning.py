@@ -37,7 +37,7 @@ class Planned:
     chosen: tuple[Chosen, ...]
 
     def terms(self, settings: ExportSettings) -> ArchiveTerms:
-        """Return the settings that are part of the archive, with the packages that were selected for what is installed."""
+        """Return the settings that are part of the archive, with the packages that were selected for installed operators."""
         if not settings.installed:
             return settings.terms
         # A re-request selects from the image set of the inventory again, without the target profile.

@@ -94,7 +94,7 @@ class Preview:
         yield from ((names, size) for size, names in ordered[:MAX_GROUPS])
 
     def page(self) -> bytes:
-        """Return the report, without what is known only when the archive is written: checksums and identity."""
+        """Return the report, without the fields that are known only when the archive is written: checksums and identity."""
         return Report(self.facts, self.settings.making).planned(self.inventory)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from common.oci.image import Digest
     from importer.archive.reader import ArchiveReader
+    from importer.cluster.release import Release
     from importer.configure.undo import UndoResult
     from importer.diagnose.health import Health
 
@@ -181,6 +182,17 @@ def receipt(
     return ExitCode.DONE
 
 
+# Options of `render` alone; those of several commands are groups in options.py.
+HostedClusterFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="With --hosted: oc get hostedcluster -o yaml, whose mirrors the patch keeps."),
+]
+EarlierFiles = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
+]
+
+
 @command(app)
 def render(
     archive: ArchiveOptions,
@@ -202,14 +214,8 @@ def render(
         bool,
         typer.Option("--hosted", help="For a hosted control plane: the patch of its HostedCluster, and files for the guest."),
     ] = False,
-    hosted_cluster: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="With --hosted: oc get hostedcluster -o yaml, whose mirrors the patch keeps."),
-    ] = None,
-    merge: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep what an earlier render in this directory has, such as rules and catalogs."),
-    ] = None,
+    hosted_cluster: HostedClusterFile = None,
+    merge: EarlierFiles = None,
     rbac: Annotated[
         bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
     ] = False,
@@ -218,20 +224,12 @@ def render(
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow
     from importer.cli import cluster_tables
-    from importer.cluster.release import Release
 
     output.begin()
     settings = mirror.settings(registry)
     # No cluster is contacted: the options say which kinds exist there.
     hosted = hosted or hosted_cluster is not None
-    if kubernetes == (openshift_release is not None) or (kubernetes or hosted) + microshift > 1 or (kubernetes and hosted):
-        raise UsageError(
-            "the files are for a release of OpenShift, or for another Kubernetes",
-            hint="Give either --openshift-release 4.N, with --microshift or --hosted where it is one, or --kubernetes.",
-        )
-    release = None
-    if openshift_release is not None:
-        release = replace(Release.parse(openshift_release), microshift=microshift, hosted=hosted)
+    release = _release_of(openshift_release, kubernetes=kubernetes, microshift=microshift, hosted=hosted)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
     files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
@@ -239,6 +237,18 @@ def render(
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)
+
+
+def _release_of(text: str | None, *, kubernetes: bool, microshift: bool, hosted: bool) -> Release | None:
+    """Return the release that files are for; None for another Kubernetes. Raises UsageError."""
+    from importer.cluster.release import Release
+
+    if kubernetes == (text is not None) or (kubernetes or hosted) + microshift > 1 or (kubernetes and hosted):
+        raise UsageError(
+            "the files are for a release of OpenShift, or for another Kubernetes",
+            hint="Give either --openshift-release 4.N, with --microshift or --hosted where it is one, or --kubernetes.",
+        )
+    return None if text is None else replace(Release.parse(text), microshift=microshift, hosted=hosted)
 
 
 @command(app)

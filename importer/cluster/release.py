@@ -112,7 +112,7 @@ class Release:
     def denies_network(self) -> bool:
         """Whether the namespace of catalogs denies all traffic that no NetworkPolicy allows."""
         # operator-marketplace#644: the branch release-4.20 has the policy, release-4.19 does not. MicroShift has it since April
-        # 2026 (microshift#6575) in whatever releases that was brought to; where it is not, a policy for one pod does no harm.
+        # 2026 (microshift#6575) in the releases that it was brought to; where it is not, a policy for one pod does no harm.
         return self >= Release(4, 20) or self.microshift
 
     @property

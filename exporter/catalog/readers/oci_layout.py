@@ -146,7 +146,7 @@ def docker_archive(path: Path) -> UsageError:
 
 @contextmanager
 def _listing(path: Path) -> Iterator[None]:
-    """Raise UsageError for what is no tar; decompressors raise OSError, EOFError and errors of their own."""
+    """Raise UsageError for a file that is no tar; decompressors raise OSError, EOFError and errors of their own."""
     try:
         with boundary(lambda error: TarFormatError(str(error))):
             yield

@@ -243,13 +243,8 @@ def test_every_catalog_reference_is_checked_with_the_rest_of_the_file(tmp_path):
     _, *lines = caught.value.message.splitlines()
     words = [
         *((5, "catalog: not an image reference"), (6, "no such directory"), (7, "upper-case"), (8, "is no tag")),
-        *(
-            (9, "sha256"),
-            (10, "no such directory"),
-            (11, "no such file"),
-            (12, "is no repository path"),
-            (13, "no repository path"),
-        ),
+        *((9, "sha256"), (10, "no such directory"), (11, "no such file")),
+        *((12, "is no repository path"), (13, "no repository path")),
         *((15, "full"), (16, "targetCatalog"), (17, "is no tag"), (18, "cannot be read"), (20, "not a CatalogSource")),
         *((24, "cannot be read"), (26, "upper-case")),
     ]
@@ -259,8 +254,7 @@ def test_every_catalog_reference_is_checked_with_the_rest_of_the_file(tmp_path):
         assert word in line, (word, line)
 
 
-def test_every_fault_of_a_file_is_named_at_once(tmp_path):
-    text = """\
+MANY_FAULTS = """\
 apiVersion: mirror.openshift.io/v2alpha2
 kind: ImageSetConfiguration
 archiveSize: big
@@ -294,8 +288,11 @@ mirror:
   - name: '['
   - name: !!int ''
 """
+
+
+def test_every_fault_of_a_file_is_named_at_once(tmp_path):
     with pytest.raises(UsageError) as caught:
-        read(tmp_path, text)
+        read(tmp_path, MANY_FAULTS)
     first, *lines = caught.value.message.splitlines()
     assert first == f"{tmp_path}/set.yaml: {len(lines)} faults:"
     words = [
