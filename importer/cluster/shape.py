@@ -53,7 +53,7 @@ _METADATA = {
 _SPEC = {
     **dict.fromkeys(("image", "address", "displayName", "sourceNamespace", "name", "managementState", "osImageURL"), str),
     **dict.fromkeys(("noProxy", "httpsProxy", "httpProxy", "kernelType", "channel", "startingCSV", "nodeName"), str),
-    **dict.fromkeys(("installPlanApproval", "version", "namespace", "availabilityMode"), str),
+    **dict.fromkeys(("installPlanApproval", "version", "namespace", "availabilityMode", "approval"), str),
     "clusterServiceVersionNames": [str],
     "install": {"spec": {"deployments": [_NAMED]}},
     **dict.fromkeys(("initContainers", "containers", "ephemeralContainers"), _CONTAINERS),
@@ -80,7 +80,7 @@ _STATUS = {
     "conditions": [_CONDITION],
     "bundleLookups": [{"identifier": str, "conditions": [_CONDITION]}],
     "requirementStatus": [dict.fromkeys(("group", "version", "kind", "name", "status", "message"), str)],
-    "lastTransitionTime": str,
+    **dict.fromkeys(("lastTransitionTime", "startTime"), str),
     "connectionState": {"lastObservedState": str, "lastConnect": str},
     "history": [{"state": str, "version": str}],
     "desired": {"version": str},

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from common.text import counted, enumeration, shortened
-from importer.cluster.finding import Finding, Severity
+from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import condition, short, status_of
 from importer.diagnose.pulls import unexplained
 
@@ -25,6 +25,7 @@ _PLANS_SHOWN = 20
 # OLM gives an installation five minutes (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go).
 _TAKES_S = 600.0
 _OVER = frozenset(("Succeeded", "Replacing", "Deleting"))
+_WORKING = frozenset(("", "Planning", "Installing"))
 FAILED, REQUIRES_APPROVAL, COMPLETE = "Failed", "RequiresApproval", "Complete"
 
 # Reasons of a ClusterServiceVersion that are about its OperatorGroup (clusterserviceversion_types.go, ConditionReason).
@@ -74,6 +75,8 @@ def operators(snapshot: Snapshot) -> Iterator[Finding]:
     for plan in current_plans(snapshot):
         if plan.phase == FAILED and not UNPACK.search(plan.failure) and not _GROUP.search(plan.failure):
             yield _failed_plan(plan)
+        elif plan.phase in _WORKING and (plan.since_s or 0) >= _TAKES_S and not _is_unpacking(plan, snapshot):
+            yield _slow_plan(plan)
     yield from _approvals(snapshot)
     yield from _missing_plans(snapshot)
 
@@ -174,6 +177,24 @@ def _failed_plan(plan: Plan) -> Finding:
         cause,
         (f"for {enumeration(plan.csvs, _SHOWN)}", plan.failure or "it has no message"),
         f"{fix} {_AGAIN}",
+    )
+
+
+def _is_unpacking(plan: Plan, snapshot: Snapshot) -> bool:
+    """Return whether a pod that unpacks one of its bundles waits for an image, which has a finding of its own."""
+    return any(f"{each.namespace}/{each.pod}" in plan.unpacking for each in unexplained(snapshot))
+
+
+def _slow_plan(plan: Plan) -> Finding:
+    return Finding(
+        UNKNOWN,
+        f"InstallPlan {plan.namespace}/{plan.name}",
+        f"is not carried out after {(plan.since_s or 0) // 60:.0f} minutes, for an unknown reason",
+        (
+            f"phase {plan.phase or 'none yet'}, for {enumeration(plan.csvs, _SHOWN)}",
+            short(plan.unpacking) or "it has no message",
+        ),
+        f"oc describe installplan {plan.name} -n {plan.namespace}, and the log of catalog-operator, say more.",
     )
 
 

@@ -69,7 +69,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An InstallPlan. `failure`: why it failed; `unpacking`: what the bundles that it unpacks wait for."""
+    """An InstallPlan. `failure`: why it failed; `unpacking`: what the bundles that it unpacks wait for.
+
+    `since_s`: seconds since it could begin; None: unknown.
+    """
 
     namespace: str
     name: str
@@ -77,6 +80,7 @@ class Plan:
     csvs: tuple[str, ...]
     failure: str = ""
     unpacking: str = ""
+    since_s: float | None = None
 
     @classmethod
     def of(cls, body: Body) -> Plan:
@@ -84,7 +88,7 @@ class Plan:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, status_of(body)
         lookups = (each.get("conditions") or [] for each in status.get("bundleLookups") or [])
         said = (str(each.get("message") or "") for found in lookups for each in found if each.get("status") == "True")
-        installed = condition(body, "Installed")
+        installed, created = condition(body, "Installed"), str(metadata.get("creationTimestamp") or "")
         return cls(
             str(metadata.get("namespace") or ""),
             str(metadata["name"]),
@@ -92,6 +96,8 @@ class Plan:
             tuple(map(str, spec.get("clusterServiceVersionNames") or [])),
             short(installed.get("message") or status.get("message"), _LONGEST),
             " ".join(said),
+            # One with manual approval begins when it is approved, which may be days after it was made.
+            _seconds_since(str(status.get("startTime") or (created if spec.get("approval") == "Automatic" else ""))),
         )
 
 

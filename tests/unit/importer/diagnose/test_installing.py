@@ -17,6 +17,8 @@ from importer.diagnose.workloads import WaitingImage
 from tests.fakes.snapshots import snapshot, source, subscription
 from tests.samples import more
 
+X509 = "rpc error: x509: certificate signed by unknown authority"
+
 
 def csv(phase, reason="InstallWaiting", since_s=3600.0, name="op.v1", deployments=("op",), **fields):
     return Version("site", name, phase, reason, "said by OLM", deployments, since_s=since_s, **fields)
@@ -97,6 +99,31 @@ def test_plans_that_wait_for_approval_are_one_warning():
     assert (one.code, one.severity, one.subject) == ("installplan-waits", "warning", "30 InstallPlans")
     assert len(one.evidence) == 21
     assert "approved" in one.fix
+
+
+def test_a_plan_that_takes_long_is_unknown_unless_its_pod_waits_for_an_image():
+    said = "Unpack pod(openshift-marketplace/1f2e-x) container(pull) is pending. Reason: ErrImagePull, Message: x"
+    slow = plan("Installing", unpacking=said, since_s=3600.0)
+    assert found(plans=[slow]) == [("unknown", "error")]
+    pod = WaitingImage(
+        "openshift-marketplace", "1f2e-x", "pull", f"registry.redhat.io/a@sha256:{'ab' * 32}", "ErrImagePull", X509
+    )
+    assert [code for code, _ in found(plans=[slow], waiting=[pod])] == ["registry-untrusted"]
+    assert found(plans=[plan("Installing", since_s=60.0), plan("Installing", since_s=None)]) == []
+
+
+@pytest.mark.parametrize(
+    ("approval", "started", "known"), [("Automatic", "", True), ("Manual", "", False), ("Manual", "now", True)]
+)
+def test_a_plan_begins_when_it_may(approval, started, known):
+    now = datetime.now(UTC).isoformat()
+    status = {"phase": "Installing", **({"startTime": now} if started else {})}
+    body = {
+        "metadata": {"name": "i", "namespace": "site", "creationTimestamp": now},
+        "spec": {"approval": approval},
+        "status": status,
+    }
+    assert (Plan.of(body).since_s is not None) is known
 
 
 def test_a_deleted_plan_is_named():
