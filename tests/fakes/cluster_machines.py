@@ -75,7 +75,13 @@ class Machines:
             self._cluster.store.set_status(key, {**status, **(told.get("status") or {})})
 
     def _begin(self) -> None:
-        """Render new configurations, unless they would be what is there."""
+        """Render new configurations, unless they would be what is there, or the rules cannot be.
+
+        Of rules that cannot be rendered the pools show nothing: they stay Updated, and the controller's log has the error.
+        """
+        if self.refusal():
+            self._rolls = 0
+            return
         if self._wanted() == getattr(self, "_rendered", None):
             self._rolls = 0
             return
@@ -84,6 +90,21 @@ class Machines:
             name = self._render(key.name)
             self._cluster.store.merge_patch(key, {"spec": {"configuration": {"name": name}}}, _WRITER)
         self.show()
+
+    def refusal(self) -> str:
+        """Return why no registries.conf is rendered; empty where one is (`validateRegistriesConfScopes`).
+
+        machine-config-operator, pkg/controller/container-runtime-config/helpers.go.
+        """
+        policies: dict[str, str] = {}
+        for _, rule in self._rules():
+            source, policy = rule["source"], rule.get("mirrorSourcePolicy") or "AllowContactingSource"
+            if policies.setdefault(source, policy) != policy:
+                kinds = "imagedigestmirrorsets, imagetagmirrorsets, or imagecontentsourcepolicies"
+                return f'conflicting mirrorSourcePolicy is set for the same source "{source}" in {kinds}'
+            if policy == "NeverContactSource" and source in (rule.get("mirrors") or ()):
+                return f'cannot set mirrorSourcePolicy: NeverContactSource if the source "{source}" is one of the mirrors'
+        return ""
 
     def _render(self, pool: str) -> str:
         self._rendered = self._wanted()

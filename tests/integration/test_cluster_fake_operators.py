@@ -145,3 +145,22 @@ def test_what_one_subscription_cannot_have_stops_its_namespace(release, words):
     here.cluster.store.set_status(source, {"connectionState": {"lastObservedState": "TRANSIENT_FAILURE"}})
     (failed,) = [each for each in here.read()["conditions"] if each["type"] == "ResolutionFailed"]
     assert (failed["reason"], failed["message"].startswith(words)) == ("ErrorPreventedResolution", True)
+
+
+def test_rules_of_two_policies_for_one_source_are_not_rendered_and_the_pools_say_nothing():
+    cluster = FakeCluster("4.18", tls=False)
+    cluster.mco_reads = 0
+    for kind, field, policy in (
+        ("ImageDigestMirrorSet", "imageDigestMirrors", "NeverContactSource"),
+        ("ImageTagMirrorSet", "imageTagMirrors", "AllowContactingSource"),
+    ):
+        rule = {"source": "quay.io/a", "mirrors": ["mirror.example/a"], "mirrorSourcePolicy": policy}
+        cluster.put({"kind": kind, "metadata": {"name": "x"}, "spec": {field: [rule]}})
+    before = cluster.names("MachineConfig")
+    cluster.simulator.wrote("ImageTagMirrorSet")
+    assert cluster.simulator.machines.refusal().startswith("conflicting mirrorSourcePolicy is set for the same source")
+    assert cluster.names("MachineConfig") == before
+    (updated,) = [
+        each for each in cluster.get("MachineConfigPool", "worker")["status"]["conditions"] if each["type"] == "Updated"
+    ]
+    assert updated["status"] == "True"

@@ -101,7 +101,7 @@ TRUSTED = (
 )
 BROAD = (
     rules(IDMS, "cache", ("SOURCE", ["cache.example/all", "second.example/all"]), policy="NeverContactSource"),
-    rules(ITMS, "cache", ("SOURCE", ["cache.example/tags"])),
+    rules(ITMS, "cache", ("SOURCE", ["cache.example/tags"]), policy="NeverContactSource"),
     rules(IDMS, "redhat-proxy", ("registry.redhat.io", ["proxy.example/redhat"]), ("*.redhat.com", ["proxy.example/rh"])),
 )
 HUB = (
@@ -181,6 +181,10 @@ FURTHER = [
         "the own mirror in a rule of others",
         objects=(rules(IDMS, "theirs", ("SOURCE/example/alpha", ["cache.example/a", "MIRROR/ocp/example/alpha"])),),
     ),
+    Constellation(
+        "tags of the same source that nodes may not leave",
+        objects=(rules(ITMS, "tags", ("SOURCE/example/alpha", ["cache.example/a"]), policy="NeverContactSource"),),
+    ),
     Constellation("a ConfigMap of CAs, and lists of registries", objects=TRUSTED),
     Constellation("the same on 4.5", "4.5", ODD_SECRET, TRUSTED, ("--replace-credential",)),
     Constellation("most of it on 4.3", "4.3", ODD_SECRET, (*TRUSTED, *HUB), ("--replace-credential",)),
@@ -253,8 +257,9 @@ class Configured:
         return dict(json.loads(base64.b64decode(data[".dockerconfigjson"])))
 
     def deploy(self, command: str = "deploy", *, yes: bool = True) -> None:
-        done = self.here.run(command, *self.here.trust, *self.case.options, yes=yes)
+        done = self.here.run(command, *self.here.trust, *self.case.options, "--timeout", "2m", yes=yes)
         assert done.status == 0, done.stderr
+        assert self.here.cluster.simulator.machines.refusal() == ""
 
     def require_theirs_unchanged(self) -> None:
         """Everything of others is as it was, but for the fields that an import is for."""
