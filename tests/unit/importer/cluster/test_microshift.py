@@ -30,6 +30,7 @@ from importer.settings import ClusterSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.inventories import A, B, catalog, image, inventory
 from tests.fakes.wanted import package
+from tests.samples import more
 
 MIRROR = Mirror.parse("mirror.example:5000/hub")
 PACKAGES = (package("alpha"),)
@@ -67,7 +68,7 @@ class Edge:
         return done, lines
 
 
-@pytest.mark.parametrize("release", ["4.18", "4.20"])
+@pytest.mark.parametrize("release", ["4.18", *more(["4.20"])])
 def test_an_archive_is_applied_and_ready_alone_ends_the_wait(start, tmp_path, release):
     """Seen before: no namespace `olm`, then 45 minutes of "the cluster serves no PackageManifests"."""
     edge = Edge(*start(release, microshift=True))

@@ -16,6 +16,7 @@ from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.inventories import A, B, catalog, image, inventory
 from tests.fakes.wanted import package
+from tests.samples import more
 
 PACKAGES = (package("alpha"), package("beta"))
 CARRIED = inventory(image(f"quay.io/x/alpha@{A}"), image(f"quay.io/x/beta@{A}"), catalogs=(catalog(packages=PACKAGES),))
@@ -87,11 +88,15 @@ def test_what_the_cluster_lacks_of_the_archive_is_named(site):
 @pytest.mark.parametrize(
     "how",
     [
-        {"mirror": Mirror.parse("mirror.example")},
-        {"mirror": Mirror.parse("m.example/hub", keep_source_host=True)},
         {"mirror_scope": Scope.NAMESPACE},
-        {"serve_catalog": True},
-        {"release": "4.12"},
+        *more(
+            [
+                {"mirror": Mirror.parse("mirror.example")},
+                {"mirror": Mirror.parse("m.example/hub", keep_source_host=True)},
+                {"serve_catalog": True},
+                {"release": "4.12"},
+            ]
+        ),
     ],
     ids=str,
 )
