@@ -243,6 +243,7 @@ def test_status_and_doctor_as_commands(site, tmp_path):
         ("worker", "updated", 0),
     ]
     assert (well.json["findings"], well.json["unseen"]) == ([], [])
+    assert (well.json["installPlans"], well.json["clusterServiceVersions"]) == ([], [])
     assert "healthy" in run("hub-import", "status", *place).stdout
     assert "Nothing is wrong" in run("hub-import", "doctor", *place).stdout
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from importer.cli import cluster_tables
 from importer.cluster.client import Query, connect
 from importer.cluster.kinds import CONFIG_MAP, POD, SUBSCRIPTION
-from importer.diagnose import olm_objects, workloads
+from importer.diagnose import health, olm_objects, workloads
 from importer.diagnose.reading import NAMESPACES, Reader
 from importer.diagnose.workloads import waiting_images
+from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_operators import InstalledOperator, put_operator
 
@@ -158,3 +160,21 @@ def test_versions_are_read_without_copies_and_plans_by_the_names_that_subscripti
     waiting = [each for each in many if (each["status"].get("state")) != "AtLatestKnown"]
     assert olm_objects.plans(reader, waiting) == ()
     assert any("InstallPlans were read" in each for each in reader.unreadable) == bool(waiting)
+
+
+def test_status_shows_what_waits_and_what_failed_and_is_healthy_with_what_waits(cluster, tmp_path):
+    put_operator(cluster, InstalledOperator("team-a", "op", "op", approval="Manual", pending="1.0.0", source="site"))
+    settings = ClusterSettings(kubeconfig=cluster.kubeconfig(tmp_path))
+    found = health.examine(settings)
+    assert [each.severity for each in found.findings if each.code == "installplan-waits"] == ["warning"]
+    put_operator(
+        cluster, InstalledOperator("team-b", "web", "web", phase="Failed", phase_message="install timeout", source="site")
+    )
+    found = health.examine(settings)
+    assert not found.healthy
+    document = cluster_tables.health_document(found)
+    assert [(each["namespace"], each["phase"]) for each in document["installPlans"]] == [("team-a", "RequiresApproval")]
+    assert [(each["namespace"], each["phase"]) for each in document["clusterServiceVersions"]] == [("team-b", "Failed")]
+    rows = "\n".join(cluster_tables.status_table(found))
+    assert "waits for approval" in rows
+    assert "InstallCheckFailed: install timeout" in rows
