@@ -120,6 +120,7 @@ def test_subscriptions_that_lose_their_catalog_name_the_one_that_has_their_opera
     assert by_people(site.state()) == by_people(before)
 
 
+@pytest.mark.more
 def test_a_subscription_that_a_person_has_changed_since_stays_so(site):
     put_operator(site.cluster, InstalledOperator("team-other", "my-beta", "beta", source="retired"))
     assert site.run("deploy", *ALLOWED, "--repoint").status == 0
