@@ -59,6 +59,7 @@ class _Metadata:
 # opm and the package server decode the property into a struct: names match in any case (Go, encoding/json, *Unmarshal*).
 _FIELDS = {"annotations": "annotations", "minkubeversion": "min_kube_version", "installmodes": "install_modes"}
 _METADATA = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
 
 
 def stated(bundle: Bundle) -> Stated:
@@ -157,7 +158,7 @@ def _text(raw: msgspec.Raw) -> str:
     # On one line: an object, which OLM cannot read, may be indented, and is shown.
     written = b" ".join(bytes(raw)[: 16 * MAX_TEXT].split())[: 4 * MAX_TEXT]
     try:
-        text = msgspec.json.decode(raw, type=str) if written[:1] == b'"' else written.decode(errors="replace")
+        text = _TEXT.decode(raw) if written[:1] == b'"' else written.decode(errors="replace")
     except (*UNDECODABLE, RecursionError):
         text = written.decode(errors="replace")
     return "" if text == "null" else text.strip()[:MAX_TEXT]

@@ -14,6 +14,7 @@ from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, com
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.options import (
+    CLUSTER,
     ArchiveOptions,
     CatalogName,
     ChangePage,
@@ -219,7 +220,9 @@ def render(
     rbac: Annotated[
         bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
     ] = False,
-    repoint: Annotated[bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.")] = False,
+    repoint: Annotated[
+        bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
+    ] = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow

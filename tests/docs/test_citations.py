@@ -23,6 +23,8 @@ FOREIGN = {
     "deploy/upstream/values.yaml": "operator-lifecycle-manager",
     "docs/attestations/attestation-storage.md": "buildkit",
     "docs/design/operator-bundle.md": "operator-registry",
+    "docs/hosts.md": "containerd",
+    "docs/user/howto_config.md": "microshift",
     "endpoints/v2/__init__.py": "quay/quay",
     "endpoints/v2/v2auth.py": "quay/quay",
 }

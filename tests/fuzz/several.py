@@ -19,6 +19,7 @@ from importer.archive.reader import Archive
 from importer.archive.repair import Repair
 from importer.archive.verify import verify
 from importer.cluster import preflight
+from importer.cluster.client import Scanned
 from importer.cluster.preflight import Intent
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.release import Release
@@ -139,6 +140,9 @@ class _Cluster:
     def list(self, kind: Any, namespace: str = "", labels: Any = None) -> Any:
         found = self._objects.get(kind.name, [])
         return [self._checked(each) for each in (found if isinstance(found, list) else [found])]
+
+    def scan(self, kind: Any, keep: Any, query: Any) -> Any:
+        return Scanned([each for each in map(keep, self.list(kind)[: query.most]) if each is not None], whole=True)
 
     def get(self, kind: Any, name: str, namespace: str = "") -> Any:
         found = self.list(kind)

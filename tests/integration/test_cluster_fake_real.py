@@ -168,7 +168,7 @@ def test_sources_of_the_operator_hub_win_over_the_flag_for_all(cluster):
             {"source": "gone"},
             f"no operators found from catalog gone in namespace {MARKETPLACE} referenced by subscription alpha",
         ),
-        ({"name": "beta"}, "no operators found in package beta in the catalog referenced by subscription beta"),
+        ({"name": "beta"}, "no operators found in package beta in the catalog referenced by subscription alpha"),
         ({"channel": "fast"}, "no operators found in channel fast of package alpha in the catalog referenced by"),
         (
             {"startingCSV": "alpha.v9"},
