@@ -110,30 +110,42 @@ def make_plan(
     )
     operators = foresee(seen, naming, release, cluster)
     built = replace(built, resources=(*built.resources, *operators.resources))
-    placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in archive.inventory.catalogs]
-    intent = Intent(
-        built.resources,
-        release,
-        settings.mirror.host,
-        catalogs=[str(image.pinned) for _, image in placed],
-        # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
-        unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
-        packages=[package for catalog in archive.inventory.catalogs for package in catalog.packages],
-        images=archive.inventory.images,
-        node_rules=built.node_rules,
-        catalogs_only=options.catalogs_only,
-    )
     return ClusterPlan(
         client,
         identity,
         Recorder(client, recorded),
         built,
-        intent,
+        _intent(archive, images, built, release, settings.mirror.host, catalogs_only=options.catalogs_only),
         _expected(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
         operators,
         lambda seen: foresee(seen, naming, release, cluster),
         cluster.replace_credential,
+    )
+
+
+def _intent(
+    archive: Archive,
+    images: Sequence[MappedImage],
+    built: Built,
+    release: Release | None,
+    host: str,
+    *,
+    catalogs_only: bool,
+) -> Intent:
+    inventory = archive.inventory
+    placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in inventory.catalogs]
+    return Intent(
+        built.resources,
+        release,
+        host,
+        catalogs=[str(image.pinned) for _, image in placed],
+        # A filtered catalog is a new image: its publisher never signed it, and a signature policy may refuse it.
+        unsigned=[str(image.pinned) for catalog, image in placed if catalog.filtered],
+        packages=[package for catalog in inventory.catalogs for package in catalog.packages],
+        images=inventory.images,
+        node_rules=built.node_rules,
+        catalogs_only=catalogs_only,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from importer.cluster.kinds import (
     CLUSTER_CATALOG,
@@ -39,11 +39,14 @@ from importer.diagnose.workloads import waiting_images
 from importer.operators.reading import sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
+
+
+T = TypeVar("T")
 
 
 _EVENTS = 20  # of one object; a pod that is restarted for days has hundreds
@@ -80,12 +83,8 @@ def collect(
         sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
         all_sources=found,
         pools=tuple(pools),
-        held_back={
-            each["metadata"]["name"]: reader.read(partial(held_back, client, each), "") for each in pools if is_paused(each)
-        },
-        missing_rules={
-            each["metadata"]["name"]: reader.read(partial(rules_lacking, client, each, rules), []) for each in pools
-        },
+        held_back=_of_pools(reader, filter(is_paused, pools), partial(held_back, client), ""),
+        missing_rules=_of_pools(reader, pools, lambda pool: rules_lacking(client, pool, rules), []),
         ca_keys=_ca_keys(reader) if release is not None else frozenset(),
         registry_state=_registry_state(reader, release),
         subscriptions=tuple(subscriptions),
@@ -100,6 +99,11 @@ def collect(
         plans=found_plans,
         unreadable=tuple(reader.unreadable),
     )
+
+
+def _of_pools(reader: Reader, pools: Iterable[Body], read: Callable[[Body], T], otherwise: T) -> dict[str, T]:
+    """Return what `read` makes of each MachineConfigPool, by its name; `otherwise` where that may not be read."""
+    return {each["metadata"]["name"]: reader.read(partial(read, each), otherwise) for each in pools}
 
 
 def _source(
