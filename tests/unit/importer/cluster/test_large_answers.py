@@ -40,7 +40,7 @@ def test_a_list_of_pages_without_end(start):
 
         def endless(request, body, last=before + pages):
             document = json.loads(body)
-            more = {"continue": "more"} if len(cluster.log) < last else {}
+            more = {"continue": "7"} if len(cluster.log) < last else {}
             return json.dumps({**document, "items": [], "metadata": more}).encode()
 
         cluster.changed_answer = endless
