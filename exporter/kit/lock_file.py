@@ -77,7 +77,7 @@ class LockFile:
             self._packages = Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8"))).packages
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}", hint="Name a lock file (pylock.toml) with --lock.") from error
-        except (ValueError, PylockValidationError) as error:
+        except (ValueError, RecursionError, PylockValidationError) as error:  # nested arrays
             raise UsageError(f"{path}: no lock file: {error}", hint="Its format is pylock.toml (PEP 751).") from error
         self._own = [Requirement(text) for text in own]
 

@@ -42,7 +42,7 @@ def test_a_name_is_shown(said) -> None:
     assert lines[2] == "foo: Foo of Example"
 
 
-@pytest.mark.parametrize("properties", [(), (metadata(""),), (metadata(7),), (metadata(None),), (csv(["x"]),)])
+@pytest.mark.parametrize("properties", [(), (metadata(""),), (metadata(None),), (csv(["x"]),)])
 def test_without_a_name_there_is_no_line(properties) -> None:
     name, lines = listed(*properties)
     assert name is None

@@ -111,6 +111,7 @@ def test_a_lock_file_must_satisfy_the_requirements_of_the_importer(tmp_path):
     ("text", "message"),
     [
         (None, "No such file"),
+        ("a = " + "[" * 5000, "no lock file"),
         ("not toml", "no lock file"),
         ('created-by = "x"', "lock-version"),
         ('lock-version = "2.0"\ncreated-by = "x"\npackages = []', "no lock file"),
