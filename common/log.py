@@ -61,6 +61,11 @@ class Secrets:
             if len(secret) <= _LONGEST_ENCODED and not _UNRESERVED.fullmatch(secret):
                 self._encoded = (_percent_encoded(secret), *self._encoded)
 
+    def clear(self) -> None:
+        """Forget all secrets: for a process that runs several commands, whose secrets may be words in the output of others."""
+        with self._lock:
+            self._known, self._sorted, self._encoded = set(), (), ()
+
     def mask(self, text: str) -> str:
         """Return `text` with every registered secret, and all that matches the patterns, replaced."""
         for secret in self._sorted:

@@ -16,6 +16,8 @@ import hypothesis
 import pytest
 import stamina
 
+from common.log import SECRETS
+
 # How long one example takes depends on how busy the machine is.
 _UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("here", max_examples=50, **_UNTIMED)
@@ -96,11 +98,12 @@ def no_pauses() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def same_process() -> Iterator[None]:
-    """Give the next test the process as this one found it: loggers as they were; working directory and signals unchanged."""
+    """Give the next test the process as this one found it: loggers as they were, no secrets; working directory and signals unchanged."""
     tops = [logging.getLogger(package) for package in _LOGGERS]
     kept = [(top.handlers[:], top.level, top.propagate) for top in tops]
     before = Path.cwd(), [signal.getsignal(each) for each in _SIGNALS]
     yield
+    SECRETS.clear()
     for top, (handlers, level, propagate) in zip(tops, kept, strict=True):
         top.handlers[:], top.propagate = handlers, propagate
         top.setLevel(level)

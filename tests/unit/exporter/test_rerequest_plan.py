@@ -94,7 +94,8 @@ def test_four_times_the_images_take_about_four_times_the_cpu(tmp_path, kind, siz
         settings = ExportSettings(ImageSet(), RegistrySettings(), "2026-01-01T00:00:00Z")
         return rerequest_plan.make(wanted, settings, ExportContext(source, DirectoryStore(tmp_path), Silent()))
 
-    few, many = (spent(partial(planned, kind(size))) for size in sizes)
+    # The better of two: on a busy machine the same work takes up to twice the CPU.
+    few, many = (min((spent(partial(planned, kind(size))) for _ in range(2)), key=lambda one: one.cpu) for size in sizes)
     assert (few.error, many.error) == ("", "")
     assert many.cpu < 8 * few.cpu + 0.1, (few.cpu, many.cpu)
 
