@@ -1,6 +1,7 @@
 """What nodes need besides the objects of the API (docs/cluster.md, *Preflight* and *Nodes*). Reads only.
 
-Images for their platform; and, where no object has mirror rules, files for their container runtime.
+Images for their platform; mirror rules that the machine config operator accepts; and, where no object has mirror rules, files
+for their container runtime.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from common.archive.inventory import ATTACHED, ImageKind
 from common.errors import ClusterError
-from common.text import counted, enumeration
+from common.text import counted, enumeration, shortened
 from importer.cluster.client import UnavailableError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NODE, short, status_of
+from importer.cluster.resources.mirror_rules import refused_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import ImageRecord
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.mirror_rules import Listed
 
 
 _NAMED = 10  # packages that a line lists
@@ -29,6 +32,7 @@ _LONGEST = 40
 
 
 UNSEEN_RULES = "node-mirrors-unseen"
+REFUSED_RULES = "mirror-rules-conflict"
 
 
 def configures_nodes(release: Release | None) -> bool:
@@ -47,6 +51,21 @@ def unseen_rules(release: Release | None) -> Finding:
         f"hub-import render {options} … --output DIR, then copy DIR/nodes/etc to /etc of every node.",
         severity=Severity.WARNING,
     )
+
+
+def refused_rules(rules: Iterable[Listed], severity: Severity) -> Iterator[Finding]:
+    """Yield a finding for each source whose rules keep the machine config operator from writing any configuration."""
+    for source, found in refused_sources(rules).items():
+        shown = (f"{each.kind} {each.name}: {each.rule.policy or 'AllowContactingSource'}" for each in found)
+        yield Finding(
+            REFUSED_RULES,
+            f"mirror source {source}",
+            "its mirror rules contradict each other, and the machine config operator writes no mirror rules to nodes meanwhile",
+            tuple(shortened(list(dict.fromkeys(shown)), _NAMED)),
+            "Give all of them one mirrorSourcePolicy (an ImageContentSourcePolicy has AllowContactingSource); with "
+            "NeverContactSource the source must not be one of its own mirrors.",
+            severity=severity,
+        )
 
 
 def lacking(client: ClusterClient, images: Sequence[ImageRecord]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from common.oci.reference import split_host
 from common.registry.http.tls import is_exempt
 from common.supported_releases import unsupported
 from common.text import counted
-from importer.cluster.discovery import is_hosted
+from importer.cluster.discovery import is_hosted, mirror_objects
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -33,9 +33,10 @@ from importer.cluster.kinds import (
     is_owned,
     status_of,
 )
-from importer.cluster.nodes import lacking, unseen_rules
+from importer.cluster.nodes import configures_nodes, lacking, refused_rules, unseen_rules
 from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.resources.build import DELETED_IN_GUESTS, OTHER_NAME, reserved_names
+from importer.cluster.resources.mirror_rules import FIELD, listed, rules_of
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
 
@@ -115,7 +116,7 @@ def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
         _nodes,
         _leftovers,
     )
-    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _proxied, _unsupported, *anywhere)
+    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _rules, _proxied, _unsupported, *anywhere)
     return [finding for check in checks for finding in check(client, intent)]
 
 
@@ -205,6 +206,16 @@ def _policies(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
                 "Take the mirror out of its scopes, or sign the catalog image and add the key.",
                 severity=Severity.ERROR if rejected else Severity.WARNING,
             )
+
+
+def _rules(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Yield a warning for mirror rules of the cluster that contradict each other; no node would get those of the import."""
+    if intent.catalogs_only or not configures_nodes(intent.release):
+        return
+    wanted = {rule.source for each in intent.resources if each.kind in FIELD for rule in rules_of(each.body)}
+    found = (each for body in mirror_objects(client, intent.release) for each in listed(body))
+    # A rule of hub-import that is written again gets the policy of the others.
+    yield from refused_rules((each for each in found if not each.owned or each.rule.source not in wanted), Severity.WARNING)
 
 
 def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -21,7 +21,6 @@ from importer.cluster.kinds import (
     MACHINE_CONFIG_POOL,
     NETWORK_POLICY,
     OLM_NAMESPACE,
-    OWN_LABELS,
     POD,
     SUBSCRIPTION,
     condition,
@@ -238,8 +237,7 @@ def _mirror_rules(reader: Reader, release: Release | None) -> tuple[Listed, ...]
     ]
     if len(reader.unreadable) > before:
         return None
-    own = OWN_LABELS.items()
-    return tuple(each for body in bodies for each in listed(body, owned=own <= (body["metadata"].get("labels") or {}).items()))
+    return tuple(each for body in bodies for each in listed(body))
 
 
 def _ca_keys(reader: Reader) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, status_of
+from importer.cluster.nodes import refused_rules
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
@@ -57,6 +58,10 @@ def _pools(snapshot: Snapshot) -> Iterator[Finding]:
         found = _pool(pool, snapshot)
         if found is not None:
             yield found
+
+
+def _refused_rules(snapshot: Snapshot) -> Iterator[Finding]:
+    yield from refused_rules(snapshot.mirror_rules or (), Severity.ERROR)
 
 
 def _pool(pool: Body, snapshot: Snapshot) -> Finding | None:
@@ -410,6 +415,7 @@ def _unknown(source: SourceState, unready: list[PodState]) -> Finding:
 
 # In the order in which causes have to be fixed: nodes, then catalogs that block all Subscriptions, then single catalogs.
 RULES: tuple[Rule, ...] = (
+    _refused_rules,
     _pools,
     _default_sources,
     foreign_sources,

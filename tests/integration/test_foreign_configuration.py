@@ -141,3 +141,26 @@ def test_doctor_writes_the_credential_where_apply_does(site):
     assert credentials(here) == {here.mirror.host: {"auth": INSTALLER}, f"{here.mirror.host}/ocp": {"auth": ROBOT}}
     assert here.ask("undo", "--yes").status == 0
     assert credentials(here) == {here.mirror.host: {"auth": INSTALLER}}
+
+
+def test_foreign_rules_that_contradict_each_other_are_reported_before_and_after(site):
+    """The machine config operator renders no rules at all then (container-runtime-config/helpers.go)."""
+    here = site("4.18")
+    for kind, field, policy in (
+        ("ImageDigestMirrorSet", "imageDigestMirrors", "NeverContactSource"),
+        ("ImageTagMirrorSet", "imageTagMirrors", "AllowContactingSource"),
+    ):
+        rule = {"source": "quay.io/other", "mirrors": ["cache.example/other"], "mirrorSourcePolicy": policy}
+        body = {"kind": kind, "metadata": {"name": f"foreign-{policy[:5].lower()}"}, "spec": {field: [rule]}}
+        here.cluster.put(body, "another-manager")
+    seen = here.run("deploy", "--dry-run")
+    expected = [
+        "ImageDigestMirrorSet foreign-never: NeverContactSource",
+        "ImageTagMirrorSet foreign-allow: AllowContactingSource",
+    ]
+    (found,) = [each for each in seen.json["apply"]["findings"] if each["code"] == "mirror-rules-conflict"]
+    assert (found["severity"], found["subject"], found["evidence"]) == ("warning", "mirror source quay.io/other", expected)
+    doctor = here.ask("doctor")
+    assert doctor.status == 6
+    (found,) = [each for each in doctor.json["findings"] if each["code"] == "mirror-rules-conflict"]
+    assert (found["severity"], found["evidence"]) == ("error", expected)

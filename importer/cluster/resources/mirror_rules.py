@@ -100,7 +100,8 @@ class MergedRules:
 
 
 def listed(body: Mapping[str, Any], *, owned: bool = False) -> list[Listed]:
-    """Return the rules of an object, with its kind and name."""
+    """Return the rules of an object, with its kind and name. `owned`: also without the label of hub-import."""
+    owned = owned or OWN_LABELS.items() <= (body["metadata"].get("labels") or {}).items()
     return [Listed(rule, body["kind"], str(body["metadata"]["name"]), owned) for rule in rules_of(body)]
 
 
@@ -111,6 +112,21 @@ def rules_of(body: Mapping[str, Any]) -> list[Rule]:
         Rule(each.get("source") or "", tuple(each.get("mirrors") or ()), each.get("mirrorSourcePolicy") or "")
         for each in listed
     ]
+
+
+def refused_sources(rules: Iterable[Listed]) -> dict[str, list[Listed]]:
+    """Return the sources, with their rules, for which the machine config operator writes no configuration at all; sorted."""
+    by_source: dict[str, list[Listed]] = {}
+    for each in rules:
+        by_source.setdefault(each.rule.source, []).append(each)
+    return {source: found for source, found in sorted(by_source.items()) if _is_refused(found)}
+
+
+def _is_refused(rules: Sequence[Listed]) -> bool:
+    """Return whether the rules of one source have two policies, or forbid the source that they have as a mirror."""
+    # machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes
+    never = [each.rule for each in rules if each.rule.policy == NEVER]
+    return 0 < len(never) < len(rules) or any(rule.source in rule.mirrors for rule in never)
 
 
 def _by_tag(kind: str) -> bool:
@@ -317,12 +333,11 @@ def _listed(wanted: Sequence[Resource], live: Sequence[Body]) -> list[Listed]:
     found = []
     for body in live:
         metadata = body["metadata"]
-        owned = OWN_LABELS.items() <= (metadata.get("labels") or {}).items()
-        owned = owned or any(_is_of_series(metadata["name"], name) for name in names)
+        owned = any(_is_of_series(metadata["name"], name) for name in names)
         for each in listed(body, owned=owned):
             mirrors = each.rule.mirrors
             # Wanted rules do not override each other: otherwise a second apply would add mirrors, and roll the nodes.
-            kept = tuple(mirror for mirror in mirrors if not owned or (each.by_tag, each.rule.source, mirror) not in asked)
+            kept = tuple(mirror for mirror in mirrors if not each.owned or (each.by_tag, each.rule.source, mirror) not in asked)
             found.append(replace(each, rule=replace(each.rule, mirrors=kept)))
     return found
 

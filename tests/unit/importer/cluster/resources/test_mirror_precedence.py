@@ -10,7 +10,7 @@ from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import release_of, running_version
 from importer.cluster.kinds import Resource
-from importer.cluster.resources.mirror_rules import merge_rules
+from importer.cluster.resources.mirror_rules import listed, merge_rules, refused_sources
 from tests.fakes.wanted import mirror_rules
 
 KINDS = {
@@ -258,3 +258,32 @@ def test_every_repository_keeps_its_mirrors_and_a_second_merge_changes_nothing(l
                 assert f"m.example/{name}" in places
     again = {(each.kind, each.name): each.body for each in merge_rules(wanted, after).write}
     assert again == {key: body for key, body in merged.items() if key in again}
+
+
+# machine-config-operator, container-runtime-config/helpers.go, validateRegistriesConfScopes: no policy is AllowContactingSource.
+REFUSED = {
+    "two policies of one kind": [
+        foreign(SOURCE, MIRROR, policy=NEVER),
+        foreign(SOURCE, MIRROR, policy="AllowContactingSource"),
+    ],
+    "over kinds": [foreign(SOURCE, MIRROR, policy=NEVER), foreign(SOURCE, "m.example/b", kind=ITMS)],
+    "an ICSP has no policy": [foreign(SOURCE, MIRROR, policy=NEVER), foreign(SOURCE, MIRROR, kind=ICSP)],
+    "without mirrors": [foreign(SOURCE, policy=NEVER), foreign(SOURCE, MIRROR)],
+    "forbids its own mirror": [foreign(SOURCE, SOURCE, MIRROR, policy=NEVER)],
+}
+ACCEPTED = {
+    "none": [],
+    "written and not written": [foreign(SOURCE, MIRROR, policy="AllowContactingSource"), foreign(SOURCE, MIRROR, kind=ICSP)],
+    "twice the same": [foreign(SOURCE, MIRROR, policy=NEVER), foreign(SOURCE, MIRROR, kind=ITMS, policy=NEVER)],
+    "other sources": [foreign(SOURCE, MIRROR, policy=NEVER), foreign(f"{SOURCE}/b", MIRROR)],
+    "its own mirror, allowed": [foreign(SOURCE, SOURCE, MIRROR)],
+}
+
+
+@pytest.mark.parametrize(
+    ("live", "refused"),
+    [(each, [SOURCE]) for each in REFUSED.values()] + [(each, []) for each in ACCEPTED.values()],
+    ids=[*REFUSED, *ACCEPTED],
+)
+def test_sources_that_stop_the_machine_config_operator(live, refused):
+    assert list(refused_sources(each for body in live for each in listed(body))) == refused
