@@ -141,6 +141,21 @@ def _default_sources(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def _returned_defaults(snapshot: Snapshot) -> Iterator[Finding]:
+    """Yield an error for each default source that has replaced a catalog of hub-import."""
+    # The marketplace operator writes its spec into a CatalogSource with the name of a default that is enabled
+    # (operator-marketplace, pkg/defaults/catsrcHelpers.go, ensureCatsrcPresent).
+    for source in snapshot.sources:
+        if source.expected is not None and source.is_default:
+            yield Finding(
+                "default-source-returned",
+                f"CatalogSource {source.name}",
+                "the default source is enabled again, and has replaced the catalog of this name",
+                (f"image: {source.image}", f"expected: {source.expected.image}"),
+                "hub-import apply again: it disables the default, and writes the catalog as soon as that is deleted.",
+            )
+
+
 def _first_event(source: SourceState) -> str:
     texts = [text for pod in source.pods for text in pod.events]
     return f", {texts[0]}" if texts else ""
@@ -150,7 +165,8 @@ def _first_event(source: SourceState) -> str:
 
 
 def _stale_pods(snapshot: Snapshot) -> Iterator[Finding]:
-    known = ((source, source.expected) for source in snapshot.sources if source.expected is not None)
+    # The pod of a default that has replaced the catalog is the right one for its image.
+    known = ((each, each.expected) for each in snapshot.sources if each.expected is not None and not each.is_default)
     for source, expected in known:
         for pod in source.stale_pods:
             yield Finding(
@@ -417,6 +433,7 @@ def _unknown(source: SourceState, unready: list[PodState]) -> Finding:
 RULES: tuple[Rule, ...] = (
     _refused_rules,
     _pools,
+    _returned_defaults,
     _default_sources,
     foreign_sources,
     _stale_pods,

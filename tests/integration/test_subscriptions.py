@@ -221,3 +221,26 @@ def test_up_to_4_5_the_catalog_of_a_default_operator_source_goes_with_it(site):
     dry = here.run("apply", "--dry-run")
     assert findings(dry) == []
     assert [one["action"] for one in dry.json["changes"] if one["kind"] == "CatalogSource"] == ["created"]
+
+
+def test_a_default_that_has_replaced_the_catalog_of_its_name_is_reported(site):
+    """A default that is enabled again gets its spec back (operator-marketplace, pkg/defaults/catsrcHelpers.go)."""
+    here = site("4.18")
+    subscribe(here, "alpha", "redhat-operators")
+    assert here.run("deploy", "--catalog-name", "redhat-operators").status == 0
+    ours = here.cluster.get("CatalogSource", "redhat-operators", MARKETPLACE)["spec"]["image"]
+    enabled = {"disableAllDefaultSources": True, "sources": [{"name": "redhat-operators", "disabled": False}]}
+    here.cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": enabled})
+    here.cluster.simulator.wrote("OperatorHub")
+    default = here.cluster.get("CatalogSource", "redhat-operators", MARKETPLACE)["spec"]["image"]
+    assert default != ours
+    for command in ("status", "doctor"):
+        seen = here.ask(command)
+        assert seen.status == 6
+        (found,) = findings(seen, "default-source-returned")
+        assert found["evidence"] == [f"image: {default}", f"expected: {ours}"]
+        assert findings(seen, "catalog-stale") == []
+    again = here.run("apply", "--catalog-name", "redhat-operators")
+    assert again.status == 0, again.stderr
+    assert here.cluster.get("CatalogSource", "redhat-operators", MARKETPLACE)["spec"]["image"] == ours
+    assert here.ask("status").status == 0
