@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from importer.cluster.kinds import SUBSCRIPTION, Resource
+from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from importer.operators.installed import Installed, SourceKey
     from importer.operators.outlook import Outlook
 
-# operator-marketplace, defaults/*.yaml: the sources of every OpenShift with OperatorHub.
-DEFAULTS = ("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators")
 # From about 4.6.16 on the marketplace operator leaves a CatalogSource of a default's name alone when it restarts
 # (operator-marketplace#373).
 _SAFE_FROM = (4, 6, 16)
@@ -36,7 +35,7 @@ def default_names(seen: Installed, catalogs: Mapping[int, Collection[str]], goin
     """
     wanted: dict[str, Counter[str]] = {}
     for one in seen.subscriptions:
-        here = one.source[0] == seen.sources.namespace and one.source[1] in DEFAULTS
+        here = one.source[0] == seen.sources.namespace and one.source[1] in DEFAULT_NAMES
         if here and (one.source in going or seen.sources.lack(one.source)):
             wanted.setdefault(one.source[1], Counter())[one.package] += 1
     found: dict[int, str] = {}

@@ -238,6 +238,7 @@ _LOST = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")  # el
 _MANAGED_BY = "operatorframework.io/managed-by"
 _MARKETPLACE_OPERATOR = "marketplace-operator"
 _OPERATOR_SOURCE = "opsrc-owner-name"  # label of a CatalogSource made for an OperatorSource, up to 4.5
+# operator-marketplace, defaults/*.yaml: the sources of every OpenShift with OperatorHub.
 DEFAULT_NAMES = frozenset(("certified-operators", "community-operators", "redhat-marketplace", "redhat-operators"))
 
 
