@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
+    from importer.cluster.resources.build import ResourceOptions
+    from importer.cluster.resources.mirror_rules import MirrorRule
     from importer.mapping import MappedImage, Mirror
     from importer.operators.installed import Installed
     from importer.settings import ClusterSettings, ImportSettings
@@ -94,10 +96,6 @@ def make_plan(
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))
-    # CRI-O takes the most specific matching rule, so rules for single repositories win over all existing ones; only those for
-    # namespaces and hosts can be overridden, and have to be compared.
-    narrow = release is None or options.mirror_scope is Scope.REPOSITORY
-    existing = frozenset() if narrow else mirror_rules(client, release)
     built = build(
         archive.inventory,
         images,
@@ -105,7 +103,7 @@ def make_plan(
         release,
         options,
         existing_icsp=icsp,
-        existing_rules=existing,
+        existing_rules=_compared_rules(client, release, options),
         named=naming.named,
     )
     operators = foresee(seen, naming, release, cluster)
@@ -122,6 +120,14 @@ def make_plan(
         lambda seen: foresee(seen, naming, release, cluster),
         cluster.replace_credential,
     )
+
+
+def _compared_rules(client: ClusterClient, release: Release | None, options: ResourceOptions) -> frozenset[MirrorRule]:
+    """Return the rules of the cluster that can override those of the import. Raises ClusterError."""
+    # CRI-O takes the most specific matching rule, so rules for single repositories win over all existing ones; only those for
+    # namespaces and hosts can be overridden, and have to be compared.
+    narrow = release is None or options.mirror_scope is Scope.REPOSITORY
+    return frozenset() if narrow else mirror_rules(client, release)
 
 
 def _intent(
