@@ -69,9 +69,9 @@ def changed_registries(before: Any, after: Any, now: Any) -> list[str] | None:
     former, written, present = map(docker_config, (before, after, now))
     if former is None or written is None or present is None:
         return None
-    olds, ours, news = former[_AUTHS], written[_AUTHS], present[_AUTHS]
-    own = sorted(key for key in olds.keys() | ours.keys() if olds.get(key) != ours.get(key))
-    return [key for key in own if ours.get(key) != news.get(key)]
+    olds, applied, news = former[_AUTHS], written[_AUTHS], present[_AUTHS]
+    own = sorted(key for key in olds.keys() | applied.keys() if olds.get(key) != applied.get(key))
+    return [key for key in own if applied.get(key) != news.get(key)]
 
 
 def _rebased_keys(before: Mapping[str, Any], after: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -318,7 +318,7 @@ def _overwritten(live: Body, written: Mapping[str, Any]) -> list[Path]:
 def _in_items(live: Body, written: Mapping[str, Any], path: Path) -> Iterator[Path]:
     """Yield the fields that differ inside the items of a list; the list itself where items were added or removed."""
     items, own = value_at(live, path)[1], value_at(written, path)[1]
-    # No merge key, but what tells mirror rules apart for people.
+    # No merge key, but people distinguish mirror rules by it.
     keys = [_item_key(each, _SOURCE) for each in own] if isinstance(own, list) else []
     named = [item_named(items, _key(key)) for key in keys if key]
     if not keys or not all(keys) or len(named) != len(own) or any(each is None for each in named) or len(items) != len(own):
@@ -365,7 +365,7 @@ def _is_own(live: Body, change: FieldChange) -> bool:
 
 
 def _is_extended(live: Body, change: FieldChange) -> bool:
-    """Return whether a list, or the pull secret, has foreign changes beside the own ones (ADR 0058)."""
+    """Return whether a list, or the pull secret, has foreign changes next to the own ones (ADR 0058)."""
     found, value = value_at(live, change.path)
     return found and is_extended(change.before, change.after, value)
 

@@ -86,8 +86,8 @@ def name(
     if release is not None and not release.hosted and leaves_names(identity.version):
         fitting = default_names(seen, _of_release(inventory, release), going)
     named = name_catalogs(inventory, release, cluster.resources.catalog_names, served, fitting)
-    ours = {each.name for each in served}
-    kept = {each.name for number, each in enumerate(named) if fitting.get(number) == each.name and each.name not in ours}
+    earlier = {each.name for each in served}
+    kept = {each.name for number, each in enumerate(named) if fitting.get(number) == each.name and each.name not in earlier}
     chosen = kept - set(cluster.resources.catalog_names.values())
     return seen, Naming(tuple(named), tuple(served), frozenset((namespace, each) for each in chosen), going)
 

@@ -1,4 +1,4 @@
-"""What preflight says of the operators that a cluster has, before an import. Pure.
+"""Findings of the preflight about the operators that a cluster has. Pure.
 
 A Subscription without its CatalogSource gets no updates, and OLM resolves no Subscription of its namespace any more.
 """
@@ -172,7 +172,7 @@ class _Fixes:
 
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
-        # catalog → the name that it takes by itself, or is advised to take
+        # catalog → the name that it takes without an option, or is advised to take
         self._named = {each.catalog: each.source[1] for each in outlook.offerings if each.source in outlook.kept}
 
     def of(self, source: SourceKey, losing: Sequence[Subscribed]) -> str:

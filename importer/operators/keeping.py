@@ -1,4 +1,4 @@
-"""How Subscriptions keep a catalog: the default name that one takes by itself, or another one that they name. Pure."""
+"""How Subscriptions keep a catalog: the default name that one takes without an option, or another one that they name. Pure."""
 
 from __future__ import annotations
 

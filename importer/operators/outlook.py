@@ -52,7 +52,7 @@ class Outlook:
     """The catalogs after an import. `going`: the default CatalogSources that are removed with it.
 
     `served`: the CatalogSources of earlier imports. `repointed`: the CatalogSource that a Subscription, by namespace and name,
-    gets in place of its present one. `kept`: the CatalogSources whose names catalogs take by themselves.
+    gets in place of its present one. `kept`: the CatalogSources whose names catalogs take without an option.
     """
 
     offerings: Sequence[Offering]

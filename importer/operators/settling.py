@@ -36,13 +36,13 @@ class State:
 
     @property
     def finding(self) -> Finding:
-        """What is said of an operator that is not well."""
+        """The finding about an operator that is not well."""
         return Finding(
             NOT_WELL,
             self.row.subject,
             "it was well before the import, and is not well yet",
             (self.text,),
-            "hub-import doctor shows causes; hub-import operators shows how it goes on.",
+            "hub-import doctor shows causes; hub-import operators shows its state and its next update.",
         )
 
 
