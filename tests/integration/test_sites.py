@@ -142,7 +142,7 @@ def test_plain_kubernetes(site):
     ("release", "patch", "flags"),
     [
         ("4.3", 5, []),
-        ("4.6", 40, ["--serve-catalog"]),
+        pytest.param("4.6", 40, ["--serve-catalog"], marks=pytest.mark.more),
         pytest.param("4.18", 7, ["--serve-catalog"], marks=pytest.mark.more),
         ("4.20", 1, ["--serve-catalog"]),  # where the namespace denies all traffic by default
     ],
