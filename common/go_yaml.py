@@ -9,6 +9,7 @@ import base64
 import binascii
 import math
 import re
+import string
 import struct
 from calendar import monthrange
 from typing import Any
@@ -41,6 +42,15 @@ _FRACTION = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?") 
 _SIGNED_BINARY = re.compile(r"0b([-+][01]{1,63})")  # resolve.go cuts `0b` off, and ParseInt takes a sign
 _LONGEST_DECIMAL = 20  # digits of 2**64 - 1
 _LEAST, _MOST, _MOST_UNSIGNED, _BEYOND_DOUBLE = -(2**63), 2**63 - 1, 2**64 - 1, 2**1024
+
+
+# Go's simple case folding (unicode.SimpleFold) has two letters beyond ASCII that are equal to one of ASCII: U+017F and U+212A.
+_FOLD = str.maketrans(string.ascii_uppercase + "\u017f\u212a", string.ascii_lowercase + "sk")
+
+
+def fold(name: str) -> str:
+    """Return a name in the form in which encoding/json compares it with the names of fields, which are ASCII."""
+    return name.lower() if name.isascii() else name.translate(_FOLD)
 
 
 def number(text: str) -> int | float | None:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 import msgspec
 from msgspec import inspect
 
+from common.go_yaml import fold
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
 T = TypeVar("T")
-# encoding/json folds by simple case folding, in which these two letters are an `s` and a `k`.
-_FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k"})
 # Every number beyond a float64 has three digits of an exponent, or two hundred digits, and most numbers have neither.
 _LONG_NUMBER = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{199})")
 _INTEGRAL = 1e21  # from here on Go writes a float64 with an exponent, which no integer may have
@@ -90,11 +89,6 @@ def number_fault(blob: bytes | memoryview) -> str:
     return ""
 
 
-def folded(name: str) -> str:
-    """Return a field name in the form that Go compares."""
-    return name.translate(_FOLDED).lower()
-
-
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
@@ -109,7 +103,7 @@ def _shape(kind: Any) -> inspect.Type:
 def _fields(kind: Any) -> Mapping[str, tuple[str, str, inspect.Type]]:
     shape = _shape(kind)
     assert isinstance(shape, inspect.StructType)
-    return {folded(one.encode_name): (one.name, one.encode_name, one.type) for one in shape.fields}
+    return {fold(one.encode_name): (one.name, one.encode_name, one.type) for one in shape.fields}
 
 
 def _not_json(name: str) -> NoReturn:
@@ -145,7 +139,7 @@ def _struct(value: dict[str, Any], kind: Any) -> Any:
     found: dict[str, Any] = {}
     # Of several spellings of one name each must be right; the last counts, in the order in which opm wrote them again.
     for key in sorted(value):
-        if (field := known.get(folded(key))) is not None:
+        if (field := known.get(fold(key))) is not None:
             found[field[0]] = _at(field[1], value[key], field[2])
         elif kind.CLOSED:
             raise GoError(f"unknown field {key[:80]!r}")

@@ -5,9 +5,9 @@ Source: openshift/oc-mirror, internal/pkg/api/v2alpha1/type_config.go and pkg/ap
 
 from __future__ import annotations
 
-import string
 from typing import TYPE_CHECKING
 
+from common.go_yaml import fold
 from common.serialization import Placed
 
 if TYPE_CHECKING:
@@ -94,13 +94,6 @@ _INSTEAD = {
         "versions": "Write minVersion and maxVersion, the same for one version.",
     },
 }
-# Go's simple case folding (unicode.SimpleFold) has two letters beyond ASCII that are equal to one of ASCII: U+017F and U+212A.
-_FOLD = str.maketrans(string.ascii_uppercase + "\u017f\u212a", string.ascii_lowercase + "sk")
-
-
-def fold(name: str) -> str:
-    """Return a name in the form in which encoding/json compares it with the names of fields, which are ASCII."""
-    return name.translate(_FOLD)
 
 
 def api_version(root: Placed) -> str:

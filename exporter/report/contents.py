@@ -23,6 +23,7 @@ from common.archive.inventory import (
     documents_of,
     images_by_digest,
 )
+from common.go_yaml import fold
 from common.oci.image import Digest
 from common.serialization import UNDECODABLE
 from common.text import sanitize
@@ -159,7 +160,7 @@ def _metadata(bundle: Bundle) -> Iterator[dict[str, Any]]:
     for one in bundle.properties:
         if one.type == CSV_METADATA:
             # In any case, as Go reads the property.
-            yield {_NAMES.get(name.casefold(), name): value for name, value in _mapping(_decoded(one.value)).items()}
+            yield {_NAMES.get(fold(name), name): value for name, value in _mapping(_decoded(one.value)).items()}
     for csv in inline_csvs(bundle):
         annotations = _mapping(csv.get("metadata")).get("annotations")
         yield _mapping(csv.get("spec")) | {"annotations": annotations}
