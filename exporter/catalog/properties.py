@@ -181,6 +181,11 @@ def decoded(properties: Iterable[Property], name: str, kind: type[T]) -> Iterato
                 yield None
 
 
+def csv_metadata(properties: Iterable[Property]) -> Iterator[CsvMetadata]:
+    """Yield what the `olm.csv.metadata` properties hold, without those that opm could not decode."""
+    return (one for one in decoded(properties, CSV_METADATA, CsvMetadata) if one is not None)
+
+
 def fault(one: Property) -> str:
     """Return why opm would refuse a property of a bundle; empty where it would not."""
     if not bytes(memoryview(one.value)[:1]):

@@ -15,6 +15,7 @@ from common.serialization import UNDECODABLE
 from common.supported_releases import MAX_TEXT, MAXIMUM, MINIMUM
 from exporter.catalog.go_json import GoError, decode
 from exporter.catalog.model import CSV_METADATA, Property
+from exporter.catalog.properties import csv_metadata
 from exporter.catalog.related_images import inline_csvs
 
 if TYPE_CHECKING:
@@ -48,17 +49,14 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class _Metadata:
-    """The fields of the metadata that are read. Others are long descriptions."""
+class _Csv:
+    """What is read of a ClusterServiceVersion, or of the metadata that a catalog has in its place."""
 
-    annotations: Any = None
-    min_kube_version: Any = None
-    install_modes: Any = None
+    annotations: Any
+    min_kube_version: Any
+    install_modes: frozenset[str]  # that are supported
 
 
-# opm and the package server decode the property into a struct: names match in any case (Go, encoding/json, *Unmarshal*).
-_FIELDS = {"annotations": "annotations", "minkubeversion": "min_kube_version", "installmodes": "install_modes"}
-_METADATA = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 
 
@@ -70,34 +68,33 @@ def stated(bundle: Bundle) -> Stated:
         values += _annotated(each.annotations)
     # OLM takes the highest of several.
     texts = [text for value in values if (text := _text(value))]
-    first = next((each for each in found if isinstance(each.annotations, dict)), _Metadata())
-    notes = first.annotations or {}
+    notes = next((each.annotations for each in found if isinstance(each.annotations, dict)), {})
     return Stated(
         max(texts, key=_key, default=None),
         next((said for each in found if (said := _minimum(each.min_kube_version))), None),
-        next((modes for each in found if (modes := _install_modes(each.install_modes))), ()),
+        next(
+            (tuple(mode for mode in _INSTALL_MODES if mode in each.install_modes) for each in found if each.install_modes), ()
+        ),
         _bounded(notes.get(_NAMESPACE), MAX_NAMESPACE),
         _bounded(notes.get(_TEMPLATE), MAX_TEMPLATE),
         _disconnected(notes),
     )
 
 
-def _of_csv(bundle: Bundle) -> Iterator[_Metadata]:
-    """Yield each ClusterServiceVersion, or the metadata that a catalog has in its place."""
-    for one in bundle.properties:
-        if one.type == CSV_METADATA:
-            yield from _metadata(one.value)
+def _of_csv(bundle: Bundle) -> Iterator[_Csv]:
+    for found in csv_metadata(bundle.properties):
+        modes = frozenset(one.type for one in found.install_modes if one.supported)
+        yield _Csv(found.annotations, found.min_kube_version, modes)
     if not bundle.has(CSV_METADATA):
         for csv in inline_csvs(bundle):
             # Exact names: the object goes to the API server as it is, which knows no other case.
             spec = _under(csv, "spec")
-            yield _Metadata(_under(csv, "metadata").get("annotations"), spec.get(MINIMUM), spec.get("installModes"))
+            yield _Csv(_under(csv, "metadata").get("annotations"), spec.get(MINIMUM), _supported(spec.get("installModes")))
 
 
-def _install_modes(value: Any) -> tuple[str, ...]:
-    listed = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-    supported = {one["type"] for one in listed if one.get("supported") is True and isinstance(one.get("type"), str)}
-    return tuple(mode for mode in _INSTALL_MODES if mode in supported)
+def _supported(modes: Any) -> frozenset[str]:
+    listed = [one for one in modes if isinstance(one, dict)] if isinstance(modes, list) else []
+    return frozenset(str(one.get("type")) for one in listed if one.get("supported") is True)
 
 
 def _bounded(value: Any, limit: int) -> str | None:
@@ -116,23 +113,6 @@ def _disconnected(annotations: dict[str, Any]) -> bool | None:
         return None
     # Without it the list says nothing: publishers name what was tested.
     return True if any(one.strip().lower() == "disconnected" for one in features) else None
-
-
-def _metadata(raw: msgspec.Raw) -> Iterator[_Metadata]:
-    try:
-        named = ((_FIELDS.get(name.casefold()), value) for name, value in _METADATA.decode(raw).items())
-        # Go writes each into the same field, so that the last one counts.
-        found = {field: msgspec.json.decode(value) for field, value in named if field}
-    except (*UNDECODABLE, RecursionError):
-        return
-    modes = found.get("install_modes")
-    if isinstance(modes, list):
-        found["install_modes"] = [_folded(one) if isinstance(one, dict) else one for one in modes]
-    yield _Metadata(**found)
-
-
-def _folded(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name.casefold(): value for name, value in fields.items()}
 
 
 def _under(value: Any, key: str) -> dict[str, Any]:
