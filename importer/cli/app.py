@@ -19,6 +19,7 @@ from importer.cli.options import (
     CatalogName,
     ChangePage,
     ClusterOptions,
+    ComparedArchiveOptions,
     Heal,
     MirrorOptions,
     PlaceOptions,
@@ -319,16 +320,9 @@ def deploy(
 
 @command(app)
 def operators(
-    archive: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARCHIVE…", help="What this archive would do to them; without it, how they are."),
-    ] = None,
-    *,
+    archive: ComparedArchiveOptions,
     cluster: PlaceOptions,
     output: OutputOptions,
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
-    ] = None,
     catalog_name: CatalogName = [],  # noqa: B006 - typer copies it
     repoint: Repoint = False,
 ) -> ExitCode:
@@ -338,34 +332,27 @@ def operators(
     from importer.configure import operators as surveying
 
     output.begin()
-    inventory = ArchiveOptions(archive, key).open().inventory if archive else None
+    inventory, near = archive.inventory()
     told = cluster.settings(resources=ResourceOptions(catalog_names(catalog_name)), repoint=repoint)
     found = surveying.survey(told, inventory)
-    output.emit(cluster_tables.operators_document(found), lambda: cluster_tables.operators_table(found))
+    output.emit(cluster_tables.operators_document(found) | near.document(), lambda: cluster_tables.operators_table(found))
     return found.exit_code
 
 
 @command(app)
 def status(
-    archive: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARCHIVE…", help="Compare with this archive, where no import is recorded, as after render."),
-    ] = None,
-    *,
+    archive: ComparedArchiveOptions,
     cluster: PlaceOptions,
     output: OutputOptions,
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
-    ] = None,
 ) -> ExitCode:
     """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
     from importer.cli import cluster_tables
     from importer.diagnose import health
 
     output.begin()
-    inventory = ArchiveOptions(archive, key).open().inventory if archive else None
+    inventory, near = archive.inventory()
     found = health.examine(cluster.settings(), inventory=inventory)
-    output.emit(cluster_tables.health_document(found), lambda: cluster_tables.status_table(found))
+    output.emit(cluster_tables.health_document(found) | near.document(), lambda: cluster_tables.status_table(found))
     return found.exit_code
 
 

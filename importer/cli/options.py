@@ -17,6 +17,7 @@ from common.durations import seconds_of
 from common.errors import HubError, UsageError
 
 if TYPE_CHECKING:
+    from common.archive.inventory import Inventory
     from common.archive.location import Place
     from common.archive.signature import Verifier
     from importer.archive.checksum_files import Neighbours
@@ -38,6 +39,9 @@ _LONGEST_WAIT_S = 30 * 24 * 3600.0
 _LONGEST = 64  # characters of an account's name
 
 
+Key = Annotated[Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")]
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
     """Which archive."""
@@ -49,9 +53,7 @@ class ArchiveOptions:
         ),
     ]
 
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key (PEM); an archive that it did not sign is refused.")
-    ] = None
+    key: Key = None
 
     def open(self) -> Archive:
         """Open it. With --key, raises ArchiveUntrustedError unless it is signed with that key."""
@@ -147,6 +149,28 @@ class MirrorOptions:
             self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
         )
         return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedArchiveOptions:
+    """Which archive a cluster is compared with, if any."""
+
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCHIVE…", help="The archive to compare the cluster with; without it, how the cluster is."),
+    ] = None
+    key: Key = None
+
+    def inventory(self) -> tuple[Inventory | None, Neighbours]:
+        """Return its inventory, None without an archive, and what is next to it and not signed. Raises as `open` does."""
+        from importer.archive.checksum_files import Neighbours
+
+        if not self.archive:
+            if self.key is not None:
+                raise UsageError("--key without an archive", hint="Name the archive that it signed.")
+            return None, Neighbours()
+        opened, near = ArchiveOptions(self.archive, self.key).open_with_neighbours()
+        return opened.inventory, near
 
 
 Heal = Annotated[

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.commands import run
 from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
@@ -181,6 +182,21 @@ def arguments_of(command, mirror, folder):
         "render": [*registry, "--openshift-release", "4.16", "--output", folder / "files"],
         "deploy": [*registry, "--kubeconfig", folder / "none"],
     }[command]
+
+
+@pytest.mark.parametrize("command", ["status", *more(["operators"])])
+def test_a_comparison_with_an_archive_names_what_is_not_signed(signed_once, tmp_path, command):
+    archive, _, public = signed_once
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    (copy / "report.html").write_text("<p>all is well</p>")
+    with FakeCluster("4.18") as cluster:
+        config = ["--kubeconfig", cluster.kubeconfig(tmp_path), "--key", public]
+        done = run("hub-import", command, copy, *config, "--format", "json")
+        alone = run("hub-import", command, *config)
+    assert done.json["unvouched"] == [str(copy / "report.html")]
+    assert f"{copy / 'report.html'}: not signed" in done.stderr
+    assert (alone.status, "--key without an archive" in alone.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["inspect", "push", "deploy", *more(["verify", "receipt", "render"])])
