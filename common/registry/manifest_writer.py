@@ -332,11 +332,12 @@ def _is_unseen(written: _Written, error: RegistryError) -> bool:
         return False
     if error.code in _UNSEEN:
         return True
-    # Quay, zot and Pulp say MANIFEST_INVALID, with the digest that they do not find.
+    # Quay and zot say MANIFEST_INVALID, with the digest that they do not find. Pulp does so for children and config blobs; for
+    # layers it gives the digest of the manifest, and no reason (pulp/pulp_container, app/registry_api.py).
     document = written.document if error.code == "MANIFEST_INVALID" else None
     named = document.manifests if isinstance(document, Index) else document.blobs if isinstance(document, Manifest) else ()
     words = _words(error)
-    return any(one.digest in words for one in named)
+    return any(one.digest in words for one in named) or f"manifest invalid: {written.digest}" in words
 
 
 def _may_be_urls(written: _Written, error: RegistryError) -> bool:

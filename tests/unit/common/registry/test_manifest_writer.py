@@ -128,6 +128,8 @@ UNSEEN = [
     (400, "MANIFEST_UNKNOWN", ""),
     # quay/quay, endpoints/v2/manifest.py; zot and Pulp name the digest in `detail`
     (400, "MANIFEST_INVALID", f"Unknown blob `{next(iter(APP.blobs))}`"),
+    # pulp/pulp_container, app/registry_api.py (Manifests.put): a layer is missing, and the digest is that of the manifest
+    (400, "MANIFEST_INVALID", f"manifest invalid: {APP.digest}"),
     *more([(400, "MANIFEST_BLOB_UNKNOWN", ""), (404, "BLOB_UNKNOWN", "")]),
 ]
 
