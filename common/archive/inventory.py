@@ -138,6 +138,9 @@ class ImageKind(_OpenEnum):
     BUNDLE = "bundle"
     RELATED = "related"
     ADDITIONAL = "additional"
+    RELEASE = "release"  # the payload of an OpenShift release
+    COMPONENT = "component"  # an image that a payload lists
+    GRAPH_DATA = "graph-data"  # what the OpenShift Update Service needs to know of channels and risks
     SIGNATURE = "signature"
     ATTACHMENT = "attachment"
 
@@ -215,8 +218,78 @@ class Problem(_Record, frozen=True):
     message: str
 
 
+class ComponentRecord(_Record, frozen=True):
+    """An image that a release needs, under the name that the payload gives it; several names may have one digest."""
+
+    name: str
+    source: str  # of its ImageRecord
+
+
+class ReleaseSignatureRecord(_Record, frozen=True):
+    """A signature of a payload: an OpenPGP message in base64, as the signature store has it.
+
+    `key`: the fingerprint of the key that it was verified with, in upper case; empty where it was not verified.
+    """
+
+    content: str
+    url: str
+    key: str = ""
+
+
+class ReleaseRecord(_Record, frozen=True):
+    """An OpenShift release that is carried. `source` is that of its payload's ImageRecord (ADR 0066).
+
+    `architecture` is one of the update service: amd64, arm64, ppc64le, s390x or multi. `errata`: a URL. `unverified`: it was
+    asked for by name without a signature.
+    """
+
+    version: str
+    architecture: str
+    source: str
+    digest: Digest
+    okd: bool = False
+    channels: tuple[str, ...] = ()
+    errata: str = ""
+    components: tuple[ComponentRecord, ...] = ()
+    signatures: tuple[ReleaseSignatureRecord, ...] = ()
+    unverified: bool = False
+
+
+class RiskRecord(_Record, frozen=True):
+    """A known issue of an update, which the update service gives as a condition."""
+
+    name: str
+    url: str = ""
+    message: str = ""
+
+
+class UpdateStepRecord(msgspec.Struct, frozen=True, rename={"from_": "from"}, omit_defaults=True):
+    """An update from one release to another; without `risks` it is recommended for every cluster."""
+
+    from_: str
+    to: str
+    risks: tuple[RiskRecord, ...] = ()
+
+
+class UpdatePathRecord(_Record, frozen=True):
+    """A way through the update graph over carried releases, in the order of the updates."""
+
+    architecture: str
+    steps: tuple[UpdateStepRecord, ...]
+
+
+class UpdateGraphRecord(_Record, frozen=True):
+    """What the update service says of the carried releases. `graph_data`: the digest of the graph-data image, if carried."""
+
+    paths: tuple[UpdatePathRecord, ...] = ()
+    graph_data: Digest | None = None
+
+
 class Inventory(msgspec.Struct, frozen=True, rename="camel"):
-    """The whole list. Its digest, over the exact bytes of the file, is the archive's identity."""
+    """The whole list. Its digest, over the exact bytes of the file, is the archive's identity.
+
+    `releases` and `update_graph` are there only where releases are carried, so that other archives keep their bytes.
+    """
 
     media_type: str
     created: str
@@ -229,6 +302,13 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     blobs: dict[Digest, BlobRecord]
     volumes: tuple[VolumeRecord, ...]
     problems: tuple[Problem, ...]
+    releases: tuple[ReleaseRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+    update_graph: UpdateGraphRecord | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def carried_releases(self) -> tuple[ReleaseRecord, ...]:
+        """The OpenShift releases; none in most archives."""
+        return self.releases or ()
 
 
 # The closure of an image: its documents and blobs.
