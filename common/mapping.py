@@ -1,13 +1,14 @@
 """Source reference → mirror reference: the one rule that push, resources, serve and plan use. Pure.
 
 `HOST[:PORT][/PREFIX]/<source path>`; the source host is left out unless asked for; `max_path_components` joins the tail
-with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*).
+with `-` for registries without nesting (docs/registry.md, *Paths on the mirror*). OpenShift releases have fixed paths
+(ADR 0066).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
@@ -17,23 +18,43 @@ from common.oci.image import Digest, hex_of
 from common.oci.reference import MAX_REPOSITORY, Reference, is_repository, is_tag, split_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from common.archive.inventory import ReleaseRecord
 
 
 OWN_PATH = "hub-airgap"  # the path of a catalog that was a directory, and has none of its own
+# As oc-mirror and the documentation of OpenShift name them. Two repositories: the OpenShift Update Service reads every tag of
+# the first one (openshift/cincinnati-operator, disconnected-cincinnati-operator.md; bug 1850781).
+PAYLOADS = "openshift/release-images"
+COMPONENTS = "openshift/release"
+GRAPH_DATA = "openshift/graph-image"
+# Names in tags; the others are the same (openshift/oc-mirror, internal/pkg/release/local_stored_collector.go).
+_TAG_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """The target registry: host, an optional path before all repositories, and how source paths are mapped below it."""
+    """The target registry: host, an optional path before all repositories, and how source paths are mapped below it.
+
+    `releases_by_source`: the images of OpenShift releases have the paths of their sources too, in place of fixed ones.
+    """
 
     host: str
     prefix: str = ""
     max_path_components: int | None = None
     keep_source_host: bool = False
+    releases_by_source: bool = False
 
     @classmethod
-    def parse(cls, text: str, *, max_path_components: int | None = None, keep_source_host: bool = False) -> Mirror:
+    def parse(
+        cls,
+        text: str,
+        *,
+        max_path_components: int | None = None,
+        keep_source_host: bool = False,
+        releases_by_source: bool = False,
+    ) -> Mirror:
         """Read `HOST[:PORT][/PREFIX]`, also after `docker://`. Raises UsageError."""
         host, prefix = split_registry(text, "PREFIX", "registry.example:5000/mirror")
         taken = len(prefix.split("/")) if prefix else 0
@@ -43,7 +64,7 @@ class Mirror:
                 f"--max-path-components {max_path_components} leaves no room below the prefix {prefix!r}",
                 hint=f"Give at least {taken + 1}.",
             )
-        return cls(host, prefix, max_path_components, keep_source_host)
+        return cls(host, prefix, max_path_components, keep_source_host, releases_by_source)
 
     def __str__(self) -> str:
         return f"{self.host}/{self.prefix}" if self.prefix else self.host
@@ -105,9 +126,9 @@ def _spelled_out(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MappedImage:
-    """An image of the inventory and where it goes. `source` is None for a catalog that was a directory.
+    """An image of the inventory and where it goes. `source` is None for a catalog that was a directory, and for graph data.
 
-    `rebuilt`: a filtered catalog, which does not exist at its source.
+    `rebuilt`: a filtered catalog, which does not exist at its source; `fixed`: its path does not depend on that of its source.
     """
 
     record: ImageRecord
@@ -116,6 +137,7 @@ class MappedImage:
     repository: Reference
     tags: tuple[str, ...]
     rebuilt: bool = False
+    fixed: bool = False
 
     @property
     def name(self) -> str:
@@ -144,22 +166,64 @@ def map_images(inventory: Inventory, mirror: Mirror) -> tuple[MappedImage, ...]:
     Raises UsageError when two images would get one repository and tag with different digests, or when a target repository is
     no repository path.
     """
-    mapped = place_images(inventory.catalogs, inventory.images, mirror)
+    mapped = place_images(inventory.catalogs, inventory.images, mirror, inventory.carried_releases)
     for collision in collisions(mapped):
         raise UsageError(f"{collision}, with different content", hint=collision.advice(mirror))
     return mapped
 
 
-def place_images(catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror) -> tuple[MappedImage, ...]:
+def place_images(
+    catalogs: Iterable[CatalogRecord], images: Sequence[ImageRecord], mirror: Mirror, releases: Sequence[ReleaseRecord] = ()
+) -> tuple[MappedImage, ...]:
     """Return every resolved image with its repository and tags, in their order; some may collide. Raises UsageError."""
     # Catalogs by source and digest of the image, for a rebuilt one has the source of its original.
     names = {(catalog.source, catalog.image): catalog for catalog in catalogs}
     moved = _moved_tags(images)
+    places = _places(releases) if not mirror.releases_by_source else _Places()
     return tuple(
-        _map(image, image.digest, names.get((image.source, image.digest)), mirror, keeps_tag=_claim(image) not in moved)
+        _map(
+            image,
+            image.digest,
+            names.get((image.source, image.digest)),
+            mirror,
+            places,
+            keeps_tag=_claim(image) not in moved,
+        )
         for image in images
         if image.digest is not None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The fixed paths of releases by the name of the source's repository, and the tags by source."""
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def release_tag(version: str, architecture: str) -> str:
+    """Return the tag of a payload; that of a component is this with `-<component>`."""
+    return f"{version}-{_TAG_ARCHITECTURES.get(architecture, architecture)}"
+
+
+def _places(releases: Iterable[ReleaseRecord]) -> _Places:
+    paths: dict[str, str] = {}
+    tags: dict[str, dict[str, None]] = {}
+    for release in releases:
+        tag = release_tag(release.version, release.architecture)
+        tags.setdefault(release.source, {})[tag] = None
+        for component in release.components:
+            # By the repository, not by the image: operators name images of it too, and one rule has to serve all of them.
+            paths[_repository(component.source)] = COMPONENTS
+            tags.setdefault(component.source, {})[f"{tag}-{component.name}"] = None
+    # Last: a payload whose components are in its own repository is found by the OpenShift Update Service there.
+    paths.update((_repository(release.source), PAYLOADS) for release in releases)
+    return _Places(paths, {source: tuple(found) for source, found in tags.items()})
+
+
+def _repository(source: str) -> str:
+    return Reference.parse(source).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +273,7 @@ def _named(image: MappedImage) -> str:
 
 def _host(image: MappedImage) -> str | None:
     """Return the prefix of --keep-source-host; None where it adds none."""
-    if image.source is None or image.record.target_repository:
+    if image.source is None or image.record.target_repository or image.fixed:
         return None
     return _host_path(image.source)
 
@@ -248,20 +312,33 @@ def _claim(image: ImageRecord, *, by_tag: bool = False) -> tuple[str, str, str] 
     return name, image.target_repository or "", image.tag
 
 
-def _map(record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror, *, keeps_tag: bool) -> MappedImage:
-    source = None if catalog is not None and catalog.digest is None else Reference.parse(record.source)
-    # The image set's own target first, then the source's path, then the fixed path for catalogs without a source reference.
-    target = record.target_repository or None
-    if target:
-        repository = mirror.at(target)
-    elif source is not None:
-        repository = mirror.repository(source)
-    else:
-        assert catalog is not None
-        repository = mirror.at(f"{OWN_PATH}/{catalog.name}")
+def _map(
+    record: ImageRecord, digest: Digest, catalog: CatalogRecord | None, mirror: Mirror, places: _Places, *, keeps_tag: bool
+) -> MappedImage:
+    made_here = record.kind is ImageKind.GRAPH_DATA or (catalog is not None and catalog.digest is None)
+    source = None if made_here else Reference.parse(record.source)
+    fixed = None if source is None else places.paths.get(source.name)
     # A tag from a hostile inventory would end up in the URL of a request.
     chosen = record.target_tag or (record.tag if keeps_tag else None) or None
-    if chosen and not is_tag(chosen):  # the inventory is input, and a tag goes into the path of a URL
-        raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {chosen[:200]!r}, which is none")
-    tags = (chosen, stable_tag(digest)) if chosen else (stable_tag(digest),)
-    return MappedImage(record, digest, source, repository, tags, rebuilt=catalog is not None and catalog.digest != digest)
+    named = places.tags.get(record.source, ())
+    for tag in (chosen, *named):
+        if tag and not is_tag(tag):  # the inventory is input, and a tag goes into the path of a URL
+            raise ArchiveDamagedError(f"the inventory gives {record.source[:200]!r} the tag {tag[:200]!r}, which is none")
+    # The tags of releases do not move, and the OpenShift Update Service would read every further one.
+    tags = tuple(dict.fromkeys((*named, *((chosen,) if chosen else ()))))
+    if not (fixed and tags):
+        tags = (*tags, stable_tag(digest))
+    repository = _target(record, source, catalog, mirror, fixed)
+    rebuilt = made_here or (catalog is not None and catalog.digest != digest)
+    return MappedImage(record, digest, source, repository, tags, rebuilt, fixed is not None)
+
+
+def _target(
+    record: ImageRecord, source: Reference | None, catalog: CatalogRecord | None, mirror: Mirror, fixed: str | None
+) -> Reference:
+    """Return the repository: the one that the image set names, a fixed one, or that of the source's path."""
+    if target := record.target_repository or fixed:
+        return mirror.at(target)
+    if source is not None:
+        return mirror.repository(source)
+    return mirror.at(GRAPH_DATA if catalog is None else f"{OWN_PATH}/{catalog.name}")

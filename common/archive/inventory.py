@@ -26,6 +26,11 @@ MAX_IMAGES = 500_000
 MAX_PROBLEMS = 500_000
 MAX_NEEDED_BY = 5_000_000  # of all images
 MAX_ENTRIES = 5_000_000  # of all channels, with the names that they skip
+MAX_RELEASES = 10_000  # the largest channel has 220
+MAX_COMPONENTS = 100_000  # of all releases; one has about 190
+MAX_STEPS = 100_000  # of all update paths, with their risks
+MAX_RELEASE_SIGNATURES = 9  # of one release; openshift/library-go, pkg/verify/store, reads no more
+MAX_SIGNATURE_SIZE = 50 * 1024  # bytes; the same
 MAX_NAME = 8192  # characters of a source or an entry of neededBy, which messages and lists repeat for each blob
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 

@@ -6,6 +6,8 @@ outside their volume, references without a target, manifests that contain themse
 
 from __future__ import annotations
 
+import base64
+import binascii
 import itertools
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +17,18 @@ import msgspec
 from common.archive import frames
 from common.archive.inventory import (
     MAX_BLOBS,
+    MAX_COMPONENTS,
     MAX_ENTRIES,
     MAX_FREE_FORM,
     MAX_IMAGES,
     MAX_NAME,
     MAX_NEEDED_BY,
     MAX_PROBLEMS,
+    MAX_RELEASE_SIGNATURES,
+    MAX_RELEASES,
+    MAX_SIGNATURE_SIZE,
     MAX_SIZE,
+    MAX_STEPS,
     MEDIA_TYPE,
     BlobRecord,
     CatalogRecord,
@@ -29,6 +36,8 @@ from common.archive.inventory import (
     Inventory,
     ManifestRecord,
     Piece,
+    ReleaseRecord,
+    UpdatePathRecord,
     check_documents,
 )
 from common.archive.layout import extent
@@ -168,6 +177,7 @@ def check(inventory: Inventory) -> None:
     for digest, manifest in inventory.manifests.items():
         _check_manifest(digest, manifest, inventory)
     _check_depth(inventory.manifests)
+    _check_releases(inventory)
     check_documents(inventory)
     # Only complete images are pushed; an incomplete one may lack everything.
     for image in inventory.images:
@@ -184,6 +194,9 @@ def _check_counts(inventory: Inventory) -> None:
         ("problems", len(inventory.problems), MAX_PROBLEMS),
         ("entries of neededBy", sum(len(image.needed_by) for image in inventory.images), MAX_NEEDED_BY),
         ("entries of channels, with what they skip", sum(map(_entries, inventory.catalogs)), MAX_ENTRIES),
+        ("releases", len(inventory.carried_releases), MAX_RELEASES),
+        ("components of releases", sum(len(one.components) for one in inventory.carried_releases), MAX_COMPONENTS),
+        ("steps of update paths, with their risks", sum(map(_steps, _paths(inventory))), MAX_STEPS),
     ):
         if count > limit:
             raise ContentError(f"{count} {what}; the limit is {limit}")
@@ -197,6 +210,39 @@ def _entries(catalog: CatalogRecord) -> int:
     return sum(1 + len(entry.skips) for channel in channels for entry in channel.bundles)
 
 
+def _paths(inventory: Inventory) -> tuple[UpdatePathRecord, ...]:
+    return inventory.update_graph.paths if inventory.update_graph else ()
+
+
+def _steps(path: UpdatePathRecord) -> int:
+    return sum(1 + len(step.risks) for step in path.steps)
+
+
+def _check_releases(inventory: Inventory) -> None:
+    """Check that the images of each release are listed, and that its signatures are bounded."""
+    sources = {image.source for image in inventory.images} if inventory.carried_releases else set()
+    for release in inventory.carried_releases:
+        for source in (release.source, *(component.source for component in release.components)):
+            if source not in sources:
+                raise ContentError(f"release {release.version[:80]!r}: its image {source[:200]!r} is not listed")
+        _check_signatures(release)
+
+
+def _check_signatures(release: ReleaseRecord) -> None:
+    if len(release.signatures) > MAX_RELEASE_SIGNATURES:
+        count = len(release.signatures)
+        raise ContentError(f"release {release.version[:80]!r}: {count} signatures; the limit is {MAX_RELEASE_SIGNATURES}")
+    for signature in release.signatures:
+        try:
+            size = len(base64.b64decode(signature.content, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise ContentError(f"release {release.version[:80]!r}: a signature is not base64: {error}") from error
+        if not 0 < size <= MAX_SIGNATURE_SIZE:
+            raise ContentError(
+                f"release {release.version[:80]!r}: a signature of {size} bytes; the limit is {MAX_SIGNATURE_SIZE}"
+            )
+
+
 def _digests(inventory: Inventory) -> Iterator[Digest]:
     yield from inventory.requires
     yield from inventory.blobs
@@ -208,6 +254,9 @@ def _digests(inventory: Inventory) -> Iterator[Digest]:
         yield catalog.image
         if catalog.digest is not None:
             yield catalog.digest
+    yield from (release.digest for release in inventory.carried_releases)
+    if inventory.update_graph and inventory.update_graph.graph_data is not None:
+        yield inventory.update_graph.graph_data
 
 
 def _check_volumes(inventory: Inventory) -> None:

@@ -29,9 +29,9 @@ _HEADER = "# What is listed is carried; take lines out and give the file to: hub
 
 
 def render(images: Iterable[ImageRecord]) -> bytes:
-    """Return the file of the images that exist, without catalogs, signatures and attachments."""
+    """Return the file of the images that exist, without catalogs, releases, signatures and attachments."""
     # These follow from the image set and from other images, so they are no choice.
-    fixed = ATTACHED | {ImageKind.CATALOG}
+    fixed = ATTACHED | {ImageKind.CATALOG, ImageKind.RELEASE, ImageKind.COMPONENT, ImageKind.GRAPH_DATA}
     chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
     return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -138,6 +138,13 @@ class MirrorOptions:
             rich_help_panel=MIRROR,
         ),
     ] = False
+    release_layout: Annotated[
+        Literal["openshift", "source"],
+        typer.Option(
+            help="Paths of OpenShift releases: those of oc and oc-mirror, or of the sources.",
+            rich_help_panel=MIRROR,
+        ),
+    ] = "openshift"
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
 
     def settings(self, registry: RegistryOptions, *, heal: bool = False, volumes: range | None = None) -> ImportSettings:
@@ -146,7 +153,10 @@ class MirrorOptions:
         from importer.settings import ImportSettings
 
         mirror = Mirror.parse(
-            self.registry, max_path_components=self.max_path_components, keep_source_host=self.keep_source_host
+            self.registry,
+            max_path_components=self.max_path_components,
+            keep_source_host=self.keep_source_host,
+            releases_by_source=self.release_layout == "source",
         )
         return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
 

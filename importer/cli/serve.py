@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ from common.cli import terminal
 from common.cli.options import command
 from common.errors import ExitCode, UsageError
 from common.log import configure
-from importer.cli.options import ArchiveOptions
+from importer.cli.options import MIRROR, ArchiveOptions
 
 if TYPE_CHECKING:
     from importer.archive.reader import Archive
@@ -81,11 +81,17 @@ def _serve(
     archive: ArchiveOptions,
     place: ListenOptions,
     max_path_components: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="As for push: join longer repository paths with -.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="As for push: join longer repository paths with -.", rich_help_panel=MIRROR),
     ] = None,
     keep_source_host: Annotated[
-        bool, typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.")
+        bool,
+        typer.Option("--keep-source-host", help="As for push: the source host comes first in paths.", rich_help_panel=MIRROR),
     ] = False,
+    release_layout: Annotated[
+        Literal["openshift", "source"],
+        typer.Option(help="As for push: paths of OpenShift releases.", rich_help_panel=MIRROR),
+    ] = "openshift",
     log_level: Annotated[str, typer.Option(help="Level of the log on stderr; info shows every request.")] = "warning",
 ) -> ExitCode:
     """The archive as a read-only registry, straight from the media: for a site without one, or until all is pushed."""
@@ -101,7 +107,7 @@ def _serve(
     certificate = place.certificate(address)
     accounts = Htpasswd.load(place.htpasswd) if place.htpasswd else None
     # Repository names are those that push would use, so that mirror rules stay valid after the move to a real registry.
-    mirror = Mirror("localhost", "", max_path_components, keep_source_host)
+    mirror = Mirror("localhost", "", max_path_components, keep_source_host, releases_by_source=release_layout == "source")
     repositories = served_repositories(opened.inventory, mirror)
     app = RegistryApp(opened, repositories)
     pullable = count_pullable(opened.inventory, mirror, opened.is_available)

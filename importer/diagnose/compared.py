@@ -6,6 +6,7 @@ the mirror, which is found from its image.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from importer.cluster.discovery import has_icsp, mirror_rules, own_sources
@@ -81,13 +82,16 @@ def _mirror_of(image: str, catalog: CatalogRecord, inventory: Inventory) -> Mirr
 def _rules(
     client: ClusterClient, inventory: Inventory, mirror: Mirror, release: Release | None, named: Sequence[Named]
 ) -> tuple[Pair, ...]:
-    """Return the mirror rules of an archive, in the scope in which the cluster has them; those of repositories if in none."""
+    """Return the mirror rules of an archive, in the scope and layout in which the cluster has them; else the usual ones."""
     if release is None or release.hosted or not configures_nodes(release):
         return ()
-    icsp, images = has_icsp(client), map_images(inventory, mirror)
+    icsp = has_icsp(client)
     live = {(each.source, each.mirror) for each in mirror_rules(client, release)}
+    layouts = (False, True) if inventory.carried_releases else (False,)
     made = [
         build(inventory, images, mirror, release, ResourceOptions(mirror_scope=scope), existing_icsp=icsp, named=named).rules
+        for by_source in layouts
+        for images in (map_images(inventory, replace(mirror, releases_by_source=by_source)),)
         for scope in Scope
     ]
     return next((rules for rules in made if live.issuperset(rules)), made[0])

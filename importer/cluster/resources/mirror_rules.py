@@ -213,7 +213,7 @@ def _below(broader: str, source: str) -> str | None:
 # Wanted rules: those that lead each image of an archive to its mirror.
 
 # A CatalogSource names the mirror itself, and runtimes look for signatures where they find the image: neither needs a rule.
-_WITHOUT_RULES = frozenset((ImageKind.CATALOG, *ATTACHED))
+_WITHOUT_RULES = frozenset((ImageKind.CATALOG, ImageKind.GRAPH_DATA, *ATTACHED))
 
 
 def rules_for(images: Sequence[MappedImage], scope: Scope, existing: Collection[MirrorRule] = ()) -> tuple[RuledImage, ...]:

@@ -1,8 +1,9 @@
 import contextlib
 
+import msgspec
 import pytest
 
-from common.archive.inventory import CatalogRecord, ImageKind, ImageRecord, Inventory
+from common.archive.inventory import CatalogRecord, ComponentRecord, ImageKind, ImageRecord, Inventory, ReleaseRecord
 from common.errors import ArchiveDamagedError, UsageError
 from common.oci.image import Digest
 from common.oci.reference import Reference
@@ -185,3 +186,87 @@ def test_a_catalog_carried_as_it_was_pulled_has_its_lines():
         f"registry.redhat.io/redhat/index@{A}=reg/redhat/index:{stable_tag(A)}",
         f"registry.redhat.io/redhat/index@{A}=reg/redhat/index:v4.18",
     ]
+
+
+PAYLOAD = f"quay.io/openshift-release-dev/ocp-release@{A}"
+CLI = f"quay.io/openshift-release-dev/ocp-v4.0-art-dev@{B}"
+PROXY = Digest("sha256:" + "c" * 64)
+SIGNED = f"quay.io/openshift-release-dev/ocp-release:sha256-{'a' * 64}.sig"
+
+
+def release(version="4.18.3", architecture="amd64", source=PAYLOAD, digest=A, components=(("cli", CLI), ("tools", CLI))):
+    listed = tuple(ComponentRecord(*one) for one in components)
+    return ReleaseRecord(version, architecture, source, digest, components=listed)
+
+
+RELEASE = release()
+
+
+def placed(mirror, *images, releases=(RELEASE,), **options):
+    found = map_images(msgspec.structs.replace(inventory(*images), releases=releases), Mirror.parse(mirror, **options))
+    return [(image.repository.name, *image.tags) for image in found]
+
+
+RELEASED = (
+    image(PAYLOAD, A, ImageKind.RELEASE),
+    image(CLI, B, ImageKind.COMPONENT),
+    image(SIGNED, PROXY, ImageKind.SIGNATURE, tag=f"sha256-{'a' * 64}.sig"),
+    image(f"quay.io/openshift-release-dev/ocp-v4.0-art-dev@{PROXY}", PROXY),  # of an operator
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_source_host": True}])
+def test_releases_are_where_the_update_service_and_oc_look_for_them(options):
+    """openshift/oc-mirror, internal/pkg/release/local_stored_collector.go; openshift/cincinnati-operator, docs."""
+    assert placed("reg/ocp", *RELEASED, **options) == [
+        ("reg/ocp/openshift/release-images", "4.18.3-x86_64"),
+        ("reg/ocp/openshift/release", "4.18.3-x86_64-cli", "4.18.3-x86_64-tools"),
+        ("reg/ocp/openshift/release-images", f"sha256-{'a' * 64}.sig"),
+        ("reg/ocp/openshift/release", stable_tag(PROXY)),
+    ]
+
+
+def test_a_component_has_a_tag_for_each_release_and_architecture():
+    two = (release(), release("4.18.4", "arm64", PAYLOAD.replace("a" * 64, "c" * 64), PROXY))
+    found = placed("reg", RELEASED[1], releases=two)
+    assert found == [
+        ("reg/openshift/release", "4.18.3-x86_64-cli", "4.18.3-x86_64-tools", "4.18.4-aarch64-cli", "4.18.4-aarch64-tools")
+    ]
+
+
+def test_releases_by_source_have_the_paths_of_other_images():
+    repository, *tags = placed("reg", RELEASED[0], releases_by_source=True)[0]
+    assert (repository, tags) == ("reg/openshift-release-dev/ocp-release", [stable_tag(A)])
+
+
+def test_paths_of_releases_are_joined_for_registries_without_nesting():
+    assert placed("reg", RELEASED[0], max_path_components=1) == [("reg/openshift-release-images", "4.18.3-x86_64")]
+
+
+def test_a_payload_and_its_components_in_one_repository_are_found_by_the_update_service():
+    component = f"reg.test/okd@{B}"
+    one = release(source=f"reg.test/okd@{A}", components=(("cli", component),))
+    images = image(one.source, A, ImageKind.RELEASE), image(component, B, ImageKind.COMPONENT)
+    assert [place for place, *_ in placed("reg", *images, releases=(one,))] == ["reg/openshift/release-images"] * 2
+
+
+def test_two_releases_of_one_version_do_not_meet_under_one_tag():
+    other = f"quay.io/openshift-release-dev/ocp-release@{B}"
+    both = release(), release(source=other, digest=B, components=())
+    images = RELEASED[0], image(other, B, ImageKind.RELEASE)
+    with pytest.raises(UsageError, match=r"would both become reg/openshift/release-images:4\.18\.3-x86_64"):
+        placed("reg", *images, releases=both, keep_source_host=True)
+
+
+@pytest.mark.parametrize("version", ["4.18.3/../x", "4.18 3", "x" * 200, ""])
+def test_a_version_that_makes_no_tag_is_refused(version):
+    with pytest.raises(ArchiveDamagedError, match="which is none"):
+        placed("reg", RELEASED[0], releases=(release(version, ""),))
+
+
+def test_graph_data_is_made_here_and_has_no_source():
+    found = map_images(inventory(image("openshift/graph-image", A, ImageKind.GRAPH_DATA, tag="latest")), Mirror.parse("reg/x"))
+    assert [(each.source, each.repository.name, each.tags) for each in found] == [
+        (None, "reg/x/openshift/graph-image", ("latest", stable_tag(A)))
+    ]
+    assert mapping_lines(found) == []

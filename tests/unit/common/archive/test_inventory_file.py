@@ -363,3 +363,55 @@ def test_an_inventory_beyond_the_limits_is_not_written():
     inventory = msgspec.structs.replace(CUT.inventory(LAYOUT), image_set={"a": [[]] * 600_000})
     with pytest.raises(UsageError, match=r"the inventory cannot be read back: about [0-9]+ values in its image set"):
         inventory_file.encode(inventory)
+
+
+RELEASE = {"version": "4.18.3", "architecture": "amd64", "source": "registry.test/small:v1", "digest": D}
+
+
+def released(**fields):
+    return lambda document: document.update(releases=[RELEASE | fields])
+
+
+def test_releases_are_read_and_written_again():
+    graph = {"paths": [{"architecture": "amd64", "steps": [{"from": "4.18.2", "to": "4.18.3", "risks": [{"name": "Slow"}]}]}]}
+    signature = {"content": "AAAA", "url": "https://store.test/signature-1", "key": "AB"}
+    whole = RELEASE | {"components": [{"name": "cli", "source": "registry.test/large:v1"}], "signatures": [signature]}
+    raw = changed(lambda document: document.update(releases=[whole], updateGraph=graph))
+    read = inventory_file.decode(raw, "x")
+    assert read.carried_releases[0].components[0].source == "registry.test/large:v1"
+    written = json.loads(inventory_file.encode(read))
+    assert (written["releases"], written["updateGraph"]) == ([whole], graph)
+    assert inventory_file.decode(RAW, "x").carried_releases == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (released(source="registry.test/other:v1"), "its image 'registry.test/other:v1' is not listed"),
+        (released(components=[{"name": "cli", "source": "x"}]), "its image 'x' is not listed"),
+        (released(digest="sha256:12"), "sha256:12"),
+        (released(signatures=[{"content": "not base64!", "url": ""}]), "is not base64"),
+        (released(signatures=[{"content": "", "url": ""}]), "a signature of 0 bytes"),
+        (released(signatures=[{"content": "A" * 68_272, "url": ""}]), "a signature of 51204 bytes; the limit is 51200"),
+        (released(signatures=[{"content": "AAAA", "url": ""}] * 10), "10 signatures; the limit is 9"),
+        (lambda document: document.update(releases=[RELEASE] * 10_001), "10001 releases; the limit is 10000"),
+        (
+            released(components=[{"name": "c" * 20, "source": "registry.test/small:v1"}] * 100_001),
+            "100001 components of releases; the limit is 100000",
+        ),
+        (
+            lambda document: document.update(
+                updateGraph={"paths": [{"architecture": "", "steps": [{"from": "", "to": ""}] * 100_001}]}
+            ),
+            "100001 steps of update paths, with their risks; the limit is 100000",
+        ),
+        (lambda document: document.update(updateGraph={"graphData": "sha256:x"}), "sha256:x"),
+    ],
+)
+def test_a_release_that_is_invalid_is_refused(change, match):
+    refused(change, match)
+
+
+def test_a_release_with_the_largest_signatures_is_read():
+    largest = [{"content": "A" * 68_264 + "AAA=", "url": ""}] * 9  # 51,200 bytes each
+    assert len(inventory_file.decode(changed(released(signatures=largest)), "x").carried_releases[0].signatures) == 9
