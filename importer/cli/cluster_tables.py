@@ -275,9 +275,11 @@ def status_table(health: Health) -> list[str]:
             listed = source.packages.text if source.packages else "what it should list is not known"
             rows.append((f"CatalogSource {source.name}", source.state, listed))
     rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
+    ruled = any(each.rules for each in health.expected)  # `apply --catalogs-only` records none
     for pool in health.snapshot.pools:
         lacks = health.missing_rules(pool)
-        more = f"{counted(lacks, 'mirror rule')} missing" if lacks else "mirror rules in place"
+        in_place = "mirror rules in place" if ruled else "which mirror rules they need is not known"
+        more = f"{counted(lacks, 'mirror rule')} missing" if lacks else in_place
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
     rows += _operator_rows(health)

@@ -15,7 +15,7 @@ from common.text import counted, enumeration, shortened
 from importer.cluster.client import UnavailableError
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import NODE, short, status_of
-from importer.cluster.resources.mirror_rules import refused_sources
+from importer.cluster.resources.mirror_rules import Precedence, refused_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from common.archive.inventory import ImageRecord
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.release import Release
-    from importer.cluster.resources.mirror_rules import Listed
+    from importer.cluster.resources.mirror_rules import Listed, Pair
 
 
 _NAMED = 10  # packages that a line lists
@@ -32,6 +32,7 @@ _LONGEST = 40
 
 
 UNSEEN_RULES = "node-mirrors-unseen"
+RULES_MISSING = "mirror-rules-missing"
 REFUSED_RULES = "mirror-rules-conflict"
 
 
@@ -51,6 +52,26 @@ def unseen_rules(release: Release | None) -> Finding:
         f"hub-import render {options} … --output DIR, then copy DIR/nodes/etc to /etc of every node.",
         severity=Severity.WARNING,
     )
+
+
+def not_led(release: Release, pairs: Iterable[Pair], rules: Sequence[Listed]) -> Iterator[Finding]:
+    """Yield a warning for sources that the rules of the cluster do not lead to their place on the mirror.
+
+    `pairs`: source and mirror of each repository or namespace that the import does not write rules for.
+    """
+    precedence = Precedence(rules)
+    rendered = f"Patch the HostedCluster: hub-import render --openshift-release {release} --hosted writes the patch."
+    by = rendered if release.hosted else "Apply without --catalogs-only, which writes them."
+    if missing := [f"{source} → {mirror}" for source, mirror in pairs if not precedence.leads(source, mirror)]:
+        yield Finding(
+            RULES_MISSING,
+            "nodes",
+            f"no mirror rule of the cluster leads {counted(len(missing), 'source')} of the archive to the mirror, and nodes "
+            "cannot pull these images from it",
+            tuple(shortened(missing, _NAMED)),
+            f"{by} Nothing, if a MachineConfig has these rules.",
+            severity=Severity.WARNING,
+        )
 
 
 def refused_rules(rules: Iterable[Listed], severity: Severity) -> Iterator[Finding]:

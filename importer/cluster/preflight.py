@@ -23,6 +23,7 @@ from importer.cluster.kinds import (
     IMAGE_POLICY,
     IMAGE_REGISTRY,
     MACHINE_CONFIG_POOL,
+    MARKETPLACE,
     NETWORK_POLICY,
     OLM_LABEL,
     POD,
@@ -33,9 +34,19 @@ from importer.cluster.kinds import (
     is_owned,
     status_of,
 )
-from importer.cluster.nodes import configures_nodes, lacking, refused_rules, unseen_rules
-from importer.cluster.readiness.readiness import complaint, held_back, how_far, is_paused, is_rolled_out, unpause
+from importer.cluster.nodes import configures_nodes, lacking, not_led, refused_rules, unseen_rules
+from importer.cluster.readiness.readiness import (
+    READY,
+    complaint,
+    connection_state,
+    held_back,
+    how_far,
+    is_paused,
+    is_rolled_out,
+    unpause,
+)
 from importer.cluster.resources.build import DELETED_IN_GUESTS, OTHER_NAME, reserved_names
+from importer.cluster.resources.catalog_source import is_default
 from importer.cluster.resources.mirror_rules import FIELD, listed, rules_of
 from importer.cluster.resources.permissions import Permission, missing, needed
 from importer.cluster.rollout import REGISTRIES, RULES, effects, strongest
@@ -75,7 +86,7 @@ class Intent:
     """An import, as far as preflight needs it.
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `packages`: what its catalogs offer.
-    `images`: those of the inventory. `node_rules`: mirror rules for files on the nodes. `catalogs_only`:
+    `images`: those of the inventory. `node_rules`: mirror rules that nodes need and the import does not write. `catalogs_only`:
     rules, trust and default sources are in place.
     """
 
@@ -116,7 +127,11 @@ def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
         _nodes,
         _leftovers,
     )
-    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _rules, _proxied, _unsupported, *anywhere)
+    checks = (
+        anywhere
+        if intent.release is None
+        else (_hosted, _blocked, _policies, _rules, _defaults, _proxied, _unsupported, *anywhere)
+    )
     return [finding for check in checks for finding in check(client, intent)]
 
 
@@ -252,8 +267,30 @@ def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 
 def _nodes(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
     yield from lacking(client, intent.images)
-    if intent.node_rules:
+    if not intent.node_rules:
+        return
+    if intent.release is None or not configures_nodes(intent.release):
         yield unseen_rules(intent.release)
+        return
+    objects = mirror_objects(client, intent.release)
+    yield from not_led(intent.release, intent.node_rules, [each for body in objects for each in listed(body)])
+
+
+def _defaults(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
+    """Yield a warning for default sources that are enabled, and without a connection; the import leaves them as they are."""
+    if not intent.catalogs_only or not configures_nodes(intent.release):
+        return
+    sources = [each for each in client.list(CATALOG_SOURCE, MARKETPLACE) or [] if is_default(each)]
+    states = {each["metadata"]["name"]: connection_state(each) for each in sources}
+    if down := [f"{name}: {state}" for name, state in sorted(states.items()) if state != READY]:
+        yield Finding(
+            "default-sources-enabled",
+            "OperatorHub cluster",
+            "default sources are enabled and cannot be reached: no Subscription of the cluster is resolved meanwhile",
+            tuple(down),
+            "--catalogs-only leaves them as they are: set spec.disableAllDefaultSources of OperatorHub cluster to true.",
+            severity=Severity.WARNING,
+        )
 
 
 def _unresolvable(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from importer.cluster.finding import UNKNOWN, Finding, Severity
 from importer.cluster.kinds import ICSP, IDMS, condition, short, source_image, status_of
-from importer.cluster.nodes import refused_rules
+from importer.cluster.nodes import RULES_MISSING, refused_rules
 from importer.cluster.readiness.readiness import complaint, how_far, is_paused, is_rolled_out, unpause
 from importer.cluster.release import Release
 from importer.cluster.resources.catalog_source import service_name
@@ -74,7 +74,7 @@ def _pool(pool: Body, snapshot: Snapshot) -> Finding | None:
         return _paused(pool, len(missing), snapshot.held_back.get(name) or "changes that cannot be read")
     if rolled and missing:
         return Finding(
-            "mirror-rules-missing",
+            RULES_MISSING,
             subject,
             "the configuration of its nodes lacks mirror rules, so they would pull from the internet",
             tuple(f"{source} → {mirror}" for source, mirror in missing[:_SHOWN]),

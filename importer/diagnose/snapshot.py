@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from importer.cluster.kinds import OWN_LABELS, condition, status_of
+from importer.cluster.kinds import OWN_LABELS, condition
+from importer.cluster.readiness.readiness import connection_state
 from importer.cluster.resources.catalog_source import address, is_default
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class SourceState:
     @property
     def state(self) -> str:
         """The last observed state of OLM's connection to the catalog."""
-        return str((status_of(self.body).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
+        return connection_state(self.body)
 
     @property
     def serves_itself(self) -> bool:

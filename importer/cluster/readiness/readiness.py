@@ -99,14 +99,21 @@ def catalog(client: ClusterClient, expected: ExpectedCatalog) -> list[Check]:
     return [_connection(found, expected), _pod(pods, expected)]
 
 
+READY = "READY"
+
+
+def connection_state(source: Body) -> str:
+    """Return the last observed state of OLM's connection to a CatalogSource."""
+    return str((status_of(source).get("connectionState") or {}).get("lastObservedState") or "no connection yet")
+
+
 def _connection(found: Body, expected: ExpectedCatalog) -> Check:
     subject, spec = f"CatalogSource {expected.name}", found.get("spec") or {}
     # A CatalogSource with an address names no image; its pod is checked instead.
     if spec.get("image") != expected.image and not spec.get("address"):
         return Check(subject, ok=False, state=f"serves another image: {spec.get('image')}")
-    status = found.get("status") or {}
-    state = (status.get("connectionState") or {}).get("lastObservedState") or "no connection yet"
-    if state == "READY":
+    status, state = found.get("status") or {}, connection_state(found)
+    if state == READY:
         return Check(subject, ok=True, state=state)
     return Check(subject, ok=False, state=state, evidence=short(status.get("message")), next_step="OLM tries again on its own")
 

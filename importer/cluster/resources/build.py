@@ -128,8 +128,8 @@ class Built:
     """The objects, and a problem for each one that cannot be made.
 
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
-    nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that no
-    object of the cluster can have, so that files on the nodes need them.
+    nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that nodes
+    need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects.
     """
 
     resources: tuple[Resource, ...]
@@ -187,12 +187,12 @@ def build(
     servable = tuple(each for each in named if can_serve(release, each.catalog))
     unservable = [_unservable(each.catalog, release) for each in named if not can_serve(release, each.catalog)]
     served = [made for each in servable for made in _served(each, map_catalog(each.catalog, images), release, options)]
-    if options.catalogs_only:
-        return Built(tuple(served), tuple(unservable), served=servable)
     # A mirror that joins paths into one repository has no scope above it that the paths of two images share.
-    ruled = rules_for(images, Scope.REPOSITORY if mirror.joins_paths else options.mirror_scope, existing_rules)
+    # Rules of others may have any scope, so that with `catalogs_only` each repository is looked for.
+    narrow = mirror.joins_paths or options.catalogs_only
+    ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
-    if release is None or release.microshift:
+    if release is None or release.microshift or options.catalogs_only:
         return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
     if options.hosted:
         return _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)

@@ -13,11 +13,14 @@ import pytest
 import yaml
 
 from common.errors import UsageError
+from importer.cluster.apply import ApplyResult
 from importer.cluster.discovery import identify
 from importer.cluster.kinds import CATALOG_SOURCE
 from importer.cluster.preflight import Intent, circumstances
 from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions, build
+from importer.cluster.resources.mirror_rules import FIELD, Scope
+from importer.configure.apply import Applied
 from importer.configure.earlier import NONE, read_earlier
 from importer.configure.hosted import BUNDLE, MAX_FILE, PATCH, read_hosted_cluster
 from importer.configure.operators import foresee, name
@@ -125,11 +128,58 @@ def test_the_guest_gets_catalogs_alone_where_the_rules_are_in_place(start):
     assert identify(client).release.hosted
     assert "--catalogs-only" in found[0].fix
     options = ResourceOptions(catalog_names=NAMES, catalogs_only=True)
+    cluster.put({"kind": "OperatorHub", "metadata": {"name": "cluster"}, "spec": {"disableAllDefaultSources": True}})
+    cluster.marketplace_reads = 0
+    cluster.simulator.wrote("OperatorHub")  # the marketplace operator has removed them
     assert not in_guest(cluster, client, options)
     carried = inventory(image(ALPHA))
     built = build(carried, map_images(carried, MIRROR), MIRROR, RELEASE, options)
     assert {one.kind for one in built.resources} == {"CatalogSource", "ClusterCatalog"}
     assert not built.rules
+
+
+REPOSITORY = {"source": "quay.io/x/alpha", "mirrors": ["cache.example/x", "mirror.example:5000/hub/x/alpha"]}
+NAMESPACE = {"source": "quay.io/x", "mirrors": ["mirror.example:5000/hub/x"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "led"),
+    [
+        ("ImageDigestMirrorSet", REPOSITORY, True),
+        ("ImageDigestMirrorSet", NAMESPACE, True),  # neighbours: any scope, and any kind
+        ("ImageContentSourcePolicy", {"source": "*.io", "mirrors": ["mirror.example:5000/hub"]}, True),
+        ("ImageDigestMirrorSet", {**REPOSITORY, "mirrors": ["cache.example/x"]}, False),
+        ("ImageDigestMirrorSet", {"source": "quay.io/x", "mirrors": ["mirror.example:5000/elsewhere"]}, False),
+        ("ImageDigestMirrorSet", {"source": "quay.io/y", "mirrors": ["mirror.example:5000/hub/y"]}, False),
+    ],
+)
+def test_rules_that_are_not_in_place_are_said_before_and_after(start, kind, rule, led):
+    """The guest has an ImageDigestMirrorSet of imageContentSources (resources.go, `reconcileImageContentPolicyType`).
+
+    Seen before: exit 0 and "OLM lists what the archive carries", where no node could pull an operator.
+    """
+    cluster, client = start("4.18")
+    options = ResourceOptions(catalog_names=NAMES, catalogs_only=True, mirror_scope=Scope.NAMESPACE)
+    carried = inventory(image(ALPHA))
+    built = build(carried, map_images(carried, MIRROR), MIRROR, RELEASE, options)
+    intent = Intent(built.resources, RELEASE, MIRROR.host, node_rules=built.node_rules, catalogs_only=True)
+    spec = {FIELD[kind]: [rule]}
+    cluster.put({"kind": kind, "metadata": {"name": "cluster"}, "spec": spec}, "hosted-cluster-config-operator")
+    found = [one for one in circumstances(client, intent) if one.code == "mirror-rules-missing"]
+    assert [one.evidence for one in found] == ([] if led else [("quay.io/x/alpha → mirror.example:5000/hub/x/alpha",)])
+    verdict = Applied(ApplyResult(()), (), done=True, cluster=identify(client), findings=tuple(found)).verdict
+    assert ("No mirror rule of the cluster leads 1 source" in verdict) is not led
+
+
+def test_default_sources_that_stay_and_cannot_be_reached_are_said(start):
+    cluster, client = start("4.18")
+    (found,) = in_guest(cluster, client, ResourceOptions(catalog_names=NAMES, catalogs_only=True))
+    assert (found.code, found.severity) == ("default-sources-enabled", "warning")
+    assert [each.partition(":")[0] for each in found.evidence] == [
+        "certified-operators",
+        "community-operators",
+        "redhat-operators",
+    ]
 
 
 def outlook_of(cluster, client, *, only):
