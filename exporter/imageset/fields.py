@@ -56,9 +56,11 @@ _COMMON: _Names = {
 }
 # Objects of sections that are not carried: an unknown field in them is no fault, since no selection depends on it.
 _NOT_CARRIED = {
-    *("mirror.platform", "a release channel", "mirror.helm", "a repository", "a chart", "a sample"),
+    *("mirror.helm", "a repository", "a chart", "a sample"),
     *("storageConfig", "a registry", "a directory"),
 }
+# Objects that matter to a request, and to no other reader of an image set: earlier versions recorded them as they were.
+_OF_REQUESTS = {"mirror.platform", "a release channel"}
 # Fields of one apiVersion only, with what to write instead in the others.
 _V1ALPHA2 = {
     "an operator": {
@@ -82,6 +84,11 @@ _INSTEAD = {
         "catalogs": "Its name is operators.",
         "images": "Its name is additionalImages.",
     },
+    "mirror.platform": {
+        "releases": "One release is named by its image: release; others by channels.",
+        "version": "Write it under channels, as minVersion and maxVersion.",
+    },
+    "a release channel": {"version": "Write minVersion and maxVersion, the same for one version."},
     "an operator": {"headsOnly": "Take it out; where it is false, write full: true (v1alpha1 had headsOnly)."},
     "a package": {
         "startingVersion": "Its name is minVersion since v1alpha2.",
@@ -118,7 +125,7 @@ def canonical(
     `report` receives position, message and hint of each field that is unknown, or there twice; unless `asking`, not those of
     sections that are not carried.
     """
-    return _Naming(known, report, () if asking else _NOT_CARRIED).value(root, "the file")
+    return _Naming(known, report, () if asking else _NOT_CARRIED | _OF_REQUESTS).value(root, "the file")
 
 
 class _Naming:
@@ -153,7 +160,7 @@ class _Naming:
             name = self._spelled.get(what, {}).get(folded, written)
             # The value of an unknown field is no object that is known, so its names are kept.
             named[name] = self.value(child, self._known.get(what, {}).get(name, ""))
-            if what in self._known and what not in _NOT_CARRIED and name not in self._known[what]:
+            if what in self._known and what not in {*_NOT_CARRIED, *self._ignored} and name not in self._known[what]:
                 self._report(child, f"{what}: unknown field {written!r}", self._hint(what, folded))
         return named
 

@@ -20,7 +20,7 @@ from common.oci.image import Platform
 from common.oci.reference import Reference, is_repository, is_tag, plain_path, without_docker
 from common.serialization import DocumentError, Placed, load_placed_yaml
 from exporter.imageset import fields as field_names
-from exporter.imageset import placeholders, sections, source_name, template
+from exporter.imageset import placeholders, releases, sections, source_name, template
 from exporter.imageset.model import (
     KIND,
     MAX_ITEMS,
@@ -32,6 +32,7 @@ from exporter.imageset.model import (
     operator_faults,
     package_faults,
 )
+from exporter.imageset.releases import NO_RELEASES, PlatformRequest, ReleaseChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -161,6 +162,7 @@ class _Reader:
             tuple(operator for _, operator in operators),
             tuple(self._each(mirror.get("additionalImages"), "additionalImages", self._additional)),
             tuple(self._each(mirror.get("blockedImages"), "blockedImages", self._blocked)),
+            self._releases(mirror.get("platform")),
             self._archive_size(fields.get("archiveSize")),
             root.plain(),
             tuple(self._notes),
@@ -175,9 +177,11 @@ class _Reader:
         mirror = self._mirror(root, root.value if isinstance(root.value, dict) else {})
         if any(name in mirror and mirror[name].value not in (None, []) for name in ("operators", "additionalImages")):
             return
-        hint = "List mirror.operators or mirror.additionalImages."
+        if "platform" in mirror and self._releases(mirror["platform"]).asks:
+            return
+        hint = "List mirror.operators, mirror.platform or mirror.additionalImages."
         reasons = {name: f"{why}, and the file asks for nothing else" for name, _, why in sections.left_out(mirror)}
-        named = [name for name in sections.LEFT_OUT if name in mirror]
+        named = [name for name in ("platform", *sections.LEFT_OUT) if name in mirror]
         for name in named:
             self._fault(
                 mirror[name], f"mirror.{name}: {reasons.get(name, 'it asks for nothing, nor does the rest of the file')}", hint
@@ -347,6 +351,61 @@ class _Reader:
         except (re.error, RecursionError, OverflowError) as error:  # nested groups, and counts above 2**32
             raise self._error(fields["name"], f"blockedImages: not a regular expression: {error}") from None
         return pattern
+
+    def _releases(self, at: Placed | None) -> PlatformRequest:
+        """Return what `mirror.platform` asks for; nothing for the image set of an inventory, which lists its releases."""
+        if at is None or not self._asking or not self._has_type(at, "mirror.platform", dict):
+            return NO_RELEASES
+        fields = self._fields(at, "mirror.platform")
+        architectures = tuple(self._each(fields.get("architectures"), "mirror.platform.architectures", self._architecture))
+        platforms = tuple(self._each(fields.get("platforms"), "platforms", self._platform))
+        request = PlatformRequest(
+            tuple(self._each(fields.get("channels"), "mirror.platform.channels", self._release_channel)),
+            # With `platforms` the payload of all architectures is carried, with these of them only.
+            tuple(dict.fromkeys(architectures)) or ((releases.MULTI,) if platforms else ("amd64",)),
+            self._flag(fields, "graph"),
+            self._release_image(fields),
+            self._flag(fields, "kubeVirtContainer"),
+            platforms,
+        )
+        if request.release and request.channels:  # as oc-mirror (internal/pkg/release/local_stored_collector.go)
+            self._note(fields, "channels", "has no effect next to release")
+        if request.kubevirt and not (request.release or request.channels):
+            self._note(fields, "kubeVirtContainer", "has no effect without a release")
+        return request
+
+    def _release_image(self, fields: dict[str, Placed]) -> str:
+        text = self._text(fields, "release")
+        return self._placed(fields["release"], lambda: str(Reference.parse(without_docker(text)))) if text else ""
+
+    def _architecture(self, at: Placed) -> str:
+        if not isinstance(at.value, str):
+            raise self._error(
+                at, f"architectures: wanted text, got {_kind(at.value)}", f"For example: {releases.ARCHITECTURES[0]}"
+            )
+        name = at.value.strip()
+        if fault := releases.architecture_fault(name, "architectures"):
+            raise self._error(at, fault.message, fault.hint)
+        return name
+
+    def _release_channel(self, at: Placed) -> ReleaseChannel:
+        fields = self._fields(at, "a release channel")
+        kind = self._text(fields, "type")
+        if kind and kind not in releases.TYPES:  # any other text is ocp for oc-mirror, which asks the wrong service then
+            self._fault(
+                fields["type"], f"type: {kind[:40]!r} is no type of a channel", f"Wanted: {' or '.join(releases.TYPES)}."
+            )
+        channel = ReleaseChannel(
+            self._needed(at, fields, "name"),
+            kind == "okd",
+            self._text(fields, "minVersion"),
+            self._text(fields, "maxVersion"),
+            self._flag(fields, "shortestPath"),
+            self._flag(fields, "full"),
+        )
+        if channel.name:  # else the fault is recorded already
+            self._collect(releases.channel_faults(channel, f"{self._file}:{at.line}"))
+        return channel
 
     def _platform(self, at: Placed) -> Platform:
         fields = self._fields(at, "a platform")

@@ -16,6 +16,7 @@ from common.errors import UsageError
 from common.oci.reference import Reference, without_docker
 from common.version import Bounds
 from exporter.imageset.fields import OWN, V2ALPHA1
+from exporter.imageset.releases import NO_RELEASES, PlatformRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -106,6 +107,7 @@ class ImageSet:
     additional_images: tuple[AdditionalImage, ...] = ()
     blocked_images: tuple[str, ...] = ()
     """Regular expressions, searched for in references."""
+    platform: PlatformRequest = NO_RELEASES
     archive_size_gib: int | None = None
     # For the inventory: the importer and a re-request read the image set from there, with fields that this version ignores.
     as_read: dict[str, Any] = field(default_factory=dict)
@@ -132,16 +134,18 @@ def from_flags(
     platforms: Iterable[Platform] = (),
     skip_dependencies: bool = False,
     installed: bool = False,
+    platform: PlatformRequest = NO_RELEASES,
 ) -> ImageSet:
     """Return the image set of flags: `NAME[:CHANNEL[,CHANNEL]][@MIN..MAX]` for a package. Raises UsageError.
 
-    `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on every image. With
-    `installed` a catalog may have no packages but those that the target has installed.
+    `platform`: the releases. `optional` are packages too. `platforms` and `exclude` are put on every catalog, `platforms` on
+    every image. With `installed` a catalog may have no packages but those that the target has installed.
     """
     if installed and not catalogs:
         raise UsageError("--installed without --catalog", hint="Name the catalogs that have the operators, or an image set.")
     alone = installed and not (packages or optional or full or heads)
-    _require_valid_flags(catalogs, [*packages, *optional], images, full=full, heads=heads or alone)
+    if catalogs or packages or optional or images or not platform.asks:
+        _require_valid_flags(catalogs, [*packages, *optional], images, full=full, heads=heads or alone)
     wanted = tuple(platforms)
     chosen = tuple(package_of_flag(text) for text in packages)
     chosen += tuple(replace(package_of_flag(text, "--optional"), optional=True) for text in optional)
@@ -162,7 +166,7 @@ def from_flags(
     additional = tuple(AdditionalImage(str(Reference.parse(without_docker(name))), platforms=wanted) for name in images)
     for operator in operators:
         check(operator, "--package")  # the same rules as for a file
-    return ImageSet(operators, additional, as_read=_as_read(operators, additional))
+    return ImageSet(operators, additional, platform=platform, as_read=_as_read(operators, additional, platform))
 
 
 def _excluded_by_flag(text: str, catalogs: Sequence[str]) -> str:
@@ -273,9 +277,12 @@ def _require_valid_flags(
         raise UsageError("--catalog is empty", hint="Name a catalog image; an empty variable of a script is a usual cause.")
 
 
-def _as_read(operators: Sequence[OperatorRequest], images: Iterable[AdditionalImage]) -> dict[str, Any]:
+def _as_read(
+    operators: Sequence[OperatorRequest], images: Iterable[AdditionalImage], platform: PlatformRequest
+) -> dict[str, Any]:
     """Return the document of a file with the same meaning as the flags."""
-    mirror = {
+    mirror: dict[str, Any] = {
+        "platform": _release_fields(platform) if platform.asks else {},
         "operators": [_without_empty(_operator_fields(one)) for one in operators],
         "additionalImages": [
             _without_empty({"name": one.name, "platforms": _platform_fields(one.platforms)}) for one in images
@@ -325,6 +332,27 @@ def _package_fields(package: PackageRequest) -> dict[str, Any]:
         "optional": package.optional,
     }
     return _without_empty(fields)
+
+
+def _release_fields(platform: PlatformRequest) -> dict[str, Any]:
+    channels = [
+        {
+            "name": one.name,
+            "minVersion": one.min_version,
+            "maxVersion": one.max_version,
+            "shortestPath": one.shortest_path,
+            "full": one.full,
+        }
+        for one in platform.channels
+    ]
+    return _without_empty(
+        {
+            "channels": list(map(_without_empty, channels)),
+            "architectures": list(platform.architectures),
+            "graph": platform.graph,
+            "release": platform.release,
+        }
+    )
 
 
 def _range_fields(one: PackageRequest | ChannelRequest) -> dict[str, Any]:

@@ -110,7 +110,6 @@ WRONG = {
     ),
     "package twice": (OPERATORS + "    packages:\n    - name: x\n    - name: x\n", "set.yaml:", "package x is there twice"),
     "catalog twice": (OPERATORS + "  - catalog: a.b/c:d\n", "set.yaml:", "a.b/c:d"),
-    "platform section": (HEAD + "mirror:\n  platform:\n    graph: true\n", "set.yaml:4", "platform"),
     "helm section": (HEAD + "mirror:\n  helm:\n    local: []\n", "set.yaml:4", "helm"),
     "bad pattern": (HEAD + "mirror:\n  blockedImages:\n  - name: '['\n", "set.yaml:5", "not a regular expression"),
     "bad image": (HEAD + "mirror:\n  additionalImages:\n  - name: quay.io/A/b\n", "set.yaml:5", "upper-case"),
@@ -127,7 +126,6 @@ def test_every_complaint_names_file_and_line(tmp_path, text, place, word):
 
 
 SECTIONS = {
-    "platform": ("{graph: true, channels: [{name: stable-4.18}]}", "releases of OpenShift itself"),
     "helm": ("{repositories: [{name: x, url: 'https://x', charts: [{name: w}]}]}", "charts"),
     "samples": ("[{image: x}]", "samples"),
 }
@@ -143,13 +141,13 @@ def test_a_section_of_another_tool_is_a_problem_where_more_is_asked_for(tmp_path
     assert [one.catalog for one in image_set.operators] == ["a.b/c:d"]
     (problem,) = image_set.problems
     assert (problem.severity, problem.code, problem.subject) == ("error", "section-not-carried", f"mirror.{section}")
-    assert problem.message.startswith("set.yaml:6: left out: hub-export carries operators and images; ")
+    assert problem.message.startswith("set.yaml:6: left out: hub-export carries operators, releases and images; ")
     assert why in problem.message
 
 
 def test_every_section_is_a_problem_of_its_own(tmp_path):
     text = OPERATORS + "".join(f"  {name}: {value}\n" for name, (value, _) in SECTIONS.items())
-    assert [one.subject for one in read(tmp_path, text).problems] == ["mirror.platform", "mirror.helm", "mirror.samples"]
+    assert [one.subject for one in read(tmp_path, text).problems] == ["mirror.helm", "mirror.samples"]
 
 
 @pytest.mark.parametrize(
@@ -163,16 +161,6 @@ def test_every_section_is_a_problem_of_its_own(tmp_path):
 )
 def test_a_section_that_asks_for_nothing_is_no_problem(tmp_path, section):
     assert read(tmp_path, f"{OPERATORS}  {section}\n").problems == ()
-
-
-@pytest.mark.parametrize(
-    "section",
-    ["channels: [{}]", "channels: [{name: ''}]", "graph: true", "release: quay.io/a/b:v1", "channels: [{}], graph: false"],
-)
-def test_channels_the_graph_and_a_release_are_what_platform_asks_for(tmp_path, section):
-    """A channel without fields is a channel to oc-mirror too (v2/internal/pkg/release/cincinnati.go counts them)."""
-    (problem,) = read(tmp_path, f"{OPERATORS}  platform: {{{section}, architectures: [amd64]}}\n").problems
-    assert (problem.code, problem.subject) == ("section-not-carried", "mirror.platform")
 
 
 def test_a_platform_without_releases_asks_for_nothing(tmp_path):

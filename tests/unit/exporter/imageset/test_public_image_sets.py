@@ -13,6 +13,7 @@ import pytest
 from common.errors import UsageError
 from exporter.imageset import file, placeholders
 from exporter.imageset.model import ChannelRequest, ImageSet, PackageRequest
+from exporter.imageset.releases import PlatformRequest, ReleaseChannel
 from tests.spent import spent
 
 FILES = Path("tests/data/imagesets")  # from where the tests run, as one of the files names another by a relative path
@@ -21,11 +22,12 @@ OTHER = "sha256:" + "fedcba9876543210" * 4
 
 READ: dict[str, list[str]] = {
     "one-image": ["image registry.example/tools/shell:latest"],
+    "releases-alone": ["4 GiB", "note 4 storageConfig", "releases stable-4.15@4.15.47..4.15.47 for amd64, with graph data"],
     "template-of-init": [
         "registry.example/vendor/index:v4.16: foo-operator [stable]",
         "image registry.example/tools/shell:latest",
         "note 3 storageConfig",
-        "left out mirror.platform 8",
+        "releases stable-4.16 for amd64",
     ],
     "local-storage-one-space": [
         "registry.example/vendor/index:v4.12: foo-operator [latest]",
@@ -38,24 +40,18 @@ READ: dict[str, list[str]] = {
             "bar-operator [stable@4.14.0-202403081116..4.14.0-202403081116]"
         ),
         "note 3 storageConfig",
-        "left out mirror.platform 5",
+        "releases stable-4.14@4.14.4..4.14.6 for amd64, with graph data",
     ],
     "range-of-package": [
         "registry.example/community/index:v4.17: foo-operator@2.9.1..2.9.1 [stable], bar-operator@1.18.0..",
     ],
     "minimum-alone": ["registry.example/vendor/index:v4.18: foo-operator [release-2.8@2.8.0..], bar-operator [v1@..1.9]"],
-    "okd": ["registry.example/community/index:latest: foo-operator", "left out mirror.platform 4"],
+    "okd": ["registry.example/community/index:latest: foo-operator", "releases 4-scos-stable (okd) (shortest path) for amd64"],
     "kubevirt-container": [
         "registry.example/vendor/index:v4.19: foo-operator",
         "registry.example/community/index:v4.19: baz-operator",
         "32 GiB",
-        "left out mirror.platform 5",
-    ],
-    "charts": [
-        "registry.example/vendor/index:v4.18: foo-operator",
-        "image registry.example/tools/init:latest",
-        "left out mirror.platform 4",
-        "left out mirror.helm 14",
+        "releases stable-4.18@4.18.19..4.18.19, stable-4.19@4.19.20..4.19.20 for multi, amd64 of linux/amd64, with kubevirt",
     ],
     "local-charts-and-samples": [
         "image registry.example/tools/shell:v1",
@@ -107,7 +103,7 @@ READ: dict[str, list[str]] = {
         "registry.example/vendor/index:v4.16: foo-operator [stable]",
         "image registry.example/tools/shell:latest",
         "note 3 storageConfig",
-        "left out mirror.platform 8",
+        "releases stable-4.16 for amd64",
     ],
     "byte-order-mark": ["image registry.example/tools/shell:latest"],
     "shared-packages": [
@@ -115,7 +111,10 @@ READ: dict[str, list[str]] = {
         "registry.example/vendor/index:v4.18: foo-operator [stable], bar-operator",
     ],
     "json": ["registry.example/vendor/index:v4.14 → :20240131: foo-operator [stable]", "4 GiB", "note 4 storageConfig"],
-    "quoted-keys": ["registry.example/vendor/index:v4.16: foo-operator [stable]", "left out mirror.platform 11"],
+    "quoted-keys": [
+        "registry.example/vendor/index:v4.16: foo-operator [stable]",
+        "releases stable-4.16@4.16.0..4.16.99 for amd64, with graph data",
+    ],
     "label-selectors": ["registry.example/vendor/index:v4.21: foo-operator, bar-operator", "note 9 selectors"],
     "chart-values": ["image registry.example/tools/shell:v1", "left out mirror.helm 4"],
     "document-end": ["image registry.example/tools/shell:latest"],
@@ -134,8 +133,8 @@ READ: dict[str, list[str]] = {
 # Line and words of each fault, then words of the advice. oc-mirror refuses all of these, but for the versions that are mistyped
 # or missing: its v2 does not look at them.
 REFUSED: dict[str, tuple[list[tuple[int, str]], str]] = {
-    "releases-alone": ([(8, "mirror.platform: hub-export carries operators and images")], "List mirror.operators"),
-    "charts-alone": ([(4, "mirror.helm: hub-export carries operators and images")], "List mirror.operators"),
+    "charts": ([(6, "mirror.platform: unknown field 'releases'")], "One release is named by its image: release"),
+    "charts-alone": ([(4, "mirror.helm: hub-export carries operators, releases and images")], "List mirror.operators"),
     "layout-on-disk": ([(5, "catalog: oci:///srv/catalogs/own: no such file or directory")], "oci:DIRECTORY"),
     "target-name-of-v2": ([(6, "unknown field 'targetName'")], "targetCatalog"),
     "blocked-images-as-text": ([(9, "a blocked image"), (10, "a blocked image")], "Write `- name: …`"),
@@ -203,6 +202,17 @@ def bounds(one: PackageRequest | ChannelRequest) -> str:
     return f"@{one.min_version}..{one.max_version}" if one.min_version or one.max_version else ""
 
 
+def channel(one: ReleaseChannel) -> str:
+    bounds = f"@{one.min_version}..{one.max_version}" if one.min_version or one.max_version else ""
+    return f"{one.name}{bounds}{' (okd)' if one.okd else ''}{' (shortest path)' if one.shortest_path else ''}"
+
+
+def releases(one: PlatformRequest) -> str:
+    marks = f" of {', '.join(map(str, one.platforms))}" if one.platforms else ""
+    marks += f"{', with graph data' if one.graph else ''}{', with kubevirt' if one.kubevirt else ''}"
+    return f"{', '.join(one.architectures)}{marks}"
+
+
 def reading(found: ImageSet) -> Iterator[str]:
     """Give all that an image set asks for, a line each."""
     for one in found.operators:
@@ -221,6 +231,8 @@ def reading(found: ImageSet) -> Iterator[str]:
     for note in found.notes:
         _, line, text = note.split(":", 2)
         yield f"note {line} {text.split()[0]}"
+    if found.platform.asks:
+        yield f"releases {', '.join(map(channel, found.platform.channels))} for {releases(found.platform)}"
     for problem in found.problems:
         yield f"left out {problem.subject} {problem.message.split(':')[1]}"
 
