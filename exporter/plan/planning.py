@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.archive import receipt
+from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
 from exporter.catalog import records, steps
 from exporter.images import signatures
@@ -23,7 +24,6 @@ from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from common.archive.inventory import Problem
     from exporter.catalog.steps import Chosen
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
@@ -68,6 +68,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     attached, unfound = _attached([*published, *resolved], settings, context)
     problems = [
         *settings.image_set.problems,
+        *_releases_left_out(settings),
         *(problem for item in opened if not item.carried for problem in item.selection.problems),
         *found,
         *contents.problems,
@@ -83,6 +84,12 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     # Collisions on the mirror depend on the final names and digests of all images.
     plan = replace(plan, problems=(*plan.problems, *mapping.find(plan)))
     return Planned(leave_out(plan, delivered), chosen)
+
+
+def _releases_left_out(settings: ExportSettings) -> list[Problem]:
+    if not settings.image_set.platform.asks:
+        return []
+    return [Problem("error", ProblemCode.SECTION_NOT_CARRIED, "mirror.platform", "left out: releases are not carried yet")]
 
 
 def _delivered(settings: ExportSettings) -> Delivered:
