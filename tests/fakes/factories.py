@@ -162,18 +162,27 @@ def seed(
     tag: str | None = None,
     login: tuple[str, str] | None = None,
     ca: Path | None = None,
+    known: set[tuple[str, str]] | None = None,
 ) -> None:
-    """Put an image or index, with all below it, into the registry at `url` (scheme and host)."""
+    """Put an image or index, with all below it, into the registry at `url` (scheme and host).
+
+    `known`: repository and digest of what is there already, which is not sent again; what is sent is added.
+    """
     headers = urllib3.make_headers(basic_auth=":".join(login)) if login else {}
     with urllib3.PoolManager(ca_certs=str(ca) if ca else None, retries=False, headers=headers) as pool:
-        _seed(pool, url, repository, parts, tag)
+        _seed(pool, url, repository, parts, tag, known=set() if known is None else known)
 
 
-def _seed(pool: urllib3.PoolManager, url: str, repository: str, parts: Parts, tag: str | None) -> None:
+def _seed(
+    pool: urllib3.PoolManager, url: str, repository: str, parts: Parts, tag: str | None, *, known: set[tuple[str, str]]
+) -> None:
     for child in parts.manifests:
-        _seed(pool, url, repository, child, None)
+        _seed(pool, url, repository, child, None, known=known)
     base = f"{url}/v2/{repository}"
     for digest, content in parts.blobs.items():
+        if (repository, digest) in known:
+            continue
+        known.add((repository, digest))
         begun = pool.request("POST", f"{base}/blobs/uploads/")
         assert begun.status == 202, begun.data
         location = begun.headers["Location"]

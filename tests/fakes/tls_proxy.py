@@ -7,6 +7,7 @@ import selectors
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ class TlsProxy:
     """Listens on 127.0.0.1 with a certificate of `authority`, for `names` and until `until`; None: without TLS.
 
     `asked`: the targets of CONNECT, in order. `refusals`: the statuses that the next ones are answered with. `clients`: the
-    authority of client certificates, which are required then.
+    authority of client certificates, which are required then. `routes`: where targets are, `name:port` by `name:port`.
     """
 
     def __init__(
@@ -26,7 +27,9 @@ class TlsProxy:
         names: tuple[str, ...] = ("127.0.0.1", "localhost"),
         until: datetime | None = None,
         clients: Any = None,
+        routes: Mapping[str, str] | None = None,
     ) -> None:
+        self.routes = dict(routes or {})
         self._context: ssl.SSLContext | None = None
         if authority is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,7 +85,7 @@ class TlsProxy:
                 client.sendall(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % self.refusals.pop(0))
                 client.shutdown(socket.SHUT_RDWR)
                 return
-            name, _, port = target.rpartition(":")
+            name, _, port = self.routes.get(target, target).rpartition(":")
             server = socket.create_connection((name, int(port)))
             self._open.append(server)
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
