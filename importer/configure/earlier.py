@@ -8,16 +8,17 @@ deletes its catalog.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
 from common.files import read_limited
 from common.serialization import load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IMAGE_CONFIG, IMAGE_REGISTRY, OWN_LABELS
+from importer.cluster.resources.build import certificates_of
 from importer.cluster.resources.mirror_rules import FIELD, MIRROR_KINDS, MirrorRule, listed
-from importer.configure.hosted import PATCH, read_patch
-from importer.configure.node_files import REGISTRIES_CONF, read_rules
+from importer.configure.hosted import BUNDLE, PATCH, read_bundle, read_patch
+from importer.configure.node_files import REGISTRIES_CONF, Access, ca_file, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,13 +43,15 @@ _API_VERSIONS = {kind.name: kind.api_version for kind in MIRROR_KINDS}
 class Earlier:
     """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key.
 
-    `node_rules`: those of its drop-ins for nodes.
+    `node_rules` and `access`: of its files for nodes, or of the patch of a HostedCluster; `bundle`: the CAs of such a one.
     """
 
     rules: tuple[Body, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     authorities: Mapping[str, str] = field(default_factory=dict)
     node_rules: tuple[Pair, ...] = ()
+    access: Mapping[str, Access] = field(default_factory=dict)
+    bundle: str = ""
 
     @property
     def existing(self) -> frozenset[MirrorRule]:
@@ -81,7 +84,7 @@ def read_earlier(directory: Path) -> Earlier:
                 hint="Keep additions in an overlay: every render replaces this file as a whole.",
             )
     _require_unique(directory, rules)
-    return Earlier(tuple(rules), files, authorities, _node_rules(directory))
+    return _with_nodes(directory, Earlier(tuple(rules), files, authorities))
 
 
 _HINT = "--merge names the directory of an earlier hub-import render; leave the option out for the first one."
@@ -99,12 +102,25 @@ def _listed(directory: Path) -> list[str]:
     return listed
 
 
-def _node_rules(directory: Path) -> tuple[Pair, ...]:
-    """Return the rules of the drop-in for nodes, or of the patch of a HostedCluster; none without such a file."""
-    dropin, patch = directory / REGISTRIES_CONF, directory / PATCH
+def _with_nodes(directory: Path, earlier: Earlier) -> Earlier:
+    """Return what was read, with the files for nodes, or those of a HostedCluster; as it is without such files."""
+    dropin, patch, bundle = (directory / name for name in (REGISTRIES_CONF, PATCH, BUNDLE))
     if dropin.exists():
-        return read_rules(str(dropin), read_limited(dropin, MAX_FILE, _HINT))
-    return tuple(read_patch(patch, read_limited(patch, MAX_FILE, _HINT))) if patch.exists() else ()
+        found = read_rules(str(dropin), read_limited(dropin, MAX_FILE, _HINT))
+        access = {host: Access(_ca(directory / ca_file(host)), host in found.insecure) for host in sorted(found.hosts)}
+        return replace(earlier, node_rules=found.rules, access=access)
+    if patch.exists():
+        earlier = replace(earlier, node_rules=tuple(read_patch(patch, read_limited(patch, MAX_FILE, _HINT))))
+    if bundle.exists():
+        earlier = replace(earlier, bundle=read_bundle(bundle, read_limited(bundle, MAX_FILE, _HINT)))
+    return earlier
+
+
+def _ca(path: Path) -> str | None:
+    """Return the certificates of a file of an earlier render; None without one. Raises UsageError."""
+    if not path.exists():
+        return None
+    return certificates_of(read_limited(path, MAX_FILE, _HINT).decode(errors="replace"), origin=f"--merge {path}")
 
 
 def _documents(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from common.errors import UsageError
 from common.files import read_limited
 from common.serialization import dump_yaml, load_yaml_documents
 from importer.cluster.kinds import CONFIG_MAP, IDMS, OWN_LABELS, Resource
-from importer.cluster.resources.build import NAME
+from importer.cluster.resources.build import NAME, certificates_of
 from importer.cluster.resources.mirror_rules import FIELD, merge_rules, rules_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_hosted_cluster(path: Path) -> HostedCluster:
 
 
 def hosted_files(rules: Iterable[Pair], ca: str | None, known: HostedCluster | None) -> dict[str, bytes]:
-    """Return the patch of the HostedCluster, and the ConfigMap with the mirror's CA.
+    """Return the patch of the HostedCluster, and the ConfigMap with the CAs of the mirrors.
 
     `known` None: the object could not be read, and its lists have to be added to the patch by hand.
     """
@@ -114,6 +114,20 @@ def _sources(rules: Iterable[Pair], live: HostedCluster) -> list[dict[str, Any]]
 def _digest_set(name: str, rules: Iterable[dict[str, Any]]) -> Resource:
     spec = {FIELD[IDMS.name]: list(rules)}
     return Resource.of({"apiVersion": IDMS.api_version, "kind": IDMS.name, "metadata": {"name": name}, "spec": spec})
+
+
+def read_bundle(path: Path, raw: bytes) -> str:
+    """Return the CAs of an earlier ConfigMap. Raises UsageError."""
+    origin = f"--merge {path}"
+    try:
+        return certificates_of(
+            *(str(each["data"]["ca-bundle.crt"]) for each in load_yaml_documents(raw, origin)), origin=origin
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"--merge {path}: not a ConfigMap of CAs: {str(error)[:200]}",
+            hint="Restore the file, or remove it: its CAs are then lost.",
+        ) from error
 
 
 def read_patch(path: Path, raw: bytes) -> Iterator[Pair]:

@@ -7,14 +7,17 @@ names of their sources (operator-lifecycle-manager#3200, #1998, #1420).
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
 from common.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from importer.cluster.resources.mirror_rules import Pair
 
@@ -25,23 +28,40 @@ REGISTRIES_CONF = f"{FOLDER}/{_REGISTRIES}"
 _CONTAINERD = f"{FOLDER}/etc/containerd/certs.d"
 _CONTAINERS = f"{FOLDER}/etc/containers/certs.d"
 _NOTE = "# Written by hub-import render: the mirror of each source. The next render replaces this file.\n"
+# A host is a directory of certs.d, so that it must not name another one.
+_HOST = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:\[\]-]{1,300}")
 
 
-def node_files(rules: Iterable[Pair], host: str, ca: str | None, *, insecure: bool, containerd: bool) -> dict[str, bytes]:
-    """Return the drop-ins that lead nodes to the mirror, by their path below the output directory.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How nodes reach a mirror: with the CA that signed its certificate (PEM), or `insecure`."""
 
-    `rules`: source and mirror of each repository or namespace; `host`: that of the mirror, with the CA that signed its
-    certificate, or `insecure`. `containerd` False: only those of CRI-O, which is the runtime of MicroShift.
+    ca: str | None = None
+    insecure: bool = False
+
+
+_PLAIN = Access()
+
+
+def node_files(rules: Iterable[Pair], access: Mapping[str, Access], *, containerd: bool) -> dict[str, bytes]:
+    """Return the drop-ins that lead nodes to the mirrors, by their path below the output directory.
+
+    `rules`: source and mirror of each repository or namespace; `access`: by the host of a mirror. `containerd` False: only
+    those of CRI-O, which is the runtime of MicroShift.
     """
     pairs = sorted(set(rules))
     if not pairs:
         return {}
-    texts = {REGISTRIES_CONF: _registries_conf(pairs, host, insecure=insecure)}
-    if ca is not None:
-        texts[f"{_CONTAINERS}/{host}/ca.crt"] = ca
+    texts = {REGISTRIES_CONF: _registries_conf(pairs, access)}
+    texts |= {ca_file(host): each.ca for host, each in access.items() if each.ca is not None}
     if containerd:
-        texts |= _containerd(pairs, host, ca, insecure=insecure)
+        texts |= _containerd(pairs, access)
     return {name: text.encode() for name, text in texts.items()}
+
+
+def ca_file(host: str) -> str:
+    """Return the path of the CA of a registry, below the output directory."""
+    return f"{_CONTAINERS}/{host}/ca.crt"
 
 
 def unredirected(rules: Iterable[Pair]) -> Iterator[Problem]:
@@ -53,60 +73,84 @@ def unredirected(rules: Iterable[Pair]) -> Iterator[Problem]:
             yield Problem("warning", ProblemCode.SOURCE_UNREDIRECTABLE, source, message)
 
 
-def read_rules(path: str, raw: bytes) -> tuple[Pair, ...]:
+@dataclass(frozen=True, slots=True)
+class NodeRules:
+    """The rules of a drop-in, the hosts of their mirrors, and those of them that are insecure."""
+
+    rules: tuple[Pair, ...] = ()
+    hosts: frozenset[str] = frozenset()
+    insecure: frozenset[str] = frozenset()
+
+
+def read_rules(path: str, raw: bytes) -> NodeRules:
     """Return the rules of an earlier drop-in. Raises UsageError for one that cannot be read."""
     try:
         entries = tomllib.loads(raw.decode()).get("registry", [])
-        return tuple((str(each["prefix"]), str(mirror["location"])) for each in entries for mirror in each.get("mirror", ()))
+        found = [(str(each["prefix"]), mirror) for each in entries for mirror in each.get("mirror", ())]
+        rules = tuple((source, str(mirror["location"])) for source, mirror in found)
+        insecure = {_host(str(mirror["location"])) for _, mirror in found if mirror.get("insecure") is True}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(
-            f"--merge {path}: not a drop-in of hub-import: {str(error)[:200]}",
-            hint="Restore the file, or remove it: its rules are then lost.",
-        ) from error
+        raise _no_drop_in(path, str(error)) from error
+    if wrong := [each for each in map(_host, chain.from_iterable(rules)) if not _HOST.fullmatch(each)]:
+        raise _no_drop_in(path, f"{wrong[0][:80]!r} is no registry")
+    return NodeRules(rules, frozenset(_host(mirror) for _, mirror in rules), frozenset(insecure))
 
 
-def _registries_conf(pairs: Sequence[Pair], host: str, *, insecure: bool) -> str:
+def _no_drop_in(path: str, why: str) -> UsageError:
+    return UsageError(
+        f"--merge {path}: not a drop-in of hub-import: {why[:200]}",
+        hint="Restore the file, or remove it: its rules are then lost.",
+    )
+
+
+def _host(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _registries_conf(pairs: Sequence[Pair], access: Mapping[str, Access]) -> str:
     """Return a drop-in of containers-registries.conf.d(5)."""
     # A prefix without a location is an error (containers/image, pkg/sysregistriesv2). Tags are not left out, as they are on
     # OpenShift by the kind of the object: the mirror is the only registry that nodes of a disconnected site reach.
-    unverified = "insecure = true\n" if insecure else ""
-    parts = [_NOTE]
-    if insecure:
-        # The catalog is pulled by the name of the mirror itself.
-        parts.append(f"[[registry]]\nprefix = {_text(host)}\nlocation = {_text(host)}\n{unverified}")
+    unverified = "insecure = true\n"
+    # The catalog is pulled by the name of the mirror itself.
+    own = sorted(host for host, each in access.items() if each.insecure)
+    parts = [_NOTE, *(f"[[registry]]\nprefix = {_text(host)}\nlocation = {_text(host)}\n{unverified}" for host in own)]
     for source in dict.fromkeys(source for source, _ in pairs):
         parts.append(f"[[registry]]\nprefix = {_text(source)}\nlocation = {_text(source)}\n")
-        parts += [f"[[registry.mirror]]\nlocation = {_text(to)}\n{unverified}" for name, to in pairs if name == source]
+        for mirror in (mirror for name, mirror in pairs if name == source):
+            flag = unverified if access.get(_host(mirror), _PLAIN).insecure else ""
+            parts.append(f"[[registry.mirror]]\nlocation = {_text(mirror)}\n{flag}")
     return "\n".join(parts)
 
 
-def _containerd(pairs: Sequence[Pair], host: str, ca: str | None, *, insecure: bool) -> dict[str, str]:
+def _containerd(pairs: Sequence[Pair], access: Mapping[str, Access]) -> dict[str, str]:
     """Return hosts.toml for each registry of a source (containerd, docs/hosts.md)."""
     bases: dict[str, dict[str, None]] = {}
     for source, mirror in pairs:
         if base := _base(source, mirror):
-            bases.setdefault(source.partition("/")[0], {})[base] = None
-    options = "".join(['  capabilities = ["pull", "resolve"]\n', *([f'  ca = "../{host}/ca.crt"\n'] if ca is not None else [])])
-    texts = {f"{_CONTAINERD}/{registry}/hosts.toml": _hosts(found, options, insecure) for registry, found in bases.items()}
-    if ca is not None:
-        texts[f"{_CONTAINERD}/{host}/ca.crt"] = ca
-    if insecure and texts:
-        texts[f"{_CONTAINERD}/{host}/hosts.toml"] = _hosts([host], options, insecure)
+            bases.setdefault(_host(source), {})[base] = None
+    texts = {f"{_CONTAINERD}/{registry}/hosts.toml": _hosts(found, access) for registry, found in bases.items()}
+    for host, each in access.items():
+        if each.ca is not None:
+            texts[f"{_CONTAINERD}/{host}/ca.crt"] = each.ca
+        if each.insecure and bases:
+            texts.setdefault(f"{_CONTAINERD}/{host}/hosts.toml", _hosts([host], access))
     return texts
 
 
-def _hosts(bases: Iterable[str], options: str, insecure: bool) -> str:
+def _hosts(bases: Iterable[str], access: Mapping[str, Access]) -> str:
     parts = [_NOTE]
     for base in sorted(bases):
         registry, slash, prefix = base.partition("/")
+        reached = access.get(registry, _PLAIN)
         # Without `override_path`, containerd puts /v2 behind the path (containerd#6634).
         address = f"{registry}/v2/{prefix}" if slash else registry
-        fields = f"{options}  override_path = true\n" if slash else options
-        if insecure:
-            parts.append(f"[host.{_text(f'https://{address}')}]\n{fields}  skip_verify = true\n")
+        trusted = f"  ca = {_text(f'../{registry}/ca.crt')}\n" if reached.ca is not None else ""
+        fields = f'  capabilities = ["pull", "resolve"]\n{trusted}' + ("  override_path = true\n" if slash else "")
+        unverified = "  skip_verify = true\n" if reached.insecure else ""
+        parts.append(f"[host.{_text(f'https://{address}')}]\n{fields}{unverified}")
+        if reached.insecure:
             parts.append(f"[host.{_text(f'http://{address}')}]\n{fields}")
-        else:
-            parts.append(f"[host.{_text(f'https://{address}')}]\n{fields}")
     return "\n".join(parts)
 
 

@@ -24,12 +24,12 @@ from importer.cluster.kinds import (
     Resource,
 )
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.build import Built, ResourceOptions, build
+from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
 from importer.configure.hosted import hosted_files
-from importer.configure.node_files import node_files, unredirected
+from importer.configure.node_files import Access, node_files, unredirected
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
@@ -83,11 +83,24 @@ def render_archive(
     problems = [*built.problems, *_unsupported(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:
-        files |= hosted_files(rules, options.registry_ca, hosted)
+        files |= hosted_files(rules, _united(earlier.bundle, options.registry_ca), hosted)
     elif not configures_nodes(release):
-        files |= node_files(rules, mirror.host, options.registry_ca, insecure=insecure, containerd=release is None)
+        files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()
     return files, replace(built, problems=tuple(problems))
+
+
+def _united(earlier: str, ca: str | None) -> str | None:
+    """Return the certificates of an earlier bundle and of --ca; None without any. Raises UsageError."""
+    fresh = certificates_of(ca) if ca is not None else ""
+    return certificates_of(earlier, fresh) if earlier or fresh else None
+
+
+def _access(host: str, ca: str | None, earlier: Earlier, insecure: bool) -> dict[str, Access]:
+    """Return how nodes reach each mirror: that of this render by its options, those of earlier ones as before."""
+    before = earlier.access.get(host, Access())
+    found = Access(certificates_of(ca) if ca is not None else before.ca, insecure)
+    return dict(sorted({**earlier.access, host: found}.items()))
 
 
 def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Problem]:

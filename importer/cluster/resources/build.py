@@ -62,7 +62,7 @@ def trust(host: str, pem: str) -> tuple[Resource, ...]:
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.name,
         "metadata": {"name": NAME, "namespace": CONFIG_NAMESPACE, "labels": OWN_LABELS},
-        "data": {_key(host): _certificates(pem)},
+        "data": {_key(host): certificates_of(pem)},
     }
     image = {
         "apiVersion": IMAGE_CONFIG.api_version,
@@ -84,18 +84,19 @@ def _key(host: str) -> str:
     return key
 
 
-def _certificates(pem: str) -> str:
+def certificates_of(*texts: str, origin: str = "--ca") -> str:
+    """Return the certificates of PEM texts, each once. Raises UsageError where there is none, or too many."""
     # Only certificates: a private key in the same file must not leave the machine.
-    found = _CERTIFICATE.findall(pem)
+    found = list(dict.fromkeys(each for text in texts for each in _CERTIFICATE.findall(text)))
     if not found:
         raise UsageError(
-            "--ca: the file has no certificate",
+            f"{origin}: the file has no certificate",
             hint="Expected: PEM, which starts with -----BEGIN CERTIFICATE-----.",
         )
     certificates = "".join(f"{certificate}\n" for certificate in found)
     if len(certificates) > _LARGEST:
         raise UsageError(
-            f"--ca: {len(found)} certificates of {len(certificates)} bytes, more than the {_LARGEST} that a cluster can keep",
+            f"{origin}: {len(found)} certificates of {len(certificates)} bytes, more than the {_LARGEST} that a cluster keeps",
             hint="Give the one that signs the mirror's certificate.",
         )
     return certificates

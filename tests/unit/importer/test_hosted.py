@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import trustme
 import yaml
 
 from common.errors import UsageError
@@ -101,6 +102,21 @@ def test_rules_of_earlier_patches_stay(tmp_path):
     assert [each["source"] for each in patch(again)["imageContentSources"]] == ["quay.io/x/alpha", "quay.io/x/beta"]
     (tmp_path / PATCH).write_text("spec: {imageContentSources: [a]}")
     with pytest.raises(UsageError, match="not a patch of hub-import"):
+        read_earlier(tmp_path)
+
+
+def test_authorities_of_earlier_bundles_stay(tmp_path):
+    """Seen before: a new CA replaced that of the former mirror, whose rules stay."""
+    write_files(tmp_path, rendered(ALPHA)[0])
+    other = trustme.CA().cert_pem.bytes().decode()
+    both, _ = rendered(ALPHA, options=replace(OPTIONS, registry_ca=other), earlier=read_earlier(tmp_path))
+    assert yaml.safe_load(both[BUNDLE])["data"]["ca-bundle.crt"] == CA + other
+    # Neighbour: without --ca they stay too, and the patch names them.
+    kept, _ = rendered(ALPHA, options=replace(OPTIONS, registry_ca=None), earlier=read_earlier(tmp_path))
+    assert yaml.safe_load(kept[BUNDLE])["data"]["ca-bundle.crt"] == CA
+    assert patch(kept)["additionalTrustBundle"] == {"name": "hub-registry-ca"}
+    (tmp_path / BUNDLE).write_text("data: [a]")
+    with pytest.raises(UsageError, match="not a ConfigMap of CAs"):
         read_earlier(tmp_path)
 
 

@@ -9,10 +9,13 @@ containerd asks the hosts of DIRECTORY/REGISTRY/hosts.toml in their order, each 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
+import trustme
 
 from common.errors import UsageError
+from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
 from importer.configure.earlier import NONE, read_earlier
 from importer.configure.node_files import REGISTRIES_CONF
@@ -100,4 +103,69 @@ def test_drop_ins_only_grow_when_they_are_merged(tmp_path):
     assert files(OPERAND, earlier=read_earlier(tmp_path))[0] == merged
     (tmp_path / REGISTRIES_CONF).write_text("[[registry]]\nmirror = [{location = 'm'}]")
     with pytest.raises(UsageError, match=r"50-hub-import\.conf: not a drop-in"):
+        read_earlier(tmp_path)
+
+
+OLD = Mirror.parse("old.example/hub")
+
+
+def options(found, mirror):
+    """Return what containerd is told about the hosts below a mirror, and whether CRI-O may be without verification there."""
+    hosts = tomllib.loads(found["nodes/etc/containerd/certs.d/quay.io/hosts.toml"].decode())["host"]
+    entries = tomllib.loads(found[REGISTRIES_CONF].decode())["registry"]
+    flags = {m.get("insecure", False) for each in entries for m in each.get("mirror", ()) if m["location"].startswith(mirror)}
+    (flag,) = flags
+    return [
+        (name.partition(":")[0], each.get("ca"), each.get("skip_verify")) for name, each in hosts.items() if mirror in name
+    ], flag
+
+
+def test_a_later_render_takes_no_trust_from_nodes(tmp_path):
+    """Seen before: without --ca, the second render left the `ca` out of hosts.toml, and containerd trusted the mirror no more."""
+    write_files(tmp_path, files(BUNDLE)[0])
+    merged, _ = files(OPERAND, BUNDLE, ca=None, earlier=read_earlier(tmp_path))
+    assert options(merged, "mirror.example") == ([("https", "../mirror.example:5000/ca.crt", None)], False)
+    for folder in ("containerd", "containers"):  # also where --output is another directory
+        assert merged[f"nodes/etc/{folder}/certs.d/mirror.example:5000/ca.crt"].decode() == CA
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_the_options_of_one_mirror_are_not_those_of_another(tmp_path, insecure):
+    """Seen before: --insecure of a new mirror let nodes reach the former one over plain HTTP, without verification."""
+    write_files(tmp_path, files(BUNDLE, mirror=OLD, ca=None if insecure else CA, insecure=insecure)[0])
+    merged, _ = files(BUNDLE, ca=CA if insecure else None, insecure=not insecure, earlier=read_earlier(tmp_path))
+    open_hosts = ([("https", None, True), ("http", None, None)], True)
+    mirrors = ("old.example", "mirror.example:5000") if insecure else ("mirror.example:5000", "old.example")
+    assert options(merged, mirrors[0]) == open_hosts
+    assert options(merged, mirrors[1]) == ([("https", f"../{mirrors[1]}/ca.crt", None)], False)
+    # Neighbour: the mirror of this render is verified again, as its options say.
+    again, _ = files(BUNDLE, mirror=OLD, ca=None, insecure=False, earlier=read_earlier(tmp_path))
+    assert options(again, "old.example")[1] is False
+
+
+@pytest.mark.parametrize("release", [None, Release(4, 18, microshift=True), Release(4, 18, hosted=True), Release(4, 18)])
+def test_a_private_key_next_to_the_ca_stays_on_the_machine(release):
+    """Seen before: in files for every node, and in the trust bundle of a HostedCluster."""
+    key = trustme.CA().private_key_pem.bytes().decode()
+    hosted = release is not None and release.hosted
+    options = ResourceOptions(catalog_names={"": "mine"}, registry_ca=key + CA, hosted=hosted)
+    found, _ = render_archive(inventory(image(BUNDLE)), MIRROR, release, options)
+    assert any(CA.strip().splitlines()[1].encode() in each for each in found.values())
+    assert not any(b"PRIVATE" in each or key.splitlines()[1].encode() in each for each in found.values())
+    with pytest.raises(UsageError, match="--ca: the file has no certificate"):
+        render_archive(inventory(image(BUNDLE)), MIRROR, release, replace(options, registry_ca=key))
+
+
+@pytest.mark.parametrize(("prefix", "location"), [("..", "m"), ("a", "../x"), ("a", "./x"), ("/etc", "m"), ("a\\u0000", "m")])
+def test_a_registry_of_an_earlier_file_is_no_way_out_of_the_directory(tmp_path, prefix, location):
+    write_files(tmp_path, files(BUNDLE)[0])
+    (tmp_path / REGISTRIES_CONF).write_text(f'[[registry]]\nprefix = "{prefix}"\nmirror = [{{location = "{location}"}}]')
+    with pytest.raises(UsageError, match="is no registry"):
+        read_earlier(tmp_path)
+
+
+def test_an_earlier_ca_without_a_certificate_is_named(tmp_path):
+    write_files(tmp_path, files(BUNDLE)[0])
+    (tmp_path / "nodes/etc/containers/certs.d/mirror.example:5000/ca.crt").write_text("lost")
+    with pytest.raises(UsageError, match=r"--merge .*ca\.crt: the file has no certificate"):
         read_earlier(tmp_path)
