@@ -33,6 +33,7 @@ class Obstacle(StrEnum):
 
     PACKAGE = "package-not-carried"
     CHANNEL = "channel-not-carried"
+    START = "start-not-carried"  # the channel does not have the version that a Subscription starts with
     PATH = "path-not-carried"  # no entry of the channel replaces, skips or covers the version where the path ends
     AHEAD = "ahead-of-head"  # the same, and the version is higher than that of the head
     CYCLE = "cycle"  # the skip range of an older entry has a newer one, mostly the head: OLM would go back and forth

@@ -104,13 +104,13 @@ def _of_release(inventory: Inventory, release: Release) -> dict[int, list[str]]:
 
 def foresee(seen: Installed, naming: Naming, release: Release | None, cluster: ClusterSettings) -> OperatorPlan:
     """Return what becomes of the operators `seen` with the catalogs of an import."""
-    outlook = _outlook(seen, naming, release, repoint=cluster.repoint)
+    outlook = _outlook(seen, naming, release, cluster)
     rows = make(seen, outlook)
     allowed = Allowed(cluster.allowed_orphans, cluster.allowed_stranded)
     return OperatorPlan(tuple(rows), tuple(findings(seen, outlook, rows, allowed)), resources(outlook.repointed))
 
 
-def _outlook(seen: Installed, naming: Naming, release: Release | None, *, repoint: bool) -> Outlook:
+def _outlook(seen: Installed, naming: Naming, release: Release | None, cluster: ClusterSettings) -> Outlook:
     namespace, olm_v1 = seen.sources.namespace, release is not None and release.has_cluster_catalog
     # Catalogs that OLM cannot serve are problems of the import; nothing depends on them.
     offerings = [
@@ -125,8 +125,11 @@ def _outlook(seen: Installed, naming: Naming, release: Release | None, *, repoin
         for each in naming.named
         if can_serve(release, each.catalog)
     ]
-    outlook = Outlook(offerings, namespace, seen.sources, naming.going, naming.served, kept=naming.kept)
-    return replace(outlook, repointed=repointed(seen, outlook)) if repoint else outlook
+    # As `resources.build` writes them: a default whose name one of the catalogs has stays on.
+    defaults = () if release is None or cluster.resources.catalogs_only else release.default_cluster_catalogs
+    off = frozenset(defaults) - {each.name for each in naming.named}
+    outlook = Outlook(offerings, namespace, seen.sources, naming.going, naming.served, kept=naming.kept, switched_off=off)
+    return replace(outlook, repointed=repointed(seen, outlook)) if cluster.repoint else outlook
 
 
 def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
@@ -142,5 +145,5 @@ def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
             rows = present(seen, expected_catalogs(client, record_namespace(client)))
         else:
             seen, naming = name(client, inventory, identity, release, cluster)
-            rows = make(seen, _outlook(seen, naming, release, repoint=cluster.repoint))
+            rows = make(seen, _outlook(seen, naming, release, cluster))
     return Survey(identity, tuple(rows), seen.refused)

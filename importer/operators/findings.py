@@ -25,6 +25,7 @@ ORPHANED = "subscription-orphaned"
 STRANDED = "operator-stranded"
 RENAMED = "catalog-renamed"
 KEPT = "catalog-takes-default-name"
+_EXPORT = "Export it with the versions in between: hub-export create --target, with a profile of probe."
 _SHOWN = 10  # packages named in one finding
 
 
@@ -79,7 +80,7 @@ def _stranded(rows: Iterable[Row], allowed: Allowed) -> Iterator[Finding]:
                 row.subject,
                 f"the import has no way from the installed version to the head of the channel: {row.reason}",
                 (f"operator {row.operator}, installed {row.installed or 'nothing'}, catalog {row.catalog_then}",),
-                f"Export it with the versions in between: hub-export create --target, with a profile of probe. {accept}",
+                f"{row.remedy or _EXPORT} {accept}",
                 severity=Severity.WARNING if may else Severity.ERROR,
             )
 

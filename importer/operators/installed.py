@@ -18,6 +18,7 @@ CsvKey = tuple[str, str]  # namespace and name of a ClusterServiceVersion
 _UPGRADE_PENDING, _REQUIRES_APPROVAL = "UpgradePending", "RequiresApproval"
 SUCCEEDED = "Succeeded"
 # catalogd sets it on every ClusterCatalog, so that a selector can name one (operator-controller, catalogd/api/v1).
+_SELF_CERTIFIED = "SelfCertified"  # operator-controller, api/v1/clusterextension_types.go
 _CATALOG_LABEL = "olm.operatorframework.io/metadata.name"
 
 
@@ -89,6 +90,7 @@ def _message(found: Mapping[str, Any]) -> str:
 class Extension:
     """One ClusterExtension of OLM v1. `wanted`: the versions that it allows, as text; empty: every version.
 
+    `any_edge`: whether each of them may follow any other, also a higher one (upgradeConstraintPolicy).
     `catalogs`: the ClusterCatalogs that it is limited to; None: by another selector, which is not followed here.
     """
 
@@ -101,6 +103,7 @@ class Extension:
     version: str = ""
     healthy: bool = False
     catalogs: tuple[str, ...] | None = ()
+    any_edge: bool = False
 
     @classmethod
     def of(cls, body: Body) -> Extension:
@@ -119,6 +122,7 @@ class Extension:
             str(bundle.get("version") or ""),
             condition(body, "Installed").get("status") == "True",
             _limited(asked.get("selector") or {}),
+            asked.get("upgradeConstraintPolicy") == _SELF_CERTIFIED,
         )
 
     def __str__(self) -> str:
@@ -173,14 +177,14 @@ class Installed:
     """The operators of a cluster, as far as they may be read.
 
     `refused`: why Subscriptions are missing, empty when all were read; `hidden`: in which namespaces, as text.
-    `other_catalogs`: available ClusterCatalogs that are neither defaults of OpenShift nor of hub-import.
+    `cluster_catalogs`: the priorities of the available ClusterCatalogs; None where these may not be read.
     """
 
     subscriptions: Sequence[Subscribed]
     sources: Sources
     csvs: Mapping[CsvKey, Csv] = field(default_factory=dict)
     extensions: Sequence[Extension] = ()
-    other_catalogs: Sequence[str] = ()
+    cluster_catalogs: Mapping[str, int] | None = field(default_factory=dict)
     refused: str = ""
     hidden: str = ""
 

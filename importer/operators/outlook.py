@@ -40,6 +40,11 @@ class Offering:
         """The update paths through it."""
         return CarriedPaths(self.record, self.release)
 
+    def channels(self, package: str, channel: str) -> list[ChannelRecord]:
+        """Return the channels that a Subscription follows: all where it names none."""
+        found = (each for one in self.record.packages if one.name == package for each in one.channels)
+        return [each for each in found if channel in ("", each.name)]
+
     def channel(self, package: str, channel: str) -> ChannelRecord | None:
         """Return a channel of a package, the default one where none is named."""
         found = next((each for each in self.record.packages if each.name == package), None)
@@ -53,6 +58,7 @@ class Outlook:
 
     `served`: the CatalogSources of earlier imports. `repointed`: the CatalogSource that a Subscription, by namespace and name,
     gets in place of its present one. `kept`: the CatalogSources whose names catalogs take without an option.
+    `switched_off`: the default ClusterCatalogs that become unavailable.
     """
 
     offerings: Sequence[Offering]
@@ -62,6 +68,7 @@ class Outlook:
     served: Sequence[ServedCatalog] = ()
     repointed: Mapping[tuple[str, str], SourceKey] = field(default_factory=dict)
     kept: Collection[SourceKey] = frozenset()
+    switched_off: Collection[str] = frozenset()
 
     def source_of(self, one: Subscribed) -> SourceKey:
         """Return the CatalogSource that a Subscription names after the import."""

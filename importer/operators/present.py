@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from importer.operators.outlook import Outlook, recorded
@@ -17,5 +18,10 @@ if TYPE_CHECKING:
 
 def present(seen: Installed, expected: Iterable[ExpectedCatalog]) -> list[Row]:
     """Return the rows of the operators `seen`; `expected`: the catalogs of the record."""
-    known = [each for each in recorded(expected) if each.source in seen.sources.bodies]
+    available = seen.cluster_catalogs
+    known = [
+        replace(each, in_olm_v1=available is None or each.source[1] in available)
+        for each in recorded(expected)
+        if each.source in seen.sources.bodies
+    ]
     return make(seen, Outlook(known, seen.sources.namespace, seen.sources))

@@ -11,14 +11,13 @@ from importer.cluster.kinds import (
     CLUSTER_EXTENSION,
     CLUSTER_SERVICE_VERSION,
     NAMESPACE,
-    OWN_LABELS,
     SUBSCRIPTION,
 )
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.operators.installed import Csv, CsvKey, Extension, Installed, SourceKey, Sources, Subscribed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from importer.cluster.release import Release
 
@@ -32,12 +31,14 @@ def read(client: ClusterClient, namespace: str, release: Release | None) -> Inst
     bodies, refused, hidden = _subscriptions(client)
     subscribed = [Subscribed.of(each) for each in bodies]
     extensions: Sequence[Extension] = ()
-    others: Sequence[str] = ()
+    catalogs: Mapping[str, int] | None = {}
     if release is not None and release.has_cluster_catalog:
         extensions = _extensions(client)
         # Asked for only where something depends on them.
-        others = _other_catalogs(client, release) if extensions else ()
-    return Installed(subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, others, refused, hidden)
+        catalogs = _cluster_catalogs(client) if extensions else {}
+    return Installed(
+        subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, catalogs, refused, hidden
+    )
 
 
 def read_operators(client: ClusterClient, release: Release | None) -> Installed:
@@ -118,15 +119,15 @@ def _extensions(client: ClusterClient) -> list[Extension]:
         return []
 
 
-def _other_catalogs(client: ClusterClient, release: Release) -> list[str]:
+def _cluster_catalogs(client: ClusterClient) -> dict[str, int] | None:
+    """Return the priorities of the ClusterCatalogs that OLM v1 uses; None where they may not be listed."""
     try:
         bodies = client.list(CLUSTER_CATALOG) or []
     except ForbiddenError:
-        return []
-    return [str(each["metadata"]["name"]) for each in bodies if _is_other(each, release)]
-
-
-def _is_other(body: Body, release: Release) -> bool:
-    labels = (body["metadata"].get("labels") or {}).items()
-    available = (body.get("spec") or {}).get("availabilityMode") != "Unavailable"
-    return available and body["metadata"]["name"] not in release.default_cluster_catalogs and not OWN_LABELS.items() <= labels
+        return None
+    specs = {str(each["metadata"]["name"]): each.get("spec") or {} for each in bodies}
+    return {
+        name: spec["priority"] if isinstance(spec.get("priority"), int) else 0
+        for name, spec in specs.items()
+        if spec.get("availabilityMode") != "Unavailable"
+    }

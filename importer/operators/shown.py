@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from common.text import columns, counted, visible
-from importer.operators.table import Result
+from importer.operators.table import SUBSCRIPTION, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ def document(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "approval": row.approval,
             "catalog": {"now": row.catalog_now, "then": row.catalog_then},
             "channel": row.channel or None,
+            "versions": row.versions or None,
             "head": row.head or None,
             "path": row.path,
             "result": row.result,
@@ -82,11 +83,19 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def _followed(row: Row) -> list[str]:
+    """Return what an operator follows; one of OLM v1 without a channel follows all of them."""
+    named = f"channel {row.channel}" if row.channel else ""
+    if row.kind == SUBSCRIPTION:
+        return [named or "default channel"]
+    return [row.subject, named or "every channel", f"version {row.versions}" if row.versions else ""]
+
+
 def _details(row: Row) -> list[str]:
     catalog = row.catalog_now if row.catalog_then in (row.catalog_now, None) else f"{row.catalog_now} -> {row.catalog_then}"
     parts = [
         f"catalog {catalog}",
-        f"channel {row.channel}" if row.channel else "default channel",
+        *_followed(row),
         row.approval,
         f"over {len(row.path)} versions" if row.path and len(row.path) > 1 else "",
         f"head {_number(row.head)}" if row.head and row.result in (Result.STRANDED, Result.UNKNOWN) else "",

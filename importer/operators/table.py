@@ -6,17 +6,22 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from common.text import enumeration
 from common.update_path import NO_VERSION, Obstacle, UpdatePath
+from common.version import try_parse
+from importer.operators.constraint import Constraint
 from importer.operators.installed import SUCCEEDED
+from importer.operators.successors import Allowed, Bundles, Followed, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from importer.operators.installed import Extension, Installed, Subscribed
     from importer.operators.outlook import Offering, Outlook
 
 SUBSCRIPTION, CLUSTER_EXTENSION = "Subscription", "ClusterExtension"
 MANUAL = "Manual"
+_SHOWN = 5  # catalogs named in a reason
 _ANY_CATALOG = "(any)"  # a ClusterExtension takes its package from every ClusterCatalog that has it
 
 
@@ -43,6 +48,7 @@ class Row:
 
     `plan`: an InstallPlan that is not complete. `catalog_then` None: it has none. `head`: of its channel, as carried.
     `path`: the versions that OLM installs one after another; None: not known. `well`: whether it works now.
+    `versions`: those that a ClusterExtension allows, as text; empty: all. `remedy`: what helps where an export does not.
     """
 
     kind: str
@@ -63,6 +69,8 @@ class Row:
     reason: str = ""
     obstacle: Obstacle | None = None
     well: bool = False
+    versions: str = ""
+    remedy: str = ""
 
     @property
     def subject(self) -> str:
@@ -94,7 +102,7 @@ def _together(seen: Installed, outlook: Outlook, group: Sequence[Subscribed]) ->
 
 def _blocks(row: Row) -> bool:
     """Return whether OLM resolves no Subscription of the namespace because of this one (operator-lifecycle-manager#3162)."""
-    lost = row.obstacle in (Obstacle.PACKAGE, Obstacle.CHANNEL, Obstacle.GRAPH)
+    lost = row.obstacle in (Obstacle.PACKAGE, Obstacle.CHANNEL, Obstacle.GRAPH, Obstacle.START)
     return row.result in (Result.ORPHANED, Result.UNRESOLVED) or (row.result is Result.STRANDED and lost)
 
 
@@ -160,7 +168,7 @@ def _followed(row: Row, one: Subscribed, offering: Offering, seen: Installed) ->
     path = _path(one, offering, seen)
     if path.obstacle is Obstacle.UNKNOWN and one.needs_approval:
         return _untouched(row, one)
-    row = _judged(row, path)
+    row = _judged(row, path, one.starting)
     if row.result is not Result.UPDATES:
         return row
     if one.needs_approval:
@@ -170,8 +178,9 @@ def _followed(row: Row, one: Subscribed, offering: Offering, seen: Installed) ->
 
 def _path(one: Subscribed, offering: Offering, seen: Installed) -> UpdatePath:
     """Return the path of a Subscription: from what is installed, what an InstallPlan installs, or what it starts with."""
-    channel = offering.channel(one.package, one.channel)
-    versions = {entry.name: entry.version for entry in channel.bundles} if channel is not None else {}
+    versions = {
+        entry.name: entry.version for channel in offering.channels(one.package, one.channel) for entry in channel.bundles
+    }
     # OLM does not revise an InstallPlan; the resolver continues from what that installs.
     begun = one.current if one.current != one.installed else ""
     if not one.installed and not begun:
@@ -184,7 +193,8 @@ def _path(one: Subscribed, offering: Offering, seen: Installed) -> UpdatePath:
     if found.obstacle in (Obstacle.PACKAGE, Obstacle.CHANNEL, Obstacle.GRAPH, Obstacle.UNKNOWN):
         return found
     if offering.record.update_graph and begun not in versions:
-        return UpdatePath(obstacle=Obstacle.PATH)
+        # One that OLM has not begun with is an error of its resolver (getSubscriptionVariables), and so is a missing channel.
+        return UpdatePath(obstacle=Obstacle.PATH if one.current else Obstacle.START)
     return UpdatePath((begun, *found.steps), found.obstacle)
 
 
@@ -197,6 +207,7 @@ def _unless_unread(path: UpdatePath, one: Subscribed, version: str | None) -> Up
 _REASONS = {
     Obstacle.PACKAGE: "the catalog does not have the package",
     Obstacle.CHANNEL: "the catalog does not have channel {channel}",
+    Obstacle.START: "the channel does not have its startingCSV, {start}",
     Obstacle.PATH: "no entry of the channel updates {last}",
     Obstacle.CYCLE: "the updates of the channel lead back to {last}",
     Obstacle.GRAPH: "the channel has no head, or several",
@@ -205,12 +216,12 @@ _REASONS = {
 }
 
 
-def _judged(row: Row, path: UpdatePath) -> Row:
-    """Return a row with the result of its path."""
+def _judged(row: Row, path: UpdatePath, start: str = "") -> Row:
+    """Return a row with the result of its path. `start`: the startingCSV of its Subscription."""
     if path.obstacle is None:
         return replace(row, path=path.steps, result=Result.UPDATES if path.steps else Result.UNCHANGED)
     last = path.steps[-1] if path.steps else row.installed or "what it starts with"
-    reason = _REASONS[path.obstacle].format(channel=row.channel, last=last, head=row.head)
+    reason = _REASONS[path.obstacle].format(channel=row.channel, last=last, head=row.head, start=start)
     if path.obstacle is Obstacle.UNKNOWN:
         return replace(row, result=Result.UNKNOWN, reason=reason, obstacle=path.obstacle)
     # Of an older archive: the operator stays as it is until a later one has its version.
@@ -241,30 +252,90 @@ def _extension(one: Extension, seen: Installed, outlook: Outlook) -> Row:
         None,
         Result.UNKNOWN,
         well=one.healthy,
+        versions=one.wanted,
     )
     if one.catalogs is None:
         return replace(row, reason="its selector of catalogs is not followed")
-    found = [each for each in outlook.offerings if each.in_olm_v1 and _may_use(one, each.source[1])]
-    carrying = [each for each in found if one.package in each.packages]
-    if not carrying and any(_may_use(one, name) for name in seen.other_catalogs):
-        return replace(row, result=Result.UNCHANGED, reason="its catalog may be one that the import does not write")
+    carrying = [
+        each for each in outlook.offerings if each.in_olm_v1 and _may_use(one, each.source[1]) and one.package in each.packages
+    ]
     if not carrying:
-        return _judged(row, UpdatePath(obstacle=Obstacle.PACKAGE))
-    channels = one.channels or ("",)
-    head = next((there.head for each in carrying for name in channels if (there := each.channel(one.package, name))), "")
-    row = _judged(replace(row, head=head), _best(one, carrying, channels))
-    if one.wanted and row.result is not Result.UNCHANGED:
-        same = one.wanted.lstrip("=v ") == one.version
-        why = f"spec.source.catalog.version allows {one.wanted}"
-        return replace(row, path=() if same else None, result=Result.UNCHANGED if same else Result.UNKNOWN, reason=why)
-    return row
+        return _not_carried(row, one, seen, outlook)
+    if not all(each.record.update_graph for each in carrying):
+        return _by_heads(row, one, carrying)
+    return _successors(row, one, carrying, seen.cluster_catalogs or {})
 
 
 def _may_use(one: Extension, catalog: str) -> bool:
     return not one.catalogs or catalog in one.catalogs
 
 
-def _best(one: Extension, carrying: Iterable[Offering], channels: Sequence[str]) -> UpdatePath:
-    """Return the path without an obstacle, or the first one."""
-    paths = [each.paths.find(one.package, name, one.installed, one.version or None) for each in carrying for name in channels]
-    return next((path for path in paths if path.obstacle is None), paths[0])
+def _not_carried(row: Row, one: Extension, seen: Installed, outlook: Outlook) -> Row:
+    """Return the row of an operator that no catalog of hub-import has."""
+    if seen.cluster_catalogs is None:
+        return replace(row, reason="which ClusterCatalogs there are may not be read")
+    ours = {each.source[1] for each in outlook.offerings}
+    present = [name for name in sorted(seen.cluster_catalogs) if _may_use(one, name) and name not in ours]
+    if others := [name for name in present if name not in outlook.switched_off]:
+        why = f"its package may be in ClusterCatalog {enumeration(others, _SHOWN)}, whose content is not known here"
+        return replace(row, result=Result.UNCHANGED, reason=why)
+    row = _judged(row, UpdatePath(obstacle=Obstacle.PACKAGE))
+    if one.catalogs and present:
+        why = f"ClusterCatalog {', '.join(present)} is a default one, which is made unavailable"
+        remedy = "Let spec.source.catalog.selector of the ClusterExtension name a catalog of the archive that has it."
+        return replace(row, reason=why, remedy=remedy)
+    return row
+
+
+def _by_heads(row: Row, one: Extension, carrying: Iterable[Offering]) -> Row:
+    """Return the row of an operator of catalogs without an update graph: whether it has the head of a channel."""
+    channels = [
+        channel
+        for each in carrying
+        for package in each.record.packages
+        for channel in package.channels
+        if package.name == one.package and (not one.channels or channel.name in one.channels)
+    ]
+    if not channels:
+        return _judged(row, UpdatePath(obstacle=Obstacle.CHANNEL))
+    pinned = bool(one.version) and one.wanted.lstrip("=v ") == one.version
+    at_head = pinned or any(channel.head == one.installed for channel in channels)
+    return _judged(replace(row, head=channels[0].head), UpdatePath(obstacle=None if at_head else Obstacle.UNKNOWN))
+
+
+def _successors(row: Row, one: Extension, carrying: Sequence[Offering], priorities: Mapping[str, int]) -> Row:
+    """Return the row of an operator whose catalogs have an update graph."""
+    version = try_parse(one.version)
+    if one.installed and version is None:
+        return _judged(row, UpdatePath(obstacle=Obstacle.UNKNOWN))
+    try:
+        # Which of two rules for prereleases a release has is not known: where they differ, nothing is concluded.
+        constraints = [Constraint.parse(one.wanted, together=each) for each in (True, False)] if one.wanted else [None]
+    except ValueError as error:
+        return replace(row, reason=f"spec.source.catalog.version is {error}")
+    ways = set()
+    for constraint in constraints:
+        allowed = Allowed(one.channels, constraint, one.any_edge)
+        catalogs = [
+            Bundles(each.source[1], priorities.get(each.source[1], 0), package, allowed)
+            for each in carrying
+            for package in each.record.packages
+            if package.name == one.package
+        ]
+        if not any(each.has_channel for each in catalogs):
+            return _judged(row, UpdatePath(obstacle=Obstacle.CHANNEL))
+        ways.add(follow(catalogs, one.installed, version))
+    if len(ways) > 1:
+        return replace(
+            row, reason=f"prereleases and spec.source.catalog.version {one.wanted}: it depends on the release of OLM v1"
+        )
+    return _followed_v1(row, ways.pop())
+
+
+def _followed_v1(row: Row, way: Followed) -> Row:
+    row = _judged(replace(row, head=way.head), way.path)
+    if way.ambiguous:
+        why = f"ClusterCatalogs {', '.join(way.ambiguous)} have it with the same priority, so that OLM v1 takes none"
+        remedy = "Let spec.source.catalog.selector of the ClusterExtension name one of them."
+        return replace(row, reason=why, remedy=remedy)
+    return replace(row, reason=way.reason or row.reason)

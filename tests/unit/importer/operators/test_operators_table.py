@@ -110,11 +110,22 @@ def test_without_update_graph_or_version_nothing_is_concluded():
         (subscribed("b", source=LOST), "unresolved"),
         (subscribed("b", installed="alpha.old"), "updates-now"),  # no candidate is no failure of the resolver
         (subscribed("b", package="delta", namespace="team-b"), "updates-now"),
+        # A startingCSV that the channel lacks is an error of the resolver, while nothing is installed.
+        (subscribed("b", installed="", starting="alpha.v0"), "unresolved"),
+        (subscribed("b", installed="alpha.v3", starting="alpha.v0"), "updates-now"),
     ],
 )
 def test_subscriptions_of_one_namespace_are_resolved_together(other, result):
     # operator-lifecycle-manager#3162, and pkg/controller/operators/catalog/operator.go, syncResolvingNamespace
     assert rows(subscribed(), other)[0].result == result
+
+
+def test_a_start_that_is_not_carried_is_named():
+    (row,) = rows(subscribed(installed="", starting="alpha.v0"))
+    assert row.reason == "the channel does not have its startingCSV, alpha.v0"
+    # Without a channel it may be in any of the package.
+    (row,) = rows(replace(subscribed(installed="", starting="alpha.v1"), channel=""))
+    assert row.result == "updates-now"
 
 
 def test_cluster_extensions_take_their_package_from_every_catalog_that_they_may_use():
@@ -126,11 +137,12 @@ def test_cluster_extensions_take_their_package_from_every_catalog_that_they_may_
         (replace(one, catalogs=("elsewhere",)), ["elsewhere"], "unchanged"),
         (replace(one, catalogs=None), [], "unknown"),
         (replace(one, wanted="1.0.0"), [], "unchanged"),
-        (replace(one, wanted="<3.0.0"), [], "unknown"),
+        (replace(one, wanted="<3.0.0"), [], "updates-now"),
         (replace(one, package="delta"), [], "stranded"),
     ]
     for extension, other_catalogs, result in others:
-        assert rows(extensions=[extension], other_catalogs=other_catalogs)[0].result == result
+        catalogs = dict.fromkeys(other_catalogs, 0)
+        assert rows(extensions=[extension], cluster_catalogs=catalogs)[0].result == result
 
 
 def test_stranded_operators_are_errors_unless_they_are_allowed_by_name():
