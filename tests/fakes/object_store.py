@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.commands import BIN
 from tests.fakes.secrets import STORAGE_KEY, STORAGE_SECRET
-from tests.fakes.servers import free_port, require
+from tests.fakes.servers import THRIFTY, free_port, require
 
 BUCKET = "hub"
 
@@ -124,7 +124,7 @@ def served(home: Path, bucket: str, account: tuple[str, str]) -> Iterator[tuple[
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "HOME": str(home)},
+            env={"PATH": os.environ["PATH"], "HOME": str(home), **THRIFTY},
         )
         try:
             _wait(process, port, home / "rclone.log")

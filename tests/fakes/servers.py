@@ -20,7 +20,7 @@ from tests.fakes.secrets import REAL_PASSWORD, REAL_USER
 
 USER, PASSWORD = REAL_USER, REAL_PASSWORD
 # Several tests share two cores: a Go program spends less there when it collects its garbage seldom and wakes no further threads.
-_THRIFTY = {"GOGC": "400", "GOMAXPROCS": "1"}
+THRIFTY = {"GOGC": "400", "GOMAXPROCS": "1"}
 # The registry waits for the disk at each of a dozen small files of an upload: 100 images took 3 s of CPU and 10 s on a disk, and 0.8 s and 1 s in memory.
 _MEMORY, _ROOM = Path("/dev/shm"), 4 << 30  # only folders of our own in it; containers often have 64 MiB there
 
@@ -82,7 +82,7 @@ def _served(
         log = home / "log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **_THRIFTY}
+                [program, "serve", str(config)], stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **THRIFTY}
             )
         try:
             if _answers(process, host, chosen):

@@ -43,18 +43,28 @@ def stores(tmp_path_factory):
         yield store
 
 
+@pytest.fixture(scope="module")
+def connected(stores):
+    """One connection for all tests: botocore reads its description of S3 for each, which takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in stores.environment.items():
+            environment.setenv(name, value)
+        return Storage.connect()
+
+
 @dataclass
 class Site:
     """An archive that is made at one place, by one key."""
 
     world: World
     store: ObjectStore
+    connected: Storage
     name: str
     scratch: Path
     key: str = "key"
 
     def work(self, *, scratch: bool = True) -> S3Settings:
-        place = S3Location(BUCKET, self.name, Storage.connect())
+        place = S3Location(BUCKET, self.name, self.connected)
         return S3Settings(place, self.scratch if scratch else None, 2, Signer.load(self.world.home / f"{self.key}.key"))
 
     def create(self, *numbers: int):
@@ -80,12 +90,17 @@ class Site:
 
 
 @pytest.fixture
-def site(world, stores, request, tmp_path, monkeypatch):
+def store(stores, world, monkeypatch):
     stores.reset()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", world.env["SOURCE_DATE_EPOCH"])
     for name, value in stores.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", world.env["SOURCE_DATE_EPOCH"])
-    return Site(world, stores, request.node.name.replace("[", "-").strip("]"), tmp_path / "scratch")
+    return stores
+
+
+@pytest.fixture
+def site(world, store, connected, request, tmp_path):
+    return Site(world, store, connected, request.node.name.replace("[", "-").strip("]"), tmp_path / "scratch")
 
 
 @contextmanager
@@ -184,7 +199,7 @@ def last_look(request):
 def test_who_comes_late_and_lost_something_gives_way(site, tmp_path):
     """A process that its scheduler lost sight of, cut off from the source."""
     first, *_ = volumes_of_the_lost(site.world)
-    late = Site(site.world, site.store, site.name, tmp_path / "late")
+    late = Site(site.world, site.store, site.connected, site.name, tmp_path / "late")
     with lost_and_cut(site.world) as _volumes:
         began = held(site, last_look, lambda: late.create(first))
         ended = began.__enter__()
@@ -199,7 +214,7 @@ def test_who_comes_late_and_lost_something_gives_way(site, tmp_path):
 
 def test_who_comes_late_leaves_a_finished_archive_alone(site, tmp_path):
     site.create(1)
-    late = Site(site.world, site.store, site.name, tmp_path / "late", "other")
+    late = Site(site.world, site.store, site.connected, site.name, tmp_path / "late", "other")
     with held(site, last_look, lambda: late.create(2)) as ended:
         site.create(2, site.world.count)
         site.finish()
@@ -210,7 +225,7 @@ def test_who_comes_late_leaves_a_finished_archive_alone(site, tmp_path):
 @pytest.mark.more
 def test_a_volume_that_was_signed_with_another_key_is_written_again(site, tmp_path):
     site.create(1, site.world.count)
-    late = Site(site.world, site.store, site.name, tmp_path / "late", "other")
+    late = Site(site.world, site.store, site.connected, site.name, tmp_path / "late", "other")
     late.create(1)
     with pytest.raises(UsageError, match="another --sign"):
         site.finish(scratch=False)
@@ -221,7 +236,7 @@ def test_a_volume_that_was_signed_with_another_key_is_written_again(site, tmp_pa
 def test_a_volume_without_its_record_is_made_again(site):
     """Replaced by one of another key, and killed before that was noted."""
     site.create(1, site.world.count)
-    other = Site(site.world, site.store, site.name, site.scratch, "other")
+    other = Site(site.world, site.store, site.connected, site.name, site.scratch, "other")
     site.refuse("hub-export.part-0001")
     with pytest.raises(StorageError):
         other.create(1)
@@ -252,7 +267,7 @@ def test_what_somebody_changed_is_not_signed(name, site):
 @pytest.mark.more
 def test_archives_share_a_scratch_disk(site):
     """The same plan at two places, at the same moment."""
-    twin = Site(site.world, site.store, f"{site.name}-twin", site.scratch)
+    twin = Site(site.world, site.store, site.connected, f"{site.name}-twin", site.scratch)
     with held(site, last_look, lambda: twin.create(1)) as ended:
         site.create(1)
         site.create(1)
