@@ -5,6 +5,7 @@ Grammar: OCI distribution specification (repository, tag) and the package refere
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,3 +253,13 @@ def split_host(host: str) -> tuple[str, int | None]:
     if colon and port.isdigit() and not name.endswith(":") and (":" not in name or name.startswith("[")):
         return name.strip("[]"), int(port)
     return host.strip("[]"), None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether `host[:port]` names this machine."""
+    name = split_host(host)[0].lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        # RFC 6761, 6.3: resolvers answer localhost and all names below it with the loopback address.
+        return name == "localhost" or name.endswith(".localhost")

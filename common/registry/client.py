@@ -26,6 +26,7 @@ from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, di
 from common.oci.reference import Reference, is_tag
 from common.registry.cnr import AppRegistry
 from common.registry.download import FRESH, Damages, Download
+from common.registry.fetch import fetch_call
 from common.registry.http.coding import is_json
 from common.registry.http.exchange import Call, Exchange
 from common.registry.manifest_writer import ManifestWriter
@@ -274,6 +275,18 @@ class RegistryClient:
     def app_registry(self, endpoint: str, token: str = "") -> AppRegistry:
         """Return the app registry at an endpoint, spoken to as registries are: proxies, certificates, patience."""
         return AppRegistry(self._exchange, endpoint, token)
+
+    def fetch(
+        self, url: str, *, what: str, limit: int, accept: str = "*/*", is_right: Callable[[bytes], bool] = is_json
+    ) -> bytes:
+        """Return a document of any host, without credentials; `what` it is, for messages.
+
+        A content coding that was not asked for is undone, where `is_right` does not accept the bytes as they are. Plain HTTP
+        is for hosts of --insecure, and for this machine.
+        Raises UsageError for a URL that cannot be meant, NotFoundError, RegistryError, ContentError past `limit` bytes.
+        """
+        call = fetch_call(url, what, accept, self._hosts)
+        return self._exchange.ask(call, limit).plain(call, limit, is_right)
 
     def tags(self, repository: Reference) -> Iterator[str]:
         """Give the tags of a repository, page by page."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from common.errors import RegistryRefusedError, UsageError
-from common.oci.reference import Reference, contact, is_host, is_repository
+from common.oci.reference import Reference, contact, is_host, is_loopback, is_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,10 @@ class Hosts:
             or any(m.insecure and _host(m.location) == host for m in entry.mirror)
             for entry in self._registries
         )
+
+    def may_be_plain(self, host: str) -> bool:
+        """Say whether a document that is fetched may come by plain HTTP: the host is insecure, or this machine."""
+        return self.insecure(host) or is_loopback(host)
 
     def places(self, reference: Reference) -> tuple[Reference, ...]:
         """Return where to read `reference`, in order: mirrors first, the place itself last.

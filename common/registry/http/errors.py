@@ -60,6 +60,7 @@ _MAX_TEXT = 300
 class Question:
     """A request, for messages: `GET manifest`, of `quay.io/org/image:v1`. `external`: at a URL of the layer.
 
+    `fetched`: a document of a host that is no registry.
     `sent_by`: the registry that names `registry` as its token server, where that is another host.
     """
 
@@ -69,6 +70,7 @@ class Question:
     subject: str
     writes: bool = False
     external: bool = False
+    fetched: bool = False
     sent_by: str = ""
 
 
@@ -80,6 +82,9 @@ class _Detail(msgspec.Struct):
 
 class _Details(msgspec.Struct):
     errors: list[_Detail] = []
+    # Of the update service (openshift/cincinnati, commons/src/errors.rs); others have a `kind` too.
+    kind: Any = None
+    value: Any = None
 
 
 _DETAILS = msgspec.json.Decoder(_Details)
@@ -149,7 +154,9 @@ def refused(question: Question, response: httpx.Response, body: bytes, url: http
         kind = AuthenticationError
     elif status == 404:  # noqa: PLR2004 - the status
         kind = NotFoundError
-    if host:
+    if question.fetched:
+        hint = _fetch_hint(host or question.registry, status)
+    elif host:
         hint = _hint_elsewhere(question, host, status)
     else:
         hint = _write_hint(question, status, code) or _home_hint(question, status, code)
@@ -169,8 +176,11 @@ def _plain(question: Question, response: httpx.Response, body: bytes) -> bytes:
 def _own_words(body: bytes) -> tuple[str, str]:
     """Return the registry's error code and text, bounded and on one line (distribution specification, *Error codes*)."""
     try:
-        details = _DETAILS.decode(body).errors
-        code, text = (details[0].code, _with_detail(details[0])) if details else ("", "")
+        found = _DETAILS.decode(body)
+        if found.errors:
+            code, text = found.errors[0].code, _with_detail(found.errors[0])
+        else:
+            code, text = (found.kind, found.value) if isinstance(found.kind, str) and isinstance(found.value, str) else ("", "")
     except UNDECODABLE:
         code, text = "", "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")
     return _clean(code)[:64], _clean(text)
@@ -260,6 +270,19 @@ def _hint_elsewhere(question: Question, host: str, status: int) -> str:
     return f"Run again; if it stays, the log of {host} says more."
 
 
+def _fetch_hint(host: str, status: int) -> str:
+    """Return the next step after a refusal by a host that is no registry."""
+    if status in (401, 403):
+        return f"No credentials are sent to {host}: check the address; does a proxy or firewall let this machine reach it?"
+    if status == 404:  # noqa: PLR2004 - the status
+        return "Check the address."
+    if status == 429:  # noqa: PLR2004 - the status
+        return f"{host} limits requests: run again later."
+    if status >= 500:  # noqa: PLR2004 - server errors
+        return f"{host}, or a proxy before it, has trouble of its own: run again later."
+    return f"Check the address; if it stays, the log of {host}, or of a proxy before it, says more."
+
+
 NAME_INVALID = "NAME_INVALID"  # of a repository (distribution specification, *Error codes*)
 _FLAT = 2  # components that every registry takes: ORGANIZATION/REPOSITORY
 _SHORTER = f"push with --max-path-components {_FLAT}, or as many as it takes, or to a shorter path"
@@ -342,6 +365,8 @@ def unreachable(
             kind, why, hint = SilentHostError, _NOTHING_SAID, _silent_hint(question.registry, url)
     if why in _ABOUT_THE_WAY or (why == _SILENT and is_first):
         hint = _way_hint(question, host) or hint
+    if question.fetched:
+        hint = _fetch_way_hint(host or question.registry, why) or hint
     failure = kind(f"{_asked(question, host)}: {why}", hint=hint)
     is_small = sent is not None and sent <= _SMALL_BODY
     not_made = tries is None or (sent is not None and any(isinstance(cause, _NOT_MADE) for cause in causes))
@@ -351,6 +376,15 @@ def unreachable(
     # A connection that is not made is that of the host; one that breaks may be that of a path, before which a proxy stands.
     outage.repositories = 0 if not_made else _STALLING if why in (_SILENT, _NOTHING_SAID) else REPOSITORIES
     return outage
+
+
+def _fetch_way_hint(host: str, why: str) -> str:
+    """Return what to do where a host that is no registry is not reached; else empty."""
+    if why == _NO_TLS:
+        return f"If it is meant to be plain HTTP, write http:// and say --insecure {host}."
+    if why in (*_ABOUT_THE_WAY, _SILENT, _NOTHING_SAID):
+        return f"DNS, firewall and proxy have to let this machine reach {host}; check the address."
+    return ""
 
 
 def _way_hint(question: Question, host: str) -> str:
@@ -463,12 +497,13 @@ def _proxy_tls(proxy: str, causes: list[BaseException], explain: Explain) -> tup
     return f"the proxy: TLS: {error.reason or _clean(str(error))}", f"A proxy without TLS is http://{proxy}. {PROXY_HINT}", 1
 
 
+_NO_TLS = "it does not speak TLS"
 _WANTS_CLIENT = "It may want a client certificate"
 
 
 def _handshake(host: str, error: ssl.SSLError) -> tuple[str, str, int | None]:
     if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-        return "it does not speak TLS", f"If it is meant to be plain HTTP, say --insecure {host}.", 1
+        return _NO_TLS, f"If it is meant to be plain HTTP, say --insecure {host}.", 1
     reason = error.reason or str(error)[:_MAX_TEXT]
     if "CERTIFICATE" in reason:
         return f"TLS: {reason}", f"{_WANTS_CLIENT}: put one into certs.d/{host}.", 1

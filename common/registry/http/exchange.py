@@ -73,6 +73,7 @@ class Call:
     retried. `body` is opened for every try; `length` in bytes.
     `also_from`: a second repository that is read, as mounting does. `anonymous`: never sent with credentials;
     `authorization`: just this one. `scoped` False: the repository only chooses the credentials, nothing in it is asked for.
+    `fetched`: a document of a host that is no registry; `url` is whole then.
     """
 
     method: str
@@ -91,6 +92,7 @@ class Call:
     anonymous: bool = False
     authorization: str = ""
     scoped: bool = True
+    fetched: bool = False
 
     @property
     def question(self) -> Question:
@@ -103,12 +105,13 @@ class Call:
             self.subject,
             self.writes,
             external=self.is_external,
+            fetched=self.fetched,
         )
 
     @property
     def is_external(self) -> bool:
         """Whether it goes to a URL of a layer, and not to the registry."""
-        return self.anonymous and not self.url.startswith("/")
+        return self.anonymous and not self.fetched and not self.url.startswith("/")
 
     @property
     def limited_by(self) -> str:
@@ -353,7 +356,9 @@ class Exchange:
             raise RegistryRefusedError(
                 f"{call.subject}: {call.question.request}: more than {MAX_REDIRECTS} redirects"
             ) from error
-        return response if same_origin(response.url, origin) else _from_elsewhere(call, response)
+        # A document that is not at the target of a redirect does not exist; a registry would give another URL.
+        final = call.fetched or same_origin(response.url, origin)
+        return response if final else _from_elsewhere(call, response)
 
     def _url(self, call: Call, origin: httpx.URL) -> httpx.URL:
         url = target(origin, call.url)
@@ -384,12 +389,14 @@ class Exchange:
 
     def _check_redirect(self, question: Question, url: httpx.URL, following: httpx.URL) -> None:
         host = following.netloc.decode()
-        falls = url.scheme == "https" and following.scheme != "https" and not self._hosts.insecure(host)
+        falls = following.scheme != "https" and (
+            not self._hosts.may_be_plain(host) if question.fetched else url.scheme == "https" and not self._hosts.insecure(host)
+        )
         if falls or following.scheme not in ("http", "https") or not is_host(host):
             place = sanitize(f"{following.scheme}://{host}", _MAX_PLACE)
             raise RegistryRefusedError(
                 f"{question.subject}: {question.registry} redirects to {place}, which is not safe",
-                hint=f"If that is meant so, say --insecure {host}." if falls else "The registry is set up wrongly.",
+                hint=f"If that is meant so, say --insecure {host}." if falls else "It is set up wrongly.",
             )
 
     def _judge(self, call: Call, response: httpx.Response) -> None:
@@ -429,6 +436,10 @@ class Exchange:
     def _origin(self, call: Call) -> httpx.URL:
         """Return `https://host`; for a host named as insecure, `http://host` when it does not speak TLS."""
         registry = call.repository.registry
+        if call.fetched:  # its URL says how it is spoken to
+            if parsed(call.url).scheme == "https" and self._hosts.insecure(registry):
+                self._warn_unverified(registry)
+            return parsed(call.url)
         with self._lock:
             probing = self._probing[registry]
         with probing:  # one thread probes, so that the warning is logged once
@@ -440,10 +451,7 @@ class Exchange:
         return self._origins[registry]
 
     def _probed(self, secure: httpx.URL, question: Question) -> httpx.URL:
-        host = secure.netloc.decode()
-        if host not in self._unverified:  # a host that is down is probed for each call
-            self._unverified.add(host)
-            _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", host)
+        self._warn_unverified(secure.netloc.decode())
         try:
             self._touch(secure, question)
         except RetryableError as failure:
@@ -457,6 +465,11 @@ class Exchange:
                 raise
             return plain
         return secure
+
+    def _warn_unverified(self, host: str) -> None:
+        if host not in self._unverified:  # a host that is down is probed for each call
+            self._unverified.add(host)
+            _LOG.warning("%s: its identity is not verified (--insecure, or insecure in registries.conf)", host)
 
     def _touch(self, origin: httpx.URL, question: Question) -> None:
         """Send a request of which any response counts."""
