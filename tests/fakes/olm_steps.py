@@ -6,7 +6,9 @@ sortChannel), cache/predicates.go. Ranges are those of blang/semver, of which ca
 
 from __future__ import annotations
 
+import operator as op
 import re
+from functools import cache
 
 import semver
 
@@ -43,17 +45,28 @@ def sort_channel(bundles):
         current = following
 
 
-def covers(text, version):
-    """Return whether a skip range has a version; an invalid one has none."""
-    parsed = semver.Version.parse(version)
+_parsed = cache(semver.Version.parse)
+_SIGNS = {"": op.eq, "=": op.eq, "==": op.eq, "!": op.ne, "!=": op.ne, "<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
+
+
+@cache
+def _alternatives(text):
+    """Return the comparisons of a skip range; none for an invalid one."""
     for sign in "<>=":
         while f"{sign} " in text:  # splitAndTrim of range.go
             text = text.replace(f"{sign} ", sign)
     text = re.sub(r"((?:>=|<)\d+\.\d+)\.x\b", r"\1.0", text)  # expandWildcardVersion
     try:
-        return bool(text) and any(all(parsed.match(word) for word in one.split()) for one in text.split("||"))
-    except ValueError:
-        return False
+        words = [[re.fullmatch(r"([<>=!]*)(.*)", word).groups() for word in one.split()] for one in text.split("||")]
+        return [[(_SIGNS[sign], _parsed(version)) for sign, version in one] for one in words]
+    except (ValueError, KeyError):
+        return []
+
+
+def covers(text, version):
+    """Return whether a skip range has a version; an invalid one has none."""
+    parsed = _parsed(version)
+    return bool(text) and any(all(holds(parsed, other) for holds, other in one) for one in _alternatives(text))
 
 
 def updated(channel, name, version):
@@ -66,7 +79,11 @@ def updated(channel, name, version):
 
 def steps(entries, versions, name, version):
     """Return the entries that OLM installs one after the other; the last one twice when it goes in circles."""
-    channel = sort_channel([one for one in entries if versions.get(one.name) is not None])
+    return walk(sort_channel([one for one in entries if versions.get(one.name) is not None]), versions, name, version)
+
+
+def walk(channel, versions, name, version):
+    """Return the same for a channel that is sorted."""
     found, seen = [], {name}
     while (following := updated(channel, name, version)) is not None:
         found.append(following)

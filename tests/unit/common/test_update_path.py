@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import lzma
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from common.archive.inventory import BundleRecord, ChannelRecord, PackageRecord
 from common.update_path import NO_VERSION, CarriedPaths, Channel, Obstacle, UpdatePath, follow
 from exporter.catalog.readers import sqlite
 from tests.fakes import databases, inventories, olm_steps
-from tests.fakes.catalogs import entry, real
+from tests.fakes.catalogs import CATALOGS, entry, real
 from tests.samples import more
 
 
@@ -98,37 +101,52 @@ def channels(draw):
 def test_it_agrees_with_olm(entries, installed):
     versions = {one.name: one.name for one in entries}
     try:
-        expected = olm_steps.steps(entries, versions, installed, installed)
+        ordered = olm_steps.sort_channel(entries)
     except olm_steps.ChannelError:
         assert path(entries, installed).obstacle is Obstacle.GRAPH
         return
-    found = path(entries, installed)
+    assert_agrees(path(entries, installed), ordered, versions | {installed: installed}, installed)
+
+
+def assert_agrees(found, ordered, versions, installed):
+    """Assert that a path has the steps of the model, and an obstacle where these end elsewhere than at the head."""
+    expected = olm_steps.walk(ordered, versions, installed, versions.get(installed))
     circles = bool(expected) and expected[-1] in {installed, *expected[:-1]}
-    assert found.steps == tuple(expected[:-1] if circles else expected)
+    assert found.steps == tuple(expected[:-1] if circles else expected), installed
     assert (found.obstacle is Obstacle.CYCLE) is circles
     last = expected[-1] if expected else installed
-    assert (found.obstacle is None) is (not circles and last == olm_steps.sort_channel(entries)[0].name)
+    assert (found.obstacle is None) is (not circles and last == ordered[0].name), installed
 
 
-def _catalog(name):
+def _graphs(name):
+    """Yield the versions of the bundles, and the entries of the channels, of each package of a real catalog."""
+    if name == "update-graphs":
+        for package in json.loads(lzma.decompress((CATALOGS / f"{name}.json.xz").read_bytes())).values():
+            yield package["versions"], [[entry(*one) for one in entries] for entries in package["channels"].values()]
+        return
     kind, _, database = name.partition("/")
-    return sqlite.catalog_of(sqlite.read(databases.real(database), "x")) if kind == "sqlite" else real(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["fbc/redhat", *more(["fbc/community-v4.20", "fbc/bundle-object-v4.16", "sqlite/community", "sqlite/schema-10"])]
-)
-def test_it_agrees_with_olm_on_every_entry_of_a_real_catalog(name):
-    compared = 0
-    for package in _catalog(name).packages.values():
+    catalog = sqlite.catalog_of(sqlite.read(databases.real(database), "x")) if kind == "sqlite" else real(name)
+    for package in catalog.packages.values():
         versions = {one.name: one.version_text for one in package.bundles.values()}
-        for each in package.channels.values():
-            channel = Channel(each.entries, versions)
-            for one in each.entries:
-                version = versions.get(one.name)
-                found = follow([channel], one.name, version)
-                assert found.steps == tuple(olm_steps.steps(each.entries, versions, one.name, version))
-                assert found.obstacle is None or channel.head == "", (package.name, each.name, one.name)
+        yield versions, [each.entries for each in package.channels.values()]
+
+
+FURTHER = [
+    *("fbc/community-v4.20", "fbc/bundle-object-v4.16", "sqlite/community", "sqlite/schema-05", "sqlite/schema-10"),
+    "update-graphs",
+]
+
+
+@pytest.mark.parametrize("name", ["fbc/redhat", *more(FURTHER)])
+def test_it_agrees_with_olm_on_every_entry_of_a_real_catalog(name):
+    """Which versions reach the head of which channel, and in how many steps."""
+    compared = 0
+    for versions, channels in _graphs(name):
+        for entries in channels:
+            channel = Channel(entries, versions)
+            ordered = olm_steps.sort_channel([one for one in entries if versions.get(one.name) is not None])
+            for one in entries:
+                assert_agrees(follow([channel], one.name, versions.get(one.name)), ordered, versions, one.name)
                 compared += 1
     assert compared
 
