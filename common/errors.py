@@ -6,7 +6,9 @@
     │   └── NotACatalogError      2   the named image or folder has no catalog
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
-    │   └── DamagedError          1   they arrived so from a registry, which may send them again
+    │   ├── DamagedError          1   they arrived so from a registry, which may send them again
+    │   └── SignatureError        1   an OpenPGP signature that is malformed, or of no trusted key
+    ├── ReleaseUnverifiedError    1   an OpenShift release without a signature that is accepted
     ├── ProblemsError             1   --strict, and there were problems
     ├── InUseError                1   another process holds what this one needs: later it may be free
     ├── ArchiveError              4   archive damaged, incomplete or not trusted
@@ -206,6 +208,16 @@ class DamagedError(ContentError):
         super().__init__(message, hint=hint)
         # The caller asks another mirror of registries.conf while this is true.
         self.more = more
+
+
+class SignatureError(ContentError):
+    """An OpenPGP signature, or a document that it signs, that is not accepted. The message has no subject: it is a reason."""
+
+    usual_hint = "Ask the publisher for a signature by a key that is trusted here."
+
+
+class ReleaseUnverifiedError(HubError):
+    """No signature of an OpenShift release is accepted: nothing says that its digest is one that the publisher released."""
 
 
 class ProblemsError(HubError):

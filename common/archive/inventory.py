@@ -76,6 +76,8 @@ class ProblemCode(_OpenEnum):
     REFERENCE_COLLISION = "reference-collision"  # two sources would meet under one name on the mirror
     SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none
     SIGNATURE_UNAVAILABLE = "signature-unavailable"  # a registry would not say which signatures there are
+    RELEASE_SIGNATURE = "release-signature"  # a signature of a release is left out, or its key has expired (OKD)
+    RELEASE_UNVERIFIED = "release-unverified"  # a release is carried without a verified signature, as asked
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob

@@ -1,0 +1,1 @@
+"""OpenShift and OKD releases: the update graph, selection, payloads, signatures and graph data."""

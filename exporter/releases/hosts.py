@@ -1,0 +1,10 @@
+"""Where the releases of OpenShift and OKD are described: the standard URLs, each of which a setting may replace."""
+
+from __future__ import annotations
+
+# Stores of signatures, as clusters have them (openshift/cluster-update-keys, stores/): STORE/sha256=HEX/signature-1.
+SIGNATURE_STORES = (
+    "https://mirror.openshift.com/pub/openshift-v4/signatures/openshift/release",
+    "https://storage.googleapis.com/openshift-release/official/signatures/openshift/release",
+)
+OKD_SIGNATURE_STORES = ("https://storage.googleapis.com/openshift-ci-release/releases/signatures/openshift/release",)
