@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 # What stands as servers and witnesses in the tests and the demo: the command, and Debian's package that brings it.
 NEEDED := curl:curl git:git docker-registry:docker-registry skopeo:skopeo bsdtar:libarchive-tools zstd:zstd htpasswd:apache2-utils \
-          openssl:openssl tinyproxy:tinyproxy strace:strace mcopy:mtools mkfs.vfat:dosfstools kubectl:kubernetes-client \
+          openssl:openssl gpgv:gpgv tinyproxy:tinyproxy strace:strace mcopy:mtools mkfs.vfat:dosfstools kubectl:kubernetes-client \
           chromium:chromium pdftotext:poppler-utils npm:npm nginx:nginx-light shellcheck:shellcheck mandoc:mandoc \
           fish:fish zsh:zsh $(notdir $(PYTHON)):python3
 

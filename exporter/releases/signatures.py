@@ -155,7 +155,7 @@ class ReleaseSignatures:
     def _answer(self, file: _File, digest: Digest, *, okd: bool) -> _Answer:
         content = base64.b64encode(file.content).decode()
         if file.error:
-            return _Answer(ReleaseSignatureRecord("", file.url), file.error.message)
+            return _Answer(ReleaseSignatureRecord("", file.url), _reason(file.error, file.url))
         try:
             # CVO does not look at the expiry of keys, and OKD has been signed with an outdated one (okd-project/okd#1514).
             verified = verify(file.content, self._keys[okd], expired=okd)
@@ -171,7 +171,7 @@ def _nothing(digest: Digest, release: str, search: _Search, answers: list[_Answe
     """Return the error where no signature is accepted: of a registry where a store gave no answer, and none gave a bad file."""
     name = visible(release)
     refused = [f"{answer.record.url}: {answer.reason}" for answer in answers]
-    failed = [f"{file.url}: {file.error.message}" for file in search.failed if file.error]
+    failed = [f"{file.url}: {_reason(file.error, file.url)}" for file in search.failed if file.error]
     details = [*refused, *failed, *(f"{url}: not there" for url in search.empty)]
     without = f"--unverified-release {name} carries it without."
     if refused:
@@ -184,6 +184,10 @@ def _nothing(digest: Digest, release: str, search: _Search, answers: list[_Answe
         return kind(f"{name}: a signature of {digest} could not be looked for in every store:", hint=hint, details=details)
     hint = f"Builds of CI and nightly builds have none. Compare the digest with that of the publisher; {without}"
     return ReleaseUnverifiedError(f"{name}: there is no signature of {digest}:", hint=hint, details=details)
+
+
+def _reason(error: HubError, url: str) -> str:
+    return error.message.removeprefix(f"{url}: ")
 
 
 def _names(record: ReleaseSignatureRecord, digest: Digest) -> bool:

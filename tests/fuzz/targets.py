@@ -343,6 +343,56 @@ _PUBLIC = (
 _ACCOUNT = b"# accounts\nuser:$2y$05$" + b"a" * 53 + b"\nother:$2b$04$" + b"B" * 53 + b"\n"
 
 
+def _release_signature(raw, _folder):
+    from common.release_signature import read_payload
+    from exporter.releases import public_keys
+    from exporter.releases.openpgp import verify
+    from tests.fakes import openpgp
+
+    keys = [*public_keys.shipped(okd=False), *public_keys.shipped(okd=True)]
+    verified = verify(raw, keys, expired=True)
+    assert read_payload(verified.content).digest[7:] in {path.name.split(".sha256-")[1][:64] for path in openpgp.SAMPLES}
+
+
+def _release_signatures():
+    from tests.fakes import openpgp
+
+    return [
+        each
+        for name in ("ocp-4.15.0", "ocp-ci", "rhel7")
+        for each in (openpgp.sample(name), openpgp.plain(openpgp.sample(name)))
+    ]
+
+
+def _signed_document(raw, _folder):
+    from common.release_signature import read_payload
+
+    payload = read_payload(raw)
+    assert payload.reference.isprintable()
+    assert len(payload.digest) == 71
+
+
+def _signed_documents():
+    from tests.fakes import openpgp
+
+    return [openpgp.payload("sha256:" + "1" * 64)]
+
+
+def _release_keys(raw, _folder):
+    from exporter.releases.public_keys import read_keys
+
+    for key in read_keys(raw, "fuzz"):
+        assert len(key.fingerprint) == 40
+        assert str(key).isprintable()
+        assert key.rsa_key.key_size >= 2048
+
+
+def _release_key_files():
+    from tests.fakes import openpgp
+
+    return [(openpgp.SHIPPED / "openshift-ci-4.asc").read_bytes(), *openpgp.published_keys()[:2]]
+
+
 def _profiles():
     from common import target_profile as t
 
@@ -402,6 +452,9 @@ TARGETS = (
     Target("target profile", _profiles, _profile, JSON),
     Target("lock file", _locks, _lock, TEXT, 0.2),
     Target("public key", lambda: [_PUBLIC], _key, TEXT),
+    Target("release signature", _release_signatures, _release_signature),
+    Target("signed document", _signed_documents, _signed_document, JSON),
+    Target("release keys", _release_key_files, _release_keys, (mutated, mutated_text)),
     Target("htpasswd", lambda: [_ACCOUNT], lambda raw, folder: Htpasswd.load(at(folder, "htpasswd", raw)), TEXT),
 )  # fmt: skip
 BY_NAME = {target.name: target for target in TARGETS}

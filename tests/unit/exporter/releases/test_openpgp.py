@@ -111,9 +111,9 @@ TAMPERED = {
     "the whole twice": lambda raw: raw + raw,
     "the signature twice": lambda raw: raw + packet(2, list(packets.packets(raw, 1 << 20))[2].body),
     "no signature": lambda raw: packet(4, raw[2:15]) + packet(11, literal(TEXT)),
-    "only a literal": lambda raw: packet(11, literal(TEXT)),
+    "only a literal": lambda _: packet(11, literal(TEXT)),
     "bytes after it": lambda raw: raw + b"\x01\x02",
-    "no content": lambda raw: b"",
+    "no content": lambda _: b"",
 }
 
 
@@ -288,7 +288,7 @@ def test_an_expired_key():
     keys = public_keys.read_keys(signer().key(lifetime=5 * DAY), "ring")
     message = signer().message(TEXT)
     assert verify(message, keys, now=BORN + 4 * DAY).note == ""
-    with pytest.raises(SignatureError, match="signed on 2020-09-14 with the key .*, which expired on 2020-09-18"):
+    with pytest.raises(SignatureError, match=r"signed on 2020-09-14 with the key .*, which expired on 2020-09-18"):
         verify(message, keys, now=LATER)
     assert "expired on 2020-09-18" in verify(message, keys, now=LATER, expired=True).note
 
