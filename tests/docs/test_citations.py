@@ -22,6 +22,8 @@ MODULES = sorted(file for package in (*PACKAGES, "tests") for file in (ROOT / pa
 FOREIGN = {
     "deploy/upstream/values.yaml": "operator-lifecycle-manager",
     "docs/attestations/attestation-storage.md": "buildkit",
+    "docs/containers-signature.5.md": "containers/image",
+    "docs/design/openshift.md": "cincinnati",
     "docs/design/operator-bundle.md": "operator-registry",
     "docs/hosts.md": "containerd",
     "docs/user/howto_config.md": "microshift",
