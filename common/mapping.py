@@ -207,6 +207,11 @@ def release_tag(version: str, architecture: str) -> str:
     return f"{version}-{_TAG_ARCHITECTURES.get(architecture, architecture)}"
 
 
+def fixed_paths(releases: Iterable[ReleaseRecord]) -> Mapping[str, str]:
+    """Return the paths below the prefix of the repositories that releases use, by the names of their sources."""
+    return _places(releases).paths
+
+
 def _places(releases: Iterable[ReleaseRecord]) -> _Places:
     paths: dict[str, str] = {}
     tags: dict[str, dict[str, None]] = {}

@@ -66,6 +66,26 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseSettings:
+    """From where OpenShift releases are described, and who may sign them. What is empty is that of the product.
+
+    `unverified`: versions or digests that are carried without a verified signature; `graph_data`: a URL or a file;
+    `graph_base`: the image that the graph-data image is built on, None for the `cli` of a release.
+    """
+
+    update_service: str | None = None
+    graph_files: tuple[Path, ...] = ()
+    signature_stores: tuple[str, ...] = ()
+    keys: tuple[Path, ...] = ()
+    unverified: frozenset[str] = frozenset()
+    graph_data: str | None = None
+    graph_base: Reference | None = None
+
+
+_NO_SETTINGS = ReleaseSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class ExportSettings:
     """One export. `created` is RFC 3339 in UTC and comes from SOURCE_DATE_EPOCH where that is set.
 
@@ -96,6 +116,7 @@ class ExportSettings:
     parity: Fraction = Fraction(0)
     target: TargetProfile | None = None
     installed: bool = False
+    releases: ReleaseSettings = _NO_SETTINGS
 
     @property
     def terms(self) -> ArchiveTerms:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
@@ -16,7 +17,7 @@ from common.errors import ArchiveDamagedError, ContentError
 from common.oci.image import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 
 MEDIA_TYPE = "application/vnd.hub-airgap.inventory.v1+json"
@@ -344,12 +345,16 @@ def documents_of(inventory: Inventory, root: Digest | None) -> list[Digest]:
     return list(found)
 
 
-def repository_of(image: ImageRecord) -> str:
-    """Return the repository that decides an image's place on any mirror: the one chosen for it, or that of its source."""
+def repository_of(image: ImageRecord, fixed: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the repository that decides an image's place on any mirror: the one chosen for it, or that of its source.
+
+    `fixed`: the paths that repositories of releases have instead (`common.mapping.fixed_paths`).
+    """
     if image.target_repository:
         return image.target_repository
     folder, slash, name = image.source.partition("@")[0].rpartition("/")
-    return f"{folder}{slash}{name.partition(':')[0]}"
+    repository = f"{folder}{slash}{name.partition(':')[0]}"
+    return fixed.get(repository, repository)
 
 
 # Bounds on what images need together, and the images that need a blob, in time proportional to the inventory.

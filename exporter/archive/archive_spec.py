@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from msgspec import UNSET
 from msgspec.structs import replace as replaced
 
 from common.archive import metadata, parity
@@ -20,6 +21,7 @@ from common.archive.inventory import (
     Inventory,
     Problem,
     ProblemCode,
+    UpdateGraphRecord,
     VolumeRecord,
 )
 from common.archive.layout import Layout, plan_layout
@@ -96,6 +98,8 @@ class ArchiveSpec:
             volumes=volumes,
             # Texts of registries are cut to the reserved room: a long message must not break the layout.
             problems=(*self.plan.problems, *metadata.within_room(_problems(damaged, lost))),
+            releases=self.plan.releases or UNSET,
+            update_graph=self.plan.update_graph if self.plan.update_graph != UpdateGraphRecord() else UNSET,
         )
 
 

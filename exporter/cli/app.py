@@ -17,6 +17,7 @@ from common.files import writing
 from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
+from exporter.cli.release_options import ReleaseOptions
 
 app = typer.Typer(
     # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
@@ -70,6 +71,7 @@ def list_(
 @command(app)
 def plan(
     selection: SelectionOptions,
+    releases: ReleaseOptions,
     archive: ArchiveOptions,
     registry: RegistryOptions,
     output: OutputOptions,
@@ -99,7 +101,7 @@ def plan(
         raise UsageError(f"--output and --report name the same file, {file}", hint="Give each a file of its own.")
     for option, written in (("--output", place), ("--report", page)):
         _require_no_input(option, written, selection)
-    settings = archive.applied(selection.settings(registry))
+    settings = archive.applied(selection.settings(registry, releases))
     planned = workflow.plan(settings, output.begin(), whole=place is not None)
     preview = Preview(planned, settings)
     document = listing.plan_document(preview, explain=explain)
@@ -172,6 +174,7 @@ Planned = Annotated[
 @command(app)
 def create(
     selection: SelectionOptions,
+    releases: ReleaseOptions,
     archive: ArchiveOptions,
     shard: ShardOptions,
     registry: RegistryOptions,
@@ -197,11 +200,14 @@ def create(
     signer = Signer.load(sign) if sign else None
     # A plan fixes the selection; options that would change it are refused, not ignored.
     if planned is not None or shard.given:
-        said = replace(selection, strict=False) != SelectionOptions() or archive != ArchiveOptions() or only or images
+        chosen = replace(selection, strict=False) != SelectionOptions() or releases != ReleaseOptions()
+        said = chosen or archive != ArchiveOptions() or only or images
         path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
         return create_planned(path, place, signer, shard, registry, output, strict=selection.strict)
     directory = place.directory()
-    asked = selection.healing(registry, only) if only else selection.settings(registry)
+    if only and releases != ReleaseOptions():
+        raise UsageError("--only and options for releases at once", hint="The re-request names the content.")
+    asked = selection.healing(registry, only) if only else selection.settings(registry, releases)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping.read(images) if images else None)
     # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.

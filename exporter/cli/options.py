@@ -27,6 +27,7 @@ from common.cli.options import (
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
+from exporter.cli.release_options import ReleaseOptions
 from exporter.kit.settings import RELEASE_LOCK, ImageSettings, KitSettings, checked_platforms, checked_pythons
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
 
@@ -167,9 +168,11 @@ class SelectionOptions:
         )
         return self if narrowed else replace(self, full=True)
 
-    def settings(self, registry: RegistryOptions) -> ExportSettings:
+    def settings(self, registry: RegistryOptions, releases: ReleaseOptions | None = None) -> ExportSettings:
         """Return the settings of an export, to which ArchiveOptions may add. Raises UsageError."""
-        return self._settings(registry, self._image_set())
+        releases = releases or ReleaseOptions()
+        image_set = self._image_set(releases)
+        return replace(self._settings(registry, image_set), releases=releases.settings(image_set.platform))
 
     def healing(self, registry: RegistryOptions, only: Path) -> ExportSettings:
         """Return the settings of an export that heals an archive; its image set is the re-request's. Raises UsageError."""
@@ -192,10 +195,10 @@ class SelectionOptions:
         # `--filter-by-os '.*'` is how `oc adm catalog mirror` asks for all platforms.
         return tuple(Platform.parse(text) for text in self.platform if text != ".*")
 
-    def _image_set(self) -> ImageSet:
+    def _image_set(self, releases: ReleaseOptions) -> ImageSet:
         from exporter.imageset import file, model
 
-        if self.imageset is not None and self._flagged:
+        if self.imageset is not None and (self._flagged or releases.requested):
             raise UsageError(
                 "an image set file and selection flags at once", hint="Put everything into the file, or into flags."
             )
@@ -212,6 +215,7 @@ class SelectionOptions:
             platforms=self._platforms,
             skip_dependencies=self.skip_dependencies,
             installed=self.installed,
+            platform=releases.request(),
         )
 
     def _settings(self, registry: RegistryOptions, image_set: ImageSet) -> ExportSettings:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.archive import frames, inventory_file
-from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory
+from common.archive.inventory import MEDIA_TYPE, Encoding, Inventory, UpdateGraphRecord
 from common.archive.layout import PlannedBlob
 from common.errors import ContentError, HubError, UsageError
 from common.files import read_limited
@@ -161,6 +161,8 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
         problems=inventory.problems,
         elsewhere={digest: record for digest, record in inventory.blobs.items() if record.in_ is not None},
         requires=inventory.requires,
+        releases=inventory.carried_releases,
+        update_graph=inventory.update_graph or UpdateGraphRecord(),
     )
     # Stated twice in the file, for `diff` and for `create`: both have to agree.
     if plan.manifest_records() != inventory.manifests:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.archive.discover import find
 from common.archive.inventory import BlobRecord, Inventory, blobs_of, repository_of, require_bounded_images
+from common.mapping import fixed_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,12 +47,13 @@ class Delivered:
         # Archives are imported in order, so those that this one requires come before it.
         require_bounded_images(inventory)
         self._inventories |= {digest, *inventory.requires}
+        fixed = fixed_paths(inventory.carried_releases)
         for image in inventory.images:
             if image.complete:
                 for blob in blobs_of(inventory, image.digest):
                     record = inventory.blobs[blob]
                     if record.missing is None:  # a blob that the archive names without having it
-                        self._holders.setdefault((repository_of(image), blob), record.in_ or digest)
+                        self._holders.setdefault((repository_of(image, fixed), blob), record.in_ or digest)
 
     def add_receipt(self, digest: Digest, receipt: Receipt) -> None:
         """Add the blobs that a receipt confirms to be in the mirror."""
@@ -90,8 +92,9 @@ def left_to(plan: ExportPlan, elsewhere: dict[Digest, BlobRecord], requires: Seq
 def _repositories(plan: ExportPlan) -> dict[Digest, list[str]]:
     """Return for each blob the repositories that the images of the plan need it in, sorted."""
     found: dict[Digest, set[str]] = {}
+    fixed = fixed_paths(plan.releases)
     for image in plan.images:
         if image.digest is not None and image.digest in plan.documents:
             for blob in plan.needs(image.digest):
-                found.setdefault(blob, set()).add(repository_of(image))
+                found.setdefault(blob, set()).add(repository_of(image, fixed))
     return {blob: sorted(names) for blob, names in found.items()}

@@ -87,11 +87,11 @@ _SHOWN = 20
 
 def find(plan: ExportPlan) -> tuple[Problem, ...]:
     """Return a warning for each name that images may meet under. Raises UsageError when some meet on every mirror."""
-    found = list(collisions(place_images(plan.catalogs, plan.images, _MIRROR)))
+    found = list(collisions(place_images(plan.catalogs, plan.images, _MIRROR, plan.releases)))
     if certain := [collision for collision in found if collision.certain]:
         raise _refused(certain)
     # Other images may meet only where hosts are kept: a `targetRepo` that begins with one. Then neither way is left.
-    if found and (with_hosts := list(collisions(place_images(plan.catalogs, plan.images, _WITH_HOSTS)))):
+    if found and (with_hosts := list(collisions(place_images(plan.catalogs, plan.images, _WITH_HOSTS, plan.releases)))):
         raise _refused([*found, *with_hosts], _WITH_HOSTS)
     return tuple(
         Problem(

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from common.archive import frames
-from common.archive.inventory import BlobRecord, CatalogRecord, Encoding, ImageKind, ImageRecord, ManifestRecord, Problem
+from common.archive.inventory import (
+    BlobRecord,
+    CatalogRecord,
+    Encoding,
+    ImageKind,
+    ImageRecord,
+    ManifestRecord,
+    Problem,
+    ReleaseRecord,
+    UpdateGraphRecord,
+)
 from common.archive.layout import PlannedBlob
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Document, Index, Manifest
@@ -25,6 +35,9 @@ if TYPE_CHECKING:
 
 # Layers that are compressed already are stored raw (ADR 0004).
 _COMPRESSED = (media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER_ZSTD, media_types.DOCKER_LAYER_GZIP)
+
+
+NO_GRAPH = UpdateGraphRecord()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,8 @@ class ExportPlan:
     problems: tuple[Problem, ...]
     elsewhere: Mapping[Digest, BlobRecord] = field(default_factory=dict)
     requires: tuple[Digest, ...] = ()
+    releases: tuple[ReleaseRecord, ...] = ()
+    update_graph: UpdateGraphRecord = NO_GRAPH
 
     @property
     def size(self) -> int:

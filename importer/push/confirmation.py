@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import repository_of
 from common.errors import AuthenticationError, ContentError, HubError, RegistryError, RegistryUnreachableError
 from common.interruption import workers
+from common.mapping import fixed_paths
 from common.text import counted
 from common.transfer import HostFailures, is_host_failure
 from importer.mapping import Closure, MappedImage
 from importer.push.tagging import is_tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from common.oci.image import Digest
     from common.oci.reference import Reference
@@ -72,17 +73,18 @@ def confirm(
     whole = tagged and len(present) == len(asked) and len(complete) == len(archive.inventory.images)
     # Earlier archives too: the blobs that this one leaves to them were asked for with the rest.
     inventories = (archive.digest, *archive.inventory.requires) if whole else ()
-    return Confirmation(inventories, _by_source(complete, closure, present))
+    fixed = fixed_paths(archive.inventory.carried_releases)
+    return Confirmation(inventories, _by_source(complete, closure, present, fixed))
 
 
 def _by_source(
-    images: Sequence[MappedImage], closure: Closure, present: Collection[_RepositoryBlob]
+    images: Sequence[MappedImage], closure: Closure, present: Collection[_RepositoryBlob], fixed: Mapping[str, str]
 ) -> dict[str, frozenset[Digest]]:
     """Return the present blobs of images by the repository of their source, which is what an exporter knows."""
     repositories: dict[str, set[Digest]] = {}
     for image in images:
         found = {digest for digest in closure.blobs_of(image) if (image.repository, digest) in present}
-        repositories.setdefault(repository_of(image.record), set()).update(found)
+        repositories.setdefault(repository_of(image.record, fixed), set()).update(found)
     return {name: frozenset(found) for name, found in repositories.items()}
 
 

@@ -1,0 +1,159 @@
+"""Options of hub-export for OpenShift releases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003 - Typer reads the annotations of options
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import UsageError
+from exporter.settings import ReleaseSettings
+
+if TYPE_CHECKING:
+    from exporter.imageset.releases import PlatformRequest
+
+RELEASES = "OpenShift releases"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOptions:
+    """The releases that are requested, and from where they are described. With an image set file: only the latter."""
+
+    release: Annotated[
+        list[str],
+        typer.Option(
+            "--release",
+            metavar="CHANNEL[@MIN..MAX]",
+            help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    release_image: Annotated[
+        str | None,
+        typer.Option("--release-image", metavar="REF", help="One release, by its payload image.", rich_help_panel=RELEASES),
+    ] = None
+    release_arch: Annotated[
+        list[str],
+        typer.Option(
+            "--release-arch",
+            metavar="ARCH",
+            help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    shortest_path: Annotated[
+        bool,
+        typer.Option(
+            "--shortest-path", help="Of a range only the releases of the shortest update path.", rich_help_panel=RELEASES
+        ),
+    ] = False
+    graph: Annotated[
+        bool,
+        typer.Option("--graph", help="Also the graph data for the OpenShift Update Service.", rich_help_panel=RELEASES),
+    ] = False
+    update_service: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this update service in place of the public one.", rich_help_panel=RELEASES),
+    ] = None
+    graph_file: Annotated[
+        list[Path],
+        typer.Option(
+            "--graph-file",
+            metavar="FILE",
+            help="A saved answer of the update service, in place of asking it; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    signature_store: Annotated[
+        list[str],
+        typer.Option(
+            "--signature-store",
+            metavar="URL",
+            help="Look for signatures of releases here, in place of the public stores; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    release_key: Annotated[
+        list[Path],
+        typer.Option(
+            "--release-key",
+            metavar="FILE",
+            help="Public keys (OpenPGP) that may sign releases, with those of Red Hat; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    unverified_release: Annotated[
+        list[str],
+        typer.Option(
+            "--unverified-release",
+            metavar="VERSION",
+            help="Carry this release, by version or digest, without a verified signature; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    graph_data: Annotated[
+        str | None,
+        typer.Option(
+            "--graph-data",
+            metavar="URL|FILE",
+            help="The graph data (tar.gz), in place of the public ones.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = None
+    graph_base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Build the graph-data image on this image instead of the release's cli.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether releases are requested by flags."""
+        return bool(self.release or self.release_image or self.release_arch or self.shortest_path or self.graph)
+
+    def request(self) -> PlatformRequest:
+        """Return what the flags request. Raises UsageError."""
+        from common.oci.reference import Reference, without_docker
+        from exporter.imageset.releases import request_of_flags
+
+        image = str(Reference.parse(without_docker(self.release_image))) if self.release_image else ""
+        return request_of_flags(
+            channels=self.release,
+            release=image,
+            architectures=self.release_arch,
+            graph=self.graph,
+            shortest_path=self.shortest_path,
+        )
+
+    def settings(self, request: PlatformRequest) -> ReleaseSettings:
+        """Return from where releases are described. Raises UsageError for options without an effect."""
+        from common.oci.reference import Reference, without_docker
+
+        self._require_effect(request)
+        return ReleaseSettings(
+            self.update_service,
+            tuple(self.graph_file),
+            tuple(self.signature_store),
+            tuple(self.release_key),
+            frozenset(self.unverified_release),
+            self.graph_data,
+            Reference.parse(without_docker(self.graph_base)) if self.graph_base else None,
+        )
+
+    def _require_effect(self, request: PlatformRequest) -> None:
+        # Options without an effect are errors: the user believes that a check happens.
+        described = self.update_service or self.graph_file
+        checked = self.signature_store or self.release_key or self.unverified_release
+        if (described or checked) and not (request.channels or request.release):
+            raise UsageError("options for releases, and no release is requested", hint="Add --release, or mirror.platform.")
+        if described and request.release:
+            raise UsageError("--update-service and --graph-file with a release by its image", hint="Leave them out.")
+        if self.update_service and self.graph_file:
+            raise UsageError("--update-service and --graph-file exclude each other", hint="Leave one of them out.")
+        if (self.graph_data or self.graph_base) and not request.graph:
+            raise UsageError("--graph-data and --graph-base need --graph", hint="Add it, or graph: true in the image set.")
