@@ -152,10 +152,10 @@ def test_what_an_oc_mirror_user_has_today_works_unchanged(tmp_path, version):
 @pytest.mark.parametrize(
     ("mirror", "word"),
     [
-        ({"platform": {"channels": [{"name": "stable-4.18"}]}}, "mirror.platform: hub-export carries operators and images"),
+        ({"platform": {"channels": [{"name": "stable-4.18", "minVersion": "4.18"}]}}, "'4.18' is no version of a release"),
         (
             {"helm": {"repositories": [{"name": "x", "url": "https://x"}]}},
-            "mirror.helm: hub-export carries operators and images",
+            "mirror.helm: hub-export carries operators, releases and images",
         ),
         ({"operators": [{"catalog": "x.y/z:v1", "packages": [{"name": "a", "minversions": "1.0.0"}]}]}, "minversions"),
     ],

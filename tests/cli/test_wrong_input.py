@@ -77,9 +77,11 @@ def test_duplicate_key_names_file_and_line(side, tmp_path):
     refused(side.create(tmp_path / "set.yaml"), 2, "set.yaml:5", "operators")
 
 
-def test_a_platform_section_is_refused_by_name(side, tmp_path):
-    (tmp_path / "set.yaml").write_text(HEAD + "mirror:\n  platform:\n    channels:\n    - name: stable-4.18\n")
-    refused(side.create(tmp_path / "set.yaml"), 2, "platform", "operators and images")
+def test_a_platform_section_is_refused_by_line(side, tmp_path):
+    (tmp_path / "set.yaml").write_text(
+        HEAD + "mirror:\n  platform:\n    channels:\n    - {name: stable-4.18, minVersion: '4.18'}\n"
+    )
+    refused(side.create(tmp_path / "set.yaml"), 2, "set.yaml:6", "'4.18' is no version of a release")
 
 
 def test_nothing_asked_for(side):
