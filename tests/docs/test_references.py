@@ -16,7 +16,7 @@ OURS = [
     path for path in DOCUMENTS if not {"facts", "adr"} & set(path.relative_to(ROOT).parts)
 ]  # studies of others, and history
 # What docs/cli.md announces; an entry goes when the thing is there.
-PLANNED: set[str] = {"--release-key", "--signature-store", "--unverified-release"}
+PLANNED: set[str] = set()
 # Options of other programs that stand alone, by document.
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
