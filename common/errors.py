@@ -220,6 +220,12 @@ class ReleaseUnverifiedError(HubError):
     """No signature of an OpenShift release is accepted: nothing says that its digest is one that the publisher released."""
 
 
+class PayloadError(ContentError):
+    """The payload of a release that cannot be read, or that contradicts itself or the update service."""
+
+    usual_hint = "The release itself is at fault: choose another version of it, or report this message to its publisher."
+
+
 class ProblemsError(HubError):
     """Problems were found and the caller asked for none (`--strict`)."""
 

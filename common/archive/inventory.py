@@ -81,6 +81,8 @@ class ProblemCode(_OpenEnum):
     RELEASE_UNVERIFIED = "release-unverified"  # a release is carried without a verified signature, as asked
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
+    PAYLOAD_UNLISTED = "payload-unlisted"  # a release that the OpenShift Update Service, or a cluster, takes for another
+    KUBEVIRT_MISSING = "kubevirt-missing"  # a release without the disk image for OpenShift Virtualization
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import ImageKind, Problem, ProblemCode
-from common.content import Chunks, DirectoryStore, verified
 from common.errors import HubError, InterruptedByUserError, SpaceError, UsageError
 from common.interruption import workers
 from common.oci.reference import Reference
@@ -27,11 +25,12 @@ from exporter.catalog.related_images import (
 )
 from exporter.catalog.selection import lacking
 from exporter.images.resolve import WantedImage, merged, needed, resolve
+from exporter.images.stored import StoredBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from common.oci.image import Descriptor, Digest
+    from common.content import DirectoryStore
     from common.progress import Progress
     from common.registry.client import RegistryClient
     from exporter.catalog.model import Bundle
@@ -89,9 +88,7 @@ class BundleReader:
 
     def __init__(self, client: RegistryClient, store: DirectoryStore) -> None:
         self._client = client
-        self._store = store
-        self._lock = threading.Lock()
-        self._locks: dict[Digest, threading.Lock] = {}
+        self._blobs = StoredBlobs(client, store)
 
     def read(
         self,
@@ -140,7 +137,7 @@ class BundleReader:
         if image.tree is None or image.problem is not None:
             return _Found()
         try:
-            objects, unread = bundle_image.read(image.tree, lambda blob: self._stored(image.wanted.reference, blob))
+            objects, unread = bundle_image.read(image.tree, lambda blob: self._blobs.read(image.wanted.reference, blob))
         except (SpaceError, InterruptedByUserError):
             raise  # no fault of this image: the next one would fail as well
         except HubError as error:
@@ -153,15 +150,6 @@ class BundleReader:
         if not inside:
             return _Found(named, problems=problems)
         return _Found(named, objects, (*problems, *(_unreadable_file(image.wanted, error) for error in unread)))
-
-    def _stored(self, reference: Reference, blob: Descriptor) -> Chunks:
-        """Return the contents of a blob from the store, where it is written first. Bundles share layers."""
-        # A lock for each digest: two threads that fetch one layer wait for each other, all others run at the same time.
-        with self._lock:
-            lock = self._locks.setdefault(blob.digest, threading.Lock())
-        with lock:
-            self._store.write(blob, lambda _start: verified(self._client.blob(reference, blob), blob))
-        return self._store.read(blob)
 
 
 def _unreadable(wanted: WantedImage, error: HubError, *, inside: bool, alone: bool) -> Problem:

@@ -20,13 +20,13 @@ import io
 import json
 import random
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common.oci.image import hex_of
+from common.oci.image import Descriptor, Document, Tree, hex_of, parse, walk
 from tests.fakes import factories
 from tests.fakes.factories import ImageParts, Parts
 from tests.fakes.registry import FakeRegistry
@@ -243,6 +243,21 @@ def manifests_layer(files: Mapping[str, bytes]) -> bytes:
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def opened(parts: Parts) -> tuple[Tree, Callable[[Descriptor], Iterator[bytes]]]:
+    """Return an image as `fetch_tree` gives it, and what reads its blobs."""
+    documents: dict[str, Document] = {}
+    blobs: dict[str, bytes] = {}
+
+    def add(one: Parts) -> None:
+        for child in one.manifests:
+            add(child)
+        documents[one.digest] = parse(one.raw, one.media_type)
+        blobs.update(one.blobs)
+
+    add(parts)
+    return walk(documents[parts.digest], lambda child: documents[child.digest]), lambda blob: iter([blobs[blob.digest]])
 
 
 def signature(image: Parts, repository: str) -> ImageParts:

@@ -1,0 +1,139 @@
+"""The files of a release payload: the contents of `release-manifests/` in its last layer, read from the top layer down.
+
+Sources: openshift/oc, pkg/cli/admin/release/new.go (how payloads are made: one layer on the cluster-version-operator);
+openshift/cincinnati, release_scrape_dockerv2/registry/mod.rs (the first layer from the top counts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from common.content import Chunks
+from common.errors import PayloadError
+from common.files import size_text
+from common.oci.compression import decompressed
+from common.oci.image import Descriptor
+from exporter.catalog.readers.layer_tree import OPAQUE, WHITEOUT
+from exporter.catalog.readers.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from common.oci.image import Manifest
+
+
+FOLDER = "release-manifests"
+REFERENCES = "image-references"
+METADATA = "release-metadata"
+BOOTIMAGES = "0000_50_installer_coreos-bootimages.yaml"
+REQUIRED = (REFERENCES, METADATA)
+# The last layer of a payload has one to four MB; another image, named by mistake, is not fetched as a whole.
+MAX_SIZE = 64 * 1024**2  # compressed bytes of the layers that are read
+MAX_UNPACKED = 256 * 1024**2  # of them; a quarter of a second of CPU
+MAX_FILE = 8 * 1024**2  # the largest file that is read has 120 KB
+MAX_HEADERS = 100_000  # the layer has about a thousand files
+_MAX_EXTENDED = 16 * 1024**2
+_NO_RELEASE = (
+    "Payloads are for example quay.io/openshift-release-dev/ocp-release:4.18.3-x86_64; other images are carried with --image."
+)
+
+Stored = Callable[[Descriptor], Chunks]
+
+
+def read(manifest: Manifest, stored: Stored, names: Collection[str]) -> dict[str, bytes]:
+    """Return those of `names` that the payload has; REQUIRED are among them, whether they are named or not.
+
+    `stored` returns the contents of a layer. Raises PayloadError for an image that is no payload and beyond the limits,
+    ContentError for a layer that cannot be decompressed.
+    """
+    layers = _Layers(stored, frozenset((*names, *REQUIRED)))
+    files: dict[str, bytes] = {}
+    for layer in _from_the_top(manifest.layers):
+        found, hidden = layers.read(layer)
+        files = found | files  # those of an upper layer count
+        if any(name in found for name in REQUIRED):
+            return _complete(files)
+        # A cluster sees all layers together: what an upper one hides is not there for it.
+        if hidden:
+            raise PayloadError(f"its layer {layer.digest} hides the {FOLDER} of those below it ({hidden[:200]!r})")
+    raise _not_a_payload("none of its layers has such files")
+
+
+def _from_the_top(layers: Sequence[Descriptor]) -> Iterator[Descriptor]:
+    """Yield layers, the last one first. Raises PayloadError before more than MAX_SIZE are fetched."""
+    size = 0
+    for layer in reversed(layers):
+        size += layer.size
+        if size > MAX_SIZE:
+            raise _not_a_payload(f"its upper {size_text(size)} have no such files")
+        yield layer
+
+
+def _complete(found: dict[str, bytes]) -> dict[str, bytes]:
+    for name in REQUIRED:
+        if name not in found:
+            raise PayloadError(f"its layer with {FOLDER} has no {name}")
+    return found
+
+
+def _not_a_payload(why: str) -> PayloadError:
+    return PayloadError(f"not the payload of a release: no {FOLDER}/{REFERENCES}; {why}", hint=_NO_RELEASE)
+
+
+class _Layers:
+    """Reader of layers; the limits are those of all together, since a manifest may name a small layer thousands of times."""
+
+    def __init__(self, stored: Stored, wanted: frozenset[str]) -> None:
+        self._stored = stored
+        self._wanted = wanted
+        self._unpacked = MAX_UNPACKED
+        self._extended = _MAX_EXTENDED
+        self._headers = MAX_HEADERS
+
+    def read(self, layer: Descriptor) -> tuple[dict[str, bytes], str]:
+        """Return the wanted files of a layer, and the name of a whiteout that hides those of lower layers."""
+        chunks = self._counted(layer)
+        tar = TarReader(ChunkSource(chunks), self._extended, self._headers)
+        found: dict[str, bytes] = {}
+        hidden = ""
+        try:
+            for entry in tar:
+                path = tuple(part for part in entry.name.split("/") if part not in ("", "."))
+                if _hides(path, self._wanted):
+                    hidden = entry.name
+                elif path[:-1] == (FOLDER,) and path[-1] in self._wanted:
+                    found[path[-1]] = _content(tar, entry)  # a second entry replaces the first one, as unpacking does
+        except TarFormatError as error:
+            raise PayloadError(f"its layer {layer.digest} is no readable tar: {error.message}") from error
+        for _ in chunks:
+            pass  # a layer is verified when its last byte was read, and a tar may end before its layer
+        self._extended -= tar.extended
+        self._headers -= tar.counted
+        return found, hidden
+
+    def _counted(self, layer: Descriptor) -> Iterator[bytes]:
+        for chunk in decompressed(self._stored(layer), MAX_UNPACKED):
+            self._unpacked -= len(chunk)
+            if self._unpacked < 0:
+                raise PayloadError(f"its layers have more than {size_text(MAX_UNPACKED)}")
+            yield chunk
+
+
+def _content(tar: TarReader, entry: Entry) -> bytes:
+    # Only files: a link would be followed by some readers, and not by others.
+    if not entry.is_file or entry.sparse:
+        raise PayloadError(f"{entry.name[:200]!r} is no plain file")
+    if entry.size > MAX_FILE:
+        raise PayloadError(f"{entry.name[:200]!r} has {size_text(entry.size)}; the limit is {size_text(MAX_FILE)}")
+    return tar.read()
+
+
+def _hides(path: tuple[str, ...], wanted: frozenset[str]) -> bool:
+    """Return whether a path is a whiteout of the folder, or of a file in it that is read (image-spec 1.1, layer.md)."""
+    match path:
+        case (name,):
+            return name in (OPAQUE, WHITEOUT + FOLDER)
+        case (folder, name) if folder == FOLDER:
+            return name == OPAQUE or (name.startswith(WHITEOUT) and name.removeprefix(WHITEOUT) in wanted)
+    return False
