@@ -298,7 +298,7 @@ def _require_same(one: _One, other: _One) -> None:
 
 
 def _require_tags(one: _One, architecture: str) -> None:
-    """Raise PayloadError for names that make no tag on the mirror (docs/adr/0066)."""
+    """Raise PayloadError for names that make no tag on the mirror (ADR 0066)."""
     tag = release_tag(one.version, architecture)
     for name in (tag, *(f"{tag}-{component.name}" for component in one.components)):
         if not is_tag(name):

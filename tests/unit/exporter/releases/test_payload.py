@@ -15,7 +15,7 @@ import pytest
 from common.archive.inventory import ProblemCode
 from common.errors import PayloadError
 from common.oci.image import Descriptor
-from exporter.releases import payload, payload_files
+from exporter.releases import bootimages, payload, payload_files
 from exporter.releases.payload import Payload
 from tests.fakes import factories, releases
 from tests.fakes.factories import Parts
@@ -371,7 +371,7 @@ def with_size(size: int) -> Parts:
 
 @pytest.mark.parametrize("over", [0, 1])
 @pytest.mark.parametrize(
-    "what", ["layers", "file", "components", "previous", "payloads", "config", *more(["headers", "unpacked"])]
+    "what", ["layers", "file", "components", "previous", "payloads", "config", "depth", *more(["headers", "unpacked"])]
 )
 def test_limits(what: str, over: int) -> None:
     many = payload.MAX_COMPONENTS + over
@@ -396,6 +396,10 @@ def test_limits(what: str, over: int) -> None:
             document = json.loads(image.raw)
             document["config"] |= {"size": len(config), "digest": factories.digest_of(config)}
             image = replace(image, raw=json.dumps(document).encode(), config=config)
+        case "depth":
+            levels = bootimages.MAX_DEPTH + over
+            stream = '{"a":' * levels + "{}" + "}" * levels
+            image = made({BOOTIMAGES: json.dumps({"data": {"stream": stream}}).encode()})
         case "headers":
             count = payload_files.MAX_HEADERS + over - 4  # the folder, two files, and the end
             image = with_layers(_empty_files(count, files()))
@@ -406,10 +410,10 @@ def test_limits(what: str, over: int) -> None:
             top = gzip.compress(_zeros(payload_files.MAX_UNPACKED // 2), 1)
             image = with_layers(half, top)
     if over:
-        with pytest.raises(PayloadError, match=r"limit|at most|more than|more headers|no such files"):
-            read(image)
+        with pytest.raises(PayloadError, match=r"deeper|limit|at most|more than|more headers|no such files"):
+            read(image, kubevirt=True)
     else:
-        assert read(image).version == "4.18.3"
+        assert read(image, kubevirt=True).version == "4.18.3"
 
 
 def _empty_files(count: int, more_files: Mapping[str, bytes]) -> bytes:
