@@ -20,10 +20,12 @@ MAXIMUM = "olm.maxOpenShiftVersion"
 MINIMUM = "minKubeVersion"
 MAX_TEXT = 64  # characters of a value that are kept and shown
 Minor = tuple[int, int]
+Kubernetes = tuple[int, ...]  # major, minor and patch version, as far as they are known
 _SHOWN = 3  # heads of one package that are named
 # Older releases of OLM accept a `v` and a patch version, later ones neither: a publisher means the same.
 _MAXIMUM = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.\d+)?(?:[-+].*)?", re.ASCII)
-_MINIMUM = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.\d+(?:[-+].*)?", re.ASCII)
+_MINIMUM = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?", re.ASCII)
+_REPORTED = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,9})(?:[-+].*)?$", re.ASCII)
 # OpenShift 5.0 and 4.23 are one release; 5.1 comes after both (OLM, IsOperatorMaxOCPVersionCompatibleWithCluster).
 _LAST_OF_4 = 23
 
@@ -36,27 +38,42 @@ def kubernetes_of(release: Minor) -> Minor | None:
     return (1, number + 13) if major in (4, 5) and number >= 3 else None  # noqa: PLR2004 - the release itself
 
 
-def unsupported(packages: Iterable[PackageRecord], release: Minor) -> Iterator[tuple[str, str]]:
-    """Yield package and message for each package with heads that are not for a release, or cannot be installed on it."""
+def version_of(text: str) -> Kubernetes:
+    """Return the numbers of the version that an API server reports, such as v1.31.2+k3s1; empty where it has none."""
+    # OLM leaves out what follows a hyphen, such as the name of a distribution.
+    match = _REPORTED.match(text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else ()
+
+
+def unsupported(
+    packages: Iterable[PackageRecord], release: Minor | None, kubernetes: Kubernetes = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield package and message for each package with heads that are not for a release, or cannot be installed on it.
+
+    `kubernetes`: the version that the cluster reports, empty where it is not known; `release` None: it is no OpenShift.
+    """
+    has = kubernetes or (kubernetes_of(release) if release is not None else None) or ()
+    shown = ".".join(map(str, release or has))
+    where = f"OpenShift {shown}" if release is not None else f"Kubernetes {shown}" if has else "this cluster"
     for package in packages:
         found: dict[tuple[str, str], list[str]] = {}
         for channel in package.channels:
-            if why := _why(channel, release):
+            if why := _why(channel, release, has):
                 found.setdefault((channel.head, why), []).append(channel.name)
         if found:
             heads = [f"{head} ({', '.join(names[:_SHOWN])}{_more(names)}) {why}" for (head, why), names in found.items()]
             more = f"; {len(heads) - _SHOWN} more heads" if len(heads) > _SHOWN else ""
-            yield package.name, f"on OpenShift {release[0]}.{release[1]}: {'; '.join(heads[:_SHOWN])}{more}"
+            yield package.name, f"on {where}: {'; '.join(heads[:_SHOWN])}{more}"
 
 
 def _more(names: list[str]) -> str:
     return ", …" if len(names) > _SHOWN else ""
 
 
-def _why(channel: ChannelRecord, release: Minor) -> str:
-    """Return why the head of a channel is not for a release; empty when it may be."""
-    reasons = (_above(channel.max_open_shift_version, release), _below(channel.min_kube_version, release))
-    return " and ".join(filter(None, reasons))
+def _why(channel: ChannelRecord, release: Minor | None, has: Kubernetes) -> str:
+    """Return why the head of a channel is not for a cluster; empty when it may be."""
+    above = _above(channel.max_open_shift_version, release) if release is not None else ""
+    return " and ".join(filter(None, (above, below(channel.min_kube_version, has))))
 
 
 def _above(text: str | None, release: Minor) -> str:
@@ -69,17 +86,18 @@ def _above(text: str | None, release: Minor) -> str:
     return f"is for releases up to {match[1]}.{match[2]}" if _joint(release) > _joint(maximum) else ""
 
 
-def _below(text: str | None, release: Minor) -> str:
+def below(text: str | None, has: Kubernetes) -> str:
+    """Return why OLM does not install a version with the minKubeVersion `text`; empty when it does, or may.
+
+    `has`: the version of Kubernetes, of which the patch version, or all, may not be known.
+    """
     if not text:
         return ""
     match = _MINIMUM.fullmatch(text)
     if match is None:
         return f"has the {MINIMUM} {text[:MAX_TEXT]!r}, which OLM cannot read, and so never installs it"
-    has = kubernetes_of(release)
-    # The patch version of the cluster is not known here.
-    if has is None or (int(match[1]), int(match[2])) <= has:
-        return ""
-    return f"needs Kubernetes {text[:MAX_TEXT]}, and there is {has[0]}.{has[1]}"
+    minimum = tuple(map(int, match.groups()))[: len(has)]
+    return f"needs Kubernetes {text[:MAX_TEXT]}, and there is {'.'.join(map(str, has))}" if minimum > has else ""
 
 
 def _joint(release: Minor) -> Minor:

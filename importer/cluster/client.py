@@ -165,6 +165,8 @@ _NOT_FOUND = 404
 # With embedded certificates for dozens of clusters a kubeconfig has some hundred KiB.
 _MAX_KUBECONFIG = 4 * 1024 * 1024
 _VERBS = ["get", "list", "global_list", "patch", "post", "put", "delete"]
+_VERSION = Kind("", "v1", "Version", "version", namespaced=False)  # for messages: /version is no resource
+_LONGEST_VERSION = 80
 _LOG_OF_POD = Kind("", "v1", "PodLog", "pods/log", namespaced=True)
 
 
@@ -309,6 +311,24 @@ class ClusterClient:
             return "\n".join(islice(found, lines))
 
         return self._absent_is_none("get", _LOG_OF_POD, f"log of {pod}", ask) or ""
+
+    def version(self) -> str:
+        """Return the version of Kubernetes that the server reports, such as v1.31.2; empty where it does not.
+
+        Raises UnavailableError.
+        """
+
+        def ask() -> str:
+            answer = self._plain.get("version")  # `system:public-info-viewer` of Kubernetes allows it to every account
+            answer.raise_for_status()
+            return str(answer.json()["gitVersion"])[:_LONGEST_VERSION]
+
+        try:
+            return self._absent_is_none("get", _VERSION, "version", ask) or ""
+        except UnavailableError:
+            raise
+        except ClusterError:
+            return ""
 
     def _patch(self, kind: Kind, subject: Mapping[str, Any], patch: Mapping[str, Any], how: PatchType, **options: Any) -> Body:
         name, namespace = subject["metadata"]["name"], _namespace(subject)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from common.archive.inventory import ImageRecord, PackageRecord
+    from common.supported_releases import Kubernetes
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Pair
@@ -87,7 +88,7 @@ class Intent:
 
     `unsigned`: catalog images that cannot have a signature of their publisher. `packages`: what its catalogs offer.
     `images`: those of the inventory. `node_rules`: mirror rules that nodes need and the import does not write. `catalogs_only`:
-    rules, trust and default sources are in place.
+    rules, trust and default sources are in place. `kubernetes`: the version of the cluster.
     """
 
     resources: Sequence[Resource]
@@ -99,6 +100,7 @@ class Intent:
     images: Sequence[ImageRecord] = ()
     node_rules: Sequence[Pair] = ()
     catalogs_only: bool = False
+    kubernetes: Kubernetes = ()
 
 
 def permissions(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
@@ -123,15 +125,12 @@ def _is_used(permission: Permission, written: set[str]) -> bool:
 def circumstances(client: ClusterClient, intent: Intent) -> list[Finding]:
     """Return the conditions of the cluster that speak against an import. Raises ClusterError."""
     anywhere: tuple[Callable[[ClusterClient, Intent], Iterator[Finding]], ...] = (
+        _unsupported,
         _unresolvable,
         _nodes,
         _leftovers,
     )
-    checks = (
-        anywhere
-        if intent.release is None
-        else (_hosted, _blocked, _policies, _rules, _defaults, _proxied, _unsupported, *anywhere)
-    )
+    checks = anywhere if intent.release is None else (_hosted, _blocked, _policies, _rules, _defaults, _proxied, *anywhere)
     return [finding for check in checks for finding in check(client, intent)]
 
 
@@ -250,14 +249,14 @@ def _proxied(client: ClusterClient, intent: Intent) -> Iterator[Finding]:
 
 
 def _unsupported(_client: ClusterClient, intent: Intent) -> Iterator[Finding]:
-    """Yield a warning that lists the operators that are not for the cluster's release."""
-    assert intent.release is not None  # `circumstances` asks on OpenShift only
-    release = (intent.release.major, intent.release.minor)
-    if found := [f"{name}: {message}" for name, message in unsupported(intent.packages, release)]:
+    """Yield a warning that lists the operators that are not for the cluster's release, or its Kubernetes."""
+    release = (intent.release.major, intent.release.minor) if intent.release is not None else None
+    version = ".".join(map(str, intent.kubernetes))
+    if found := [f"{name}: {message}" for name, message in unsupported(intent.packages, release, intent.kubernetes)]:
         more = (f"and {len(found) - _NAMED} more",) if len(found) > _NAMED else ()
         yield Finding(
             "release-unsupported",
-            f"OpenShift {intent.release}",
+            f"OpenShift {intent.release}" if intent.release is not None else f"Kubernetes {version}".rstrip(),
             f"{counted(len(found), 'operator')} of the archive not meant for this release",
             (*found[:_NAMED], *more),
             "Do not install these, or update the cluster first where it is too old; other versions need another archive.",

@@ -120,7 +120,7 @@ def _ca(path: Path) -> str | None:
     """Return the certificates of a file of an earlier render; None without one. Raises UsageError."""
     if not path.exists():
         return None
-    return certificates_of(read_limited(path, MAX_FILE, _HINT).decode(errors="replace"), origin=f"--merge {path}")
+    return certificates_of(read_limited(path, MAX_FILE, _HINT).decode(errors="replace"), f"--merge {path}")
 
 
 def _documents(path: Path, raw: bytes) -> Iterator[dict[str, Any]]:

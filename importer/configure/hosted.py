@@ -120,9 +120,8 @@ def read_bundle(path: Path, raw: bytes) -> str:
     """Return the CAs of an earlier ConfigMap. Raises UsageError."""
     origin = f"--merge {path}"
     try:
-        return certificates_of(
-            *(str(each["data"]["ca-bundle.crt"]) for each in load_yaml_documents(raw, origin)), origin=origin
-        )
+        texts = [str(each["data"]["ca-bundle.crt"]) for each in load_yaml_documents(raw, origin)]
+        return certificates_of("".join(texts), origin)
     except (KeyError, TypeError) as error:
         raise UsageError(
             f"--merge {path}: not a ConfigMap of CAs: {str(error)[:200]}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.catalog_names import identities_of, release_of_tag
 from common.errors import ExitCode
+from common.supported_releases import kubernetes_of, version_of
 from importer.cluster.client import connect
 from importer.cluster.discovery import ClusterIdentity, identify, own_sources
 from importer.cluster.kinds import OPERATOR_HUB
@@ -23,6 +24,7 @@ from importer.operators.table import Result, make
 
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
+    from common.supported_releases import Kubernetes
     from importer.cluster.client import ClusterClient
     from importer.cluster.finding import Finding
     from importer.cluster.kinds import Resource
@@ -46,12 +48,16 @@ class OperatorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """The catalogs with their names on a cluster, the default names among them, and what led to these."""
+    """The catalogs with their names on a cluster, the default names among them, and what led to these.
+
+    `kubernetes`: the version that the cluster reports.
+    """
 
     named: tuple[Named, ...]
     served: tuple[ServedCatalog, ...]
     kept: frozenset[SourceKey]
     going: frozenset[SourceKey]
+    kubernetes: Kubernetes = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,14 @@ def name(
     earlier = {each.name for each in served}
     kept = {each.name for number, each in enumerate(named) if fitting.get(number) == each.name and each.name not in earlier}
     chosen = kept - set(cluster.resources.catalog_names.values())
-    return seen, Naming(tuple(named), tuple(served), frozenset((namespace, each) for each in chosen), going)
+    taken = frozenset((namespace, each) for each in chosen)
+    return seen, Naming(tuple(named), tuple(served), taken, going, _kubernetes(client, release))
+
+
+def _kubernetes(client: ClusterClient, release: Release | None) -> Kubernetes:
+    """Return the version of Kubernetes, which OLM compares; that of the release where the server says none."""
+    in_release = kubernetes_of((release.major, release.minor)) if release is not None else None
+    return version_of(client.version()) or in_release or ()
 
 
 def _of_release(inventory: Inventory, release: Release) -> dict[int, list[str]]:
@@ -128,7 +141,8 @@ def _outlook(seen: Installed, naming: Naming, release: Release | None, cluster: 
     # As `resources.build` writes them: a default whose name one of the catalogs has stays on.
     defaults = () if release is None or cluster.resources.catalogs_only else release.default_cluster_catalogs
     off = frozenset(defaults) - {each.name for each in naming.named}
-    outlook = Outlook(offerings, namespace, seen.sources, naming.going, naming.served, kept=naming.kept, switched_off=off)
+    served, kept, kubernetes = naming.served, naming.kept, naming.kubernetes
+    outlook = Outlook(offerings, namespace, seen.sources, naming.going, served, {}, kept, off, kubernetes)
     return replace(outlook, repointed=repointed(seen, outlook)) if cluster.repoint else outlook
 
 

@@ -113,7 +113,11 @@ def make_plan(
         identity,
         Recorder(client, recorded),
         built,
-        _intent(archive, images, built, release, settings.mirror.host, catalogs_only=options.catalogs_only),
+        replace(
+            _intent(archive, images, built, release, settings.mirror.host),
+            catalogs_only=options.catalogs_only,
+            kubernetes=naming.kubernetes,
+        ),
         _expected(images, built, release, settings.mirror),
         node_credential(settings.mirror, release, cluster),
         operators,
@@ -136,8 +140,6 @@ def _intent(
     built: Built,
     release: Release | None,
     host: str,
-    *,
-    catalogs_only: bool,
 ) -> Intent:
     inventory = archive.inventory
     placed = [(catalog, mapping.map_catalog(catalog, images)) for catalog in inventory.catalogs]
@@ -151,7 +153,6 @@ def _intent(
         packages=[package for catalog in inventory.catalogs for package in catalog.packages],
         images=inventory.images,
         node_rules=built.node_rules,
-        catalogs_only=catalogs_only,
     )
 
 

@@ -93,7 +93,7 @@ def render_archive(
 def _united(earlier: str, ca: str | None) -> str | None:
     """Return the certificates of an earlier bundle and of --ca; None without any. Raises UsageError."""
     fresh = certificates_of(ca) if ca is not None else ""
-    return certificates_of(earlier, fresh) if earlier or fresh else None
+    return certificates_of(earlier if fresh in earlier else earlier + fresh) if earlier or fresh else None
 
 
 def _access(host: str, ca: str | None, earlier: Earlier, insecure: bool) -> dict[str, Access]:

@@ -14,6 +14,7 @@ from common.update_path import CarriedPaths
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from common.supported_releases import Kubernetes
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.resources.names import ServedCatalog
     from importer.operators.installed import SourceKey, Sources, Subscribed
@@ -58,7 +59,8 @@ class Outlook:
 
     `served`: the CatalogSources of earlier imports. `repointed`: the CatalogSource that a Subscription, by namespace and name,
     gets in place of its present one. `kept`: the CatalogSources whose names catalogs take without an option.
-    `switched_off`: the default ClusterCatalogs that become unavailable.
+    `switched_off`: the default ClusterCatalogs that become unavailable. `kubernetes`: the version of the
+    cluster, empty where it is not known.
     """
 
     offerings: Sequence[Offering]
@@ -69,6 +71,7 @@ class Outlook:
     repointed: Mapping[tuple[str, str], SourceKey] = field(default_factory=dict)
     kept: Collection[SourceKey] = frozenset()
     switched_off: Collection[str] = frozenset()
+    kubernetes: Kubernetes = ()
 
     def source_of(self, one: Subscribed) -> SourceKey:
         """Return the CatalogSource that a Subscription names after the import."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from common.supported_releases import below
 from common.text import enumeration
 from common.update_path import NO_VERSION, Obstacle, UpdatePath
 from common.version import try_parse
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUBSCRIPTION, CLUSTER_EXTENSION = "Subscription", "ClusterExtension"
 MANUAL = "Manual"
+_UPDATE = "Update the cluster first, or export the newest version that it can run (maxVersion in the image set)."
 _SHOWN = 5  # catalogs named in a reason
 _ANY_CATALOG = "(any)"  # a ClusterExtension takes its package from every ClusterCatalog that has it
 
@@ -149,7 +151,14 @@ def _subscription(one: Subscribed, seen: Installed, outlook: Outlook, *, changed
         return replace(row, result=Result.UNRESOLVED, reason=one.unresolved)
     if offering is None:
         return _untouched(row, one)
-    return _followed(row, one, offering, seen)
+    followed = _followed(row, one, offering, seen)
+    why = below(channel.min_kube_version, outlook.kubernetes) if channel is not None and followed.path else ""
+    if not why or followed.result not in (Result.UPDATES, Result.WAITS):
+        return followed
+    # The resolver does not compare it: the new ClusterServiceVersion stays Pending, and the present one is never replaced
+    # (operator-lifecycle-manager, pkg/controller/operators/olm/requirements.go, minKubeVersionStatus).
+    why = f"OLM does not install {row.head}, which {why}"
+    return replace(followed, result=Result.STRANDED, reason=why, remedy=_UPDATE)
 
 
 def _shown(source: tuple[str, str], outlook: Outlook) -> str:

@@ -19,7 +19,7 @@ def discovery(cluster: FakeCluster, parts: list[str]) -> Body | None:
     groups.setdefault("authorization.k8s.io", set()).add("v1")
     if parts == ["version"]:
         major, minor = cluster.kubernetes
-        return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
+        return {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.14"}
     if parts == ["api"]:
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if parts == ["apis"]:

@@ -84,10 +84,10 @@ def _key(host: str) -> str:
     return key
 
 
-def certificates_of(*texts: str, origin: str = "--ca") -> str:
-    """Return the certificates of PEM texts, each once. Raises UsageError where there is none, or too many."""
+def certificates_of(pem: str, origin: str = "--ca") -> str:
+    """Return the certificates of a PEM text. Raises UsageError where there is none, or too many."""
     # Only certificates: a private key in the same file must not leave the machine.
-    found = list(dict.fromkeys(each for text in texts for each in _CERTIFICATE.findall(text)))
+    found = _CERTIFICATE.findall(pem)
     if not found:
         raise UsageError(
             f"{origin}: the file has no certificate",

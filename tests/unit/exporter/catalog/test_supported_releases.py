@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.archive.inventory import ChannelRecord, PackageRecord
-from common.supported_releases import kubernetes_of, unsupported
+from common.supported_releases import kubernetes_of, unsupported, version_of
 from exporter.catalog.readers import file_based
 from exporter.catalog.readers.opening import CatalogOpener
 from exporter.catalog.records import package_records
@@ -190,6 +190,33 @@ def test_the_preflight_compares_with_the_release_of_the_cluster():
     (finding,) = circumstances(Cluster(), many)  # type: ignore[arg-type] - the methods that are called
     assert len(finding.evidence) == 21
     assert (finding.severity, finding.evidence[-1]) == ("warning", "and 10 more")
+
+
+@pytest.mark.parametrize(
+    ("reported", "minimum", "why"),
+    [
+        ("v1.31.2", "1.31.2", ""),
+        ("v1.31.2+k3s1", "1.31.3", "needs Kubernetes 1.31.3, and there is 1.31.2"),
+        ("v1.29.9-eks-a737599", "1.30.0", "needs Kubernetes 1.30.0, and there is 1.29.9"),
+        ("v1.33.0-rc.1", "1.33.0", ""),
+        ("v1.9.1", "1.10.0", "needs Kubernetes 1.10.0, and there is 1.9.1"),
+        ("1.31", "9.0.0", ""),
+        ("", "1.16.0", ""),
+        ("", "1.16", "has the minKubeVersion '1.16', which OLM cannot read, and so never installs it"),
+    ],
+)
+def test_a_cluster_is_asked_for_its_own_version(reported, minimum, why):
+    """OLM compares all three numbers of /version (requirements.go, minKubeVersionStatus), on every Kubernetes.
+
+    Seen before: nothing was said on a Kubernetes that is no OpenShift.
+    """
+    packages, has = [package(("stable", "foo.v1", "4.17", minimum))], version_of(reported)
+    where = f"Kubernetes {'.'.join(map(str, has))}" if has else "this cluster"
+    wanted = [f"foo: on {where}: foo.v1 (stable) {why}"] if why else []
+    found = circumstances(Cluster(), Intent((), None, "mirror.example.com", packages=packages, kubernetes=has))  # type: ignore[arg-type]
+    assert [line for one in found if one.code == "release-unsupported" for line in one.evidence] == wanted
+    # Neighbour: the patch version counts on OpenShift too, whose release does not say it.
+    assert not has or [why in line for _, line in unsupported(packages, (4, 16), has)] == ([True] if why else [])
 
 
 def test_list_says_it_for_the_release_that_is_named(tmp_path):

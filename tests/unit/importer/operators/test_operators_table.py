@@ -169,3 +169,37 @@ def test_fields_of_any_kind_are_read_as_what_they_mean():
     assert Extension.of({"metadata": {"name": "a"}, "spec": {"source": "text"}}).package == ""
     selected = {"spec": {"source": {"catalog": {"selector": {"matchLabels": {"tier": "gold"}}}}}}
     assert Extension.of({"metadata": {"name": "a"}, **selected}).catalogs is None
+
+
+@pytest.mark.parametrize(
+    ("one", "kubernetes", "result"),
+    [
+        (subscribed(), (1, 31, 2), "stranded"),
+        (subscribed(), (1, 31, 14), "updates-now"),
+        (subscribed(), (1, 31), "updates-now"),  # the patch version is not known
+        (subscribed(), (), "updates-now"),
+        # Neighbours: a person would approve it, and it would not be installed; what has the head needs no update.
+        (subscribed(approval="Manual"), (1, 30, 0), "stranded"),
+        (subscribed(installed=""), (1, 30, 0), "stranded"),
+        (subscribed(installed="alpha.v3"), (1, 30, 0), "unchanged"),
+        (subscribed(source=FOREIGN), (1, 30, 0), "unchanged"),
+    ],
+)
+def test_a_head_that_olm_does_not_install_strands_its_operator(one, kubernetes, result):
+    """operator-lifecycle-manager, pkg/controller/operators/olm/requirements.go, minKubeVersionStatus: Pending for ever.
+
+    Seen before: "updates now", on every cluster.
+    """
+    channel = ChannelRecord("stable", "alpha.v3", CHAIN, min_kube_version="1.31.10")
+    record = msgspec.structs.replace(RECORD, packages=(PackageRecord("alpha", "stable", (channel,)),))
+    sources = Sources(BODIES, HERE)
+    seen = Installed((one,), sources, {(one.namespace, one.installed): Csv("1.0.0", "Succeeded")})
+    outlook = Outlook([replace(OFFERED, record=record)], HERE, sources, {DEFAULT}, kubernetes=kubernetes)
+    table = make(seen, outlook)
+    assert table[0].result == result
+    found = [each for each in findings(seen, outlook, table, Allowed()) if each.code == "operator-stranded"]
+    assert len(found) == (result == "stranded")
+    for each in found:
+        has = ".".join(map(str, kubernetes))
+        assert f"OLM does not install alpha.v3, which needs Kubernetes 1.31.10, and there is {has}" in each.cause
+        assert each.fix.startswith("Update the cluster first")
