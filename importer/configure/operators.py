@@ -160,4 +160,5 @@ def survey(cluster: ClusterSettings, inventory: Inventory | None) -> Survey:
         else:
             seen, naming = name(client, inventory, identity, release, cluster)
             rows = make(seen, _outlook(seen, naming, release, cluster))
-    return Survey(identity, tuple(rows), seen.refused)
+    refused = "; ".join(each for each in (seen.refused, seen.extensions_refused) if each)
+    return Survey(identity, tuple(rows), refused)

@@ -41,6 +41,8 @@ def findings(seen: Installed, outlook: Outlook, rows: Sequence[Row], allowed: Al
     """Yield errors for operators that lose their catalog or their way; warnings for those that may, and about names."""
     if seen.refused:
         yield _unseen(seen.refused, seen.hidden)
+    if seen.extensions_refused:
+        yield _extensions_unseen(seen.extensions_refused)
     yield from _kept(outlook, seen.subscriptions)
     yield from _renamed(outlook, seen.subscriptions, all_seen=not seen.refused)
     yield from _shared_packages(outlook)
@@ -151,6 +153,17 @@ def _unseen(refused: str, where: str) -> Finding:
         "so that it is not known whether one of them loses its catalog",
         (refused,),
         "`hub-import render --rbac` writes the permission (list subscriptions); without it, ask which catalogs are in use.",
+        severity=Severity.WARNING,
+    )
+
+
+def _extensions_unseen(refused: str) -> Finding:
+    return Finding(
+        "cluster-extensions-unseen",
+        "ClusterExtensions",
+        "they may not be listed, so that it is not known whether an operator of OLM v1 loses its updates",
+        (refused,),
+        "`hub-import render --rbac` writes the permission (list clusterextensions); without it, ask which are in use.",
         severity=Severity.WARNING,
     )
 

@@ -177,6 +177,7 @@ class Installed:
     """The operators of a cluster, as far as they may be read.
 
     `refused`: why Subscriptions are missing, empty when all were read; `hidden`: in which namespaces, as text.
+    `extensions_refused`: the same of ClusterExtensions.
     `cluster_catalogs`: the priorities of the available ClusterCatalogs; None where these may not be read.
     """
 
@@ -187,6 +188,7 @@ class Installed:
     cluster_catalogs: Mapping[str, int] | None = field(default_factory=dict)
     refused: str = ""
     hidden: str = ""
+    extensions_refused: str = ""
 
     def csv(self, one: Subscribed) -> Csv | None:
         """Return the installed ClusterServiceVersion of a Subscription; None where it is not known."""

@@ -31,13 +31,14 @@ def read(client: ClusterClient, namespace: str, release: Release | None) -> Inst
     bodies, refused, hidden = _subscriptions(client)
     subscribed = [Subscribed.of(each) for each in bodies]
     extensions: Sequence[Extension] = ()
+    unseen = ""
     catalogs: Mapping[str, int] | None = {}
     if release is not None and release.has_cluster_catalog:
-        extensions = _extensions(client)
+        extensions, unseen = _extensions(client)
         # Asked for only where something depends on them.
         catalogs = _cluster_catalogs(client) if extensions else {}
     return Installed(
-        subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, catalogs, refused, hidden
+        subscribed, sources_of(client, namespace), _csvs(client, subscribed), extensions, catalogs, refused, hidden, unseen
     )
 
 
@@ -112,11 +113,12 @@ def _csvs_by_name(client: ClusterClient, wanted: Collection[CsvKey]) -> dict[Csv
     return found
 
 
-def _extensions(client: ClusterClient) -> list[Extension]:
+def _extensions(client: ClusterClient) -> tuple[list[Extension], str]:
+    """Return the ClusterExtensions, and why they may not be listed."""
     try:
-        return [Extension.of(each) for each in client.list(CLUSTER_EXTENSION) or []]
-    except ForbiddenError:
-        return []
+        return [Extension.of(each) for each in client.list(CLUSTER_EXTENSION) or []], ""
+    except ForbiddenError as error:
+        return [], error.message
 
 
 def _cluster_catalogs(client: ClusterClient) -> dict[str, int] | None:

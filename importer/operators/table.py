@@ -262,6 +262,8 @@ def _extension(one: Extension, seen: Installed, outlook: Outlook) -> Row:
         Result.UNKNOWN,
         well=one.healthy,
         versions=one.wanted,
+        # probe lists Subscriptions alone (ADR 0016), so that `create --target` does not know this one.
+        remedy=f"Export package {one.package} {f'with minVersion {one.version}' if one.version else 'too'}.",
     )
     if one.catalogs is None:
         return replace(row, reason="its selector of catalogs is not followed")

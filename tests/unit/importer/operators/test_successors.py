@@ -147,6 +147,15 @@ def test_the_row_says_what_limits_it():
     assert found.versions == "^7"
     assert "no version of its channels is one that spec.source.catalog.version allows" in found.reason
     assert finding.subject == "ClusterExtension mine"
+    # A profile of probe has no ClusterExtensions (ADR 0016).
+    assert finding.fix == "Export package a with minVersion 1.0.0. Or leave it as it is: --allow-stranded a."
+
+
+def test_extensions_that_may_not_be_listed_are_said():
+    sources = Sources({}, HERE)
+    seen = Installed((), sources, extensions_refused="forbidden: list clusterextensions")
+    (finding,) = findings(seen, Outlook([], HERE, sources), [], AllowedByName())
+    assert (finding.code, finding.severity) == ("cluster-extensions-unseen", "warning")
 
 
 VERSIONS = ["1.0.0", "1.1.0", "1.2.0-rc1", "2.0.0", "2.1.0"]
