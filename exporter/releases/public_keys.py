@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 MAX_FILE = 1024 * 1024  # bytes; a published key has 2 KB, one with many signatures of others some hundred
-MAX_PACKETS = 20_000  # of a file
+MAX_PACKETS = 5_000  # of a file: each may be a signature, whose verification takes up to 0.3 ms
+_MAX_USER = 8192  # bytes of a user ID whose signatures are read; GnuPG writes at most 2,048
 _MIN_BITS, _MAX_BITS, _MAX_EXPONENT = 2048, 8192, 1 << 31  # of RSA; Go's openpgp has the last limit too
 _VERSION = 4
 _HASHES: dict[int, hashes.HashAlgorithm] = {8: hashes.SHA256(), 9: hashes.SHA384(), 10: hashes.SHA512()}  # RFC 4880, 9.4
@@ -118,7 +119,7 @@ def read_keys(raw: bytes, where: str) -> tuple[PublicKey, ...]:
 
     Raises UsageError where there is none that can be used, or something that is no public key.
     """
-    found: dict[str, PublicKey] = {}
+    found: list[PublicKey] = []
     others: list[str] = []
     try:
         for block in _blocks(raw):
@@ -128,11 +129,21 @@ def read_keys(raw: bytes, where: str) -> tuple[PublicKey, ...]:
                 except SignatureError as error:
                     others.append(str(error))
                 else:
-                    found[key.fingerprint] = _united(found[key.fingerprint], key) if key.fingerprint in found else key
+                    found.append(key)
     except SignatureError as error:
         raise _unusable(where, str(error)) from error
     if not found:
         raise _unusable(where, enumeration(others, 3) or "there is no key in it")
+    return united(found)
+
+
+def united(keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
+    """Return each key once, such as one that is there before and after its revocation or its renewal."""
+    found: dict[str, PublicKey] = {}
+    for key in keys:
+        known = found.get(key.fingerprint, key)
+        latest = key if not key.expires or (known.expires and key.expires > known.expires) else known
+        found[key.fingerprint] = replace(latest, revoked=known.revoked or key.revoked)
     return tuple(found.values())
 
 
@@ -141,12 +152,6 @@ def _unusable(where: str, why: str) -> UsageError:
         f"{where}: no OpenPGP public key that can be used: {why}",
         hint="Wanted: a file of RSA keys, as gpg --export or gpg --armor --export writes it.",
     )
-
-
-def _united(one: PublicKey, other: PublicKey) -> PublicKey:
-    """Return a key that is there twice, such as before and after its revocation."""
-    latest = other if not other.expires or (one.expires and other.expires > one.expires) else one
-    return replace(latest, revoked=one.revoked or other.revoked)
 
 
 def _blocks(raw: bytes) -> Iterator[bytes]:
@@ -249,9 +254,10 @@ def _own_signatures(key: PublicKey, body: bytes, packets: Iterable[openpgp.Packe
         if packet.tag == openpgp.PUBLIC_SUBKEY:
             return
         if packet.tag in (openpgp.USER_ID, openpgp.USER_ATTRIBUTE):
-            mark = b"\xb4" if packet.tag == openpgp.USER_ID else b"\xd1"
-            about = subject + mark + len(packet.body).to_bytes(4, "big") + packet.body
-        if packet.tag != openpgp.SIGNATURE:
+            # Of pictures nothing is read: what is stated next to one is stated next to a name too.
+            named = packet.tag == openpgp.USER_ID and len(packet.body) <= _MAX_USER
+            about = subject + b"\xb4" + len(packet.body).to_bytes(4, "big") + packet.body if named else b""
+        if packet.tag != openpgp.SIGNATURE or not about:
             continue
         try:
             signature = openpgp.read_signature(packet.body)

@@ -87,7 +87,8 @@ class ReleaseSignatures:
         self._warn = warn
         self._stores = {False: tuple(stores), True: tuple(okd_stores)}
         added = [key for path in keys for key in public_keys.load(path)]
-        self._keys = {okd: (*public_keys.shipped(okd=okd), *added) for okd in (False, True)}
+        # A file may have a key of the product with its revocation, or renewed.
+        self._keys = {okd: public_keys.united((*public_keys.shipped(okd=okd), *added)) for okd in (False, True)}
         self._down: dict[str, RegistryError] = {}
 
     def find(

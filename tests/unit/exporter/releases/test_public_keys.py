@@ -117,6 +117,28 @@ def test_a_key_that_is_there_twice_is_revoked_if_one_of_them_is():
     assert [(key.revoked, key.expires) for key in found] == [(True, 0)]
 
 
+def test_a_key_of_the_product_that_a_file_revokes_or_renews():
+    """`united` is for the keys of the product, and those that are added."""
+    old, new = read_keys(signer().key(lifetime=DAY), "old"), read_keys(signer().key(lifetime=9 * DAY), "new")
+    revoked = read_keys(signer().key(revoked=True, lifetime=DAY), "revoked")
+    assert public_keys.united((*old, *new)) == public_keys.united((*new, *old)) == new
+    assert [key.revoked for key in public_keys.united((*old, *revoked, *new))] == [True]
+
+
+def test_pictures_and_long_names_state_nothing():
+    picture = packet(17, bytes(9)) + packet(
+        2,
+        signer().signature(
+            hashed_key(signer().body) + b"\xd1" + bytes(3) + b"\x09" + bytes(9), kind=0x13, more=lifetime(1), made=BORN + DAY
+        ),
+    )
+    name = b"n" * 8193
+    long = packet(13, name) + certification(signer(), name, more=lifetime(1), made=BORN + DAY)
+    assert read_keys(signer().key(lifetime=5 * DAY, extra=picture + long), "ring")[0].expires == BORN + 5 * DAY
+    short = packet(13, name[1:]) + certification(signer(), name[1:], more=lifetime(1), made=BORN + DAY)
+    assert read_keys(signer().key(lifetime=5 * DAY, extra=short), "ring")[0].expires == BORN + DAY
+
+
 def test_a_revocation_by_another_key_is_none():
     other = packet(2, signer("foreign").signature(hashed_key(signer().body), kind=0x20))
     assert not read_keys(packet(6, signer().body) + other + packet(13, b"x"), "ring")[0].revoked
@@ -197,7 +219,7 @@ def test_the_size_of_a_file(tmp_path):
 def test_the_packets_of_a_file():
     room = public_keys.MAX_PACKETS - 3
     assert len(read_keys(signer().key(extra=packet(13, b"") * room), "ring")) == 1
-    with pytest.raises(UsageError, match="more than 20000 packets"):
+    with pytest.raises(UsageError, match="more than 5000 packets"):
         read_keys(signer().key(extra=packet(13, b"") * (room + 1)), "ring")
 
 

@@ -233,6 +233,15 @@ def test_a_revoked_key_is_refused(okd, site, find, tmp_path):
         find(OCP, keys=[path], okd=okd)
 
 
+def test_a_key_that_one_of_two_files_revokes(site, find, tmp_path):
+    for name, revoked in (("first", False), ("second", True)):
+        (tmp_path / name).write_bytes(made.signer().key(revoked=revoked))
+    site.sign(OCP, signed(OCP))
+    assert len(find(OCP, keys=[tmp_path / "first"])) == 1
+    with pytest.raises(ReleaseUnverifiedError, match="revoked"):
+        find(OCP, keys=[tmp_path / "first", tmp_path / "second"])
+
+
 def test_keys_of_openshift_do_not_vouch_for_okd(site, find):
     site.sign(OCP, sample("ocp-4.15.0"), store=CI_STORE)
     with pytest.raises(ReleaseUnverifiedError, match="none of 4 keys"):
