@@ -167,6 +167,11 @@ def integers(raw: bytes, count: int) -> list[int]:
     return found
 
 
+def is_message(raw: bytes) -> bool:
+    """Return whether bytes begin as a packet does."""
+    return raw[:1] >= b"\x80"
+
+
 def read_message(raw: bytes) -> SignedMessage:
     """Read a signed message: one-pass signature, literal, signature, all of them compressed or not (RFC 4880, 11.3).
 

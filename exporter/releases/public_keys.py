@@ -156,7 +156,7 @@ def _unusable(where: str, why: str) -> UsageError:
 
 def _blocks(raw: bytes) -> Iterator[bytes]:
     """Yield binary content: all of it, or each armored block (RFC 4880, 6.2)."""
-    if raw[:1] >= b"\x80":
+    if openpgp.is_message(raw):
         yield raw
         return
     end = 0

@@ -18,7 +18,7 @@ from common.errors import (
     SignatureError,
 )
 from common.oci.image import hex_of
-from common.openpgp import MAX_MESSAGE
+from common.openpgp import MAX_MESSAGE, is_message
 from common.release_signature import parse_signed, read_payload
 from common.text import visible
 from exporter.releases import hosts, public_keys
@@ -38,8 +38,8 @@ _HIDDEN = frozenset((401, 403, 410))
 class Fetcher(Protocol):
     """What fetches files: `common.registry.client.RegistryClient`."""
 
-    def fetch(self, url: str, *, what: str, limit: int, accept: str = "*/*") -> bytes:
-        """Return the body of a URL. Raises NotFoundError, RegistryError, ContentError."""
+    def fetch(self, url: str, *, what: str, limit: int, is_right: Callable[[bytes], bool]) -> bytes:
+        """Return a document, without content codings unless it is right with them. Raises RegistryError, ContentError."""
         ...
 
 
@@ -142,7 +142,7 @@ class ReleaseSignatures:
         for number in range(1, MAX_FILES + 1):
             url = f"{store.rstrip('/')}/sha256={hex_of(digest)}/signature-{number}"
             try:
-                yield _File(url, self._client.fetch(url, what="signature", limit=MAX_MESSAGE))
+                yield _File(url, self._client.fetch(url, what="signature", limit=MAX_MESSAGE, is_right=is_message))
             except RegistryError as error:
                 absent = isinstance(error, NotFoundError) or (number > 1 and error.status in _HIDDEN)
                 if number == 1 or not absent:

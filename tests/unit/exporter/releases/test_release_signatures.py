@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import socket
-import urllib.error
-import urllib.request
+from dataclasses import replace
 
 import pytest
 
 from common.archive.inventory import ProblemCode
 from common.errors import (
-    ContentError,
-    NotFoundError,
     RegistryError,
     RegistryRefusedError,
     RegistryUnreachableError,
@@ -20,11 +18,16 @@ from common.errors import (
     UsageError,
 )
 from common.openpgp import MAX_MESSAGE
+from common.registry.client import RegistryClient
+from common.registry.settings import RegistrySettings
 from exporter.releases import hosts as standard
 from exporter.releases.signatures import ReleaseSignatures
 from tests.fakes import openpgp as made
+from tests.fakes.clock import FakeClock
 from tests.fakes.openpgp import DATA, digest_in, payload, sample
 from tests.fakes.release_hosts import CI_STORE, STORES, ReleaseHosts
+from tests.fakes.tls_proxy import TlsProxy
+from tests.samples import more
 
 OCP = "sha256:" + digest_in("ocp-4.15.0")
 ALBO = "sha256:" + digest_in("albo-bundle")
@@ -47,27 +50,16 @@ def site(running):
     return running
 
 
-class Fetcher:
-    """What the registry client does for these tests."""
-
-    def fetch(self, url, *, what, limit, accept="*/*"):
-        try:
-            with urllib.request.urlopen(url) as answer:
-                raw = answer.read(limit + 1)
-        except urllib.error.HTTPError as error:
-            error.close()
-            kind = NotFoundError if error.code == 404 else RegistryRefusedError
-            raise kind(f"{url}: {error.code}", status=error.code) from error
-        except urllib.error.URLError as error:
-            raise RegistryUnreachableError(f"{url}: {error.reason}") from error
-        if len(raw) > limit:
-            raise ContentError(f"{url}: larger than {limit} bytes")
-        return raw
-
-
 @pytest.fixture
-def client():
-    return Fetcher()
+def client(tmp_path):
+    with connected(tmp_path) as client:
+        yield client
+
+
+def connected(folder, **changes):
+    """Return a client whose clock does not wait."""
+    settings = RegistrySettings(environ={"HOME": str(folder)}, system_root=folder)
+    return RegistryClient(replace(settings, **changes), clock=FakeClock().clock, notify=lambda _text: None)
 
 
 @pytest.fixture
@@ -308,6 +300,47 @@ def test_a_bucket_that_hides_what_is_not_there(site, find):
     site.sign(OCP, sample("ocp-4.15.0"))
     site.fault("GET", "signature-2", status=403, times=99)
     assert len(find(OCP)) == 1
+
+
+@pytest.mark.parametrize("status", [503, *more([429, 500, 502])])
+def test_a_store_that_is_in_trouble_for_a_moment(status, site, find):
+    site.sign(OCP, sample("ocp-4.15.0"))
+    site.fault("GET", "signature-1", status=status)
+    assert len(find(OCP)) == 1
+
+
+def test_a_store_that_stays_in_trouble_is_not_reached(site, find):
+    site.fault("GET", "signature-1", status=503, times=100_000)
+    with pytest.raises(RegistryUnreachableError, match="503"):
+        find(OCP)
+
+
+def test_a_store_that_redirects_to_object_storage(site, find):
+    site.sign(OCP, sample("ocp-4.15.0"), store=STORES[1])
+    for number in (1, 2):
+        name = f"sha256={OCP[7:]}/signature-{number}"
+        site.fault("GET", f"{STORES[0]}/{name}", status=302, headers={"Location": f"{site.stores[1]}/{name}"})
+    assert [each.url for each in find(OCP)] == [f"{site.stores[0]}/sha256={OCP[7:]}/signature-1"]
+
+
+def test_a_proxy_that_compresses(site, find):
+    packed = gzip.compress(sample("ocp-4.15.0"))
+    site.fault("GET", "signature-1", status=200, headers={"Content-Encoding": "gzip"}, body=packed)
+    assert [base64.b64decode(each.content) for each in find(OCP)] == [sample("ocp-4.15.0")]
+
+
+def test_the_published_stores_are_reached_through_the_proxy_and_with_ca(tmp_path, problems):
+    """oc-mirror asked for signatures past the proxy (OCPBUGS-37055)."""
+    with ReleaseHosts(tls=True) as hosts:
+        hosts.sign(OCP, sample("ocp-4.15.0"), store=STORES[1])
+        names = ("mirror.openshift.com:443", "storage.googleapis.com:443")
+        with TlsProxy(None, routes=dict.fromkeys(names, f"localhost:{hosts.port}")) as proxy:
+            environ = {"HOME": str(tmp_path), "HTTPS_PROXY": proxy.url}
+            with connected(tmp_path, environ=environ, ca=hosts.ca) as client:
+                found = ReleaseSignatures(client, warn=problems.append).find(OCP, "4.15.0")
+            assert set(proxy.asked) == set(names)
+    assert [each.url.partition("sha256=")[0] for each in found] == [f"{standard.SIGNATURE_STORES[1]}/"]
+    assert problems == []
 
 
 def test_nine_files_at_most(site, find, problems):
