@@ -147,9 +147,9 @@ def render(
     return rendering.render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known)
 
 
-def render_rbac(release: Release | None, built: Built, *, repoint: bool) -> dict[str, bytes]:
+def render_rbac(release: Release | None, built: Built, options: ResourceOptions, *, repoint: bool) -> dict[str, bytes]:
     """Return the files with the permissions that the importer needs for these objects."""
-    return rendering.render_rbac(release, built.resources, repoint=repoint)
+    return rendering.render_rbac(release, built.resources, options, repoint=repoint)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:

@@ -195,6 +195,12 @@ EarlierFiles = Annotated[
 ]
 
 
+WithRoles = Annotated[bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")]
+RolesForRepoint = Annotated[
+    bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
+]
+
+
 @command(app)
 def render(
     archive: ArchiveOptions,
@@ -218,12 +224,8 @@ def render(
     ] = False,
     hosted_cluster: HostedClusterFile = None,
     merge: EarlierFiles = None,
-    rbac: Annotated[
-        bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")
-    ] = False,
-    repoint: Annotated[
-        bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
-    ] = False,
+    rbac: WithRoles = False,
+    repoint: RolesForRepoint = False,
 ) -> ExitCode:
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow
@@ -237,7 +239,8 @@ def render(
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
     files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
-    paths = workflow.write_files(directory, files | (workflow.render_rbac(release, built, repoint=repoint) if rbac else {}))
+    files |= workflow.render_rbac(release, built, options, repoint=repoint) if rbac else {}
+    paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))
     return strictly([built.exit_code], strict=settings.strict)

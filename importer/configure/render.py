@@ -25,6 +25,7 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
+from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
@@ -112,17 +113,28 @@ def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Prob
             yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
 
 
-def render_rbac(release: Release | None, resources: Sequence[Resource], *, repoint: bool = False) -> dict[str, bytes]:
+def render_rbac(
+    release: Release | None, resources: Sequence[Resource], options: ResourceOptions, *, repoint: bool = False
+) -> dict[str, bytes]:
     """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
 
     `repoint`: with those of `--repoint`.
     """
+    further = _names_of_defaults(release, resources, options)
     # Not in the kustomization: the account that applies those files usually may not grant permissions.
     files = {
-        RBAC: roles([*needed(release, resources), *helpful(release), *READS, *(repointing() if repoint else ())]),
+        RBAC: roles([*needed(release, resources, further), *helpful(release), *READS, *(repointing() if repoint else ())]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
     }
     return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
+
+
+def _names_of_defaults(release: Release | None, resources: Sequence[Resource], options: ResourceOptions) -> frozenset[str]:
+    """Return the names that catalogs may take by themselves on a cluster, which depends on its Subscriptions."""
+    # --catalog-name decides otherwise, and in the guest of a hosted control plane such a CatalogSource is deleted.
+    given = set(options.catalog_names.values())
+    free = any(each.kind == CATALOG_SOURCE.name and each.name not in given for each in resources)
+    return DEFAULT_NAMES if release is not None and not release.hosted and free else frozenset()
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier: Earlier = NONE) -> dict[str, bytes]:

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_operators import InstalledOperator, put_operator
 from tests.fakes.cluster_rbac import Asked, Roles
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.commands import run
+from tests.fakes.factories import image
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sites import Site, export_both
+from tests.fakes.sites import Site, export_both, export_images
 from tests.samples import more
 
 pytestmark = pytest.mark.integration
@@ -59,10 +61,10 @@ def site(archives, tmp_path):
         each.__exit__(None, None, None)
 
 
-def roles_for(here: Site, release: str) -> tuple[list[dict], list[dict]]:
+def roles_for(here: Site, release: str, *options: str) -> tuple[list[dict], list[dict]]:
     """Return the roles of an import, and those of `doctor --fix`."""
     place, output = ["--registry", f"{here.mirror.host}/ocp", "--openshift-release", release], here.folder / "rights"
-    done = run("hub-import", "render", here.archive, *place, "--rbac", "--output", output)
+    done = run("hub-import", "render", here.archive, *place, *options, "--rbac", "--output", output)
     assert done.status == 0, done.stderr
     assert yaml.safe_load((output / "kustomization.yaml").read_text())["resources"].count("rbac.yaml") == 0
     return _documents(output / "rbac.yaml"), _documents(output / "rbac-doctor-fix.yaml")
@@ -91,6 +93,52 @@ def test_the_roles_allow_every_flow_and_nothing_else(site, release):
     used = {(one.verb, one.group, one.resource) for one in roles.used}
     unused = {(one.verb, one.resource) for one in roles.granted if (one.verb, one.group, one.resource) not in used}
     assert unused <= RARE | (RARE_4_3 if release in ("4.3", "4.5") else {("patch", "configmaps")})
+
+
+@pytest.mark.parametrize("release", ["4.18", *more(["4.5", "4.12"])])
+def test_the_roles_allow_the_name_of_a_default_that_a_catalog_takes_by_itself(site, release):
+    """Only Subscriptions of the cluster decide it (docs/cluster.md, *Subscriptions*), after the roles were rendered."""
+    here = site(release)
+    rights, _ = roles_for(here, release)
+    package = here.inventory.catalogs[0].packages[0]
+    channel = package.channels[0].name
+    default = put_operator(here.cluster, InstalledOperator("team", "op", package.name, channel, version=""))
+    here.cluster.roles = roles = Roles(rights)
+    for command in (["deploy"], ["apply", "--serve-catalog"]):
+        done = here.run(*command)
+        assert done.status == 0, done.stderr
+    assert here.cluster.get("CatalogSource", default.source, MARKETPLACE)["metadata"]["labels"]
+    assert here.ask("undo", "--yes").status == 0
+    assert roles.denied == []
+
+
+@pytest.mark.parametrize(
+    ("more_options", "taken"),
+    [
+        ([], True),
+        (["--catalog-name", "acme"], False),  # no catalog is free to take one
+        (["--hosted"], False),
+    ],
+)
+def test_no_role_has_the_name_of_a_default_that_no_catalog_can_take(site, more_options, taken):
+    here = site("4.18")
+    rights, _ = roles_for(here, "4.18", *more_options)
+    named = Asked("patch", "operators.coreos.com", "catalogsources", MARKETPLACE, "certified-operators")
+    assert bool(Roles(rights).matching(named)) is taken
+
+
+def test_an_archive_without_catalogs_gets_no_rights_on_catalogs(site, tmp_path):
+    """A rule without resourceNames allows every name (kubernetes/api, rbac/v1, PolicyRule)."""
+    here = site("4.18")
+    here.archive = export_images(tmp_path / "images", {"team/app": image((b"app",))})
+    rights, _ = roles_for(here, "4.18")
+    here.cluster.roles = roles = Roles(rights)
+    for command in (here.run("deploy"), here.ask("status"), here.ask("undo", "--yes")):
+        assert command.status == 0, command.stderr
+    assert roles.denied == []
+    kinds = {"catalogsources", "clustercatalogs", "services", "deployments", "networkpolicies"}
+    unnamed = {(one.verb, one.resource) for one in roles.granted if one.resource in kinds and not one.name}
+    assert {verb for verb, _ in unnamed} <= {"list"}
 
 
 @pytest.mark.parametrize("release", ["4.18", *more(["4.3"])])

@@ -51,11 +51,12 @@ from importer.cluster.resources.mirror_rules import series_names
 from importer.cluster.trust import PULL_SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from importer.cluster.client import ClusterClient
     from importer.cluster.release import Release
 
+    _Names = tuple[str, ...] | None
     _Subject = tuple[str, str, tuple[str, ...]]  # API group, resource, names
 
 
@@ -93,13 +94,13 @@ class Permission:
         return f"{self.verb} {self.resource}{group}{named}{where}"
 
 
-def needed(release: Release | None, resources: Sequence[Resource] = ()) -> list[Permission]:
+def needed(release: Release | None, resources: Sequence[Resource] = (), further: Collection[str] = ()) -> list[Permission]:
     """Return every permission that apply, the wait and undo use on a release; None is a Kubernetes with OLM.
 
     `resources`: the objects of an archive, for the names of those that are written with any option of apply; without them,
-    the permissions are for objects of every name.
+    the permissions are for objects of every name. `further`: other names that its catalogs may have on a cluster.
     """
-    names = _OwnNames.of(release, resources)
+    names = _OwnNames.of(release, resources, further)
     namespace = MARKETPLACE if release is not None else PLAIN_OLM
     found = [
         *_each(CLUSTER_VERSION, ("get",), names=("version",)),
@@ -151,18 +152,21 @@ def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
 
 @dataclass(frozen=True, slots=True)
 class _OwnNames:
-    """The names of the objects that an import writes; empty where they are not known.
+    """The names of the objects that an import writes; None where they are not known, empty where there are none.
 
     `sources`: of CatalogSources and ClusterCatalogs; `served`: of what serves a catalog by address; `rules`: of mirror rules.
     """
 
-    sources: tuple[str, ...] = ()
-    served: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
+    sources: _Names = None
+    served: _Names = None
+    rules: _Names = None
 
     @classmethod
-    def of(cls, release: Release | None, resources: Sequence[Resource]) -> _OwnNames:
-        sources = tuple(sorted({each.name for each in resources if each.kind == CATALOG_SOURCE.name}))
+    def of(cls, release: Release | None, resources: Sequence[Resource], further: Collection[str]) -> _OwnNames:
+        if not resources:
+            return cls()
+        made = {each.name for each in resources if each.kind == CATALOG_SOURCE.name}
+        sources = tuple(sorted(made.union(further if made else ())))
         kinds = {kind.name for kind in release.rule_kinds} if release is not None else set()
         rules = series_names([each for each in resources if each.kind in kinds])
         return cls(sources, tuple(map(service_name, sources)), rules)
@@ -197,8 +201,10 @@ def fixing(release: Release | None) -> list[Permission]:
     return [permission for kind in (POD, JOB, CONFIG_MAP) for permission in _each(kind, ("delete",), namespace)]
 
 
-def _each(kind: Kind, verbs: Iterable[str], namespace: str = "", names: tuple[str, ...] = ()) -> list[Permission]:
-    return [Permission(kind, verb, namespace, names=names if verb in _NAMED else ()) for verb in verbs]
+def _each(kind: Kind, verbs: Iterable[str], namespace: str = "", names: _Names = None) -> list[Permission]:
+    # A rule with an empty list of names allows every name (kubernetes/api, rbac/v1, PolicyRule).
+    used = verbs if names is None or names else [verb for verb in verbs if verb == "list"]
+    return [Permission(kind, verb, namespace, names=names or () if verb in _NAMED else ()) for verb in used]
 
 
 def missing(client: ClusterClient, wanted: Iterable[Permission]) -> list[Permission]:
