@@ -37,6 +37,7 @@ class PackageGraphs:
         self._release = release
         self._versions = {bundle.name: bundle.version_text for bundle in package.bundles.values()}
         self._channels: dict[str, Channel] = {}
+        self._names: dict[str, set[str]] = {}
 
     def path(self, operator: InstalledOperator) -> UpdatePath:
         """Return the path of an installed operator to the head of the channel that its Subscription follows."""
@@ -48,6 +49,32 @@ class PackageGraphs:
         if not found:
             return UpdatePath(obstacle=Obstacle.CHANNEL)
         return follow(found, operator.csv, operator.version)
+
+    def names(self, channel: str) -> set[str]:
+        """Return the entries of a channel."""
+        if channel not in self._names:
+            self._names[channel] = {entry.name for entry in self.package.channels[channel].entries}
+        return self._names[channel]
+
+    def route(self, operator: InstalledOperator) -> tuple[UpdatePath, list[str]]:
+        """Return the path to carry, and its channels: without one in the Subscription the default, where that is enough."""
+        if operator.channel:
+            return self.path(operator), [operator.channel]
+        default = self.package.default_channel
+        alone = self.path(msgspec.structs.replace(operator, channel=default))
+        whole = self.path(operator)
+        if alone.obstacle is None or whole.obstacle is not None:
+            return alone, [default]
+        passed = {operator.csv, *whole.steps}
+        return whole, [default, *(name for name in self.package.channels if name != default and self.names(name) & passed)]
+
+    def lowest(self, operator: InstalledOperator, path: UpdatePath, channel: str) -> Version | None:
+        """Return the lowest version of a channel to carry, of the installed one and its path; None: the head alone."""
+        # The installed version is carried too, where the catalog has it: its pods may have to be pulled again.
+        installed = try_parse(operator.version or "") or self.version(operator.csv)
+        listed = self.names(channel)
+        versions = [self.version(name) for name in path.steps if name in listed] + [installed] * (operator.csv in listed)
+        return min((version for version in versions if version is not None), key=_key, default=None)
 
     def version(self, name: str) -> Version | None:
         """Return the version of a bundle; None where it has none."""
@@ -140,37 +167,33 @@ class _Additions:
         if self.asked.request.excluded([name]):
             self.notes.append(f"{name} is installed in {operator.namespace}, and excluded")
             return
-        channel = operator.channel or graphs.package.default_channel
-        if channel not in graphs.package.channels:
-            default = graphs.package.default_channel
+        default = graphs.package.default_channel
+        if operator.channel and operator.channel not in graphs.package.channels:
             self.notes.append(
-                f"{name} follows channel {channel} in {operator.namespace}, which the catalog {self.asked.name} does not have: "
-                f"its default channel {default} is selected"
+                f"{name} follows channel {operator.channel} in {operator.namespace}, which the catalog {self.asked.name} "
+                f"does not have: its default channel {default} is selected"
             )
-            channel = default
-        if channel not in graphs.package.channels:
+            operator = msgspec.structs.replace(operator, channel=default)
+        if (operator.channel or default) not in graphs.package.channels:
             return  # the package itself is broken
+        path, channels = graphs.route(operator)
         wanted = self._wanted.setdefault(name, {})
-        low = self._minimum(graphs, msgspec.structs.replace(operator, channel=channel))
-        before = wanted.get(channel)
-        wanted[channel] = min((each for each in (low, before) if each is not None), key=_key, default=None)
+        for channel in channels:
+            low = graphs.lowest(operator, path, channel)
+            before = wanted.get(channel)
+            wanted[channel] = min((each for each in (low, before) if each is not None), key=_key, default=None)
+        self._note(graphs, operator, path, channels)
 
-    def _minimum(self, graphs: PackageGraphs, operator: InstalledOperator) -> Version | None:
-        """Return the lowest version to carry of the operator's channel; None for its head alone."""
-        installed = try_parse(operator.version or "") or graphs.version(operator.csv)
-        path = graphs.path(operator)
-        listed = any(entry.name == operator.csv for entry in graphs.package.channels[operator.channel].entries)
-        passed = [version for name in path.steps if (version := graphs.version(name))]
-        # The installed version is carried too, where the catalog has it: its pods may have to be pulled again.
-        versions = [*passed, *([installed] if installed and listed else [])]
-        low = min(versions, key=_key, default=None)
-        if not listed and path.obstacle is not Obstacle.AHEAD:
-            start = f"from {low} on" if low else "its head alone"
-            self.notes.append(
-                f"{operator.package} {operator.version or operator.csv} is installed in {operator.namespace}, "
-                f"and channel {operator.channel} does not have that version: {start}"
-            )
-        return low
+    def _note(self, graphs: PackageGraphs, operator: InstalledOperator, path: UpdatePath, channels: Sequence[str]) -> None:
+        """Add a note about an installed version that none of its channels has."""
+        if path.obstacle is Obstacle.AHEAD or any(operator.csv in graphs.names(channel) for channel in channels):
+            return
+        lows = [low for channel in channels if (low := graphs.lowest(operator, path, channel))]
+        start = f"from {min(lows, key=_key)} on" if lows else "its head alone"
+        self.notes.append(
+            f"{operator.package} {operator.version or operator.csv} is installed in {operator.namespace}, "
+            f"and channel {channels[0]} does not have that version: {start}"
+        )
 
     def request(self) -> OperatorRequest | None:
         """Return the request with what was added."""

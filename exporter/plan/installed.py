@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
+from common.text import enumeration
 from common.update_path import Obstacle
 from common.version import try_parse
 from exporter.catalog.installed import PackageGraphs, lowest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from exporter.catalog.steps import Chosen
 
 
+_SHOWN = 5  # channels that a reason names
 Release = tuple[int, int] | None
 Offered = tuple["Catalog", "Catalog"]  # a whole catalog, and the kept part
 # A graph too large to follow is no reason for a warning, nor are skip ranges that lead back from the head: debezium-operator
@@ -94,6 +96,12 @@ def _reason(whole: PackageGraphs, kept: PackageGraphs | None, operator: Installe
     before = whole.path(operator)
     if before.obstacle in _UPDATABLE:
         wanted = _wanted(path, before, whole, operator)
+        missing = [each for each in whole.route(operator)[1] if each not in kept.package.channels]
+        if missing:  # of a Subscription without a channel, which follows all of them
+            others = enumeration(missing, _SHOWN)
+            return (
+                f"its Subscription names no channel, and channel {name} does not update it: add channel {others}, and {wanted}"
+            )
         return f"no version of channel {name} that is carried updates it: {wanted}"
     return _lost(before, whole, name)
 

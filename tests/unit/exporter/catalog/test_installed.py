@@ -97,6 +97,29 @@ def test_a_version_that_has_left_the_channel_is_reached_from_what_replaces_it():
     assert "alpha 2.5.0 is installed in site, and channel fast does not have that version: from 3.0.0 on" in notes
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("2.5.0", {"stable": v("3.0.0"), "fast": v("4.0.0", "3.0.0")}),  # `fast` alone leads from there
+        ("4.0.0", {"stable": v("3.0.0"), "fast": v("4.0.0")}),  # the head of another channel
+        ("1.0.0", {"stable": v("3.0.0", "2.0.0", "1.9.0", "1.0.0")}),  # the default channel is enough
+        ("0.1.0", {"stable": v("3.0.0")}),
+    ],
+)
+def test_a_subscription_without_a_channel_keeps_those_of_its_path(version, expected):
+    """OLM follows all channels, the default one first (getSubscriptionVariables)."""
+    found, _ = kept(ALONE, installed(version, channel=""))
+    assert found == {("alpha", name): names for name, names in expected.items()}
+
+
+@pytest.mark.parametrize("name", ["fbc/redhat", *more(["fbc/community-v4.20"])])
+def test_without_a_channel_no_version_of_a_real_catalog_is_left_behind(name):
+    catalog = real(name)
+    for package in catalog.packages.values():
+        for one in list(package.bundles.values())[::3]:
+            kept(ALONE, InstalledOperator(package.name, "", one.name, one.version_text, "", "site"), catalog=catalog)
+
+
 def test_several_namespaces_have_the_lowest_version_and_each_channel():
     """Two channels without the default one would be an error; its head is kept, for Subscriptions without a channel."""
     found, _ = kept(ALONE, installed("3.0.0"), installed("2.0.0"))

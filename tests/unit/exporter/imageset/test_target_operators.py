@@ -185,3 +185,18 @@ def test_what_is_advised_is_enough_for_every_version_of_a_real_catalog(name):
                     assert messages(real(name), request, operator) == []
                     advised += 1
     assert advised > 3
+
+
+def test_of_a_subscription_without_a_channel_the_missing_channels_are_named():
+    """OLM follows all channels of the package then (getSubscriptionVariables); `minVersion` of the default alone is no help."""
+    whole = catalog_of(
+        package_blob("alpha", "stable"),
+        channel_blob("stable", [entry(v("4.0.0"))], "alpha"),
+        channel_blob("old", [entry(v("2.0.0"), v("1.0.0")), entry(v("1.0.0"))], "alpha"),
+        *(bundle_blob(v(version), version, "alpha") for version in ("4.0.0", "2.0.0", "1.0.0")),
+    )
+    request = PackageRequest("alpha", channels=(ChannelRequest("stable"),))
+    (message,) = messages(whole, request, installed("1.0.0", channel=""))
+    assert message.endswith(
+        "its Subscription names no channel, and channel stable does not update it: add channel old, and add minVersion 1.0.0"
+    )
