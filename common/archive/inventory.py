@@ -79,6 +79,7 @@ class ProblemCode(_OpenEnum):
     SIGNATURE_UNAVAILABLE = "signature-unavailable"  # a registry would not say which signatures there are
     RELEASE_SIGNATURE = "release-signature"  # a signature of a release is left out, or its key has expired (OKD)
     RELEASE_UNVERIFIED = "release-unverified"  # a release is carried without a verified signature, as asked
+    RELEASE_UNREADABLE = "release-unreadable"  # the payload of a release cannot be read, or contradicts itself
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
     PAYLOAD_UNLISTED = "payload-unlisted"  # a release that the OpenShift Update Service, or a cluster, takes for another

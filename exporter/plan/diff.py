@@ -15,6 +15,7 @@ from common.errors import UsageError
 from common.files import size_text
 from common.serialization import UNDECODABLE
 from common.text import columns, counted, paragraphs, shortened
+from exporter.plan import release_diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,7 +69,7 @@ def _has_totals(raw: bytes) -> bool:
 
 
 def between(old: Inventory, new: Inventory) -> Document:
-    """Return the JSON of `diff`: packages, images and blobs added, removed and changed from `old` to `new`."""
+    """Return the JSON of `diff`: packages, releases, images and blobs added, removed and changed from `old` to `new`."""
     # An archive of before ADR 0056 has no update graph, and would differ in every package.
     edges = all(each.update_graph for each in (*old.catalogs, *new.catalogs))
     before = _packages(old.catalogs, _continued(old, new), edges=edges)
@@ -82,6 +83,7 @@ def between(old: Inventory, new: Inventory) -> Document:
             "removed": [_named(key) for key in before if key not in after],
             "changed": [change for key in both if (change := _changed(key, before[key], after[key]))],
         },
+        "releases": release_diff.between(old.carried_releases, new.carried_releases),
         "images": {
             "added": sorted(images["new"].keys() - images["old"].keys()),
             "removed": sorted(images["old"].keys() - images["new"].keys()),
@@ -111,7 +113,9 @@ def table(found: Document) -> list[str]:
     ]
     operators = columns(rows) if len(rows) > 1 else ["the same packages, channels and versions"]
     changed = shortened(listed, _SHOWN, " images (--format json lists all)")
-    return paragraphs(operators, changed or ["the same images"], sums)
+    releases = release_diff.rows(found["releases"])
+    named = columns([("", "ARCHITECTURE", "RELEASE", "CHANGE"), *releases]) if releases else []
+    return paragraphs(operators, named, changed or ["the same images"], sums)
 
 
 def _packages(
