@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 KUSTOMIZATION = "kustomization.yaml"
+_FIELDS = {"apiVersion", "kind", "resources"}
 MAX_FILE = 32 * 1024 * 1024  # bytes; a hundred objects of rules, of 250 kB each
 MAX_FILES = 1_000  # that a kustomization lists
 _RULE_FILES = {f"{kind.name.lower()}.yaml" for kind in MIRROR_KINDS}
@@ -44,6 +45,7 @@ class Earlier:
     """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key.
 
     `node_rules` and `access`: of its files for nodes, or of the patch of a HostedCluster; `bundle`: the CAs of such a one.
+    `objects`: all, by kind and name.
     """
 
     rules: tuple[Body, ...] = ()
@@ -52,6 +54,7 @@ class Earlier:
     node_rules: tuple[Pair, ...] = ()
     access: Mapping[str, Access] = field(default_factory=dict)
     bundle: str = ""
+    objects: Mapping[tuple[str, str], Body] = field(default_factory=dict)
 
     @property
     def existing(self) -> frozenset[MirrorRule]:
@@ -67,24 +70,30 @@ NONE = Earlier()
 def read_earlier(directory: Path) -> Earlier:
     """Read the files of an earlier render. Raises UsageError for a file that cannot be read, or that is not of hub-import."""
     rules: list[Body] = []
+    found: list[Body] = []
     files: dict[str, bytes] = {}
     authorities: dict[str, str] = {}
     for name in _listed(directory):
         path = directory / name
         if name in _RULE_FILES:
             rules += [_rule_object(path, each) for each in _documents(path, read_limited(path, MAX_FILE, _HINT))]
+            found += rules
         elif _KEPT.fullmatch(name):
             files[name] = read_limited(path, MAX_FILE, _HINT)
             for body in _documents(path, files[name]):
                 _require_own(path, body)
                 authorities |= _authorities(body)
-        elif not _REPLACED.fullmatch(name):
+                found.append(body)
+        elif _REPLACED.fullmatch(name):
+            found += _documents(path, read_limited(path, MAX_FILE, _HINT))
+        else:
             raise UsageError(
                 f"--merge {directory / KUSTOMIZATION}: it lists {name[:80]!r}, which hub-import does not write",
                 hint="Keep additions in an overlay: every render replaces this file as a whole.",
             )
     _require_unique(directory, rules)
-    return _with_nodes(directory, Earlier(tuple(rules), files, authorities))
+    objects = {(str(each.get("kind")), _name(dict(each))): each for each in found}
+    return _with_nodes(directory, Earlier(tuple(rules), files, authorities, objects=objects))
 
 
 _HINT = "--merge names the directory of an earlier hub-import render; leave the option out for the first one."
@@ -97,6 +106,11 @@ def _listed(directory: Path) -> list[str]:
     listed = documents[0].get("resources") if len(documents) == 1 else None
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise UsageError(f"--merge {path}: no kustomization with a list of resources", hint=_HINT)
+    if other := sorted(str(each)[:80] for each in documents[0].keys() - _FIELDS):
+        raise UsageError(
+            f"--merge {path}: it has {other[0]}, which hub-import does not write",
+            hint="Keep additions in an overlay: every render replaces this file as a whole.",
+        )
     if len(listed) > MAX_FILES:
         raise UsageError(f"--merge {path}: lists more than {MAX_FILES} files", hint=_HINT)
     return listed

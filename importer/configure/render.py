@@ -28,6 +28,7 @@ from importer.cluster.resources.build import Built, ResourceOptions, build, cert
 from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
+from importer.configure.additions import with_additions
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
 from importer.configure.hosted import hosted_files
 from importer.configure.node_files import Access, node_files, unredirected
@@ -159,7 +160,8 @@ def _ordered(resources: Iterable[Resource], earlier: Earlier) -> list[Resource]:
     written = merge_rules([resource for resource in given if resource.kind in mirror_kinds], earlier.rules).write
     rules = {(each.kind, each.name): each for each in (*map(Resource.of, earlier.rules), *written)}
     others = [_with_authorities(each, earlier) for each in given if each.kind not in mirror_kinds]
-    return sorted((*rules.values(), *others), key=lambda resource: (resource.kind, resource.name))
+    complete = (with_additions(each, earlier.objects.get((each.kind, each.name))) for each in (*rules.values(), *others))
+    return sorted(complete, key=lambda resource: (resource.kind, resource.name))
 
 
 def _with_authorities(resource: Resource, earlier: Earlier) -> Resource:

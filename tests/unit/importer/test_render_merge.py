@@ -85,6 +85,57 @@ def test_policies_of_a_release_before_4_13_stay_after_an_update(tmp_path, releas
     assert {p.name for p in tmp_path.glob("image*.yaml")} == {"imagecontentsourcepolicy.yaml", f"{fresh}.yaml"}
 
 
+ADDED = {"argocd.argoproj.io/sync-wave": "-1"}
+
+
+def edited(path, change):
+    bodies = list(yaml.safe_load_all(path.read_text()))
+    for body in bodies:
+        change(body)
+    path.write_text("---\n".join(map(yaml.safe_dump, bodies)))
+
+
+def test_what_people_added_to_an_object_stays(tmp_path):
+    """As fields of other managers do on a cluster. Seen before: annotations went away with the next archive.
+
+    Neighbours: an object that is not written again, one that is, the catalog, and the objects of the cluster.
+    """
+    render(tmp_path, ALPHA, merge=False, ca=CA)
+    names = (
+        RULES,
+        "catalogsource-redhat-operators.yaml",
+        "operatorhub.yaml",
+        "registry-ca.yaml",
+        "clustercatalogs-default.yaml",
+    )
+    for name in names:
+        edited(tmp_path / name, lambda body: body["metadata"].update(annotations=dict(ADDED)))
+    sources = [{"name": "community-operators", "disabled": False}, {"name": "certified-operators", "disabled": True}]
+    edited(tmp_path / "operatorhub.yaml", lambda body: body["spec"].update(sources=sources))
+    allowed = {"allowedRegistries": ["mirror.example:5000"]}
+    edited(
+        tmp_path / "registry-ca.yaml",
+        lambda body: body["kind"] == "Image" and body["spec"].update(registrySources=dict(allowed)),
+    )
+    for sources_of in ((ALPHA,), (BETA,)):
+        again = render(tmp_path, *sources_of, ca=CA)
+        for name in names:
+            assert all(body["metadata"]["annotations"] == ADDED for body in documents(tmp_path, name)), name
+        (hub,) = documents(tmp_path, "operatorhub.yaml")
+        # An entry that enables a default wins over disableAllDefaultSources, so that `apply` disables it too.
+        assert hub["spec"] == {"disableAllDefaultSources": True, "sources": [{**each, "disabled": True} for each in sources]}
+        (image_config,) = [body for body in documents(tmp_path, "registry-ca.yaml") if body["kind"] == "Image"]
+        assert image_config["spec"] == {"additionalTrustedCA": {"name": "hub-registry-ca"}, "registrySources": allowed}
+    assert render(tmp_path, BETA, ca=CA) == again
+
+
+def test_sources_of_operatorhub_that_cannot_be_read_are_named(tmp_path):
+    render(tmp_path, ALPHA, merge=False)
+    edited(tmp_path / "operatorhub.yaml", lambda body: body["spec"].update(sources=["community-operators"]))
+    with pytest.raises(UsageError, match="the sources of OperatorHub cluster cannot be read"):
+        render(tmp_path, ALPHA)
+
+
 def foreign(path):
     path.write_text(path.read_text().replace("hub-import", "argocd"))
 
@@ -107,6 +158,8 @@ def foreign(path):
         ("kustomization.yaml", lambda path: path.unlink(), "cannot be read"),
         ("kustomization.yaml", lambda path: path.write_text("kind: Kustomization\n"), "no kustomization with a list"),
         ("kustomization.yaml", lambda path: path.write_text("resources: [../secret.yaml]\n"), "does not write"),
+        ("kustomization.yaml", lambda path: path.write_text(path.read_text() + "patches: []\n"), "has patches, which"),
+        ("operatorhub.yaml", lambda path: path.write_text("<<<<<<< HEAD\na: b\n"), "operatorhub.yaml"),
         ("kustomization.yaml", lambda path: path.write_text("resources: [catalogsource-../../x.yaml]\n"), "does not write"),
         ("kustomization.yaml", lambda path: os.truncate(path, MAX_FILE + 1), "larger than"),
         ("kustomization.yaml", lambda path: path.write_text(f"resources: [{'a, ' * MAX_FILES}b]\n"), "more than 1000 files"),
