@@ -30,12 +30,12 @@ _ZIP, _ZLIB = 1, 2
 _OLD, _NEW = 3, 4  # versions of signatures
 
 # Subpackets (5.2.3.1).
-_CREATED, _EXPIRES, _KEY_EXPIRES, _ISSUER, _FLAGS, _FINGERPRINT = 2, 3, 9, 16, 27, 33
+_CREATED, _EXPIRES, _KEY_EXPIRES, _ISSUER, _FLAGS, _EMBEDDED, _FINGERPRINT = 2, 3, 9, 16, 27, 32, 33
 _SIZES = {_CREATED: 4, _EXPIRES: 4, _KEY_EXPIRES: 4, _ISSUER: 8}
 # What may be critical: any other critical statement makes a signature invalid (5.2.3.1). Both GnuPG and Go's openpgp, which the
 # cluster has, know these; 11, 21, 22, 25 and 30 are preferences and features, which change nothing of what is signed.
 _MAY_BE_CRITICAL = frozenset((_CREATED, _EXPIRES, _KEY_EXPIRES, 11, _ISSUER, 21, 22, 25, _FLAGS, 30))
-_UNDERSTOOD = frozenset((*_SIZES, _FLAGS, _FINGERPRINT))
+_UNDERSTOOD = frozenset((*_SIZES, _FLAGS, _EMBEDDED, _FINGERPRINT))
 MAY_SIGN = 0x02  # bit of the key flags (5.2.3.21)
 
 
@@ -53,6 +53,7 @@ class SignaturePacket:
 
     `issuer`: the key ID in upper-case hex, or empty. `created`, in seconds since 1970, is part of what is signed. `lifetime`
     and `key_lifetime`: seconds, 0 for ever. `flags`: those of a key, or None. `start`: the first two bytes of the digest.
+    `embedded`: the body of a signature packet by a subkey.
     """
 
     kind: int
@@ -66,6 +67,7 @@ class SignaturePacket:
     hashed: bytes
     start: bytes
     number: bytes
+    embedded: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,7 @@ def _version_4(reader: _Reader, body: bytes) -> SignaturePacket:
         hashed=head + b"\x04\xff" + len(head).to_bytes(4, "big"),
         start=reader.take(2),
         number=reader.multiprecision(),
+        embedded=signed.get(_EMBEDDED) or loose.get(_EMBEDDED, b""),
     )
 
 

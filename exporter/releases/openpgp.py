@@ -62,7 +62,7 @@ def _signer(signature: SignaturePacket, keys: Collection[PublicKey]) -> PublicKe
         if key.key_id == signature.issuer:
             return key
     if owner := next((key for key in keys if signature.issuer in key.subkeys), None):
-        raise SignatureError(f"signed with a subkey of {owner}; signatures by primary keys are accepted")
+        raise SignatureError(f"signed with a subkey of {owner} that is not bound to it for signatures, with RSA and SHA-2")
     raise SignatureError(
         f"signed with the key {signature.issuer or 'that it does not name'}, which is none of {described(keys)}"
     )

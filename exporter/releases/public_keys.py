@@ -11,6 +11,7 @@ import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -35,7 +36,9 @@ _VERSION = 4
 _HASHES: dict[int, hashes.HashAlgorithm] = {8: hashes.SHA256(), 9: hashes.SHA384(), 10: hashes.SHA512()}  # RFC 4880, 9.4
 _HASH_NAMES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 11: "SHA-224"}
 _SHA1 = 2
-_CERTIFICATION, _DIRECT, _REVOCATION = range(0x10, 0x14), 0x1F, 0x20  # types of signatures over keys (5.2.1)
+# Types of signatures over keys (5.2.1).
+_CERTIFICATION, _DIRECT, _REVOCATION = range(0x10, 0x14), 0x1F, 0x20
+_BINDING, _BY_SUBKEY, _SUBKEY_REVOCATION = 0x18, 0x19, 0x28
 _BEGIN, _DASHES = b"-----BEGIN PGP ", b"-----"  # of an armored block
 _USER = 120  # characters of a user ID that are shown
 
@@ -54,7 +57,10 @@ _CI = {
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """An RSA key that may sign, by its fingerprint in upper-case hex. `expires`: seconds since 1970; 0 for never."""
+    """An RSA key that may sign, by its fingerprint in upper-case hex. `expires`: seconds since 1970; 0 for never.
+
+    `primary`: the fingerprint of the key that a subkey belongs to, else empty.
+    """
 
     fingerprint: str
     user: str = ""
@@ -62,7 +68,8 @@ class PublicKey:
     expires: int = 0
     revoked: bool = False
     signs: bool = True
-    subkeys: frozenset[str] = frozenset()  # their key IDs
+    primary: str = ""
+    subkeys: frozenset[str] = frozenset()  # their key IDs, also of those that may not sign
     rsa_key: rsa.RSAPublicKey | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -76,7 +83,8 @@ class PublicKey:
         return time.strftime("%Y-%m-%d", time.gmtime(self.expires)) if self.expires else ""
 
     def __str__(self) -> str:
-        return f"{self.fingerprint} ({self.user})" if self.user else self.fingerprint
+        name = f"{self.fingerprint} ({self.user})" if self.user else self.fingerprint
+        return f"{name}, a subkey of {self.primary}" if self.primary else name
 
     def verify(self, content: bytes, signature: openpgp.SignaturePacket) -> None:
         """Raise SignatureError unless the signature is one over the content, by this key and with SHA-2."""
@@ -129,7 +137,7 @@ def read_keys(raw: bytes, where: str) -> tuple[PublicKey, ...]:
                 except SignatureError as error:
                     others.append(str(error))
                 else:
-                    found.append(key)
+                    found += [key, *_signing_subkeys(key, packets)]
     except SignatureError as error:
         raise _unusable(where, str(error)) from error
     if not found:
@@ -144,7 +152,8 @@ def united(keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
         known = found.get(key.fingerprint, key)
         latest = key if not key.expires or (known.expires and key.expires > known.expires) else known
         found[key.fingerprint] = replace(latest, revoked=known.revoked or key.revoked)
-    return tuple(found.values())
+    revoked = {key.fingerprint for key in found.values() if key.revoked}
+    return tuple(replace(key, revoked=True) if key.primary in revoked else key for key in found.values())
 
 
 def _unusable(where: str, why: str) -> UsageError:
@@ -219,6 +228,53 @@ def _key(packets: list[openpgp.Packet]) -> PublicKey:
     latest = max(states, key=lambda each: each.created)
     expires = key.created + latest.key_lifetime if latest.key_lifetime else 0
     return replace(key, revoked=revoked, expires=expires, signs=latest.flags is None or bool(latest.flags & openpgp.MAY_SIGN))
+
+
+def _signing_subkeys(primary: PublicKey, packets: list[openpgp.Packet]) -> Iterator[PublicKey]:
+    """Yield the subkeys that may sign, with the restrictions of both keys."""
+    for number, packet in enumerate(packets):
+        if packet.tag != openpgp.PUBLIC_SUBKEY:
+            continue
+        about = _hashed_key(packets[0].body) + _hashed_key(packet.body)
+        try:
+            subkey = _bare(packet.body)
+        except SignatureError:
+            continue
+        following = takewhile(lambda each: each.tag != openpgp.PUBLIC_SUBKEY, packets[number + 1 :])
+        bindings, revoked = _bindings(primary, subkey, about, following)
+        latest = max(bindings, key=lambda each: each.created, default=None)
+        if latest is None or not (latest.flags or 0) & openpgp.MAY_SIGN:
+            continue
+        ends = [subkey.created + latest.key_lifetime] if latest.key_lifetime else []
+        expires = min([*ends, *([primary.expires] if primary.expires else [])], default=0)
+        yield replace(
+            subkey, user=primary.user, primary=primary.fingerprint, expires=expires, revoked=primary.revoked or revoked
+        )
+
+
+def _bindings(
+    primary: PublicKey, subkey: PublicKey, about: bytes, packets: Iterable[openpgp.Packet]
+) -> tuple[list[openpgp.SignaturePacket], bool]:
+    """Return what binds a subkey to its key, with SHA-2, and whether it is revoked."""
+    found: list[openpgp.SignaturePacket] = []
+    revoked = False
+    for packet in packets:
+        try:
+            signature = openpgp.read_signature(packet.body)
+            if packet.tag != openpgp.SIGNATURE or signature.issuer not in (primary.key_id, ""):
+                continue
+            revoked = revoked or signature.kind == _SUBKEY_REVOCATION
+            if signature.kind != _BINDING:
+                continue
+            primary.verify(about, signature)
+            if (signature.flags or 0) & openpgp.MAY_SIGN:
+                # Else anyone could bind the signing key of another person to a key of their own (5.2.1, 0x19).
+                back = openpgp.read_signature(signature.embedded)
+                subkey.verify(about if back.kind == _BY_SUBKEY else b"", back)
+        except SignatureError:
+            continue
+        found.append(signature)
+    return found, revoked
 
 
 def _bare(body: bytes) -> PublicKey:

@@ -156,6 +156,18 @@ class Signer:
         return done + extra
 
 
+def subkey(key: Signer, sub: Signer, *, flags=2, digest="sha256", made=BORN, back=None, more=b"", revoked=False) -> bytes:
+    """Return a subkey with what binds it to its key; `back`: who signs that in its name."""
+    about = hashed_key(key.body) + hashed_key(sub.body)
+    own = (back or sub).signature(about, kind=0x19)
+    stated = statement(27, bytes((flags,))) + more
+    loose = statement(16, key.key_id) + statement(32, own)
+    done = packet(14, sub.body)
+    if revoked:
+        done += packet(2, key.signature(about, kind=0x28))
+    return done + packet(2, key.signature(about, kind=0x18, digest=digest, made=made, more=stated, loose=loose))
+
+
 def hashed_key(body: bytes) -> bytes:
     return b"\x99" + len(body).to_bytes(2, "big") + body
 

@@ -312,11 +312,65 @@ def test_a_key_that_may_not_sign():
         verify(signer().message(TEXT), keys)
 
 
-def test_a_subkey_that_signs_is_named():
+@needs_gpgv
+@pytest.mark.parametrize("options", [{}, {"digest": "sha512"}, {"flags": 0x0E}])
+def test_a_subkey_that_signs(options, tmp_path):
     sub = signer("sub")
-    keys = public_keys.read_keys(signer().key(extra=packet(14, sub.body)), "ring")
-    with pytest.raises(SignatureError, match=f"subkey of {signer().fingerprint}"):
-        verify(sub.message(TEXT), keys)
+    raw = signer().key(extra=fakes.subkey(signer(), sub, **options))
+    found = verify(sub.message(TEXT), public_keys.read_keys(raw, "ring"))
+    assert found.content == Gpgv(tmp_path, raw).content(sub.message(TEXT)) == TEXT
+    assert (found.key.fingerprint, found.key.primary) == (sub.fingerprint, signer().fingerprint)
+    assert str(found.key) == f"{sub.fingerprint} (tests <tests@example.test>), a subkey of {signer().fingerprint}"
+
+
+def binding(sub, **options):
+    """Return only the packet that binds a subkey."""
+    return packet(2, list(packets.packets(fakes.subkey(signer(), sub, **options), 1 << 20))[1].body)
+
+
+SUBKEYS = {
+    "alone": lambda: packet(14, signer("sub").body),
+    "for encryption": lambda: fakes.subkey(signer(), signer("sub"), flags=0x0C),
+    "for encryption since": lambda: fakes.subkey(signer(), signer("sub")) + binding(signer("sub"), flags=12, made=BORN + DAY),
+    "by SHA-1": lambda: fakes.subkey(signer(), signer("sub"), digest="sha1"),
+    "bound by another key": lambda: fakes.subkey(signer("foreign"), signer("sub")),
+    "signed back by another key": lambda: fakes.subkey(signer(), signer("sub"), back=signer("foreign")),
+    "with the binding of another subkey": lambda: packet(14, signer("sub").body) + binding(signer("foreign")),
+}
+
+
+@needs_gpgv
+@pytest.mark.parametrize("kind", SUBKEYS)
+def test_a_subkey_that_is_not_bound_for_signatures(kind, tmp_path):
+    raw = signer().key(extra=SUBKEYS[kind]())
+    message = signer("sub").message(TEXT)
+    with pytest.raises(SignatureError, match=f"a subkey of {signer().fingerprint} .* that is not bound"):
+        verify(message, public_keys.read_keys(raw, "ring"))
+    assert Gpgv(tmp_path, raw).content(message) is None or kind == "by SHA-1"
+
+
+@pytest.mark.parametrize(
+    ("options", "more_", "why"),
+    [
+        ({"revoked": True}, {}, "revoked"),
+        ({}, {"revoked": True}, "revoked"),
+        ({"lifetime": 5 * DAY}, {}, "expired on 2020-09-18"),
+        ({}, {"more": statement(9, (2 * DAY).to_bytes(4, "big"))}, "expired on 2020-09-15"),
+        ({"lifetime": 5 * DAY}, {"more": statement(9, (2 * DAY).to_bytes(4, "big"))}, "expired on 2020-09-15"),
+    ],
+    ids=range(5),
+)
+def test_a_subkey_is_restricted_by_both_keys(options, more_, why):
+    raw = signer().key(**options, extra=fakes.subkey(signer(), signer("sub"), **more_))
+    with pytest.raises(SignatureError, match=why):
+        verify(signer("sub").message(TEXT), public_keys.read_keys(raw, "ring"), now=LATER)
+
+
+def test_a_subkey_of_a_key_that_another_file_revokes():
+    whole = public_keys.read_keys(signer().key(extra=fakes.subkey(signer(), signer("sub"))), "ring")
+    revoked = public_keys.read_keys(signer().key(revoked=True), "revoked")
+    with pytest.raises(SignatureError, match="revoked"):
+        verify(signer("sub").message(TEXT), public_keys.united((*whole, *revoked)))
 
 
 @pytest.mark.parametrize("name", ["redhat-release-sha1-selfsig.asc"])
