@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from common.archive import frames, inventory, metadata
@@ -21,13 +22,24 @@ CREATED = "2026-01-31T12:00:00Z"
 CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}'
 
 
+_KEPT = 1 << 20  # bytes; larger content is not kept in memory for its digest
+
+
+def _digest(content: bytes) -> Digest:
+    """Return a digest that is asked for dozens of times for each archive, and for the same content in all of them."""
+    return _kept(content) if len(content) <= _KEPT else digest_of(content)
+
+
+_kept = lru_cache(256)(digest_of)
+
+
 def noise(seed: str, size: int) -> bytes:
     """Return bytes that no compressor makes smaller, the same for the same seed."""
     return hashlib.shake_256(seed.encode()).digest(size)
 
 
 def described(content: bytes, media_type: str = media_types.OCI_LAYER_GZIP) -> Descriptor:
-    return Descriptor(media_type, digest_of(content), len(content))
+    return Descriptor(media_type, _digest(content), len(content))
 
 
 def chunks_of(content: bytes, step: int = 100_000) -> Callable[..., Chunks]:
@@ -54,10 +66,9 @@ class Content:
             {
                 "schemaVersion": 2,
                 "mediaType": media_types.OCI_MANIFEST,
-                "config": {"mediaType": media_types.OCI_CONFIG, "digest": digest_of(CONFIG), "size": len(CONFIG)},
+                "config": {"mediaType": media_types.OCI_CONFIG, "digest": _digest(CONFIG), "size": len(CONFIG)},
                 "layers": [
-                    {"mediaType": media_types.OCI_LAYER_GZIP, "digest": digest_of(layer), "size": len(layer)}
-                    for layer in layers
+                    {"mediaType": media_types.OCI_LAYER_GZIP, "digest": _digest(layer), "size": len(layer)} for layer in layers
                 ],
             }
         )
@@ -65,18 +76,18 @@ class Content:
     @property
     def manifests(self) -> dict[Digest, bytes]:
         raws = [self.manifest(layers) for layers in self.images.values()]
-        return {digest_of(raw): raw for raw in sorted(raws, key=digest_of)}
+        return {_digest(raw): raw for raw in sorted(raws, key=_digest)}
 
     @property
     def blobs(self) -> dict[Digest, bytes]:
-        found = {digest_of(CONFIG): CONFIG}
+        found = {_digest(CONFIG): CONFIG}
         for layers in self.images.values():
-            found.update({digest_of(layer): layer for layer in layers})
+            found.update({_digest(layer): layer for layer in layers})
         return found
 
     def planned(self) -> list[PlannedBlob]:
         config = PlannedBlob(described(CONFIG, media_types.OCI_CONFIG), Encoding.ZSTD, len(frames.compress(CONFIG)))
-        layers = [PlannedBlob(described(blob)) for digest, blob in self.blobs.items() if digest != digest_of(CONFIG)]
+        layers = [PlannedBlob(described(blob)) for digest, blob in self.blobs.items() if digest != _digest(CONFIG)]
         return [config, *layers]
 
     def index_json(self) -> bytes:
@@ -103,7 +114,7 @@ class Content:
             requires=(),
             catalogs=(),
             images=tuple(self._image(source, layers) for source, layers in self.images.items()),
-            manifests={digest_of(self.manifest(layers)): self._record(layers) for layers in self.images.values()},
+            manifests={_digest(self.manifest(layers)): self._record(layers) for layers in self.images.values()},
             blobs=records,
             volumes=layout.volumes if layout is not None else (),
             problems=(),
@@ -116,17 +127,17 @@ class Content:
     def _image(self, source: str, layers: Sequence[bytes]) -> ImageRecord:
         return ImageRecord(
             source=source,
-            digest=digest_of(self.manifest(layers)),
+            digest=_digest(self.manifest(layers)),
             media_type=media_types.OCI_MANIFEST,
             kind=ImageKind.RELATED,
             platforms=("linux/amd64",),
-            complete=not {digest_of(layer) for layer in layers} & self.missing,
+            complete=not {_digest(layer) for layer in layers} & self.missing,
             needed_by=(f"catalog/package/{source.partition('@')[0].rpartition('/')[2].partition(':')[0]}",),
             size=sum(map(len, layers)) + len(CONFIG),
         )
 
     def _record(self, layers: Sequence[bytes]) -> ManifestRecord:
-        blobs = tuple(dict.fromkeys([digest_of(CONFIG), *map(digest_of, layers)]))
+        blobs = tuple(dict.fromkeys([_digest(CONFIG), *map(_digest, layers)]))
         return ManifestRecord(media_types.OCI_MANIFEST, len(self.manifest(layers)), blobs=blobs)
 
 

@@ -45,11 +45,12 @@ def filled(content: bytes, **fields) -> bytes:
 
 
 def lists(count: int) -> bytes:
-    return b"[" + b",".join([b"[]"] * count) + b"]"
+    return repeated([], count)
 
 
 def repeated(item, count: int) -> bytes:
-    return b"[" + b",".join([compact(item)] * count) + b"]"
+    each = compact(item)
+    return b"[" + (each + b",") * (count - 1) + each + b"]"
 
 
 HOSTILE = {
