@@ -17,7 +17,7 @@ from common.content import BlobSource, Chunk, verified
 from common.errors import ContentError
 from common.oci import media_types
 from common.oci.compression import gzip
-from common.oci.image import Descriptor, Digest, Manifest, Platform, digest_of, encode, hex_of, parse
+from common.oci.image import Descriptor, Digest, Index, Manifest, Platform, digest_of, encode, hex_of, parse
 from common.serialization import UNDECODABLE
 
 if TYPE_CHECKING:
@@ -132,6 +132,30 @@ def _with_diff_id(manifest: Manifest, fields: Fields, diff_id: Digest) -> Fields
         raise ContentError(f"image {manifest.digest} has {len(manifest.layers)} layers but {len(diff_ids)} diff_ids")
     rootfs["diff_ids"] = as_raw([*diff_ids, diff_id])
     return rootfs
+
+
+def replace_children(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
+    """Return the index with each child in `images`, by the digest of its base, replaced; other children are left out.
+
+    Platforms and annotations stay; the media type of a child is that of its new manifest. Raises ContentError without children.
+    """
+    fields = fields_of(index.raw, "index")
+    children = [fields_of(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
+    kept = [
+        with_values(child, descriptor_fields(image.manifest))
+        for child, old in zip(children, index.manifests, strict=True)
+        if (image := images.get(old.digest)) is not None
+    ]
+    if not kept:
+        raise ContentError(f"image {index.digest}: none of its platforms is left")
+    rebuilt = parse(encode(with_values(fields, {"manifests": kept})), index.media_type)
+    assert isinstance(rebuilt, Index)
+    return rebuilt
+
+
+def descriptor_fields(manifest: Manifest) -> dict[str, Any]:
+    """Return the fields of a descriptor that are about the content of a manifest."""
+    return {"mediaType": manifest.media_type, "digest": manifest.digest, "size": len(manifest.raw)}
 
 
 def labels_of(settings: Fields) -> Fields:

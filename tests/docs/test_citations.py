@@ -25,6 +25,7 @@ FOREIGN = {
     "docs/containers-signature.5.md": "containers/image",
     "docs/design/openshift.md": "cincinnati",
     "docs/design/operator-bundle.md": "operator-registry",
+    "docs/graph-data-init-container.md": "cincinnati-operator",
     "docs/hosts.md": "containerd",
     "docs/user/howto_config.md": "microshift",
     "endpoints/v2/__init__.py": "quay/quay",

@@ -11,10 +11,8 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 from common.errors import CatalogError, ContentError, NotACatalogError
-from common.oci.image import Digest, Index, Manifest, Platform, Tree, encode, parse
+from common.oci.image import Digest, Index, Manifest, Platform, Tree
 from exporter.catalog.readers.entrypoint import entrypoint_of, words_of
 from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
 from exporter.catalog.readers.sqlite import DatabaseTree
@@ -26,10 +24,9 @@ from exporter.images.layered_image import (
     add_folder,
     add_layer,
     as_raw,
-    fields_of,
     labels_of,
     parents,
-    with_values,
+    replace_children,
 )
 
 if TYPE_CHECKING:
@@ -190,23 +187,8 @@ def rebuild(manifest: Manifest, config: bytes, layer: bytes, location: CatalogLo
 
 
 def rebuild_index(index: Index, images: Mapping[Digest, LayeredImage]) -> Index:
-    """Return the index with each child in `images`, by the digest of its base, replaced; other children are left out.
-
-    Platforms and annotations stay; the media type of a child is that of its new manifest. Raises CatalogError without children.
-    """
-    fields = fields_of(index.raw, "index")
-    children = [fields_of(one, "index") for one in msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])]
-    kept = [
-        with_values(child, _described(image.manifest))
-        for child, old in zip(children, index.manifests, strict=True)
-        if (image := images.get(old.digest)) is not None
-    ]
-    if not kept:
-        raise CatalogError(f"catalog image {index.digest}: none of its platforms is left")
-    rebuilt = parse(encode(with_values(fields, {"manifests": kept})), index.media_type)
-    assert isinstance(rebuilt, Index)
-    return rebuilt
-
-
-def _described(manifest: Manifest) -> dict[str, str | int]:
-    return {"mediaType": manifest.media_type, "digest": manifest.digest, "size": len(manifest.raw)}
+    """Return the index with each child in `images` replaced. Raises CatalogError without children."""
+    try:
+        return replace_children(index, images)
+    except ContentError as error:
+        raise CatalogError(f"catalog {error.message}") from error
