@@ -17,6 +17,7 @@ from common.text import enumeration
 from importer.cluster.client import CONFLICT_POLICY, FIELD_MANAGER, Body, ClusterClient, ConflictError, versioned
 from importer.cluster.differences import diff_lines, differing, needed_patch, replaced_fields
 from importer.cluster.kinds import OWN_LABELS, Kind, Resource, kind_of
+from importer.cluster.resources.mirror_rules import FIELD
 
 if TYPE_CHECKING:
     from importer.cluster.record import Recorder
@@ -167,6 +168,10 @@ def _whole(kind: Kind, name: str, namespace: str, wanted: Mapping[str, Any]) -> 
     return {"apiVersion": kind.api_version, "kind": kind.name, **wanted, "metadata": metadata}
 
 
+# Nodes lose the mirrors of what runs as soon as rules go, and are drained, up to 4.6 rebooted (rollout.py).
+_RULES_STAY = "Do not delete the {kind} before its rules are in one of another name: nodes would lose them, and be drained."
+
+
 def _unless_foreign(resource: Resource, live: Body | None) -> Mapping[str, Any]:
     """Return the fields of an own object. Raises ClusterError where they would replace those of an object of others.
 
@@ -179,7 +184,9 @@ def _unless_foreign(resource: Resource, live: Body | None) -> Mapping[str, Any]:
     if replaced:
         raise ClusterError(
             f"{resource.kind} {resource.name}: exists, is not from hub-import, and has other values of {', '.join(replaced)}",
-            hint=f"Choose another name (--catalog-name), or delete the {resource.kind} and apply again.",
+            hint=_RULES_STAY.format(kind=resource.kind)
+            if resource.kind in FIELD
+            else f"Choose another name (--catalog-name), or delete the {resource.kind} and apply again.",
         )
     return resource.body
 
@@ -188,5 +195,8 @@ def _owned_by_others(resource: Resource, error: ConflictError, others: list[str]
     fields = ", ".join(sorted({field for _, field in error.fields}))
     return ClusterError(
         f"{resource.kind} {resource.name}: {', '.join(others)} set {fields} to another value",
-        hint=f"Set it there to what `hub-import render` writes, or delete the {resource.kind} and apply again.",
+        hint="Let them write it: hub-import render --merge DIR extends the files of an earlier render. "
+        + _RULES_STAY.format(kind=resource.kind)
+        if resource.kind in FIELD
+        else f"Set it there to what `hub-import render` writes, or delete the {resource.kind} and apply again.",
     )

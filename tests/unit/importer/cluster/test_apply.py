@@ -7,7 +7,8 @@ import pytest
 from common.errors import ClusterError
 from importer.cluster.apply import apply
 from importer.cluster.discovery import has_icsp, release_of, running_version
-from importer.cluster.kinds import Resource
+from importer.cluster.kinds import OWN_LABELS, Resource
+from importer.cluster.resources.mirror_rules import FIELD
 from importer.cluster.writing import Action
 from tests.fakes.wanted import (
     IMAGE,
@@ -148,6 +149,22 @@ def test_an_object_of_others_is_not_overwritten_without_server_side_apply(start,
         run(client, [catalog_source()])
     assert "--catalog-name" in caught.value.hint
     assert cluster.get("CatalogSource", "hub-redhat-operators", MARKETPLACE)["spec"] == theirs
+
+
+@pytest.mark.parametrize(("release", "kind"), [("4.18", "ImageDigestMirrorSet"), ("4.5", "ImageContentSourcePolicy")])
+def test_rules_of_others_are_not_to_be_deleted(start, release, kind):
+    """machine-config-operator, pkg/daemon/drain.go: without a rule nodes are drained. Seen before: "or delete" it."""
+    cluster, client = start(release)
+    body = mirror_rules(kind).body
+    field = FIELD[kind]
+    owned = {} if release == "4.5" else OWN_LABELS  # rendered, and applied by others
+    theirs = {field: [{"source": "quay.io/x/beta", "mirrors": ["mirror.example/x/beta"]}]}
+    cluster.put({**body, "metadata": {"name": body["metadata"]["name"], "labels": owned}, "spec": theirs}, "argocd-controller")
+    with pytest.raises(ClusterError) as caught:
+        run(client, [mirror_rules(kind)])
+    assert f"Do not delete the {kind}" in caught.value.hint
+    assert ("render --merge" in caught.value.hint) is (release == "4.18")
+    assert cluster.get(kind, body["metadata"]["name"])["spec"] == theirs
 
 
 def test_an_object_of_others_with_the_same_values_is_joined(start):
