@@ -46,6 +46,8 @@ def verify(message: bytes, keys: Collection[PublicKey], *, expired: bool = False
         raise SignatureError(f"signed with the key {key}, which is revoked")
     if not key.signs:
         raise SignatureError(f"signed with the key {key}, which is not for signatures")
+    if signature.created < key.created:  # as GnuPG refuses it
+        raise SignatureError(f"signed on {_day(signature.created)}, before the key {key} was made")
     # As library-go does, for a signature; the expiry of keys it does not look at (pkg/verify/verify.go).
     if signature.lifetime and signature.created + signature.lifetime < at:
         raise SignatureError(f"the signature expired on {_day(signature.created + signature.lifetime)}")

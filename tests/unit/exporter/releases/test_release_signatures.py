@@ -11,6 +11,7 @@ import pytest
 
 from common.archive.inventory import ProblemCode
 from common.errors import (
+    ExitCode,
     RegistryError,
     RegistryRefusedError,
     RegistryUnreachableError,
@@ -144,6 +145,7 @@ def test_none_is_there(find, site):
     with pytest.raises(ReleaseUnverifiedError) as caught:
         find(OCP)
     text = str(caught.value)
+    assert caught.value.exit_code == ExitCode.FAILED
     assert f"4.15.0: there is no signature of {OCP}" in text
     assert all(f"{store}/sha256={OCP[7:]}/signature-1: not there" in text for store in site.stores)
     assert "--unverified-release 4.15.0" in text
@@ -253,6 +255,7 @@ def test_a_store_that_is_not_reached_is_another_error_than_no_signature(site, fi
     with pytest.raises(RegistryUnreachableError) as caught:
         find(OCP, stores=(unused(), site.stores[1]))
     text = str(caught.value)
+    assert caught.value.exit_code == ExitCode.REGISTRY
     assert f"4.15.0: a signature of {OCP} could not be looked for in every store" in text
     assert f"{site.stores[1]}/sha256={OCP[7:]}/signature-1: not there" in text
     assert "--unverified-release 4.15.0" in text
