@@ -21,10 +21,7 @@ from importer import mapping
 from importer import probe as probing
 from importer.archive import verify as verifying
 from importer.configure import apply as applying
-from importer.configure import render as rendering
 from importer.configure import undo as undoing
-from importer.configure.earlier import NONE, read_earlier
-from importer.configure.hosted import read_hosted_cluster
 from importer.push import confirmation
 from importer.push import push as pushing
 
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive, ArchiveReader
     from importer.archive.verify import VerifyResult
     from importer.cluster.discovery import ClusterIdentity
-    from importer.cluster.release import Release
-    from importer.cluster.resources.build import Built, ResourceOptions
     from importer.configure.apply import Applied, Interaction, Tell
     from importer.configure.undo import UndoResult
     from importer.push.result import PushResult
@@ -126,30 +121,6 @@ def probe(settings: ImportSettings, cluster: ClusterSettings, file: Path | None)
 def _write(file: Path, content: bytes) -> None:
     with writing(file, "Choose another place."):
         write_atomic(file, content)
-
-
-def render(
-    archive: Archive,
-    settings: ImportSettings,
-    release: Release | None,
-    options: ResourceOptions,
-    *,
-    merged: Path | None = None,
-    hosted: Path | None = None,
-) -> tuple[dict[str, bytes], Built]:
-    """Return the files for the cluster, and the resources in them. Contacts nothing.
-
-    What an earlier render in `merged` has is kept; `hosted` has the HostedCluster of a guest. Raises UsageError.
-    """
-    known = read_hosted_cluster(hosted) if hosted is not None else None
-    earlier = read_earlier(merged) if merged is not None else NONE
-    mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
-    return rendering.render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known)
-
-
-def render_rbac(release: Release | None, built: Built, options: ResourceOptions, *, repoint: bool) -> dict[str, bytes]:
-    """Return the files with the permissions that the importer needs for these objects."""
-    return rendering.render_rbac(release, built.resources, options, repoint=repoint)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:

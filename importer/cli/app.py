@@ -26,8 +26,8 @@ from importer.cli.options import (
     ReplaceCredential,
     Repoint,
     ResourceFlags,
-    agreed,
     author,
+    begun,
 )
 from importer.cli.serve import add_serve
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import ArchiveReader
     from importer.cluster.release import Release
     from importer.configure.undo import UndoResult
-    from importer.diagnose.health import Health
+    from importer.diagnose.state import Health
 
 
 app = typer.Typer(
@@ -230,6 +230,8 @@ def render(
     """Write what apply would apply as files, for GitOps or oc apply."""
     from importer import workflow
     from importer.cli import cluster_tables
+    from importer.configure.render import render_rbac
+    from importer.configure.rendering import render_files
 
     output.begin()
     settings = mirror.settings(registry)
@@ -238,8 +240,8 @@ def render(
     release = _release_of(openshift_release, kubernetes=kubernetes, microshift=microshift, hosted=hosted)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
-    files, built = workflow.render(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
-    files |= workflow.render_rbac(release, built, options, repoint=repoint) if rbac else {}
+    files, built = render_files(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
+    files |= render_rbac(release, built.resources, options, repoint=repoint) if rbac else {}
     paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()
     output.emit(document, lambda: cluster_tables.render_table(paths, built))
@@ -385,14 +387,11 @@ def doctor(
     pem = read_text(ca, "--ca") if ca else None
 
     def agree(health: Health) -> bool:
-        yes_to_all = agreed(cluster_tables.fixes_table(health), cluster_tables.would_fix(health), yes=yes)
-        if yes_to_all:
-            record.agreed(len(health.fixable), health.drain)
-        return yes_to_all
+        shown, where = cluster_tables.fixes_table(health), cluster_tables.would_fix(health)
+        return begun(record, shown, where, changes=len(health.fixable), drain=health.drain, yes=yes)
 
     with FixRecord(wanted, terminal.tell, author=author(), place=told) as record:
-        met = record.met if wanted is not None else None
-        found = health.fix(told, pem, record.tell, agree, met) if fix else health.examine(told, pem)
+        found = health.fix(told, pem, record.tell, agree, record.meets) if fix else health.examine(told, pem)
         record.done(found)
     output.emit(cluster_tables.health_document(found), lambda: cluster_tables.doctor_table(found))
     return found.exit_code
@@ -417,13 +416,11 @@ def undo(
     wanted = place_of(page, terminal.tell) if page is not None else None
 
     def agree(would: UndoResult) -> bool:
-        yes_to_all = agreed(cluster_tables.undone_rows(would), cluster_tables.would_undo(would), yes=yes)
-        if yes_to_all:
-            record.agreed(len(would.changed), would.drain)
-        return yes_to_all
+        shown, where = cluster_tables.undone_rows(would), cluster_tables.would_undo(would)
+        return begun(record, shown, where, changes=len(would.changed), drain=would.drain, yes=yes)
 
     with UndoRecord(wanted, terminal.tell, author=author(), place=told) as record:
-        done = workflow.undo(told, record.tell, agree, record.met if wanted is not None else None)
+        done = workflow.undo(told, record.tell, agree, record.meets)
         record.done(done)
     document = cluster_tables.undo_document(done, dry_run=dry_run)
     output.emit(document, lambda: cluster_tables.undo_table(done, dry_run=dry_run))

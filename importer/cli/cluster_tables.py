@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from importer.configure.apply import Applied
     from importer.configure.operators import Survey
     from importer.configure.undo import UndoResult
-    from importer.diagnose.health import Health
     from importer.diagnose.snapshot import SourceState
+    from importer.diagnose.state import Health
     from importer.push.result import PushResult
 
 

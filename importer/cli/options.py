@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
+    from importer.report.changes import AgreedRecord
     from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
     from importer.workflow import Following
@@ -450,3 +451,11 @@ def agreed(shown: list[str], where: str, *, yes: bool) -> bool:
             hint="Pass --yes to agree without a question; --dry-run only shows the changes.",
         )
     return typer.confirm("Change the cluster?", err=True)
+
+
+def begun(record: AgreedRecord, shown: list[str], where: str, *, changes: int, drain: str, yes: bool) -> bool:
+    """Ask as `agreed` does; record that the changes begin, how many there are, and what they do to nodes."""
+    agreed_to = agreed(shown, where, yes=yes)
+    if agreed_to:
+        record.agreed(changes, drain)
+    return agreed_to

@@ -77,6 +77,10 @@ MACHINE_CONFIG_POOL = Kind(
     "machineconfiguration.openshift.io", "v1", "MachineConfigPool", "machineconfigpools", namespaced=False
 )
 
+# OLM copies a ClusterServiceVersion into every namespace that its operator watches: hundreds of copies of one object
+# (operator-lifecycle-manager, pkg/controller/operators/olm/operatorgroup.go; the label is CopiedLabelKey).
+COPIED_LABEL = "olm.copiedFrom"
+
 # `undo` finds the kind of a recorded object here, so a kind that was once written stays in the list.
 _WRITTEN = (
     NAMESPACE,

@@ -65,21 +65,19 @@ def collect(
     `workloads`: also what runs in all other namespaces.
     """
     reader = Reader(client)
-    expected = {each.name: each for each in expectations}
     events = _events(reader.list(EVENT, namespace))
     # Without OpenShift there are no pools, and no such kind to ask for.
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
     rules = {rule for each in expectations for rule in each.rules}
     found = reader.read(lambda: sources_of(client, namespace), None)
-    subscriptions = reader.list(SUBSCRIPTION)
-    reader.known = sorted({namespace, *(str(each["metadata"].get("namespace")) for each in subscriptions)})
+    subscriptions = _subscriptions(reader, namespace)
     mirror_rules = _mirror_rules(reader, release)
     catalogs = [body for key, body in sorted(found.bodies.items()) if key[0] == namespace] if found else []
     found_plans = plans(reader, subscriptions) if workloads else ()
     waiting = with_unpacking(waiting_images(reader), subscriptions, found_plans) if workloads else ()
     return Snapshot(
         release=release,
-        sources=tuple(_source(reader, body, expected.get(str(body["metadata"]["name"])), events, release) for body in catalogs),
+        sources=tuple(_source(reader, body, expectations, events, release) for body in catalogs),
         all_sources=found,
         pools=tuple(pools),
         held_back=_of_pools(reader, filter(is_paused, pools), partial(held_back, client), ""),
@@ -100,6 +98,13 @@ def collect(
     )
 
 
+def _subscriptions(reader: Reader, namespace: str) -> list[Body]:
+    """Return the Subscriptions; their namespaces, and that of the catalogs, are read where namespaces may not be listed."""
+    found = reader.list(SUBSCRIPTION)
+    reader.known = sorted({namespace, *(str(each["metadata"].get("namespace")) for each in found)})
+    return found
+
+
 def _of_pools(reader: Reader, pools: Iterable[Body], read: Callable[[Body], T], otherwise: T) -> dict[str, T]:
     """Return what `read` makes of each MachineConfigPool, by its name; `otherwise` where that may not be read."""
     return {each["metadata"]["name"]: reader.read(partial(read, each), otherwise) for each in pools}
@@ -108,12 +113,13 @@ def _of_pools(reader: Reader, pools: Iterable[Body], read: Callable[[Body], T], 
 def _source(
     reader: Reader,
     body: Body,
-    expected: ExpectedCatalog | None,
+    expectations: Sequence[ExpectedCatalog],
     events: Mapping[str, Sequence[str]],
     release: Release | None,
 ) -> SourceState:
     metadata, image = body["metadata"], str((body.get("spec") or {}).get("image") or "")
     name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
+    expected = next((each for each in expectations if each.name == name), None)
     expected_image = expected.image if expected else image
     # Also pods of a former spec have these labels: OLM keeps one until the next is ready.
     found = reader.list(POD, namespace, readiness.pod_labels(body))

@@ -7,13 +7,14 @@ To add one, write a function `(_Case, Finding) -> None` and enter it in `FIXES` 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from importer.cluster import apply as applying
 from importer.cluster.kinds import CATALOG_SOURCE, CONFIG_MAP, JOB, NETWORK_POLICY, OPERATOR_HUB, POD, Resource
 from importer.cluster.resources.build import trust
 from importer.cluster.resources.catalog_source import address, defaults_off, serving
-from importer.cluster.trust import merge_pull_secret, pull_secret_key
+from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
 from importer.cluster.writing import Writer
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from importer.cluster.record import Recorder
     from importer.cluster.release import Release
     from importer.diagnose.snapshot import Snapshot, SourceState
+    from importer.settings import ClusterSettings
 
 
 _REGISTRY = "registry "  # the subject of findings about the mirror, as pods see it
@@ -41,6 +43,13 @@ class FixInputs:
     registry_ca: str | None = None
     credential: Callable[[str, str], str] | None = None
     replace_credential: bool = False
+
+    @classmethod
+    def of(cls, cluster: ClusterSettings, registry_ca: str | None) -> FixInputs:
+        """Return the inputs that the settings of a command name."""
+        # Read only when a fix needs it: which entry it is depends on the mirror of the catalog.
+        credential = partial(pull_credential, cluster.authfile) if cluster.authfile else None
+        return cls(registry_ca, credential, cluster.replace_credential)
 
 
 @dataclass(frozen=True, slots=True)

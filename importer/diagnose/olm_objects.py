@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from importer.cluster.client import Body, Query
-from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, INSTALL_PLAN, condition, short, status_of
+from importer.cluster.kinds import CLUSTER_SERVICE_VERSION, COPIED_LABEL, INSTALL_PLAN, condition, short, status_of
 from importer.diagnose.workloads import WaitingImage
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ VERSIONS = 1_000  # ClusterServiceVersions that are read
 _PAGE = 50  # each has icons and examples of some hundred KB
 PLANS = 100  # InstallPlans that are read
 _LONGEST = 600
-# A copy in each namespace that an operator watches: hundreds of one object (pkg/controller/operators/olm/operatorgroup.go).
-_COPIED = "olm.copiedFrom"
 # Statuses of a requirement, and of its dependents.
 _MET = frozenset(("Present", "Satisfied", ""))
 # Message of a bundle that is not unpacked yet (operator-lifecycle-manager, pkg/controller/bundle/bundle_unpacker.go).
@@ -103,7 +101,7 @@ class Plan:
 
 def versions(reader: Reader) -> tuple[Version, ...]:
     """Return the ClusterServiceVersions of all namespaces that may be read, without copies. Raises UnavailableError."""
-    return tuple(reader.everywhere(CLUSTER_SERVICE_VERSION, Version.of, Query(VERSIONS, absent=_COPIED, page=_PAGE)))
+    return tuple(reader.everywhere(CLUSTER_SERVICE_VERSION, Version.of, Query(VERSIONS, absent=COPIED_LABEL, page=_PAGE)))
 
 
 def plans(reader: Reader, subscriptions: Iterable[Body]) -> tuple[Plan, ...]:

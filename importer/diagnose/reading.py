@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from common.errors import ClusterError
 from importer.cluster.client import Body, ClusterClient, ForbiddenError, Query, UnavailableError
 from importer.cluster.kinds import NAMESPACE, Kind
+from importer.cluster.namespaces import one_by_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,14 +66,10 @@ class Reader:
             raise
         except ClusterError as error:
             return self._refused(error, ())
-        # A Role for a namespace is as good as a ClusterRole there.
-        return [each for namespace in self._possible_namespaces() for each in self._inside(namespace, kind, keep, query)]
-
-    def _inside(self, namespace: str, kind: Kind, keep: Callable[[Body], T | None], query: Query) -> Sequence[T]:
-        try:
-            return self._scanned(kind, keep, replace(query, namespace=namespace))
-        except ForbiddenError:
-            return ()
+        found, _ = one_by_one(
+            self._possible_namespaces(), lambda namespace: self._scanned(kind, keep, replace(query, namespace=namespace))
+        )
+        return found
 
     def some(self, kind: Kind, keep: Callable[[Body], T | None], query: Query) -> Sequence[T]:
         """Return what `keep` makes of the first objects of a query; none where they may not be read."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from common.errors import ClusterError
+from importer.cluster.client import UnavailableError
 from importer.operators.outlook import Outlook, recorded
+from importer.operators.reading import read_operators
 from importer.operators.table import make
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from importer.cluster.client import ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.cluster.release import Release
     from importer.operators.installed import Installed
     from importer.operators.table import Row
 
@@ -25,3 +30,13 @@ def present(seen: Installed, expected: Iterable[ExpectedCatalog]) -> list[Row]:
         if each.source in seen.sources.bodies
     ]
     return make(seen, Outlook(known, seen.sources.namespace, seen.sources))
+
+
+def readable_rows(client: ClusterClient, release: Release | None, expected: Iterable[ExpectedCatalog]) -> tuple[Row, ...]:
+    """Return the rows of the operators of a cluster; none where they cannot be read. Raises UnavailableError."""
+    try:
+        return tuple(present(read_operators(client, release), expected))
+    except UnavailableError:
+        raise
+    except ClusterError:
+        return ()

@@ -10,9 +10,10 @@ from importer.cluster.kinds import (
     CLUSTER_CATALOG,
     CLUSTER_EXTENSION,
     CLUSTER_SERVICE_VERSION,
-    NAMESPACE,
+    COPIED_LABEL,
     SUBSCRIPTION,
 )
+from importer.cluster.namespaces import names_of, one_by_one
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.operators.installed import Csv, CsvKey, Extension, Installed, SourceKey, Sources, Subscribed
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from importer.cluster.release import Release
-
-# OLM copies a ClusterServiceVersion into every namespace that its operator watches: hundreds of copies of one object
-# (operator-lifecycle-manager, pkg/controller/operators/olm/operatorgroup.go; the label is CopiedLabelKey).
-_COPIED = "olm.copiedFrom"
 
 
 def read(client: ClusterClient, namespace: str, release: Release | None) -> Installed:
@@ -71,18 +68,8 @@ def _subscriptions(client: ClusterClient) -> tuple[list[Body], str, str]:
         return client.list(SUBSCRIPTION) or [], "", ""
     except ForbiddenError as error:
         refused = error.message
-    try:
-        # Reads that are refused for the cluster may be allowed in single namespaces (Role instead of ClusterRole).
-        namespaces = [str(each["metadata"]["name"]) for each in client.list(NAMESPACE) or []]
-    except ForbiddenError:
-        namespaces = []
-    found: list[Body] = []
-    hidden = 0
-    for namespace in namespaces:
-        try:
-            found += client.list(SUBSCRIPTION, namespace) or []
-        except ForbiddenError:
-            hidden += 1
+    namespaces = names_of(client)
+    found, hidden = one_by_one(namespaces, lambda namespace: client.list(SUBSCRIPTION, namespace) or [])
     if namespaces and not hidden:
         return found, "", ""
     return found, refused, f"{hidden} of {len(namespaces)} namespaces" if namespaces else ""
@@ -94,7 +81,7 @@ def _csvs(client: ClusterClient, subscribed: Sequence[Subscribed]) -> dict[CsvKe
     if not wanted:
         return {}
     try:
-        bodies = client.list(CLUSTER_SERVICE_VERSION, absent=_COPIED) or []
+        bodies = client.list(CLUSTER_SERVICE_VERSION, absent=COPIED_LABEL) or []
     except ForbiddenError:
         return _csvs_by_name(client, wanted)
     found = {(str(each["metadata"].get("namespace") or ""), str(each["metadata"]["name"])): each for each in bodies}

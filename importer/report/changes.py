@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from importer.cluster.undo import Undone
     from importer.configure.undo import UndoResult
-    from importer.diagnose.health import Health
+    from importer.diagnose.state import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Item:
     details: Sequence[str] = ()
 
 
-class _Agreed(ChangeRecord):
+class AgreedRecord(ChangeRecord):
     """A change that began when a person agreed to it."""
 
     template: ClassVar[str] = "change.html.jinja"
@@ -50,7 +50,7 @@ class _Agreed(ChangeRecord):
         return {"title": self.title, "planned": self._planned, "drain": self._drain, "items": self._items}
 
 
-class UndoRecord(_Agreed):
+class UndoRecord(AgreedRecord):
     """The record of one undo."""
 
     stem: ClassVar[str] = "undo"
@@ -77,7 +77,7 @@ def _undone(one: Undone) -> Item:
     return Item(kind, one.outcome, f"{one.kind} {one.namespace}/{one.name}".replace(" /", " "), former, details)
 
 
-class FixRecord(_Agreed):
+class FixRecord(AgreedRecord):
     """The record of one `doctor --fix`."""
 
     stem: ClassVar[str] = "doctor"

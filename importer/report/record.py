@@ -117,6 +117,11 @@ class ChangeRecord:
         # Before the preflight: a deploy that is refused for missing permissions has to say whose they are.
         self.cluster, self._author = cluster, replace(self._author, account=account)
 
+    @property
+    def meets(self) -> Callable[[ClusterIdentity, str], None] | None:
+        """`met`, where there will be a page; without one, no request asks for the account."""
+        return None if self.where is None else self.met
+
     def tell(self, line: str) -> None:
         """Record and pass on a line; the page of a wait of days keeps the first ones, which name the changes."""
         if len(self._lines) < _LINES:

@@ -15,6 +15,7 @@ from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
 from importer.cluster.undo import undo
 from importer.diagnose import health
+from importer.diagnose.state import Health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
@@ -64,16 +65,16 @@ class Site:
             recorder.expect([ExpectedCatalog(NAME, MARKETPLACE, IMAGE, offers(PACKAGES), RULES)])
         assert self.settled().findings == ()
 
-    def settled(self) -> health.Health:
+    def settled(self) -> Health:
         """Examine the cluster after the reads that its controllers need; they come without HTTP, which takes nearly all of the CPU."""
         for kind in MOVING * (READS - 1):
             self.cluster.simulator.read(kind)
         return self.examined()
 
-    def examined(self) -> health.Health:
+    def examined(self) -> Health:
         return health.examine(self.settings, CA)
 
-    def fix(self) -> health.Health:
+    def fix(self) -> Health:
         return health.fix(self.settings, CA, str, lambda _fixable: True)
 
 

@@ -21,6 +21,7 @@ from importer.cluster.resources.permissions import needed
 from importer.cluster.undo import undo
 from importer.configure.render import render
 from importer.diagnose import health
+from importer.diagnose.state import Health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_simulator import MARKETPLACE
@@ -58,11 +59,11 @@ class Site:
             self.expected = ExpectedCatalog(NAME, self.namespace, IMAGE, offers(PACKAGES))
             recorder.expect([self.expected])
 
-    def found(self) -> health.Health:
+    def found(self) -> Health:
         health.examine(self.settings)  # time passes with every look
         return health.examine(self.settings)
 
-    def mend(self) -> health.Health:
+    def mend(self) -> Health:
         return health.fix(self.settings, None, str, lambda _fixable: True)
 
     def undo(self):

@@ -22,7 +22,7 @@ from importer.cluster.writing import Action, Change
 from importer.configure.apply import Applied
 from importer.configure.undo import undo
 from importer.diagnose.fixes import NEEDS_CREDENTIAL
-from importer.diagnose.health import Health
+from importer.diagnose.state import Health
 from importer.settings import ClusterSettings
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.wanted import catalog_source, mirror_rules, operator_hub, trust

@@ -16,7 +16,8 @@ from common.archive.volume import CLOSING_SIZE, FOOTER_SIZE, padding_frame_size,
 from common.errors import ArchiveError, ContentError
 from common.oci.image import digest_of
 from importer.archive.reader import Archive
-from importer.archive.verify import VolumeStatus, _check_tail, verify
+from importer.archive.verify import VolumeStatus, verify
+from importer.archive.volume_check import _check_tail
 from tests.fakes.archives import CONFIG, CUT, Content, noise, write
 
 SMALL, LARGE, AFTER = (digest_of(layers[0]) for layers in CUT.images.values())

@@ -1,0 +1,36 @@
+"""From an archive, and the files that people give, to the files of `render`. Contacts nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from importer.configure.earlier import NONE, read_earlier
+from importer.configure.hosted import read_hosted_cluster
+from importer.configure.render import render_archive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from importer.archive.reader import Archive
+    from importer.cluster.release import Release
+    from importer.cluster.resources.build import Built, ResourceOptions
+    from importer.settings import ImportSettings
+
+
+def render_files(
+    archive: Archive,
+    settings: ImportSettings,
+    release: Release | None,
+    options: ResourceOptions,
+    *,
+    merged: Path | None = None,
+    hosted: Path | None = None,
+) -> tuple[dict[str, bytes], Built]:
+    """Return the files for the cluster, and the resources in them.
+
+    What an earlier render in `merged` has is kept; `hosted` has the HostedCluster of a guest. Raises UsageError.
+    """
+    known = read_hosted_cluster(hosted) if hosted is not None else None
+    earlier = read_earlier(merged) if merged is not None else NONE
+    mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
+    return render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known)

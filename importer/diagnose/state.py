@@ -1,0 +1,87 @@
+"""The health of a cluster, as `status` and `doctor` show it (docs/cluster.md, *status and doctor*). No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.errors import ExitCode
+from importer.cluster.finding import Severity
+from importer.cluster.kinds import SECRET
+from importer.cluster.readiness.readiness import is_paused, is_rolled_out
+from importer.cluster.rollout import strongest
+from importer.diagnose.fixes import NEEDS_CREDENTIAL
+
+if TYPE_CHECKING:
+    from importer.cluster.client import Body
+    from importer.cluster.discovery import ClusterIdentity
+    from importer.cluster.finding import Finding
+    from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.diagnose.snapshot import Snapshot
+    from importer.operators.table import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A snapshot, the findings in it, and those of them that were fixed; the operators of the cluster."""
+
+    snapshot: Snapshot
+    expected: tuple[ExpectedCatalog, ...]
+    findings: tuple[Finding, ...]
+    cluster: ClusterIdentity
+    fixed: tuple[Finding, ...] = ()
+    operators: tuple[Row, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all catalogs are served and no rollout is in progress; findings that were fixed do not count."""
+        # The snapshot is older than the fixes, so fixed findings are taken as gone.
+        left = [finding for finding in self.findings if finding not in self.fixed]
+        wrong = any(finding.severity is Severity.ERROR for finding in left)
+        fixed = {finding.subject for finding in self.fixed}
+        served = all(source.lists_all or f"CatalogSource {source.name}" in fixed for source in self.snapshot.sources)
+        return served and not (wrong or self.absent or self.rolling)
+
+    @property
+    def fixable(self) -> list[Finding]:
+        """The findings that `doctor --fix` would fix."""
+        return [finding for finding in self.findings if finding.fixable]
+
+    @property
+    def drain(self) -> str:
+        """The effect of the fixes on the nodes, as text; empty where it is not known."""
+        # Of all that is fixed, nodes take over only a pull secret: a CA for the mirror is no part of their configuration.
+        written = {SECRET.name} if any(finding.code == NEEDS_CREDENTIAL for finding in self.fixable) else set()
+        return strongest(self.snapshot.release, written)
+
+    @property
+    def absent(self) -> list[ExpectedCatalog]:
+        """The expected catalogs that have no CatalogSource."""
+        present = {source.name for source in self.snapshot.sources}
+        # After an update a catalog has another name (ADR 0051), and its former CatalogSource may be deleted.
+        served = {each.catalog for each in self.expected if each.name in present and each.catalog}
+        return [each for each in self.expected if each.name not in present and each.catalog not in served]
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The CatalogSources of hub-import of which nothing says what they should list: others applied rendered files."""
+        return [source.name for source in self.snapshot.sources if source.is_managed and source.expected is None]
+
+    @property
+    def rolling(self) -> list[str]:
+        """The pools whose rollout is in progress; a paused pool with all mirror rules is not one of them."""
+        return [
+            pool["metadata"]["name"]
+            for pool in self.snapshot.pools
+            # A pool can stay paused for days during a Control Plane Only update, and is healthy meanwhile.
+            if not is_rolled_out(pool) and (self.missing_rules(pool) or not is_paused(pool))
+        ]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6 unless the cluster is healthy."""
+        return ExitCode.DONE if self.healthy else ExitCode.CLUSTER
+
+    def missing_rules(self, pool: Body) -> int:
+        """Return how many of the mirror rules a pool's configuration lacks."""
+        return len(self.snapshot.missing_rules.get(pool["metadata"]["name"]) or ())
