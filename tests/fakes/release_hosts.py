@@ -2,6 +2,7 @@
 
     with ReleaseHosts() as hosts:
         hosts.add(first, "stable-4.12", signer=signer())        # a node of the graph, and a signature in the first store
+        # (openpgp.signer(); its public key for --release-key is openpgp.armored(signer().key()))
         hosts.add(then, "stable-4.12", signer=signer())
         hosts.connect(first, then)                              # an edge; with `risks` a conditional one
         hosts.graphs["stable-4.13", "amd64"] = real_file        # or an answer as it is
@@ -33,8 +34,8 @@ from typing import Any, Self, cast
 import trustme
 
 from common.oci.image import hex_of
+from tests.fakes.openpgp import Signer, payload
 from tests.fakes.registry_server import Fault, Handler, Request, Server
-from tests.fakes.release_keys import Signer
 from tests.fakes.releases import Release
 
 GRAPH_PATHS = ("/api/upgrades_info/v1/graph", "/api/upgrades_info/graph", "/graph")
@@ -130,7 +131,7 @@ class ReleaseHosts:
         for channel in channels:
             self.nodes[channel, release.architecture].append(node)
         if signer is not None:
-            self.sign(release.digest, signer.release(release.digest, f"{release.payloads}:{release.tag}"), store=store)
+            self.sign(release.digest, signer.message(payload(release.digest, f"{release.payloads}:{release.tag}")), store=store)
 
     def sign(self, digest: str, *contents: bytes, store: str = STORES[0]) -> None:
         """Add signature files of a digest to a store: signature-1, signature-2 and so on."""

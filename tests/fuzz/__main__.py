@@ -18,13 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz import several, targets, wire
+from tests.fuzz import releases, several, targets, wire
 from tests.fuzz.running import no_hang, once, scratch
 from tests.fuzz.targets import Target
 
 MEMORY = 1 << 30  # of a process, at its peak
 KEPT = 5  # findings of one target that are shown
-ALL = (*targets.TARGETS, *several.TARGETS, *wire.TARGETS)
+ALL = (*targets.TARGETS, *several.TARGETS, *wire.TARGETS, *releases.TARGETS)
 
 
 def main() -> int:

@@ -18,14 +18,14 @@ import pytest
 
 from common.errors import HubError
 from tests.fakes.archives import Content, noise
-from tests.fuzz import several, targets, wire
+from tests.fuzz import releases, several, targets, wire
 from tests.fuzz.mutation import mutated, mutated_text
 from tests.fuzz.running import fuzz, no_hang
 
 MEMORY = 256 << 20
 INPUTS = 100  # of a target whose share is 1
 SMALL = Content({"registry.test/one:v1": [noise("one", 3000)], "registry.test/two:v1": [noise("two", 140_000)]})
-ALL = {target.name: target for target in (*targets.TARGETS, *several.TARGETS, *wire.TARGETS)}
+ALL = {target.name: target for target in (*targets.TARGETS, *several.TARGETS, *wire.TARGETS, *releases.TARGETS)}
 CASES = sorted(path for path in Path(__file__).with_name("cases").rglob("*") if path.is_file())
 
 
