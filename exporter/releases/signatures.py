@@ -174,7 +174,7 @@ def _nothing(digest: Digest, release: str, search: _Search, answers: list[_Answe
     refused = [f"{answer.record.url}: {answer.reason}" for answer in answers]
     failed = [f"{file.url}: {_reason(file.error, file.url)}" for file in search.failed if file.error]
     details = [*refused, *failed, *(f"{url}: not there" for url in search.empty)]
-    without = f"--unverified-release {name} carries it without."
+    without = f"--unverified-release {digest} carries it without."
     if refused:
         hint = f"--release-key FILE adds the key of a publisher whom you trust; {without}"
         return ReleaseUnverifiedError(f"{name}: no signature of {digest} is accepted:", hint=hint, details=details)
