@@ -270,10 +270,8 @@ def health_document(health: Health) -> Document:
 def status_table(health: Health) -> list[str]:
     """Return `status` for people."""
     rows = [("WHAT", "STATE", "MORE")]
-    for source in health.snapshot.sources:
-        if source.is_managed:
-            listed = source.packages.text if source.packages else "what it should list is not known"
-            rows.append((f"CatalogSource {source.name}", source.state, listed))
+    managed = (source for source in health.snapshot.sources if source.is_managed)
+    rows += [(f"CatalogSource {source.name}", source.state, _listed(source, health)) for source in managed]
     rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
     ruled = any(each.rules for each in health.expected)  # `apply --catalogs-only` records none
     for pool in health.snapshot.pools:
@@ -284,6 +282,15 @@ def status_table(health: Health) -> list[str]:
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
     rows += _operator_rows(health)
     return [f"{health.cluster}.", *columns(rows), *shown.affected(health.operators), _verdict(health)]
+
+
+def _listed(source: SourceState, health: Health) -> str:
+    if source.packages is not None:
+        return source.packages.text
+    if source.expected is None:
+        return "what it should list is not known"
+    release = health.cluster.release
+    return "what it lists cannot be read" if release is None or release.lists_packages else "MicroShift lists no packages"
 
 
 def _operator_rows(health: Health) -> list[tuple[str, str, str]]:

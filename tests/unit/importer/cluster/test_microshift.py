@@ -12,6 +12,7 @@ import tomllib
 import pytest
 
 from common.errors import ClusterError, UsageError
+from importer.cli.cluster_tables import status_table
 from importer.cluster.apply import apply
 from importer.cluster.discovery import identify
 from importer.cluster.preflight import Intent, circumstances, permissions, rollout
@@ -88,6 +89,8 @@ def test_an_archive_is_applied_and_ready_alone_ends_the_wait(start, tmp_path, re
     kubeconfig = edge.cluster.kubeconfig(tmp_path)
     health = examine(ClusterSettings(kubeconfig=kubeconfig))
     assert health.healthy
+    # The record says what it should list. Seen before: "what it should list is not known".
+    assert any(line.endswith("MicroShift lists no packages") for line in status_table(health))
     assert [one.code for one in health.findings] == ["node-mirrors-unseen"]
     undo(ClusterSettings(kubeconfig=kubeconfig), str, lambda _would: True)
     assert edge.cluster.names("CatalogSource") == []
