@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
@@ -40,6 +41,14 @@ _SHARED = frozenset((IMAGE_CONFIG.name, IMAGE_REGISTRY.name))
 _API_VERSIONS = {kind.name: kind.api_version for kind in MIRROR_KINDS}
 
 
+class Shape(StrEnum):
+    """Where a cluster has its mirror rules."""
+
+    OBJECTS = "objects of OpenShift"
+    NODES = "files on the nodes (--kubernetes, --microshift)"
+    HOSTED = "a HostedCluster (--hosted)"
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """An earlier render: its objects of mirror `rules`, its other `files`, and the CAs of its ConfigMap by key.
@@ -55,6 +64,15 @@ class Earlier:
     access: Mapping[str, Access] = field(default_factory=dict)
     bundle: str = ""
     objects: Mapping[tuple[str, str], Body] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> Shape | None:
+        """The kind of cluster that its rules are for; None without rules."""
+        if self.rules:
+            return Shape.OBJECTS
+        if not self.node_rules:
+            return None
+        return Shape.NODES if self.access else Shape.HOSTED
 
     @property
     def existing(self) -> frozenset[MirrorRule]:

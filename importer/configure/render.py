@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import Problem, ProblemCode
+from common.errors import UsageError
 from common.serialization import dump_yaml
 from common.supported_releases import unsupported
 from importer.cluster.kinds import (
@@ -29,7 +30,7 @@ from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
 from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
 from importer.configure.additions import with_additions
-from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier
+from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.hosted import hosted_files
 from importer.configure.node_files import Access, node_files, unredirected
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
@@ -78,6 +79,7 @@ def render_archive(
     What `earlier` has, and this archive does not need, is kept. `insecure`: of the mirror, for files of nodes.
     `hosted`: the HostedCluster of a guest, where it is known.
     """
+    _require_shape(earlier, release, options)
     images = map_images(inventory, mirror)
     icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
@@ -90,6 +92,16 @@ def render_archive(
         files |= node_files(rules, _access(mirror.host, options.registry_ca, earlier, insecure), containerd=release is None)
         problems += unredirected(rules) if release is None else ()
     return files, replace(built, problems=tuple(problems))
+
+
+def _require_shape(earlier: Earlier, release: Release | None, options: ResourceOptions) -> None:
+    """Raise UsageError for an earlier render for another kind of cluster, whose rules would be lost, or of no effect."""
+    own = Shape.HOSTED if options.hosted else Shape.OBJECTS if configures_nodes(release) else Shape.NODES
+    if earlier.shape not in (None, own):
+        raise UsageError(
+            f"--merge: the earlier render has mirror rules for {earlier.shape}, and this one is for {own}",
+            hint="Give the options of the earlier render, or another directory.",
+        )
 
 
 def _united(earlier: str, ca: str | None) -> str | None:

@@ -169,3 +169,22 @@ def test_an_earlier_ca_without_a_certificate_is_named(tmp_path):
     (tmp_path / "nodes/etc/containers/certs.d/mirror.example:5000/ca.crt").write_text("lost")
     with pytest.raises(UsageError, match=r"--merge .*ca\.crt: the file has no certificate"):
         read_earlier(tmp_path)
+
+
+@pytest.mark.parametrize("first", [None, Release(4, 18, hosted=True), Release(4, 18)])
+@pytest.mark.parametrize("second", [Release(4, 18, microshift=True), Release(4, 18, hosted=True), Release(4, 18)])
+def test_an_earlier_render_for_another_kind_of_cluster_is_refused(tmp_path, first, second):
+    """Seen before: an ImageDigestMirrorSet in the files of a guest, or of a Kubernetes without the kind; rules that went away."""
+
+    def rendered(release, earlier=NONE):
+        options = ResourceOptions(catalog_names={"": "mine"}, hosted=release is not None and release.hosted)
+        return render_archive(inventory(image(BUNDLE)), MIRROR, release, options, earlier)[0]
+
+    write_files(tmp_path, rendered(first))
+    if first == second and first.hosted == second.hosted and not second.microshift:
+        assert rendered(second, read_earlier(tmp_path)) == rendered(first)
+    elif first is None and second.microshift:
+        assert rendered(second, read_earlier(tmp_path))[REGISTRIES_CONF]
+    else:
+        with pytest.raises(UsageError, match="--merge: the earlier render has mirror rules for"):
+            rendered(second, read_earlier(tmp_path))
