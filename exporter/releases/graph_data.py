@@ -1,4 +1,4 @@
-"""Graph data: channels, risks and known issues of updates, for the OpenShift Update Service of the disconnected side. No I/O.
+"""Graph data: channels, risks and known issues of updates, for the OpenShift Update Service of the disconnected side.
 
 Sources: openshift/cincinnati, openshift_secondary_metadata_parser/plugin.rs (what is read of it, and which versions);
 openshift/cincinnati-operator, docs/graph-data-init-container.md (how the image is used).
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from common.errors import ContentError, boundary
-from common.files import size_text
+from common.files import read_limited, size_text
 from common.oci.compression import decompressed
 from common.serialization import UNDECODABLE, DocumentError, convert, decode_bounded, load_yaml_documents
 from exporter.catalog.readers.layer_tree import MAX_LINKS, MAX_NAME, WHITEOUT
 from exporter.catalog.readers.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
+from exporter.releases.hosts import GRAPH_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 CHANNELS, BLOCKED_EDGES, RAW = "channels", "blocked-edges", "raw"
@@ -39,8 +41,7 @@ MAX_HEADERS = 100_000  # with the records of extended ones; a second of CPU
 _MAX_EXTENDED = 16 * 1024**2
 _SHOWN = 80
 _AGAIN = (
-    "Fetch https://api.openshift.com/api/upgrades_info/graph-data again, and look at what a proxy answers in its place; "
-    "a file of your own is named with --graph-data."
+    f"Fetch {GRAPH_DATA} again, and look at what a proxy answers in its place; a file of your own is named with --graph-data."
 )
 _RAW = msgspec.json.Decoder(dict[str, dict[str, str]])
 
@@ -90,6 +91,11 @@ def checked(content: bytes, where: str) -> GraphData:
             return GraphData(_checked(files), files)
         except ContentError as error:
             raise ContentError(f"{where}: {error.message}", hint=_AGAIN) from error
+
+
+def from_file(path: Path) -> GraphData:
+    """Return the graph data of a file. Raises UsageError for one that cannot be read, and what `checked` raises."""
+    return checked(read_limited(path, MAX_TARBALL, "Name the tarball of graph data."), str(path))
 
 
 def _require_tarball(content: bytes) -> None:

@@ -8,3 +8,5 @@ SIGNATURE_STORES = (
     "https://storage.googleapis.com/openshift-release/official/signatures/openshift/release",
 )
 OKD_SIGNATURE_STORES = ("https://storage.googleapis.com/openshift-ci-release/releases/signatures/openshift/release",)
+# Channels, risks and known issues of all updates (openshift/oc-mirror, internal/pkg/release/const.go).
+GRAPH_DATA = "https://api.openshift.com/api/upgrades_info/graph-data"

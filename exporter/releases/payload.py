@@ -171,9 +171,9 @@ def _read(tree: Tree, stored: Stored, source: str, *, kubevirt: bool) -> Payload
     for other in each[1:]:
         _require_same(first, other)
     architecture = MULTI if several else first.architecture
-    _require_tags(first, architecture)
     wanted = [one.architecture for one in each]
     machines = _machines(first, wanted) if kubevirt else ()
+    _require_tags(first, architecture, machines)
     missing, notes = _without_machines(first, wanted, machines, source) if kubevirt else ((), ())
     return Payload(
         first.version,
@@ -297,12 +297,15 @@ def _require_same(one: _One, other: _One) -> None:
         raise PayloadError(f"its payloads for {both} have different components:", details=shortened(names, _SHOWN))
 
 
-def _require_tags(one: _One, architecture: str) -> None:
-    """Raise PayloadError for names that make no tag on the mirror (ADR 0066)."""
+def _require_tags(one: _One, architecture: str, machines: Sequence[Machine]) -> None:
+    """Raise PayloadError for images that would have no tag on the mirror, or one tag together (ADR 0066)."""
     tag = release_tag(one.version, architecture)
-    for name in (tag, *(f"{tag}-{component.name}" for component in one.components)):
+    names = [component.name for component in one.components]
+    for name in (tag, *(f"{tag}-{name}" for name in (*names, *(machine.name for machine in machines)))):
         if not is_tag(name):
             raise PayloadError(f"no tag can have the name {name[:200]!r}, which it would get on the mirror")
+    if twice := {machine.name for machine in machines} & set(names):
+        raise PayloadError(f"it has a component with the name of a disk image, {min(twice)!r}")
 
 
 def _unlisted(tree: Tree, one: _One, source: str, *, several: bool) -> Iterator[Problem]:

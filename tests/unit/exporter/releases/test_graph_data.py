@@ -8,12 +8,13 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.archive.inventory import ImageKind
-from common.errors import ContentError
+from common.errors import ContentError, UsageError
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Platform, digest_of
 from common.oci.reference import Reference
@@ -53,6 +54,16 @@ def test_the_tarball_of_a_git_server_has_one_folder() -> None:
     """As https://github.com/openshift/cincinnati-graph-data/archive/master.tar.gz, which older documentation names."""
     inside = {f"cincinnati-graph-data-master/{name}": content for name, content in {**MADE, ".github/a.yaml": b"a"}.items()}
     assert read(inside).files == read(MADE).files
+
+
+def test_graph_data_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data.tar.gz").write_bytes(releases.graph_data(MADE))
+    assert graph_data.from_file(tmp_path / "data.tar.gz").channels == ("stable-4.18",)
+    (tmp_path / "plain.tar").write_bytes(gzip.decompress(releases.graph_data(MADE)))
+    assert graph_data.from_file(tmp_path / "plain.tar").files == read(MADE).files
+    for name in ("absent", "."):
+        with pytest.raises(UsageError, match=str(tmp_path)):
+            graph_data.from_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.2.0", *more(["1.1.7"])])

@@ -187,6 +187,12 @@ def test_disk_images_of_several_architectures() -> None:
     assert (len(found.notes), found.problems) == (2, ())
 
 
+def test_disk_images_have_tags_of_their_own() -> None:
+    machines = releases.bootimages({"amd64": [factories.image(docker=True)]})
+    with pytest.raises(PayloadError, match="name of a disk image"):
+        read(made({BOOTIMAGES: machines, REFERENCES: references(tag("kube-virt-container"))}), kubevirt=True)
+
+
 @pytest.mark.parametrize(
     "text",
     [
