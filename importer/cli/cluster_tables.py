@@ -304,7 +304,7 @@ def _operator_rows(health: Health) -> list[tuple[str, str, str]]:
         for each in current_plans(health.snapshot)
     ]
     versions = [
-        (f"ClusterServiceVersion {each.namespace}/{each.name}", each.phase or "no phase yet", f"{each.reason}: {each.message}")
+        (f"ClusterServiceVersion {each.namespace}/{each.name}", each.phase or "no phase yet", each.said)
         for each in unwell(health.snapshot)
     ]
     return [*plans, *versions]

@@ -24,6 +24,7 @@ _SHOWN = 5
 _PLANS_SHOWN = 20
 # OLM gives an installation five minutes (operator-lifecycle-manager, pkg/controller/operators/olm/operator.go).
 _TAKES_S = 600.0
+_IN_HOURS, _IN_DAYS = 2 * 60, 2 * 24 * 60  # minutes from which a time is given in the larger unit
 _OVER = frozenset(("Succeeded", "Replacing", "Deleting"))
 _WORKING = frozenset(("", "Planning", "Installing"))
 FAILED, REQUIRES_APPROVAL, COMPLETE = "Failed", "RequiresApproval", "Complete"
@@ -107,7 +108,7 @@ def _groups(snapshot: Snapshot) -> Iterator[Finding]:
     """Give one finding for each namespace whose OperatorGroup keeps operators from being installed."""
     found: dict[str, list[str]] = {}
     for version in filter(_is_about_group, snapshot.versions):
-        found.setdefault(version.namespace, []).append(f"{_subject(version)}: {version.reason}: {version.message}")
+        found.setdefault(version.namespace, []).append(f"{_subject(version)}: {version.said}")
     for plan in current_plans(snapshot):
         if plan.phase == FAILED and _GROUP.search(plan.failure):
             found.setdefault(plan.namespace, []).append(f"InstallPlan {plan.namespace}/{plan.name}: {plan.failure}")
@@ -129,7 +130,7 @@ def _version(version: Version, snapshot: Snapshot) -> Finding | None:
         return _requirements(version)
     if _waits_for_images(version, snapshot):
         return None
-    evidence = (f"phase {version.phase or 'none yet'}, {version.reason}: {version.message}", *version.unmet[:_SHOWN])
+    evidence = (_phase(version), *version.unmet[:_SHOWN])
     describe = f"oc describe csv {version.name} -n {version.namespace}, and the pods of its deployments, say more."
     if version.phase == FAILED:
         return Finding(
@@ -137,8 +138,20 @@ def _version(version: Version, snapshot: Snapshot) -> Finding | None:
         )
     if version.since_s is None or version.since_s < _TAKES_S:
         return None  # `status` shows it
-    cause = f"it is not installed yet, and has been in phase {version.phase or 'none'} for {version.since_s // 60:.0f} minutes"
+    cause = f"it is not installed yet, and has been in phase {version.phase or 'none'} for {_lasting(version.since_s)}"
     return Finding("csv-pending", _subject(version), cause, evidence, describe)
+
+
+def _phase(version: Version) -> str:
+    return ", ".join(filter(None, (f"phase {version.phase or 'none yet'}", version.said)))
+
+
+def _lasting(seconds: float) -> str:
+    """Return a time as text: in minutes below two hours, in days from two days on."""
+    minutes = int(seconds // 60)
+    if minutes < _IN_HOURS:
+        return counted(minutes, "minute")
+    return counted(minutes // 60, "hour") if minutes < _IN_DAYS else counted(minutes // (24 * 60), "day")
 
 
 def _requirements(version: Version) -> Finding:
@@ -155,7 +168,7 @@ def _requirements(version: Version) -> Finding:
         "csv-pending",
         _subject(version),
         "requirements of the operator are not met",
-        (*shortened(version.unmet, _SHOWN), f"phase {version.phase}, {version.reason}: {version.message}"),
+        (*shortened(version.unmet, _SHOWN), _phase(version)),
         fix,
         severity=Severity.WARNING if lately else Severity.ERROR,
     )
@@ -189,7 +202,7 @@ def _slow_plan(plan: Plan) -> Finding:
     return Finding(
         UNKNOWN,
         f"InstallPlan {plan.namespace}/{plan.name}",
-        f"is not carried out after {(plan.since_s or 0) // 60:.0f} minutes, for an unknown reason",
+        f"is not carried out after {_lasting(plan.since_s or 0)}, for an unknown reason",
         (
             f"phase {plan.phase or 'none yet'}, for {enumeration(plan.csvs, _SHOWN)}",
             short(plan.unpacking) or "it has no message",

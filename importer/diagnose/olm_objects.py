@@ -46,6 +46,11 @@ class Version:
     unmet: tuple[str, ...] = ()
     since_s: float | None = None
 
+    @property
+    def said(self) -> str:
+        """Reason and message, as far as OLM has given them."""
+        return ": ".join(filter(None, (self.reason, self.message)))
+
     @classmethod
     def of(cls, body: Body) -> Version | None:
         """Return what a body describes; None for a copy."""

@@ -94,7 +94,9 @@ def unexplained(snapshot: Snapshot) -> list[WaitingImage]:
 
 def operator_namespaces(snapshot: Snapshot) -> frozenset[str]:
     """Return the namespaces with a Subscription or a ClusterServiceVersion."""
-    return frozenset(str(each["metadata"].get("namespace") or "") for each in snapshot.subscriptions)
+    subscribed = (str(each["metadata"].get("namespace") or "") for each in snapshot.subscriptions)
+    # An operator runs on when its Subscription was deleted; copies of its ClusterServiceVersion are not read.
+    return frozenset((*subscribed, *(version.namespace for version in snapshot.versions)))
 
 
 def _concerns_operators(each: WaitingImage, namespaces: frozenset[str]) -> bool:

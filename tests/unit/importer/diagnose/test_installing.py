@@ -55,6 +55,38 @@ def test_phases_and_reasons(version, expected):
     assert found(version) == expected
 
 
+@pytest.mark.parametrize(
+    ("since_s", "text"),
+    [
+        (600.0, "10 minutes"),
+        (7100.0, "118 minutes"),
+        (2 * 3600.0, "2 hours"),
+        (47.9 * 3600, "47 hours"),
+        (333 * 86400.0, "333 days"),
+    ],
+)
+def test_how_long_an_operator_waits_is_said_in_fitting_units(since_s, text):
+    state = snapshot(sources=[source()], versions=(csv("Installing", since_s=since_s),))
+    (one,) = diagnose(state)
+    assert one.cause.endswith(f"in phase Installing for {text}")
+
+
+def test_a_version_of_which_olm_says_nothing_yet_has_no_empty_words():
+    """OLM makes a ClusterServiceVersion first, and its status afterwards (operator-lifecycle-manager, olm/operator.go)."""
+    silent = Version("site", "op.v1", "", "", "", since_s=3600.0)
+    (one,) = diagnose(snapshot(sources=[source()], versions=(silent,)))
+    assert one.evidence == ("phase none yet",)
+    assert Version("site", "op.v1", "Pending", "", "only words").said == "only words"
+    assert Version("site", "op.v1", "Pending", "OnlyReason", "").said == "OnlyReason"
+
+
+def test_an_operand_of_an_operator_without_subscription_is_an_error():
+    """A Subscription may be deleted while its ClusterServiceVersion, and so the operator, stays."""
+    waiting = [WaitingImage("site", "operand-1", "manager", "nvcr.io/a/b:1", "ImagePullBackOff", "")]
+    assert found(csv("Succeeded", "InstallSucceeded"), waiting=waiting, subscriptions=[]) == [("unknown", "error")]
+    assert found(waiting=waiting, subscriptions=[]) == [("unknown", "warning")]
+
+
 def test_two_operators_of_a_namespace_with_two_operator_groups_have_one_cause():
     said = "attenuated service account query failed - more than one operator group(s) are managing this namespace count=2"
     versions = [csv("Failed", "TooManyOperatorGroups", name=name) for name in ("a.v1", "b.v1")]
