@@ -18,6 +18,7 @@ from exporter.kit.settings import PLATFORMS, PYTHONS, KitSettings, Runtime, chec
 from exporter.kit.wheel_file import rebuilt
 from exporter.kit.wheels import WheelFetcher, shown
 from tests.fakes import wheelhouse
+from tests.fakes.openpgp import SHIPPED
 
 ARM_311, AMD_313 = Runtime(Platform("linux", "arm64"), "3.11"), Runtime(Platform("linux", "amd64"), "3.13")
 
@@ -230,9 +231,11 @@ def test_our_own_wheel_is_the_same_every_time_and_whole():
     assert not any(name.endswith((".pyc", ".pth", "INSTALLER", "direct_url.json")) for name in names)
 
 
-def test_the_lock_file_of_the_release_is_part_of_the_wheel():
+def test_the_lock_file_of_the_release_and_the_keys_of_releases_are_part_of_the_wheel():
     with zipfile.ZipFile(io.BytesIO(rebuilt(distribution("hub-airgap"))[1])) as archive:
-        assert "exporter/kit/pylock.toml" in archive.namelist()
+        names = set(archive.namelist())
+    assert "exporter/kit/pylock.toml" in names
+    assert {f"exporter/releases/keys/{path.name}" for path in SHIPPED.iterdir()} <= names
 
 
 def test_a_changed_installation_is_no_source_of_wheels(tmp_path):
