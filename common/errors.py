@@ -7,6 +7,7 @@
     ├── CatalogError              1   a catalog that cannot be read or would not be served
     ├── ContentError              1   bytes that are not what their digest, size or format promised
     │   ├── DamagedError          1   they arrived so from a registry, which may send them again
+    │   ├── PayloadError          1   the payload of a release, which cannot be read or contradicts itself
     │   └── SignatureError        1   an OpenPGP signature that is malformed, or of no trusted key
     ├── ReleaseUnverifiedError    1   an OpenShift release without a signature that is accepted
     ├── ProblemsError             1   --strict, and there were problems
