@@ -78,6 +78,9 @@ class ProblemCode(_OpenEnum):
     SIGNATURE_MISSING = "signature-missing"  # --signatures require, and an image has none
     SIGNATURE_UNAVAILABLE = "signature-unavailable"  # a registry would not say which signatures there are
     RELEASE_SIGNATURE = "release-signature"  # a signature of a release is left out, or its key has expired (OKD)
+    RELEASE_BOUND = "release-bound"  # a range of releases begins or ends with one that the channel does not have
+    UPDATE_PATH = "update-path"  # no update path leads over the releases of several channels
+    UPDATE_RISK = "update-risk"  # an update path has a step that is not recommended for every cluster
     RELEASE_UNVERIFIED = "release-unverified"  # a release is carried without a verified signature, as asked
     RELEASE_UNREADABLE = "release-unreadable"  # the payload of a release cannot be read, or contradicts itself
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format

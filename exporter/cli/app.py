@@ -17,7 +17,7 @@ from common.files import writing
 from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
-from exporter.cli.release_options import ReleaseOptions
+from exporter.cli.release_options import ReleaseListOptions, ReleaseOptions
 
 app = typer.Typer(
     # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
@@ -38,19 +38,24 @@ class Algorithm(StrEnum):
 @command(app, "list")
 def list_(
     selection: SelectionOptions,
+    releases: ReleaseListOptions,
     registry: RegistryOptions,
     output: OutputOptions,
     explain: Annotated[bool, typer.Option("--explain", help="Say for every bundle why it is kept or not.")] = False,
 ) -> ExitCode:
-    """What a catalog offers, or what an image set keeps of it.
+    """What a catalog offers, or what an image set keeps of it; with --release, what a channel of OpenShift has.
 
-    With --package: the versions and update edges of these packages. Contacts nothing but the catalog.
+    With --package: the versions and update edges of these packages. Contacts nothing but the catalog, or the update service.
     """
     from exporter import workflow
     from exporter.catalog import steps
     from exporter.cli import listing
     from exporter.context import opened
 
+    if releases.given:
+        if explain or selection != SelectionOptions():
+            raise UsageError("--release and a catalog at once", hint="List one after the other.")
+        return _list_releases(releases, registry, output)
     # Without an image set, `list` shows all versions: a person who looks for a version must not see heads only.
     offered = selection.offered()
     settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
@@ -66,6 +71,18 @@ def list_(
         lambda: listing.list_table(chosen, selection.package or selection.optional, target, explain=explain, asked=asked),
     )
     return workflow.outcome(document["problems"], strict=selection.strict)
+
+
+def _list_releases(releases: ReleaseListOptions, registry: RegistryOptions, output: OutputOptions) -> ExitCode:
+    from exporter.cli import release_listing
+    from exporter.context import opened
+    from exporter.releases.update_service import graph_source
+
+    request, settings = releases.request()
+    with opened(registry.settings(), output.begin()) as context:
+        document = release_listing.document(request, graph_source(context.client, settings))
+    output.emit(document, lambda: release_listing.table(document))
+    return ExitCode.DONE
 
 
 @command(app)

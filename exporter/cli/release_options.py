@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path  # noqa: TC003 - Typer reads the annotations of options
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,34 +15,49 @@ if TYPE_CHECKING:
     from exporter.imageset.releases import PlatformRequest
 
 RELEASES = "OpenShift releases"
+Channels = Annotated[
+    list[str],
+    typer.Option(
+        "--release",
+        metavar="CHANNEL[@MIN..MAX]",
+        help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
+        rich_help_panel=RELEASES,
+    ),
+]
+Architectures = Annotated[
+    list[str],
+    typer.Option(
+        "--release-arch",
+        metavar="ARCH",
+        help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable.",
+        rich_help_panel=RELEASES,
+    ),
+]
+UpdateService = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Ask this update service in place of the public one.", rich_help_panel=RELEASES),
+]
+GraphFiles = Annotated[
+    list[Path],
+    typer.Option(
+        "--graph-file",
+        metavar="FILE",
+        help="A saved answer of the update service, in place of asking it; repeatable.",
+        rich_help_panel=RELEASES,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOptions:
     """The releases that are requested, and from where they are described. With an image set file: only the latter."""
 
-    release: Annotated[
-        list[str],
-        typer.Option(
-            "--release",
-            metavar="CHANNEL[@MIN..MAX]",
-            help="Releases of a channel such as stable-4.18, the newest without a range; repeatable.",
-            rich_help_panel=RELEASES,
-        ),
-    ] = field(default_factory=list)
+    release: Channels = field(default_factory=list)
     release_image: Annotated[
         str | None,
         typer.Option("--release-image", metavar="REF", help="One release, by its payload image.", rich_help_panel=RELEASES),
     ] = None
-    release_arch: Annotated[
-        list[str],
-        typer.Option(
-            "--release-arch",
-            metavar="ARCH",
-            help="amd64 (default), arm64, ppc64le, s390x or multi; repeatable.",
-            rich_help_panel=RELEASES,
-        ),
-    ] = field(default_factory=list)
+    release_arch: Architectures = field(default_factory=list)
     shortest_path: Annotated[
         bool,
         typer.Option(
@@ -53,19 +68,8 @@ class ReleaseOptions:
         bool,
         typer.Option("--graph", help="Also the graph data for the OpenShift Update Service.", rich_help_panel=RELEASES),
     ] = False
-    update_service: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Ask this update service in place of the public one.", rich_help_panel=RELEASES),
-    ] = None
-    graph_file: Annotated[
-        list[Path],
-        typer.Option(
-            "--graph-file",
-            metavar="FILE",
-            help="A saved answer of the update service, in place of asking it; repeatable.",
-            rich_help_panel=RELEASES,
-        ),
-    ] = field(default_factory=list)
+    update_service: UpdateService = None
+    graph_file: GraphFiles = field(default_factory=list)
     signature_store: Annotated[
         list[str],
         typer.Option(
@@ -157,3 +161,37 @@ class ReleaseOptions:
             raise UsageError("--update-service and --graph-file exclude each other", hint="Leave one of them out.")
         if (self.graph_data or self.graph_base) and not request.graph:
             raise UsageError("--graph-data and --graph-base need --graph", hint="Add it, or graph: true in the image set.")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseListOptions:
+    """The channels of `list`, and from where their graphs come."""
+
+    release: Annotated[
+        list[str],
+        typer.Option(
+            "--release",
+            metavar="CHANNEL[@FROM..TO]",
+            help="List the releases of a channel in place of a catalog; with FROM..TO the update path too; repeatable.",
+            rich_help_panel=RELEASES,
+        ),
+    ] = field(default_factory=list)
+    release_arch: Architectures = field(default_factory=list)
+    update_service: UpdateService = None
+    graph_file: GraphFiles = field(default_factory=list)
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them is."""
+        return self != ReleaseListOptions()
+
+    def request(self) -> tuple[PlatformRequest, ReleaseSettings]:
+        """Return the channels, and from where their graphs come. Raises UsageError."""
+        options = ReleaseOptions(
+            release=self.release,
+            release_arch=self.release_arch,
+            update_service=self.update_service,
+            graph_file=self.graph_file,
+        )
+        request = options.request()
+        return request, options.settings(request)

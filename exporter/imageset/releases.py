@@ -23,6 +23,7 @@ ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x", MULTI)  # of the update s
 TYPES = ("ocp", "okd")
 _OTHER_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
+_OKD = re.compile(r"4-.*|(?:.*-)?(?:scos|okd)(?:-.*)?|.*-4")  # channels of OKD have no minor version
 _FLAG = re.compile(r"([^@\s]+)(?:@(\S*))?")
 
 
@@ -104,7 +105,13 @@ def channel_of_flag(text: str, *, shortest_path: bool = False) -> ReleaseChannel
             hint="Wanted: CHANNEL[@MIN..MAX], for example stable-4.18@4.18.3..4.18.9",
         )
     low, dots, high = (match[2] or "").partition("..")
-    channel = ReleaseChannel(match[1], min_version=low, max_version=high if dots else low, shortest_path=shortest_path)
+    channel = ReleaseChannel(
+        match[1],
+        okd=bool(_OKD.fullmatch(match[1])),
+        min_version=low,
+        max_version=high if dots else low,
+        shortest_path=shortest_path,
+    )
     for fault in channel_faults(channel, "--release"):
         raise fault
     return channel

@@ -10,3 +10,8 @@ SIGNATURE_STORES = (
 OKD_SIGNATURE_STORES = ("https://storage.googleapis.com/openshift-ci-release/releases/signatures/openshift/release",)
 # Channels, risks and known issues of all updates (openshift/oc-mirror, internal/pkg/release/const.go).
 GRAPH_DATA = "https://api.openshift.com/api/upgrades_info/graph-data"
+
+# Update services: that of the product (openshift/cincinnati, docs/design/openshift.md), and the release controller of OKD.
+UPDATE_SERVICE = "https://api.openshift.com/api/upgrades_info/v1/graph"
+OKD_UPDATE_SERVICE = "https://origin-release.ci.openshift.org/graph"
+GRAPH_PATH = "/api/upgrades_info/v1/graph"  # of every update service, OpenShift Update Service in a cluster too
