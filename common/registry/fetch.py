@@ -13,14 +13,14 @@ from common.text import sanitize
 if TYPE_CHECKING:
     from common.registry.registries_conf import Hosts
 
-_MAX_URL = 8000  # most servers and proxies take 8 KiB
+MAX_URL = 8000  # most servers and proxies take 8 KiB
 _SHOWN = 200
 
 
 def fetch_call(url: str, what: str, accept: str, hosts: Hosts) -> Call:
     """Return the call for a document. Raises UsageError for a URL that cannot be requested, or not safely."""
     shown = sanitize(url, _SHOWN)
-    where = parsed(url) if len(url) <= _MAX_URL and url.isprintable() and url.isascii() else parsed("")
+    where = parsed(url) if len(url) <= MAX_URL and url.isprintable() and url.isascii() else parsed("")
     host = where.netloc.decode()
     if where.scheme not in ("http", "https") or not is_host(host):
         raise UsageError(f"{what}: not a URL: {shown}", hint="Wanted: https://HOST[:PORT]/PATH")

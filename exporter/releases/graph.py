@@ -1,6 +1,6 @@
 """The update graph of a channel: releases with their payloads, and the updates between them. Pure.
 
-The answer of an update service: openshift/cincinnati, docs/design/cincinnati.md and openshift.md. What a cluster does with it:
+The answer of an update service: openshift/cincinnati, docs/design/openshift.md. What a cluster does with it:
 openshift/cluster-version-operator, pkg/cincinnati/cincinnati.go.
 """
 

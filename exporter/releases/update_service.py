@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PREFIXES = ("stable", "fast", "eus", "candidate")
 OKD_CHANNELS = ("stable-scos-4", "stable-4", "4-stable")  # of OKD's documentation, and of clusters
 _MINOR = re.compile(r"(\d{1,3})\.(\d{1,4})")
-_MAX_LOOKUPS = 16
+MAX_LOOKUPS = 16
 
 
 class GraphSource(Protocol):
@@ -100,7 +100,7 @@ class _Lookups:
 
     def __init__(self, ask: Callable[[str], bool]) -> None:
         self._ask = ask
-        self._left = _MAX_LOOKUPS
+        self._left = MAX_LOOKUPS
 
     def __call__(self, channel: str) -> bool:
         if not self._left:
