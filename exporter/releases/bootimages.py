@@ -14,7 +14,8 @@ import msgspec
 
 from common.errors import PayloadError, UsageError
 from common.oci.reference import Reference
-from common.serialization import UNDECODABLE, decode_bounded, load_yaml_documents
+from common.serialization import UNDECODABLE, decode_bounded
+from exporter.releases.payload_files import only_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -55,11 +56,11 @@ def machines(raw: bytes, where: str, architectures: Collection[str]) -> tuple[Ma
 
 def _streams(raw: bytes, where: str) -> Iterator[tuple[str, str]]:
     """Yield the values of the ConfigMap that are JSON: `stream`, and from 5.0 on `streams` too."""
-    for document in load_yaml_documents(raw, where, forgiving=True):
-        data = document.get("data") if isinstance(document, dict) else None
-        if not isinstance(data, dict):
-            raise PayloadError(f"{where}: no ConfigMap with data")
-        yield from ((key, text) for key, text in data.items() if isinstance(text, str) and text.lstrip()[:1] == "{")
+    document = only_document(raw, where)
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, dict):
+        raise PayloadError(f"{where}: no ConfigMap with data")
+    yield from ((key, text) for key, text in data.items() if isinstance(text, str) and text.lstrip()[:1] == "{")
 
 
 def _decoded(text: str, where: str) -> Any:

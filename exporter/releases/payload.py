@@ -19,10 +19,11 @@ from common.mapping import release_tag
 from common.oci import media_types
 from common.oci.image import ATTESTATION, Index, parse_config
 from common.oci.reference import Reference, is_tag
-from common.serialization import DocumentError, convert, load_yaml_documents
+from common.serialization import DocumentError, convert
 from common.text import shortened
 from common.version import try_parse
 from exporter.releases import bootimages, payload_files
+from exporter.releases.payload_files import only_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ def _architecture(manifest: Manifest, stored: Stored) -> str:
 
 def _release_metadata(raw: bytes) -> _Metadata:
     where = payload_files.METADATA
-    found = convert(_document(raw, where), _Metadata, where)
+    found = convert(only_document(raw, where), _Metadata, where)
     if found.kind != _METADATA_KIND:
         raise PayloadError(f"{where}: of the kind {str(found.kind)[:80]!r}, wanted {_METADATA_KIND}")
     # The update service leaves out a release with any version that is none (openshift/cincinnati, release.rs).
@@ -234,19 +235,10 @@ def _release_metadata(raw: bytes) -> _Metadata:
     return found
 
 
-def _document(raw: bytes, where: str) -> object:
-    """Return the only document of a file, JSON or YAML. Raises DocumentError, PayloadError."""
-    documents = load_yaml_documents(raw, where, forgiving=True)
-    first, second = next(documents, None), next(documents, None)
-    if first is None or second is not None:
-        raise PayloadError(f"{where}: {'empty' if first is None else 'more than one document'}")
-    return first
-
-
 def _image_references(raw: bytes) -> tuple[str, tuple[Component, ...]]:
     """Return the version and the components."""
     where = payload_files.REFERENCES
-    stream = convert(_document(raw, where), _ImageStream, where)
+    stream = convert(only_document(raw, where), _ImageStream, where)
     if (stream.kind, stream.api_version) != (_KIND, _API):
         raise PayloadError(f"{where}: {str(stream.api_version)[:80]!r} {str(stream.kind)[:80]!r}, wanted a {_KIND} of {_API}")
     tags = (stream.spec and stream.spec.tags) or []

@@ -7,13 +7,16 @@ openshift/cincinnati, release_scrape_dockerv2/registry/mod.rs (the first layer f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from common.content import Chunks
 from common.errors import PayloadError
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor
+from common.serialization import UNDECODABLE, decode_bounded, is_json, load_yaml_documents
 from exporter.catalog.readers.layer_tree import OPAQUE, WHITEOUT
 from exporter.catalog.readers.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
 
@@ -31,7 +34,7 @@ REQUIRED = (REFERENCES, METADATA)
 # The last layer of a payload has one to four MB; another image, named by mistake, is not fetched as a whole.
 MAX_SIZE = 64 * 1024**2  # compressed bytes of the layers that are read
 MAX_UNPACKED = 256 * 1024**2  # of them; a quarter of a second of CPU
-MAX_FILE = 8 * 1024**2  # the largest file that is read has 120 KB
+MAX_FILE = 4 * 1024**2  # the largest file that is read has 120 KB
 MAX_HEADERS = 100_000  # the layer has about a thousand files
 _MAX_EXTENDED = 16 * 1024**2
 _NO_RELEASE = (
@@ -39,6 +42,7 @@ _NO_RELEASE = (
 )
 
 Stored = Callable[[Descriptor], Chunks]
+_ANY = msgspec.json.Decoder(Any)
 
 
 def read(manifest: Manifest, stored: Stored, names: Collection[str]) -> dict[str, bytes]:
@@ -58,6 +62,21 @@ def read(manifest: Manifest, stored: Stored, names: Collection[str]) -> dict[str
         if hidden:
             raise PayloadError(f"its layer {layer.digest} hides the {FOLDER} of those below it ({hidden[:200]!r})")
     raise _not_a_payload("none of its layers has such files")
+
+
+def only_document(raw: bytes, where: str) -> object:
+    """Return the only document of a file, JSON or YAML. Raises PayloadError, DocumentError."""
+    # JSON is one value, as clusters read it: a stream of objects takes a second of CPU for each megabyte.
+    if is_json(raw):
+        try:
+            return decode_bounded(raw, _ANY)
+        except UNDECODABLE as error:
+            raise PayloadError(f"{where}: {error}") from error
+    documents = load_yaml_documents(raw, where, forgiving=True)
+    first, second = next(documents, None), next(documents, None)
+    if first is None or second is not None:
+        raise PayloadError(f"{where}: {'empty' if first is None else 'more than one document'}")
+    return first
 
 
 def _from_the_top(layers: Sequence[Descriptor]) -> Iterator[Descriptor]:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from common.errors import UsageError
@@ -55,3 +57,18 @@ def test_text_round_trips_and_pins():
     assert str(reference) == "quay.io/org/image:v1"
     assert str(reference.pinned(f"sha256:{HEX}")) == f"quay.io/org/image@sha256:{HEX}"
     assert str(reference.with_digest(f"sha256:{HEX}")) == f"quay.io/org/image:v1@sha256:{HEX}"
+
+
+@pytest.mark.parametrize(
+    "text", ["a/" * 3_000_000, "a.b/" + "a" * 6_000_000, "h.test/a:" + "t" * 6_000_000, "A" * 6_000_000, "x" * 100_000 + "://a"]
+)
+def test_a_long_text_takes_no_multiple_of_its_memory(text):
+    """A payload or a bundle of a stranger may name megabytes; the expression of repositories took a hundred times as many."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError) as refused:
+            Reference.parse(text)
+        assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(refused.value.message) < 1_000
