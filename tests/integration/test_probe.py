@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from importer.cluster.release import Release
+from importer.cluster.resources.build import ResourceOptions
 from importer.configure.render import render_rbac
 from tests.fakes.cluster import FakeCluster, Fault
 from tests.fakes.commands import run
@@ -243,7 +244,7 @@ def test_written_content_is_deleted_after_an_error(tmp_path):
 
 @pytest.mark.parametrize("release", ["4.3", "4.18", None])
 def test_the_role_that_render_writes_is_enough_for_it_and_it_changes_nothing(tmp_path, release):
-    written = render_rbac(Release.parse(release) if release else None, ())["rbac.yaml"]
+    written = render_rbac(Release.parse(release) if release else None, (), ResourceOptions())["rbac.yaml"]
     rules = [rule for role in yaml.safe_load_all(written) for rule in role["rules"]]
     allowed = {(name, verb) for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
     with FakeCluster(release) as cluster, FakeRegistry() as mirror:
