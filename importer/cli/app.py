@@ -195,6 +195,14 @@ EarlierFiles = Annotated[
 ]
 
 
+UpdateServiceUri = Annotated[
+    str,
+    typer.Option(
+        metavar="URI",
+        help="What the UpdateService reports: write the patch by which the cluster asks it.",
+        rich_help_panel=CLUSTER,
+    ),
+]
 WithRoles = Annotated[bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")]
 RolesForRepoint = Annotated[
     bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
@@ -224,6 +232,7 @@ def render(
     ] = False,
     hosted_cluster: HostedClusterFile = None,
     merge: EarlierFiles = None,
+    update_service_uri: UpdateServiceUri = "",
     rbac: WithRoles = False,
     repoint: RolesForRepoint = False,
 ) -> ExitCode:
@@ -240,7 +249,9 @@ def render(
     release = _release_of(openshift_release, kubernetes=kubernetes, microshift=microshift, hosted=hosted)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
-    files, built = render_files(opened, settings, release, options, merged=merge, hosted=hosted_cluster)
+    files, built = render_files(
+        opened, settings, release, options, merged=merge, hosted=hosted_cluster, updates_from=update_service_uri
+    )
     files |= render_rbac(release, built.resources, options, repoint=repoint) if rbac else {}
     paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()

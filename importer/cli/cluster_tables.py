@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.resources.build import Built
+    from importer.cluster.updates.outlook import Update
     from importer.configure.apply import Applied
     from importer.configure.operators import Survey
     from importer.configure.undo import UndoResult
@@ -44,12 +45,12 @@ _FIELDS_SHOWN = 3  # of one object that undo restores
 
 def render_document(paths: Sequence[Path], built: Built) -> Document:
     """Return the JSON of `render`."""
-    return {"files": [str(path) for path in paths], "problems": built.problems}
+    return {"files": [str(path) for path in paths], "problems": built.problems, "notes": built.notes}
 
 
 def render_table(paths: Sequence[Path], built: Built) -> list[str]:
     """Return `render` for people."""
-    return [*problem_lines(built.problems), *map(str, paths)]
+    return [*problem_lines(built.problems), *_noted(built.notes), *map(str, paths)]
 
 
 def cluster_document(cluster: ClusterIdentity | None) -> Document | None:
@@ -74,7 +75,27 @@ def apply_document(applied: Applied) -> Document:
         "operators": shown.document(applied.operators),
         "operatorsAfter": shown.document(applied.operators_after) if applied.operators_after is not None else None,
         "problems": applied.problems,
+        "notes": applied.notes,
+        "updates": [update_document(each) for each in applied.updates],
     }
+
+
+def update_document(update: Update) -> Document:
+    """Return the JSON of a release that the cluster can go to."""
+    return {
+        "version": update.release.version,
+        "architecture": update.release.architecture,
+        "digest": update.release.digest,
+        "via": update.via,
+        "commands": update.commands,
+        "risks": update.risks,
+        "acknowledge": [{"name": name, "text": text} for name, text in update.acknowledge],
+    }
+
+
+def updates_lines(updates: Sequence[Update]) -> list[str]:
+    """Return the releases that the cluster can go to, each with its command; the administrator runs it."""
+    return ["The cluster can be updated:", *(line for each in updates for line in each.lines)] if updates else []
 
 
 def apply_table(applied: Applied) -> list[str]:
@@ -83,7 +104,11 @@ def apply_table(applied: Applied) -> list[str]:
         return [*planned_table(applied), would_change(applied), "Nothing was changed."]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
-    return [*changes, *left, f"{applied.cluster}.", applied.verdict]
+    return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), f"{applied.cluster}.", applied.verdict]
+
+
+def _noted(notes: Sequence[str]) -> list[str]:
+    return [f"note: {each}" for each in notes]
 
 
 def planned_table(would: Applied) -> list[str]:
@@ -105,7 +130,8 @@ def question_table(would: Applied, *, diff: bool) -> list[str]:
     """Return what a person is asked to agree to: each object, with `diff` also how it would differ; operators."""
     # Long diffs hid the question at the end; they are shown on request.
     diffs = [line for change in would.result.changed if diff for line in _shortened(change.diff)]
-    return [*problem_lines(would.problems), *changes_table(would.result), *diffs, *shown.affected(would.operators)]
+    noted = [*problem_lines(would.problems), *_noted(would.notes)]
+    return [*noted, *changes_table(would.result), *diffs, *shown.affected(would.operators)]
 
 
 def operators_document(found: Survey) -> Document:

@@ -320,6 +320,23 @@ class ClusterOptions:
         ),
     ] = False
     repoint: Repoint = False
+    update_service: Annotated[
+        bool,
+        typer.Option(
+            "--update-service",
+            help="Let the cluster ask its UpdateService for updates: spec.upstream of ClusterVersion; undo restores it.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = False
+    acknowledge: Annotated[
+        list[str],
+        typer.Option(
+            "--acknowledge",
+            metavar="NAME",
+            help="What the cluster asks an administrator to acknowledge before an update; repeatable.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = field(default_factory=list)
     allow_orphaned: Annotated[
         list[str],
         typer.Option(
@@ -362,6 +379,8 @@ class ClusterOptions:
             allowed_orphans=tuple(self.allow_orphaned),
             allowed_stranded=tuple(self.allow_stranded),
             repoint=self.repoint,
+            update_service=self.update_service,
+            acknowledged=tuple(dict.fromkeys(self.acknowledge)),
             dry_run=self.dry_run,
             # A number alone counts minutes: a rollout of a MachineConfigPool takes 10 to 40 of them.
             timeout_s=seconds_of(self.timeout, "--timeout", unit="m", longest_s=_LONGEST_WAIT_S),

@@ -14,21 +14,27 @@ from importer.cluster.discovery import mirror_objects
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
+    CLUSTER_VERSION,
     CONFIG_MAP,
     DEPLOYMENT,
     IMAGE_CONFIG,
     IMAGE_REGISTRY,
+    MANAGED_NAMESPACE,
     MARKETPLACE,
     NAMESPACE,
     NETWORK_POLICY,
     OPERATOR_HUB,
+    OWN_LABELS,
     SERVICE,
     SUBSCRIPTION,
+    UPDATE_SERVICE,
     Resource,
     kind_of,
 )
+from importer.cluster.resources.build import NAME as CA_NAME
 from importer.cluster.resources.catalog_source import defaults_off, is_default
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
+from importer.cluster.resources.openshift_release import foreign_name, lacks, with_graph, with_signatures
 from importer.cluster.trust import allow, ca_config_map_name, managed, trusting, with_ca
 from importer.cluster.writing import Change, Wish, Writer
 
@@ -67,7 +73,7 @@ def apply(
     recorder: Recorder | None = None,
     registries: Sequence[str] = (),
 ) -> ApplyResult:
-    """Bring resources into the cluster: trust, default sources off, mirror rules, then the catalogs.
+    """Bring resources into the cluster: trust, default sources off, mirror rules, releases, then the catalogs.
 
     `registries`: hosts to add where the cluster has a list of allowed registries. `release` None is a Kubernetes with OLM.
     Each object is reported in a line, and `recorder` receives the former values; objects that do not differ are not written.
@@ -79,6 +85,7 @@ def apply(
     _trust(writer, pending, registries)
     _default_sources_off(writer, pending)
     _mirror_rules(writer, pending, release)
+    _releases(writer, pending)
     _namespace(writer, release)
     # What serves a catalog by address comes before the CatalogSource that names it.
     for resource in pending.of(NETWORK_POLICY.name, DEPLOYMENT.name, SERVICE.name):
@@ -110,6 +117,11 @@ class _Pending:
         self._left = [each for each in self._left if each.kind not in kinds]
         return taken
 
+    def named(self, kind: str, name: str) -> list[Resource]:
+        taken = [each for each in self._left if (each.kind, each.name) == (kind, name)]
+        self._left = [each for each in self._left if each not in taken]
+        return taken
+
     def rest(self) -> list[Resource]:
         return self._left
 
@@ -119,7 +131,7 @@ def _trust(writer: Writer, pending: _Pending, registries: Sequence[str]) -> None
     # The registry first: up to 4.4 its operator runs node-ca, which copies the CA to the nodes.
     for resource in pending.of(IMAGE_REGISTRY.name):
         writer.shared(IMAGE_REGISTRY, resource.name, "", managed(resource))
-    for resource in pending.of(CONFIG_MAP.name):
+    for resource in pending.named(CONFIG_MAP.name, CA_NAME):
         name = ca_config_map_name(writer.client, resource.name)
         writer.shared(CONFIG_MAP, name, resource.namespace, with_ca(resource))
     for resource in pending.of(IMAGE_CONFIG.name):
@@ -146,6 +158,36 @@ def _mirror_rules(writer: Writer, pending: _Pending, release: Release | None) ->
         writer.leave(resource.kind, resource.name, "", "its rules are in force already")
     for resource in merged.write:
         writer.own(resource)
+
+
+def _releases(writer: Writer, pending: _Pending) -> None:
+    """Write what updates of the cluster need: signatures, acknowledgements, and the update service with its address."""
+    for resource in pending.of(CONFIG_MAP.name):
+        if resource.namespace == MANAGED_NAMESPACE:
+            _signature(writer, resource)
+        else:
+            writer.shared(CONFIG_MAP, resource.name, resource.namespace, _with_data(resource))
+    for resource in pending.of(UPDATE_SERVICE.name):
+        writer.shared(UPDATE_SERVICE, resource.name, resource.namespace, with_graph(resource))
+    for resource in pending.of(CLUSTER_VERSION.name):
+        writer.shared(CLUSTER_VERSION, resource.name, "", _if_there({"spec": resource.body["spec"]}))
+
+
+def _with_data(resource: Resource) -> Wish:
+    """Return the wish for the keys of a ConfigMap that belongs to the administrator."""
+    return lambda _live: {"data": resource.body["data"]}
+
+
+def _signature(writer: Writer, resource: Resource) -> None:
+    """Add the signatures of a payload; what others have in a ConfigMap of the same name stays."""
+    live = writer.client.get(CONFIG_MAP, resource.name, resource.namespace)
+    name = resource.name
+    if live is not None and not OWN_LABELS.items() <= (live["metadata"].get("labels") or {}).items():
+        if not lacks(live, resource):
+            writer.leave(CONFIG_MAP.name, name, resource.namespace, "it has the signatures already")
+            return
+        name = foreign_name(name)
+    writer.shared(CONFIG_MAP, name, resource.namespace, with_signatures(resource))
 
 
 def _cluster_catalogs(writer: Writer, pending: _Pending) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MARKETPLACE = "openshift-marketplace"
 CONFIG_NAMESPACE = "openshift-config"
+MANAGED_NAMESPACE = "openshift-config-managed"  # signatures of releases, and what has to be acknowledged before an update
 OLM_NAMESPACE = "openshift-operator-lifecycle-manager"  # where OLM itself runs
 # On the pods that OLM makes for a CatalogSource, with its name as value, in all releases (registry/reconciler/reconciler.go).
 OLM_LABEL = "olm.catalogSource"
@@ -66,6 +67,7 @@ INFRASTRUCTURE = Kind("config.openshift.io", "v1", "Infrastructure", "infrastruc
 PROXY = Kind("config.openshift.io", "v1", "Proxy", "proxies", namespaced=False)
 IMAGE_POLICY = Kind("config.openshift.io", "v1", "ClusterImagePolicy", "clusterimagepolicies", namespaced=False)
 IMAGE_REGISTRY = Kind("imageregistry.operator.openshift.io", "v1", "Config", "configs", namespaced=False)
+UPDATE_SERVICE = Kind("updateservice.operator.openshift.io", "v1", "UpdateService", "updateservices", namespaced=True)
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
 CLUSTER_SERVICE_VERSION = Kind(
     "operators.coreos.com", "v1alpha1", "ClusterServiceVersion", "clusterserviceversions", namespaced=True
@@ -98,6 +100,8 @@ _WRITTEN = (
     CATALOG_SOURCE,
     CLUSTER_CATALOG,
     SUBSCRIPTION,
+    CLUSTER_VERSION,
+    UPDATE_SERVICE,
 )
 _BY_NAME = {(kind.api_version, kind.name): kind for kind in _WRITTEN}
 

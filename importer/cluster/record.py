@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,15 +27,20 @@ from importer.cluster.differences import needed_patch, rebased
 from importer.cluster.kinds import CLUSTER_VERSION, CONFIG_NAMESPACE, MARKETPLACE, OWN_LABELS, PLAIN_OLM, SECRET, Kind
 from importer.cluster.microshift import microshift_version
 from importer.cluster.readiness.readiness import ExpectedCatalog
+from importer.cluster.updates.expected import ExpectedRelease
 
 # A Secret, since it holds former values of the pull secret.
 NAME = "hub-import-record"
-_EXPECTED = "expected."  # how the keys of expected catalogs begin; all others are entries
+_EXPECTED = "expected."  # how the keys of expected catalogs and releases begin; all others are entries
+# No name of a CatalogSource has an underscore. Earlier versions skip values of another shape than that of a catalog.
+_RELEASES = f"{_EXPECTED}_release."
 MAX_SIZE = 900_000  # bytes of all entries; Kubernetes limits the data of a Secret to 1 MiB
 
 _MAX_DEPTH = 64
 _MAX_CATALOG = 32 * 1024 * 1024  # bytes of an expected catalog, unpacked
 _CATALOG = msgspec.json.Decoder(ExpectedCatalog)
+_RELEASE = msgspec.json.Decoder(ExpectedRelease)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +134,13 @@ class Recorder:
             self._entries = {one.key: one for one in load(self.client, self.namespace)}
         return self._entries
 
-    def expect(self, catalogs: Iterable[ExpectedCatalog]) -> None:
+    def expect(self, catalogs: Iterable[ExpectedCatalog], releases: Iterable[ExpectedRelease] = ()) -> None:
         """Keep what the cluster has to serve, so that `status` and `doctor` need no archive. Raises ClusterError.
 
-        A catalog that the record has already is not written again.
+        What the record has already is not written again. Releases of earlier archives stay.
         """
         values = {_catalog_key(each): _packed(each) for each in catalogs}
+        values |= {_release_key(each): _packed(each) for each in releases}
         live = (self.client.get(SECRET, NAME, self.namespace) or {}).get("data") or {}
         fresh = {key: value for key, value in values.items() if live.get(key) != value}
         if fresh:
@@ -176,7 +182,18 @@ def load(client: ClusterClient, namespace: str) -> list[Entry]:
 def expected_catalogs(client: ClusterClient, namespace: str) -> list[ExpectedCatalog]:
     """Return what the last apply of each catalog expected, by name. Values that cannot be read are left out."""
     data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
-    found = [_unpacked(value) for key, value in sorted(data.items()) if key.startswith(_EXPECTED)]
+    found = [
+        _unpacked(value, _CATALOG)
+        for key, value in sorted(data.items())
+        if key.startswith(_EXPECTED) and not key.startswith(_RELEASES)
+    ]
+    return [each for each in found if each is not None]
+
+
+def recorded_releases(client: ClusterClient, namespace: str) -> list[ExpectedRelease]:
+    """Return the releases that imports have brought. Values that cannot be read are left out."""
+    data: Mapping[str, str] = (client.get(SECRET, NAME, namespace) or {}).get("data") or {}
+    found = [_unpacked(value, _RELEASE) for key, value in sorted(data.items()) if key.startswith(_RELEASES)]
     return [each for each in found if each is not None]
 
 
@@ -272,15 +289,19 @@ def _catalog_key(expected: ExpectedCatalog) -> str:
     return _EXPECTED + re.sub(r"[^A-Za-z0-9._-]", "-", expected.name)[:200]
 
 
-def _packed(expected: ExpectedCatalog) -> str:
+def _release_key(expected: ExpectedRelease) -> str:
+    return _RELEASES + re.sub(r"[^A-Za-z0-9._-]", "-", f"{expected.version}.{expected.architecture}")[:200]
+
+
+def _packed(expected: ExpectedCatalog | ExpectedRelease) -> str:
     # Compressed: the packages of several catalogs share the limit of one Secret.
     return base64.b64encode(zlib.compress(msgspec.json.encode(expected, order="sorted"), 9)).decode()
 
 
-def _unpacked(value: str) -> ExpectedCatalog | None:
+def _unpacked(value: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
         # Bounded: the Secret may have been edited.
         raw = zlib.decompressobj().decompress(base64.b64decode(value, validate=True), _MAX_CATALOG + 1)
-        return decode_bounded(raw, _CATALOG) if len(raw) <= _MAX_CATALOG else None
+        return decode_bounded(raw, decoder) if len(raw) <= _MAX_CATALOG else None
     except (ValueError, TypeError, zlib.error, binascii.Error, msgspec.MsgspecError, RecursionError):
         return None

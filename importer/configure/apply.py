@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import ClusterClient
     from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.readiness.wait import Display
+    from importer.cluster.updates.outlook import Update
     from importer.configure.plan import ClusterPlan
     from importer.mapping import MappedImage
     from importer.operators.table import Row
@@ -49,6 +51,7 @@ class Applied:
     `findings`: of the preflight; `problems`: resources that cannot be made; `cluster`: its identity;
     `drain`: the effect of the changed configuration on nodes, as text; empty where it is not known.
     `operators`: what becomes of each operator of the cluster; `operators_after` None: they were not read again.
+    `notes`: what is left to the administrator; `updates`: the releases that the cluster can go to.
     """
 
     result: ApplyResult
@@ -59,6 +62,8 @@ class Applied:
     drain: str = ""
     operators: tuple[Row, ...] = ()
     operators_after: tuple[Row, ...] | None = None
+    notes: tuple[str, ...] = ()
+    updates: tuple[Update, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -165,15 +170,35 @@ def apply(
         result = plan.change(dry_run=False, tell=interaction.tell)
         interaction.changed(result)
         # Before the wait: when it ends in an error, `status` and `doctor` need to know the expected state (ADR 0015).
-        plan.recorder.expect(plan.expected)
+        plan.recorder.expect(plan.expected, plan.releases.expected)
         try:
             left = wait(client, plan, cluster, interaction)
         except ClusterError:
             look_again(client, plan, interaction)
             raise
+        result = _following(plan, result, interaction)
         after = look_again(client, plan, interaction)
+        possible = _updates(plan)
     found = (*planned.findings, *left)
-    return replace(planned, result=result, done=True, findings=found, operators_after=after)
+    return replace(planned, result=result, done=True, findings=found, operators_after=after, updates=possible)
+
+
+def _following(plan: ClusterPlan, result: ApplyResult, interaction: Interaction) -> ApplyResult:
+    """Let the cluster ask its UpdateService, which has an address by now; return all changes."""
+    # After the wait: an address that does not answer would replace one that does, or none.
+    further = plan.follow(tell=interaction.tell)
+    if not further.changes:
+        return result
+    whole = replace(result, changes=(*result.changes, *further.changes))
+    interaction.changed(whole)
+    return whole
+
+
+def _updates(plan: ClusterPlan) -> tuple[Update, ...]:
+    # The change is done: a read that fails must not decide the end of the command.
+    with suppress(ClusterError):
+        return plan.updates()
+    return ()
 
 
 def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
@@ -181,7 +206,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
     findings = list(preflight.permissions(client, plan.intent))
     _refuse(findings)  # every further read, the dry run on the server included, would fail with 403
     findings += preflight.circumstances(client, plan.intent)
-    findings += plan.operators.findings
+    findings += [*plan.operators.findings, *plan.releases.findings]
     would = plan.change(dry_run=True, tell=silent)
     findings += preflight.rollout(client, plan.intent, would.changed)
     findings += warned(would.changes)
@@ -193,6 +218,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
         findings=tuple(findings),
         drain=preflight.drain(plan.intent, would.changed),
         operators=plan.operators.rows,
+        notes=plan.built.notes,
     )
 
 

@@ -35,7 +35,9 @@ MAX_FILE = 32 * 1024 * 1024  # bytes; a hundred objects of rules, of 250 kB each
 MAX_FILES = 1_000  # that a kustomization lists
 _RULE_FILES = {f"{kind.name.lower()}.yaml" for kind in MIRROR_KINDS}
 # One file for each catalog and kind, and those that options of the earlier render made.
-_KEPT = re.compile(r"(?:catalogsource|clustercatalog|catalog)-[a-z0-9.-]{1,253}\.yaml|registry-ca\.yaml|image-registry\.yaml")
+_KEPT = re.compile(
+    r"(?:catalogsource|clustercatalog|catalog|release-signature)-[a-z0-9.-]{1,253}\.yaml|registry-ca\.yaml|image-registry\.yaml"
+)
 _REPLACED = re.compile(r"operatorhub\.yaml|clustercatalogs-default\.yaml")
 _SHARED = frozenset((IMAGE_CONFIG.name, IMAGE_REGISTRY.name))
 _API_VERSIONS = {kind.name: kind.api_version for kind in MIRROR_KINDS}

@@ -19,6 +19,7 @@ from importer.cluster.resources.catalog_source import namespace_for
 from importer.cluster.resources.mirror_rules import Scope
 from importer.cluster.trust import merge_pull_secret, pull_credential, pull_secret_key
 from importer.configure.operators import OperatorPlan, foresee, name
+from importer.configure.releases import NOTHING, ReleasePlan, plan_releases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from importer.cluster.release import Release
     from importer.cluster.resources.build import ResourceOptions
     from importer.cluster.resources.mirror_rules import MirrorRule
+    from importer.cluster.updates.outlook import Update
     from importer.mapping import MappedImage, Mirror
     from importer.operators.installed import Installed
     from importer.settings import ClusterSettings, ImportSettings
@@ -49,6 +51,7 @@ class ClusterPlan:
     credential: tuple[str, str] | None
     operators: OperatorPlan
     operators_now: Callable[[Installed], OperatorPlan]
+    releases: ReleasePlan = NOTHING
     replace_credential: bool = False
 
     @property
@@ -75,7 +78,18 @@ class ClusterPlan:
             recorder=self.recorder,
             registries=self.built.registries,
         )
-        return ApplyResult((*secret, *applied.changes))
+        promised = self.releases.promised if dry_run else ()
+        for change in promised:
+            tell(f"would be {change}")
+        return ApplyResult((*secret, *applied.changes, *promised))
+
+    def follow(self, *, tell: Callable[[str], None]) -> ApplyResult:
+        """Let the cluster ask its UpdateService for updates, where that was wanted and had to be waited for."""
+        return self.releases.follow(self.client, self.intent.release, self.recorder, tell)
+
+    def updates(self) -> tuple[Update, ...]:
+        """Return the releases of the archive that the cluster can go to, as it is now. Raises ClusterError."""
+        return self.releases.possible(self.client, self.intent.release)
 
 
 def make_plan(
@@ -96,6 +110,7 @@ def make_plan(
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))
+    releases = plan_releases(client, archive.inventory, images, settings.mirror, release=release, cluster=cluster)
     built = build(
         archive.inventory,
         images,
@@ -105,9 +120,11 @@ def make_plan(
         existing_icsp=icsp,
         existing_rules=_compared_rules(client, release, options),
         named=naming.named,
+        updates=releases.place,
     )
     operators = foresee(seen, naming, release, cluster)
-    built = replace(built, resources=(*built.resources, *operators.resources))
+    further = (*releases.resources, *operators.resources)
+    built = replace(built, resources=(*built.resources, *further), notes=(*built.notes, *releases.notes))
     return ClusterPlan(
         client,
         identity,
@@ -115,6 +132,7 @@ def make_plan(
         built,
         replace(
             _intent(archive, images, built, release, settings.mirror.host),
+            resources=(*built.resources, *releases.later),
             catalogs_only=options.catalogs_only,
             kubernetes=naming.kubernetes,
         ),
@@ -122,6 +140,7 @@ def make_plan(
         node_credential(settings.mirror, release, cluster),
         operators,
         lambda seen: foresee(seen, naming, release, cluster),
+        releases,
         cluster.replace_credential,
     )
 

@@ -22,17 +22,19 @@ from importer.cluster.kinds import (
     NETWORK_POLICY,
     OPERATOR_HUB,
     SERVICE,
+    UPDATE_SERVICE,
     Resource,
 )
 from importer.cluster.nodes import configures_nodes
-from importer.cluster.resources.build import Built, ResourceOptions, build, certificates_of
+from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
 from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles
+from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles, updating
 from importer.configure.additions import with_additions
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.hosted import hosted_files
 from importer.configure.node_files import Access, node_files, unredirected
+from importer.configure.update_files import for_updates, is_signatures, require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
 from importer.probe import READS
 
@@ -73,17 +75,20 @@ def render_archive(
     *,
     insecure: bool = False,
     hosted: HostedCluster | None = None,
+    updates_from: str = "",
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for a cluster of `release`, and the resources in them. Raises UsageError.
 
     What `earlier` has, and this archive does not need, is kept. `insecure`: of the mirror, for files of nodes.
-    `hosted`: the HostedCluster of a guest, where it is known.
+    `hosted`: the HostedCluster of a guest, where it is known; `updates_from`: the address that an UpdateService reports.
     """
     _require_shape(earlier, release, options)
     images = map_images(inventory, mirror)
     icsp = any(body["kind"] == ICSP.name for body in earlier.rules)
     built = build(inventory, images, mirror, release, options, existing_icsp=icsp, existing_rules=earlier.existing)
-    files = render(built.resources, images, earlier)
+    if updates_from:
+        require_uri(updates_from, images, release, options)
+    files = render(built.resources, images, earlier) | update_files(built.resources, updates_from)
     problems = [*built.problems, *_unsupported(inventory, release)]
     rules = (*built.node_rules, *earlier.node_rules)
     if options.hosted:
@@ -133,10 +138,11 @@ def render_rbac(
 
     `repoint`: with those of `--repoint`.
     """
-    further = _names_of_defaults(release, resources, options)
+    names = _names_of_defaults(release, resources, options)
+    further = [*(repointing() if repoint else ()), *(updating() if for_updates(resources) else ())]
     # Not in the kustomization: the account that applies those files usually may not grant permissions.
     files = {
-        RBAC: roles([*needed(release, resources, further), *helpful(release), *READS, *(repointing() if repoint else ())]),
+        RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
         RBAC_FIX: roles(fixing(release), FIX_NAME),
     }
     return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
@@ -171,22 +177,30 @@ def _ordered(resources: Iterable[Resource], earlier: Earlier) -> list[Resource]:
     given, mirror_kinds = list(resources), {kind.name for kind in MIRROR_KINDS}
     written = merge_rules([resource for resource in given if resource.kind in mirror_kinds], earlier.rules).write
     rules = {(each.kind, each.name): each for each in (*map(Resource.of, earlier.rules), *written)}
-    others = [_with_authorities(each, earlier) for each in given if each.kind not in mirror_kinds]
+    apart = {*mirror_kinds, UPDATE_SERVICE.name}
+    others = [_with_earlier(each, earlier) for each in given if each.kind not in apart]
     complete = (with_additions(each, earlier.objects.get((each.kind, each.name))) for each in (*rules.values(), *others))
     return sorted(complete, key=lambda resource: (resource.kind, resource.name))
 
 
-def _with_authorities(resource: Resource, earlier: Earlier) -> Resource:
-    """Return the ConfigMap of CAs with those of the earlier render, whose mirrors are still in its rules."""
-    if resource.kind != CONFIG_MAP.name or not earlier.authorities:
+def _with_earlier(resource: Resource, earlier: Earlier) -> Resource:
+    """Return a ConfigMap with what the earlier render has in it: CAs, whose mirrors are still in its rules, or signatures."""
+    if resource.kind != CONFIG_MAP.name:
         return resource
-    data = dict(sorted({**earlier.authorities, **resource.body["data"]}.items()))
-    return Resource.of({**resource.body, "data": data})
+    if is_signatures(resource):
+        return with_earlier_signatures(resource, earlier.objects)
+    data = {**earlier.authorities, **resource.body["data"]}
+    # One key for all mirrors: releases of the earlier one may still be asked for.
+    if UPDATE_CA_KEY in resource.body["data"]:
+        data[UPDATE_CA_KEY] = _united(earlier.authorities.get(UPDATE_CA_KEY, ""), resource.body["data"][UPDATE_CA_KEY])
+    return Resource.of({**resource.body, "data": dict(sorted(data.items()))})
 
 
 def _file(resource: Resource) -> str:
     # The default ClusterCatalogs belong to the cluster; one file of their own, so that GitOps can leave them out.
     if resource.shared and resource.kind == CLUSTER_CATALOG.name:
         return "clustercatalogs-default.yaml"
+    if is_signatures(resource):
+        return f"release-signature-{resource.name}.yaml"
     prefix = _BY_NAME.get(resource.kind)
     return f"{prefix}-{resource.name}.yaml" if prefix else _FILES[resource.kind]

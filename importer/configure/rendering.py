@@ -25,12 +25,16 @@ def render_files(
     *,
     merged: Path | None = None,
     hosted: Path | None = None,
+    updates_from: str = "",
 ) -> tuple[dict[str, bytes], Built]:
     """Return the files for the cluster, and the resources in them.
 
-    What an earlier render in `merged` has is kept; `hosted` has the HostedCluster of a guest. Raises UsageError.
+    What an earlier render in `merged` has is kept; `hosted` has the HostedCluster of a guest; `updates_from` is the address
+    that an UpdateService reports. Raises UsageError.
     """
     known = read_hosted_cluster(hosted) if hosted is not None else None
     earlier = read_earlier(merged) if merged is not None else NONE
     mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
-    return render_archive(archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known)
+    return render_archive(
+        archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known, updates_from=updates_from
+    )

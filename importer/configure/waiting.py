@@ -7,7 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import ClusterError
+from importer.cluster.kinds import UPDATE_SERVICE
+from importer.cluster.readiness.update_service import update_service
 from importer.cluster.readiness.wait import wait_healthy
+from importer.cluster.resources.openshift_release import UpdatePlace
 from importer.diagnose.collect import collect
 from importer.diagnose.rules import diagnose
 from importer.operators.reading import read_operators
@@ -16,6 +19,7 @@ from importer.operators.settling import settle
 if TYPE_CHECKING:
     from importer.cluster.client import ClusterClient
     from importer.cluster.finding import Finding
+    from importer.cluster.readiness.wait import Checks
     from importer.configure.apply import Interaction
     from importer.configure.plan import ClusterPlan
     from importer.operators.table import Row
@@ -35,10 +39,20 @@ def wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, int
         timeout_s=cluster.timeout_s,
         display=interaction.display,
         diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release, workloads=False)),
+        further=_further(client, plan),
     )
     look = partial(read_operators, client, release)
     left = settle(plan.operators.rows, look, interaction.tell, timeout_s=cluster.timeout_s)
     return [each.finding for each in left]
+
+
+def _further(client: ClusterClient, plan: ClusterPlan) -> dict[str, Checks]:
+    """Return the checks of the update service, where the import writes one."""
+    wanted = next((each for each in plan.built.resources if each.kind == UPDATE_SERVICE.name), None)
+    if wanted is None:
+        return {}
+    place, image = UpdatePlace(wanted.namespace, wanted.name), str(wanted.body["spec"]["graphDataImage"])
+    return {f"UpdateService {wanted.namespace}/{wanted.name}": partial(update_service, client, place, image)}
 
 
 def look_again(client: ClusterClient, plan: ClusterPlan, interaction: Interaction) -> tuple[Row, ...] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from common.errors import ClusterError
@@ -121,6 +122,7 @@ QUICK_POLL_S, QUICK_S = 1.0, 10.0  # at first: a second apply of the same archiv
 DIAGNOSE_S = 30.0
 _READS = 2  # a single read may show the state of the former pod
 Diagnose = Callable[[], Sequence[Finding]]
+Checks = Callable[[], list[Check]]
 
 
 def wait_healthy(
@@ -131,12 +133,14 @@ def wait_healthy(
     timeout_s: float,
     display: Display,
     diagnose: Diagnose = tuple,
+    further: Mapping[str, Checks] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Return when every catalog is served from its image, with exactly its packages, and every pool has the mirror rules.
 
     `display` receives every state, and each cause that `diagnose` finds, once. `release` None: a Kubernetes without pools.
+    `further`: other checks, by the subject that is shown while the API server is away.
     `clock` is monotonic, in seconds. Raises ClusterError after `timeout_s`, with the checks that failed, their last state and
     the causes; and at once for a paused pool or a missing permission, which waiting does not change.
     """
@@ -146,6 +150,7 @@ def wait_healthy(
     try:
         while True:
             seen = _checks(client, expectations, release)
+            seen += [check for subject, ask in further.items() for check in _try(subject, ask)]
             watch.note(seen)
             good = good + 1 if all(check.ok for check in seen) else 0
             if good >= _READS:

@@ -6,10 +6,10 @@ Shared singletons (OperatorHub, Image `cluster`) have only the fields to set.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from common.archive.inventory import CatalogRecord, Inventory, Problem, ProblemCode
+from common.archive.inventory import CatalogRecord, ImageKind, Inventory, Problem, ProblemCode
 from common.errors import ExitCode, UsageError, of_problems
 from importer.cluster.kinds import (
     CATALOG_SOURCE,
@@ -35,6 +35,7 @@ from importer.cluster.resources.catalog_source import (
 )
 from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Pair, RuledImage, Scope, rules_for
 from importer.cluster.resources.names import Named, name_catalogs
+from importer.cluster.resources.openshift_release import RULES, UpdatePlace, notes, signatures, unsigned, update_service
 from importer.mapping import MappedImage, Mirror, map_catalog
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ if TYPE_CHECKING:
 NAME = "hub-registry-ca"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _LARGEST = 900_000  # bytes; Kubernetes limits an object to 1 MiB, and others may have CAs in the same ConfigMap
+# The only key that the OpenShift Update Service looks at (openshift/cincinnati-operator, controllers/names.go).
+UPDATE_CA_KEY = "updateservice-registry"
 # Kubernetes, api/core/v1, ConfigMap.Data.
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
-def trust(host: str, pem: str) -> tuple[Resource, ...]:
+def trust(host: str, pem: str, *, serves_updates: bool = False) -> tuple[Resource, ...]:
     """Return the objects that let nodes trust the registry `host` (with its port). `pem`: one certificate or several.
+
+    `serves_updates`: the OpenShift Update Service reads releases from that registry.
 
     Raises UsageError for a text without certificates, or a host that no key can name.
     """
@@ -62,7 +67,7 @@ def trust(host: str, pem: str) -> tuple[Resource, ...]:
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.name,
         "metadata": {"name": NAME, "namespace": CONFIG_NAMESPACE, "labels": OWN_LABELS},
-        "data": {_key(host): certificates_of(pem)},
+        "data": dict.fromkeys([_key(host), *([UPDATE_CA_KEY] if serves_updates else [])], certificates_of(pem)),
     }
     image = {
         "apiVersion": IMAGE_CONFIG.api_version,
@@ -130,7 +135,8 @@ class Built:
 
     `registries`: the hosts for the list of allowed registries, where the cluster has one. `rules`: the mirror rules that the
     nodes need in the end. `served`: the catalogs that got a CatalogSource, with its name. `node_rules`: mirror rules that nodes
-    need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects.
+    need and that none of the objects has: files on the nodes have them, or with `catalogs_only` other objects. `notes`: what is
+    left to the administrator.
     """
 
     resources: tuple[Resource, ...]
@@ -139,6 +145,7 @@ class Built:
     rules: tuple[Pair, ...] = ()
     served: tuple[Named, ...] = ()
     node_rules: tuple[Pair, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -178,11 +185,13 @@ def build(
     existing_icsp: bool = False,
     existing_rules: Collection[MirrorRule] = (),
     named: Sequence[Named] | None = None,
+    updates: UpdatePlace | None = UpdatePlace(),  # noqa: B008 - frozen
 ) -> Built:
     """Return the objects for a release; for None, a Kubernetes with OLM, only the CatalogSources.
 
     `existing_rules`: the mirror rules of the cluster, where they are known; `named`: the catalogs with the names that they
-    have there (None: those of a cluster without earlier imports).
+    have there (None: those of a cluster without earlier imports); `updates`: the place of the UpdateService, None where the
+    cluster cannot have one.
     """
     named = name_catalogs(inventory, release, options.catalog_names) if named is None else named
     servable = tuple(each for each in named if can_serve(release, each.catalog))
@@ -194,19 +203,25 @@ def build(
     ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None or release.microshift or options.catalogs_only:
-        return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
+        left = notes(inventory, images, release)
+        return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled), notes=left)
     if options.hosted:
-        return _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
+        hosted = _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
+        return replace(hosted, notes=notes(inventory, images, replace(release, hosted=True)))
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
-    trusted = _trusted(mirror.host, options.registry_ca, release, options) if options.registry_ca is not None else ()
+    service = update_service(images, mirror, updates) if updates is not None else None
+    serves_updates = any(each.record.kind is ImageKind.GRAPH_DATA for each in images)
+    trusted = _trusted(mirror.host, release, options, serves_updates=serves_updates)
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
     rules = _mirror_rules({each.catalog.name: each.identity.bare for each in named}, ruled, kinds)
-    problems = (*_unmirrorable(ruled, release, kinds), *unservable)
+    problems = (*_unmirrorable(ruled, release, kinds), *unservable, *unsigned(inventory.carried_releases))
     off = _default_cluster_catalogs(release, {each.name for each in served})
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
-    return Built((*trusted, _operator_hub(), *rules, *off, *served), problems, tuple(registries), pairs, servable)
+    updating = (*signatures(inventory.carried_releases), *([service] if service is not None else []))
+    resources = (*trusted, _operator_hub(), *rules, *updating, *off, *served)
+    return Built(resources, problems, tuple(registries), pairs, servable)
 
 
 def _hosted(
@@ -283,9 +298,11 @@ def _default_cluster_catalogs(release: Release, ours: Collection[str]) -> Iterat
             yield Resource.of({**body, "spec": {"availabilityMode": "Unavailable", "source": source}}, shared=True)
 
 
-def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) -> Iterator[Resource]:
+def _trusted(host: str, release: Release, options: ResourceOptions, *, serves_updates: bool) -> Iterator[Resource]:
     """Yield the objects by which nodes trust the mirror; up to 4.4 the image registry has to be Managed for it."""
-    yield from trust(host, pem)
+    if options.registry_ca is None:
+        return
+    yield from trust(host, options.registry_ca, serves_updates=serves_updates)
     if not release.trusts_without_registry:
         storage: dict[str, Any] = {"storage": {"emptyDir": {}}} if options.image_registry_emptydir else {}
         yield Resource.of(
@@ -298,6 +315,9 @@ def _trusted(host: str, pem: str, release: Release, options: ResourceOptions) ->
             },
             shared=True,
         )
+
+
+_OF_RELEASES = frozenset((ImageKind.RELEASE, ImageKind.COMPONENT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +341,8 @@ def _mirror_rules(catalogs: Mapping[str, str], ruled: Sequence[RuledImage], kind
     `catalogs`: the bare name by the name in the inventory; catalogs of one bare name share an object.
     """
     seen: set[MirrorRule] = set()
-    for bare in (*dict.fromkeys(catalogs.values()), ADDITIONAL):
-        owners = {name for name, each in catalogs.items() if each == bare} or {ADDITIONAL}
+    for bare in (*dict.fromkeys(catalogs.values()), RULES, ADDITIONAL):
+        owners = {name for name, each in catalogs.items() if each == bare} | ({bare} & {RULES, ADDITIONAL})
         owned = {each.rule for each in ruled if owners & _owners(each.image, catalogs)} - seen
         seen |= owned
         for kind in (kinds.by_digest, kinds.by_tag):
@@ -339,8 +359,9 @@ def _rule_object(kind: Kind, name: str, rules: Iterable[MirrorRule]) -> Resource
 
 
 def _owners(image: MappedImage, catalogs: Collection[str]) -> set[str]:
-    """Return the catalogs of the archive that need an image; ADDITIONAL for images without one."""
-    return {needed.partition("/")[0] for needed in image.record.needed_by}.intersection(catalogs) or {ADDITIONAL}
+    """Return the catalogs of the archive that need an image; for images without one, RULES or ADDITIONAL."""
+    other = RULES if image.record.kind in _OF_RELEASES else ADDITIONAL
+    return {needed.partition("/")[0] for needed in image.record.needed_by}.intersection(catalogs) or {other}
 
 
 def _unmirrorable(ruled: Iterable[RuledImage], release: Release, kinds: _RuleKinds) -> Iterator[Problem]:

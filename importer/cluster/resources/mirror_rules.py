@@ -248,7 +248,8 @@ def _rule(image: MappedImage, scope: Scope) -> MirrorRule:
     assert image.source is not None
     source, mirror, by_digest = image.source.name, image.repository.name, image.source.digest is not None
     host, _, path = source.partition("/")
-    if scope is Scope.REPOSITORY or not mirror.endswith(f"/{path}"):
+    # The places of releases do not depend on their sources: a wider rule would send other repositories astray.
+    if scope is Scope.REPOSITORY or image.fixed or not mirror.endswith(f"/{path}"):
         return MirrorRule(source, mirror, by_digest)
     if scope is Scope.REGISTRY:
         return MirrorRule(host, mirror.removesuffix(f"/{path}"), by_digest)

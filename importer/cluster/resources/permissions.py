@@ -29,9 +29,11 @@ from importer.cluster.kinds import (
     JOB,
     MACHINE_CONFIG,
     MACHINE_CONFIG_POOL,
+    MANAGED_NAMESPACE,
     MARKETPLACE,
     NAMESPACE,
     NETWORK_POLICY,
+    NODE,
     OLM_NAMESPACE,
     OPERATOR_HUB,
     PACKAGE_MANIFEST,
@@ -41,6 +43,7 @@ from importer.cluster.kinds import (
     SECRET,
     SERVICE,
     SUBSCRIPTION,
+    UPDATE_SERVICE,
     Kind,
     Resource,
 )
@@ -48,7 +51,9 @@ from importer.cluster.record import NAME as RECORD
 from importer.cluster.resources.build import NAME as CA_NAME
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.resources.mirror_rules import series_names
+from importer.cluster.resources.openshift_release import foreign_name
 from importer.cluster.trust import PULL_SECRET
+from importer.cluster.updates.reading import ACKS, GATES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -119,7 +124,7 @@ def needed(release: Release | None, resources: Sequence[Resource] = (), further:
     if release is None or release.microshift:
         # The record of undo; on OpenShift it is in openshift-config.
         return found + _each(SECRET, _OWN, namespace, (RECORD,))
-    return found + _on_openshift(release, names)
+    return [*found, *_on_openshift(release, names), *_for_updates(release, resources)]
 
 
 def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
@@ -148,6 +153,36 @@ def _on_openshift(release: Release, names: _OwnNames) -> list[Permission]:
     if not release.trusts_without_registry:
         found += _each(IMAGE_REGISTRY, _CHANGE, names=(_CLUSTER,))
     return found
+
+
+def _for_updates(release: Release, resources: Sequence[Resource]) -> list[Permission]:
+    """Return the permissions for releases, where the objects are those of an archive with releases or graph data."""
+    signed = tuple(sorted(each.name for each in resources if each.namespace == MANAGED_NAMESPACE))
+    services = [each for each in resources if each.kind == UPDATE_SERVICE.name]
+    upstream = [each for each in resources if each.kind == CLUSTER_VERSION.name]
+    acknowledged = [each for each in resources if (each.namespace, each.name) == (CONFIG_NAMESPACE, ACKS)]
+    if not (signed or services or upstream or acknowledged):
+        return []
+    found = [
+        *_each(CONFIG_MAP, (*_OWN, "list"), MANAGED_NAMESPACE, (*signed, *map(foreign_name, signed))),
+        *_each(CONFIG_MAP, ("get",), MANAGED_NAMESPACE, (GATES,)),
+        *_each(CONFIG_MAP, ("create", "get", "patch") if acknowledged else ("get",), CONFIG_NAMESPACE, (ACKS,)),
+        # Others have UpdateServices too, in any namespace; nodes tell the architecture.
+        *_each(UPDATE_SERVICE, ("list",)),
+        *_each(NODE, ("list",)),
+        *(_each(CLUSTER_VERSION, ("patch",), names=("version",)) if upstream else ()),
+    ]
+    for each in services:
+        found += _each(UPDATE_SERVICE, _OWN, each.namespace, (each.name,))
+        found += [*_each(DEPLOYMENT, ("get",), each.namespace, (each.name,))]
+        found += _each(NAMESPACE, ("get",), names=(each.namespace,)) if release.has_capabilities else []
+    return found
+
+
+def updating() -> list[Permission]:
+    """Return what `--update-service` and `--acknowledge` use beyond the others."""
+    acks = _each(CONFIG_MAP, ("create", "get", "patch"), CONFIG_NAMESPACE, (ACKS,))
+    return [*_each(CLUSTER_VERSION, ("patch",), names=("version",)), *acks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,188 @@
+"""The objects of OpenShift releases: signatures and the update service (docs/openshift-releases.md). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
+from common.mapping import PAYLOADS
+from common.oci.image import Digest, hex_of
+from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UPDATE_SERVICE, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from common.archive.inventory import ReleaseRecord
+    from importer.cluster.client import Body
+    from importer.cluster.release import Release
+    from importer.mapping import MappedImage, Mirror
+
+
+RULES = "openshift-release"  # the object of mirror rules that no catalog owns
+# openshift/library-go, pkg/verify/store/configmap: the label by which the cluster version operator finds signatures.
+SIGNATURE_LABEL = "release.openshift.io/verification-signatures"
+UPDATE_NAMESPACE = "openshift-update-service"
+UPDATE_NAME = "hub"
+GRAPH_PATH = "/api/upgrades_info/v1/graph"
+_DIGITS = 16  # of a digest, in the name of a ConfigMap
+_LABEL = 63  # characters of a label of DNS
+# openshift/cincinnati-operator, controllers/names.go: the route has the name of the UpdateService with this at its end, and the
+# router joins it with the namespace by `-` to one label of the host.
+_ROUTE = "-route-"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlace:
+    """Where the UpdateService of an import is, or goes. `replicas` count for a new one."""
+
+    namespace: str = UPDATE_NAMESPACE
+    name: str = UPDATE_NAME
+    replicas: int = 1
+
+
+def key_prefix(digest: Digest | str) -> str:
+    """Return how the keys of a payload's signatures begin: `sha256-<hex>`."""
+    return f"sha256-{hex_of(Digest(digest))}"
+
+
+def signature_name(digest: Digest) -> str:
+    """Return the name of the ConfigMap with the signatures of one payload."""
+    # oc names its own by the whole digest, oc-mirror `mirrored-release-signatures` for all: neither can meet this name.
+    return key_prefix(digest)[: len("sha256-") + _DIGITS]
+
+
+def foreign_name(name: str) -> str:
+    """Return the name of a ConfigMap of signatures where an object of others has the usual one."""
+    return f"hub-{name}"
+
+
+def signatures(releases: Iterable[ReleaseRecord]) -> list[Resource]:
+    """Return a ConfigMap for each payload that has signatures, as openshift/library-go reads them."""
+    found: dict[Digest, dict[str, None]] = {}
+    for release in releases:
+        if not release.unverified:
+            found.setdefault(release.digest, {}).update(dict.fromkeys(each.content for each in release.signatures))
+    return [_config_map(digest, list(contents)) for digest, contents in found.items() if contents]
+
+
+def _config_map(digest: Digest, contents: Sequence[str]) -> Resource:
+    metadata = {
+        "name": signature_name(digest),
+        "namespace": MANAGED_NAMESPACE,
+        "labels": {**OWN_LABELS, SIGNATURE_LABEL: ""},
+    }
+    # `binaryData`: the cluster version operator does not read `data`, and a signature is no text.
+    data = {f"{key_prefix(digest)}-{number}": content for number, content in enumerate(contents, 1)}
+    return Resource.of({"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata, "binaryData": data})
+
+
+def lacks(live: Body, resource: Resource) -> list[str]:
+    """Return the signatures of a ConfigMap that another one does not give to the cluster version operator."""
+    labels = (live.get("metadata") or {}).get("labels") or {}
+    present = set((live.get("binaryData") or {}).values()) if SIGNATURE_LABEL in labels else set()
+    return [content for content in resource.body["binaryData"].values() if content not in present]
+
+
+def with_signatures(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
+    """Return the wish for a ConfigMap of signatures: those that it lacks, under free keys, after those that it has."""
+
+    def wish(live: Body | None) -> Mapping[str, Any]:
+        metadata = {"labels": resource.body["metadata"]["labels"]}
+        if live is None:
+            return {"metadata": metadata, "binaryData": resource.body["binaryData"]}
+        return {"metadata": metadata, "binaryData": merged(live.get("binaryData") or {}, resource.body["binaryData"])}
+
+    return wish
+
+
+def merged(present: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the signatures of `wanted` that `present` lacks, each under a key that is free there."""
+    added: dict[str, str] = {}
+    for key, content in wanted.items():
+        if content in present.values():
+            continue
+        prefix, _, last = key.rpartition("-")
+        numbers = (f"{prefix}-{number}" for number in range(int(last), len(present) + len(wanted) + int(last) + 1))
+        added[next(each for each in numbers if each not in present and each not in added)] = content
+    return added
+
+
+def has_signature(config_maps: Iterable[Body], digest: Digest | str) -> bool:
+    """Return whether one of the ConfigMaps has a signature of a payload, as the cluster version operator looks for it."""
+    prefix = key_prefix(digest)
+    return any(key.startswith(prefix) for body in config_maps for key in body.get("binaryData") or {})
+
+
+def unsigned(releases: Iterable[ReleaseRecord]) -> Iterator[Problem]:
+    """Yield a warning for each release without signatures: a disconnected cluster refuses to update to it."""
+    for release in releases:
+        if release.unverified or not release.signatures:
+            why = "it was exported unverified" if release.unverified else "the archive has none"
+            message = f"gets no signature ConfigMap, because {why}; a cluster refuses the update to it without a signature"
+            subject = f"OpenShift {release.version} ({release.architecture})"
+            yield Problem("warning", ProblemCode.SIGNATURE_MISSING, subject, message)
+
+
+def payload_repository(images: Iterable[MappedImage], mirror: Mirror) -> str:
+    """Return the repository of the payloads on the mirror, without a tag."""
+    found = (str(each.repository) for each in images if each.record.kind is ImageKind.RELEASE)
+    return next(found, str(mirror.at(PAYLOADS)))
+
+
+def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdatePlace) -> Resource | None:
+    """Return the UpdateService for the graph data of an archive; None where it carries none."""
+    graph = next((each for each in images if each.record.kind is ImageKind.GRAPH_DATA), None)
+    if graph is None:
+        return None
+    spec = {
+        "replicas": place.replicas,
+        "releases": payload_repository(images, mirror),
+        # By digest: with a tag the operator runs a pod of its own to see whether it has moved
+        # (openshift/cincinnati-operator, controllers/updateservice_controller.go).
+        "graphDataImage": str(graph.pinned),
+    }
+    metadata = {"name": place.name, "namespace": place.namespace, "labels": OWN_LABELS}
+    body = {"apiVersion": UPDATE_SERVICE.api_version, "kind": UPDATE_SERVICE.name, "metadata": metadata, "spec": spec}
+    return Resource.of(body, shared=True)
+
+
+def with_graph(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
+    """Return the wish for an UpdateService: a new one whole; of one that exists, what it serves, and not how."""
+
+    def wish(live: Body | None) -> Mapping[str, Any]:
+        if live is None:
+            return {"metadata": {"labels": OWN_LABELS}, "spec": resource.body["spec"]}
+        # `replicas` is the administrator's from then on.
+        return {"spec": {name: resource.body["spec"][name] for name in ("releases", "graphDataImage")}}
+
+    return wish
+
+
+def has_room(place: UpdatePlace) -> bool:
+    """Return whether the host of the route of an UpdateService has a label that DNS allows."""
+    # openshift-docs, updating-troubleshooting OSUS, `CreateRouteFailed`.
+    return len(f"{place.name}{_ROUTE}{place.namespace}") <= _LABEL
+
+
+_OWN_FIELD = "a hosted cluster is updated by spec.release of its HostedCluster, on the cluster that hosts it; set it to "
+
+
+def notes(inventory: Inventory, images: Sequence[MappedImage], release: Release | None) -> tuple[str, ...]:
+    """Return what is not written for the releases of an archive, and why, on clusters without a ClusterVersion of their own."""
+    carried = [each for each in images if each.record.kind is ImageKind.RELEASE]
+    if not carried and not any(each.record.kind is ImageKind.GRAPH_DATA for each in images):
+        return ()
+    if release is None or release.microshift:
+        what = "another Kubernetes" if release is None else "MicroShift"
+        update = "is updated by its packages" if release is not None else "is updated by its own means"
+        none = f"releases: {what} has no ClusterVersion and {update}: no signature, update service or upstream is written"
+        return (f"{none}; the releases of the archive are on the mirror for other clusters",)
+    if release.hosted:
+        pinned = {each.name: f"{each.name.partition('@')[0]}@{each.digest}" for each in carried}
+        return tuple(
+            f"release {each.version} ({each.architecture}): {_OWN_FIELD}{pinned[each.source]}"
+            for each in inventory.carried_releases
+            if each.source in pinned
+        )
+    return ()

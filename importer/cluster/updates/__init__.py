@@ -1,0 +1,1 @@
+"""Updates of the cluster itself to releases that archives have brought (docs/openshift-releases.md)."""
