@@ -23,7 +23,7 @@ import trustme
 import yaml
 
 from common.archive.inventory import PackageRecord
-from tests.fakes.cluster_kinds import Minor, Served, kinds_of, kinds_of_microshift
+from tests.fakes.cluster_kinds import Minor, Served, kinds_of, kinds_of_microshift, kinds_of_update_service
 from tests.fakes.cluster_rbac import Roles
 from tests.fakes.cluster_request import Request
 from tests.fakes.cluster_seed import disabled_defaults, seed, seed_catalogs
@@ -57,7 +57,8 @@ class FakeCluster:
     connection, a rollout begins, it is over, the default sources are gone. `package_reads`: how many lists of PackageManifests,
     after that connection, until package-server has one of its own; `lingering_lists`: how many still show the packages of a former
     image. `connected_s`: for how long a catalog that is READY has
-    been so. `updates`: the update graph that OLM sees, and the installations that fail. `pruned`: fields that a schema did not
+    been so. `update_service`: the operator of the OpenShift Update Service runs; with it, or `plays_updates`, the
+    cluster version operator looks for updates, and at the desired one. `updates`: the update graph that OLM sees, and the installations that fail. `pruned`: fields that a schema did not
     know. `play` makes something go wrong.
     """
 
@@ -70,12 +71,17 @@ class FakeCluster:
         token: str = TOKEN,
         authority: trustme.CA | None = None,
         microshift: bool = False,
+        update_service: bool = False,
     ) -> None:
         major_minor = tuple(int(part) for part in release.split(".")) if release else None
         self.release: Minor | None = (major_minor[0], major_minor[1]) if major_minor else None
         self.patch = patch
         self.microshift = microshift
+        self.update_service = self.plays_updates = update_service
         self.kinds = kinds_of_microshift(self.release) if microshift and self.release else kinds_of(self.release)
+        self.kinds = (*self.kinds, *(kinds_of_update_service() if update_service else ()))
+        self.trusted_routes = True  # by the cluster version operator: the CA of the cluster's router
+        self.service_reads = 1  # of UpdateServices, until their operator has done its work
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token
         self.account = "tester"  # of everybody who comes with the token

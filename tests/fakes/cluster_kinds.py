@@ -18,6 +18,7 @@ import yaml
 
 Minor = tuple[int, int]
 CRDS = Path(__file__).parents[1] / "data" / "crds"
+UPDATE_SERVICES = Path(__file__).parents[1] / "data" / "releases" / "crds" / "updateservice.crd.yaml"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,11 @@ def kinds_of_microshift(release: Minor) -> tuple[Served, ...]:
     """
     custom = [_as_of(kind, release) for kind in _from_crds() if kind.kind in _ON_KUBERNETES]
     return (*_CORE, *_OPERATORS, *custom)
+
+
+def kinds_of_update_service() -> tuple[Served, ...]:
+    """Return what the operator of the OpenShift Update Service brings."""
+    return tuple(_read(UPDATE_SERVICES))
 
 
 def _serves(kind: str, release: Minor | None) -> bool:

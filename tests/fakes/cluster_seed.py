@@ -6,7 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING
 
-from tests.fakes import cluster_network
+from tests.fakes import cluster_network, cluster_releases
 from tests.fakes.cluster_simulator import MANAGED_BY, MARKETPLACE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def seed(cluster: FakeCluster) -> None:
     _namespace(cluster, MARKETPLACE, "baseline" if cluster.release >= (4, 12) else "")
     if cluster.release >= (4, 20):
         cluster.put(cluster_network.default_deny(MARKETPLACE), "cluster-version-operator")
-    for namespace in ("openshift-config", "openshift-operator-lifecycle-manager"):
+    for namespace in ("openshift-config", "openshift-config-managed", "openshift-operator-lifecycle-manager"):
         cluster.add("Namespace", namespace)
     version = f"{cluster.release[0]}.{cluster.release[1]}.{cluster.patch}"
     history = [{"state": "Completed", "version": version}]
@@ -47,6 +47,8 @@ def seed(cluster: FakeCluster) -> None:
     registry = {"managementState": "Removed", "replicas": 1, "storage": {}}
     cluster.add("Config", "cluster", spec=registry)
     _package_server(cluster)
+    if cluster.update_service:
+        cluster.add("Namespace", cluster_releases.NAMESPACE)
     secret = base64.b64encode(json.dumps(PULL_SECRET).encode()).decode()
     cluster.put(
         {

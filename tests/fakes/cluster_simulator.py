@@ -22,6 +22,7 @@ import msgspec
 from common.archive.inventory import PackageRecord
 from tests.fakes import cluster_network, cluster_pod_security
 from tests.fakes.cluster_machines import RULES, Machines
+from tests.fakes.cluster_releases import ReleaseOperators
 from tests.fakes.cluster_resolver import Resolver
 from tests.fakes.cluster_store import Body, Key, Write
 from tests.fakes.cluster_stories import pod_status
@@ -42,6 +43,7 @@ class Simulator:
         self._cluster = cluster
         self.machines = Machines(cluster)
         self._resolver = Resolver(cluster)
+        self._releases = ReleaseOperators(cluster)
         self._reads: dict[tuple[str, str], int] = {}  # of a CatalogSource with what it serves
         self._listed: dict[tuple[str, str], int] = {}  # lists of PackageManifests since it is READY
         self._states: dict[Key, tuple[str, int, str]] = {}  # the state, how old it was when it was seen first, and since when
@@ -91,6 +93,7 @@ class Simulator:
                 self._resolver.run()
             if kind in {"Deployment", "Pod"}:
                 self._deployments()
+            self._releases.read(kind)
 
     def package_manifests(self, namespace: str) -> Iterator[Body]:
         """Give what packageserver lists for a namespace: two catalogs may have packages of one name."""
@@ -257,7 +260,7 @@ class Simulator:
         for key in self._keys("Deployment"):
             deployment = self._cluster.store.get(key)
             template = deployment.get("spec", {}).get("template")
-            if template is None:  # other kinds may be written here without being run
+            if template is None or self._releases.owns(deployment):  # other kinds may be written here without being run
                 continue
             denied = cluster_pod_security.denial(self._cluster.get("Namespace", key.namespace), template["spec"])
             self._replicas(key, denied)

@@ -1,0 +1,403 @@
+"""Releases of an archive on a cluster: signatures, the update service, the address of its graph, acknowledgements, and undo."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common.archive.inventory import RiskRecord, UpdatePathRecord, UpdateStepRecord
+from common.errors import ClusterError, UsageError
+from common.registry.settings import RegistrySettings
+from importer.cluster.client import connect
+from importer.cluster.readiness.update_service import update_service
+from importer.cluster.readiness.wait import Lines, wait_healthy
+from importer.cluster.record import recorded_releases
+from importer.cluster.resources.build import ResourceOptions
+from importer.cluster.resources.openshift_release import UpdatePlace, signature_name
+from importer.cluster.undo import undo
+from importer.configure import apply as applying
+from importer.configure.plan import make_plan
+from importer.mapping import Mirror, map_images
+from importer.settings import ClusterSettings, ImportSettings
+from tests.fakes.carried_releases import COMPONENTS, GRAPH, PAYLOADS, Carried, inventory
+from tests.fakes.clock import FakeClock
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_releases import LABEL, MANAGED, NAMESPACE
+from tests.fakes.wanted import CA
+from tests.samples import more
+
+pytestmark = pytest.mark.integration
+MIRROR = Mirror.parse("mirror.example:5000/hub")
+RELEASES = f"{MIRROR}/openshift/release-images"
+IMAGE = f"{MIRROR}/openshift/graph-image@{GRAPH}"
+ADDRESS = f"https://hub-route-{NAMESPACE}.apps.cluster.example/api/upgrades_info/v1/graph"
+GATE = "ack-4.20-sigstore-in-4.21"
+
+
+class Import:
+    """Archives, and the cluster that they come to."""
+
+    def __init__(self, cluster: FakeCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.kubeconfig = cluster.kubeconfig(folder)
+        self.client = connect(self.kubeconfig, None).__enter__()
+        self.told: list[str] = []
+
+    def plan(self, carried, mirror: Mirror = MIRROR, ca: str | None = CA, **options):
+        settings = ImportSettings(mirror, RegistrySettings())
+        cluster = ClusterSettings(self.kubeconfig, resources=ResourceOptions(registry_ca=ca), timeout_s=30, **options)
+        archive = SimpleNamespace(inventory=carried)
+        return make_plan(self.client, archive, map_images(carried, mirror), settings, cluster)
+
+    def change(self, carried, **options):
+        return self.plan(carried, **options).change(dry_run=False, tell=self.told.append)
+
+    def apply(self, carried, **options):
+        settings = ImportSettings(MIRROR, RegistrySettings())
+        cluster = ClusterSettings(self.kubeconfig, resources=ResourceOptions(registry_ca=CA), timeout_s=30, **options)
+        interaction = applying.Interaction(self.told.append, lambda _would: True, Lines(self.told.append))
+        return applying.apply(SimpleNamespace(inventory=carried), settings, cluster, interaction)
+
+    def undo(self):
+        return undo(self.client, "openshift-config", dry_run=False, tell=self.told.append)
+
+    @property
+    def version(self):
+        """ClusterVersion, as a read returns it."""
+        self.cluster.simulator.read("ClusterVersion")
+        return self.cluster.get("ClusterVersion", "version")
+
+    def condition(self, kind):
+        return next((each for each in self.version["status"]["conditions"] if each["type"] == kind), {})
+
+    def signatures(self):
+        found = {
+            name: self.cluster.get("ConfigMap", name, MANAGED)
+            for name in self.cluster.names("ConfigMap")
+            if name in self._managed()
+        }
+        return {name: body for name, body in found.items() if LABEL in (body["metadata"].get("labels") or {})}
+
+    def _managed(self):
+        kind = self.cluster.kind("ConfigMap")
+        return [key.name for key in self.cluster.store.keys(kind, MANAGED)]
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return what makes a cluster of a release."""
+    opened = []
+
+    def make(release: str = "4.18", **options) -> Import:
+        options = {"update_service": True, **options}
+        cluster = FakeCluster(release, tls=False, **options)
+        here = Import(cluster.__enter__(), tmp_path)
+        opened.append(here)
+        topology = {"controlPlaneTopology": "HighlyAvailable", "infrastructureTopology": "HighlyAvailable"}
+        if not options.get("microshift"):
+            cluster.put({"kind": "Infrastructure", "metadata": {"name": "cluster"}, "status": topology})
+        node = {"nodeInfo": {"operatingSystem": "linux", "architecture": "amd64"}}
+        cluster.put({"kind": "Node", "metadata": {"name": "worker-0"}, "status": node})
+        return here
+
+    yield make
+    for here in opened:
+        here.client.__exit__(None, None, None)
+        here.cluster.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("release", ["4.18", "4.20", *more(["4.14", "4.21"])])
+def test_an_import_lets_the_cluster_update_and_undo_restores_it(site, release):
+    """The CVO takes the payload for its ConfigMap, and asks the UpdateService (cluster-version-operator, updatepayload.go)."""
+    here = site(release)
+    target = Carried(f"{release}.45")
+    here.cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "spec": {"channel": f"stable-{release}"}})
+    before = here.cluster.get("ClusterVersion", "version")["spec"]
+    here.cluster.log.clear()
+    done = here.apply(inventory(target), update_service=True)
+    assert done.done
+    assert {each.code for each in done.findings} == {"nodes-roll"}
+    # Rules of the payload and the components, in an object of their own, and none for the graph data.
+    rules = here.cluster.get("ImageDigestMirrorSet", "hub-openshift-release")["spec"]["imageDigestMirrors"]
+    assert [(each["source"], each["mirrors"]) for each in rules] == [
+        (PAYLOADS, [RELEASES]),
+        (COMPONENTS, [f"{MIRROR}/openshift/release"]),
+    ]
+    service = here.cluster.get("UpdateService", "hub", NAMESPACE)
+    assert service["spec"] == {"replicas": 2, "releases": RELEASES, "graphDataImage": IMAGE}
+    assert here.cluster.get("ConfigMap", "hub-registry-ca", "openshift-config")["data"]["updateservice-registry"] == CA
+    assert here.version["spec"]["upstream"] == ADDRESS
+    assert here.condition("RetrievedUpdates")["status"] == "True"
+    assert [each.commands for each in done.updates] == [(f"oc adm upgrade --to={target.version}",)]
+    assert any("UpdateService" in line for line in here.told)
+    # What the administrator runs is taken.
+    image = f"{PAYLOADS}@{target.digest}"
+    here.cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "spec": {"desiredUpdate": {"image": image}}})
+    assert here.condition("ReleaseAccepted")["status"] == "True"
+    again = here.apply(inventory(target), update_service=True)
+    assert not again.result.changed
+    here.undo()
+    assert here.signatures() == {}
+    assert here.version["spec"] == {**before, "desiredUpdate": {"image": image}}
+    assert here.condition("ReleaseAccepted")["status"] == "False"
+    assert here.cluster.names("UpdateService") == []
+    assert "hub-openshift-release" not in here.cluster.names("ImageDigestMirrorSet")
+
+
+def test_signatures_of_other_imports_and_tools_stay(site):
+    """oc-mirror replaces `mirrored-release-signatures` with each run (oc-mirror, signature.go), oc names one by the digest."""
+    here = site()
+    first, second = Carried("4.18.44", signatures=(b"one", b"two")), Carried("4.18.45")
+    label = {LABEL: ""}
+    by_oc = f"sha256-{first.digest.partition(':')[2]}"
+    for name, data in (("mirrored-release-signatures", {"sha256-ab-1": "eA=="}), (by_oc, {f"{by_oc}-1": "eQ=="})):
+        metadata = {"name": name, "namespace": MANAGED, "labels": label}
+        here.cluster.put({"kind": "ConfigMap", "metadata": metadata, "binaryData": data})
+    others = here.signatures()
+    here.change(inventory(first))
+    here.change(inventory(second))
+    found = here.signatures()
+    assert {name: found[name] for name in others} == others
+    assert sorted(set(found) - set(others)) == sorted([signature_name(first.digest), signature_name(second.digest)])
+    key = f"sha256-{first.digest.partition(':')[2]}"
+    one, two = (base64.b64encode(each).decode() for each in (b"one", b"two"))
+    assert found[signature_name(first.digest)]["binaryData"] == {f"{key}-1": one, f"{key}-2": two}
+    # A later archive with another signature of the same payload: all stay, under keys of their own.
+    here.change(inventory(Carried("4.18.44", signatures=(b"three", b"two"))))
+    three = base64.b64encode(b"three").decode()
+    data = here.signatures()[signature_name(first.digest)]["binaryData"]
+    assert sorted(data.values()) == sorted([one, two, three])
+    assert data[f"{key}-1"] == one
+    here.undo()
+    assert here.signatures() == others
+
+
+def test_a_foreign_config_map_of_the_same_name_stays(site):
+    here = site()
+    target = Carried("4.18.45")
+    name = signature_name(target.digest)
+    metadata = {"name": name, "namespace": MANAGED, "labels": {LABEL: ""}}
+    here.cluster.put({"kind": "ConfigMap", "metadata": metadata, "binaryData": {"sha256-00-1": "eA=="}})
+    here.change(inventory(target))
+    assert here.signatures()[name]["binaryData"] == {"sha256-00-1": "eA=="}
+    assert f"hub-{name}" in here.signatures()
+    here.undo()
+    assert list(here.signatures()) == [name]
+
+
+def test_a_foreign_config_map_with_the_signatures_is_enough(site):
+    here = site()
+    target = Carried("4.18.45")
+    name = signature_name(target.digest)
+    data = {f"sha256-{target.digest.partition(':')[2]}-7": base64.b64encode(b"signed").decode()}
+    here.cluster.put(
+        {"kind": "ConfigMap", "metadata": {"name": name, "namespace": MANAGED, "labels": {LABEL: ""}}, "binaryData": data}
+    )
+    done = here.change(inventory(target))
+    change = next(each for each in done.changes if each.name == name)
+    assert (change.action, change.detail) == ("unchanged", "it has the signatures already")
+    assert here.signatures()[name]["binaryData"] == data
+
+
+def test_a_release_without_signatures_gets_none_and_that_is_said(site):
+    here = site()
+    plan = here.plan(inventory(Carried("4.18.45", unverified=True), Carried("4.18.46", signatures=())))
+    said = [(each.code, each.severity, each.subject) for each in plan.built.problems]
+    assert said == [
+        ("signature-missing", "warning", "OpenShift 4.18.45 (amd64)"),
+        ("signature-missing", "warning", "OpenShift 4.18.46 (amd64)"),
+    ]
+    plan.change(dry_run=False, tell=str)
+    assert here.signatures() == {}
+
+
+def test_without_the_operator_no_update_service_is_written(site):
+    here = site(update_service=False)
+    plan = here.plan(inventory(Carried("4.18.45")))
+    assert not [each for each in plan.built.resources if each.kind == "UpdateService"]
+    assert "cincinnati-operator" in " ".join(plan.built.notes)
+    asked = here.plan(inventory(Carried("4.18.45")), update_service=True)
+    assert [(each.code, each.severity) for each in asked.releases.findings] == [("update-service-absent", "error")]
+
+
+def test_an_update_service_of_others_for_the_same_releases_gets_the_graph_data_alone(site):
+    """Its name, replicas and owner stay; undo restores the former image."""
+    here = site()
+    spec = {"replicas": 3, "releases": RELEASES, "graphDataImage": f"{MIRROR}/openshift/graph-image:latest"}
+    here.cluster.put({"kind": "UpdateService", "metadata": {"name": "service", "namespace": NAMESPACE}, "spec": spec})
+    would = here.plan(inventory(Carried("4.18.45"))).change(dry_run=True, tell=str)
+    change = next(each for each in would.changes if each.kind == "UpdateService")
+    assert (change.action, change.name, change.detail) == ("changed", "service", "spec.graphDataImage")
+    here.change(inventory(Carried("4.18.45")))
+    assert here.cluster.get("UpdateService", "service", NAMESPACE)["spec"] == {**spec, "graphDataImage": IMAGE}
+    assert here.cluster.names("UpdateService") == ["service"]
+    here.undo()
+    assert here.cluster.get("UpdateService", "service", NAMESPACE)["spec"] == spec
+
+
+def test_an_update_service_of_others_for_other_releases_is_left_alone(site):
+    here = site()
+    spec = {"replicas": 1, "releases": "old.example/ocp4/release-images", "graphDataImage": "old.example/graph:1"}
+    here.cluster.put({"kind": "UpdateService", "metadata": {"name": "service", "namespace": NAMESPACE}, "spec": spec})
+    plan = here.plan(inventory(Carried("4.18.45")))
+    assert plan.built.notes == (f"UpdateService {NAMESPACE}/service serves other releases, and stays as it is",)
+    plan.change(dry_run=False, tell=str)
+    assert here.cluster.get("UpdateService", "service", NAMESPACE)["spec"] == spec
+    assert sorted(here.cluster.names("UpdateService")) == ["hub", "service"]
+
+
+def test_an_own_update_service_follows_the_archive_and_keeps_what_an_administrator_set(site):
+    here = site()
+    here.change(inventory(Carried("4.18.45")))
+    here.cluster.put({"kind": "UpdateService", "metadata": {"name": "hub", "namespace": NAMESPACE}, "spec": {"replicas": 4}})
+    here.change(inventory(Carried("4.18.46")), mirror=Mirror.parse("other.example/hub"))
+    spec = here.cluster.get("UpdateService", "hub", NAMESPACE)["spec"]
+    assert spec["replicas"] == 4
+    assert spec["releases"] == "other.example/hub/openshift/release-images"
+
+
+def test_one_replica_where_one_node_runs_everything(site):
+    """With two, the PodDisruptionBudget would keep the only node from being drained (cincinnati-operator, names.go)."""
+    here = site()
+    here.cluster.put(
+        {"kind": "Infrastructure", "metadata": {"name": "cluster"}, "status": {"infrastructureTopology": "SingleReplica"}}
+    )
+    service = next(each for each in here.plan(inventory(Carried("4.18.45"))).built.resources if each.kind == "UpdateService")
+    assert service.body["spec"]["replicas"] == 1
+
+
+def test_the_update_service_goes_where_its_operator_is(site):
+    here = site()
+    here.cluster.add("Namespace", "updates")
+    metadata = {"name": "osus", "namespace": "updates"}
+    here.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": {"name": "cincinnati-operator", "source": "x"}})
+    service = next(each for each in here.plan(inventory(Carried("4.18.45"))).built.resources if each.kind == "UpdateService")
+    assert service.namespace == "updates"
+
+
+def test_a_namespace_whose_name_leaves_no_room_for_the_host_of_the_route(site):
+    """A label of DNS has at most 63 characters, and the operator reports CreateRouteFailed."""
+    here = site()
+    here.cluster.add("Namespace", long := "u" * 60)
+    metadata = {"name": "osus", "namespace": long}
+    here.cluster.put({"kind": "Subscription", "metadata": metadata, "spec": {"name": "cincinnati-operator", "source": "x"}})
+    plan = here.plan(inventory(Carried("4.18.45")))
+    assert not [each for each in plan.built.resources if each.kind == "UpdateService"]
+    assert "63 characters" in plan.built.notes[0]
+
+
+def test_the_wait_shows_what_the_update_service_waits_for(site):
+    here = site()
+    here.cluster.service_reads = 3
+    here.change(inventory(Carried("4.18.45")))
+    clock, told = FakeClock(), []
+    wait_healthy(
+        here.client,
+        [],
+        release=None,
+        timeout_s=600,
+        display=Lines(told.append),
+        further={"UpdateService": lambda: update_service(here.client, UpdatePlace(), IMAGE)},
+        clock=clock.clock.monotonic_s,
+        sleep=clock.clock.sleep,
+    )
+    text = "\n".join(told)
+    assert "not seen by its operator yet" in text
+    assert f"serves https://hub-route-{NAMESPACE}" in text
+    here.cluster.service_reads = 999
+    here.change(inventory(Carried("4.18.45")), mirror=Mirror.parse("other.example"))
+    with pytest.raises(ClusterError, match="not healthy") as failed:
+        wait_healthy(
+            here.client,
+            [],
+            release=None,
+            timeout_s=30,
+            display=Lines(str),
+            further={"UpdateService": lambda: update_service(here.client, UpdatePlace(), "other@sha256:0")},
+            clock=clock.clock.monotonic_s,
+            sleep=clock.clock.sleep,
+        )
+    assert "not of this graph data yet" in " ".join(failed.value.details)
+
+
+def test_acknowledgements_are_named_with_their_text_and_given_only_when_asked(site):
+    """`ack-4.20-sigstore-in-4.21` (openshift-docs, nodes-sigstore-prepare-for-4.21); checkAdminGate of upgradeable.go."""
+    here = site("4.20")
+    text = "The default ClusterImagePolicy of 4.21 needs signatures in mirrors."
+    gates = {GATE: text, "ack-4.19-other-in-4.20": "Not of this release."}
+    here.cluster.put({"kind": "ConfigMap", "metadata": {"name": "admin-gates", "namespace": MANAGED}, "data": gates})
+    metadata = {"name": "admin-acks", "namespace": "openshift-config"}
+    here.cluster.put({"kind": "ConfigMap", "metadata": metadata, "data": {"ack-4.19-other-in-4.20": "true"}})
+    carried = inventory(Carried("4.20.45"), Carried("4.21.3"))
+    assert here.condition("Upgradeable")["reason"] == "AdminAckRequired"
+    plan = here.plan(carried)
+    plan.change(dry_run=False, tell=str)
+    wanted = {each.release.version: each.acknowledge for each in plan.updates()}
+    assert wanted == {"4.20.45": (), "4.21.3": ((GATE, text),)}
+    assert GATE in "\n".join(line for each in plan.updates() for line in each.lines)
+    here.change(carried, acknowledged=(GATE,))
+    acks = here.cluster.get("ConfigMap", "admin-acks", "openshift-config")["data"]
+    assert acks == {"ack-4.19-other-in-4.20": "true", GATE: "true"}
+    assert here.condition("Upgradeable") == {}
+    here.undo()
+    assert here.cluster.get("ConfigMap", "admin-acks", "openshift-config")["data"] == {"ack-4.19-other-in-4.20": "true"}
+    with pytest.raises(UsageError, match="no such acknowledgement") as refused:
+        here.plan(carried, acknowledged=("ack-4.20-else",))
+    assert GATE in refused.value.hint
+
+
+def test_without_an_update_service_the_command_names_the_payload_by_digest_and_never_force(site):
+    here = site(update_service=False)
+    target = Carried("4.18.45")
+    plan = here.plan(inventory(target, graph=False))
+    plan.change(dry_run=False, tell=str)
+    (update,) = plan.updates()
+    assert update.commands == (f"oc adm upgrade --allow-explicit-upgrade --to-image {PAYLOADS}@{target.digest}",)
+    assert "force" not in " ".join(update.lines)
+
+
+def test_the_record_keeps_the_releases_of_all_imports(site):
+    here = site()
+    for version in ("4.18.45", "4.18.46"):
+        plan = here.plan(inventory(Carried(version)))
+        plan.change(dry_run=False, tell=str)
+        plan.recorder.expect(plan.expected, plan.releases.expected)
+    found = recorded_releases(here.client, "openshift-config")
+    assert [(each.version, each.place, each.signed, each.sigstore) for each in found] == [
+        (version, f"{RELEASES}:{version}-x86_64", True, True) for version in ("4.18.45", "4.18.46")
+    ]
+
+
+def test_a_cluster_that_is_not_updated_by_its_own_version_is_left_alone(site):
+    here = site("4.18", microshift=True, update_service=False)
+    plan = here.plan(inventory(Carried("4.18.45")), ca=None)
+    assert "MicroShift has no ClusterVersion" in plan.built.notes[0]
+    assert {each.kind for each in plan.built.resources} <= {"CatalogSource"}
+    with pytest.raises(UsageError, match="--update-service"):
+        here.plan(inventory(Carried("4.18.45")), ca=None, update_service=True)
+
+
+def test_an_archive_without_releases_asks_nothing_of_updates(site):
+    here = site()
+    here.cluster.log.clear()
+    here.plan(inventory(graph=False))
+    assert not [each.path for each in here.cluster.log if "updateservices" in each.path or "admin-" in each.path]
+
+
+STEPS = (
+    UpdateStepRecord("4.18.40", "4.18.45"),
+    UpdateStepRecord("4.18.45", "4.19.3", (RiskRecord("Slow", "https://issues/1", "It is slow."),)),
+)
+
+
+def test_the_way_to_a_release_is_that_of_the_update_service(site):
+    here = site(update_service=False)
+    carried = inventory(*map(Carried, ("4.18.45", "4.19.3", "4.19.4")), paths=[UpdatePathRecord("amd64", STEPS)])
+    plan = here.plan(carried)
+    found = {each.release.version: each for each in plan.updates()}
+    assert list(found) == ["4.18.45", "4.19.3"]
+    assert found["4.19.3"].via == ("4.18.45",)
+    assert "known issue Slow: https://issues/1 It is slow." in "\n".join(found["4.19.3"].lines)
