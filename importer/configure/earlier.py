@@ -38,8 +38,6 @@ _RULE_FILES = {f"{kind.name.lower()}.yaml" for kind in MIRROR_KINDS}
 _KEPT = re.compile(
     r"(?:catalogsource|clustercatalog|catalog|release-signature)-[a-z0-9.-]{1,253}\.yaml|registry-ca\.yaml|image-registry\.yaml"
 )
-    r"(?:catalogsource|clustercatalog|catalog|release-signature)-[a-z0-9.-]{1,253}\.yaml|registry-ca\.yaml|image-registry\.yaml"
-)
 _REPLACED = re.compile(r"operatorhub\.yaml|clustercatalogs-default\.yaml")
 _SHARED = frozenset((IMAGE_CONFIG.name, IMAGE_REGISTRY.name))
 _API_VERSIONS = {kind.name: kind.api_version for kind in MIRROR_KINDS}

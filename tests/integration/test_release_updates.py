@@ -204,7 +204,8 @@ def test_a_foreign_config_map_with_the_signatures_is_enough(site):
 
 def test_a_release_without_signatures_gets_none_and_that_is_said(site):
     here = site()
-    plan = here.plan(inventory(Carried("4.18.45", unverified=True), Carried("4.18.46", signatures=())))
+    without = [Carried("4.18.45", signatures=(), unverified=True), Carried("4.18.46", signatures=())]
+    plan = here.plan(inventory(*without))
     said = [(each.code, each.severity, each.subject) for each in plan.built.problems]
     assert said == [
         ("signature-missing", "warning", "OpenShift 4.18.45 (amd64)"),
@@ -212,6 +213,13 @@ def test_a_release_without_signatures_gets_none_and_that_is_said(site):
     ]
     plan.change(dry_run=False, tell=str)
     assert here.signatures() == {}
+    # What nobody verified on the other side, the cluster verifies itself: its keys may be others (ADR 0068).
+    unverified = here.plan(inventory(Carried("4.18.45", unverified=True)))
+    assert [each.message for each in unverified.built.problems] == [
+        "was exported unverified; whether the cluster accepts its signatures is decided there"
+    ]
+    unverified.change(dry_run=False, tell=str)
+    assert len(here.signatures()) == 1
 
 
 def test_without_the_operator_no_update_service_is_written(site):

@@ -61,8 +61,7 @@ def signatures(releases: Iterable[ReleaseRecord]) -> list[Resource]:
     """Return a ConfigMap for each payload that has signatures, as openshift/library-go reads them."""
     found: dict[Digest, dict[str, None]] = {}
     for release in releases:
-        if not release.unverified:
-            found.setdefault(release.digest, {}).update(dict.fromkeys(each.content for each in release.signatures))
+        found.setdefault(release.digest, {}).update(dict.fromkeys(each.content for each in release.signatures))
     return [_config_map(digest, list(contents)) for digest, contents in found.items() if contents]
 
 
@@ -115,12 +114,16 @@ def has_signature(config_maps: Iterable[Body], digest: Digest | str) -> bool:
 
 
 def unsigned(releases: Iterable[ReleaseRecord]) -> Iterator[Problem]:
-    """Yield a warning for each release without signatures: a disconnected cluster refuses to update to it."""
+    """Yield a warning for each release without verified signatures: a disconnected cluster refuses to update to it."""
     for release in releases:
-        if release.unverified or not release.signatures:
+        subject = f"OpenShift {release.version} ({release.architecture})"
+        if not release.signatures:
             why = "it was exported unverified" if release.unverified else "the archive has none"
             message = f"gets no signature ConfigMap, because {why}; a cluster refuses the update to it without a signature"
-            subject = f"OpenShift {release.version} ({release.architecture})"
+            yield Problem("warning", ProblemCode.SIGNATURE_MISSING, subject, message)
+        elif release.unverified:
+            # The cluster verifies them again, and may know their key (ADR 0068).
+            message = "was exported unverified; whether the cluster accepts its signatures is decided there"
             yield Problem("warning", ProblemCode.SIGNATURE_MISSING, subject, message)
 
 

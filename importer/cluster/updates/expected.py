@@ -96,7 +96,7 @@ def _expected(
         digest=release.digest,
         source=source,
         place=str(payload.tagged(payload.tags[0])),
-        signed=bool(release.signatures) and not release.unverified,
+        signed=bool(release.signatures),
         sigstore=f"{source}@{hex_of(release.digest)}" in signed,
         unsigned=sum(f"{name}@{hex_of(digest)}" not in signed for name, digest in sources),
         okd=release.okd,

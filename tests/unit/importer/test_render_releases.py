@@ -78,7 +78,7 @@ def test_a_component_that_an_operator_needs_too_is_in_the_rules_of_its_catalog()
 
 
 def test_signatures_are_one_file_for_each_release_and_graph_data_is_outside_of_the_kustomization():
-    files, built = render(inventory(TARGET, Carried("4.18.46", unverified=True)), registry_ca=CA)
+    files, built = render(inventory(TARGET, Carried("4.18.46", signatures=())), registry_ca=CA)
     name = signature_name(TARGET.digest)
     assert name == "sha256-" + TARGET.digest.partition(":")[2][:16]
     listed = yaml.safe_load(files["kustomization.yaml"])["resources"]
@@ -188,7 +188,7 @@ def test_the_layout_of_sources_keeps_its_paths():
 
 def test_the_roles_have_exactly_the_objects_of_releases():
     _, built = render(inventory(TARGET))
-    text = render_rbac(Release.parse("4.18"), built.resources)["rbac.yaml"].decode()
+    text = render_rbac(Release.parse("4.18"), built.resources, ResourceOptions())["rbac.yaml"].decode()
     allowed = {
         (body["metadata"].get("namespace", ""), resource): set(rule["verbs"])
         for body in yaml.safe_load_all(text)
@@ -202,7 +202,9 @@ def test_the_roles_have_exactly_the_objects_of_releases():
     assert allowed["openshift-update-service", "updateservices"] >= {"get", "patch", "delete"}
     assert "list" in allowed["", "updateservices"]
     assert "admin-acks" in text
-    without = render_rbac(Release.parse("4.18"), render(inventory(graph=False))[1].resources)["rbac.yaml"].decode()
+    without = render_rbac(Release.parse("4.18"), render(inventory(graph=False))[1].resources, ResourceOptions())[
+        "rbac.yaml"
+    ].decode()
     assert "updateservice" not in without
     assert "openshift-config-managed" not in without
 
