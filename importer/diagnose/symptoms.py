@@ -126,7 +126,8 @@ PULLS = (
         "image-rejected-by-policy",
         r"Source image rejected|SignatureValidationFailed|signature validation failed|signature was required",
         "a policy of the nodes (policy.json, ClusterImagePolicy) rejects the image",
-        "A filtered catalog is a new image, and unsigned: take the mirror out of the policy's scopes, or sign it.",
+        "Let the policy accept the image from where the node pulls it: its scopes, or the image's signature at that place. A "
+        "filtered catalog is a new image, and unsigned: take the mirror out of the policy's scopes, or sign it.",
     ),
     _is(
         "node-disk",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from importer.operators.installed import SUCCEEDED
 from importer.operators.table import Result
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ def _judged(before: Row | None, after: Row | None) -> tuple[str, str]:
     # Both results of the update itself: a new version that failed, and an old one that is being replaced.
     if was_well and not after.well:
         failed = after.phase == _FAILED or after.result in (Result.ORPHANED, Result.UNRESOLVED)
-        return BAD if failed else WARN, _because(f"was well, and is {after.phase or 'not installed'} now", after)
+        # What is installed may run on while OLM cannot update it.
+        now = f", and is {after.phase or 'not installed'} now"
+        if after.phase == SUCCEEDED:
+            now = f"; now {_AFTERWARDS.get(after.result, 'OLM reports a failure')}"
+        return BAD if failed else WARN, _because(f"was well{now}", after)
     if after.result in _AFTERWARDS:
         return _FORESEEN.get(after.result, WARN), _because(_AFTERWARDS[after.result], after)
     if before is not None and before.installed != after.installed:

@@ -198,6 +198,25 @@ def test_texts_of_strangers_are_escaped_and_have_no_secrets(tmp_path):
             "an update waits for approval: InstallPlan x",
         ),
         (ALPHA, replace(ALPHA, result=Result.ORPHANED, well=False, phase=""), BAD, "was well, and is not installed now"),
+        # It still runs: what is wrong is its next update.
+        (
+            ALPHA,
+            replace(ALPHA, result=Result.UNRESOLVED, well=False, phase="Succeeded", reason="no operators found"),
+            BAD,
+            "was well; now OLM cannot resolve it: no operators found",
+        ),
+        (
+            ALPHA,
+            replace(ALPHA, result=Result.ORPHANED, well=False, phase="Succeeded"),
+            BAD,
+            "was well; now it has no catalog",
+        ),
+        (
+            ALPHA,
+            replace(ALPHA, result=Result.UNKNOWN, well=False, phase="Succeeded"),
+            WARN,
+            "was well; now OLM reports a failure",
+        ),
         (ALPHA, replace(UPDATED, phase="Installing", well=False), WARN, "was well, and is Installing now"),
         (replace(ALPHA, well=False), replace(ALPHA, well=False, result=Result.UNKNOWN), WARN, "as before, and not well"),
         (ALPHA, None, BAD, "gone"),
