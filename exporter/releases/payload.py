@@ -172,19 +172,18 @@ def _read(tree: Tree, stored: Stored, source: str, *, kubevirt: bool) -> Payload
     for other in each[1:]:
         _require_same(first, other)
     architecture = MULTI if several else first.architecture
-    wanted = [one.architecture for one in each]
-    machines = _machines(first, wanted) if kubevirt else ()
-    _require_tags(first, architecture, machines)
-    missing, notes = _without_machines(first, wanted, machines, source) if kubevirt else ((), ())
+    tag = release_tag(first.version, architecture)
+    _require_tags(tag, first.components)
+    disks = _disks(first, [one.architecture for one in each], tag, source) if kubevirt else _Disks()
     return Payload(
         first.version,
         architecture,
         first.components,
-        machines,
+        disks.machines,
         first.previous,
         tuple(sorted(first.metadata.items())),
-        (*_unlisted(tree, first, source, several=several), *missing),
-        notes,
+        (*_unlisted(tree, first, source, several=several), *disks.problems),
+        disks.notes,
     )
 
 
@@ -240,7 +239,7 @@ def _image_references(raw: bytes) -> tuple[str, tuple[Component, ...]]:
     where = payload_files.REFERENCES
     stream = convert(only_document(raw, where), _ImageStream, where)
     if (stream.kind, stream.api_version) != (_KIND, _API):
-        raise PayloadError(f"{where}: {str(stream.api_version)[:80]!r} {str(stream.kind)[:80]!r}, wanted a {_KIND} of {_API}")
+        raise PayloadError(f"{where}: {str(stream.api_version)[:80]!r} {str(stream.kind)[:80]!r}, wanted an {_KIND} of {_API}")
     tags = (stream.spec and stream.spec.tags) or []
     # Other kinds name tags of a cluster, and oc leaves them out too (openshift/oc, pkg/cli/admin/release/mirror.go).
     tags = [tag for tag in tags if tag.from_ is not None and tag.from_.kind == "DockerImage"]
@@ -289,15 +288,11 @@ def _require_same(one: _One, other: _One) -> None:
         raise PayloadError(f"its payloads for {both} have different components:", details=shortened(names, _SHOWN))
 
 
-def _require_tags(one: _One, architecture: str, machines: Sequence[Machine]) -> None:
-    """Raise PayloadError for images that would have no tag on the mirror, or one tag together (ADR 0066)."""
-    tag = release_tag(one.version, architecture)
-    names = [component.name for component in one.components]
-    for name in (tag, *(f"{tag}-{name}" for name in (*names, *(machine.name for machine in machines)))):
+def _require_tags(tag: str, components: Sequence[Component]) -> None:
+    """Raise PayloadError for images that would have no tag on the mirror (ADR 0066)."""
+    for name in (tag, *(f"{tag}-{component.name}" for component in components)):
         if not is_tag(name):
             raise PayloadError(f"no tag can have the name {name[:200]!r}, which it would get on the mirror")
-    if twice := {machine.name for machine in machines} & set(names):
-        raise PayloadError(f"it has a component with the name of a disk image, {min(twice)!r}")
 
 
 def _unlisted(tree: Tree, one: _One, source: str, *, several: bool) -> Iterator[Problem]:
@@ -311,16 +306,24 @@ def _unlisted(tree: Tree, one: _One, source: str, *, several: bool) -> Iterator[
         yield Problem("warning", ProblemCode.PAYLOAD_UNLISTED, source, message)
 
 
-def _machines(one: _One, architectures: Sequence[str]) -> tuple[Machine, ...]:
-    if one.bootimages is None:
-        return ()
-    return bootimages.machines(one.bootimages, payload_files.BOOTIMAGES, architectures)
+@dataclass(frozen=True, slots=True)
+class _Disks:
+    """The disk images for OpenShift Virtualization, and what is to be said of those that are missing."""
+
+    machines: tuple[Machine, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def _without_machines(
-    one: _One, architectures: Sequence[str], machines: Sequence[Machine], source: str
-) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """Return an error for an architecture whose disk image should be there, and a note for each other one."""
+def _disks(one: _One, architectures: Sequence[str], tag: str, source: str) -> _Disks:
+    """Return the disk images of some architectures. What is wrong with them is a problem: the release itself is complete."""
+    text = f"release {one.version}: the disk image for OpenShift Virtualization (kubeVirtContainer)"
+    try:
+        machines = _machines(one, architectures, tag)
+    except (PayloadError, DocumentError) as error:
+        return _Disks(
+            problems=(Problem("error", ProblemCode.KUBEVIRT_MISSING, source, f"{text} is left out: {error.message}"),)
+        )
     have = {machine.architecture for machine in machines}
     parsed = try_parse(one.version)
     since = parsed is not None and parsed.release[:2] >= _KUBEVIRT_SINCE
@@ -329,10 +332,20 @@ def _without_machines(
     for architecture in architectures:
         if architecture in have:
             continue
-        text = f"release {one.version} has no disk image for OpenShift Virtualization (kubeVirtContainer) on {architecture}"
         # Published streams of 4.15 and 5.0 have it for x86_64 alone; s390x came later, and not in every release.
         if architecture == "amd64" and since:
-            problems.append(Problem("error", ProblemCode.KUBEVIRT_MISSING, source, text))
+            problems.append(Problem("error", ProblemCode.KUBEVIRT_MISSING, source, f"{text} is not in it for {architecture}"))
         else:
-            notes.append(text)
-    return tuple(problems), tuple(notes)
+            notes.append(f"{text} is not in it for {architecture}")
+    return _Disks(machines, tuple(problems), tuple(notes))
+
+
+def _machines(one: _One, architectures: Sequence[str], tag: str) -> tuple[Machine, ...]:
+    if one.bootimages is None:
+        return ()
+    machines = bootimages.machines(one.bootimages, payload_files.BOOTIMAGES, architectures)
+    names = {component.name for component in one.components}
+    for machine in machines:
+        if machine.name in names or not is_tag(f"{tag}-{machine.name}"):
+            raise PayloadError(f"the name {machine.name!r} is that of a component, or makes no tag")
+    return machines

@@ -34,6 +34,7 @@ from tests.fakes.registry import FakeRegistry
 DATA = Path(__file__).parents[1] / "data" / "releases"
 PAYLOADS = "quay.io/openshift-release-dev/ocp-release"
 COMPONENTS = "quay.io/openshift-release-dev/ocp-v4.0-art-dev"
+OKD_PAYLOADS, OKD_COMPONENTS = "quay.io/okd/scos-release", "quay.io/okd/scos-content"  # see `payloads` and `pool`
 REFERENCES = DATA / "image-references" / "ocp-4.12.0-amd64.json"
 BOOTIMAGES = "release-manifests/0000_50_installer_coreos-bootimages.yaml"
 # Of tags and of the bootimages (openshift/installer, docs of the stream); the other names are the same.
