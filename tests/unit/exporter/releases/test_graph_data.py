@@ -15,10 +15,12 @@ import pytest
 
 from common.archive.inventory import ImageKind
 from common.errors import ContentError, UsageError
+from common.mapping import Mirror, place_images
 from common.oci import media_types
 from common.oci.image import Descriptor, Digest, Platform, digest_of
 from common.oci.reference import Reference
 from exporter.images.resolve import ResolvedImage, WantedImage
+from exporter.plan.plan import make_plan
 from exporter.releases import graph_data, graph_image
 from exporter.releases.graph_data import GraphData, checked
 from exporter.releases.graph_image import GraphImage
@@ -258,6 +260,16 @@ def test_what_the_plan_needs() -> None:
     below = [one.digest for one in made.resolved.tree.images[0].layers[:-1]]  # type: ignore[union-attr]
     assert below == [digest_of(layer) for layer in cli().layers]  # type: ignore[union-attr]
     assert set(made.held) == {blob.digest for blob in made.resolved.tree.blobs} - set(below)  # type: ignore[union-attr]
+
+
+def test_the_place_on_the_mirror() -> None:
+    made = build(MADE, cli())
+    plan = make_plan([], [made.resolved], made.held, [])
+    (record,) = plan.images
+    assert (record.kind, record.complete, record.digest) == (ImageKind.GRAPH_DATA, True, made.digest)
+    (placed,) = place_images([], plan.images, Mirror.parse("mirror.test:5000/ocp"))
+    assert placed.repository.name == "mirror.test:5000/ocp/openshift/graph-image"
+    assert made.held.keys() <= {blob.descriptor.digest for blob in plan.blobs}
 
 
 def test_the_same_data_give_the_same_digest() -> None:
