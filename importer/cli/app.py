@@ -203,6 +203,13 @@ UpdateServiceUri = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
+ForMicroshift = Annotated[
+    bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
+]
+ForHosted = Annotated[
+    bool,
+    typer.Option("--hosted", help="For a hosted control plane: the patch of its HostedCluster, and files for the guest."),
+]
 WithRoles = Annotated[bool, typer.Option("--rbac", help="Write roles too, with what hub-import has to be allowed to do.")]
 RolesForRepoint = Annotated[
     bool, typer.Option("--repoint", help="With --rbac: the roles allow apply --repoint.", rich_help_panel=CLUSTER)
@@ -223,13 +230,8 @@ def render(
     kubernetes: Annotated[
         bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
     ] = False,
-    microshift: Annotated[
-        bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
-    ] = False,
-    hosted: Annotated[
-        bool,
-        typer.Option("--hosted", help="For a hosted control plane: the patch of its HostedCluster, and files for the guest."),
-    ] = False,
+    microshift: ForMicroshift = False,
+    hosted: ForHosted = False,
     hosted_cluster: HostedClusterFile = None,
     merge: EarlierFiles = None,
     update_service_uri: UpdateServiceUri = "",
