@@ -159,6 +159,7 @@ class ImageKind(_OpenEnum):
     ATTACHMENT = "attachment"
 
 
+RELEASE_GROUP = "OpenShift"  # before the release in `neededBy`; no catalog has this name, for theirs have no capital letters
 ATTACHED = frozenset((ImageKind.SIGNATURE, ImageKind.ATTACHMENT))  # found through the registry of an image, not asked for
 
 

@@ -13,6 +13,7 @@ from common.errors import ExitCode
 from common.files import size_text
 from common.text import columns, counted, enumeration, paragraphs, sanitize
 from exporter.catalog import records
+from exporter.cli.releases import releases_shown
 from exporter.distributed import plan_file
 from exporter.plan.checks import unsupported
 from exporter.plan.installed import left_behind
@@ -154,6 +155,8 @@ def plan_document(preview: Preview, *, explain: bool) -> Document:
     document: Document = msgspec.to_builtins(inventory)
     document["totals"] = totals(plan.catalogs, plan.images, len(plan.blobs), plan.size, len(inventory.volumes))
     document |= {"operators": preview.operator_records(), "sizes": preview.size_record()}
+    if plan.releases:
+        document["releases"] = preview.release_records()
     return document | ({"reasons": _reasons(preview.planned.chosen)} if explain else {})
 
 
@@ -161,6 +164,7 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     """Return `plan` for people; `document`: its JSON."""
     plan = preview.planned.plan
     parts = [_channels(catalog.packages) for catalog in plan.catalogs]
+    parts += releases_shown(document.get("releases", []), plan.update_graph)
     needs = f"needs {size_text(preview.spec.layout.size)} on disk, plus the catalogs' layers while it works"
     # Tables and JSON take their numbers from one place, so that they cannot disagree.
     parts.append([_sums(document["totals"]), *_attached(plan.images), *_elsewhere(plan.elsewhere.values()), needs])

@@ -13,17 +13,20 @@ import msgspec
 
 from common.archive.inventory import (
     ATTACHED,
+    RELEASE_GROUP,
     CatalogRecord,
     ChannelRecord,
     ImageKind,
     ImageRecord,
     Inventory,
     PackageRecord,
+    ReleaseRecord,
     blobs_of,
     documents_of,
     images_by_digest,
 )
 from common.go_yaml import fold
+from common.mapping import release_tag
 from common.oci.image import Digest
 from common.serialization import UNDECODABLE
 from common.text import sanitize
@@ -332,9 +335,40 @@ def catalogs(inventory: Inventory, sizes: OperatorSizes, background: Background)
     return tuple(parts)
 
 
-def anchors(parts: Iterable[CatalogPart]) -> dict[Purpose, str]:
-    """Return the anchor of each operator on the page."""
-    return {Purpose(part.record.name, one.package): one.anchor for part in parts for one in part.operators}
+@dataclass(frozen=True, slots=True)
+class ReleasePart:
+    """An OpenShift release; `signed_by`: fingerprints of the keys; `size` and `shared` in bytes, as of an operator."""
+
+    record: ReleaseRecord
+    anchor: str
+    signed_by: tuple[str, ...]
+    size: int
+    shared: int
+    incomplete: int
+
+    @property
+    def name(self) -> str:
+        """Version and architecture, as in tags."""
+        return release_tag(self.record.version, self.record.architecture)
+
+
+def releases(inventory: Inventory, sizes: OperatorSizes) -> tuple[ReleasePart, ...]:
+    """Return the releases, in the order of the inventory."""
+    incomplete = Counter(p for image in inventory.images if not image.complete for p in purposes_of(image))
+    parts = []
+    for number, record in enumerate(inventory.carried_releases, 1):
+        purpose = Purpose(RELEASE_GROUP, release_tag(record.version, record.architecture))
+        shared = sizes.shared.get(purpose, 0)
+        keys = tuple(sorted({one.key for one in record.signatures if one.key}))
+        size = sizes.total.get(purpose, 0) + shared
+        parts.append(ReleasePart(record, f"release-{number}", keys, size, shared, incomplete[purpose]))
+    return tuple(parts)
+
+
+def anchors(parts: Iterable[CatalogPart], released: Iterable[ReleasePart] = ()) -> dict[Purpose, str]:
+    """Return the anchor of each operator and release on the page."""
+    found = {Purpose(RELEASE_GROUP, one.name): one.anchor for one in released}
+    return found | {Purpose(part.record.name, one.package): one.anchor for part in parts for one in part.operators}
 
 
 def image_rows(inventory: Inventory, places: Mapping[Purpose, str]) -> tuple[ImageRow, ...]:

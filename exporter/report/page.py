@@ -222,7 +222,8 @@ class Report:
         news = diff.between(last, inventory) if last else None
         sizes = sizes_by_operator(inventory)
         parts = contents.catalogs(inventory, sizes, self._facts.background(news))
-        places = contents.anchors(parts)
+        released = contents.releases(inventory, sizes)
+        places = contents.anchors(parts, released)
         rows = contents.image_rows(inventory, places)
         return render(
             Path(__file__).parent,
@@ -231,6 +232,8 @@ class Report:
             identity=identity,
             signer=self._making.signer.fingerprint if self._making.signer else "",
             parts=parts,
+            releases=released,
+            paths=[path for path in (inventory.update_graph.paths if inventory.update_graph else ()) if path.steps],
             added=[operator for part in parts for operator in part.operators if operator.because],
             rows=rows,
             attached=sum(1 for image in inventory.images if image.kind in ATTACHED),

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec.structs import replace as replaced
+
+from common.archive.inventory import RELEASE_GROUP
 from exporter.archive.archive_spec import ArchiveSpec
 from exporter.report import contents
 from exporter.report.contents import ADDITIONAL, ATTACHMENTS, CATALOGS, SHARED, OperatorSizes, Purpose
@@ -76,11 +80,25 @@ class Preview:
             for catalog, one in self._operators()
         ]
 
+    def release_records(self) -> list[dict[str, Any]]:
+        """Return `releases` of the JSON of `plan`: as in the inventory, with bytes, and without the signatures themselves."""
+        parts = contents.releases(self.inventory, self.sizes)
+        return [
+            {
+                **msgspec.to_builtins(replaced(part.record, signatures=())),
+                "signedBy": list(part.signed_by),
+                "ownBytes": part.size - part.shared,
+                "totalBytes": part.size,
+            }
+            for part in parts
+        ]
+
     def size_record(self) -> dict[str, Any]:
         """Return `sizes` of the JSON of `plan`: each byte is counted once, so that they sum to `totals.bytes`."""
         total = self.sizes.total
         return {
-            "operators": sum(size for purpose, size in total.items() if purpose.package),
+            "operators": sum(size for purpose, size in total.items() if purpose.package and purpose.group != RELEASE_GROUP),
+            "releases": sum(size for purpose, size in total.items() if purpose.group == RELEASE_GROUP),
             "catalogs": total[CATALOGS],
             "additionalImages": total[ADDITIONAL],
             "attachments": total[ATTACHMENTS],
