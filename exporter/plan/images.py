@@ -175,6 +175,7 @@ def _unreadable_file(wanted: WantedImage, error: DocumentError) -> Problem:
     return Problem("error", ProblemCode.BUNDLE_UNREADABLE, wanted.source, message + needed(wanted))
 
 
+_RELEASED = (ImageKind.RELEASE, ImageKind.COMPONENT)
 # ImageTagMirrorSet is served from OpenShift 4.13 on (openshift/api, config/v1/types_image_tag_mirror_set.go).
 _NO_TAG_RULES = (4, 12)
 
@@ -212,10 +213,13 @@ def _images(item: Chosen, bundle: Bundle, more: Iterable[FoundImage]) -> tuple[t
 
 
 def wanted_images(
-    chosen: Sequence[Chosen], contents: BundleContents, settings: ExportSettings
+    chosen: Sequence[Chosen], contents: BundleContents, settings: ExportSettings, released: Sequence[WantedImage] = ()
 ) -> tuple[list[WantedImage], list[Problem]]:
-    """Return each image that the selections and the image set name, without the blocked ones, and the problems met."""
-    wanted: list[WantedImage] = []
+    """Return each image that the selections and the image set name, without the blocked ones, and the problems met.
+
+    `released`: the images of releases, of which operators may name some too.
+    """
+    wanted: list[WantedImage] = [*released]
     problems: list[Problem] = [problem for item in chosen for problem in item.selection.problems]
     for item, bundle in _bundles(chosen):
         images, found = _images(item, bundle, contents.images(bundle))
@@ -231,13 +235,13 @@ def wanted_images(
 
 
 def resolved_images(
-    wanted: Sequence[WantedImage], contents: BundleContents, settings: ExportSettings, context: ExportContext
+    wanted: Sequence[WantedImage], looked_up: Mapping[str, ResolvedImage], settings: ExportSettings, context: ExportContext
 ) -> list[ResolvedImage]:
-    """Return the images with their documents, sorted by source. Bundle images in `contents` are not requested again."""
+    """Return the images with their documents, sorted by source. Those in `looked_up` are not requested again."""
     known = {
         image.source: replace(found, wanted=image)
         for image in wanted
-        if (found := contents.resolved.get(image.source)) is not None and found.wanted.platforms == image.platforms
+        if (found := looked_up.get(image.source)) is not None and found.wanted.platforms == image.platforms
     }
     # Platforms may have been added by a later mention of the image; then its documents are not complete.
     others = [image for image in wanted if image.source not in known]
@@ -300,12 +304,14 @@ def _listed(
             f"--images lists {unknown[0]}, and {counted(len(unknown), 'image')} in all, that the image set does not want",
             hint="Make the file again with --manifests-only, or ask for further images with additionalImages.",
         )
-    left_out = [image for image in wanted if image.source not in sources]
+    # A release without one of its images is none.
+    left_out = [image for image in wanted if image.source not in sources and image.kind not in _RELEASED]
     problems += [
         Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, f"left out by --images{needed(image)}")
         for image in left_out
     ]
-    return [image for image in wanted if image.source in sources], problems
+    gone = {image.source for image in left_out}
+    return [image for image in wanted if image.source not in gone], problems
 
 
 def _unblocked(

@@ -1,6 +1,7 @@
 """The plan of an image set: catalogs opened and selected from, images resolved, everything put into one plan.
 
 image set ─► catalogs ─► selections ─► catalog images ─► related images ─► signatures ─► plan
+          └► releases ─► payloads ─► components, graph data ───────────────────┘
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.archive import receipt
-from common.archive.inventory import Problem, ProblemCode
+from common.archive.inventory import UpdateGraphRecord
 from common.errors import UsageError
 from exporter.catalog import records, steps
 from exporter.images import signatures
@@ -19,11 +20,13 @@ from exporter.plan.baseline import Delivered, leave_out
 from exporter.plan.checks import unsupported
 from exporter.plan.installed import left_behind
 from exporter.plan.plan import ExportPlan, make_plan
+from exporter.releases import carrying, graph_carrying
 from exporter.settings import ArchiveTerms, ExportSettings, SignaturePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from common.archive.inventory import Problem
     from exporter.catalog.steps import Chosen
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
@@ -47,10 +50,13 @@ class Planned:
 
 def make(settings: ExportSettings, context: ExportContext) -> Planned:
     """Return the plan for an image set. Fetches no layers except those of the catalogs and their bundles."""
+    graph_carrying.require_base(settings)
     delivered = _delivered(settings)  # first: a wrong archive or receipt is an error that needs no registry
+    releases = carrying.find(settings, context)
+    data = graph_carrying.data(settings, context)
     opened = steps.choose(settings, context)
     chosen = tuple(item for item in opened if item.carried)
-    if opened and not chosen and not settings.image_set.additional_images:
+    if opened and not chosen and not (settings.image_set.additional_images or settings.image_set.platform.asks):
         raise UsageError(
             "nothing is left to carry: all packages are optional, and the catalogs have none of them",
             hint="hub-export list --catalog REF shows the packages of a catalog.",
@@ -59,8 +65,9 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     contents = images.bundle_contents(chosen, settings, context)
     chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
     carried = [steps.rebuilt(item, settings, context) for item in chosen]
-    wanted, found = images.wanted_images(chosen, contents, settings)
-    resolved = images.resolved_images(wanted, contents, settings, context)
+    listed = releases.wanted(settings.image_set.platform.platforms)
+    wanted, found = images.wanted_images(chosen, contents, settings, listed)
+    resolved = images.resolved_images(wanted, {**contents.resolved, **releases.payloads}, settings, context)
     # A rebuilt catalog and one from a file exist in no registry, so there are no signatures of them to look for.
     published = [
         image.resolved for item, image in zip(chosen, carried, strict=True) if not image.held and item.opened.digest is not None
@@ -68,7 +75,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     attached, unfound = _attached([*published, *resolved], settings, context)
     problems = [
         *settings.image_set.problems,
-        *_releases_left_out(settings),
+        *releases.problems,
         *(problem for item in opened if not item.carried for problem in item.selection.problems),
         *found,
         *contents.problems,
@@ -79,17 +86,16 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     ]
     catalogs = [records.catalog_record(item, image) for item, image in zip(chosen, carried, strict=True)]
     problems += [problem for catalog in catalogs for problem in unsupported(catalog.packages, settings.release)]
-    held = {digest: content for image in carried for digest, content in image.held.items()}
+    graphs, lacking = graph_carrying.images(data, releases.releases, resolved, settings, context)
+    problems += lacking
+    held = {digest: content for image in (*carried, *graphs) for digest, content in image.held.items()}
+    resolved += [image.resolved for image in graphs]
     plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, problems)
+    graph = UpdateGraphRecord(releases.paths, graphs[0].digest if graphs else None)
+    plan = replace(plan, releases=releases.records(resolved), update_graph=graph)
     # Collisions on the mirror depend on the final names and digests of all images.
     plan = replace(plan, problems=(*plan.problems, *mapping.find(plan)))
     return Planned(leave_out(plan, delivered), chosen)
-
-
-def _releases_left_out(settings: ExportSettings) -> list[Problem]:
-    if not settings.image_set.platform.asks:
-        return []
-    return [Problem("error", ProblemCode.SECTION_NOT_CARRIED, "mirror.platform", "left out: releases are not carried yet")]
 
 
 def _delivered(settings: ExportSettings) -> Delivered:

@@ -1,0 +1,250 @@
+"""The releases of an export: selected, verified, and their payloads read, before anything of their components is fetched.
+
+selection ─► signatures ─► payloads ─► components
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace as replaced
+
+from common.archive.inventory import (
+    RELEASE_GROUP,
+    ComponentRecord,
+    ImageKind,
+    Problem,
+    ProblemCode,
+    ReleaseRecord,
+)
+from common.errors import HubError, InterruptedByUserError, PayloadError, ReleaseUnverifiedError, SpaceError, UsageError
+from common.interruption import workers
+from common.mapping import release_tag
+from common.oci.reference import Reference
+from common.text import counted
+from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, problem_of
+from exporter.images.stored import StoredBlobs
+from exporter.releases import payload
+from exporter.releases.selection import SelectedRelease, Selection, choose
+from exporter.releases.signatures import ReleaseSignatures
+from exporter.releases.update_service import graph_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from common.archive.inventory import ReleaseSignatureRecord, UpdatePathRecord
+    from common.oci.image import Platform
+    from exporter.context import ExportContext
+    from exporter.releases.payload import Payload
+    from exporter.settings import ExportSettings
+
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelease:
+    """A selected release with its payload and signatures."""
+
+    selected: SelectedRelease
+    image: ResolvedImage
+    payload: Payload
+    signatures: tuple[ReleaseSignatureRecord, ...]
+    unverified: bool
+
+    @property
+    def needed_by(self) -> tuple[str, ...]:
+        """The entry of `neededBy` for the images of the release."""
+        return (f"{RELEASE_GROUP}/{release_tag(self.payload.version, self.payload.architecture)}",)
+
+    def components(self, platforms: tuple[Platform, ...]) -> Iterator[WantedImage]:
+        """Yield the images that the payload lists, by the platforms of those that are indexes (none: all of them)."""
+        for reference in dict.fromkeys(one.reference for one in self.payload.images):
+            yield WantedImage(reference, ImageKind.COMPONENT, self.needed_by, platforms)
+
+    @property
+    def record(self) -> ReleaseRecord:
+        """The release in the inventory."""
+        assert self.image.tree is not None
+        listed = (
+            ComponentRecord(one.name, WantedImage(one.reference, ImageKind.COMPONENT).source) for one in self.payload.images
+        )
+        return ReleaseRecord(
+            self.payload.version,
+            self.payload.architecture,
+            self.image.wanted.source,
+            self.image.tree.root.digest,
+            self.selected.okd,
+            self.selected.channels,
+            self.payload.errata,
+            tuple(listed),
+            self.signatures,
+            self.unverified,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedReleases:
+    """The releases of a plan, with the update paths between them, and the problems of those that are left out."""
+
+    releases: tuple[ReadRelease, ...] = ()
+    paths: tuple[UpdatePathRecord, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def payloads(self) -> dict[str, ResolvedImage]:
+        """The payloads by source; they are resolved already."""
+        return {one.image.wanted.source: one.image for one in self.releases}
+
+    def wanted(self, platforms: tuple[Platform, ...]) -> list[WantedImage]:
+        """Return payloads and components; of those that are indexes only `platforms` (none: all of them)."""
+        components = [image for one in self.releases for image in one.components(platforms)]
+        return [*(replace(one.image.wanted, needed_by=one.needed_by) for one in self.releases), *components]
+
+    def records(self, images: Iterable[ResolvedImage]) -> tuple[ReleaseRecord, ...]:
+        """Return the releases in the inventory, without images that are not among `images`: blockedImages leaves some out."""
+        sources = {image.wanted.source for image in images}
+        return tuple(
+            replaced(record, components=tuple(each for each in record.components if each.source in sources))
+            for record in (one.record for one in self.releases)
+            if record.source in sources
+        )
+
+
+def find(settings: ExportSettings, context: ExportContext) -> CarriedReleases:
+    """Return the releases that an image set asks for; fetches graphs, signatures and payloads, and nothing of components.
+
+    Raises UsageError for what does not exist, HubError for an update service without an answer. A release without an accepted
+    signature, and one whose payload cannot be read, is a problem, and is left out; where nothing else is requested it is the
+    error itself.
+    """
+    request = settings.image_set.platform
+    if request.release:
+        selected = Selection((SelectedRelease("", "", Reference.parse(request.release)),))
+    else:
+        selected = choose(request, graph_source(context.client, settings.releases))
+    for note in selected.notes:
+        _LOG.warning("%s", note)
+    found = _read(selected, settings, context)
+    alone = not (settings.image_set.operators or settings.image_set.additional_images)
+    if found.errors and not found.releases and alone:
+        raise found.errors[0]
+    # Paths lead over carried releases only: what is left out is a problem of its own.
+    have = {(one.payload.architecture, one.payload.version) for one in found.releases}
+    paths = [path for path in selected.paths if all((path.architecture, name) in have for name in _versions(path))]
+    return CarriedReleases(tuple(found.releases), tuple(paths), (*selected.problems, *found.problems))
+
+
+def _versions(path: UpdatePathRecord) -> Iterator[str]:
+    yield from (step.from_ for step in path.steps)
+    yield from (step.to for step in path.steps[-1:])
+
+
+@dataclass(slots=True)
+class _Found:
+    """The releases whose payload could be read, and the problems and errors of the others."""
+
+    releases: list[ReadRelease] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    errors: list[HubError] = field(default_factory=list)
+
+
+def _read(selection: Selection, settings: ExportSettings, context: ExportContext) -> _Found:
+    """Return the selected releases, verified before their payloads are pulled."""
+    reader = _Reader(settings, context)
+    found = _Found()
+    context.progress.begin(f"verifying {counted(len(selection.releases), 'release')}", len(selection.releases), "releases")
+    try:
+        with workers(settings.jobs, "releases") as pool:
+            answers = list(pool.map(reader.read, selection.releases))
+    finally:
+        context.progress.end()
+    for selected, answer in zip(selection.releases, answers, strict=True):
+        if isinstance(answer, ReadRelease):
+            found.releases.append(answer)
+            found.problems += answer.payload.problems
+            for note in answer.payload.notes:
+                _LOG.warning("%s: %s", answer.payload.version, note)
+        else:
+            found.errors.append(answer)
+            found.problems.append(_problem(selected, answer))
+    found.problems += reader.problems
+    _require_named(settings.releases.unverified, [*selection.releases, *found.releases])
+    return found
+
+
+class _Reader:
+    """Reader of releases, shared by threads."""
+
+    def __init__(self, settings: ExportSettings, context: ExportContext) -> None:
+        self._request = settings.image_set.platform
+        self._settings = settings.releases
+        self._client = context.client
+        self._progress = context.progress
+        self._blobs = StoredBlobs(context.client, context.store)
+        self.problems: list[Problem] = []
+        stores = settings.releases.signature_stores
+        given = {"stores": stores, "okd_stores": stores} if stores else {}
+        self._signatures = ReleaseSignatures(context.client, keys=settings.releases.keys, warn=self.problems.append, **given)
+
+    def read(self, selected: SelectedRelease) -> ReadRelease | HubError:
+        """Return a release, or why it cannot be carried."""
+        try:
+            return self._read(selected)
+        except (SpaceError, InterruptedByUserError):
+            raise  # no fault of this release: the next one would fail as well
+        except UsageError:
+            raise
+        except HubError as error:
+            return error
+        finally:
+            self._progress.advance(1)
+
+    def _read(self, selected: SelectedRelease) -> ReadRelease:
+        # A release by a tag is pinned here, so that what is verified is what is pulled.
+        digest = selected.payload.digest or self._client.document(selected.payload).digest
+        reference = selected.payload.pinned(digest)
+        unverified = bool(self._settings.unverified & {selected.version, digest})
+        signatures = self._signatures.find(digest, _named(selected), okd=selected.okd, unverified=unverified)
+        wanted = WantedImage(reference, ImageKind.RELEASE, platforms=self._request.platforms)
+        tree = fetch_tree(reference, self._client, wanted.platforms)
+        read = lambda blob: self._blobs.read(reference, blob)  # noqa: E731 - a reader of this image's blobs
+        found = payload.read(tree, read, wanted.source, version=selected.version, kubevirt=self._request.kubevirt)
+        if selected.architecture and found.architecture != selected.architecture:
+            named = f"the payload is for {found.architecture}, and the update service names it {selected.architecture}"
+            raise PayloadError(f"{wanted.source}: {named}")
+        return ReadRelease(selected, ResolvedImage(wanted, tree), found, signatures, not any(one.key for one in signatures))
+
+
+def _problem(selected: SelectedRelease, error: HubError) -> Problem:
+    if isinstance(error, ReleaseUnverifiedError):
+        code = ProblemCode.RELEASE_UNVERIFIED
+    elif isinstance(error, PayloadError):
+        code = ProblemCode.RELEASE_UNREADABLE
+    else:
+        return problem_of(WantedImage(selected.payload, ImageKind.RELEASE), error)
+    return Problem("error", code, _named(selected), "; ".join((f"left out: {error.message}", *error.details)))
+
+
+def _named(selected: SelectedRelease) -> str:
+    """Return the version of a release, else its reference, for messages."""
+    return f"{selected.version}-{selected.architecture}" if selected.version else str(selected.payload)
+
+
+def _require_named(unverified: frozenset[str], known: Sequence[SelectedRelease | ReadRelease]) -> None:
+    """Raise UsageError for a release that is to be carried unverified, and that is not requested."""
+    # A misspelt version would leave the release out, after the user said that it may come.
+    names = {name for one in known for name in _names(one)}
+    for name in sorted(unverified - names):
+        raise UsageError(
+            f"--unverified-release {name[:100]!r}: the image set asks for no such release",
+            hint="Name it by its version, or by the digest of its payload.",
+        )
+
+
+def _names(one: SelectedRelease | ReadRelease) -> tuple[str, ...]:
+    if isinstance(one, ReadRelease):
+        return (one.payload.version, one.record.digest)
+    return (one.version, one.payload.digest or "")

@@ -1,0 +1,96 @@
+"""The graph-data image of an export: the data fetched and checked, on the command line tools of the carried releases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import ContentError, HubError, UsageError
+from common.files import read_limited
+from exporter.images.resolve import WantedImage, resolve
+from exporter.images.stored import StoredBlobs
+from exporter.releases.graph_data import MAX_TARBALL, checked
+from exporter.releases.graph_image import NAME, GraphImage, build
+from exporter.releases.hosts import GRAPH_DATA
+from exporter.releases.payload import MULTI
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.context import ExportContext
+    from exporter.images.resolve import ResolvedImage
+    from exporter.releases.carrying import ReadRelease
+    from exporter.releases.graph_data import GraphData
+    from exporter.settings import ExportSettings
+
+
+_BASE = "cli"  # the component that has a shell and `cp`
+_TAG = "latest"  # as oc-mirror has it; an UpdateService names the digest
+
+
+def require_base(settings: ExportSettings) -> None:
+    """Raise UsageError for graph data without an image that it could be put on."""
+    request = settings.image_set.platform
+    if request.graph and not (request.channels or request.release or settings.releases.graph_base):
+        raise UsageError(
+            "the graph data needs an image with a shell, and no release is requested whose cli could serve",
+            hint="Name one with --graph-base, such as registry.access.redhat.com/ubi9/ubi:latest, or request a release.",
+        )
+
+
+def data(settings: ExportSettings, context: ExportContext) -> GraphData | None:
+    """Return the graph data, if they are requested. Raises RegistryError, ContentError, UsageError for a file."""
+    if not settings.image_set.platform.graph:
+        return None
+    where = settings.releases.graph_data or GRAPH_DATA
+    if "://" in where:
+        return checked(context.client.fetch(where, what="graph data", limit=MAX_TARBALL), where)
+    return checked(read_limited(Path(where), MAX_TARBALL, "Wanted: the graph data, a tar.gz."), where)
+
+
+def images(
+    found: GraphData | None,
+    releases: Sequence[ReadRelease],
+    resolved: Sequence[ResolvedImage],
+    settings: ExportSettings,
+    context: ExportContext,
+) -> tuple[list[GraphImage], list[Problem]]:
+    """Return the image of graph data, or the problem for which there is none. `resolved`: the components, among others."""
+    if found is None:
+        return [], []
+    try:
+        bases = _bases(releases, resolved, settings, context)
+        blobs = StoredBlobs(context.client, context.store)
+        made = build(found, bases, lambda blob: blobs.read(bases[0].wanted.reference, blob))
+    except HubError as error:
+        return [], [Problem("error", ProblemCode.IMAGE_UNSUPPORTED, NAME, f"left out: {error.message}")]
+    return [replace(made, resolved=replace(made.resolved, wanted=replace(made.resolved.wanted, tag=_TAG)))], []
+
+
+def _bases(
+    releases: Sequence[ReadRelease], resolved: Sequence[ResolvedImage], settings: ExportSettings, context: ExportContext
+) -> list[ResolvedImage]:
+    """Return the images to put the data on: the one that was named, else the tools of the newest release by architecture.
+
+    Raises ContentError where there is none.
+    """
+    if settings.releases.graph_base is not None:
+        wanted = WantedImage(settings.releases.graph_base, ImageKind.ADDITIONAL, platforms=settings.platforms)
+        bases = resolve([wanted], context.client, jobs=1, progress=context.progress)
+        return _whole(bases)
+    by_source = {one.wanted.source: one for one in resolved}
+    # Releases are in the order of their versions; an index of several architectures serves alone.
+    newest = {one.payload.architecture: one.payload.component(_BASE) for one in releases}
+    sources = {name: WantedImage(one, ImageKind.COMPONENT).source for name, one in newest.items() if one is not None}
+    found = {name: by_source[source] for name, source in sources.items() if source in by_source}
+    return _whole([found[MULTI]] if MULTI in found else list(found.values()))
+
+
+def _whole(bases: Sequence[ResolvedImage]) -> list[ResolvedImage]:
+    for problem in (one.problem for one in bases if one.problem is not None):
+        raise ContentError(f"the image to put it on: {problem.message}")
+    if not bases:
+        raise ContentError(f"no release is carried that has the component {_BASE}, on which it is put")
+    return list(bases)
