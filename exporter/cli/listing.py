@@ -271,6 +271,7 @@ def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int
     return {
         "packages": sum(len(catalog.packages) for catalog in catalogs),
         "bundles": sum(1 for image in images if image.kind is ImageKind.BUNDLE),
+        "releases": sum(1 for image in images if image.kind is ImageKind.RELEASE),
         "images": len(images),
         "blobs": blobs,
         "bytes": size,
@@ -279,10 +280,12 @@ def totals(catalogs: Iterable[Any], images: Sequence[Any], blobs: int, size: int
 
 
 def _sums(sums: dict[str, int]) -> str:
-    return (
-        f"{counted(sums['packages'], 'package')}, {counted(sums['bundles'], 'bundle')}, {counted(sums['images'], 'image')}, "
-        f"{counted(sums['blobs'], 'blob')}, {size_text(sums['bytes'])}, {counted(sums['volumes'], 'volume')}"
-    )
+    """Return what is carried: operators and releases, where there are any, then the whole."""
+    releases = [counted(sums["releases"], "release")] if sums["releases"] else []
+    operators = [counted(sums[key], word) for key, word in (("packages", "package"), ("bundles", "bundle"))]
+    parts = [*releases, *(operators if sums["packages"] or not releases else [])]
+    parts += [counted(sums[key], word) for key, word in (("images", "image"), ("blobs", "blob"))]
+    return ", ".join((*parts, size_text(sums["bytes"]), counted(sums["volumes"], "volume")))
 
 
 def _attached(images: Iterable[ImageRecord]) -> list[str]:

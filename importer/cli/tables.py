@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.archive.inventory import ImageKind, Inventory, Problem
+from common.archive.inventory import ImageKind, Inventory, Problem, ReleaseRecord
 from common.files import size_text
 from common.text import columns, counted, enumeration, paragraphs, shortened
 from importer.archive.repair import Repaired, RepairStatus
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 Document = dict[str, Any]
+_KEY = 16  # the last digits of a fingerprint, by which signatures name a key
 _SHOWN = 20
 
 
@@ -54,7 +55,8 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     size = size_text(totals["bytes"])
     parts = [
         [f"archive {archive.digest}", f"made {inventory.created} by {inventory.tool}"],
-        columns(rows),
+        columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
+        _releases(inventory.carried_releases),
         [f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}"],
         [f"here: {', '.join(archive.present) or 'no volume'}"],
     ]
@@ -64,6 +66,14 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     if archive.missing:
         parts.append([f"not here: {', '.join(archive.missing)}"])
     return paragraphs(*parts, problem_lines(inventory.problems), near.lines())
+
+
+def _releases(releases: Sequence[ReleaseRecord]) -> list[str]:
+    rows = [("RELEASE", "ARCH", "SIGNED BY", "PAYLOAD")]
+    for one in releases:
+        keys = sorted({each.key[-_KEY:] for each in one.signatures if each.key})
+        rows.append((one.version, one.architecture, ", ".join(keys) or "not verified", one.digest))
+    return columns(rows) if releases else []
 
 
 def verify_table(result: VerifyResult) -> list[str]:
@@ -187,6 +197,7 @@ def _totals(inventory: Inventory) -> dict[str, int]:
     return {
         "packages": sum(len(catalog.packages) for catalog in inventory.catalogs),
         "bundles": sum(1 for image in inventory.images if image.kind is ImageKind.BUNDLE),
+        "releases": sum(1 for image in inventory.images if image.kind is ImageKind.RELEASE),
         "images": len(inventory.images),
         "blobs": len(blobs),
         "bytes": sum(blob.size for blob in blobs),

@@ -1,0 +1,211 @@
+"""OpenShift releases from the update service to the mirror, next to operators and alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.oci.image import hex_of
+from tests.fakes import releases
+from tests.fakes.commands import run
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.release_hosts import ReleaseHosts, risk
+from tests.fakes.release_keys import Signer, signer
+from tests.fakes.releases import Release
+
+pytestmark = pytest.mark.integration
+NAMES = ("cli", "installer", "machine-os-images", "pod")
+CHANNEL = "stable-4.12"
+
+
+@dataclass
+class World:
+    """Registry, update service and signature store of one publisher, and a directory."""
+
+    registry: FakeRegistry
+    hosts: ReleaseHosts
+    key: Signer
+    folder: Path
+
+    def publish(self, release: Release, *channels: str, signed: bool = True) -> Release:
+        release.put(self.registry)
+        self.hosts.add(release, *channels, signer=self.key if signed else None)
+        return release
+
+    def options(self) -> list[object]:
+        conf, key = self.folder / "registries.conf", self.folder / "key.asc"
+        conf.write_text(releases.registries_conf(self.registry.host, releases.release(names=NAMES)))
+        key.write_bytes(self.key.public)
+        stores = [part for store in self.hosts.stores for part in ("--signature-store", store)]
+        return ["--registries-conf", conf, "--release-key", key, *stores]
+
+    def export(self, command, *more, status=0):
+        output = ("--output", self.folder / "archive") if command == "create" and "--output" not in more else ()
+        done = run("hub-export", command, *self.options(), *more, *output, "--format", "json")
+        assert done.status == status, done.stderr
+        return done
+
+    def ask(self, command, *more, status=0):
+        return self.export(command, "--update-service", self.hosts.update_service, *more, status=status)
+
+
+@pytest.fixture
+def world(tmp_path):
+    with FakeRegistry() as registry, ReleaseHosts() as hosts:
+        yield World(registry, hosts, signer(), tmp_path)
+
+
+@pytest.fixture
+def two(world):
+    """Two releases of one channel; the second has one other component."""
+    first = world.publish(releases.release("4.12.0", names=NAMES), CHANNEL)
+    then = world.publish(releases.release("4.12.1", names=NAMES, before=first, changed=("cli",)), CHANNEL)
+    world.hosts.connect(first, then)
+    return first, then
+
+
+def push(archive, mirror, *more):
+    done = run("hub-import", "push", archive, "--registry", f"{mirror.host}/ocp", "--insecure", mirror.host, *more)
+    assert done.status == 0, done.stderr
+
+
+def inventory(folder):
+    return json.loads((folder / "inventory.json").read_text())
+
+
+def test_a_release_arrives_where_clusters_and_the_update_service_look_for_it(world, two):
+    first, then = two
+    world.hosts.graph_data = releases.graph_data()
+    more = ("--release", f"{CHANNEL}@4.12.0..4.12.1", "--graph", "--graph-data", world.hosts.graph_data_url)
+    planned = world.ask("plan", *more).json
+    assert planned["totals"]["releases"] == 2
+    assert planned["sizes"]["releases"] > 0
+    assert [one["signedBy"] for one in planned["releases"]] == [[world.key.fingerprint]] * 2
+    world.ask("create", *more)
+    carried = inventory(world.folder / "archive")
+    assert [(one["version"], one["digest"]) for one in carried["releases"]] == [(one.version, one.digest) for one in two]
+    assert {one["name"]: one["source"] for one in carried["releases"][1]["components"]} == {
+        name: then.component(name) for name in NAMES
+    }
+    with FakeRegistry() as mirror:
+        push(world.folder / "archive", mirror)
+        payloads = mirror.repositories["ocp/openshift/release-images"].tags
+        signatures = {f"sha256-{hex_of(one.digest)}.sig" for one in two}
+        assert payloads.keys() == {"4.12.0-x86_64", "4.12.1-x86_64", *signatures}
+        assert payloads["4.12.1-x86_64"] == then.digest
+        components = mirror.repositories["ocp/openshift/release"].tags
+        named = {f"{one.version}-x86_64-{name}": one.components[name].digest for one in two for name in NAMES}
+        assert named.items() <= components.items()
+        assert all(tag.endswith(".sig") for tag in components.keys() - named.keys())
+        graph = mirror.repositories["ocp/openshift/graph-image"].tags
+        assert graph["latest"] == carried["updateGraph"]["graphData"]
+
+
+def test_what_is_not_signed_stops_before_the_payload_is_pulled(world):
+    unsigned = world.publish(releases.release("4.12.0", names=NAMES), CHANNEL, signed=False)
+    done = world.ask("create", "--release", CHANNEL, status=1)
+    assert f"there is no signature of {unsigned.digest}" in done.stderr
+    assert "--unverified-release" in done.stderr
+    assert not [request for request in world.registry.requests if "ocp-release" in request.path]
+    world.ask("create", "--release", CHANNEL, "--unverified-release", "4.12.0")
+    (record,) = inventory(world.folder / "archive")["releases"]
+    assert record["unverified"] is True
+    misspelt = world.ask("create", "--release", CHANNEL, "--unverified-release", "4.12.9", status=2)
+    assert "the image set asks for no such release" in misspelt.stderr
+
+
+def test_one_release_that_is_not_signed_does_not_stop_the_other(world):
+    world.publish(releases.release("4.12.0", names=NAMES), CHANNEL, signed=False)
+    world.publish(releases.release("4.12.1", names=NAMES), CHANNEL)
+    done = world.ask("create", "--release", f"{CHANNEL}@4.12.0..4.12.1", status=3)
+    assert [one["code"] for one in done.json["problems"]] == ["release-unverified"]
+    assert [one["version"] for one in inventory(world.folder / "archive")["releases"]] == ["4.12.1"]
+
+
+def test_a_release_by_its_tag_is_pinned_and_named_by_what_its_payload_says(world):
+    made = world.publish(releases.release("4.12.0", "arm64", names=NAMES))
+    world.export("create", "--release-image", f"{releases.PAYLOADS}:4.12.0-aarch64")
+    (record,) = inventory(world.folder / "archive")["releases"]
+    assert (record["version"], record["architecture"], record["digest"]) == ("4.12.0", "arm64", made.digest)
+    with FakeRegistry() as mirror:
+        push(world.folder / "archive", mirror)
+        assert "4.12.0-aarch64" in mirror.repositories["ocp/openshift/release-images"].tags
+
+
+def test_an_update_that_has_risks_is_planned_with_them(world):
+    made = [world.publish(releases.release(f"4.12.{number}", names=NAMES), CHANNEL) for number in range(3)]
+    world.hosts.connect(made[0], made[1])
+    world.hosts.connect(made[1], made[2], risk("SlowDisks", "Writes may be slow."))
+    done = world.ask("plan", "--release", f"{CHANNEL}@4.12.0..4.12.2", "--shortest-path")
+    (path,) = done.json["updateGraph"]["paths"]
+    assert [(step["from"], step["to"]) for step in path["steps"]] == [("4.12.0", "4.12.1"), ("4.12.1", "4.12.2")]
+    assert path["steps"][1]["risks"][0]["name"] == "SlowDisks"
+    assert [one["code"] for one in done.json["problems"]] == ["update-risk"]
+
+
+def test_the_next_release_carries_only_what_is_new(world, two):
+    """Most components of two neighbouring releases are the same images."""
+    world.ask("create", "--release", f"{CHANNEL}@4.12.0")
+    one, other = world.folder / "archive", world.folder / "next"
+    world.ask("create", "--release", f"{CHANNEL}@4.12.0..4.12.1", "--since", one, "--output", other)
+    blobs = inventory(other)["blobs"]
+    assert {digest for digest, blob in blobs.items() if "pieces" in blob}.isdisjoint(inventory(one)["blobs"])
+    with FakeRegistry() as mirror:
+        push(one, mirror)
+        push(other, mirror)
+        tags = mirror.repositories["ocp/openshift/release"].tags
+        assert tags["4.12.1-x86_64-pod"] == tags["4.12.0-x86_64-pod"]
+    compared = run("hub-export", "diff", one, other, "--format", "json").json["releases"]
+    assert compared["added"] == [
+        {
+            "version": "4.12.1",
+            "architecture": "amd64",
+            "components": {"since": "4.12.0", "added": [], "removed": [], "changed": ["cli"]},
+        }
+    ]
+
+
+def test_an_image_set_that_asks_for_releases_and_images_is_one_archive(world, two):
+    image_set = world.folder / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform:\n    channels: [{{name: {CHANNEL}, minVersion: 4.12.1, maxVersion: 4.12.1}}]\n"
+        # As operators do: an image of the repository of the components.
+        f"  additionalImages:\n  - name: {two[0].component('cli')}\n  blockedImages:\n  - name: {two[1].component('pod')}\n"
+    )
+    done = world.ask("create", image_set)
+    assert [one["code"] for one in done.json["problems"]] == ["image-blocked"]
+    (record,) = inventory(world.folder / "archive")["releases"]
+    assert [one["name"] for one in record["components"]] == [name for name in NAMES if name != "pod"]
+    with FakeRegistry() as mirror:
+        push(world.folder / "archive", mirror)
+        assert f"hub-{two[0].components['cli'].digest.replace(':', '-')}" in mirror.repositories["ocp/openshift/release"].tags
+
+
+def test_a_plan_in_a_file_makes_the_same_archive(world, two):
+    plan = world.folder / "plan.json"
+    world.ask("plan", "--release", f"{CHANNEL}@4.12.0..4.12.1", "--output", plan)
+    conf = world.folder / "registries.conf"
+    done = run("hub-export", "create", "--plan", plan, "--registries-conf", conf, "--output", world.folder / "archive")
+    assert done.status == 0, done.stderr
+    assert len(inventory(world.folder / "archive")["releases"]) == 2
+
+
+def test_every_architecture_and_the_list_of_all_are_releases_of_their_own(world):
+    world.publish(releases.release("4.12.0", "arm64", names=NAMES), CHANNEL)
+    world.publish(releases.multi("4.12.0", names=("cli",)), CHANNEL)
+    world.ask("create", "--release", CHANNEL, "--release-arch", "arm64", "--release-arch", "multi")
+    found = inventory(world.folder / "archive")
+    assert [(one["version"], one["architecture"]) for one in found["releases"]] == [("4.12.0", "arm64"), ("4.12.0", "multi")]
+    with FakeRegistry() as mirror:
+        push(world.folder / "archive", mirror)
+        tags = mirror.repositories["ocp/openshift/release"].tags
+        assert {"4.12.0-aarch64-cli", "4.12.0-multi-cli"} <= tags.keys()
+
+
+def test_graph_data_alone_needs_an_image_to_put_it_on(world):
+    done = world.export("create", "--graph", status=2)
+    assert "--graph-base" in done.stderr
