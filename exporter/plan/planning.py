@@ -88,7 +88,8 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     problems += [problem for catalog in catalogs for problem in unsupported(catalog.packages, settings.release)]
     graphs, lacking = graph_carrying.images(data, releases.releases, resolved, settings, context)
     problems += lacking
-    held = {digest: content for image in (*carried, *graphs) for digest, content in image.held.items()}
+    made_here = (*(image.held for image in carried), *(image.held for image in graphs))
+    held = {digest: content for blobs in made_here for digest, content in blobs.items()}
     resolved += [image.resolved for image in graphs]
     plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, problems)
     graph = UpdateGraphRecord(releases.paths, graphs[0].digest if graphs else None)

@@ -170,7 +170,7 @@ def _read(selection: Selection, settings: ExportSettings, context: ExportContext
         else:
             found.errors.append(answer)
             found.problems.append(_problem(selected, answer))
-    found.problems += reader.problems
+    found.problems += sorted(reader.problems, key=lambda one: (one.subject, one.message))  # threads add them
     _require_named(settings.releases.unverified, [*selection.releases, *found.releases])
     return found
 
@@ -225,7 +225,7 @@ def _problem(selected: SelectedRelease, error: HubError) -> Problem:
         code = ProblemCode.RELEASE_UNREADABLE
     else:
         return problem_of(WantedImage(selected.payload, ImageKind.RELEASE), error)
-    return Problem("error", code, _named(selected), "; ".join((f"left out: {error.message}", *error.details)))
+    return Problem("error", code, _named(selected), f"left out: {' '.join(error.message.split())}")
 
 
 def _named(selected: SelectedRelease) -> str:
