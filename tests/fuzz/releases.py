@@ -1,4 +1,4 @@
-"""Targets of releases: the files of a payload, its last layer, and graph data."""
+"""Targets of releases: update graphs, the files of a payload, its last layer, and graph data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,51 @@ import tarfile
 
 from common.oci.image import digest_of
 from common.oci.reference import is_tag
-from exporter.releases import bootimages, graph_data, graph_image, payload
-from tests.fakes import factories, releases
+from common.text import is_visible
+from exporter.imageset.releases import PlatformRequest, ReleaseChannel
+from exporter.releases import bootimages, graph_data, graph_image, paths, payload
+from exporter.releases import graph as update_graph
+from exporter.releases.graph_files import GraphFiles
+from exporter.releases.selection import choose
+from tests.fakes import factories, graphs, releases
 from tests.fakes.releases import BOOTIMAGES, DATA
 from tests.fuzz.mutation import mutated
-from tests.fuzz.targets import JSON, TEXT, Target
+from tests.fuzz.targets import JSON, TEXT, Target, at
 
 _FILES = releases.release("4.18.3", names=("cli", "pod"), kubevirt=True).files
 _REFERENCES, _METADATA = "release-manifests/image-references", "release-manifests/release-metadata"
+
+
+def _update_graphs():
+    versions = ["4.12.0", "4.12.1", "4.13.0-rc.1", "4.13.0"]
+    plain = [("4.12.0", "4.12.1"), ("4.12.1", "4.13.0")]
+    whole = graphs.made(versions, plain, {("4.12.0", "4.13.0"): ["One", "Two"]}, "stable-4.13,fast-4.13")
+    return [json.dumps(each).encode() for each in (whole, graphs.made(versions[:2], plain[:1]))]
+
+
+def _update_graph(raw, _folder):
+    graph = update_graph.decode(raw, "fuzz", "amd64")
+    both = update_graph.united([graph, graph])
+    assert both.nodes == graph.nodes
+    for name, node in graph.nodes.items():
+        assert node.payload.digest
+        assert name.isprintable()
+    for risk in (risk for edges in graph.conditional.values() for risks in edges.values() for risk in risks):
+        assert all(map(is_visible, risk.name + risk.message + risk.url))
+    for goal in graph.versions[:3]:
+        for step in paths.shortest(both, graph.versions[0], goal) or ():
+            assert step.to in graph.plain.get(step.from_, ()) or step.risks
+
+
+def _saved_graphs():
+    one, other = _update_graphs()
+    return [one, b"[%s, %s]" % (one, other), b'{"amd64-stable-4.13.json": %s, "s390x/eus-4.14": %s}' % (one, other)]
+
+
+def _saved_graph(raw, folder):
+    files = GraphFiles([at(folder, "amd64-stable-4.13.json", raw)])
+    request = PlatformRequest((ReleaseChannel("stable-4.13", min_version="4.12.0", shortest_path=True),))
+    choose(request, files)
 
 
 def _read(files):
@@ -102,5 +139,7 @@ TARGETS = (
         TEXT,
         0.5,
     ),
+    Target("update graph", _update_graphs, _update_graph, JSON),
+    Target("saved update graphs", _saved_graphs, _saved_graph, JSON),
     Target("graph data", _tarballs, _graph_data, (mutated,), 0.3),
 )
