@@ -103,6 +103,7 @@ class BundleRecord(_Record, frozen=True):
     replaces: str = ""
     skips: tuple[str, ...] = ()
     skip_range: str = ""
+    deprecated: bool = False  # by the bundle's name in olm.deprecations
 
 
 class ChannelRecord(_Record, frozen=True):

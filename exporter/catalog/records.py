@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import BundleRecord, CatalogRecord, ChannelRecord, PackageRecord
+from exporter.catalog.model import BUNDLE
 from exporter.catalog.stated import Stated, stated
 from exporter.catalog.update_graph import UpdateGraph
 from exporter.imageset import template
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from exporter.catalog.model import Catalog, Channel, ChannelEntry, Package
     from exporter.catalog.rebuild import CarriedCatalog
     from exporter.catalog.steps import Chosen
@@ -33,10 +36,11 @@ def channel_record(package: Package, channel: Channel) -> ChannelRecord:
     head = package.bundles.get(graph.head)
     # Of the head alone, which OLM installs: the metadata of a whole catalog takes seconds to decode.
     said = stated(head) if head is not None else Stated()
+    deprecated = _deprecated(package)
     return ChannelRecord(
         channel.name,
         graph.head,
-        tuple(_bundle(package, graph.entries[name]) for name in graph.order()),
+        tuple(_bundle(package, graph.entries[name], deprecated) for name in graph.order()),
         max_open_shift_version=said.max_open_shift_version,
         min_kube_version=said.min_kube_version,
         install_modes=said.install_modes,
@@ -65,7 +69,12 @@ def catalog_record(item: Chosen, carried: CarriedCatalog) -> CatalogRecord:
     )
 
 
-def _bundle(package: Package, entry: ChannelEntry) -> BundleRecord:
+def _deprecated(package: Package) -> set[str]:
+    entries = package.deprecations.entries if package.deprecations is not None else ()
+    return {one.reference.name for one in entries if one.reference.schema == BUNDLE}
+
+
+def _bundle(package: Package, entry: ChannelEntry, deprecated: Collection[str]) -> BundleRecord:
     bundle = package.bundles.get(entry.name)
     version = bundle.version_text if bundle else None
-    return BundleRecord(entry.name, version, entry.replaces, entry.skips, entry.skip_range)
+    return BundleRecord(entry.name, version, entry.replaces, entry.skips, entry.skip_range, entry.name in deprecated)

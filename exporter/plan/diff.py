@@ -134,7 +134,11 @@ def _compared(package: PackageRecord, *, edges: bool) -> PackageRecord:
         ChannelRecord(
             channel.name,
             channel.head,
-            channel.bundles if edges else tuple(BundleRecord(one.name, one.version) for one in channel.bundles),
+            # A deprecation changes no version, and archives of before ADR 0063 have none.
+            tuple(
+                msgspec.structs.replace(one, deprecated=False) if edges else BundleRecord(one.name, one.version)
+                for one in channel.bundles
+            ),
         )
         for channel in package.channels
     )

@@ -19,6 +19,7 @@ _UPGRADE_PENDING, _REQUIRES_APPROVAL = "UpgradePending", "RequiresApproval"
 SUCCEEDED = "Succeeded"
 # catalogd sets it on every ClusterCatalog, so that a selector can name one (operator-controller, catalogd/api/v1).
 _SELF_CERTIFIED = "SelfCertified"  # operator-controller, api/v1/clusterextension_types.go
+_TROUBLES = frozenset(("Retrying", "Blocked"))  # reasons of the condition Progressing (api/v1/common_types.go)
 _CATALOG_LABEL = "olm.operatorframework.io/metadata.name"
 
 
@@ -91,6 +92,7 @@ class Extension:
     """One ClusterExtension of OLM v1. `wanted`: the versions that it allows, as text; empty: every version.
 
     `any_edge`: whether each of them may follow any other, also a higher one (upgradeConstraintPolicy).
+    `trouble`: the error for which OLM v1 tries again, or waits.
     `catalogs`: the ClusterCatalogs that it is limited to; None: by another selector, which is not followed here.
     """
 
@@ -104,6 +106,7 @@ class Extension:
     healthy: bool = False
     catalogs: tuple[str, ...] | None = ()
     any_edge: bool = False
+    trouble: str = ""
 
     @classmethod
     def of(cls, body: Body) -> Extension:
@@ -123,11 +126,16 @@ class Extension:
             condition(body, "Installed").get("status") == "True",
             _limited(asked.get("selector") or {}),
             asked.get("upgradeConstraintPolicy") == _SELF_CERTIFIED,
+            _trouble(condition(body, "Progressing")),
         )
 
     def __str__(self) -> str:
         version = f", installed {self.installed}" if self.installed else ""
         return f"ClusterExtension {self.name}: operator {self.package}{version}"
+
+
+def _trouble(progressing: Mapping[str, Any]) -> str:
+    return _message(progressing) if progressing.get("reason") in _TROUBLES else ""
 
 
 def _limited(selector: Mapping[str, Any]) -> tuple[str, ...] | None:

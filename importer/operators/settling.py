@@ -14,7 +14,7 @@ from importer.operators.table import CLUSTER_EXTENSION, Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from importer.operators.installed import Installed
+    from importer.operators.installed import Extension, Installed
     from importer.operators.table import Row
 
 NOT_WELL = "operator-not-well"
@@ -54,9 +54,7 @@ def waited_for(before: Sequence[Row]) -> list[Row]:
 def state(row: Row, seen: Installed) -> State:
     """Return how an operator is; one that is gone was removed by a person, and is not waited for."""
     if row.kind == CLUSTER_EXTENSION:
-        found = next((each for each in seen.extensions if each.name == row.name), None)
-        well = found is None or found.healthy
-        return State(row, well, f"{found.installed or 'nothing'} is installed" if found else "it is gone")
+        return _extension_state(row, next((each for each in seen.extensions if each.name == row.name), None))
     one = next((each for each in seen.subscriptions if (each.namespace, each.name) == (row.namespace, row.name)), None)
     if one is None:
         return State(row, well=True, text="it is gone")
@@ -71,6 +69,17 @@ def state(row: Row, seen: Installed) -> State:
     arrived = one.installed == target
     text = text if arrived else f"{text}; {target} is not installed yet"
     return State(row, arrived and phase == SUCCEEDED and not one.unresolved, one.unresolved or text)
+
+
+def _extension_state(row: Row, found: Extension | None) -> State:
+    """Return how an operator of OLM v1 is: its condition Installed stays true while an update of it fails."""
+    if found is None:
+        return State(row, well=True, text="it is gone")
+    target = row.path[-1] if row.path and row.result is Result.UPDATES else found.installed
+    arrived = found.installed == target
+    text = f"{found.installed or 'nothing'} is installed"
+    text = text if arrived else f"{text}, {target} not yet"
+    return State(row, arrived and found.healthy, f"{text}: {found.trouble}" if found.trouble else text)
 
 
 def settle(

@@ -2,8 +2,9 @@
 
 OLM v1 has neither a chain of `replaces` nor a head. Of every entry in any channel that replaces the installed bundle,
 skips it, or has its version in its skip range, and of the installed version itself, it takes those in the channels and
-versions that the ClusterExtension allows, and of these the highest version (operator-framework/operator-controller,
-internal/operator-controller: resolve/catalog.go, catalogmetadata/filter/successors.go and compare/compare.go).
+versions that the ClusterExtension allows, and of these the highest version, deprecated ones last
+(operator-framework/operator-controller, internal/operator-controller: resolve/catalog.go, catalogmetadata/filter/successors.go
+and compare/compare.go).
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ class _Bundle:
     name: str
     version: Version
     channels: frozenset[str]
+    deprecated: bool
 
     @property
-    def rank(self) -> Key:
-        return self.version.key
+    def rank(self) -> tuple[bool, Key]:
+        """The order in which OLM v1 takes them: deprecated ones last, then by version."""
+        return not self.deprecated, self.version.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,15 @@ class Bundles:
 def _bundles(package: PackageRecord) -> dict[str, _Bundle]:
     versions: dict[str, Version] = {}
     channels: dict[str, set[str]] = {}
+    deprecated: set[str] = set()
     for channel in package.channels:
         for entry in channel.bundles:
             if entry.version is not None and (version := try_parse(entry.version)) is not None:
                 versions[entry.name] = version
                 channels.setdefault(entry.name, set()).add(channel.name)
-    return {name: _Bundle(name, version, frozenset(channels[name])) for name, version in versions.items()}
+                if entry.deprecated:
+                    deprecated.add(entry.name)
+    return {name: _Bundle(name, version, frozenset(channels[name]), name in deprecated) for name, version in versions.items()}
 
 
 def _may_be(one: _Bundle, allowed: Allowed) -> bool:
@@ -161,7 +167,7 @@ def follow(catalogs: Sequence[Bundles], installed: str, version: Version | None)
         steps[name] = None
     if any(one.name == name for one in heads.values()):
         return Followed(UpdatePath(tuple(steps)), head)
-    ahead = not steps and at is not None and top is not None and at.key > top.rank
+    ahead = not steps and at is not None and top is not None and at.key > top.version.key
     reason = "" if heads else "no version of its channels is one that spec.source.catalog.version allows"
     return Followed(UpdatePath(tuple(steps), Obstacle.AHEAD if ahead else Obstacle.PATH), head, reason)
 
@@ -171,8 +177,12 @@ def _heads(catalogs: Iterable[Bundles]) -> Mapping[tuple[str, str], _Bundle]:
 
 
 def _chosen(catalogs: Iterable[Bundles], name: str, version: Version | None) -> tuple[_Bundle | None, tuple[str, ...]]:
-    """Return the bundle of the catalog with the highest priority; catalogs of the same priority are an error of OLM v1."""
+    """Return the bundle of the catalog with the highest priority; catalogs of the same priority are an error of OLM v1.
+
+    A deprecated bundle of one catalog gives way to one of another that is not, whatever their priorities.
+    """
     found = [(each, one) for each in catalogs if (one := each.best(name, version)) is not None]
+    found = [(each, one) for each, one in found if not one.deprecated] or found
     highest = max((each.priority for each, _ in found), default=0)
     first = [(each, one) for each, one in found if each.priority == highest]
     if len(first) > 1:

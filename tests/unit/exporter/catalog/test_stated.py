@@ -172,3 +172,12 @@ def test_empty_fields_are_absent():
         "head": "a.v1",
         "bundles": [{"name": "a.v1", "version": "1.0.0"}],
     }
+
+
+def test_deprecated_bundles_are_marked():
+    """Of olm.deprecations, by bundle; deprecations of a channel or package mark none (operator-controller, compare.go)."""
+    (package,) = (each for each in package_records(real("fbc/redhat")) if each.name == "rhtpa-operator")
+    marked = {channel.name: [one.name for one in channel.bundles if one.deprecated] for channel in package.channels}
+    old = [f"rhtpa-operator.v1.0.{patch}" for patch in (2, 1, 0)]
+    assert {name: names for name, names in marked.items() if names} == {"stable": old, "stable-v1.0": old}
+    assert msgspec.json.encode(BundleRecord("a", "1.0.0")) == b'{"name":"a","version":"1.0.0"}'

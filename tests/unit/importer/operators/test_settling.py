@@ -65,7 +65,27 @@ def test_only_what_was_well_and_keeps_a_way_is_waited_for():
     assert waited_for(others) == []
     gone = Installed([], Sources({}, HERE[0]))
     assert waiting([ROW], [gone])[0] == []
-    extension = replace(ROW, kind="ClusterExtension", name="a")
+    extension = replace(ROW, kind="ClusterExtension", name="a", result=Result.UNCHANGED, path=())
     ill = Installed([], Sources({}, HERE[0]), extensions=[Extension("a", "team", "alpha", installed="alpha.v1")])
     well = replace(ill, extensions=[replace(ill.extensions[0], healthy=True)])
     assert [len(waiting([extension], [each], 20.0)[0]) for each in (ill, well)] == [1, 0]
+
+
+def test_an_update_of_olm_v1_is_waited_for():
+    """`Installed` stays true while an update fails: Progressing has the reason Retrying (operator-controller, api/v1)."""
+    row = replace(ROW, kind="ClusterExtension", name="a")
+    conditions = [
+        {"type": "Installed", "status": "True"},
+        {"type": "Progressing", "status": "True", "reason": "Retrying", "message": "CRD alphas: stored version is removed"},
+    ]
+    body = {
+        "metadata": {"name": "a"},
+        "spec": {"namespace": "team", "source": {"catalog": {"packageName": "alpha"}}},
+        "status": {"conditions": conditions, "install": {"bundle": {"name": "alpha.v1", "version": "1.0.0"}}},
+    }
+    failing = Extension.of(body)
+    there = Installed([], Sources({}, HERE[0]), extensions=[failing])
+    left, _, _ = waiting([row], [there], 20.0)
+    assert [each.text for each in left] == ["alpha.v1 is installed, alpha.v2 not yet: CRD alphas: stored version is removed"]
+    done = replace(there, extensions=[replace(failing, installed="alpha.v2", trouble="")])
+    assert waiting([row], [there, done])[0] == []

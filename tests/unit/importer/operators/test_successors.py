@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from importer.operators.outlook import Offering, Outlook
 from importer.operators.successors import Allowed, Bundles, follow
 from importer.operators.table import make
 from tests.fakes import olm_v1
+
+replace_record = msgspec.structs.replace
 
 HERE = "openshift-marketplace"
 STABLE = (
@@ -89,6 +92,30 @@ def test_the_versions_that_olm_v1_takes(extension, result, path):
     found, _ = row(extension)
     assert (found.result, found.path) == (result, path), found.reason
     assert bool(found.reason) == (result in {"stranded", "unknown"} or found.obstacle is Obstacle.AHEAD)
+
+
+def test_a_deprecated_version_is_taken_only_where_no_other_follows():
+    """compare.ByDeprecationFunc; Subscriptions do not look at deprecations."""
+
+    def deprecated(*names):
+        channels = [
+            replace_record(
+                channel, bundles=tuple(replace_record(each, deprecated=each.name in names) for each in channel.bundles)
+            )
+            for channel in PACKAGE.channels
+        ]
+        return catalog("index", replace_record(PACKAGE, channels=tuple(channels)))
+
+    stable = one(channels=("stable",))
+    assert row(stable, deprecated("a.v3"))[0].path == ("a.v2",)
+    found, _ = row(stable, deprecated("a.v2", "a.v3"))
+    assert (found.result, found.path) == ("unchanged", ())
+    assert row(stable, deprecated("a.v1", "a.v2", "a.v3"))[0].path == ("a.v3",)
+    assert row(replace(stable, installed="a.v3", version="3.0.0"), deprecated("a.v3"))[0].result == "unchanged"
+    # Of another catalog that one which is not deprecated, although its priority is lower.
+    newer = replace(deprecated("a.v1", "a.v2", "a.v3"), catalog="old", source=(HERE, "old"))
+    found, _ = row(stable, newer, catalog("index", PACKAGE), cluster_catalogs={"old": 9, "index": 0})
+    assert found.path == ("a.v3",)
 
 
 def test_a_package_in_two_catalogs_of_the_same_priority_is_stranded():
