@@ -31,6 +31,7 @@ MAX_ANSWERS = 1000  # of one file
 _CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
 _MINOR = re.compile(r".+-(\d{1,9})\.(\d{1,9})")
 _SHOWN = 20
+_WANTED = "Wanted: an answer of an update service, as curl -f 'URL?channel=CHANNEL&arch=ARCH' gives it; several: jq -s . FILE…"
 _LOG = logging.getLogger(__name__)
 
 
@@ -82,7 +83,11 @@ class GraphFiles:
                 )
             if not each.channel:
                 _LOG.info("%s: read as %s, for %s", each.where, channel, architecture)
-        return united((each.graph for each in named or fitting), "the files of --graph-file")
+        try:
+            return united((each.graph for each in named or fitting), "--graph-file")
+        except ContentError as error:
+            hint = f"Name files of several architectures by ARCH-CHANNEL.json, such as {architecture}-{channel}.json."
+            raise UsageError(error.message, hint=hint) from error
 
     def unknown(self, channel: str, architecture: str, *, okd: bool = False) -> UsageError:
         """Return the error for a channel that no file has; says how to save it."""
@@ -118,8 +123,7 @@ def _read(path: Path) -> Iterator[_Saved]:
         try:
             graph = decode(answer, where, architecture)
         except ContentError as error:
-            hint = "Wanted: an answer of an update service: curl -f 'URL?channel=CHANNEL&arch=ARCH'."
-            raise UsageError(error.message, hint=hint) from error
+            raise UsageError(error.message, hint=_WANTED) from error
         says = next(iter({node.architecture for node in graph.nodes.values()} - {""}), "")
         yield _Saved(where, graph, channel, architecture or says)
 
@@ -139,7 +143,7 @@ def _answers(raw: bytes, path: Path) -> list[tuple[str, bytes]]:
         begins = sanitize(raw[:80].decode("utf-8", "replace"), 60)
         raise UsageError(
             f"{path}: no JSON: {sanitize(str(error), 200)}; it begins with {begins!r}",
-            hint="Wanted: an answer of an update service: curl -f 'URL?channel=CHANNEL&arch=ARCH'.",
+            hint=_WANTED,
         ) from error
     if len(named) > MAX_ANSWERS:
         raise UsageError(f"{path}: {len(named)} answers; the limit is {MAX_ANSWERS}", hint="Divide the file.")

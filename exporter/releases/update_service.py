@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from common.errors import HubError, UsageError
 from common.log import SECRETS
@@ -45,8 +45,7 @@ class UpdateService:
 
     def __init__(self, client: RegistryClient, url: str) -> None:
         self._client = client
-        path = urlsplit(url).path
-        self.url = url if path.endswith("/graph") or "?" in url else url.rstrip("/") + GRAPH_PATH
+        self.url = url if url.endswith("/graph") or "?" in url else url.rstrip("/") + GRAPH_PATH
 
     def graph(self, channel: str, architecture: str) -> Graph:
         """Return the graph of a channel; without releases where the service does not know it.

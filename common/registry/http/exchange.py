@@ -389,9 +389,9 @@ class Exchange:
 
     def _check_redirect(self, question: Question, url: httpx.URL, following: httpx.URL) -> None:
         host = following.netloc.decode()
-        falls = following.scheme != "https" and (
-            not self._hosts.may_be_plain(host) if question.fetched else url.scheme == "https" and not self._hosts.insecure(host)
-        )
+        # From HTTPS not to this machine either: a foreign host would choose what is read here.
+        plain = self._hosts.insecure(host) if url.scheme == "https" or not question.fetched else self._hosts.may_be_plain(host)
+        falls = following.scheme != "https" and not plain and (url.scheme == "https" or question.fetched)
         if falls or following.scheme not in ("http", "https") or not is_host(host):
             place = sanitize(f"{following.scheme}://{host}", _MAX_PLACE)
             raise RegistryRefusedError(

@@ -66,6 +66,15 @@ def test_the_path_of_the_service_is_added_where_it_is_missing(hosts, client, end
         assert service.graph("stable-4.9", "amd64").nodes
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[::1", "api.openshift.com", "https://a b/graph", "ftp://localhost/graph", "https://u:p@localhost/graph"]
+)
+def test_an_address_that_is_none_is_an_error_of_usage(client, url):
+    with pytest.raises(UsageError) as caught:
+        UpdateService(client, url).graph("stable-4.9", "amd64")
+    assert caught.value.hint
+
+
 def test_a_channel_that_is_not_known_has_no_releases(service):
     assert not service.graph("stable-4.99", "amd64").nodes
     assert not service.graph("stable-4.8", "arm64").nodes
@@ -257,6 +266,13 @@ def test_names_of_files_say_the_architecture(tmp_path):
         assert files.graph("stable-4.8", name).nodes == graph(f"{name}-stable-4.8").nodes
 
 
+def test_answers_of_several_architectures_without_names_are_an_error(tmp_path):
+    both = b"[" + answer("amd64-stable-4.8") + b"," + answer("s390x-stable-4.8") + b"]"
+    with pytest.raises(UsageError, match="in one and sha256:") as caught:
+        GraphFiles([saved(tmp_path, "a.json", both)]).graph("stable-4.8", "amd64")
+    assert "amd64-stable-4.8.json" in caught.value.hint
+
+
 def test_releases_of_okd_do_not_say_their_channel(tmp_path):
     files = GraphFiles([saved(tmp_path, "okd.json", json.dumps(made(["4.18.0-okd-scos.8"])).encode())])
     assert files.graph("stable-4", "amd64", okd=True).versions == ("4.18.0-okd-scos.8",)
@@ -275,6 +291,7 @@ BAD = [
     (b"", "no JSON"),
     (b"<html>", "it begins with '<html>'"),
     (b"[]x", "no JSON"),
+    (b'{"nodes": []}{"nodes": []}', "no JSON"),
     (b'{"kind": "missing_params", "value": "channel"}', "no update graph"),
     (b'{"Stable 4.8": {"nodes": []}}', "no name of an answer"),
     (b'{"nodes": [{"version": "4.1"}]}', "no update graph"),
