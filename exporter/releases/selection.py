@@ -8,15 +8,17 @@ For several channels the path is searched in all of their graphs together, and i
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.archive.inventory import MAX_RELEASES, Problem, ProblemCode, UpdatePathRecord, UpdateStepRecord
-from common.errors import UsageError, one_error
+from common.errors import HubError, UsageError, one_error
 from common.text import enumeration
 from exporter.imageset.releases import channel_faults
 from exporter.releases import paths
 from exporter.releases.graph import Graph, Node, order, united
+from exporter.releases.update_service import PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -152,19 +154,21 @@ def _ranges(channels: Iterable[ReleaseChannel], graphs: GraphSource, chosen: _Ch
             faults.append(graphs.unknown(channel.name, chosen.architecture, okd=channel.okd))
             continue
         try:
-            found.append(_range(channel, graph, chosen))
+            found.append(_range(channel, graph, graphs, chosen))
         except UsageError as fault:
             faults.append(fault)
     return found
 
 
-def _range(channel: ReleaseChannel, graph: Graph, chosen: _Chosen) -> _Range:
+def _range(channel: ReleaseChannel, graph: Graph, graphs: GraphSource, chosen: _Chosen) -> _Range:
     """Return what a channel entry requests. Raises UsageError for versions that are not there, where they have to be."""
     first, newest = graph.versions[0], graph.versions[-1]
     low, high = channel.min_version, channel.max_version
     exact = channel.shortest_path or (low == high != "")
     absent = [(each, fault) for each in (low, high) if each and (fault := missing(each, graph, channel.name)) is not None]
     if exact:
+        for version, fault in absent:
+            fault.hint += _elsewhere(version, channel, graphs, chosen.architecture)
         _raise_any([fault for _, fault in absent])
     if not low and not high and not channel.full:
         return _Range(channel, graph, newest, newest)
@@ -187,6 +191,23 @@ def _range(channel: ReleaseChannel, graph: Graph, chosen: _Chosen) -> _Range:
             f"{inside[-1]} are selected"
         )
     return _Range(channel, graph, inside[0], inside[-1])
+
+
+def _elsewhere(version: str, channel: ReleaseChannel, graphs: GraphSource, architecture: str) -> str:
+    """Return the sentence that names other channels of the minor version that have a release; empty where none has it.
+
+    Some releases are in the eus channel alone, or not yet in the stable one.
+    """
+    match = _MINOR.fullmatch(channel.name)
+    if match is None or channel.okd:
+        return ""
+    found = []
+    for prefix in PREFIXES:
+        name = f"{prefix}-{match[2]}.{match[3]}"
+        with suppress(HubError):  # this is about another error
+            if name != channel.name and version in graphs.graph(name, architecture).nodes:
+                found.append(name)
+    return f" It is in {' and '.join(found)}." if found else ""
 
 
 def missing(version: str, graph: Graph, channel: str) -> UsageError | None:

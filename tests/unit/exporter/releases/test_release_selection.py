@@ -117,6 +117,7 @@ FAULTS = [
     ("stable-4.18@4.18.0..4.18.0", {}, ("release 4.18.0 is not in stable-4.18", "4.17.56 and 4.18.1")),
     ("stable-4.18@4.18.0..4.18.30", {"shortest_path": True}, ("release 4.18.0 is not in stable-4.18", "4.17.56 and 4.18.1")),
     ("stable-4.18@4.18.1..4.18.99", {"shortest_path": True}, ("release 4.18.99 is not in stable-4.18", "4.18.52")),
+    ("stable-4.18@4.16.60..4.18.30", {"shortest_path": True}, ("release 4.16.60 is not in stable-4.18", "It is in eus-4.18.")),
     ("stable-4.18@4.19.1", {}, ("no release from 4.19.1 to 4.18.52", "4.16.0 to 4.18.52")),
     ("stable-4.18@..4.15.9", {}, ("no release from 4.16.0 to 4.15.9", "4.16.0 to 4.18.52")),
     ("stable-4.18@4.18.30..4.18.2", {}, ("minVersion 4.18.30 is above maxVersion 4.18.2", "Swap")),
