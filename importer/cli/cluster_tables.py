@@ -289,6 +289,7 @@ def health_document(health: Health) -> Document:
         ],
         "findings": [finding_document(each, fixed=each in health.fixed) for each in health.findings],
         "operators": shown.document(health.operators),
+        "updates": [{**update_document(each), "obstacles": health.obstacles(each)} for each in health.snapshot.targets],
         "unseen": health.snapshot.unreadable,
     }
 
@@ -307,6 +308,10 @@ def status_table(health: Health) -> list[str]:
         paused = ", paused" if is_paused(pool) else ""
         rows.append((f"MachineConfigPool {pool['metadata']['name']}", f"{how_far(pool)}{paused}", more))
     rows += _operator_rows(health)
+    for update in health.snapshot.targets:
+        found = health.obstacles(update)
+        state = f"not yet: {', '.join(found)}" if found else "possible"
+        rows.append((f"update to {update.release.name}", state, " && ".join(update.commands)))
     return [f"{health.cluster}.", *columns(rows), *shown.affected(health.operators), _verdict(health)]
 
 

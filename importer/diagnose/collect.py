@@ -27,10 +27,13 @@ from importer.cluster.kinds import (
     short,
     status_of,
 )
+from importer.cluster.nodes import configures_nodes
 from importer.cluster.readiness import readiness
 from importer.cluster.readiness.readiness import held_back, is_paused, rules_lacking
 from importer.cluster.resources.catalog_source import service_name
 from importer.cluster.resources.mirror_rules import Listed, listed
+from importer.cluster.updates.outlook import updates
+from importer.cluster.updates.reading import read_updates
 from importer.diagnose.olm_objects import plans, versions, with_unpacking
 from importer.diagnose.reading import Reader
 from importer.diagnose.snapshot import PodState, Snapshot, SourceState
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from importer.cluster.client import Body, ClusterClient
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
+    from importer.cluster.updates.expected import ExpectedRelease
 
 
 T = TypeVar("T")
@@ -59,16 +63,20 @@ def collect(
     release: Release | None,
     *,
     workloads: bool = True,
+    releases: Sequence[ExpectedRelease] = (),
 ) -> Snapshot:
     """Return the snapshot of a cluster. `namespace`: that of the catalogs. Raises UnavailableError.
 
-    `workloads`: also what runs in all other namespaces.
+    `workloads`: also what runs in all other namespaces. `releases`: those that imports have brought.
     """
     reader = Reader(client)
     events = _events(reader.list(EVENT, namespace))
     # Without OpenShift there are no pools, and no such kind to ask for.
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
-    rules = {rule for each in expectations for rule in each.rules}
+    state = reader.read(lambda: read_updates(reader, release), None) if releases and configures_nodes(release) else None
+    # Of releases that the cluster has, or has passed, rules and signatures may have been removed.
+    targets = updates(state, releases) if state is not None else ()
+    rules = {rule for each in expectations for rule in each.rules} | {rule for each in targets for rule in each.release.rules}
     found = reader.read(lambda: sources_of(client, namespace), None)
     subscriptions = _subscriptions(reader, namespace)
     mirror_rules = _mirror_rules(reader, release)
@@ -94,6 +102,8 @@ def collect(
         waiting=waiting,
         versions=versions(reader) if workloads else (),
         plans=found_plans,
+        updates=state,
+        targets=targets,
         unreadable=tuple(reader.unreadable),
     )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from common.mapping import PAYLOADS
 from importer.cluster.discovery import has_icsp, mirror_rules, own_sources
 from importer.cluster.kinds import CATALOG_SOURCE, DEPLOYMENT
 from importer.cluster.nodes import configures_nodes
@@ -18,6 +21,7 @@ from importer.cluster.resources.build import ResourceOptions, build, can_serve
 from importer.cluster.resources.catalog_source import address, namespace_for, service_name
 from importer.cluster.resources.mirror_rules import Pair, Scope
 from importer.cluster.resources.names import name_catalogs
+from importer.cluster.updates.expected import ExpectedRelease, releases_of
 from importer.mapping import Mirror, map_catalog, map_images
 
 if TYPE_CHECKING:
@@ -52,6 +56,32 @@ def expected_of(client: ClusterClient, inventory: Inventory, release: Release | 
             ExpectedCatalog(name, namespace, image or f"@{each.catalog.image}", packages, known, at, str(each.identity))
         )
     return found
+
+
+def releases_in(client: ClusterClient, inventory: Inventory, release: Release | None) -> tuple[ExpectedRelease, ...]:
+    """Return the releases of an archive, on the mirror that the cluster's rules lead their payloads to. Raises ClusterError."""
+    if not inventory.carried_releases or not configures_nodes(release):
+        return ()
+    live = {(each.source, each.mirror) for each in mirror_rules(client, release)}
+    for source, place in sorted(live):
+        for mirror in _mirrors_of_payloads(source, place):
+            images = map_images(inventory, mirror)
+            if found := releases_of(inventory, images):
+                known = {rule for each in found for rule in each.rules}
+                if (source, place) in known:
+                    return found
+    # Nowhere yet: what does not depend on the mirror is compared.
+    found = releases_of(inventory, map_images(inventory, Mirror("unknown.invalid")))
+    return tuple(msgspec.structs.replace(each, place="", rules=()) for each in found)
+
+
+def _mirrors_of_payloads(source: str, place: str) -> Iterator[Mirror]:
+    """Yield the mirrors on which payloads of a repository would have a place, in both layouts."""
+    path = source.partition("/")[2]
+    for end, by_source in ((PAYLOADS, False), (path, True)):
+        if end and place.endswith(f"/{end}"):
+            host, _, prefix = place.removesuffix(f"/{end}").partition("/")
+            yield Mirror(host, prefix, releases_by_source=by_source)
 
 
 def _served(client: ClusterClient, namespace: str) -> Iterator[tuple[str, str]]:

@@ -13,11 +13,11 @@ from importer.cluster.account import account_of
 from importer.cluster.client import ClusterClient, connect
 from importer.cluster.discovery import ClusterIdentity, identify
 from importer.cluster.nodes import configures_nodes, unseen_rules
-from importer.cluster.record import Recorder, expected_catalogs, record_namespace
+from importer.cluster.record import Recorder, expected_catalogs, record_namespace, recorded_releases
 from importer.cluster.resources.catalog_source import namespace_for
 from importer.diagnose import fixes
 from importer.diagnose.collect import collect
-from importer.diagnose.compared import expected_of
+from importer.diagnose.compared import expected_of, releases_in
 from importer.diagnose.fixes import FixInputs
 from importer.diagnose.rules import diagnose
 from importer.diagnose.state import Health
@@ -72,7 +72,10 @@ def _examine(client: ClusterClient, cluster: ClusterSettings, inputs: FixInputs,
     if inventory is not None:
         known |= {each.name: each for each in expected_of(client, inventory, release)}
     expected = list(known.values())
-    snapshot = collect(client, namespace_for(release), expected, release)
+    releases = {(each.version, each.architecture): each for each in recorded_releases(client, record_namespace(client))}
+    if inventory is not None:
+        releases |= {(each.version, each.architecture): each for each in releases_in(client, inventory, release)}
+    snapshot = collect(client, namespace_for(release), expected, release, releases=list(releases.values()))
     findings = fixes.with_inputs(diagnose(snapshot), inputs)
     # Also where all is well: that OLM lists the operators says nothing about their pulls.
     imported = expected or any(source.is_managed for source in snapshot.sources)

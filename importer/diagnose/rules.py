@@ -20,6 +20,7 @@ from importer.diagnose.installing import FAILED, UNPACK, current_plans, operator
 from importer.diagnose.pulls import merged, waiting_pods
 from importer.diagnose.resolution import foreign_sources, orphaned, resolution, with_condition
 from importer.diagnose.symptoms import POD_SECURITY, PULLS, RUNS, Symptom, match
+from importer.diagnose.updates import updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -429,7 +430,8 @@ def _unknown(source: SourceState, unready: list[PodState]) -> Finding:
     return Finding(UNKNOWN, f"CatalogSource {source.name}", cause, tuple(shown), _ASK_POD)
 
 
-# In the order in which causes have to be fixed: nodes, then catalogs that block all Subscriptions, then single catalogs.
+# In the order in which causes have to be fixed: nodes, then catalogs that block all Subscriptions, then single catalogs;
+# updates of the cluster last.
 RULES: tuple[Rule, ...] = (
     _refused_rules,
     _pools,
@@ -446,4 +448,5 @@ RULES: tuple[Rule, ...] = (
     _pods,
     waiting_pods,
     operators,
+    updates,
 )

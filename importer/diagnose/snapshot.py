@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import Check, ExpectedCatalog, Offer
     from importer.cluster.release import Release
     from importer.cluster.resources.mirror_rules import Listed, Pair
+    from importer.cluster.updates.outlook import Update
+    from importer.cluster.updates.reading import UpdateState
     from importer.diagnose.olm_objects import Plan, Version
     from importer.diagnose.workloads import WaitingImage
     from importer.operators.installed import Sources
@@ -145,6 +147,7 @@ class Snapshot:
     `missing_rules` and `held_back`, by pool: the mirror rules that its nodes lack, and the changes that a paused pool would
     roll out. `mirror_rules`: those of all objects; None where nodes have others, or where they may not be read. `waiting`:
     the containers that wait for images. `versions`: the ClusterServiceVersions, `plans`: the InstallPlans.
+    `updates`: what decides on updates of the cluster, where imports brought releases; `targets`: those that it can go to.
     """
 
     release: Release | None
@@ -166,6 +169,8 @@ class Snapshot:
     waiting: tuple[WaitingImage, ...] = ()
     versions: tuple[Version, ...] = ()
     plans: tuple[Plan, ...] = ()
+    updates: UpdateState | None = None
+    targets: tuple[Update, ...] = ()
 
     @property
     def failed_unpacks(self) -> list[Body]:

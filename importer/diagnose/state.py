@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import ExitCode
+from common.version import try_parse
 from importer.cluster.finding import Severity
 from importer.cluster.kinds import SECRET
 from importer.cluster.readiness.readiness import is_paused, is_rolled_out
 from importer.cluster.rollout import strongest
 from importer.diagnose.fixes import NEEDS_CREDENTIAL
+from importer.diagnose.updates import ACK, NOT_UPGRADEABLE, subject_of
 
 if TYPE_CHECKING:
     from importer.cluster.client import Body
     from importer.cluster.discovery import ClusterIdentity
     from importer.cluster.finding import Finding
     from importer.cluster.readiness.readiness import ExpectedCatalog
+    from importer.cluster.updates.outlook import Update
     from importer.diagnose.snapshot import Snapshot
     from importer.operators.table import Row
 
@@ -46,6 +49,17 @@ class Health:
     def fixable(self) -> list[Finding]:
         """The findings that `doctor --fix` would fix."""
         return [finding for finding in self.findings if finding.fixable]
+
+    def obstacles(self, update: Update) -> tuple[str, ...]:
+        """Return the codes of what keeps the cluster from an update; none where it is possible as far as can be seen."""
+        # Acknowledgements and `Upgradeable` are about later minor releases alone.
+        shared = {ACK} if update.acknowledge else set()
+        state, version = self.snapshot.updates, try_parse(update.release.version)
+        now = state.current if state is not None else None
+        if now is not None and version is not None and version.release[:2] > now.release[:2]:
+            shared.add(NOT_UPGRADEABLE)
+        own = subject_of(update.release)
+        return tuple(dict.fromkeys(each.code for each in self.findings if each.subject == own or each.code in shared))
 
     @property
     def drain(self) -> str:

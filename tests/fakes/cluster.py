@@ -81,6 +81,8 @@ class FakeCluster:
         self.kinds = kinds_of_microshift(self.release) if microshift and self.release else kinds_of(self.release)
         self.kinds = (*self.kinds, *(kinds_of_update_service() if update_service else ()))
         self.trusted_routes = True  # by the cluster version operator: the CA of the cluster's router
+        self.absent_payloads: set[str] = set()  # digests that nodes cannot pull
+        self.service_failure: tuple[str, str] | None = None  # reason and message of its operator
         self.service_reads = 1  # of UpdateServices, until their operator has done its work
         self.server_side_apply = self.release is None or self.release >= (4, 6)
         self.token = token

@@ -54,6 +54,11 @@ class ReleaseOperators:
         if self._reads[what] <= self._cluster.service_reads:
             return
         self._deployment(key, body)
+        if self._cluster.service_failure:
+            reason, message = self._cluster.service_failure
+            failed = {"type": "ReconcileCompleted", "status": "False", "reason": reason, "message": message}
+            self._show(key, {"conditions": [self._authority(), failed]})
+            return
         conditions = [self._authority(), {"type": "ReconcileCompleted", "status": "True", "reason": "Success"}]
         address = f"https://{key.name}-route-{key.namespace}.apps.cluster.example"
         self._show(key, {"conditions": conditions, "policyEngineURI": address})
@@ -100,7 +105,9 @@ class ReleaseOperators:
         conditions = [self._retrieved(spec), *self._upgradeable(), *self._accepted(spec)]
         told = {each["type"] for each in conditions}
         others = [
-            each for each in status.get("conditions") or [] if each["type"] not in {*told, "Upgradeable", "ReleaseAccepted"}
+            each
+            for each in status.get("conditions") or []
+            if each["type"] not in {*told, "ReleaseAccepted"} and each.get("reason") != "AdminAckRequired"
         ]
         self._show(key, {**status, "conditions": [*others, *conditions]})
 
@@ -118,9 +125,18 @@ class ReleaseOperators:
             why = "dial tcp: lookup api.openshift.com: no such host"
         elif not self._cluster.trusted_routes:
             why = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+        elif not self._has_channel(spec["channel"]):
+            version = self._cluster.get("ClusterVersion", "version")["status"]["desired"]["version"]
+            why = f'currently reconciling cluster version {version} not found in the "{spec["channel"]}" channel'
+            return {**failed, "reason": "VersionNotFound", "message": f"Unable to retrieve available updates: {why}"}
         else:
             return {"type": "RetrievedUpdates", "status": "True"}
         return {**failed, "reason": "RemoteFailed", "message": f"Unable to retrieve available updates: {asked}: {why}"}
+
+    def _has_channel(self, channel: str) -> bool:
+        """Say whether a channel has the cluster's version: channels have those of the former minor releases, too."""
+        minor = self._cluster.release[1] if self._cluster.release else 0
+        return int(channel.rpartition(".")[2]) >= minor
 
     def _upgradeable(self) -> list[Body]:
         gates, acks = self._data("admin-gates", MANAGED), self._data("admin-acks", "openshift-config")
@@ -139,10 +155,15 @@ class ReleaseOperators:
             return []
         target = f'version="{version}" image="{image}"'
         digest = image.partition("@")[2]
-        if desired.get("force") or self._is_signed(digest):
+        if not desired.get("force") and not self._is_signed(digest):
+            why = f"The update cannot be verified: unable to verify {digest} against keyrings: verifier-public-key-redhat"
+        elif digest in self._cluster.absent_payloads:
+            waits = f'"ErrImagePull" and message "reading manifest {digest} in {image.partition("@")[0]}: manifest unknown"'
+            said = f'failed at pending with reason "" and message "" and status initcontainer cleanup is waiting with reason {waits}'
+            why = f"Unable to download and prepare the update: pod version--x7 {said}"
+        else:
             text = f'Payload loaded {target} architecture="amd64"'
             return [{"type": "ReleaseAccepted", "status": "True", "reason": "PayloadLoaded", "message": text}]
-        why = f"The update cannot be verified: unable to verify {digest} against keyrings: verifier-public-key-redhat"
         text = f"Retrieving payload failed {target} failure={why}"
         return [{"type": "ReleaseAccepted", "status": "False", "reason": "RetrievePayload", "message": text}]
 

@@ -13,11 +13,16 @@ from importer.cluster.client import connect
 from importer.cluster.discovery import release_of, running_version
 from importer.cluster.readiness.readiness import ExpectedCatalog, offers
 from importer.cluster.record import Recorder, record_namespace
+from importer.cluster.resources.build import ResourceOptions, build
 from importer.cluster.undo import undo
+from importer.cluster.updates.expected import releases_of
 from importer.diagnose import health
 from importer.diagnose.state import Health
+from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings
+from tests.fakes.carried_releases import Carried, inventory
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_releases import MANAGED, NAMESPACE
 from tests.fakes.cluster_simulator import MARKETPLACE
 from tests.fakes.cluster_stories import stories
 from tests.fakes.commands import run
@@ -38,6 +43,7 @@ MOVING = (
     "MachineConfigPool",
     "Subscription",
     "Deployment",
+    "UpdateService",
 )  # kinds whose controllers move when they are read
 
 
@@ -74,6 +80,29 @@ class Site:
     def examined(self) -> Health:
         return health.examine(self.settings, CA)
 
+    def bring(self, version: str = "", *, signed: bool = True, sigstore: bool = True, service: bool = False, **facts) -> None:
+        """Import a release, as stories tell it (tests/data/stories/README.md)."""
+        minor = ".".join(map(str, self.cluster.release))
+        carried = Carried(version or f"{minor}.45", sigstore=sigstore)
+        content = inventory(carried, graph=service)
+        mirror = Mirror.parse(f"{HOST}/hub")
+        images = map_images(content, mirror)
+        with connect(self.kubeconfig, None) as client:
+            release = release_of(running_version(client))
+            built = build(content, images, mirror, release, ResourceOptions())
+            written = [each for each in built.resources if signed or each.namespace != MANAGED]
+            recorder = Recorder(client, record_namespace(client))
+            apply(client, written, release=release, dry_run=False, tell=str, recorder=recorder)
+            recorder.expect([], releases_of(content, images))
+        self.cluster.trusted_routes, self.cluster.service_failure = facts.get("trusted", True), facts.get("failure")
+        self.cluster.absent_payloads = {carried.digest} if facts.get("absent") else set()
+        spec: dict[str, object] = {"channel": facts.get("channel", f"stable-{minor}")}
+        if service and facts.get("follows", True):
+            spec["upstream"] = f"https://hub-route-{NAMESPACE}.apps.cluster.example/api/upgrades_info/v1/graph"
+        if facts.get("wanted"):
+            spec["desiredUpdate"] = {"image": carried.source, "version": carried.version}
+        self.cluster.put({"kind": "ClusterVersion", "metadata": {"name": "version"}, "spec": spec})
+
     def fix(self) -> Health:
         return health.fix(self.settings, CA, str, lambda _fixable: True)
 
@@ -83,8 +112,8 @@ def site(tmp_path):
     """Return what makes a site of a release."""
     opened = []
 
-    def make(release: str) -> Site:
-        cluster = FakeCluster(release)
+    def make(release: str, **options: bool) -> Site:
+        cluster = FakeCluster(release, **options)
         opened.append(cluster)
         return Site(cluster.__enter__(), tmp_path)
 
@@ -108,7 +137,10 @@ PLAYS = [
 
 @pytest.mark.parametrize(("told", "release"), PLAYS)
 def test_the_cause_is_named_with_its_evidence_and_fixed_where_that_is_safe(site, told, release):
-    here = site(release)
+    update = told.plays.get("update")
+    here = site(release, update_service=update is not None)
+    if update is not None:
+        here.bring(**update)
     here.cluster.play(told.name, package="alpha")
     found = here.settled()
     assert {finding.code for finding in found.findings} == {told.cause}
@@ -127,7 +159,11 @@ def test_the_cause_is_named_with_its_evidence_and_fixed_where_that_is_safe(site,
 
 
 def test_every_story_cites_a_line_and_the_fake_cluster_does_not_import_the_diagnosis():
-    lines = [line for name in ("facts/openshift.md", "cluster.md") for line in (ROOT / "docs" / name).read_text().splitlines()]
+    lines = [
+        line
+        for name in ("facts/openshift.md", "cluster.md", "openshift-releases.md")
+        for line in (ROOT / "docs" / name).read_text().splitlines()
+    ]
     for told in stories():
         assert [line for line in lines if told.cites in line], told.name
     for path in (ROOT / "tests" / "fakes").glob("cluster*.py"):
