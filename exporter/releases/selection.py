@@ -254,11 +254,13 @@ def _connect(ranges: Sequence[_Range], graphs: GraphSource, chosen: _Chosen, fau
     every = [each.graph for each in ranges]
     between = list(_between(first.channel.name, last.channel.name, {each.channel.name for each in ranges}, graphs, chosen))
     graph = united([*every, *(found for _, found in between)])
-    names = [*dict.fromkeys(each.channel.name for each in ranges), *(name for name, _ in between)]
+    names = [*dict.fromkeys(each.channel.name for each in ranges), *(name for name, found in between if found.nodes)]
     where = f"{enumeration(names, _SHOWN)}, {chosen.architecture}"
     steps = paths.shortest(graph, first.low, last.high)
     if steps is None:
         fault = _no_path(graph, where, first.low, last.high)
+        if lacking := [name for name, found in between if not found.nodes]:
+            fault.hint += f" There is no channel {enumeration(lacking, _SHOWN)}."
         if first.channel.min_version and last.channel.max_version:
             faults.append(fault)
             return
@@ -273,7 +275,7 @@ def _connect(ranges: Sequence[_Range], graphs: GraphSource, chosen: _Chosen, fau
 
 
 def _between(first: str, last: str, known: set[str], graphs: GraphSource, chosen: _Chosen) -> Iterator[tuple[str, Graph]]:
-    """Yield the channels of the minor versions between two channels, as far as they exist.
+    """Yield a channel of each minor version between two channels, without releases where none exists.
 
     A channel may not exist yet (openshift/oc-mirror#292), or never: there is no eus channel of an odd minor version.
     """
@@ -285,8 +287,5 @@ def _between(first: str, last: str, known: set[str], graphs: GraphSource, chosen
         names = [f"{prefix}-{one[2]}.{minor}" for prefix in dict.fromkeys((one[1], other[1], "stable"))]
         if known.intersection(names):
             continue
-        for name in names:
-            graph = graphs.graph(name, chosen.architecture)
-            if graph.nodes:
-                yield name, graph
-                break
+        found = ((name, graphs.graph(name, chosen.architecture)) for name in names)
+        yield next((pair for pair in found if pair[1].nodes), (names[0], Graph()))

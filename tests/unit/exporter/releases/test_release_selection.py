@@ -220,6 +220,15 @@ def test_a_channel_between_that_does_not_exist_is_left_out():
     assert "stable-4.17" in eus.asked
 
 
+def test_without_a_path_the_channels_between_that_do_not_exist_are_named():
+    """Updates from 4.14 to 4.16 need a release of 4.15 (openshift/openshift-docs#82375); a graph file may lack that channel."""
+    source = Source(**{"stable-4.1": read(made(["4.1.0"])), "stable-4.4": read(made(["4.4.0"]))})
+    source.given["stable-4.2"] = read(made(["4.0.9"]))
+    with pytest.raises(UsageError, match=r"stable-4\.1, stable-4\.4, stable-4\.2, amd64: no update path") as caught:
+        chosen("stable-4.1@4.1.0..4.1.0", "stable-4.4@4.4.0..4.4.0", source=source)
+    assert caught.value.hint == "There is no update from 4.1.0. There is no channel stable-4.3."
+
+
 def test_channels_between_far_apart_are_bounded():
     found = read(made(["4.1.0", "4.999.0"], [("4.1.0", "4.999.0")]))
     source = Source(**{"stable-4.1": found, "stable-4.999": found})
