@@ -70,8 +70,8 @@ class Simulator:
     def deleted(self) -> None:
         """React to an object that was taken away: the garbage collector takes what it owned."""
         with self._cluster.store.lock:
-            uids = {self._cluster.store.get(key)["metadata"]["uid"] for key in self._cluster.store.all_keys()}
-            for kind in ("Pod", "NetworkPolicy", "Service"):
+            for kind in ("Deployment", "Pod", "NetworkPolicy", "Service"):
+                uids = {self._cluster.store.get(key)["metadata"]["uid"] for key in self._cluster.store.all_keys()}
                 for key in self._keys(kind):
                     owners = self._cluster.store.get(key)["metadata"].get("ownerReferences") or []
                     if owners and not any(owner["uid"] in uids for owner in owners):
