@@ -34,6 +34,7 @@ _MAX_CHANNELS = 200  # of one release
 _MAX_NAME, _MAX_TEXT = 200, 2000  # characters of a risk's name; of its message, and of URLs
 _CHANNEL = re.compile(r"[0-9a-z.-]{1,100}")
 _URL = re.compile(r"https?://[!-~]{1,2000}")
+_NIGHTLY = re.compile(r"0\.(?:ci|nightly|okd-scos)-")  # 4.7.0-0.okd-2021-03-07-090821 was a stable release
 _HINT = "Check the address of the update service; does a proxy answer in its place?"
 
 
@@ -120,6 +121,8 @@ def decode(raw: bytes, where: str, architecture: str = "") -> Graph:
     out: there is no payload for them.
     """
     answer = _decoded(raw, where)
+    if answer.edges is not None and all(node.metadata is None for node in answer.nodes):
+        answer = _of_channel(answer)
     nodes: dict[str, Node] = {}
     for each in answer.nodes:
         node = _node(each, where, architecture)
@@ -128,7 +131,7 @@ def decode(raw: bytes, where: str, architecture: str = "") -> Graph:
         nodes[node.version] = node
     conditional = _conditional(answer.conditional or [], nodes, where)
     plain: defaultdict[str, set[str]] = defaultdict(set)
-    for one, other in _plain(answer, list(nodes), where):
+    for one, other in _plain(answer, list(nodes)):
         if one != other and other not in conditional.get(one, ()):
             plain[one].add(other)
     return Graph(nodes, {name: frozenset(found) for name, found in plain.items()}, conditional)
@@ -182,9 +185,38 @@ def _decoded(raw: bytes, where: str) -> _Answer:
             f"{where}: an update graph of version {answer.version}; version 1 is wanted",
             hint="Is there a newer release of hub-export?",
         )
-    if len(answer.nodes) > MAX_NODES:
-        raise ContentError(f"{where}: {len(answer.nodes)} releases; the limit is {MAX_NODES}", hint=_HINT)
+    if (count := len(answer.nodes)) > MAX_NODES:
+        raise ContentError(f"{where}: {count} releases; the limit is {MAX_NODES}", hint=_HINT)
+    for one, other in answer.edges or ():
+        if not (0 <= one < count and 0 <= other < count):
+            raise ContentError(f"{where}: an edge from {one} to {other}, of {count} releases", hint=_HINT)
     return answer
+
+
+def _of_channel(answer: _Answer) -> _Answer:
+    """Return the answer of a release controller with the releases of its channel alone, as good as that can be known.
+
+    It knows no metadata, and lists every tag of every stream, some without a digest; a channel only chooses the edges
+    (openshift/release-controller, cmd/release-controller-api/http_upgrade_graph.go).
+    """
+    places: dict[int, int] = {}
+    kept: list[_Node] = []
+    known: set[str] = set()
+    for place in sorted({place for edge in answer.edges or () for place in edge}):
+        node = answer.nodes[place]
+        if "@sha256:" in node.payload and version.try_parse(node.version) is not None and node.version not in known:
+            places[place] = len(kept)
+            kept.append(node)
+            known.add(node.version)
+    edges = [(places[one], places[other]) for one, other in answer.edges or () if one in places and other in places]
+    return _Answer(kept, edges, answer.conditional)
+
+
+def without_nightlies(graph: Graph) -> Graph:
+    """Return the releases of a stable channel of OKD: its release controller counts nightly and CI builds among them."""
+    nodes = {name: node for name, node in graph.nodes.items() if not _NIGHTLY.match(version.parse(name).prerelease)}
+    plain = {name: found & nodes.keys() for name, found in graph.plain.items() if name in nodes}
+    return Graph(nodes, plain, graph.conditional)
 
 
 def _node(node: _Node, where: str, architecture: str) -> Node:
@@ -210,10 +242,8 @@ def _node(node: _Node, where: str, architecture: str) -> Node:
     return Node(node.version, payload.pinned(payload.digest), channels, url, known)
 
 
-def _plain(answer: _Answer, names: list[str], where: str) -> Iterator[tuple[str, str]]:
+def _plain(answer: _Answer, names: list[str]) -> Iterator[tuple[str, str]]:
     for one, other in answer.edges or []:
-        if not (0 <= one < len(names) and 0 <= other < len(names)):
-            raise ContentError(f"{where}: an edge from {one} to {other}, of {len(names)} releases", hint=_HINT)
         yield names[one], names[other]
     known = frozenset(names)
     for edge in (edge for group in answer.conditional or [] if not group.risks for edge in group.edges):

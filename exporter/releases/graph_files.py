@@ -19,7 +19,7 @@ from common.errors import ContentError, UsageError
 from common.serialization import UNDECODABLE, values_in
 from common.text import enumeration, sanitize
 from exporter.imageset.releases import ARCHITECTURES, MULTI
-from exporter.releases.graph import MAX_VALUES, Graph, decode, united
+from exporter.releases.graph import MAX_VALUES, Graph, decode, united, without_nightlies
 from exporter.releases.hosts import OKD_UPDATE_SERVICE, UPDATE_SERVICE
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class GraphFiles:
             if not each.channel:
                 _LOG.info("%s: read as %s, for %s", each.where, channel, architecture)
         try:
-            return united((each.graph for each in named or fitting), "--graph-file")
+            graph = united((each.graph for each in named or fitting), "--graph-file")
+            return without_nightlies(graph) if okd and channel.startswith("stable") else graph
         except ContentError as error:
             hint = f"Name files of several architectures by ARCH-CHANNEL.json, such as {architecture}-{channel}.json."
             raise UsageError(error.message, hint=hint) from error

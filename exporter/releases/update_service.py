@@ -10,9 +10,9 @@ import re
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from common.errors import HubError, UsageError
+from common.errors import HubError, RegistryRefusedError, UsageError
 from common.log import SECRETS
-from exporter.releases.graph import MAX_SIZE, Graph, decode
+from exporter.releases.graph import MAX_SIZE, Graph, decode, without_nightlies
 from exporter.releases.graph_files import GraphFiles
 from exporter.releases.hosts import GRAPH_PATH, OKD_UPDATE_SERVICE, UPDATE_SERVICE
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from exporter.settings import ReleaseSettings
 
 PREFIXES = ("stable", "fast", "eus", "candidate")
-OKD_CHANNELS = ("stable-scos-4", "stable-4", "4-stable")  # of OKD's documentation, and of clusters
+OKD_CHANNELS = ("stable-scos-4", "stable-4", "next-scos-4")  # openshift/release-controller, http_upgrade_graph.go
+_BAD_REQUEST = 400
 _MINOR = re.compile(r"(\d{1,3})\.(\d{1,4})")
 MAX_LOOKUPS = 16
 
@@ -70,8 +71,19 @@ class UpdateServices:
         """Return the graph of a channel; see `GraphSource`."""
         asked = (channel, architecture, okd)
         if asked not in self._graphs:
-            self._graphs[asked] = self._services[okd].graph(channel, architecture)
+            self._graphs[asked] = (
+                self._of_okd(channel, architecture) if okd else self._services[okd].graph(channel, architecture)
+            )
         return self._graphs[asked]
+
+    def _of_okd(self, channel: str, architecture: str) -> Graph:
+        try:
+            graph = self._services[True].graph(channel, architecture)
+        except RegistryRefusedError as error:
+            if error.status == _BAD_REQUEST:  # the release controller's answer for a channel that it does not know
+                return Graph()
+            raise
+        return without_nightlies(graph) if channel.startswith("stable") else graph
 
     def unknown(self, channel: str, architecture: str, *, okd: bool = False) -> UsageError:
         """Return the error for a channel without releases; looks up which of those with similar names have some."""

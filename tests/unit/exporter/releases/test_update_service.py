@@ -199,6 +199,50 @@ def test_a_channel_of_okd_says_its_type(hosts, client):
     assert services.unknown("stable-5", "amd64", okd=True).hint == "Channels that have some: stable-4."
 
 
+def controller(*versions: str, edges=()) -> bytes:
+    """Return an answer of OKD's release controller: indented, without metadata, every tag of every stream."""
+    nodes = [
+        {"version": name, "payload": f"registry.ci.openshift.org/origin/release-scos@sha256:{n:064x}"}
+        for n, name in enumerate(versions)
+    ]
+    nodes.append(
+        {"version": "4.20.0-0.ci-2025-01-01-000000", "payload": "registry.ci.openshift.org/origin/release:4.20.0-0.ci"}
+    )
+    nodes += [nodes[0], {"version": "latest", "payload": "@sha256:12"}]
+    return json.dumps({"nodes": nodes, "edges": [list(edge) for edge in edges]}, indent=2).encode()
+
+
+def test_of_okds_builds_those_with_an_update_in_the_channel_are_its_releases(hosts, client, tmp_path):
+    """openshift/release-controller, cmd/release-controller-api/http_upgrade_graph.go: a channel chooses edges, not nodes."""
+    versions = (
+        "4.17.0-okd-scos.1",
+        "4.18.0-okd-scos.8",
+        "4.19.0-0.okd-scos-2025-03-01-000000",
+        "4.21.0-okd-scos.ec.1",
+        "4.15.0-0.okd-2024-03-10-010116",
+    )
+    raw = controller(*versions, edges=[(0, 1), (1, 2), (4, 0), (1, 5), (7, 1)])
+    hosts.graphs["stable-scos-4", "amd64"] = hosts.graphs["next-scos-4", "amd64"] = raw
+    services = UpdateServices(client, hosts.okd_update_service)
+    found = services.graph("stable-scos-4", "amd64", okd=True)
+    assert found.versions == ("4.15.0-0.okd-2024-03-10-010116", "4.17.0-okd-scos.1", "4.18.0-okd-scos.8")
+    assert found.plain["4.17.0-okd-scos.1"] == {"4.18.0-okd-scos.8"}
+    assert not found.plain["4.18.0-okd-scos.8"]
+    assert str(found.nodes["4.18.0-okd-scos.8"].payload).startswith("registry.ci.openshift.org/origin/release-scos@sha256:")
+    assert versions[2] in services.graph("next-scos-4", "amd64", okd=True).nodes
+    files = GraphFiles([saved(tmp_path, "okd.json", raw)])
+    again = files.graph("stable-scos-4", "amd64", okd=True)
+    assert (again.versions, again.plain) == (found.versions, found.plain)
+
+
+def test_a_channel_that_okds_release_controller_does_not_know_has_no_releases(hosts, client):
+    services = UpdateServices(client, hosts.okd_update_service)
+    hosts.graphs["stable-9", "amd64"] = controller("4.18.0-okd-scos.8", edges=[])  # every build, and no update
+    assert not services.graph("stable-9", "amd64", okd=True).nodes
+    hosts.fault("GET", "/graph", status=400, body=b"Unsupported ?channel, must be '', 'prerelease', 'stable', or 'stable-*")
+    assert not services.graph("4-stable", "amd64", okd=True).nodes
+
+
 def test_lookups_end_with_the_first_error(hosts, client):
     hosts.fault("GET", "/graph", times=1000, status=404)
     fault = UpdateServices(client, hosts.update_service).unknown("stable-4.10", "amd64")
