@@ -361,15 +361,21 @@ def operators(
 def status(
     archive: ComparedArchiveOptions,
     cluster: PlaceOptions,
+    registry: RegistryOptions,
     output: OutputOptions,
+    ask_mirror: Annotated[
+        bool, typer.Option("--ask-mirror", help="Ask the registry, too, for the OpenShift releases that the cluster can go to.")
+    ] = False,
 ) -> ExitCode:
-    """How the cluster is: catalogs, packages, mirror rules, pools. Needs no archive, and changes nothing."""
+    """How the cluster is: catalogs, packages, mirror rules, pools, updates. Needs no archive, and changes nothing."""
     from importer.cli import cluster_tables
     from importer.diagnose import health
+    from importer.push.payloads import asking
 
     output.begin()
     inventory, near = archive.inventory()
-    found = health.examine(cluster.settings(), inventory=inventory)
+    ask = asking(registry.settings()) if ask_mirror else None
+    found = health.examine(cluster.settings(), inventory=inventory, ask_mirror=ask)
     output.emit(cluster_tables.health_document(found) | near.document(), lambda: cluster_tables.status_table(found))
     return found.exit_code
 

@@ -21,23 +21,38 @@ from importer.diagnose.compared import expected_of, releases_in
 from importer.diagnose.fixes import FixInputs
 from importer.diagnose.rules import diagnose
 from importer.diagnose.state import Health
+from importer.diagnose.updates import absent_payload
 from importer.operators.present import readable_rows
 
 if TYPE_CHECKING:
     from common.archive.inventory import Inventory
+    from importer.push.payloads import AskMirror
     from importer.settings import ClusterSettings
 
 
 Tell = Callable[[str], None]
 
 
-def examine(cluster: ClusterSettings, registry_ca: str | None = None, inventory: Inventory | None = None) -> Health:
+def examine(
+    cluster: ClusterSettings,
+    registry_ca: str | None = None,
+    inventory: Inventory | None = None,
+    ask_mirror: AskMirror | None = None,
+) -> Health:
     """Return the health of a cluster, compared to an inventory where one is given. Changes nothing.
+
+    `ask_mirror`: ask the mirror whether it has the releases that the cluster can go to.
 
     Raises ClusterError, UsageError.
     """
     with connect(cluster.kubeconfig, cluster.context) as client:
-        return _examine(client, cluster, FixInputs.of(cluster, registry_ca), inventory)
+        health = _examine(client, cluster, FixInputs.of(cluster, registry_ca), inventory)
+    if ask_mirror is None or not health.snapshot.targets:
+        return health
+    releases = [each.release for each in health.snapshot.targets]
+    faults = ask_mirror(releases)
+    found = (absent_payload(each, faults[each.name]) for each in releases if each.name in faults)
+    return replace(health, findings=(*health.findings, *found))
 
 
 def fix(

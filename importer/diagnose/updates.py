@@ -150,6 +150,12 @@ def _release(state: UpdateState, release: ExpectedRelease) -> Iterator[Finding]:
         )
 
 
+def absent_payload(release: ExpectedRelease, fault: str) -> Finding:
+    """Return the finding about a payload that the mirror does not have as the cluster and an update service look for it."""
+    cause, fix = "the payload is not on the mirror as it was pushed", "Push the archive of the release again: hub-import push."
+    return Finding(NOT_IN_MIRROR, subject_of(release), cause, (fault,), fix, severity=Severity.WARNING)
+
+
 def _rules(snapshot: Snapshot, release: ExpectedRelease) -> Iterator[Finding]:
     """Yield a warning for sources that no mirror rule leads to the mirror; what pools lack is a finding of theirs."""
     if snapshot.mirror_rules is None or any(snapshot.missing_rules.values()):

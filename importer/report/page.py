@@ -148,6 +148,8 @@ class DeployReport(ChangeRecord):
             "applied": self.applied,
             "result": self._recorded.result,
             "rows": self._recorded.last,
+            "notes": planned.notes if planned else (),
+            "updates": self.applied.updates if self.applied else (),
             "drain": planned.drain if planned else "",
             "operators": operators,
             "counts": counts(operators),

@@ -109,7 +109,7 @@ def site(tmp_path):
         here.cluster.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("release", ["4.18", "4.20", *more(["4.14", "4.21"])])
+@pytest.mark.parametrize("release", ["4.18", *more(["4.14", "4.20", "4.21"])])
 def test_an_import_lets_the_cluster_update_and_undo_restores_it(site, release):
     """The CVO takes the payload for its ConfigMap, and asks the UpdateService (cluster-version-operator, updatepayload.go)."""
     here = site(release)

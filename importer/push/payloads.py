@@ -1,0 +1,42 @@
+"""Whether the mirror still has the payloads of releases, by tag and by digest. Reads only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import HubError
+from common.oci.reference import Reference
+from common.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from common.registry.settings import RegistrySettings
+    from importer.cluster.updates.expected import ExpectedRelease
+
+    # Given releases, returns by name what is wrong with the payloads of some of them on the mirror.
+    AskMirror = Callable[[Sequence[ExpectedRelease]], Mapping[str, str]]
+
+
+def asking(settings: RegistrySettings) -> AskMirror:
+    """Return the question for a mirror that these settings reach."""
+
+    def ask(releases: Sequence[ExpectedRelease]) -> Mapping[str, str]:
+        with RegistryClient(settings) as client:
+            faults = {each.name: _fault(client, each) for each in releases if each.place}
+        return {name: fault for name, fault in faults.items() if fault}
+
+    return ask
+
+
+def _fault(client: RegistryClient, release: ExpectedRelease) -> str:
+    place = Reference.parse(release.place)
+    try:
+        if client.head(place.pinned(release.digest)) is None:
+            return f"{place.name} does not have {release.digest}"
+        found = client.head(place)
+    except HubError as error:  # the cluster is what was asked about; a mirror that does not answer is a finding
+        return error.message
+    if found is None:
+        return f"there is no {place}: an update service would not see the release"
+    return f"{place} is {found.digest}, another image" if found.digest != release.digest else ""
