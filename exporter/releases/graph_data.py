@@ -16,9 +16,9 @@ import msgspec
 from common.errors import ContentError, boundary
 from common.files import read_limited, size_text
 from common.oci.compression import decompressed
+from common.oci.tar_reader import WHITEOUT, ChunkSource, Entry, TarFormatError, TarReader
 from common.serialization import UNDECODABLE, DocumentError, convert, decode_bounded, load_yaml_documents
-from exporter.catalog.readers.layer_tree import MAX_LINKS, MAX_NAME, WHITEOUT
-from exporter.catalog.readers.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
+from exporter.catalog.readers.layer_tree import MAX_LINKS, MAX_NAME
 from exporter.releases.hosts import GRAPH_DATA
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from common.errors import PayloadError
 from common.files import size_text
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor
+from common.oci.tar_reader import OPAQUE, WHITEOUT, ChunkSource, Entry, TarFormatError, TarReader
 from common.serialization import UNDECODABLE, decode_bounded, is_json, load_yaml_documents
-from exporter.catalog.readers.layer_tree import OPAQUE, WHITEOUT
-from exporter.catalog.readers.tar_reader import ChunkSource, Entry, TarFormatError, TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from common.errors import CatalogError, ContentError, NotACatalogError
 from common.oci.image import Digest, Index, Manifest, Platform, Tree
+from common.oci.tar_reader import OPAQUE
 from exporter.catalog.readers.entrypoint import entrypoint_of, words_of
-from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, OPAQUE, LayerTree, TreeLimits
+from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeLimits
 from exporter.catalog.readers.sqlite import DatabaseTree
 from exporter.images.layered_image import (
     Change,

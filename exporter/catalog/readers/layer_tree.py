@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from common.errors import CatalogError
 from common.files import size_text
-from exporter.catalog.readers.tar_reader import MAX_ALL_EXTENDED, MAX_HEADERS, ChunkSource, Entry, TarFormatError, TarReader
+from common.oci.tar_reader import (
+    MAX_ALL_EXTENDED,
+    MAX_HEADERS,
+    OPAQUE,
+    WHITEOUT,
+    ChunkSource,
+    Entry,
+    TarFormatError,
+    TarReader,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
 MAX_NAME = 4096  # PATH_MAX of Linux: no engine could create a longer one
 MAX_DEPTH = 128  # `walk` and `_merge` recurse once for each directory, and Python allows 1,000 frames
 MAX_LINKS = 40  # symbolic links in a row, as Linux allows (path_resolution(7))
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)

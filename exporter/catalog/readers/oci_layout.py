@@ -22,9 +22,9 @@ from common.content import CHUNK_SIZE, Chunks
 from common.errors import ContentError, NotFoundError, UsageError, boundary
 from common.files import size_text, writing
 from common.oci.image import MAX_MANIFEST_SIZE, Descriptor, Digest, Document, hex_of, parse
+from common.oci.tar_reader import Entry, FileSource, TarFormatError, TarReader
 from common.serialization import UNDECODABLE, decode_bounded
 from exporter.catalog.readers.layout_index import Listed, image_of
-from exporter.catalog.readers.tar_reader import Entry, FileSource, TarFormatError, TarReader
 
 if TYPE_CHECKING:
     from pathlib import Path

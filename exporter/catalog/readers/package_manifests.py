@@ -22,9 +22,9 @@ from common.errors import CatalogError, ContentError, NotACatalogError, boundary
 from common.files import size_text
 from common.go_yaml import text_of
 from common.oci.compression import decompressed
+from common.oci.tar_reader import ChunkSource, TarFormatError, TarReader
 from common.serialization import UNDECODABLE, DocumentError, load_yaml_documents
 from exporter.catalog.readers.sqlite import BundleRow, Database, EdgeRow, serialized
-from exporter.catalog.readers.tar_reader import ChunkSource, TarFormatError, TarReader
 from exporter.catalog.related_images import KIND as CSV
 from exporter.catalog.related_images import Origin, images_in_csv
 from exporter.catalog.requirements import apis_of_csv

@@ -30,8 +30,8 @@ from exporter.catalog.readers.layer_tree import DEFAULT_LIMITS, LayerTree, TreeL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from common.oci.tar_reader import Entry, TarReader
     from exporter.catalog.readers.layer_tree import Node
-    from exporter.catalog.readers.tar_reader import Entry, TarReader
 
 
 MAGIC = b"SQLite format 3\0"

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from common.errors import CatalogError, UsageError
+from common.oci.tar_reader import MAX_EXTENDED, MAX_RUN, ChunkSource, FileSource, TarFormatError, TarReader
 from exporter.catalog.readers import oci_layout, package_manifests
 from exporter.catalog.readers.catalog_image import read_configs, read_database
 from exporter.catalog.readers.layer_tree import TreeLimits
-from exporter.catalog.readers.tar_reader import MAX_EXTENDED, MAX_RUN, ChunkSource, FileSource, TarFormatError, TarReader
 
 END = bytes(1024)
 FILE = ("configs/a.json", b"content")

@@ -22,6 +22,9 @@ MAX_EXTENDED = 1024 * 1024  # bytes of one extended header, as in Go (maxSpecial
 MAX_ALL_EXTENDED = 256 * 1024 * 1024  # bytes of all of them: a quarter of a second of CPU for each MiB at the worst
 MAX_HEADERS = 3_000_000  # with the records of extended ones: half a minute of CPU, which a megabyte of gzip can ask for
 MAX_RUN = 16  # extended headers before one entry; writers make one of each type at most
+# Entries by which a layer hides a file of lower layers, or all files of a directory (image-spec 1.1, layer.md, *Whiteouts*).
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
 _MAX_SIZE = 1 << 62  # of an entry: positions stay below 2**63, as off_t and Go's int64 have them
 _MAX_DIGITS = 20  # of 2**64; int() of a megabyte of digits takes seconds (CVE-2020-10735)
 _BLOCK = tarfile.BLOCKSIZE
