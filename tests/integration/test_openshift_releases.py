@@ -15,6 +15,7 @@ from tests.fakes.openpgp import Signer, armored, signer
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.release_hosts import ReleaseHosts, risk
 from tests.fakes.releases import Release
+from tests.fakes.tls_proxy import TlsProxy
 
 pytestmark = pytest.mark.integration
 NAMES = ("cli", "installer", "machine-os-images", "pod")
@@ -219,3 +220,39 @@ def test_graph_data_alone_needs_an_image_to_put_it_on(world):
     assert done.status == 0, done.stderr
     carried = inventory(world.folder / "archive")
     assert [one["kind"] for one in carried["images"]] == ["graph-data"]
+
+
+def test_the_published_hosts_are_reached_through_the_proxy_of_the_environment(tmp_path):
+    """OCPBUGS-37055: oc-mirror asked for signatures without the proxy."""
+    with FakeRegistry() as registry, ReleaseHosts(tls=True) as hosts:
+        world = World(registry, hosts, signer(), tmp_path)
+        world.publish(releases.release("4.12.0", names=NAMES), CHANNEL)
+        hosts.graph_data = releases.graph_data()
+        published = ("api.openshift.com", "mirror.openshift.com", "storage.googleapis.com")
+        with TlsProxy(None, routes={f"{name}:443": f"127.0.0.1:{hosts.port}" for name in published}) as proxy:
+            options = world.options()[:4]  # without the stores of this machine
+            output = ("--output", tmp_path / "archive", "--ca", hosts.ca)
+            environ = {"HTTPS_PROXY": proxy.url}
+            done = run("hub-export", "create", *options, "--release", CHANNEL, "--graph", *output, env=environ)
+            assert done.status == 0, done.stderr
+            assert {f"{name}:443" for name in published} <= set(proxy.asked)
+        assert inventory(tmp_path / "archive")["updateGraph"]["graphData"]
+
+
+def test_a_release_by_its_digest_has_the_tags_of_its_version_and_its_disk_image(world):
+    """OCPBUGS-44033, OCPBUGS-45249: no tag could be made of a digest; OCPBUGS-38396: `release` without kubeVirtContainer."""
+    made = world.publish(releases.release("4.15.3", names=NAMES, kubevirt=True, same={"pod": "cli"}))
+    image_set = world.folder / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform: {{release: '{made.source}', kubeVirtContainer: true}}\n"
+    )
+    world.export("create", image_set)
+    with FakeRegistry() as mirror:
+        push(world.folder / "archive", mirror)
+        tags = mirror.repositories["ocp/openshift/release"].tags
+        # OCPBUGS-44448: one image under several names is carried once, and has each tag.
+        assert tags["4.15.3-x86_64-pod"] == tags["4.15.3-x86_64-cli"]
+        assert tags["4.15.3-x86_64-kube-virt-container"] == made.kubevirt[0].digest
+    images = inventory(world.folder / "archive")["images"]
+    assert len([one for one in images if one["kind"] == "component"]) == len(NAMES)
