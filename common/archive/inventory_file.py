@@ -48,7 +48,9 @@ from common.oci.image import MAX_SIZE as MAX_BLOB_SIZE
 from common.serialization import INDENTED, UNDECODABLE, decode_bounded, require_bounded_values, values_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from common.archive.inventory import ImageRecord
 
 
 NAME = "inventory.json"
@@ -177,7 +179,7 @@ def check(inventory: Inventory) -> None:
     for digest, manifest in inventory.manifests.items():
         _check_manifest(digest, manifest, inventory)
     _check_depth(inventory.manifests)
-    _check_releases(inventory)
+    check_releases(inventory.images, inventory.carried_releases)
     check_documents(inventory)
     # Only complete images are pushed; an incomplete one may lack everything.
     for image in inventory.images:
@@ -218,10 +220,10 @@ def _steps(path: UpdatePathRecord) -> int:
     return sum(1 + len(step.risks) for step in path.steps)
 
 
-def _check_releases(inventory: Inventory) -> None:
-    """Check that the images of each release are listed, and that its signatures are bounded."""
-    sources = {image.source for image in inventory.images} if inventory.carried_releases else set()
-    for release in inventory.carried_releases:
+def check_releases(images: Iterable[ImageRecord], releases: Sequence[ReleaseRecord]) -> None:
+    """Check that the images of each release are listed, and that its signatures are bounded. Raises ContentError."""
+    sources = {image.source for image in images} if releases else set()
+    for release in releases:
         for source in (release.source, *(component.source for component in release.components)):
             if source not in sources:
                 raise ContentError(f"release {release.version[:80]!r}: its image {source[:200]!r} is not listed")

@@ -9,25 +9,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from common.archive import inventory_file
-from common.archive.inventory import CatalogRecord, ImageRecord, Inventory, blobs_of, images_by_digest
+from common.archive.inventory import (
+    CatalogRecord,
+    ImageKind,
+    ImageRecord,
+    Inventory,
+    ReleaseRecord,
+    blobs_of,
+    images_by_digest,
+)
 from common.errors import ContentError, UsageError
 from common.files import read_limited
 from common.oci.image import Digest, parse_digest
+from common.oci.reference import Reference
 from common.serialization import UNDECODABLE, decode_bounded, pretty_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 
 MEDIA_TYPE = "application/vnd.hub-airgap.rerequest.v1+json"
 MAX_SIZE = 512 * 1024 * 1024  # as of an inventory, of which it is a part
+GRAPH_BASE = "cli"  # the component that the graph-data image is built on: it has a shell and `cp`
 
 
 class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """Blobs to be exported again. `inventory`: the archive that lacks them; `images`: those that need any of `blobs`."""
+    """Blobs to be exported again. `inventory`: the archive that lacks them; `images`: those that need any of `blobs`.
+
+    `releases`: those of the images, with no other components; absent where there are none. They say where the images belong on
+    the mirror, so their payloads are among `images` in any case.
+    """
 
     media_type: str
     inventory: Digest
@@ -35,6 +50,12 @@ class ReRequest(msgspec.Struct, frozen=True, rename="camel"):
     catalogs: tuple[CatalogRecord, ...]
     images: tuple[ImageRecord, ...]
     blobs: tuple[Digest, ...]
+    releases: tuple[ReleaseRecord, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def carried_releases(self) -> tuple[ReleaseRecord, ...]:
+        """The OpenShift releases; mostly none."""
+        return self.releases or ()
 
 
 class _WireReRequest(ReRequest, frozen=True):
@@ -53,6 +74,9 @@ def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReR
     closures = ((root, blobs_of(inventory, root)) for root in images_by_digest(inventory))
     closures_of = {root: closure for root, closure in closures if closure & wanted}
     affected = [image for image in inventory.images if image.digest in closures_of]
+    releases = _releases(inventory, affected)
+    placed = {source for release in releases for source in _sources(release)}
+    affected = [image for image in inventory.images if image.digest in closures_of or image.source in placed]
     # With the records of their catalogs: a filtered catalog is in no registry, and the exporter builds it again.
     names = {(image.source, image.digest) for image in affected}
     needed = frozenset().union(*closures_of.values())
@@ -63,7 +87,50 @@ def make(inventory: Inventory, digest: Digest, blobs: Collection[Digest]) -> ReR
         tuple(catalog for catalog in inventory.catalogs if (catalog.source, catalog.image) in names),
         tuple(affected),
         tuple(sorted(wanted & needed)),
+        releases or msgspec.UNSET,
     )
+
+
+def _sources(release: ReleaseRecord) -> Iterator[str]:
+    yield release.source
+    yield from (component.source for component in release.components)
+
+
+def _releases(inventory: Inventory, affected: Sequence[ImageRecord]) -> tuple[ReleaseRecord, ...]:
+    """Return the releases that affected images belong to, or whose repository they are in, without other components."""
+    if not inventory.carried_releases:
+        return ()
+    kept = {image.source for image in affected}
+    named = {_repository(image.source) for image in affected if image.kind is not ImageKind.GRAPH_DATA}
+    if any(image.kind is ImageKind.GRAPH_DATA for image in affected):
+        kept.update(_graph_bases(inventory.carried_releases))
+    # An image that only shares a repository with a release, such as a signature, has its place by that release as well.
+    for release in inventory.carried_releases:
+        found = {_repository(source): source for source in _sources(release)}
+        if not kept.isdisjoint(_sources(release)):
+            kept.add(release.source)
+            named -= {_repository(source) for source in kept.intersection(_sources(release))}
+        missing = named & found.keys()
+        kept.update(found[name] for name in missing)
+        if missing:
+            kept.add(release.source)
+        named -= missing
+    return tuple(
+        replace(release, components=tuple(one for one in release.components if one.source in kept))
+        for release in inventory.carried_releases
+        if release.source in kept
+    )
+
+
+def _graph_bases(releases: Sequence[ReleaseRecord]) -> Iterator[str]:
+    """Yield what the graph-data image was built on: the tools of the newest release of each architecture."""
+    newest = {release.architecture: release for release in releases}  # in the order of their versions
+    for release in newest.values():
+        yield from (component.source for component in release.components if component.name == GRAPH_BASE)
+
+
+def _repository(source: str) -> str:
+    return Reference.parse(source).name
 
 
 def encode(request: ReRequest) -> bytes:
@@ -85,6 +152,8 @@ def _decoded(raw: bytes) -> ReRequest:
     if request.media_type != MEDIA_TYPE:
         raise ContentError(f"its media type is {request.media_type[:80]!r}, wanted {MEDIA_TYPE!r}")
     # Digests become parts of URLs and file names.
-    for digest in (request.inventory, *request.blobs, *(image.digest for image in request.images if image.digest)):
+    named = (image.digest for image in request.images if image.digest)
+    for digest in (request.inventory, *request.blobs, *named, *(release.digest for release in request.carried_releases)):
         parse_digest(digest)
+    inventory_file.check_releases(request.images, request.carried_releases)
     return request

@@ -222,9 +222,7 @@ def create(
         path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
         return create_planned(path, place, signer, shard, registry, output, strict=selection.strict)
     directory = place.directory()
-    if only and releases != ReleaseOptions():
-        raise UsageError("--only and options for releases at once", hint="The re-request names the content.")
-    asked = selection.healing(registry, only) if only else selection.settings(registry, releases)
+    asked = selection.healing(registry, only, releases) if only else selection.settings(registry, releases)
     settings = replace(archive.applied(asked), output=directory, signer=signer)
     settings = replace(settings, images=mapping.read(images) if images else None)
     # The kit next to an archive is for every platform and Python that is supported: who imports it is not known here.

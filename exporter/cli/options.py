@@ -174,7 +174,7 @@ class SelectionOptions:
         image_set = self._image_set(releases)
         return replace(self._settings(registry, image_set), releases=releases.settings(image_set.platform))
 
-    def healing(self, registry: RegistryOptions, only: Path) -> ExportSettings:
+    def healing(self, registry: RegistryOptions, only: Path, releases: ReleaseOptions) -> ExportSettings:
         """Return the settings of an export that heals an archive; its image set is the re-request's. Raises UsageError."""
         from common.archive import rerequest
         from exporter.imageset.model import ImageSet
@@ -183,7 +183,8 @@ class SelectionOptions:
         if self.imageset is not None or self._flagged or self.installed:
             raise UsageError("--only and an image set at once", hint="The re-request names the content.")
         wanted = rerequest.load(only)
-        return replace(self._settings(registry, ImageSet(as_read=wanted.image_set)), only=wanted)
+        settings = self._settings(registry, ImageSet(as_read=wanted.image_set))
+        return replace(settings, only=wanted, releases=releases.healing())
 
     @property
     def _flagged(self) -> bool:

@@ -134,6 +134,15 @@ class ReleaseOptions:
             shortest_path=self.shortest_path,
         )
 
+    def healing(self) -> ReleaseSettings:
+        """Return the settings for a re-request: the graph data of the first export. Raises UsageError for other options."""
+        from common.oci.reference import Reference, without_docker
+
+        if self != ReleaseOptions(graph_data=self.graph_data, graph_base=self.graph_base):
+            raise UsageError("--only and options for releases at once", hint="The re-request names the content.")
+        base = Reference.parse(without_docker(self.graph_base)) if self.graph_base else None
+        return ReleaseSettings(graph_data=self.graph_data, graph_base=base)
+
     def settings(self, request: PlatformRequest) -> ReleaseSettings:
         """Return from where releases are described. Raises UsageError for options without an effect."""
         from common.oci.reference import Reference, without_docker

@@ -25,8 +25,11 @@ from exporter.imageset.model import ImageSet, OperatorRequest
 from exporter.plan.baseline import left_to
 from exporter.plan.plan import make_plan
 from exporter.plan.planning import Planned
+from exporter.releases import graph_carrying
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from common.archive.rerequest import ReRequest
     from exporter.context import ExportContext
     from exporter.settings import ExportSettings
@@ -44,15 +47,20 @@ def make(wanted: ReRequest, settings: ExportSettings, context: ExportContext) ->
         raise UsageError("the re-request asks for nothing", hint="The archive that it was made of is whole.")
     # A catalog whose image differs from its source was built by the first export, and exists in no registry.
     rebuilt = {(c.source, c.image): c for c in wanted.catalogs if c.image != c.digest}
-    fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt]
+    graphs = [image for image in wanted.images if image.kind is ImageKind.GRAPH_DATA]
+    if (settings.releases.graph_data or settings.releases.graph_base) and not graphs:
+        raise UsageError("--graph-data and --graph-base, and the re-request asks for no graph data", hint="Leave them out.")
+    fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt and image not in graphs]
     found = resolve([_wanted(image) for image in fetched], context.client, jobs=settings.jobs, progress=context.progress)
     requests = _Requests(wanted.image_set)
     made = [_rebuilt(catalog, requests, settings, context) for catalog in rebuilt.values()]
+    made += [_graph_image(image, wanted, found, settings, context) for image in graphs]
     held = {digest: content for _, blobs in made for digest, content in blobs.items()}
     by_digest = {image.tree.root.digest: image for image in (*found, *(image for image, _ in made)) if image.tree}
     plan = make_plan(wanted.catalogs, [*found, *(image for image, _ in made)], held, ())
     # The records of the first archive, so that its inventory and this one agree on names, tags and reasons.
-    plan = replace(plan, images=tuple(_record(image, by_digest) for image in wanted.images))
+    records = tuple(_record(image, by_digest) for image in wanted.images)
+    plan = replace(plan, images=records, releases=wanted.carried_releases)
     asked = frozenset(wanted.blobs)  # a tuple of some 100,000 in the file, and each blob of the plan is looked up
     # With the archive of the re-request as the holder, so that the import knows where to look.
     elsewhere = {
@@ -98,8 +106,20 @@ def _rebuilt(
     return carried.resolved, dict(carried.held)
 
 
+def _graph_image(
+    image: ImageRecord, wanted: ReRequest, found: Sequence[ResolvedImage], settings: ExportSettings, context: ExportContext
+) -> tuple[ResolvedImage, dict[Digest, bytes]]:
+    """Return the graph-data image, built again: it exists in no registry."""
+    try:
+        made = graph_carrying.again(image, wanted.carried_releases, found, settings, context)
+    except HubError as error:
+        return _not_rebuilt(WantedImage(Reference("", image.source), image.kind, named=image.source), error.message), {}
+    return made.resolved, dict(made.held)
+
+
 def _not_rebuilt(image: WantedImage, why: str) -> ResolvedImage:
-    message = f"the filtered catalog could not be made again as it was: {why}"
+    what = "the filtered catalog" if image.kind is ImageKind.CATALOG else "the image of graph data"
+    message = f"{what} could not be made again as it was: {why}"
     return ResolvedImage(image, problem=Problem("error", ProblemCode.BLOB_UNAVAILABLE, image.source, message))
 
 
