@@ -144,7 +144,7 @@ def write_mapping(settings: ExportSettings, progress: Progress) -> tuple[Path, t
     planned = plan(settings, progress)
     if settings.strict:
         require_none(planned.plan.problems)
-    return mapping.write(settings.output, planned.plan.images), planned.plan.problems
+    return mapping.write(settings.output, planned.plan.images, planned.plan.releases), planned.plan.problems
 
 
 def outcome(problems: Sequence[Problem], *, strict: bool) -> ExitCode:

@@ -47,28 +47,36 @@ def list_(
 
     With --package: the versions and update edges of these packages. Contacts nothing but the catalog, or the update service.
     """
+    from common.text import paragraphs
     from exporter import workflow
     from exporter.catalog import steps
-    from exporter.cli import listing
+    from exporter.cli import listing, release_listing
     from exporter.context import opened
+    from exporter.releases import carrying
 
-    if releases.given:
+    if releases.release or (releases.given and selection.imageset is None):
         if explain or selection != SelectionOptions():
             raise UsageError("--release and a catalog at once", hint="List one after the other.")
         return _list_releases(releases, registry, output)
     # Without an image set, `list` shows all versions: a person who looks for a version must not see heads only.
     offered = selection.offered()
-    settings, closed = offered.settings(registry), offered is selection  # what a catalog offers needs nothing more
-    # No further step: only catalog images are fetched.
+    settings = offered.settings(registry, releases.described())
+    closed = offered is selection  # what a catalog offers needs nothing more
+    # No further step: only catalog images and update graphs are fetched.
     with opened(settings.registry, output.begin()) as context:
+        selected = carrying.selected(settings, context)
         chosen = steps.choose(settings, context, dependencies=closed)
     target = settings.target if closed else None  # operators are compared with a selection, not with all that a catalog offers
-    asked = [*settings.image_set.problems, *listing.release_problems(chosen, settings.release)]
+    asked = [*settings.image_set.problems, *selected.problems, *listing.release_problems(chosen, settings.release)]
     # The document is built in both formats: the exit status depends on its problems.
-    document = listing.list_document(chosen, target, explain=explain, asked=asked)
+    document = listing.list_document(chosen, target, explain=explain, asked=asked) | release_listing.selected(selected)
+    shown = release_listing.selected_table(selected)
     output.emit(
         document,
-        lambda: listing.list_table(chosen, selection.package or selection.optional, target, explain=explain, asked=asked),
+        lambda: paragraphs(
+            shown,
+            listing.list_table(chosen, selection.package or selection.optional, target, explain=explain, asked=asked),
+        ),
     )
     return workflow.outcome(document["problems"], strict=selection.strict)
 

@@ -225,7 +225,9 @@ def created_table(made: Exported, directory: Path | str) -> list[str]:
 
 def making_document(preview: Preview) -> Document:
     """Return what a plan that is written to a file says beyond that: all that making the archive needs."""
-    return {"making": plan_file.making_of(preview.spec, preview.facts)}
+    made: Document = {"making": plan_file.making_of(preview.spec, preview.facts)}
+    # A disconnected cluster updates only with the signatures of the archive, so a plan in a file has them.
+    return made | ({"releases": preview.release_records(whole=True)} if preview.planned.plan.releases else {})
 
 
 def part_document(made: MadePart | None) -> Document:

@@ -8,11 +8,13 @@ import msgspec
 
 from common.errors import UsageError, one_error
 from common.text import columns, counted, paragraphs, sanitize
+from exporter.cli.releases import path_lines
 from exporter.releases.graph import order
 from exporter.releases.selection import missing, path_between
 
 if TYPE_CHECKING:
     from exporter.imageset.releases import PlatformRequest, ReleaseChannel
+    from exporter.releases.selection import Selection
     from exporter.releases.update_service import GraphSource
 
 _WIDTH = 200  # characters of a risk's message
@@ -72,6 +74,39 @@ def table(listed: Document) -> list[str]:
         if "path" in each:
             parts.append(_path(each["path"]))
     return paragraphs(*parts)
+
+
+def selected(found: Selection) -> Document:
+    """Return what `list` of an image set says of its releases: their JSON, nothing where it asks for none."""
+    if not found.releases:
+        return {}
+    listed = [
+        {
+            "version": each.version or None,
+            "architecture": each.architecture or None,
+            "payload": str(each.payload),
+            "channels": list(each.channels),
+            "errata": each.errata or None,
+        }
+        for each in found.releases
+    ]
+    return {"releases": listed, "paths": msgspec.to_builtins(found.paths)}
+
+
+def selected_table(found: Selection) -> list[str]:
+    """Return the same for people: a line a release, then the update paths with their risks."""
+    rows = [("RELEASE", "ARCH", "CHANNELS", "ERRATA", "PAYLOAD")]
+    rows += [
+        (
+            each.version or "-",
+            each.architecture or "-",
+            ", ".join(each.channels) or "-",
+            each.errata or "-",
+            each.payload.digest or str(each.payload),
+        )
+        for each in found.releases
+    ]
+    return paragraphs(columns(rows) if found.releases else [], *(list(path_lines(path)) for path in found.paths))
 
 
 def _path(steps: list[Document]) -> list[str]:

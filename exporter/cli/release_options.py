@@ -194,6 +194,12 @@ class ReleaseListOptions:
         """Whether any of them is."""
         return self != ReleaseListOptions()
 
+    def described(self) -> ReleaseOptions:
+        """Return from where the graphs of an image set come. Raises UsageError."""
+        if self.release_arch:
+            raise UsageError("--release-arch and an image set file at once", hint="Put architectures into the file.")
+        return ReleaseOptions(update_service=self.update_service, graph_file=self.graph_file)
+
     def request(self) -> tuple[PlatformRequest, ReleaseSettings]:
         """Return the channels, and from where their graphs come. Raises UsageError."""
         options = ReleaseOptions(

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 from common.archive.inventory import ATTACHED, ImageKind, ImageRecord, Problem, ProblemCode, repository_of
 from common.errors import UsageError
 from common.files import write_atomic, writing
-from common.mapping import Collision, Mirror, collisions, place_images
+from common.mapping import Collision, Mirror, collisions, fixed_paths, place_images
 from common.oci.image import hex_of
+from common.oci.reference import Reference
 from common.text import counted, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from common.archive.inventory import ReleaseRecord
     from exporter.plan.plan import ExportPlan
 
 
@@ -28,26 +30,28 @@ _HINT = "Wanted: a mapping.txt; hub-export create --manifests-only makes one."
 _HEADER = "# What is listed is carried; take lines out and give the file to: hub-export create --images mapping.txt\n"
 
 
-def render(images: Iterable[ImageRecord]) -> bytes:
+def render(images: Iterable[ImageRecord], releases: Iterable[ReleaseRecord] = ()) -> bytes:
     """Return the file of the images that exist, without catalogs, releases, signatures and attachments."""
     # These follow from the image set and from other images, so they are no choice.
-    fixed = ATTACHED | {ImageKind.CATALOG, ImageKind.RELEASE, ImageKind.COMPONENT, ImageKind.GRAPH_DATA}
-    chosen = [image for image in images if image.digest is not None and image.kind not in fixed]
-    return (_HEADER + "".join(f"{image.source}={_place(image)}\n" for image in chosen)).encode()
+    implied = ATTACHED | {ImageKind.CATALOG, ImageKind.RELEASE, ImageKind.COMPONENT, ImageKind.GRAPH_DATA}
+    chosen = [image for image in images if image.digest is not None and image.kind not in implied]
+    fixed = fixed_paths(releases)
+    return (_HEADER + "".join(f"{image.source}={_place(image, fixed)}\n" for image in chosen)).encode()
 
 
-def write(directory: Path, images: Iterable[ImageRecord]) -> Path:
+def write(directory: Path, images: Iterable[ImageRecord], releases: Iterable[ReleaseRecord] = ()) -> Path:
     """Write the file into a directory, which is made where it is missing; return its path. Raises UsageError."""
     path = directory / NAME
     with writing(path, "Choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, render(images))
+        write_atomic(path, render(images, releases))
     return path
 
 
-def _place(image: ImageRecord) -> str:
+def _place(image: ImageRecord, fixed: Mapping[str, str]) -> str:
     assert image.digest is not None
-    path = image.target_repository or repository_of(image).partition("/")[2]
+    name = Reference.parse(image.source).name
+    path = image.target_repository or fixed.get(name) or repository_of(image).partition("/")[2]
     return f"{path}:{image.target_tag or image.tag or f'hub-sha256-{hex_of(image.digest)}'}"
 
 

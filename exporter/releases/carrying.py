@@ -120,21 +120,25 @@ def find(settings: ExportSettings, context: ExportContext) -> CarriedReleases:
     signature, and one whose payload cannot be read, is a problem, and is left out; where nothing else is requested it is the
     error itself.
     """
-    request = settings.image_set.platform
-    if request.release:
-        selected = Selection((SelectedRelease("", "", Reference.parse(request.release)),))
-    else:
-        selected = choose(request, graph_source(context.client, settings.releases))
-    for note in selected.notes:
-        _LOG.warning("%s", note)
-    found = _read(selected, settings, context)
+    found = _read(selection := selected(settings, context), settings, context)
     alone = not (settings.image_set.operators or settings.image_set.additional_images)
     if found.errors and not found.releases and alone:
         raise found.errors[0]
     # Paths lead over carried releases only: what is left out is a problem of its own.
     have = {(one.payload.architecture, one.payload.version) for one in found.releases}
-    paths = [path for path in selected.paths if all((path.architecture, name) in have for name in _versions(path))]
-    return CarriedReleases(tuple(found.releases), tuple(paths), (*selected.problems, *found.problems))
+    paths = [path for path in selection.paths if all((path.architecture, name) in have for name in _versions(path))]
+    return CarriedReleases(tuple(found.releases), tuple(paths), (*selection.problems, *found.problems))
+
+
+def selected(settings: ExportSettings, context: ExportContext) -> Selection:
+    """Return the releases that an image set asks for, by the update graphs alone. Raises UsageError, HubError."""
+    request = settings.image_set.platform
+    if request.release:
+        return Selection((SelectedRelease("", "", Reference.parse(request.release)),))
+    found = choose(request, graph_source(context.client, settings.releases))
+    for note in found.notes:
+        _LOG.warning("%s", note)
+    return found
 
 
 def _versions(path: UpdatePathRecord) -> Iterator[str]:

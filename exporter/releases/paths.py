@@ -15,14 +15,20 @@ from common.archive.inventory import UpdateStepRecord
 from exporter.releases.graph import Graph, order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     Next = Callable[[str], Iterable[str]]
 
 
-def shortest(graph: Graph, start: str, goal: str) -> tuple[UpdateStepRecord, ...] | None:
-    """Return the steps from `start` to `goal`, none where they are equal; None where there is no path."""
-    found = _search(graph, start, goal, _plain(graph)) or _search(graph, start, goal, _all(graph))
+def shortest(
+    graph: Graph, start: str, goal: str, *, within: Collection[str] | None = None
+) -> tuple[UpdateStepRecord, ...] | None:
+    """Return the steps from `start` to `goal`, none where they are equal; None where there is no path.
+
+    `within`: over these versions only.
+    """
+    plain, every = (_limited(following, within) for following in (_plain(graph), _all(graph)))
+    found = _search(graph, start, goal, plain) or _search(graph, start, goal, every)
     if found is None:
         return None
     risks = graph.conditional
@@ -57,6 +63,10 @@ def _plain(graph: Graph) -> Next:
 
 def _all(graph: Graph) -> Next:
     return lambda name: {*graph.plain.get(name, ()), *graph.conditional.get(name, ())}
+
+
+def _limited(following: Next, within: Collection[str] | None) -> Next:
+    return following if within is None else lambda name: [each for each in following(name) if each in within]
 
 
 def _search(graph: Graph, start: str, goal: str, following: Next) -> list[str] | None:

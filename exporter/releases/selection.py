@@ -224,15 +224,30 @@ def _select(wanted: _Range, chosen: _Chosen, faults: list[UsageError]) -> None:
     """Add the releases of one channel entry."""
     channel, graph = wanted.channel, wanted.graph
     names: Iterable[str] = wanted.versions
+    where = f"{channel.name}, {chosen.architecture}"
     if channel.shortest_path and wanted.low != wanted.high:
         steps = paths.shortest(graph, wanted.low, wanted.high)
         if steps is None:
-            faults.append(_no_path(graph, f"{channel.name}, {chosen.architecture}", wanted.low, wanted.high))
+            faults.append(_no_path(graph, where, wanted.low, wanted.high))
             return
-        chosen.add_path(steps, f"{channel.name}, {chosen.architecture}")
+        chosen.add_path(steps, where)
         names = [wanted.low, *(step.to for step in steps)]
+    elif wanted.low != wanted.high:
+        _show_path(wanted, chosen, where)
     for name in names:
         chosen.add(graph.nodes[name], channel.name, okd=channel.okd)
+
+
+def _show_path(wanted: _Range, chosen: _Chosen, where: str) -> None:
+    """Add the shortest path over a whole range, which selects nothing; a warning where the range has none."""
+    steps = paths.shortest(wanted.graph, wanted.low, wanted.high, within=frozenset(wanted.versions))
+    if steps is not None:
+        # Known issues of its steps are shown with it: no path was asked for, so they are no problem of the request.
+        chosen.paths[UpdatePathRecord(chosen.architecture, steps)] = None
+        return
+    fault = _no_path(wanted.graph, where, wanted.low, wanted.high)
+    message = f"{fault.message} over the selected releases. {fault.hint}"
+    chosen.problems.append(_warning(ProblemCode.UPDATE_PATH, f"{wanted.high}-{chosen.architecture}", message))
 
 
 def _no_path(graph: Graph, where: str, start: str, goal: str) -> UsageError:

@@ -80,12 +80,12 @@ class Preview:
             for catalog, one in self._operators()
         ]
 
-    def release_records(self) -> list[dict[str, Any]]:
-        """Return `releases` of the JSON of `plan`: as in the inventory, with bytes, and without the signatures themselves."""
+    def release_records(self, *, whole: bool = False) -> list[dict[str, Any]]:
+        """Return `releases` of the JSON of `plan`: as in the inventory, with bytes; only with `whole` with the signatures."""
         parts = contents.releases(self.inventory, self.sizes)
         return [
             {
-                **msgspec.to_builtins(replaced(part.record, signatures=())),
+                **msgspec.to_builtins(part.record if whole else replaced(part.record, signatures=())),
                 "signedBy": list(part.signed_by),
                 "ownBytes": part.size - part.shared,
                 "totalBytes": part.size,

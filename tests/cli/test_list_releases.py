@@ -94,3 +94,38 @@ def test_what_cannot_be_meant_is_an_error_of_usage(file, number):
     assert (done.status, done.stdout) == (2, "")
     assert said in done.stderr
     assert hint in done.stderr
+
+
+def test_an_image_set_is_listed_with_the_releases_that_it_selects(file, tmp_path):
+    image_set = tmp_path / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n  platform:\n    channels:\n"
+        "    - {name: stable-4.13, minVersion: 4.12.0, maxVersion: 4.13.0, shortestPath: true}\n"
+    )
+    done = listed(image_set, "--graph-file", file, "--format", "json")
+    assert done.status == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["catalogs"] == []
+    assert [(one["version"], one["architecture"]) for one in found["releases"]] == [
+        (version, "amd64") for version in ("4.12.0", "4.12.17", "4.13.0")
+    ]
+    assert found["releases"][0]["channels"] == ["stable-4.13"]
+    assert found["releases"][0]["payload"].startswith("quay.io/openshift-release-dev/ocp-release@sha256:")
+    (path,) = found["paths"]
+    assert [step["to"] for step in path["steps"]] == ["4.12.17", "4.13.0"]
+    assert [problem["code"] for problem in found["problems"]] == ["update-risk"]
+    shown = listed(image_set, "--graph-file", file).stdout
+    assert "update path, amd64: 4.12.0 → 4.12.17 → 4.13.0" in shown
+    assert "RELEASE" in shown
+    refused = listed(image_set, "--graph-file", file, "--release-arch", "arm64")
+    assert (refused.status, "--release-arch and an image set file" in refused.stderr) == (2, True)
+
+
+def test_a_release_by_its_image_is_listed_without_a_request(tmp_path):
+    image_set = tmp_path / "set.yaml"
+    image = "quay.example/ocp-release@sha256:" + "a" * 64
+    image_set.write_text(
+        f"apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n  platform:\n    release: {image}\n"
+    )
+    (found,) = json.loads(listed(image_set, "--format", "json").stdout)["releases"]
+    assert found == {"version": None, "architecture": None, "payload": image, "channels": [], "errata": None}

@@ -121,6 +121,7 @@ def test_what_is_not_signed_stops_before_the_payload_is_pulled(world):
 def test_one_release_that_is_not_signed_does_not_stop_the_other(world):
     world.publish(releases.release("4.12.0", names=NAMES), CHANNEL, signed=False)
     world.publish(releases.release("4.12.1", names=NAMES), CHANNEL)
+    world.hosts.connect("4.12.0", "4.12.1")
     done = world.ask("create", "--release", f"{CHANNEL}@4.12.0..4.12.1", status=3)
     assert [one["code"] for one in done.json["problems"]] == ["release-unverified"]
     assert [one["version"] for one in inventory(world.folder / "archive")["releases"]] == ["4.12.1"]

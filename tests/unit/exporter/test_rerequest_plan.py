@@ -20,7 +20,7 @@ from common.registry.settings import RegistrySettings
 from exporter.context import ExportContext
 from exporter.imageset.model import ImageSet
 from exporter.plan import rerequest_plan
-from exporter.settings import ExportSettings
+from exporter.settings import ExportSettings, ReleaseSettings
 from tests.spent import spent
 
 LAYERS = 4
@@ -103,7 +103,7 @@ def test_four_times_the_images_take_about_four_times_the_cpu(tmp_path, kind, siz
 def test_the_plan_has_the_requested_blobs_alone(tmp_path):
     source, wanted = images(3)
     wanted = ReRequest(MEDIA_TYPE, wanted.inventory, {}, (), wanted.images, wanted.blobs[:2])
-    settings = SimpleNamespace(jobs=1)
+    settings = SimpleNamespace(jobs=1, releases=ReleaseSettings())
     plan = rerequest_plan.make(wanted, settings, ExportContext(source, DirectoryStore(tmp_path), Silent())).plan
     assert {blob.descriptor.digest for blob in plan.blobs} == set(wanted.blobs)
     assert len(plan.elsewhere) == 3 * (LAYERS + 1) - 2

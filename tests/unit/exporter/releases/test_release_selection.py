@@ -64,13 +64,46 @@ RULES = [
 def test_the_rules_of_one_channel(text, what, wanted):
     found = chosen(text, **what)
     assert versions(found) == wanted
-    assert not found.problems
+    assert not [problem for problem in found.problems if problem.code != ProblemCode.UPDATE_PATH]
     name = text.partition("@")[0]
     for each in found.releases:
         node = graph(f"amd64-{name}").nodes[each.version]
         assert (each.payload, each.errata, each.channels, each.okd) == (node.payload, node.url, (name,), False)
-    steps = [(step.from_, step.to) for path in found.paths for step in path.steps]
-    assert steps == (list(pairwise(wanted)) if what.get("shortest_path") else [])
+    if what.get("shortest_path"):
+        assert [(step.from_, step.to) for path in found.paths for step in path.steps] == list(pairwise(wanted))
+
+
+def test_a_range_comes_with_the_shortest_path_over_it_for_information():
+    """It selects nothing, and its known issues are no problems of the request."""
+    found = chosen("stable-4.18@4.17.48..4.18.30")
+    assert routes(found) == [["4.17.48", "4.18.30"]]
+    assert versions(found) == every(ALL, "4.17.48", "4.18.30")
+    risky = chosen("stable-4.18@..4.16.4")
+    assert routes(risky) == [["4.16.0", "4.16.4"]]
+    assert risky.paths[0].steps[0].risks
+    assert not risky.problems
+    assert not chosen("stable-4.18@4.18.30..4.18.30").paths
+    # Two architectures have a path each.
+    source = Source(**{"stable-4.8": graph("amd64-stable-4.8")})
+    both = chosen("stable-4.8@4.8.2..4.8.12", source=source, architectures=("amd64", "s390x"))
+    assert [path.architecture for path in both.paths] == ["amd64", "s390x"]
+
+
+def test_a_range_without_a_path_is_a_warning():
+    found = chosen("stable-4.18@4.17.50..4.18.2")
+    assert not found.paths
+    (problem,) = found.problems
+    assert (problem.severity, problem.code, problem.subject) == ("warning", ProblemCode.UPDATE_PATH, "4.18.2-amd64")
+    assert "no update path from 4.17.50 to 4.18.2 over the selected releases" in problem.message
+    assert "updates lead to 4.17.56 at most" in problem.message
+
+
+def test_the_path_of_a_range_leads_over_releases_of_the_range():
+    """An update to a version above the range, and back, is no way for a cluster that has the range only."""
+    answer = made(("4.1.1", "4.1.2", "4.1.3"), [("4.1.1", "4.1.3"), ("4.1.3", "4.1.2")])
+    found = chosen("stable-4.1@4.1.1..4.1.2", source=Source(**{"stable-4.1": read(answer)}))
+    assert versions(found) == ["4.1.1", "4.1.2"]
+    assert (found.paths, codes(found)) == ((), [ProblemCode.UPDATE_PATH])
 
 
 def test_missing_ends_of_a_path_are_the_first_and_the_newest():
