@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,11 @@ from common.serialization import pretty_json
 from exporter.cli.options import ARCHIVE, INCREMENTS, ArchiveOptions, BuildOptions, KitOptions, SelectionOptions
 from exporter.cli.planned import PlaceOptions, add_finish, create_planned, only_planned
 from exporter.cli.release_options import ReleaseListOptions, ReleaseOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.archive.location import Place
 
 app = typer.Typer(
     # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
@@ -120,12 +125,7 @@ def plan(
     from exporter.cli import listing
     from exporter.report.preview import Preview
 
-    # Checked before the lookups, which take minutes: a wrong --output must not lose their result.
-    place, page = (location.require_place(name) if name else None for name in (file, report))
-    if place is not None and place == page:
-        raise UsageError(f"--output and --report name the same file, {file}", hint="Give each a file of its own.")
-    for option, written in (("--output", place), ("--report", page)):
-        _require_no_input(option, written, selection)
+    place, page = _places(file, report, [*selection.inputs, *releases.inputs])
     settings = archive.applied(selection.settings(registry, releases))
     planned = workflow.plan(settings, output.begin(), whole=place is not None)
     preview = Preview(planned, settings)
@@ -141,15 +141,19 @@ def plan(
     return workflow.outcome(planned.plan.problems, strict=settings.strict)
 
 
-def _require_no_input(option: str, written: object, selection: SelectionOptions) -> None:
-    """Raise UsageError for a file that is to be replaced, and that the command reads."""
-    from exporter.imageset import source_name
+def _places(file: str | None, report: str | None, inputs: Sequence[Path]) -> list[Place | None]:
+    """Return where plan and report are written. Raises UsageError for one place of both, and for a file that is read."""
+    from common.archive import location
 
-    if not isinstance(written, Path) or not written.exists():
-        return
-    for read in (selection.imageset, selection.target, *(Path(one) for one in selection.catalog if source_name.exists(one))):
-        if read is not None and read.exists() and written.samefile(read):
-            raise UsageError(f"{option} would replace {read}, which this command reads", hint="Name another file.")
+    # Checked before the lookups, which take minutes: a wrong --output must not lose their result.
+    places = [location.require_place(name) if name else None for name in (file, report)]
+    if places[0] is not None and places[0] == places[1]:
+        raise UsageError(f"--output and --report name the same file, {file}", hint="Give each a file of its own.")
+    for option, written in zip(("--output", "--report"), places, strict=True):
+        for read in inputs:
+            if isinstance(written, Path) and written.exists() and read.exists() and written.samefile(read):
+                raise UsageError(f"{option} would replace {read}, which this command reads", hint="Name another file.")
+    return places
 
 
 # Options of `create` alone; those of several commands are groups in options.py.
@@ -225,8 +229,7 @@ def create(
     signer = Signer.load(sign) if sign else None
     # A plan fixes the selection; options that would change it are refused, not ignored.
     if planned is not None or shard.given:
-        chosen = replace(selection, strict=False) != SelectionOptions() or releases != ReleaseOptions()
-        said = chosen or archive != ArchiveOptions() or only or images
+        said = selection.given or releases.given or archive != ArchiveOptions() or only or images
         path = only_planned(planned, said=bool(said), beyond=manifests_only or with_kit)
         return create_planned(path, place, signer, shard, registry, output, strict=selection.strict)
     directory = place.directory()

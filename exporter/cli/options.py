@@ -174,6 +174,19 @@ class SelectionOptions:
         image_set = self._image_set(releases)
         return replace(self._settings(registry, image_set), releases=releases.settings(image_set.platform))
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and directories that are read."""
+        from exporter.imageset import source_name
+
+        named = [Path(one) for one in self.catalog if source_name.exists(one)]
+        return [*(path for path in (self.imageset, self.target) if path is not None), *named]
+
+    @property
+    def given(self) -> bool:
+        """Whether anything of it is said, but for `--strict`."""
+        return replace(self, strict=False) != SelectionOptions()
+
     def healing(self, registry: RegistryOptions, only: Path, releases: ReleaseOptions) -> ExportSettings:
         """Return the settings of an export that heals an archive; its image set is the re-request's. Raises UsageError."""
         from common.archive import rerequest

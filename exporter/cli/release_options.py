@@ -116,6 +116,17 @@ class ReleaseOptions:
     ] = None
 
     @property
+    def given(self) -> bool:
+        """Whether anything of it is said."""
+        return self != ReleaseOptions()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that are read."""
+        data = [Path(self.graph_data)] if self.graph_data and "://" not in self.graph_data else []
+        return [*self.graph_file, *self.release_key, *data]
+
+    @property
     def requested(self) -> bool:
         """Whether releases are requested by flags."""
         return bool(self.release or self.release_image or self.release_arch or self.shortest_path or self.graph)

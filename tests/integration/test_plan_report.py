@@ -71,6 +71,14 @@ def test_an_image_set_is_never_replaced(source, tmp_path, option, name):
     assert (tmp_path / "set.yaml").read_text() == text
 
 
+def test_an_answer_of_the_update_service_is_never_replaced(tmp_path):
+    (tmp_path / "graph.json").write_text("{}")
+    arguments = ["--release", "stable-4.18", "--graph-file", "graph.json", "--output", "./graph.json"]
+    done = run("hub-export", "plan", *arguments, cwd=tmp_path)
+    assert done.status == 2, done.stderr
+    assert "--output would replace graph.json, which this command reads" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
