@@ -95,13 +95,17 @@ def update_document(update: Update) -> Document:
 
 def updates_lines(updates: Sequence[Update]) -> list[str]:
     """Return the releases that the cluster can go to, each with its command; the administrator runs it."""
-    return ["The cluster can be updated:", *(line for each in updates for line in each.lines)] if updates else []
+    return (
+        ["The cluster can be updated to these releases of the archive:", *(line for each in updates for line in each.lines)]
+        if updates
+        else []
+    )
 
 
 def apply_table(applied: Applied) -> list[str]:
     """Return `apply` for people."""
     if not applied.done:
-        return [*planned_table(applied), would_change(applied), "Nothing was changed."]
+        return [*planned_table(applied), *updates_lines(applied.updates), would_change(applied), "Nothing was changed."]
     left = findings_lines([finding for finding in applied.findings if finding.code == NOT_WELL])
     changes = [*problem_lines(applied.problems), *changes_table(applied.result)]
     return [*changes, *left, *_noted(applied.notes), *updates_lines(applied.updates), f"{applied.cluster}.", applied.verdict]

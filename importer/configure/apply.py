@@ -219,6 +219,7 @@ def _preflight(client: ClusterClient, plan: ClusterPlan) -> Applied:
         drain=preflight.drain(plan.intent, would.changed),
         operators=plan.operators.rows,
         notes=plan.built.notes,
+        updates=plan.releases.foreseen,
     )
 
 

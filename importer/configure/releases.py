@@ -71,6 +71,11 @@ class ReleasePlan:
         """The object of that change, for the permissions that it needs."""
         return (upstream(""),) if self.follows else ()
 
+    @property
+    def foreseen(self) -> tuple[Update, ...]:
+        """The carried releases that the cluster could go to as it was before the change."""
+        return updates(self.state, self.expected) if self.state is not None else ()
+
     def follow(
         self, client: ClusterClient, release: Release | None, recorder: Recorder, tell: Callable[[str], None]
     ) -> ApplyResult:

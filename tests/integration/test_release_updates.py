@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from common.archive.inventory import RiskRecord, UpdatePathRecord, UpdateStepRecord
 from common.errors import ClusterError, UsageError
 from common.registry.settings import RegistrySettings
 from importer.cluster.client import connect
+from importer.cluster.kinds import UPDATE_SERVICE
+from importer.cluster.preflight import permissions
 from importer.cluster.readiness.update_service import update_service
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import recorded_releases
+from importer.cluster.release import Release
 from importer.cluster.resources.build import ResourceOptions
 from importer.cluster.resources.openshift_release import UpdatePlace, signature_name
 from importer.cluster.undo import undo
 from importer.configure import apply as applying
 from importer.configure.plan import make_plan
+from importer.configure.render import render_archive, render_rbac
+from importer.diagnose import health
 from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings, ImportSettings
 from tests.fakes.carried_releases import COMPONENTS, GRAPH, PAYLOADS, Carried, inventory
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_rbac import Roles
 from tests.fakes.cluster_releases import LABEL, MANAGED, NAMESPACE
 from tests.fakes.wanted import CA
 from tests.samples import more
@@ -409,3 +417,71 @@ def test_the_way_to_a_release_is_that_of_the_update_service(site):
     assert list(found) == ["4.18.45", "4.19.3"]
     assert found["4.19.3"].via == ("4.18.45",)
     assert "known issue Slow: https://issues/1 It is slow." in "\n".join(found["4.19.3"].lines)
+
+
+@pytest.mark.parametrize("release", ["4.20", *more(["4.14"])])
+def test_the_roles_of_render_allow_all_of_it_and_preflight_names_what_is_missing(site, release):
+    here = site(release)
+    metadata = {"name": "admin-gates", "namespace": MANAGED}
+    here.cluster.put({"kind": "ConfigMap", "metadata": metadata, "data": {f"ack-{release}-x": "Read this."}})
+    carried, known = inventory(Carried(f"{release}.45")), Release.parse(release)
+    _, built = render_archive(carried, MIRROR, known, ResourceOptions(registry_ca=CA))
+    rights = list(yaml.safe_load_all(render_rbac(known, built.resources, ResourceOptions())["rbac.yaml"]))
+    here.cluster.roles = roles = Roles(rights)
+    plan = here.plan(carried, update_service=True, acknowledged=(f"ack-{release}-x",))
+    assert list(permissions(here.client, plan.intent)) == []
+    plan.change(dry_run=False, tell=str)
+    assert [each.release.version for each in plan.updates()] == [f"{release}.45"]
+    plan.recorder.expect(plan.expected, plan.releases.expected)
+    here.client.get(UPDATE_SERVICE, "hub", NAMESPACE)
+    assert plan.follow(tell=str).changed
+    health.examine(ClusterSettings(here.kubeconfig))
+    here.undo()
+    assert roles.denied == []
+    # Without those for releases, an account learns it before the first change.
+    without = [each for each in rights if each["metadata"].get("namespace") not in {MANAGED, NAMESPACE}]
+    here.cluster.roles = Roles(without)
+    with pytest.raises(ClusterError, match="not changed") as refused:
+        here.apply(carried)
+    assert "configmaps" in " ".join(refused.value.details)
+
+
+@pytest.mark.parametrize("layout", [False, *more([True])])
+def test_status_compares_with_an_archive_where_no_record_says_what_was_imported(site, layout):
+    """Files of `render` that others applied leave no record; the mirror is that of the cluster's rules."""
+    here = site(update_service=False)
+    carried = inventory(Carried("4.18.45"), graph=False)
+    here.change(carried, mirror=replace(MIRROR, releases_by_source=layout))
+    settings = ClusterSettings(here.kubeconfig)
+    assert health.examine(settings).snapshot.targets == ()
+    found = health.examine(settings, inventory=carried)
+    (target,) = found.snapshot.targets
+    end = "openshift-release-dev/ocp-release" if layout else "openshift/release-images"
+    assert target.release.place.startswith(f"{MIRROR}/{end}:")
+    assert found.obstacles(target) == ()
+    # An archive that was never imported: no rule, and no signature.
+    other = Carried("4.18.46", payloads="quay.io/elsewhere/release", pool="quay.io/elsewhere/pool")
+    missing = health.examine(settings, inventory=inventory(other, graph=False))
+    assert set(missing.obstacles(missing.snapshot.targets[0])) == {"release-signature-missing", "mirror-rules-missing"}
+
+
+def test_with_catalogs_only_nothing_is_written_for_releases_and_that_is_said(site):
+    here = site()
+    carried = inventory(Carried("4.18.45"))
+    settings = ImportSettings(MIRROR, RegistrySettings())
+    cluster = ClusterSettings(here.kubeconfig, resources=ResourceOptions(catalogs_only=True))
+    plan = make_plan(here.client, SimpleNamespace(inventory=carried), map_images(carried, MIRROR), settings, cluster)
+    assert plan.built.resources == ()
+    assert "--catalogs-only" in plan.built.notes[0]
+
+
+def test_a_dry_run_says_which_releases_the_cluster_could_go_to_and_changes_nothing(site):
+    here = site()
+    assert here.condition("RetrievedUpdates")  # the cluster version operator has looked once
+    before = here.cluster.versions()
+    would = here.apply(inventory(Carried("4.18.45")), update_service=True, dry_run=True)
+    assert [each.release.version for each in would.updates] == ["4.18.45"]
+    assert [each.detail for each in would.result.changes if each.kind == "ClusterVersion"] == [
+        "spec.upstream, the address that the UpdateService will report"
+    ]
+    assert here.cluster.versions() == before

@@ -203,7 +203,7 @@ def build(
     ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None or release.microshift or options.catalogs_only:
-        left = notes(inventory, images, release)
+        left = notes(inventory, images, release) or (_left_out(images) if options.catalogs_only else ())
         return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled), notes=left)
     if options.hosted:
         hosted = _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
@@ -222,6 +222,11 @@ def build(
     updating = (*signatures(inventory.carried_releases), *([service] if service is not None else []))
     resources = (*trusted, _operator_hub(), *rules, *updating, *off, *served)
     return Built(resources, problems, tuple(registries), pairs, servable)
+
+
+def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:
+    carried = any(each.record.kind in (ImageKind.RELEASE, ImageKind.GRAPH_DATA) for each in images)
+    return ("releases: --catalogs-only writes no rules, signatures and update service for them",) if carried else ()
 
 
 def _hosted(

@@ -166,7 +166,7 @@ def _for_updates(release: Release, resources: Sequence[Resource]) -> list[Permis
     found = [
         *_each(CONFIG_MAP, (*_OWN, "list"), MANAGED_NAMESPACE, (*signed, *map(foreign_name, signed))),
         *_each(CONFIG_MAP, ("get",), MANAGED_NAMESPACE, (GATES,)),
-        *_each(CONFIG_MAP, ("create", "get", "patch") if acknowledged else ("get",), CONFIG_NAMESPACE, (ACKS,)),
+        *_each(CONFIG_MAP, _OWN if acknowledged else ("get",), CONFIG_NAMESPACE, (ACKS,)),
         # Others have UpdateServices too, in any namespace; nodes tell the architecture.
         *_each(UPDATE_SERVICE, ("list",)),
         *_each(NODE, ("list",)),
@@ -181,7 +181,7 @@ def _for_updates(release: Release, resources: Sequence[Resource]) -> list[Permis
 
 def updating() -> list[Permission]:
     """Return what `--update-service` and `--acknowledge` use beyond the others."""
-    acks = _each(CONFIG_MAP, ("create", "get", "patch"), CONFIG_NAMESPACE, (ACKS,))
+    acks = _each(CONFIG_MAP, _OWN, CONFIG_NAMESPACE, (ACKS,))
     return [*_each(CLUSTER_VERSION, ("patch",), names=("version",)), *acks]
 
 

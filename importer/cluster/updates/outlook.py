@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from importer.cluster.updates.expected import ExpectedRelease
 
 _LONGEST = 400  # of the text of an acknowledgement
+_MOST_STEPS = 100  # of a way; an inventory may list 100 000 steps
 _NEXT_MAJOR, _LAST_MINOR = 5, 22
 
 
@@ -53,14 +54,15 @@ def updates(state: UpdateState, releases: Iterable[ExpectedRelease]) -> tuple[Up
     fitting = [(try_parse(each.version), each) for each in releases if _fits(state, each)]
     known = [(version, each) for version, each in fitting if version is not None]
     architectures = {each.architecture for _, each in known}
-    paths = {name: _paths(str(now), [each for _, each in known if each.architecture == name]) for name in architectures}
+    last = {name: _last_steps(str(now), [each for _, each in known if each.architecture == name]) for name in architectures}
     found = []
     for version, each in sorted(known, key=lambda pair: (pair[0].key, pair[1].architecture)):
-        path = paths[each.architecture].get(each.version)
+        steps = last[each.architecture]
         # Without a path that starts at the cluster's version, the rule of the cluster version operator: no minor is skipped.
-        reachable = path is not None if paths[each.architecture] else _is_next(now, version)
+        reachable = each.version in steps if steps else _is_next(now, version)
         if version.key > now.key and reachable:
-            found.append(_update(state, each, version, path or ()))
+            way = _way(str(now), each.version, steps) if steps else ()
+            found.append(_update(state, each, version, way))
     return tuple(found)
 
 
@@ -80,22 +82,29 @@ def _minor(version: Version) -> int:
     return minor if major < _NEXT_MAJOR else minor + _LAST_MINOR + 1
 
 
-def _paths(start: str, releases: Sequence[ExpectedRelease]) -> Mapping[str, tuple[UpdateStepRecord, ...]]:
-    """Return the steps to each release that the known updates lead to; none where they do not start at `start`."""
+def _last_steps(start: str, releases: Sequence[ExpectedRelease]) -> Mapping[str, UpdateStepRecord]:
+    """Return the last step of a shortest way to each version that the known updates lead to from `start`."""
     onward: dict[str, list[UpdateStepRecord]] = {}
     for release in releases:
         for step in release.steps:
             onward.setdefault(step.from_, []).append(step)
-    found: dict[str, tuple[UpdateStepRecord, ...]] = {start: ()}
+    found: dict[str, UpdateStepRecord] = {}
     waiting = deque([start])
     while waiting:
-        here = waiting.popleft()
-        for step in onward.get(here, ()):
-            if step.to not in found:
-                found[step.to] = (*found[here], step)
+        for step in onward.get(waiting.popleft(), ()):
+            if step.to != start and step.to not in found:
+                found[step.to] = step
                 waiting.append(step.to)
-    del found[start]
     return found
+
+
+def _way(start: str, target: str, last: Mapping[str, UpdateStepRecord]) -> tuple[UpdateStepRecord, ...]:
+    """Return the steps from `start` to a version that was reached; of a way that no cluster would go, the last ones."""
+    steps: list[UpdateStepRecord] = []
+    while target != start and len(steps) < _MOST_STEPS:
+        steps.append(last[target])
+        target = last[target].from_
+    return tuple(reversed(steps))
 
 
 def _update(state: UpdateState, release: ExpectedRelease, target: Version, path: Sequence[UpdateStepRecord]) -> Update:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from common.archive.inventory import RiskRecord, UpdateStepRecord
@@ -221,3 +223,12 @@ def test_5_0_comes_after_4_22():
     assert [each.release.version for each in possible(state(version="4.22.9"), [release("5.0.1"), release("5.1.1")])] == [
         "5.0.1"
     ]
+
+
+def test_a_long_way_of_a_strange_inventory_is_cut():
+    """An inventory may list 10 000 releases and 100 000 steps; the way to each is bounded."""
+    versions = ["4.18.40", *(f"4.18.{number}" for number in range(41, 400))]
+    chain = [release(to, steps=(UpdateStepRecord(from_, to),)) for from_, to in pairwise(versions)]
+    found = possible(state(), chain)
+    assert len(found) == len(chain)
+    assert max(len(each.via) for each in found) < 100
