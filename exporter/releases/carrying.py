@@ -27,6 +27,7 @@ from common.text import counted
 from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, problem_of
 from exporter.images.stored import StoredBlobs
 from exporter.releases import payload
+from exporter.releases.hosts import OKD_PAYLOADS
 from exporter.releases.selection import SelectedRelease, Selection, choose
 from exporter.releases.signatures import ReleaseSignatures
 from exporter.releases.update_service import graph_source
@@ -134,7 +135,8 @@ def selected(settings: ExportSettings, context: ExportContext) -> Selection:
     """Return the releases that an image set asks for, by the update graphs alone. Raises UsageError, HubError."""
     request = settings.image_set.platform
     if request.release:
-        return Selection((SelectedRelease("", "", Reference.parse(request.release)),))
+        reference = Reference.parse(request.release)
+        return Selection((SelectedRelease("", "", reference, okd=reference.name.startswith(OKD_PAYLOADS)),))
     found = choose(request, graph_source(context.client, settings.releases))
     for note in found.notes:
         _LOG.warning("%s", note)

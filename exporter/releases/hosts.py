@@ -15,3 +15,6 @@ GRAPH_DATA = "https://api.openshift.com/api/upgrades_info/graph-data"
 UPDATE_SERVICE = "https://api.openshift.com/api/upgrades_info/v1/graph"
 OKD_UPDATE_SERVICE = "https://origin-release.ci.openshift.org/graph"
 GRAPH_PATH = "/api/upgrades_info/v1/graph"  # of every update service, OpenShift Update Service in a cluster too
+
+# Payloads of OKD, whose signatures are those of CI (okd-project/okd, README.md).
+OKD_PAYLOADS = ("quay.io/okd/", "quay.io/openshift/okd", "registry.ci.openshift.org/origin/")

@@ -137,6 +137,17 @@ def test_a_release_by_its_tag_is_pinned_and_named_by_what_its_payload_says(world
         assert "4.12.0-aarch64" in mirror.repositories["ocp/openshift/release-images"].tags
 
 
+def test_a_release_of_okd_by_its_image_is_verified_with_the_store_of_ci(world):
+    made = releases.release(
+        "4.18.0-okd-scos.8", names=NAMES, payloads="quay.io/okd/scos-release", pool="quay.io/okd/scos-content"
+    )
+    made.put(world.registry)
+    world.hosts.add(made, signer=world.key)
+    world.export("create", "--release-image", made.source)
+    (record,) = inventory(world.folder / "archive")["releases"]
+    assert (record["okd"], record["version"], record["signatures"][0]["key"]) == (True, made.version, world.key.fingerprint)
+
+
 def test_an_update_that_has_risks_is_planned_with_them(world):
     made = [world.publish(releases.release(f"4.12.{number}", names=NAMES), CHANNEL) for number in range(3)]
     world.hosts.connect(made[0], made[1])
