@@ -30,8 +30,8 @@ def asking(settings: RegistrySettings) -> AskMirror:
 
 
 def _fault(client: RegistryClient, release: ExpectedRelease) -> str:
-    place = Reference.parse(release.place)
     try:
+        place = Reference.parse(release.place)
         if client.head(place.pinned(release.digest)) is None:
             return f"{place.name} does not have {release.digest}"
         found = client.head(place)

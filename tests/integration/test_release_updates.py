@@ -337,6 +337,13 @@ def test_the_wait_shows_what_the_update_service_waits_for(site):
             sleep=clock.clock.sleep,
         )
     assert "not of this graph data yet" in " ".join(failed.value.details)
+    # A graph-data image that cannot be pulled is named, with the words of the kubelet.
+    waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "graph"'}
+    status = {"initContainerStatuses": [{"name": "graph-data", "state": {"waiting": waiting}}]}
+    here.cluster.put({"kind": "Pod", "metadata": {"name": "hub-7d9f-x", "namespace": NAMESPACE}, "spec": {}, "status": status})
+    here.cluster.put({"kind": "Deployment", "metadata": {"name": "hub", "namespace": NAMESPACE}, "spec": {"replicas": 5}})
+    (pods, _address) = update_service(here.client, UpdatePlace(), IMAGE)
+    assert pods.evidence == 'pod hub-7d9f-x: ImagePullBackOff: Back-off pulling image "graph"'
 
 
 def test_acknowledgements_are_named_with_their_text_and_given_only_when_asked(site):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from importer.cluster.kinds import DEPLOYMENT, UPDATE_SERVICE, condition, short, status_of
+from importer.cluster.client import ForbiddenError
+from importer.cluster.kinds import DEPLOYMENT, POD, UPDATE_SERVICE, condition, short, status_of
 from importer.cluster.readiness.readiness import Check
 
 if TYPE_CHECKING:
@@ -51,8 +52,23 @@ def _pods(client: ClusterClient, subject: str, place: UpdatePlace, image: str) -
     updated, available = int(status.get("updatedReplicas") or 0), int(status.get("availableReplicas") or 0)
     if fresh and updated >= wanted and available >= wanted:
         return Check(name, ok=True, state=f"{available} of {wanted} run")
-    progress = condition(deployment, "Progressing")
-    return Check(name, ok=False, state=f"{min(updated, available)} of {wanted} run", evidence=short(progress.get("message")))
+    said = _waiting(client, place) or short(condition(deployment, "Progressing").get("message"))
+    return Check(name, ok=False, state=f"{min(updated, available)} of {wanted} run", evidence=said)
+
+
+def _waiting(client: ClusterClient, place: UpdatePlace) -> str:
+    """Return why a container of the update service waits; empty where none does, or where pods may not be read."""
+    try:
+        pods = client.list(POD, place.namespace) or []
+    except ForbiddenError:
+        return ""
+    for pod in (each for each in pods if str(each["metadata"]["name"]).startswith(f"{place.name}-")):
+        status = status_of(pod)
+        for each in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+            waiting = (each.get("state") or {}).get("waiting") or {}
+            if waiting.get("message"):  # one that is only being created has none
+                return f"pod {pod['metadata']['name']}: {waiting.get('reason')}: {short(waiting['message'])}"
+    return ""
 
 
 def untrusted(service: Body) -> str:

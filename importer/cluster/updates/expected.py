@@ -73,7 +73,7 @@ def _signed(images: Sequence[MappedImage]) -> frozenset[str]:
     found = set()
     for image in images:
         if image.record.kind is ImageKind.SIGNATURE and image.source is not None:
-            for tag in image.tags:
+            for tag in {*image.tags, image.source.tag or ""}:
                 if tag.startswith("sha256-") and tag.endswith(".sig"):
                     found.add(f"{image.source.name}@{tag.removeprefix('sha256-').removesuffix('.sig')}")
     return frozenset(found)
