@@ -304,7 +304,8 @@ def status_table(health: Health) -> list[str]:
     managed = (source for source in health.snapshot.sources if source.is_managed)
     rows += [(f"CatalogSource {source.name}", source.state, _listed(source, health)) for source in managed]
     rows += [(f"CatalogSource {each.name}", "absent", "") for each in health.absent]
-    ruled = any(each.rules for each in health.expected)  # `apply --catalogs-only` records none
+    # `apply --catalogs-only` records none.
+    ruled = any(each.rules for each in health.expected) or any(each.release.rules for each in health.snapshot.targets)
     for pool in health.snapshot.pools:
         lacks = health.missing_rules(pool)
         in_place = "mirror rules in place" if ruled else "which mirror rules they need is not known"
@@ -315,7 +316,7 @@ def status_table(health: Health) -> list[str]:
     for update in health.snapshot.targets:
         found = health.obstacles(update)
         state = f"not yet: {', '.join(found)}" if found else "possible"
-        rows.append((f"update to {update.release.name}", state, " && ".join(update.commands)))
+        rows.append((f"update to {update.release.name}", state, update.advice))
     return [f"{health.cluster}.", *columns(rows), *shown.affected(health.operators), _verdict(health)]
 
 

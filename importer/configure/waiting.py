@@ -39,6 +39,7 @@ def wait(client: ClusterClient, plan: ClusterPlan, cluster: ClusterSettings, int
         timeout_s=cluster.timeout_s,
         display=interaction.display,
         diagnose=lambda: diagnose(collect(client, plan.namespace, plan.expected, release, workloads=False)),
+        rules=plan.built.rules,
         further=_further(client, plan),
     )
     look = partial(read_operators, client, release)

@@ -16,6 +16,7 @@ from common.registry.settings import RegistrySettings
 from importer.cluster.client import connect
 from importer.cluster.kinds import UPDATE_SERVICE
 from importer.cluster.preflight import permissions
+from importer.cluster.readiness.readiness import pools
 from importer.cluster.readiness.update_service import update_service
 from importer.cluster.readiness.wait import Lines, wait_healthy
 from importer.cluster.record import recorded_releases
@@ -492,3 +493,13 @@ def test_a_dry_run_says_which_releases_the_cluster_could_go_to_and_changes_nothi
         "spec.upstream, the address that the UpdateService will report"
     ]
     assert here.cluster.versions() == before
+
+
+def test_an_import_of_releases_alone_waits_until_the_nodes_have_their_rules(site):
+    """The machine config operator begins late, and until then says that all is done; no catalog's rules are waited for here."""
+    here = site()
+    here.cluster.mco_reads, here.cluster.pool_reads = 3, 1
+    here.apply(inventory(Carried("4.18.45"), graph=False))
+    with connect(here.kubeconfig, None) as client:
+        assert {each.ok for each in pools(client, {(PAYLOADS, RELEASES)})} == {True}
+    assert "mirror rules" in "\n".join(here.told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from importer.cluster.readiness.readiness import Check, pools
 if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
+    from importer.cluster.resources.mirror_rules import Pair
 
 
 # The display of a wait: the state of each check and since when, and the causes that were found.
@@ -133,6 +134,7 @@ def wait_healthy(
     timeout_s: float,
     display: Display,
     diagnose: Diagnose = tuple,
+    rules: Collection[Pair] = (),
     further: Mapping[str, Checks] = MappingProxyType({}),
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -140,7 +142,7 @@ def wait_healthy(
     """Return when every catalog is served from its image, with exactly its packages, and every pool has the mirror rules.
 
     `display` receives every state, and each cause that `diagnose` finds, once. `release` None: a Kubernetes without pools.
-    `further`: other checks, by the subject that is shown while the API server is away.
+    `rules`: of an import without catalogs, too. `further`: other checks, by the subject that they have while the API is away.
     `clock` is monotonic, in seconds. Raises ClusterError after `timeout_s`, with the checks that failed, their last state and
     the causes; and at once for a paused pool or a missing permission, which waiting does not change.
     """
@@ -149,7 +151,7 @@ def wait_healthy(
     good = 0
     try:
         while True:
-            seen = _checks(client, expectations, release)
+            seen = _checks(client, expectations, release, rules)
             seen += [check for subject, ask in further.items() for check in _try(subject, ask)]
             watch.note(seen)
             good = good + 1 if all(check.ok for check in seen) else 0
@@ -163,8 +165,10 @@ def wait_healthy(
         display.end()
 
 
-def _checks(client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None) -> list[Check]:
-    rules = {rule for expected in expectations for rule in expected.rules}
+def _checks(
+    client: ClusterClient, expectations: Sequence[ExpectedCatalog], release: Release | None, further: Collection[Pair]
+) -> list[Check]:
+    rules = {*further, *(rule for expected in expectations for rule in expected.rules)}
     # Pools first: without the mirror rules no pod can pull, and a paused pool ends the wait.
     seen = _try("MachineConfigPools", lambda: pools(client, rules)) if release is not None else []
     for expected in expectations:

@@ -35,10 +35,16 @@ class Update:
     acknowledge: tuple[tuple[str, str], ...] = ()
 
     @property
+    def advice(self) -> str:
+        """The commands on one line."""
+        # Not `&&`: the cluster needs a moment to ask for the updates of another channel.
+        return ", then ".join(self.commands)
+
+    @property
     def lines(self) -> list[str]:
         """The update for people."""
         on_the_way = f" after {', '.join(self.via)}" if self.via else ""
-        lines = [f"{self.release.name}{on_the_way}: {' && '.join(self.commands)}"]
+        lines = [f"{self.release.name}{on_the_way}: {self.advice}"]
         lines += [
             f"    known issue {each.name}: {' '.join(filter(None, (each.url, short(each.message))))}" for each in self.risks
         ]
