@@ -172,6 +172,9 @@ class SelectionOptions:
         """Return the settings of an export, to which ArchiveOptions may add. Raises UsageError."""
         releases = releases or ReleaseOptions()
         image_set = self._image_set(releases)
+        if self.platform and (image_set.platform.channels or image_set.platform.release):
+            note = "--platform has no effect on releases: --release-arch, or architectures, says which are carried"
+            image_set = replace(image_set, notes=(*image_set.notes, note))
         return replace(self._settings(registry, image_set), releases=releases.settings(image_set.platform))
 
     @property

@@ -170,6 +170,15 @@ class ReleaseOptions:
         )
 
     def _require_effect(self, request: PlatformRequest) -> None:
+        given = {
+            "--release-image": self.release_image,
+            "--update-service": self.update_service,
+            "--graph-data": self.graph_data,
+            "--graph-base": self.graph_base,
+        }
+        for name in (name for name, value in given.items() if value is not None and not value.strip()):
+            # The public service would be asked in place of one's own.
+            raise UsageError(f"{name} is empty", hint="An empty variable of a script is a usual cause.")
         # Options without an effect are errors: the user believes that a check happens.
         described = self.update_service or self.graph_file
         checked = self.signature_store or self.release_key or self.unverified_release

@@ -5,6 +5,7 @@ An image that cannot be resolved does not stop the others: it becomes a problem 
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -90,6 +91,17 @@ class ResolvedImage:
             return ()
         have = [Platform.parse(text) for text in self.platforms]
         return tuple(str(p) for p in self.wanted.platforms if not any(p.accepts(h) for h in have))
+
+
+class BlockedImages:
+    """The images that a pattern of `blockedImages` matches."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [re.compile(pattern) for pattern in patterns]
+
+    def __contains__(self, image: WantedImage) -> bool:
+        # In the source of the inventory and in the reference itself, which may have a tag as well.
+        return any(pattern.search(name) for pattern in self._patterns for name in (image.source, str(image.reference)))
 
 
 def merged(wanted: Iterable[WantedImage]) -> list[WantedImage]:

@@ -370,6 +370,8 @@ class _Reader:
         )
         if request.release and request.channels:  # as oc-mirror (internal/pkg/release/local_stored_collector.go)
             self._note(fields, "channels", "has no effect next to release")
+        if request.release:  # an image has the architecture that it has
+            self._note(fields, "architectures", "has no effect next to release: the payload says its architecture")
         if request.kubevirt and not (request.release or request.channels):
             self._note(fields, "kubeVirtContainer", "has no effect without a release")
         return request

@@ -256,7 +256,7 @@ def _require_valid_flags(
     catalogs: Sequence[str], packages: Sequence[str], images: Sequence[str], *, full: bool, heads: bool
 ) -> None:
     if not catalogs and not images:
-        raise UsageError("nothing is asked for", hint="Give an image set file, or --catalog, or --image.")
+        raise UsageError("nothing is asked for", hint="Give an image set file, or --catalog, --image or --release.")
     # Which of the catalogs has the package is not known before they are opened.
     if packages and len(catalogs) != 1:
         raise UsageError(

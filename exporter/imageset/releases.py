@@ -130,7 +130,12 @@ def request_of_flags(
     chosen = tuple(dict.fromkeys(architectures))
     if release and wanted:
         raise UsageError("--release and --release-image exclude each other", hint="A release by its image needs no channel.")
-    if (chosen or shortest_path) and not (wanted or release):
+    if (chosen or shortest_path) and release:
+        raise UsageError(
+            "--release-arch and --shortest-path have no effect with --release-image",
+            hint="Leave them out: the payload says its architecture, and its tag, such as 4.18.3-aarch64.",
+        )
+    if (chosen or shortest_path) and not wanted:
         raise UsageError("--release-arch and --shortest-path need --release", hint="Name a channel, such as stable-4.18.")
     for name in chosen:
         if fault := architecture_fault(name, "--release-arch"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from exporter.catalog.related_images import (
     unreadable_objects,
 )
 from exporter.catalog.selection import lacking
-from exporter.images.resolve import WantedImage, merged, needed, resolve
+from exporter.images.resolve import BlockedImages, WantedImage, merged, needed, resolve
 from exporter.images.stored import StoredBlobs
 
 if TYPE_CHECKING:
@@ -318,11 +317,10 @@ def _unblocked(
     wanted: Iterable[WantedImage], image_set: ImageSet, problems: list[Problem]
 ) -> tuple[list[WantedImage], list[Problem]]:
     """Return the images that no pattern of `blockedImages` matches, and `problems` with a warning for each of the others."""
-    blocked = [re.compile(pattern) for pattern in image_set.blocked_images]
-    # Patterns are searched in the source of the inventory and in the reference itself, which may have a tag as well.
+    blocked = BlockedImages(image_set.blocked_images)
     kept: list[WantedImage] = []
     for image in wanted:
-        if any(pattern.search(name) for pattern in blocked for name in (image.source, str(image.reference))):
+        if image in blocked:
             message = f"left out by blockedImages{needed(image)}"
             problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, image.source, message))
         else:

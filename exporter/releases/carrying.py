@@ -24,7 +24,7 @@ from common.interruption import workers
 from common.mapping import release_tag
 from common.oci.reference import Reference
 from common.text import counted
-from exporter.images.resolve import ResolvedImage, WantedImage, fetch_tree, problem_of
+from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, problem_of
 from exporter.images.stored import StoredBlobs
 from exporter.releases import payload
 from exporter.releases.hosts import OKD_PAYLOADS
@@ -119,12 +119,17 @@ def find(settings: ExportSettings, context: ExportContext) -> CarriedReleases:
 
     Raises UsageError for what does not exist, HubError for an update service without an answer. A release without an accepted
     signature, and one whose payload cannot be read, is a problem, and is left out; where nothing else is requested it is the
-    error itself.
+    error itself. So is one whose payload `blockedImages` matches: its components are nothing without it.
     """
-    found = _read(selection := selected(settings, context), settings, context)
+    selection = selected(settings, context)
+    found = _read(selection, settings, context)
     alone = not (settings.image_set.operators or settings.image_set.additional_images)
     if found.errors and not found.releases and alone:
         raise found.errors[0]
+    if selection.releases and not found.releases and not found.errors and alone:
+        raise UsageError(
+            "blockedImages leaves out all that is requested", hint="Its patterns match the payload of each release."
+        )
     # Paths lead over carried releases only: what is left out is a problem of its own.
     have = {(one.payload.architecture, one.payload.version) for one in found.releases}
     paths = [path for path in selection.paths if all((path.architecture, name) in have for name in _versions(path))]
@@ -172,12 +177,14 @@ def _read(selection: Selection, settings: ExportSettings, context: ExportContext
             found.releases.append(answer)
             found.problems += answer.payload.problems
             for note in answer.payload.notes:
-                _LOG.warning("%s: %s", answer.payload.version, note)
-        else:
+                _LOG.warning("%s", note)
+        elif answer is not None:
             found.errors.append(answer)
             found.problems.append(_problem(selected, answer))
     found.problems += sorted(reader.problems, key=lambda one: (one.subject, one.message))  # threads add them
-    _require_named(settings.releases.unverified, [*selection.releases, *found.releases])
+    # The version of a release by its image is known once it is read: the error that it was not is the one to see.
+    if not (found.errors and settings.image_set.platform.release):
+        _require_named(settings.releases.unverified, [*selection.releases, *found.releases])
     return found
 
 
@@ -186,6 +193,7 @@ class _Reader:
 
     def __init__(self, settings: ExportSettings, context: ExportContext) -> None:
         self._request = settings.image_set.platform
+        self._blocked = BlockedImages(settings.image_set.blocked_images)
         self._settings = settings.releases
         self._client = context.client
         self._progress = context.progress
@@ -195,8 +203,8 @@ class _Reader:
         given = {"stores": stores, "okd_stores": stores} if stores else {}
         self._signatures = ReleaseSignatures(context.client, keys=settings.releases.keys, warn=self.problems.append, **given)
 
-    def read(self, selected: SelectedRelease) -> ReadRelease | HubError:
-        """Return a release, or why it cannot be carried."""
+    def read(self, selected: SelectedRelease) -> ReadRelease | HubError | None:
+        """Return a release, or why it cannot be carried; None for one that `blockedImages` leaves out."""
         try:
             return self._read(selected)
         except (SpaceError, InterruptedByUserError):
@@ -208,13 +216,17 @@ class _Reader:
         finally:
             self._progress.advance(1)
 
-    def _read(self, selected: SelectedRelease) -> ReadRelease:
+    def _read(self, selected: SelectedRelease) -> ReadRelease | None:
         # A release by a tag is pinned here, so that what is verified is what is pulled.
         digest = selected.payload.digest or self._client.document(selected.payload).digest
         reference = selected.payload.pinned(digest)
-        unverified = bool(self._settings.unverified & {selected.version, digest})
-        signatures = self._signatures.find(digest, _named(selected), okd=selected.okd, unverified=unverified)
         wanted = WantedImage(reference, ImageKind.RELEASE, platforms=self._request.platforms)
+        if wanted in self._blocked or WantedImage(selected.payload, ImageKind.RELEASE) in self._blocked:
+            message = f"left out by blockedImages, and so are the components of release {_named(selected)}"
+            self.problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, wanted.source, message))
+            return None
+        unverified = not self._settings.unverified.isdisjoint((*_names(selected), digest))
+        signatures = self._signatures.find(digest, _named(selected), okd=selected.okd, unverified=unverified)
         tree = fetch_tree(reference, self._client, wanted.platforms)
         read = lambda blob: self._blobs.read(reference, blob)  # noqa: E731 - a reader of this image's blobs
         found = payload.read(tree, read, wanted.source, version=selected.version, kubevirt=self._request.kubevirt)
@@ -231,7 +243,7 @@ def _problem(selected: SelectedRelease, error: HubError) -> Problem:
         code = ProblemCode.RELEASE_UNREADABLE
     else:
         return problem_of(WantedImage(selected.payload, ImageKind.RELEASE), error)
-    return Problem("error", code, _named(selected), f"left out: {' '.join(error.message.split())}")
+    return Problem("error", code, _named(selected), f"left out: {' '.join(error.about(_named(selected)).split())}")
 
 
 def _named(selected: SelectedRelease) -> str:
@@ -246,11 +258,15 @@ def _require_named(unverified: frozenset[str], known: Sequence[SelectedRelease |
     for name in sorted(unverified - names):
         raise UsageError(
             f"--unverified-release {name[:100]!r}: the image set asks for no such release",
-            hint="Name it by its version, or by the digest of its payload.",
+            hint="Name it by its version, by version and architecture such as 4.18.3-arm64, or by the digest of its payload.",
         )
 
 
 def _names(one: SelectedRelease | ReadRelease) -> tuple[str, ...]:
+    """Return how --unverified-release may name a release: by its version, for one architecture, by its digest."""
     if isinstance(one, ReadRelease):
-        return (one.payload.version, one.record.digest)
-    return (one.version, one.payload.digest or "")
+        version, architecture, digest = one.payload.version, one.payload.architecture, str(one.record.digest)
+    else:
+        version, architecture, digest = one.version, one.architecture, one.payload.digest or ""
+    names = (version, f"{version}-{architecture}", release_tag(version, architecture)) if version else ()
+    return (*names, digest) if digest else names

@@ -104,7 +104,7 @@ def read(tree: Tree, stored: Stored, source: str, *, version: str = "", kubevirt
             found = _read(tree, stored, source, kubevirt=kubevirt)
         except (ContentError, DocumentError) as error:
             hint = error.hint if isinstance(error, PayloadError) else ""
-            message = error.message.removeprefix(f"{source}: ")
+            message = error.lines[0].removeprefix(f"{source}: ")  # its details are lines of their own
             raise PayloadError(f"{source}: {message}", hint=hint, details=error.details) from error
     if version and version != found.version:
         raise PayloadError(f"{source}: the payload is release {found.version}, and the update service names it {version}")

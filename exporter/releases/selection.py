@@ -277,6 +277,7 @@ def _connect(ranges: Sequence[_Range], graphs: GraphSource, chosen: _Chosen, fau
         if lacking := [name for name, found in between if not found.nodes]:
             fault.hint += f" There is no channel {enumeration(lacking, _SHOWN)}."
         if first.channel.min_version and last.channel.max_version:
+            fault.hint += " Releases for clusters of their own go into an export of each channel."
             faults.append(fault)
             return
         # An end that is only the newest or oldest of a channel: releases for different clusters may be meant.

@@ -46,7 +46,8 @@ class UpdateService:
 
     def __init__(self, client: RegistryClient, url: str) -> None:
         self._client = client
-        self.url = url if url.endswith("/graph") or "?" in url else url.rstrip("/") + GRAPH_PATH
+        bare = url.rstrip("/")
+        self.url = url if "?" in url else bare if bare.endswith("/graph") else bare + GRAPH_PATH
 
     def graph(self, channel: str, architecture: str) -> Graph:
         """Return the graph of a channel; without releases where the service does not know it.

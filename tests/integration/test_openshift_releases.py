@@ -268,3 +268,59 @@ def test_a_release_by_its_digest_has_the_tags_of_its_version_and_its_disk_image(
         assert tags["4.15.3-x86_64-kube-virt-container"] == made.kubevirt[0].digest
     images = inventory(world.folder / "archive")["images"]
     assert len([one for one in images if one["kind"] == "component"]) == len(NAMES)
+
+
+def test_a_release_whose_payload_is_blocked_is_left_out_with_its_components(world, two):
+    """Without the payload the components are gigabytes that nothing uses."""
+    image_set = world.folder / "set.yaml"
+    begin = (
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform:\n    channels: [{{name: {CHANNEL}, minVersion: 4.12.0}}]\n  blockedImages:\n  - name: "
+    )
+    image_set.write_text(begin + two[1].digest)
+    done = world.ask("plan", image_set)
+    (problem,) = done.json["problems"]
+    assert (problem["code"], problem["subject"]) == ("image-blocked", two[1].source)
+    assert "and so are the components of release 4.12.1-amd64" in problem["message"]
+    assert [one["version"] for one in done.json["releases"]] == ["4.12.0"]
+    assert not [one for one in done.json["images"] if two[1].component("cli") == one["source"]]
+    image_set.write_text(begin + "ocp-release")
+    assert "blockedImages leaves out all that is requested" in world.ask("plan", image_set, status=2).stderr
+
+
+def test_one_architecture_of_a_version_may_be_carried_unverified(world):
+    for architecture in ("amd64", "arm64"):
+        world.publish(releases.release("4.12.0", architecture, names=NAMES), CHANNEL, signed=False)
+    both = ("--release", CHANNEL, "--release-arch", "amd64", "--release-arch", "arm64")
+    for name in ("4.12.0-arm64", "4.12.0-aarch64"):
+        done = world.ask("plan", *both, "--unverified-release", name, status=3)
+        assert [one["architecture"] for one in done.json["releases"]] == ["arm64"]
+        left_out = next(one for one in done.json["problems"] if one["severity"] == "error")
+        # Subject once, and how to go on.
+        assert left_out["message"].startswith("left out: there is no signature of sha256:")
+        assert "--unverified-release sha256:" in left_out["message"]
+
+
+def test_the_version_of_a_release_by_its_image_is_not_known_before_it_is_verified(world):
+    made = world.publish(releases.release("4.12.0", names=NAMES), signed=False)
+    named = ("--release-image", f"{releases.PAYLOADS}:{made.tag}", "--unverified-release")
+    done = world.export("plan", *named, "4.12.0", status=1)
+    assert f"--unverified-release {made.digest} carries it without" in done.stderr
+    world.export("plan", *named, made.digest)
+
+
+def test_what_has_no_effect_on_a_release_is_said(world):
+    made = world.publish(releases.release("4.12.0", names=NAMES), CHANNEL)
+    image = ("--release-image", f"{releases.PAYLOADS}:{made.tag}")
+    for option in (("--release-arch", "arm64"), ("--shortest-path",)):
+        assert "no effect with --release-image" in world.export("plan", *image, *option, status=2).stderr
+    for option in ("--update-service", "--graph-data", "--graph-base"):
+        assert f"{option} is empty" in world.export("plan", "--release", CHANNEL, option, "", status=2).stderr
+    done = world.ask("plan", "--release", CHANNEL, "--platform", "linux/arm64")
+    assert "--platform has no effect on releases" in done.stderr
+    image_set = world.folder / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform:\n    release: {image[1]}\n    architectures: [arm64]\n"
+    )
+    assert ":6: architectures has no effect next to release" in world.export("plan", image_set).stderr

@@ -288,6 +288,8 @@ def test_every_fault_of_the_list_is_named_at_once() -> None:
         read(made({REFERENCES: references(*tags)}))
     assert len(refused.value.details) == 11
     assert refused.value.details[-1] == "and 20 more"
+    assert str(refused.value).count("'c0'") == 1  # once, and on a line of its own
+    assert "\\n" not in str(refused.value)
 
 
 # Layers.

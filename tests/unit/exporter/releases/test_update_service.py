@@ -57,7 +57,7 @@ def test_a_channel_is_requested_as_json_by_name_and_architecture(hosts, service)
     assert "id" not in request.query
 
 
-@pytest.mark.parametrize("ending", ["", "/", PATH, "?channel=x&a=b", "/graph"])
+@pytest.mark.parametrize("ending", ["", "/", PATH, f"{PATH}/", "?channel=x&a=b", "/graph"])
 def test_the_path_of_the_service_is_added_where_it_is_missing(hosts, client, ending):
     service = UpdateService(client, hosts.url + ending)
     if ending.startswith("?"):
