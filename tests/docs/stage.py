@@ -9,7 +9,7 @@ what it printed.
 
 A document's site: {"release": "4.18", "week": 1, "port": 5000, "prepared": true, "size": 20000, "replaced": {"shown": "run"}}. `week` 1: the newest
 version is not out yet; `port`: of the mirror; `prepared`: its CA is trusted and logins are done; `size`: bytes of each image. `replaced` is for sizes alone: what fills a
-disc in life fills a few MiB here. `storage`: s3.example is object storage. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
+disc in life fills a few MiB here; with `releases`, for the key of the publisher too: signatures are by a key of the tests. `storage`: s3.example is object storage. `releases`: OpenShift releases are published, and the cluster has the operator of the update service. `wheels`: the Python that wheels are offered for, which has to be the one that runs this.
 """
 
 from __future__ import annotations
@@ -35,21 +35,24 @@ import trustme
 from common.archive.inventory import PackageRecord
 from common.errors import HubError
 from importer.archive.reader import Archive
-from tests.docs import events, goods
+from tests.docs import events, goods, release_goods
 from tests.docs.reading import ROOT, Command, File, read
 from tests.fakes import environments, wheelhouse
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.object_store import object_store
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.release_hosts import NAMES
 from tests.fakes.secrets import FAKE_PASSWORD, REAL_PASSWORD, REAL_USER
 from tests.fakes.servers import docker_registry
 
+PUBLISHED = [name for name in NAMES if name != "localhost"]  # the hosts of OpenShift releases
 ADDRESSES = {
     "registry.redhat.io": "127.0.0.2",
     "quay.io": "127.0.0.3",
     "registry.example": "127.0.0.4",
     "bastion.example": "127.0.0.5",
     "s3.example": "127.0.0.6",
+    **dict.fromkeys(PUBLISHED, "127.0.0.7"),
 }
 STORAGE = ("operators", "choose-a-better-one")
 MEDIA = ("stick", "disc", "disc2", "next")
@@ -156,9 +159,12 @@ def _site(folder: Path, home: Path, site: dict[str, Any]) -> Iterator[goods.Hall
             fake.passwords = {goods.ACCOUNT: FAKE_PASSWORD}
             return stack.enter_context(fake)
 
-        cluster = stack.enter_context(FakeCluster(site.get("release", "4.18")))
+        options = {"update_service": True, "patch": 20} if site.get("releases") else {}
+        cluster = stack.enter_context(FakeCluster(site.get("release", "4.18"), **options))
         hall = goods.Hall(registry("registry.redhat.io", login=True), registry("quay.io", login=False), cluster)
         hall.stock(site)
+        if site.get("releases"):
+            release_goods.publish(stack, hall.quay, authority, ADDRESSES["api.openshift.com"], home)
         mirror = stack.enter_context(
             docker_registry(
                 folder, tls=True, htpasswd=True, name="mirror", host="registry.example", port=int(site.get("port", 5000))

@@ -52,7 +52,15 @@ _V1 = "application/vnd.redhat.cincinnati.v1+json"
 class ReleaseHosts:
     """See the module. `nodes` and `edges` are by channel and architecture; all attributes may be changed while it runs."""
 
-    def __init__(self, *, tls: bool = False, names: Sequence[str] = NAMES, authority: trustme.CA | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tls: bool = False,
+        names: Sequence[str] = NAMES,
+        authority: trustme.CA | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self._address = address
         self.graphs: dict[tuple[str, str], bytes] = {}  # answers as they are, which go before the nodes
         self.nodes: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         self.edges: list[tuple[str, str, tuple[Mapping[str, Any], ...]]] = []
@@ -75,7 +83,7 @@ class ReleaseHosts:
             self._authority.cert_pem.write_to_path(str(self.ca))
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._authority.issue_cert(*self._names).configure_cert(context)
-        self._server = Server(_Handler, cast("Any", self), context)
+        self._server = Server(_Handler, cast("Any", self), context, self._address)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
