@@ -50,9 +50,7 @@ def publish(stack: ExitStack, quay: FakeRegistry, authority: trustme.CA, address
     nightly = releases.release("4.18.23", names=COMPONENTS)
     nightly.put(quay)  # without a signature, and in no channel but candidate
     hosts.add(nightly, "candidate-4.18")
-    okd = releases.release(
-        "4.18.0-okd-scos.8", names=COMPONENTS, payloads=releases.OKD_PAYLOADS, pool=releases.OKD_COMPONENTS
-    )
+    okd = releases.release("4.18.0-okd-scos.8", names=COMPONENTS, payloads=releases.OKD_PAYLOADS, pool=releases.OKD_COMPONENTS)
     okd.put(quay)
     hosts.add(okd, "stable-scos-4", signer=key, store=CI_STORE)
     for edges, risks in ((_UPDATES, ()), (_RISKY, (_RISK,))):

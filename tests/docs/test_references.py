@@ -23,7 +23,14 @@ FOREIGN = {
         *("--since", "--src-tls-verify", "--dest-tls-verify", "--max-nested-paths", "--parallel-images", "--parallel-layers"),
         *("--retry-times", "--retry-delay", "--image-timeout", "--strict-archive", "--remove-signatures", "--secure-policy"),
         *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
-        *("--ignore-history", "--ignore-release-signature", "--skip-pruning", "--index-filter-by-os", "--max-components", "--appregistry-org"),
+        *(
+            "--ignore-history",
+            "--ignore-release-signature",
+            "--skip-pruning",
+            "--index-filter-by-os",
+            "--max-components",
+            "--appregistry-org",
+        ),
     },
     "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
     "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
