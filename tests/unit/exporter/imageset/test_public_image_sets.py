@@ -23,6 +23,18 @@ OTHER = "sha256:" + "fedcba9876543210" * 4
 READ: dict[str, list[str]] = {
     "one-image": ["image registry.example/tools/shell:latest"],
     "releases-alone": ["4 GiB", "note 4 storageConfig", "releases stable-4.15@4.15.47..4.15.47 for amd64, with graph data"],
+    "releases-shortest-path": ["releases stable-4.14@4.14.1..4.14.4 (shortest path) for amd64, with graph data"],
+    "releases-architectures": ["releases stable-4.16@4.16.2..4.16.2 for amd64, arm64, s390x, with graph data"],
+    "releases-by-image": ["releases quay.io/openshift-release-dev/ocp-release:4.16.2-x86_64 for amd64"],
+    "releases-okd": ["releases stable-scos-4@4.18.0-okd-scos.4..4.18.0-okd-scos.8 (okd) for amd64"],
+    "releases-kubevirt": ["releases stable-4.18@4.18.2..4.18.2 for amd64, with kubevirt"],
+    "releases-platforms": ["releases stable-4.18 for multi of linux/amd64, linux/arm64"],
+    "releases-eus": ["releases eus-4.16@4.16.3..4.16.3, eus-4.18@4.18.2..4.18.2 for amd64, with graph data"],
+    "releases-full": ["releases fast-4.12 (full) for amd64"],
+    "releases-maximum-alone": ["releases stable-4.12@..4.12.2 for amd64"],
+    "releases-graph-alone": ["releases  for amd64, with graph data"],
+    "releases-unknown-channel": ["releases stable-4.81@4.18.1.. for amd64"],
+    "releases-no-path": ["releases stable-4.14@4.14.1..4.15.3 (shortest path) for amd64"],
     "template-of-init": [
         "registry.example/vendor/index:v4.16: foo-operator [stable]",
         "image registry.example/tools/shell:latest",
@@ -134,6 +146,14 @@ READ: dict[str, list[str]] = {
 # or missing: its v2 does not look at them.
 REFUSED: dict[str, tuple[list[tuple[int, str]], str]] = {
     "charts": ([(6, "mirror.platform: unknown field 'releases'")], "One release is named by its image: release"),
+    "releases-bounds-swapped": (
+        [(6, "minVersion 4.12.9 is above maxVersion 4.12.2"), (9, "'4.13' is no version of a release")],
+        "three numbers",
+    ),
+    "releases-mistyped": (
+        [(5, "'x86_64' is no architecture"), (8, "'ocpp'"), (9, "wanted fields")],
+        "Write amd64",
+    ),
     "charts-alone": ([(4, "mirror.helm: hub-export carries operators, releases and images")], "List mirror.operators"),
     "layout-on-disk": ([(5, "catalog: oci:///srv/catalogs/own: no such file or directory")], "oci:DIRECTORY"),
     "target-name-of-v2": ([(6, "unknown field 'targetName'")], "targetCatalog"),
@@ -204,7 +224,7 @@ def bounds(one: PackageRequest | ChannelRequest) -> str:
 
 def channel(one: ReleaseChannel) -> str:
     bounds = f"@{one.min_version}..{one.max_version}" if one.min_version or one.max_version else ""
-    return f"{one.name}{bounds}{' (okd)' if one.okd else ''}{' (shortest path)' if one.shortest_path else ''}"
+    return f"{one.name}{bounds}{' (okd)' if one.okd else ''}{' (shortest path)' if one.shortest_path else ''}{' (full)' if one.full else ''}"
 
 
 def releases(one: PlatformRequest) -> str:
@@ -232,7 +252,7 @@ def reading(found: ImageSet) -> Iterator[str]:
         _, line, text = note.split(":", 2)
         yield f"note {line} {text.split()[0]}"
     if found.platform.asks:
-        yield f"releases {', '.join(map(channel, found.platform.channels))} for {releases(found.platform)}"
+        yield f"releases {found.platform.release}{', '.join(map(channel, found.platform.channels))} for {releases(found.platform)}"
     for problem in found.problems:
         yield f"left out {problem.subject} {problem.message.split(':')[1]}"
 
