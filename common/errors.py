@@ -8,6 +8,7 @@
     ├── ContentError              1   bytes that are not what their digest, size or format promised
     │   ├── DamagedError          1   they arrived so from a registry, which may send them again
     │   ├── PayloadError          1   the payload of a release, which cannot be read or contradicts itself
+    │   ├── ImageFileError        1   a file of an image that is not there, or cannot be used
     │   └── SignatureError        1   an OpenPGP signature that is malformed, or of no trusted key
     ├── ReleaseUnverifiedError    1   an OpenShift release without a signature that is accepted
     ├── ProblemsError             1   --strict, and there were problems
@@ -225,6 +226,12 @@ class PayloadError(ContentError):
     """The payload of a release that cannot be read, or that contradicts itself or the update service."""
 
     usual_hint = "The release itself is at fault: choose another version of it, or report this message to its publisher."
+
+
+class ImageFileError(ContentError):
+    """A file of an image that is not there, is no plain file, or cannot be used; or layers beyond the limits."""
+
+    usual_hint = "The image itself is at fault, or is another one than expected: report this message to its publisher."
 
 
 class ProblemsError(HubError):

@@ -21,6 +21,7 @@ from common.errors import HubError, InUseError, MediumGoneError, SpaceError, Usa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import BinaryIO
 
 
 # Errors of a medium: a stick that was pulled, a share that is not there any more, a disk that breaks.
@@ -112,6 +113,28 @@ def _write_to(path: Path, content: bytes) -> None:
         view = memoryview(content)
         while view:
             view = view[stream.write(view) :]
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Give a new file to write, which replaces `path` at the end; where the block fails, `path` stays as it was.
+
+    For content that is too large for `write_atomic`. Follows no link at `path`. Raises OSError.
+    """
+    temporary = _temporary(path)
+    temporary.unlink(missing_ok=True)
+    with _named(path):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
 
 
 def write_together(files: Mapping[Path, tuple[bytes, int]]) -> None:

@@ -87,6 +87,8 @@ class ProblemCode(_OpenEnum):
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
     PAYLOAD_UNLISTED = "payload-unlisted"  # a release that the OpenShift Update Service, or a cluster, takes for another
     KUBEVIRT_MISSING = "kubevirt-missing"  # a release without the disk image for OpenShift Virtualization
+    PROGRAM_UNMARKED = "program-unmarked"  # a program of a release without a place for the release or its version
+    MIRROR_UNVERIFIED = "mirror-unverified"  # an installation from a mirror whose TLS is not verified
     PUSH_FAILED = "push-failed"  # the mirror refused an image or a blob
     ARCHIVE_DAMAGED = "archive-damaged"  # bytes of the archive are not the ones that were written
 

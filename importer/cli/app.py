@@ -13,6 +13,7 @@ from common.cli.login import add_login
 from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
+from importer.cli.extract import add_extract
 from importer.cli.options import (
     CLUSTER,
     ArchiveOptions,
@@ -457,6 +458,7 @@ def _ask_again(archive: ArchiveReader, blobs: Collection[Digest], file: Path | N
         terminal.tell(f"{file}: {done}" if count else f"{file}: {done}, nothing is wanted again")
 
 
+add_extract(app)
 add_serve(app)
 add_login(app)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from importer.archive.reader import Archive, ArchiveReader
     from importer.cluster.resources.build import ResourceOptions
     from importer.configure.apply import Applied, Interaction
+    from importer.mapping import Mirror
     from importer.report.changes import AgreedRecord
     from importer.report.record import Author
     from importer.settings import ClusterSettings, ImportSettings
@@ -117,35 +118,35 @@ class ArchiveOptions:
             terminal.tell(f"that does not help: {other}")
 
 
+MaxPathComponents = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Join longer repository paths with -, for registries without nesting.",
+        rich_help_panel=MIRROR,
+    ),
+]
+KeepSourceHost = Annotated[
+    bool,
+    typer.Option(
+        "--keep-source-host", help="Put the source's host before its path, so that paths never meet.", rich_help_panel=MIRROR
+    ),
+]
+ReleaseLayout = Annotated[
+    Literal["openshift", "source"],
+    typer.Option(help="Paths of OpenShift releases: those of oc and oc-mirror, or of the sources.", rich_help_panel=MIRROR),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorOptions:
     """The registry behind the gap."""
 
     registry: Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="The registry to push to.")]
-    max_path_components: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Join longer repository paths with -, for registries without nesting.",
-            rich_help_panel=MIRROR,
-        ),
-    ] = None
-    keep_source_host: Annotated[
-        bool,
-        typer.Option(
-            "--keep-source-host",
-            help="Put the source's host before its path, so that paths never meet.",
-            rich_help_panel=MIRROR,
-        ),
-    ] = False
-    release_layout: Annotated[
-        Literal["openshift", "source"],
-        typer.Option(
-            help="Paths of OpenShift releases: those of oc and oc-mirror, or of the sources.",
-            rich_help_panel=MIRROR,
-        ),
-    ] = "openshift"
+    max_path_components: MaxPathComponents = None
+    keep_source_host: KeepSourceHost = False
+    release_layout: ReleaseLayout = "openshift"
     strict: Annotated[bool, typer.Option("--strict", help="Fail when there is any problem.")] = False
 
     def settings(self, registry: RegistryOptions, *, heal: bool = False, volumes: range | None = None) -> ImportSettings:
@@ -160,6 +161,38 @@ class MirrorOptions:
             releases_by_source=self.release_layout == "source",
         )
         return ImportSettings(mirror, registry.settings(), registry.jobs, self.strict, heal, volumes)
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadOptions:
+    """The name of a release in a program: on the mirror, or that of its source."""
+
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            "--registry",
+            metavar="HOST[:PORT][/PREFIX]",
+            help="The mirror that the installer installs from; without it, the source of the release.",
+        ),
+    ] = None
+    max_path_components: MaxPathComponents = None
+    keep_source_host: KeepSourceHost = False
+    release_layout: ReleaseLayout = "openshift"
+
+    def mirror(self) -> Mirror | None:
+        """Return the mirror; None without one. Raises UsageError."""
+        from importer.mapping import Mirror
+
+        if self.registry is not None:
+            return Mirror.parse(
+                self.registry,
+                max_path_components=self.max_path_components,
+                keep_source_host=self.keep_source_host,
+                releases_by_source=self.release_layout == "source",
+            )
+        if self.max_path_components is not None or self.keep_source_host or self.release_layout != "openshift":
+            raise UsageError("a path on the mirror without a mirror", hint="Give --registry too, or leave the option out.")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from common.archive import checksums, frames, inventory_file, receipt, rerequest
 from common.archive.signature import Verifier
 from common.oci.compression import decompressed
 from common.oci.image import Descriptor, digest_of
+from common.oci.image_file import ImageFile
 from common.registry.settings import RegistrySettings
 from common.serialization import pretty_json
 from exporter.archive import output
@@ -34,6 +35,7 @@ from exporter.kit.settings import PLATFORMS, RELEASE_LOCK, Runtime
 from exporter.plan import mapping as plan_mapping
 from exporter.report.preview import Preview
 from exporter.settings import ExportSettings
+from importer.programs.stamp import IMAGE, VERSION, Stamp
 from importer.serving.htpasswd import Htpasswd
 from tests.fakes import reports
 from tests.fakes.archives import CUT, noise
@@ -247,6 +249,29 @@ def _layer(raw, _folder):
         assert isinstance(content, bytes)
 
 
+class _Program(bytearray):
+    """A file that an image has, as `extract` writes it."""
+
+    def begin(self, size):
+        self.clear()
+
+    def write(self, chunk):
+        self.extend(chunk)
+
+
+def _image_file(raw, _folder):
+    program, stamp = _Program(), Stamp({IMAGE: "mirror.test/release@sha256:0", VERSION: "4.18.3"})
+    blob = Descriptor("", digest_of(raw), len(raw))
+    ImageFile([blob, blob], lambda _layer: iter([raw[:700], raw[700:]])).copy("configs/h", program)
+    done = b"".join([*stamp.feed(bytes(program)), stamp.finish()])
+    assert len(done) == len(program)
+
+
+def _programs():
+    content = b"\0_RELEASE_IMAGE_LOCATION_\0".ljust(99, b"X") + b"\0\0_RELEASE_VERSION_LOCATION_\0".ljust(60, b"X") + b"\0"
+    return [_tar(tarfile.PAX_FORMAT), layer({"configs/h": content, "configs/.wh.x": b""})]
+
+
 def _tar(form: int) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
@@ -451,6 +476,7 @@ TARGETS = (
     Target("config of an image", lambda: [image(labels={"operators.operatorframework.io.index.configs.v1": "/configs"}).config], _config, JSON),
     Target("manifest", _manifests, _descriptors, JSON),
     Target("tar layer", lambda: [_tar(tarfile.PAX_FORMAT), _tar(tarfile.GNU_FORMAT)], _layer),
+    Target("program of an image", _programs, _image_file),
     Target("layer of files", lambda: [layer({"configs/a/catalog.yaml": b"schema: olm.package\n"})], lambda raw, _folder: catalog_image.read_configs([decompressed([raw], 100_000)], "/configs")),
     Target("OCI layout", _layout_tar, _layout),
     Target("image set", lambda: [_IMAGE_SET, _OWN_IMAGE_SET], lambda raw, _folder: imageset.parse(raw, "fuzz"), TEXT, 0.3),

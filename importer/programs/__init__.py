@@ -1,0 +1,1 @@
+"""The programs that a carried OpenShift release brings along: openshift-install and oc."""
