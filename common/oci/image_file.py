@@ -7,12 +7,11 @@ specification 1.1, *Image Layer Filesystem Changeset*. All numbers and names are
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from common.content import Chunks
 from common.errors import ImageFileError
 from common.files import size_text
 from common.oci.compression import decompressed
@@ -36,7 +35,7 @@ MAX_FILE_LINKS = 40  # in a row, as Linux allows (path_resolution(7)); each may 
 _CHUNK = 1024 * 1024
 _SHOWN = 200
 
-Stored = Callable[[Descriptor], Chunks]
+Stored = Callable[[Descriptor], Iterable[bytes | memoryview]]
 Path = tuple[str, ...]
 
 
