@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import UsageError
@@ -104,24 +105,16 @@ def make_plan(
     """Identify the cluster, and build the resources that it needs. Changes nothing. Raises ClusterError, UsageError."""
     identity = identity or identify(client, cluster.release)
     release = identity.release
-    icsp = release is not None and has_icsp(client)
     recorded = record_namespace(client)
     seen, naming = name(client, archive.inventory, identity, release, cluster)
     # A catalog that `doctor --fix` serves from a Deployment stays so: the next archive must not undo that fix (ADR 0015).
     kept = served_by_us(client, [each.name for each in naming.named], namespace_for(release))
     options = replace(cluster.resources, by_address=frozenset(kept))
     releases = plan_releases(client, archive.inventory, images, settings.mirror, release=release, cluster=cluster)
-    built = build(
-        archive.inventory,
-        images,
-        settings.mirror,
-        release,
-        options,
-        existing_icsp=icsp,
-        existing_rules=_compared_rules(client, release, options),
-        named=naming.named,
-        updates=releases.place,
-    )
+    rules = _compared_rules(client, release, options)
+    icsp = release is not None and has_icsp(client)
+    known = partial(build, existing_icsp=icsp, existing_rules=rules, named=naming.named, updates=releases.place)
+    built = known(archive.inventory, images, settings.mirror, release, options)
     operators = foresee(seen, naming, release, cluster)
     further = (*releases.resources, *operators.resources)
     built = replace(built, resources=(*built.resources, *further), notes=(*built.notes, *releases.notes))
@@ -131,8 +124,9 @@ def make_plan(
         Recorder(client, recorded),
         built,
         replace(
-            _intent(archive, images, built, release, settings.mirror.host),
-            resources=(*built.resources, *releases.later),
+            _intent(
+                archive, images, replace(built, resources=(*built.resources, *releases.later)), release, settings.mirror.host
+            ),
             catalogs_only=options.catalogs_only,
             kubernetes=naming.kubernetes,
         ),

@@ -27,16 +27,13 @@ from importer.cluster.kinds import (
 )
 from importer.cluster.nodes import configures_nodes
 from importer.cluster.resources.build import UPDATE_CA_KEY, Built, ResourceOptions, build, certificates_of
-from importer.cluster.resources.catalog_source import DEFAULT_NAMES
 from importer.cluster.resources.mirror_rules import MIRROR_KINDS, merge_rules
-from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles, updating
 from importer.configure.additions import with_additions
 from importer.configure.earlier import KUSTOMIZATION, NONE, Earlier, Shape
 from importer.configure.hosted import hosted_files
 from importer.configure.node_files import Access, node_files, unredirected
-from importer.configure.update_files import for_updates, is_signatures, require_uri, update_files, with_earlier_signatures
+from importer.configure.update_files import is_signatures, require_uri, update_files, with_earlier_signatures
 from importer.mapping import MappedImage, Mirror, map_images, mapping_lines
-from importer.probe import READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
 
 
 MAPPING = "mapping.txt"
-RBAC, RBAC_FIX = "rbac.yaml", "rbac-doctor-fix.yaml"
 _FILES = {
     OPERATOR_HUB.name: "operatorhub.yaml",
     ICSP.name: "imagecontentsourcepolicy.yaml",
@@ -129,31 +125,6 @@ def _unsupported(inventory: Inventory, release: Release | None) -> Iterator[Prob
     for catalog in inventory.catalogs:
         for name, message in unsupported(catalog.packages, (release.major, release.minor)):
             yield Problem("warning", ProblemCode.RELEASE_UNSUPPORTED, name, message)
-
-
-def render_rbac(
-    release: Release | None, resources: Sequence[Resource], options: ResourceOptions, *, repoint: bool = False
-) -> dict[str, bytes]:
-    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
-
-    `repoint`: with those of `--repoint`.
-    """
-    names = _names_of_defaults(release, resources, options)
-    further = [*(repointing() if repoint else ()), *(updating() if for_updates(resources) else ())]
-    # Not in the kustomization: the account that applies those files usually may not grant permissions.
-    files = {
-        RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
-        RBAC_FIX: roles(fixing(release), FIX_NAME),
-    }
-    return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
-
-
-def _names_of_defaults(release: Release | None, resources: Sequence[Resource], options: ResourceOptions) -> frozenset[str]:
-    """Return the names that catalogs may take by themselves on a cluster, which depends on its Subscriptions."""
-    # --catalog-name decides otherwise, and in the guest of a hosted control plane such a CatalogSource is deleted.
-    given = set(options.catalog_names.values())
-    free = any(each.kind == CATALOG_SOURCE.name and each.name not in given for each in resources)
-    return DEFAULT_NAMES if release is not None and not release.hosted and free else frozenset()
 
 
 def render(resources: Iterable[Resource], images: Sequence[MappedImage], earlier: Earlier = NONE) -> dict[str, bytes]:

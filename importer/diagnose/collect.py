@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from importer.cluster.kinds import (
     CLUSTER_CATALOG,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from importer.cluster.readiness.readiness import ExpectedCatalog
     from importer.cluster.release import Release
     from importer.cluster.updates.expected import ExpectedRelease
+    from importer.cluster.updates.outlook import Update
+    from importer.cluster.updates.reading import UpdateState
 
 
 T = TypeVar("T")
@@ -73,16 +75,12 @@ def collect(
     events = _events(reader.list(EVENT, namespace))
     # Without OpenShift there are no pools, and no such kind to ask for.
     pools = reader.list(MACHINE_CONFIG_POOL) if release is not None else []
-    state = reader.read(lambda: read_updates(reader, release), None) if releases and configures_nodes(release) else None
-    # Of releases that the cluster has, or has passed, rules and signatures may have been removed.
-    targets = updates(state, releases) if state is not None else ()
+    state, targets = _updates(reader, releases, release)
     rules = {rule for each in expectations for rule in each.rules} | {rule for each in targets for rule in each.release.rules}
     found = reader.read(lambda: sources_of(client, namespace), None)
     subscriptions = _subscriptions(reader, namespace)
     mirror_rules = _mirror_rules(reader, release)
     catalogs = [body for key, body in sorted(found.bodies.items()) if key[0] == namespace] if found else []
-    found_plans = plans(reader, subscriptions) if workloads else ()
-    waiting = with_unpacking(waiting_images(reader), subscriptions, found_plans) if workloads else ()
     return Snapshot(
         release=release,
         sources=tuple(_source(reader, body, expectations, events, release) for body in catalogs),
@@ -99,13 +97,27 @@ def collect(
         rule_kinds=frozenset(each.kind for each in mirror_rules or () if each.kind in (ICSP.name, IDMS.name)),
         expected=tuple(expectations),
         mirror_rules=mirror_rules,
-        waiting=waiting,
-        versions=versions(reader) if workloads else (),
-        plans=found_plans,
+        **(_workloads(reader, subscriptions) if workloads else {}),
         updates=state,
         targets=targets,
         unreadable=tuple(reader.unreadable),
     )
+
+
+def _workloads(reader: Reader, subscriptions: Sequence[Body]) -> dict[str, Any]:
+    """Return the fields of a snapshot for what runs outside of the catalogs' namespace."""
+    found = plans(reader, subscriptions)
+    waiting = with_unpacking(waiting_images(reader), subscriptions, found)
+    return {"waiting": waiting, "versions": versions(reader), "plans": found}
+
+
+def _updates(
+    reader: Reader, releases: Sequence[ExpectedRelease], release: Release | None
+) -> tuple[UpdateState | None, tuple[Update, ...]]:
+    """Return what decides on updates, where imports brought releases, and those that the cluster can go to."""
+    state = reader.read(lambda: read_updates(reader, release), None) if releases and configures_nodes(release) else None
+    # Of releases that the cluster has, or has passed, rules and signatures may have been removed.
+    return state, updates(state, releases) if state is not None else ()
 
 
 def _subscriptions(reader: Reader, namespace: str) -> list[Body]:

@@ -26,7 +26,8 @@ from importer.cluster.resources.openshift_release import UpdatePlace, signature_
 from importer.cluster.undo import undo
 from importer.configure import apply as applying
 from importer.configure.plan import make_plan
-from importer.configure.render import render_archive, render_rbac
+from importer.configure.render import render_archive
+from importer.configure.roles import render_rbac
 from importer.diagnose import health
 from importer.mapping import Mirror, map_images
 from importer.settings import ClusterSettings, ImportSettings

@@ -35,7 +35,15 @@ from importer.cluster.resources.catalog_source import (
 )
 from importer.cluster.resources.mirror_rules import FIELD, MirrorRule, Pair, RuledImage, Scope, rules_for
 from importer.cluster.resources.names import Named, name_catalogs
-from importer.cluster.resources.openshift_release import RULES, UpdatePlace, notes, signatures, unsigned, update_service
+from importer.cluster.resources.openshift_release import (
+    RULES,
+    UpdatePlace,
+    has_graph,
+    notes,
+    signatures,
+    unsigned,
+    update_service,
+)
 from importer.mapping import MappedImage, Mirror, map_catalog
 
 if TYPE_CHECKING:
@@ -203,15 +211,13 @@ def build(
     ruled = rules_for(images, Scope.REPOSITORY if narrow else options.mirror_scope, existing_rules)
     # Other clusters have no objects for mirror rules: their container runtimes are configured on the nodes.
     if release is None or release.microshift or options.catalogs_only:
-        left = notes(inventory, images, release) or (_left_out(images) if options.catalogs_only else ())
-        return Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled), notes=left)
+        made = Built(tuple(served), tuple(unservable), served=servable, node_rules=_pairs(ruled))
+        return replace(made, notes=notes(inventory, images, release) or (_left_out(images) if options.catalogs_only else ()))
     if options.hosted:
-        hosted = _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
-        return replace(hosted, notes=notes(inventory, images, replace(release, hosted=True)))
+        made = _hosted(served, servable, [*unservable, *_unmirrorable(ruled, release, _HOSTED)], ruled)
+        return replace(made, notes=notes(inventory, images, replace(release, hosted=True)))
     kinds = _RuleKinds(release.digest_rules(existing_icsp=existing_icsp), release.tag_rules(existing_icsp=existing_icsp))
-    service = update_service(images, mirror, updates) if updates is not None else None
-    serves_updates = any(each.record.kind is ImageKind.GRAPH_DATA for each in images)
-    trusted = _trusted(mirror.host, release, options, serves_updates=serves_updates)
+    trusted = _trusted(mirror.host, release, options, serves_updates=has_graph(images))
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
     rules = _mirror_rules({each.catalog.name: each.identity.bare for each in named}, ruled, kinds)
     problems = (*_unmirrorable(ruled, release, kinds), *unservable, *unsigned(inventory.carried_releases))
@@ -219,9 +225,8 @@ def build(
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
-    updating = (*signatures(inventory.carried_releases), *([service] if service is not None else []))
-    resources = (*trusted, _operator_hub(), *rules, *updating, *off, *served)
-    return Built(resources, problems, tuple(registries), pairs, servable)
+    updating = (*signatures(inventory.carried_releases), *update_service(images, mirror, updates))
+    return Built((*trusted, _operator_hub(), *rules, *updating, *off, *served), problems, tuple(registries), pairs, servable)
 
 
 def _left_out(images: Sequence[MappedImage]) -> tuple[str, ...]:

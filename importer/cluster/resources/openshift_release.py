@@ -133,11 +133,16 @@ def payload_repository(images: Iterable[MappedImage], mirror: Mirror) -> str:
     return next(found, str(mirror.at(PAYLOADS)))
 
 
-def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdatePlace) -> Resource | None:
-    """Return the UpdateService for the graph data of an archive; None where it carries none."""
+def has_graph(images: Iterable[MappedImage]) -> bool:
+    """Return whether an archive carries graph data."""
+    return any(each.record.kind is ImageKind.GRAPH_DATA for each in images)
+
+
+def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdatePlace | None) -> tuple[Resource, ...]:
+    """Return the UpdateService for the graph data of an archive; none where it carries none, or without a place."""
     graph = next((each for each in images if each.record.kind is ImageKind.GRAPH_DATA), None)
-    if graph is None:
-        return None
+    if graph is None or place is None:
+        return ()
     spec = {
         "replicas": place.replicas,
         "releases": payload_repository(images, mirror),
@@ -147,7 +152,7 @@ def update_service(images: Sequence[MappedImage], mirror: Mirror, place: UpdateP
     }
     metadata = {"name": place.name, "namespace": place.namespace, "labels": OWN_LABELS}
     body = {"apiVersion": UPDATE_SERVICE.api_version, "kind": UPDATE_SERVICE.name, "metadata": metadata, "spec": spec}
-    return Resource.of(body, shared=True)
+    return (Resource.of(body, shared=True),)
 
 
 def with_graph(resource: Resource) -> Callable[[Body | None], Mapping[str, Any]]:
@@ -174,7 +179,7 @@ _OWN_FIELD = "a hosted cluster is updated by spec.release of its HostedCluster, 
 def notes(inventory: Inventory, images: Sequence[MappedImage], release: Release | None) -> tuple[str, ...]:
     """Return what is not written for the releases of an archive, and why, on clusters without a ClusterVersion of their own."""
     carried = [each for each in images if each.record.kind is ImageKind.RELEASE]
-    if not carried and not any(each.record.kind is ImageKind.GRAPH_DATA for each in images):
+    if not carried and not has_graph(images):
         return ()
     if release is None or release.microshift:
         what = "another Kubernetes" if release is None else "MicroShift"

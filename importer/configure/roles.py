@@ -1,0 +1,47 @@
+"""The roles that an import needs, as files (docs/cluster.md, *render*). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.serialization import dump_yaml
+from importer.cluster.kinds import CATALOG_SOURCE
+from importer.cluster.resources.catalog_source import DEFAULT_NAMES
+from importer.cluster.resources.permissions import FIX_NAME, fixing, helpful, needed, repointing, roles, updating
+from importer.configure.update_files import for_updates
+from importer.probe import READS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from importer.cluster.kinds import Resource
+    from importer.cluster.release import Release
+    from importer.cluster.resources.build import ResourceOptions
+
+
+RBAC, RBAC_FIX = "rbac.yaml", "rbac-doctor-fix.yaml"
+
+
+def render_rbac(
+    release: Release | None, resources: Sequence[Resource], options: ResourceOptions, *, repoint: bool = False
+) -> dict[str, bytes]:
+    """Return two files: the permissions that the importer needs for these objects, and those of `doctor --fix` alone.
+
+    `repoint`: with those of `--repoint`.
+    """
+    names = _names_of_defaults(release, resources, options)
+    further = [*(repointing() if repoint else ()), *(updating() if for_updates(resources) else ())]
+    # Not in the kustomization: the account that applies those files usually may not grant permissions.
+    files = {
+        RBAC: roles([*needed(release, resources, names), *helpful(release), *READS, *further]),
+        RBAC_FIX: roles(fixing(release), FIX_NAME),
+    }
+    return {name: "---\n".join(map(dump_yaml, listed)).encode() for name, listed in files.items()}
+
+
+def _names_of_defaults(release: Release | None, resources: Sequence[Resource], options: ResourceOptions) -> frozenset[str]:
+    """Return the names that catalogs may take by themselves on a cluster, which depends on its Subscriptions."""
+    # --catalog-name decides otherwise, and in the guest of a hosted control plane such a CatalogSource is deleted.
+    given = set(options.catalog_names.values())
+    free = any(each.kind == CATALOG_SOURCE.name and each.name not in given for each in resources)
+    return DEFAULT_NAMES if release is not None and not release.hosted and free else frozenset()
