@@ -244,7 +244,13 @@ def test_a_receipt_leaves_out_what_the_mirror_has_of_releases(site):
 
 def test_the_plan_has_the_bytes_of_the_archive(site):
     """The estimate before anything is fetched is what is carried."""
+    site.registry.requests.clear()
     planned = site.export("plan", *RANGE, "--graph", *site.graph).json
+    # Neighbours share most images: each is looked up once, with its signature (tag) and its referrers.
+    shared = site.first.components["pod"].digest
+    asked = [one.path.partition("/v2/openshift-release-dev/ocp-v4.0-art-dev")[2] for one in site.registry.requests]
+    assert asked.count(f"/manifests/{shared}") == asked.count(f"/referrers/{shared}") == 1
+    assert asked.count(f"/manifests/sha256-{hex_of(shared)}.sig") == 1
     made = site.create("again", *RANGE, "--graph", *site.graph).json
     assert planned["totals"] == made["totals"]
     carried = inventory(site.archive)["blobs"]
