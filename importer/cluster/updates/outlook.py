@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from importer.cluster.updates.expected import ExpectedRelease
 
 _LONGEST = 400  # of the text of an acknowledgement
-_MOST_STEPS = 100  # of a way; an inventory may list 100 000 steps
+MAX_WAY = 100  # of a way; an inventory may list 100 000 steps
 _NEXT_MAJOR, _LAST_MINOR = 5, 22
 
 
@@ -107,7 +107,7 @@ def _last_steps(start: str, releases: Sequence[ExpectedRelease]) -> Mapping[str,
 def _way(start: str, target: str, last: Mapping[str, UpdateStepRecord]) -> tuple[UpdateStepRecord, ...]:
     """Return the steps from `start` to a version that was reached; of a way that no cluster would go, the last ones."""
     steps: list[UpdateStepRecord] = []
-    while target != start and len(steps) < _MOST_STEPS:
+    while target != start and len(steps) < MAX_WAY:
         steps.append(last[target])
         target = last[target].from_
     return tuple(reversed(steps))
