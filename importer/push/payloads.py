@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.errors import HubError
+from common.oci.image import hex_of
 from common.oci.reference import Reference
 from common.registry.client import RegistryClient
 
@@ -35,8 +36,12 @@ def _fault(client: RegistryClient, release: ExpectedRelease) -> str:
         if client.head(place.pinned(release.digest)) is None:
             return f"{place.name} does not have {release.digest}"
         found = client.head(place)
+        signature = Reference(place.registry, place.repository, f"sha256-{hex_of(release.digest)}.sig")
+        lacks_signature = release.sigstore and client.head(signature) is None
     except HubError as error:  # the cluster is what was asked about; a mirror that does not answer is a finding
         return error.message
     if found is None:
         return f"there is no {place}: an update service would not see the release"
-    return f"{place} is {found.digest}, another image" if found.digest != release.digest else ""
+    if found.digest != release.digest:
+        return f"{place} is {found.digest}, another image"
+    return f"there is no {signature}, which the archive had: a ClusterImagePolicy may ask for it" if lacks_signature else ""
