@@ -128,6 +128,7 @@ def test_a_damaged_component_heals_where_releases_have_their_place(site):
     assert found.keys() == {"ocp/openshift/release", "ocp/openshift/release-images", "ocp/openshift/graph-image"}
 
 
+@pytest.mark.more
 def test_a_damaged_signature_heals_beside_its_image(site):
     """It is no image of a release, and its place follows from the repository."""
     digest = site.first.components["pod"].digest
@@ -173,6 +174,7 @@ def test_what_has_no_effect_on_a_re_request_is_refused(site):
     assert "asks for no graph data" in done.stderr
 
 
+@pytest.mark.more
 def test_a_re_request_that_names_images_it_does_not_list_is_refused(site):
     wanted = site.damage(own_layer(site.first.components["pod"]))
     wanted["releases"][0]["source"] = "quay.example/other@sha256:" + "0" * 64
@@ -220,6 +222,7 @@ def test_mapping_txt_lists_the_images_that_are_a_choice(site):
     assert [len(one["components"]) for one in carried["releases"]] == [len(NAMES)]
 
 
+@pytest.mark.more
 def test_a_receipt_leaves_out_what_the_mirror_has_of_releases(site):
     newest = releases.release("4.12.2", names=NAMES, before=site.then, changed=("pod",))
     newest.put(site.registry)

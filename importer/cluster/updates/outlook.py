@@ -65,11 +65,23 @@ def updates(state: UpdateState, releases: Iterable[ExpectedRelease]) -> tuple[Up
     for version, each in sorted(known, key=lambda pair: (pair[0].key, pair[1].architecture)):
         steps = last[each.architecture]
         # Without a path that starts at the cluster's version, the rule of the cluster version operator: no minor is skipped.
-        reachable = each.version in steps if steps else _is_next(now, version)
-        if version.key > now.key and reachable:
-            way = _way(str(now), each.version, steps) if steps else ()
+        follows = bool(steps) and not _is_beside(each, version, known, steps)
+        if version.key > now.key and (each.version in steps if follows else _is_next(now, version)):
+            way = _way(str(now), each.version, steps) if follows else ()
             found.append(_update(state, each, version, way))
     return tuple(found)
+
+
+def _is_beside(
+    release: ExpectedRelease,
+    version: Version,
+    known: Sequence[tuple[Version, ExpectedRelease]],
+    steps: Mapping[str, UpdateStepRecord],
+) -> bool:
+    """Say whether a release is of a range, but not on the shortest path over it, which the archive has for information."""
+    if release.steps or any(step.from_ == release.version for _, each in known for step in each.steps):
+        return False
+    return any(version.key < end.key for end, each in known if each.version in steps)
 
 
 def _fits(state: UpdateState, release: ExpectedRelease) -> bool:

@@ -232,3 +232,14 @@ def test_a_long_way_of_a_strange_inventory_is_cut():
     found = possible(state(), chain)
     assert len(found) == len(chain)
     assert max(len(each.via) for each in found) < 100
+
+
+def test_a_range_has_releases_beside_its_path():
+    """The archive of a range has the shortest path over it, for information: the releases in between can be chosen too."""
+    last = release("4.18.45", steps=(UpdateStepRecord("4.18.40", "4.18.45"),))
+    between, elsewhere = release("4.18.43"), release("4.20.1")
+    found = possible(state(last), (release("4.18.40"), between, last, elsewhere))
+    assert [(each.release.version, each.via) for each in found] == [("4.18.43", ()), ("4.18.45", ())]
+    # A path of another cluster says where it begins: that release is none beside a path.
+    other = (release("4.18.42"), release("4.18.44", steps=(UpdateStepRecord("4.18.42", "4.18.44"),)))
+    assert [each.release.version for each in possible(state(last), (release("4.18.40"), last, *other))] == ["4.18.45"]
