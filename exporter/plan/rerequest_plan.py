@@ -50,7 +50,13 @@ def make(wanted: ReRequest, settings: ExportSettings, context: ExportContext) ->
     graphs = [image for image in wanted.images if image.kind is ImageKind.GRAPH_DATA]
     if (settings.releases.graph_data or settings.releases.graph_base) and not graphs:
         raise UsageError("--graph-data and --graph-base, and the re-request asks for no graph data", hint="Leave them out.")
-    fetched = [image for image in wanted.images if (image.source, image.digest) not in rebuilt and image not in graphs]
+    if len(graphs) > 1:  # each would fetch the data again
+        raise UsageError(f"the re-request names {len(graphs)} images of graph data; an archive has one", hint=_SAME)
+    fetched = [
+        image
+        for image in wanted.images
+        if (image.source, image.digest) not in rebuilt and image.kind is not ImageKind.GRAPH_DATA
+    ]
     found = resolve([_wanted(image) for image in fetched], context.client, jobs=settings.jobs, progress=context.progress)
     requests = _Requests(wanted.image_set)
     made = [_rebuilt(catalog, requests, settings, context) for catalog in rebuilt.values()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -180,6 +182,10 @@ def test_a_re_request_that_names_images_it_does_not_list_is_refused(site):
     wanted["releases"][0]["source"] = "quay.example/other@sha256:" + "0" * 64
     (site.folder / "again.json").write_text(json.dumps(wanted))
     assert "is not listed" in site.heal(status=2).stderr
+    del wanted["releases"]
+    wanted["images"] = [{**one, "kind": "graph-data"} for one in (*wanted["images"], *wanted["images"])]
+    (site.folder / "again.json").write_text(json.dumps(wanted))
+    assert "images of graph data; an archive has one" in site.heal(status=2).stderr
 
 
 def test_parts_make_the_same_archive(site):
@@ -193,6 +199,8 @@ def test_parts_make_the_same_archive(site):
         assert done.status == 0, done.stderr
     done = run("hub-export", "finish", site.folder / "parts", "--output", site.folder / "joined")
     assert done.status == 0, done.stderr
+    same = run("hub-export", "diff", plan, site.folder / "joined", "--format", "json").json
+    assert not any(same["releases"].values())
     one, other = inventory(site.archive), inventory(site.folder / "joined")
     assert {name: one[name] for name in ("releases", "updateGraph", "images", "blobs")} == {
         name: other[name] for name in ("releases", "updateGraph", "images", "blobs")
@@ -259,3 +267,31 @@ def test_the_plan_has_the_bytes_of_the_archive(site):
     carried = inventory(site.archive)["blobs"]
     assert planned["totals"]["bytes"] == sum(one["size"] for one in carried.values())
     assert sum(value for name, value in planned["sizes"].items() if name != "sharedBy") == planned["totals"]["bytes"]
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("architecture", ["arm64", "multi"])
+def test_graph_data_for_several_architectures_are_made_again(site, architecture):
+    """Their image is an index, on the tools of the newest release of each architecture, or on an index of them."""
+    key = signer()
+    make = releases.multi if architecture == "multi" else partial(releases.release, architecture=architecture)
+    for version in ("4.12.0", "4.12.1"):
+        made = make(version, names=NAMES)
+        made.put(site.registry)
+        site.hosts.add(made, CHANNEL, signer=key)
+    (site.folder / "key.asc").write_bytes(armored(key.key()))
+    shutil.rmtree(site.archive)
+    arguments = ("--release-arch", "amd64", "--release-arch", architecture, "--unverified-release", "4.12.0")
+    site.create("archive", *RANGE, *arguments, "--unverified-release", "4.12.1", "--graph", *site.graph)
+    carried = inventory(site.archive)
+    root = carried["manifests"][carried["updateGraph"]["graphData"]]
+    bases = {blob for one in carried["images"] if one["kind"] == "component" for blob in blobs_of(carried, one["digest"])}
+    layer = max(blobs_of(carried, root["manifests"][0]) - bases, key=lambda blob: carried["blobs"][blob]["size"])
+    site.damage(layer)
+    site.heal(*site.graph)
+    assert healed(site)["ocp/openshift/graph-image"] >= {"latest"}
+
+
+def blobs_of(carried, digest):
+    found = carried["manifests"][digest]
+    return {*found.get("blobs", ())}.union(*(blobs_of(carried, child) for child in found.get("manifests", ())))
