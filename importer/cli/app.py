@@ -22,6 +22,7 @@ from importer.cli.options import (
     ClusterOptions,
     ComparedArchiveOptions,
     Heal,
+    InstallOptions,
     MirrorOptions,
     PlaceOptions,
     ReplaceCredential,
@@ -204,6 +205,10 @@ UpdateServiceUri = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
+ForRelease = Annotated[str | None, typer.Option(metavar="4.N", help="The release of OpenShift that the files are for.")]
+ForKubernetes = Annotated[
+    bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
+]
 ForMicroshift = Annotated[
     bool, typer.Option("--microshift", help="The release is that of MicroShift: with the drop-in that its node needs.")
 ]
@@ -225,12 +230,9 @@ def render(
     resources: ResourceFlags,
     output: OutputOptions,
     directory: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the files go.")],
-    openshift_release: Annotated[
-        str | None, typer.Option(metavar="4.N", help="The release of OpenShift that the files are for.")
-    ] = None,
-    kubernetes: Annotated[
-        bool, typer.Option("--kubernetes", help="Files for another Kubernetes with OLM, with the drop-ins that its nodes need.")
-    ] = False,
+    day_one: InstallOptions,
+    openshift_release: ForRelease = None,
+    kubernetes: ForKubernetes = False,
     microshift: ForMicroshift = False,
     hosted: ForHosted = False,
     hosted_cluster: HostedClusterFile = None,
@@ -239,22 +241,27 @@ def render(
     rbac: WithRoles = False,
     repoint: RolesForRepoint = False,
 ) -> ExitCode:
-    """Write what apply would apply as files, for GitOps or oc apply."""
+    """Write what apply would apply as files, for GitOps or oc apply; with --install, what a first installation needs."""
     from importer import workflow
     from importer.cli import cluster_tables
-    from importer.configure.rendering import render_files
+    from importer.configure.rendering import render_files, render_installation
     from importer.configure.roles import render_rbac
 
     output.begin()
     settings = mirror.settings(registry)
     # No cluster is contacted: the options say which kinds exist there.
     hosted = hosted or hosted_cluster is not None
-    release = _release_of(openshift_release, kubernetes=kubernetes, microshift=microshift, hosted=hosted)
+    ways = {"kubernetes": kubernetes, "microshift": microshift, "hosted": hosted}
+    day_one.check(**ways, merge=merge, update_service_uri=update_service_uri, rbac=rbac, repoint=repoint)
+    release = None if day_one.any_release(openshift_release) else _release_of(openshift_release, **ways)
     opened, near = archive.open_with_neighbours()
     options = replace(resources.options(registry), hosted=hosted)
-    files, built = render_files(
-        opened, settings, release, options, merged=merge, hosted=hosted_cluster, updates_from=update_service_uri
-    )
+    if day_one.install:
+        files, built = render_installation(opened, settings, options, version=day_one.release, expected=release)
+    else:
+        files, built = render_files(
+            opened, settings, release, options, merged=merge, hosted=hosted_cluster, updates_from=update_service_uri
+        )
     files |= render_rbac(release, built.resources, options, repoint=repoint) if rbac else {}
     paths = workflow.write_files(directory, files)
     document = cluster_tables.render_document(paths, built) | near.document()

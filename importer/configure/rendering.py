@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from importer.configure.earlier import NONE, read_earlier
 from importer.configure.hosted import read_hosted_cluster
+from importer.configure.install import install_files
 from importer.configure.render import render_archive
 
 if TYPE_CHECKING:
@@ -38,3 +39,11 @@ def render_files(
     return render_archive(
         archive.inventory, mirror, release, options, earlier, insecure=insecure, hosted=known, updates_from=updates_from
     )
+
+
+def render_installation(
+    archive: Archive, settings: ImportSettings, options: ResourceOptions, *, version: str | None, expected: Release | None
+) -> tuple[dict[str, bytes], Built]:
+    """Return the files for an installation of a carried release, and the objects in them; see `install_files`."""
+    mirror, insecure = settings.mirror, settings.mirror.host in settings.registry.insecure
+    return install_files(archive.inventory, mirror, options, version=version, expected=expected, insecure=insecure)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.errors import ArchiveIncompleteError, ExitCode
 from common.oci.image import digest_of
@@ -16,6 +17,7 @@ from importer.mapping import Mirror
 from importer.programs.extract import Wanted, extract
 from tests.fakes import factories, releases
 from tests.fakes.commands import run
+from tests.fakes.install_config import check_fragment, check_registries_conf, mirror_of_release
 from tests.fakes.openpgp import armored, signer
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.release_hosts import ReleaseHosts
@@ -207,3 +209,47 @@ def test_the_release_by_the_path_of_its_source(exports, tmp_path):
     mirror = Mirror.parse("mirror.example/hub", releases_by_source=True, max_path_components=2)
     done = extract(exports.open("first"), Wanted("openshift-install", mirror=mirror), tmp_path)
     assert done.payload == f"mirror.example/hub/openshift-release-dev-ocp-release@{exports.first.digest}"
+
+
+def test_files_for_an_installation_go_with_the_installer(exports, tmp_path):
+    """The rules lead the installer's release, which `extract` writes into it, to the mirror that `push` fills."""
+    access = ("--registry", "mirror.example:5000/hub", "--output", tmp_path)
+    done = run("hub-import", "render", exports.folder / "first", "--install", *access)
+    assert done.status == 0, done.stderr
+    rules = check_registries_conf((tmp_path / "mirror" / "registries.conf").read_text())
+    assert check_fragment(yaml.safe_load((tmp_path / "install-config.fragment.yaml").read_text()), (4, 12)) == rules
+    installer = extract(exports.open("first"), Wanted("openshift-install"), tmp_path)
+    place = f"{MIRROR}/openshift/release-images@{exports.first.digest}"
+    assert mirror_of_release(installer.payload, rules) == place
+    assert extract(exports.open("first"), Wanted("openshift-install", mirror=MIRROR), tmp_path).payload == place
+    # The commands of the README are those of the program.
+    for line in (tmp_path / "README.md").read_text().splitlines():
+        if line.startswith("    hub-import "):
+            words = (
+                line.replace("ARCHIVE", str(exports.folder / "first")).replace("--output bin", f"--output {tmp_path}").split()
+            )
+            assert run(*words, "--help").status == 0, line
+            if words[1] == "extract":
+                assert run(*words).status == 0, line
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--install", "--kubernetes"), "does not install another Kubernetes"),
+        (("--install", "--openshift-release", "4.12", "--microshift"), "MicroShift is installed from packages"),
+        (("--install", "--hosted"), "is made of its HostedCluster"),
+        (("--install", "--rbac"), "not an account of the cluster"),
+        (("--install", "--update-service-uri", "https://u.example"), "has no UpdateService"),
+        (("--install", "--openshift-release", "4.18"), "the release of the archive is 4.12.0"),
+        (("--install", "--release", "4.12.7"), "the archive does not have it"),
+        (("--openshift-release", "4.18", "--release", "4.12.0"), "--release without --install"),
+        (("--install", "--merge", "/"), "has no earlier render"),
+    ],
+)
+def test_an_installation_has_its_own_options(exports, tmp_path, options, why):
+    done = run(
+        "hub-import", "render", exports.folder / "first", "--registry", "m.example", "--output", tmp_path / "x", *options
+    )
+    assert (done.status, why in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "x").exists()
