@@ -151,8 +151,28 @@ def resolve(wanted: Sequence[WantedImage], client: RegistryClient, *, jobs: int,
         progress.end()
 
 
-def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence[Platform]) -> Tree:
-    """Return the documents of an image for these platforms (none: all). Raises RegistryError, ContentError."""
+def _platform_options(platforms: Sequence[Platform]) -> str:
+    return " ".join(f"--platform {platform}" for platform in platforms)
+
+
+def platform_entries(platforms: Sequence[Platform]) -> str:
+    """Return how an image set asks for platforms of a multi-architecture release, which no option does."""
+    variants = [f", variant: {each.variant}" if each.variant else "" for each in platforms]
+    named = zip(platforms, variants, strict=True)
+    entries = ", ".join(f"{{os: {each.os}, architecture: {each.architecture}{variant}}}" for each, variant in named)
+    return f"platforms: [{entries}] under mirror.platform"
+
+
+def fetch_tree(
+    reference: Reference,
+    client: RegistryClient,
+    platforms: Sequence[Platform],
+    advise: Callable[[Sequence[Platform]], str] = _platform_options,
+) -> Tree:
+    """Return the documents of an image for these platforms (none: all). Raises RegistryError, ContentError.
+
+    `advise`: how to ask for other platforms, where the manifest of one cannot be fetched.
+    """
 
     # By digest from here on: a tag that moves meanwhile cannot mix two images.
     def fetch(child: Descriptor) -> Document:
@@ -163,7 +183,7 @@ def fetch_tree(reference: Reference, client: RegistryClient, platforms: Sequence
             return fetch(child)
         except (NotFoundError, AuthenticationError, ContentError) as error:
             others = _usable_platforms(root, child, platforms, fetch)
-            raise _without_child(reference, child, others, error) from error
+            raise _without_child(reference, child, advise(others) if others else "", error) from error
 
     root = client.document(reference)
     return walk(root, fetch_child, platforms)
@@ -185,14 +205,14 @@ def _usable_platforms(
     return usable
 
 
-def _without_child(reference: Reference, child: Descriptor, others: Sequence[Platform], error: HubError) -> HubError:
+def _without_child(reference: Reference, child: Descriptor, others: str, error: HubError) -> HubError:
     """Return the error for an image of which one manifest cannot be fetched, of the kind of `error`."""
     which = f"the manifest for {child.platform}" if child.platform else "a manifest of its index"
     message = f"{reference}: {which} cannot be fetched: {error.message}"
     # The index could be read: where its manifest is not there, no other name or account brings it.
     hint = (not isinstance(error, NotFoundError) and error.hint) or "Ask the publisher for it."
     if others:
-        hint += f" {' '.join(f'--platform {platform}' for platform in others)} carries the others."
+        hint += f" {others} carries the others."
     if isinstance(error, RegistryError):
         return type(error)(message, hint=hint, status=error.status, code=error.code)
     return ContentError(message, hint=hint)
@@ -200,7 +220,8 @@ def _without_child(reference: Reference, child: Descriptor, others: Sequence[Pla
 
 def _resolve(image: WantedImage, client: RegistryClient) -> ResolvedImage:
     try:
-        resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms))
+        advise = platform_entries if image.kind is ImageKind.COMPONENT else _platform_options
+        resolved = ResolvedImage(image, fetch_tree(image.reference, client, image.platforms, advise))
     except UsageError:
         raise  # a wrong setting, such as an unreadable CA file, concerns every image
     except HubError as error:

@@ -24,7 +24,7 @@ from common.interruption import workers
 from common.mapping import release_tag
 from common.oci.reference import Reference
 from common.text import counted
-from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, problem_of
+from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, platform_entries, problem_of
 from exporter.images.stored import StoredBlobs
 from exporter.releases import payload
 from exporter.releases.hosts import OKD_PAYLOADS
@@ -227,12 +227,13 @@ class _Reader:
             return None
         unverified = not self._settings.unverified.isdisjoint((*_names(selected), digest))
         signatures = self._signatures.find(digest, _named(selected), okd=selected.okd, unverified=unverified)
-        tree = fetch_tree(reference, self._client, wanted.platforms)
+        tree = fetch_tree(reference, self._client, wanted.platforms, platform_entries)
         read = lambda blob: self._blobs.read(reference, blob)  # noqa: E731 - a reader of this image's blobs
         found = payload.read(tree, read, wanted.source, version=selected.version, kubevirt=self._request.kubevirt)
         if selected.architecture and found.architecture != selected.architecture:
             named = f"the payload is for {found.architecture}, and the update service names it {selected.architecture}"
-            raise PayloadError(f"{wanted.source}: {named}")
+            hint = "Does the update service answer for another architecture? A release by its image needs none."
+            raise PayloadError(f"{wanted.source}: {named}", hint=hint)
         return ReadRelease(selected, ResolvedImage(wanted, tree), found, signatures, not any(one.key for one in signatures))
 
 

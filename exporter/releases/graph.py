@@ -148,11 +148,7 @@ def united(graphs: Iterable[Graph], where: str = "the channels") -> Graph:
     for graph in graphs:
         for name, node in graph.nodes.items():
             known = nodes.setdefault(name, node)
-            if known.payload.digest != node.payload.digest:
-                raise ContentError(
-                    f"{where}: version {name} is {known.payload.digest} in one and {node.payload.digest} in another",
-                    hint="Ask one update service, or give files of one.",
-                )
+            require_same(name, known.payload, node.payload, where)
             if known.channels != node.channels:
                 nodes[name] = replace(known, channels=_union(known.channels, node.channels))
         for name, found in graph.plain.items():
@@ -163,6 +159,13 @@ def united(graphs: Iterable[Graph], where: str = "the channels") -> Graph:
                 mine[to] = risks if mine.get(to, risks) == risks else _union(mine[to], risks)
     kept = {name: frozenset(found - conditional.get(name, {}).keys()) for name, found in plain.items()}
     return Graph(nodes, kept, dict(conditional))
+
+
+def require_same(version: str, one: Reference, other: Reference, where: str = "the channels") -> None:
+    """Raise ContentError where two channels name different payloads for a version."""
+    if one.digest != other.digest:
+        message = f"{where}: version {version} is {one.digest} in one and {other.digest} in another"
+        raise ContentError(message, hint="Ask one update service, or give files of one.")
 
 
 def _union(one: Sequence[T], other: Sequence[T]) -> tuple[T, ...]:

@@ -17,7 +17,7 @@ from common.errors import HubError, UsageError, one_error
 from common.text import enumeration
 from exporter.imageset.releases import channel_faults
 from exporter.releases import paths
-from exporter.releases.graph import Graph, Node, order, united
+from exporter.releases.graph import Graph, Node, order, require_same, united
 from exporter.releases.update_service import PREFIXES
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class _Chosen:
         known = self.releases.get((okd, node.version))
         if known is None:
             known = SelectedRelease(node.version, self.architecture, node.payload, okd, (), node.url)
+        require_same(node.version, known.payload, node.payload)
         if channel and channel not in known.channels:
             known = replace(known, channels=(*known.channels, channel))
         self.releases[okd, node.version] = known

@@ -324,3 +324,22 @@ def test_what_has_no_effect_on_a_release_is_said(world):
         f"  platform:\n    release: {image[1]}\n    architectures: [arm64]\n"
     )
     assert ":6: architectures has no effect next to release" in world.export("plan", image_set).stderr
+
+
+def test_a_platform_that_a_release_lacks_is_left_out_by_the_image_set(world):
+    """No option narrows a release: the advice has to be the one that works."""
+    made = world.publish(releases.multi("4.15.0", names=("cli",)), CHANNEL)
+    lacking = next(
+        child for child in json.loads(made.payload.raw)["manifests"] if child["platform"]["architecture"] == "ppc64le"
+    )
+    world.registry.repositories["openshift-release-dev/ocp-release"].manifests.pop(lacking["digest"])
+    refused = world.ask("plan", "--release", CHANNEL, "--release-arch", "multi", status=5).stderr
+    entries = ", ".join(f"{{os: linux, architecture: {name}}}" for name in ("amd64", "arm64", "s390x"))
+    assert f"platforms: [{entries}] under mirror.platform carries the others" in refused
+    assert "--platform" not in refused
+    image_set = world.folder / "set.yaml"
+    image_set.write_text(
+        "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror:\n"
+        f"  platform:\n    channels: [{{name: {CHANNEL}}}]\n    platforms: [{entries}]\n"
+    )
+    assert world.ask("plan", image_set).json["totals"]["releases"] == 1

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from common.archive.inventory import ProblemCode
-from common.errors import UsageError
+from common.errors import ContentError, UsageError
 from exporter.imageset.releases import PlatformRequest, ReleaseChannel
 from exporter.releases.graph import Graph
 from exporter.releases.selection import choose
@@ -318,3 +318,14 @@ def test_the_result_does_not_depend_on_the_order_of_the_graph():
         mixed = Graph({name: whole.nodes[name] for name in order}, whole.plain, whole.conditional)
         results.append(chosen("stable-4.1@4.1.0..4.3.5", source=Source(**{"stable-4.1": mixed}), shortest_path=True))
     assert all(result == results[0] for result in results)
+
+
+def test_channels_that_name_one_version_for_two_payloads_are_an_error():
+    """Which of them is meant is not known; the first one would be carried without a word."""
+    answer = made(["4.1.0"])
+    one = read(answer)
+    repository = answer["nodes"][0]["payload"].partition("@")[0]
+    answer["nodes"][0]["payload"] = f"{repository}@sha256:{'f' * 64}"
+    other = read(answer)
+    with pytest.raises(ContentError, match=r"version 4\.1\.0 is sha256:\w+ in one and sha256:f"):
+        chosen("stable-4.1", "fast-4.1", source=Source(**{"stable-4.1": one, "fast-4.1": other}))
