@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from common import files, interruption
 from common.cli import terminal
+from common.cli.arguments import HELP, Command, Group
 from common.distribution import VERSION
 from common.errors import MEANINGS, ExitCode, HubError, InterruptedByUserError, SpaceError, UsageError
 from common.files import writing
@@ -280,24 +280,20 @@ def _job_index() -> int:
     return shard_index(os.environ.get("JOB_COMPLETION_INDEX", ""))
 
 
-class _Command(TyperCommand):
-    """A command whose `--help` takes no value that help shows: typer writes `<bool>` for every flag."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option `--help` without a type."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
-
-
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., ExitCode]], None]:
     """Register a command; parameters that are option groups become their options, HubErrors become exit codes."""
 
     def register(function: Callable[..., ExitCode]) -> None:
-        app.command(name, cls=_Command, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
+        app.command(name, cls=Command, epilog=_exit_codes(), short_help=_first_line(function))(_flat(function))
 
     return register
+
+
+def application(about: str) -> typer.Typer:
+    """Return a program without commands yet; `about` is the sentence that its `--help` begins with."""
+    app = typer.Typer(cls=Group, help=about, no_args_is_help=True, context_settings={"help_option_names": HELP})
+    app.callback()(version_option)
+    return app
 
 
 def start(app: typer.Typer, program: str) -> None:
@@ -395,8 +391,8 @@ def _name_variables(node: Any, prefix: str) -> None:
             # Every option has a variable: in a Job or a CI pipeline, arguments are often fixed by a template.
             parameter.envvar = [f"{prefix}{name.upper().replace('-', '_')}" for name in names]
             parameter.show_envvar = False
-            if parameter.is_flag:
-                parameter.metavar = ""  # instead of <bool>
+        if parameter.param_type_name == "option" and parameter.is_flag:
+            parameter.metavar = ""  # instead of <bool>
     for child in getattr(node, "commands", {}).values():
         _name_variables(child, prefix)
 

@@ -11,7 +11,7 @@ import typer
 
 from common.cli import terminal
 from common.cli.login import add_login
-from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, command, start, version_option
+from common.cli.options import SHARING, OutputOptions, RegistryOptions, ShardOptions, application, command, start
 from common.errors import ExitCode, UsageError
 from common.files import writing
 from common.serialization import pretty_json
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
     from common.archive.location import Place
 
-app = typer.Typer(
-    # A sentence for people who do not know the program yet: `hub-export --help` begins with it.
-    help="Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.",
-    no_args_is_help=True,
-)
-app.callback()(version_option)
+
+# A sentence for people who do not know the program yet: `hub-export --help` begins with it.
+app = application("Carry OperatorHub catalogs and their images out of a connected network, in an archive for media.")
 
 
 # Repeated here, because `--help` must not import cryptography: it takes 0.1 s and is not needed for help.

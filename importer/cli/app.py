@@ -10,7 +10,7 @@ import typer
 
 from common.cli import terminal
 from common.cli.login import add_login
-from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, command, read_text, start, version_option
+from common.cli.options import OutputOptions, RegistryOptions, ShardOptions, application, command, read_text, start
 from common.errors import ExitCode, UsageError, strictly
 from common.text import counted
 from importer.cli.extract import add_extract
@@ -43,11 +43,9 @@ if TYPE_CHECKING:
     from importer.diagnose.state import Health
 
 
-app = typer.Typer(
-    help="Bring an archive of hub-export into a disconnected cluster: mirror registry, OperatorHub, and the wait for it.",
-    no_args_is_help=True,
+app = application(
+    "Bring an archive of hub-export into a disconnected cluster: mirror registry, OperatorHub, and the wait for it."
 )
-app.callback()(version_option)
 
 
 @command(app)

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from common.cli import habits
 from tests.docs.reading import DOCUMENTS, ROOT, Command, Shown, read
 from tests.fakes.commands import run
 
@@ -20,18 +21,10 @@ PLANNED: set[str] = set()
 # Options of other programs that stand alone, by document.
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
-        *("--since", "--src-tls-verify", "--dest-tls-verify", "--max-nested-paths", "--parallel-images", "--parallel-layers"),
-        *("--retry-times", "--retry-delay", "--image-timeout", "--strict-archive", "--remove-signatures", "--secure-policy"),
-        *("--policy", "--registries", "--cache-dir", "--workspace", "--quiet", "--continue-on-error", "--skip-missing"),
-        *(
-            "--ignore-history",
-            "--ignore-release-signature",
-            "--skip-pruning",
-            "--index-filter-by-os",
-            "--max-components",
-            "--appregistry-org",
-        ),
+        *(name.partition("=")[0] for row in habits.OPTIONS for name in row.names),
+        *("--since", "--appregistry-org", "--registries", "--ignore-release-signature"),
     },
+    "docs/cli.md": {"--config", "--from", "--registry-config", "--tls-verify", "--src-tls-verify", "--dest-tls-verify"},
     "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
     "docs/how-to/install-offline.md": {"--prefix", "--bin"},  # install.sh's
     "docs/how-to/object-storage.md": {"--build-arg"},  # podman's
@@ -60,9 +53,8 @@ def options_of(program, *command):
     shown = run(program, *command, "--help", env={"COLUMNS": "250"})
     if shown.status != 0:
         return None
-    return frozenset(re.findall(r"--[a-z][a-z-]+", shown.stdout)), tuple(
-        re.findall(r"^│ ([a-z][a-z-]+) ", shown.stdout, re.MULTILINE)
-    )
+    own = shown.stdout.partition("Words of oc-mirror")[0]
+    return frozenset(re.findall(r"--[a-z][a-z-]+", own)), tuple(re.findall(r"^│ ([a-z][a-z-]+) ", own, re.MULTILINE))
 
 
 @cache
