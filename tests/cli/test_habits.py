@@ -222,15 +222,13 @@ def test_a_password_in_arguments_is_not_printed(capsys):
 
 def test_no_word_of_another_tool_is_answered_with_a_word_that_looks_like_it():
     """click's suggestion for --retry-times is --registries-conf, and --receipt for --tls-verify."""
-    ours = {}
-    for row in OPTIONS:
-        for name in row.names:
-            ours[name] = f"{ours.get(name, '')} {row.ours}"
     for program, root in PROGRAMS.items():
         for command in root.commands:
             known = [name for name in options_of(program, command) if name.startswith("-")]
-            near = {name: nearest(name, list(known)) or name for name in ours if len(name) > 2 and name not in known}
-            assert [pair for pair in near.items() if pair[1] not in ours[pair[0]] and pair[1][2:] not in pair[0]] == []
+            foreign = {name.partition("=")[0] for row in OPTIONS for name in row.names if len(name) > 2} - set(known)
+            unknown = [name for name in foreign if not any(habits.options_named(name, program, command, "x"))]
+            near = {name: nearest(name, known) for name in unknown}
+            assert {name: other for name, other in near.items() if other and not other.startswith(name)} == {}
     for name in ("--retry", "--retry-backoff", "--quite-new", "--verbosity", "--tls", "--workdir", "--arches", "--creds-file"):
         assert nearest(name, list(options_of(EXPORT, "create"))) is None
 
