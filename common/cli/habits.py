@@ -106,6 +106,9 @@ OPTIONS: tuple[Habit, ...] = (
     _works("--src-authfile", "--authfile FILE", _SKOPEO, takes="FILE", where=EXPORT),
     _works("--dest-authfile", "--authfile FILE", _SKOPEO, takes="FILE", where=IMPORT),
     _works("--certificate-authority --ca-file --registry-ca-cert-path", "--ca FILE", "oc, hauler, imgpkg", takes="FILE"),
+    _works("--cacert", "--ca FILE", "hauler, curl", takes="FILE"),
+    _works("--from-dir", "ARCHIVE…", "oc adm release mirror", takes="DIR", where=IMPORT),
+    _works("--differential", "--since ARCHIVE", _ZARF, takes="ARCHIVE"),
     _works("--max-components", "--max-path-components N", "oc adm catalog mirror", takes="N"),
     _works("--index-filter-by-os", "--platform OS/ARCH", "oc adm catalog mirror", takes="OS/ARCH"),
     _works("--arch --architecture --override-arch", "--platform linux/ARCH", "podman, zarf, skopeo", takes="ARCH"),
@@ -189,8 +192,9 @@ OPTIONS: tuple[Habit, ...] = (
         where=_SELECTING,
         why="of OpenShift: --release CHANNEL",
     ),
+    _instead("--ignore-release-signature", "--unverified-release VERSION", _MIRROR2, where=_SELECTING, why="for that release"),
     _instead(
-        "--dry-run",
+        "--dry-run --dry-run-manifest-lists",
         "hub-export plan",
         "oc-mirror, oc",
         where=f"{EXPORT}/create {EXPORT}/list {EXPORT}/build-catalog",
@@ -339,7 +343,7 @@ OPTIONS: tuple[Habit, ...] = (
     _needless(
         "--skip-metadata-check --ignore-history --skip-pruning --skip-cleanup --skip-image-pin "
         "--rebuild-catalogs --use-oci-feature --oci-feature-action --include-local-oci-catalogs "
-        "--max-icsp-size --buildx-platforms",
+        "--max-icsp-size --max-idms-size --path --database --to-db --buildx-platforms",
         "there is no history, no build and no pruning",
         _MIRRORS,
     ),
@@ -382,7 +386,7 @@ OPTIONS: tuple[Habit, ...] = (
         takes="FILE",
     ),
     _absent(
-        "--generate --delete-yaml-file --delete-id --delete-v1-images",
+        "--generate --delete-yaml-file --delete-id --delete-signatures --delete-v1-images",
         "old images are removed with the registry's own tools",
         "oc-mirror delete",
         takes="FILE",
@@ -397,7 +401,7 @@ OPTIONS: tuple[Habit, ...] = (
 
 _ELSEWHERE = {
     EXPORT: "list plan create finish kit diff keygen build-catalog",
-    IMPORT: "inspect verify repair push receipt render apply deploy operators status doctor undo serve probe",
+    IMPORT: "inspect verify repair push receipt render apply deploy operators status doctor undo extract serve probe",
 }
 COMMANDS: tuple[Habit, ...] = (
     _works("help", "--help", "all"),
@@ -411,8 +415,8 @@ COMMANDS: tuple[Habit, ...] = (
         f"{EXPORT} create",
         "oc, skopeo, podman, hauler, zarf, imgpkg",
     ),
-    _instead("load import extract unpack", f"{IMPORT} push", "hauler, podman, imgpkg", where=IMPORT),
-    _instead("load import extract unpack install", f"{IMPORT} deploy", "hauler, podman, zarf"),
+    _instead("load import unpack", f"{IMPORT} push", "hauler, podman, imgpkg", where=IMPORT),
+    _instead("load import unpack install", f"{IMPORT} deploy", "hauler, podman, zarf"),
     _instead("describe info ", f"{IMPORT} inspect", "oc-mirror v1, hauler"),
     _instead("search catalogs packages images list-tags ", f"{EXPORT} list --catalog REF", "podman, oc-mirror, skopeo"),
     _instead("releases updates release ", f"{EXPORT} list --release CHANNEL", "oc-mirror, oc"),

@@ -22,13 +22,7 @@ PLANNED: set[str] = set()
 FOREIGN = {
     "docs/how-to/from-oc-mirror.md": {
         *(name.partition("=")[0] for row in habits.OPTIONS for name in row.names),
-        *(
-            "--since",
-            "--appregistry-org",
-            "--registries",
-            "--ignore-release-signature",
-            "--delete-v",
-        ),  # the last as far as it has no digit
+        *("--since", "--appregistry-org", "--registries", "--delete-v"),  # the last as far as it has no digit
     },
     "docs/cli.md": {"--config", "--from", "--registry-config", "--tls-verify", "--src-tls-verify", "--dest-tls-verify"},
     "docs/benchmarks.md": {"--all", "--preserve-digests"},  # skopeo's
