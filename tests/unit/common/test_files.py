@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ExitCode, HubError, InUseError, SpaceError, first_of
-from common.files import free_space, locked, require_space, scratch_directory, size_text, write_atomic
+from common.files import free_space, locked, replacing, require_space, scratch_directory, size_text, write_atomic
 from common.log import Secrets, configure
 
 
@@ -21,6 +21,26 @@ def test_a_file_is_replaced_as_a_whole_and_links_are_not_followed(tmp_path):
     assert target.read_text() == "precious"
     assert not link.is_symlink()
     assert (link.read_bytes(), link.stat().st_mode & 0o777) == (b"new", 0o600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
+
+
+def test_a_file_that_is_written_in_parts_replaces_the_former_one_at_its_end(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "file"
+    target.write_text("precious")
+    link.symlink_to(target)
+    (tmp_path / ".file.new").symlink_to(target)
+    with replacing(link, 0o755) as file:
+        file.write(b"ne")
+        assert link.is_symlink()
+        file.write(b"w")
+    assert (target.read_text(), link.read_bytes(), link.is_symlink()) == ("precious", b"new", False)
+    assert link.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(HubError), replacing(link) as file:
+        file.write(b"half of the next")
+        raise HubError("stop")
+    assert link.read_bytes() == b"new"
+    with pytest.raises(OSError, match="nowhere/file"), replacing(tmp_path / "nowhere" / "file"):
+        raise AssertionError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
 
 
