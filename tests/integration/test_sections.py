@@ -1,4 +1,4 @@
-"""Files of oc-mirror that ask for releases and charts too: the rest is carried, and each section that is not is a problem."""
+"""Files of oc-mirror that ask for charts and samples too: the rest is carried, and each section that is not is a problem."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.fakes.sources import LABEL
 
 pytestmark = pytest.mark.integration
 SECTIONS = {
-    "platform": {"graph": True, "channels": [{"name": "stable-4.18", "type": "ocp"}]},
     "helm": {"repositories": [{"name": "x", "url": "https://charts.example", "charts": [{"name": "y", "version": "1.0.0"}]}]},
+    "samples": [{"name": "ruby"}],
 }
 NAMES = [f"mirror.{name}" for name in SECTIONS]
 
@@ -66,9 +66,9 @@ def test_every_command_carries_the_rest_and_names_each_section(source, tmp_path)
     assert "org/app:v1" in (tmp_path / "mapping/mapping.txt").read_text()
     inventory = json.loads((tmp_path / "out/inventory.json").read_bytes())
     assert [one["subject"] for one in inventory["problems"] if one["code"] == "section-not-carried"] == NAMES
-    assert inventory["imageSet"]["mirror"]["platform"] == SECTIONS["platform"]
+    assert inventory["imageSet"]["mirror"]["helm"] == SECTIONS["helm"]
     assert {one["source"].partition("/")[2] for one in inventory["images"]} >= {"org/index:v1", "org/app:v1"}
-    assert "mirror.platform" in (tmp_path / "out/report.html").read_text()
+    assert "mirror.helm" in (tmp_path / "out/report.html").read_text()
 
 
 def test_people_read_the_same(source, tmp_path):
@@ -85,7 +85,7 @@ def test_with_strict_every_command_fails_and_nothing_is_written(source, tmp_path
     for command, more in commands(tmp_path):
         done = export(source, command, file, *more, "--strict")
         assert done.status == 1, (command, done.stderr)
-        assert "mirror.platform" in done.stderr
+        assert "mirror.helm" in done.stderr
     assert not (tmp_path / "mapping").exists()
     assert not (tmp_path / "out/inventory.json").exists()
 
@@ -95,4 +95,4 @@ def test_nothing_else_is_an_error_of_every_command(source, tmp_path):
     for command, more in commands(tmp_path):
         done = export(source, command, file, *more)
         assert done.status == 2, (command, done.stderr)
-        assert all(f"{name}: hub-export carries operators and images" in done.stderr for name in NAMES)
+        assert all(f"{name}: hub-export carries operators, releases and images" in done.stderr for name in NAMES)
