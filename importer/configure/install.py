@@ -150,7 +150,8 @@ def _fragment(pairs: Iterable[tuple[str, str]], wanted: Installation) -> dict[st
     """Return the fields of an install config."""
     # Never both fields, which the installer refuses (validation/installconfig.go, ValidateInstallConfig).
     field = "imageDigestSources" if wanted.release >= _DIGEST_SOURCES_SINCE else "imageContentSources"
-    fragment: dict[str, Any] = {field: [{"source": source, "mirrors": [mirror]} for source, mirror in pairs]}
+    listed = [{"source": source, "mirrors": [mirror]} for source, mirror in pairs]
+    fragment: dict[str, Any] = {field: listed} if listed else {}  # none where the archive was made from this mirror
     if wanted.ca is not None:
         fragment["additionalTrustBundle"] = wanted.ca
         # The default, Proxyonly, leaves the bundle out of the cluster's Proxy where no proxy is configured.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 IMAGE = "_RELEASE_IMAGE_LOCATION_"
 VERSION = "_RELEASE_VERSION_LOCATION_"
-_LONGEST = 1024  # bytes of a marker; those of published programs have at most 300
+_LONGEST = 1024  # bytes of a marker; those of published programs have 327 and 93
 _PADDING = rb"X{16,%d}\0" % (_LONGEST - 64)
 
 

@@ -42,8 +42,8 @@ NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x")
 # What `oc adm release extract` replaces in a binary (openshift/oc, pkg/cli/admin/release/extract_tools.go; openshift/installer,
 # pkg/asset/releaseimage/default.go): a name between NULs, and room to a fixed length.
-IMAGE_MARKER = b"\0_RELEASE_IMAGE_LOCATION_\0".ljust(299, b"X") + b"\0"
-VERSION_MARKER = b"\0_RELEASE_VERSION_LOCATION_\0".ljust(99, b"X") + b"\0"
+IMAGE_MARKER = b"\0_RELEASE_IMAGE_LOCATION_\0".ljust(326, b"X") + b"\0"
+VERSION_MARKER = b"\0_RELEASE_VERSION_LOCATION_\0".ljust(92, b"X") + b"\0"
 _SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 

@@ -195,7 +195,7 @@ def test_a_missing_volume_and_a_damaged_one_leave_the_former_file(exports, tmp_p
         (("--arch", "riscv64"), 2, "--arch 'riscv64': unknown"),
         (("--keep-source-host",), 2, "a path on the mirror without a mirror"),
         (("--registry", "mirror.example/" + "p" * 250), 2, "at most 255"),
-        (("--registry", "mirror.example/" + "p" * 220), 1, "the program has room for 299"),
+        (("--registry", "mirror.example/" + "p" * 228), 1, "the program has room for 326"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_a_file_is_written(exports, tmp_path, options, status, why):

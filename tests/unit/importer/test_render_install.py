@@ -131,6 +131,13 @@ def test_sources_are_those_of_the_release_that_is_installed():
     assert not [name for name in manifests(files) if "mirrorset" in name]
 
 
+def test_an_archive_that_was_made_from_the_mirror_needs_no_rules():
+    own = Carried("4.18.45", payloads=RELEASES, pool=POOL)
+    files, _ = rendered(inventory(own), registry_ca=CA)
+    assert set(fragment(files)) == {"additionalTrustBundle", "additionalTrustBundlePolicy"}
+    assert check_registries_conf(files[REGISTRIES]) == {}
+
+
 def test_manifests_have_what_the_install_config_cannot_say():
     """One object in each file; signatures for later updates (openshift/library-go, pkg/verify/store/configmap)."""
     target = Carried("4.18.45")
