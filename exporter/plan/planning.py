@@ -56,11 +56,7 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     data = graph_carrying.data(settings, context)
     opened = steps.choose(settings, context)
     chosen = tuple(item for item in opened if item.carried)
-    if opened and not chosen and not (settings.image_set.additional_images or settings.image_set.platform.asks):
-        raise UsageError(
-            "nothing is left to carry: all packages are optional, and the catalogs have none of them",
-            hint="hub-export list --catalog REF shows the packages of a catalog.",
-        )
+    _require_any(opened, settings)
     # Before the catalogs are rebuilt, because objects of bundles may have to be inlined in them.
     contents = images.bundle_contents(chosen, settings, context)
     chosen = tuple(steps.inlined(item, contents.objects) for item in chosen)
@@ -87,16 +83,25 @@ def make(settings: ExportSettings, context: ExportContext) -> Planned:
     catalogs = [records.catalog_record(item, image) for item, image in zip(chosen, carried, strict=True)]
     problems += [problem for catalog in catalogs for problem in unsupported(catalog.packages, settings.release)]
     graphs, lacking = graph_carrying.images(data, releases.releases, resolved, settings, context)
-    problems += lacking
     made_here = (*(image.held for image in carried), *(image.held for image in graphs))
     held = {digest: content for blobs in made_here for digest, content in blobs.items()}
     resolved += [image.resolved for image in graphs]
-    plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, problems)
+    plan = make_plan(catalogs, [*(image.resolved for image in carried), *resolved, *attached], held, [*problems, *lacking])
     graph = UpdateGraphRecord(releases.paths, graphs[0].digest if graphs else None)
     plan = replace(plan, releases=releases.records(resolved), update_graph=graph)
     # Collisions on the mirror depend on the final names and digests of all images.
     plan = replace(plan, problems=(*plan.problems, *mapping.find(plan)))
     return Planned(leave_out(plan, delivered), chosen)
+
+
+def _require_any(opened: Sequence[Chosen], settings: ExportSettings) -> None:
+    """Raise UsageError where no catalog is carried, and nothing else is requested."""
+    else_wanted = settings.image_set.additional_images or settings.image_set.platform.asks
+    if opened and not else_wanted and not any(item.carried for item in opened):
+        raise UsageError(
+            "nothing is left to carry: all packages are optional, and the catalogs have none of them",
+            hint="hub-export list --catalog REF shows the packages of a catalog.",
+        )
 
 
 def _delivered(settings: ExportSettings) -> Delivered:

@@ -11,79 +11,28 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
 
-from common.archive.inventory import (
-    RELEASE_GROUP,
-    ComponentRecord,
-    ImageKind,
-    Problem,
-    ProblemCode,
-    ReleaseRecord,
-)
-from common.errors import HubError, InterruptedByUserError, PayloadError, ReleaseUnverifiedError, SpaceError, UsageError
+from common.archive.inventory import ImageKind, Problem, ProblemCode
+from common.errors import HubError, PayloadError, ReleaseUnverifiedError, UsageError
 from common.interruption import workers
-from common.mapping import release_tag
 from common.oci.reference import Reference
 from common.text import counted
-from exporter.images.resolve import BlockedImages, ResolvedImage, WantedImage, fetch_tree, platform_entries, problem_of
-from exporter.images.stored import StoredBlobs
-from exporter.releases import payload
+from exporter.images.resolve import WantedImage, problem_of
 from exporter.releases.hosts import OKD_PAYLOADS
+from exporter.releases.reading import ReadRelease, ReleaseReader, named, names_of
 from exporter.releases.selection import SelectedRelease, Selection, choose
-from exporter.releases.signatures import ReleaseSignatures
 from exporter.releases.update_service import graph_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from common.archive.inventory import ReleaseSignatureRecord, UpdatePathRecord
+    from common.archive.inventory import ReleaseRecord, UpdatePathRecord
     from common.oci.image import Platform
     from exporter.context import ExportContext
-    from exporter.releases.payload import Payload
+    from exporter.images.resolve import ResolvedImage
     from exporter.settings import ExportSettings
 
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRelease:
-    """A selected release with its payload and signatures."""
-
-    selected: SelectedRelease
-    image: ResolvedImage
-    payload: Payload
-    signatures: tuple[ReleaseSignatureRecord, ...]
-    unverified: bool
-
-    @property
-    def needed_by(self) -> tuple[str, ...]:
-        """The entry of `neededBy` for the images of the release."""
-        return (f"{RELEASE_GROUP}/{release_tag(self.payload.version, self.payload.architecture)}",)
-
-    def components(self, platforms: tuple[Platform, ...]) -> Iterator[WantedImage]:
-        """Yield the images that the payload lists, by the platforms of those that are indexes (none: all of them)."""
-        for reference in dict.fromkeys(one.reference for one in self.payload.images):
-            yield WantedImage(reference, ImageKind.COMPONENT, self.needed_by, platforms)
-
-    @property
-    def record(self) -> ReleaseRecord:
-        """The release in the inventory."""
-        assert self.image.tree is not None
-        listed = (
-            ComponentRecord(one.name, WantedImage(one.reference, ImageKind.COMPONENT).source) for one in self.payload.images
-        )
-        return ReleaseRecord(
-            self.payload.version,
-            self.payload.architecture,
-            self.image.wanted.source,
-            self.image.tree.root.digest,
-            self.selected.okd,
-            self.selected.channels,
-            self.payload.errata,
-            tuple(listed),
-            self.signatures,
-            self.unverified,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +113,7 @@ class _Found:
 
 def _read(selection: Selection, settings: ExportSettings, context: ExportContext) -> _Found:
     """Return the selected releases, verified before their payloads are pulled."""
-    reader = _Reader(settings, context)
+    reader = ReleaseReader(settings, context)
     found = _Found()
     context.progress.begin(f"verifying {counted(len(selection.releases), 'release')}", len(selection.releases), "releases")
     try:
@@ -188,55 +137,6 @@ def _read(selection: Selection, settings: ExportSettings, context: ExportContext
     return found
 
 
-class _Reader:
-    """Reader of releases, shared by threads."""
-
-    def __init__(self, settings: ExportSettings, context: ExportContext) -> None:
-        self._request = settings.image_set.platform
-        self._blocked = BlockedImages(settings.image_set.blocked_images)
-        self._settings = settings.releases
-        self._client = context.client
-        self._progress = context.progress
-        self._blobs = StoredBlobs(context.client, context.store)
-        self.problems: list[Problem] = []
-        stores = settings.releases.signature_stores
-        given = {"stores": stores, "okd_stores": stores} if stores else {}
-        self._signatures = ReleaseSignatures(context.client, keys=settings.releases.keys, warn=self.problems.append, **given)
-
-    def read(self, selected: SelectedRelease) -> ReadRelease | HubError | None:
-        """Return a release, or why it cannot be carried; None for one that `blockedImages` leaves out."""
-        try:
-            return self._read(selected)
-        except (SpaceError, InterruptedByUserError):
-            raise  # no fault of this release: the next one would fail as well
-        except UsageError:
-            raise
-        except HubError as error:
-            return error
-        finally:
-            self._progress.advance(1)
-
-    def _read(self, selected: SelectedRelease) -> ReadRelease | None:
-        # A release by a tag is pinned here, so that what is verified is what is pulled.
-        digest = selected.payload.digest or self._client.document(selected.payload).digest
-        reference = selected.payload.pinned(digest)
-        wanted = WantedImage(reference, ImageKind.RELEASE, platforms=self._request.platforms)
-        if wanted in self._blocked or WantedImage(selected.payload, ImageKind.RELEASE) in self._blocked:
-            message = f"left out by blockedImages, and so are the components of release {_named(selected)}"
-            self.problems.append(Problem("warning", ProblemCode.IMAGE_BLOCKED, wanted.source, message))
-            return None
-        unverified = not self._settings.unverified.isdisjoint((*_names(selected), digest))
-        signatures = self._signatures.find(digest, _named(selected), okd=selected.okd, unverified=unverified)
-        tree = fetch_tree(reference, self._client, wanted.platforms, platform_entries)
-        read = lambda blob: self._blobs.read(reference, blob)  # noqa: E731 - a reader of this image's blobs
-        found = payload.read(tree, read, wanted.source, version=selected.version, kubevirt=self._request.kubevirt)
-        if selected.architecture and found.architecture != selected.architecture:
-            named = f"the payload is for {found.architecture}, and the update service names it {selected.architecture}"
-            hint = "Does the update service answer for another architecture? A release by its image needs none."
-            raise PayloadError(f"{wanted.source}: {named}", hint=hint)
-        return ReadRelease(selected, ResolvedImage(wanted, tree), found, signatures, not any(one.key for one in signatures))
-
-
 def _problem(selected: SelectedRelease, error: HubError) -> Problem:
     if isinstance(error, ReleaseUnverifiedError):
         code = ProblemCode.RELEASE_UNVERIFIED
@@ -244,30 +144,15 @@ def _problem(selected: SelectedRelease, error: HubError) -> Problem:
         code = ProblemCode.RELEASE_UNREADABLE
     else:
         return problem_of(WantedImage(selected.payload, ImageKind.RELEASE), error)
-    return Problem("error", code, _named(selected), f"left out: {' '.join(error.about(_named(selected)).split())}")
-
-
-def _named(selected: SelectedRelease) -> str:
-    """Return the version of a release, else its reference, for messages."""
-    return f"{selected.version}-{selected.architecture}" if selected.version else str(selected.payload)
+    return Problem("error", code, named(selected), f"left out: {' '.join(error.about(named(selected)).split())}")
 
 
 def _require_named(unverified: frozenset[str], known: Sequence[SelectedRelease | ReadRelease]) -> None:
     """Raise UsageError for a release that is to be carried unverified, and that is not requested."""
     # A misspelt version would leave the release out, after the user said that it may come.
-    names = {name for one in known for name in _names(one)}
+    names = {name for one in known for name in names_of(one)}
     for name in sorted(unverified - names):
         raise UsageError(
             f"--unverified-release {name[:100]!r}: the image set asks for no such release",
             hint="Name it by its version, by version and architecture such as 4.18.3-arm64, or by the digest of its payload.",
         )
-
-
-def _names(one: SelectedRelease | ReadRelease) -> tuple[str, ...]:
-    """Return how --unverified-release may name a release: by its version, for one architecture, by its digest."""
-    if isinstance(one, ReadRelease):
-        version, architecture, digest = one.payload.version, one.payload.architecture, str(one.record.digest)
-    else:
-        version, architecture, digest = one.version, one.architecture, one.payload.digest or ""
-    names = (version, f"{version}-{architecture}", release_tag(version, architecture)) if version else ()
-    return (*names, digest) if digest else names

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from common.archive.inventory import ImageRecord, ReleaseRecord
     from exporter.context import ExportContext
     from exporter.images.resolve import ResolvedImage
-    from exporter.releases.carrying import ReadRelease
     from exporter.releases.graph_data import GraphData
+    from exporter.releases.reading import ReadRelease
     from exporter.settings import ExportSettings
 
 
