@@ -85,6 +85,7 @@ class ProblemCode(_OpenEnum):
     RELEASE_UNREADABLE = "release-unreadable"  # the payload of a release cannot be read, or contradicts itself
     CATALOG_UNSERVABLE = "catalog-unservable"  # the cluster's release cannot serve a catalog of this format
     RELEASE_UNSUPPORTED = "release-unsupported"  # the head of a channel is not for the cluster's release
+    RELEASE_INCOMPLETE = "release-incomplete"  # images of a release are not in the archive; no cluster is led to it
     PAYLOAD_UNLISTED = "payload-unlisted"  # a release that the OpenShift Update Service, or a cluster, takes for another
     KUBEVIRT_MISSING = "kubevirt-missing"  # a release without the disk image for OpenShift Virtualization
     PROGRAM_UNMARKED = "program-unmarked"  # a program of a release without a place for the release or its version
@@ -327,6 +328,17 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     def carried_releases(self) -> tuple[ReleaseRecord, ...]:
         """The OpenShift releases; none in most archives."""
         return self.releases or ()
+
+
+def lacking_images(inventory: Inventory) -> dict[str, int]:
+    """Return how many images each incomplete release lacks, by the source of its payload."""
+    whole = {image.source for image in inventory.images if image.complete}
+    found = {}
+    for release in inventory.carried_releases:
+        sources = {release.source, *(component.source for component in release.components)}
+        if lacking := len(sources - whole):
+            found[release.source] = lacking
+    return found
 
 
 # The closure of an image: its documents and blobs.

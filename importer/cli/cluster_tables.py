@@ -95,11 +95,8 @@ def update_document(update: Update) -> Document:
 
 def updates_lines(updates: Sequence[Update]) -> list[str]:
     """Return the releases that the cluster can go to, each with its command; the administrator runs it."""
-    return (
-        ["The cluster can be updated to these releases of the archive:", *(line for each in updates for line in each.lines)]
-        if updates
-        else []
-    )
+    lines = [line for each in updates if each.commands for line in each.lines]  # an incomplete one is a problem
+    return ["The cluster can be updated to these releases of the archive:", *lines] if lines else []
 
 
 def apply_table(applied: Applied) -> list[str]:

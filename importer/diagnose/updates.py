@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from common.text import counted
 from common.version import try_parse
 from importer.cluster.finding import Finding, Severity
 from importer.cluster.kinds import MANAGED_NAMESPACE as MANAGED
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 VERSION = "ClusterVersion version"
 UNSIGNED, UNSIGNED_IMAGE, NOT_IN_MIRROR = "release-signature-missing", "release-image-unsigned", "release-not-in-mirror"
+INCOMPLETE = "release-incomplete"
 SERVICE_FAILED = "update-service-failed"
 ACK, NOT_UPGRADEABLE = "update-ack-wanted", "update-not-upgradeable"
 _LONGEST = 600  # of a condition's message
@@ -128,6 +130,16 @@ _REFUSALS = (
 
 
 def _release(state: UpdateState, release: ExpectedRelease) -> Iterator[Finding]:
+    if release.missing:
+        yield Finding(
+            INCOMPLETE,
+            subject_of(release),
+            "the archive had not all images of the release, so that its update would stop half way",
+            (f"{counted(release.missing, 'image')} could not be fetched",),
+            "Export the release again, push and apply; the report of the export has the reason.",
+            severity=Severity.WARNING,
+        )
+        return  # it gets no signature before
     if not has_signature(state.signatures, release.digest):
         again = "hub-import apply with the archive of the release writes it."
         without = "The archive has none: export the release again without --unverified-release, if it is signed at all."

@@ -40,8 +40,8 @@ from importer.cluster.resources.openshift_release import (
     UpdatePlace,
     has_graph,
     notes,
+    refused,
     signatures,
-    unsigned,
     update_service,
 )
 from importer.mapping import MappedImage, Mirror, map_catalog
@@ -220,12 +220,12 @@ def build(
     trusted = _trusted(mirror.host, release, options, serves_updates=has_graph(images))
     # By the bare name, so that the objects of rules are the same whatever else is in the archive.
     rules = _mirror_rules({each.catalog.name: each.identity.bare for each in named}, ruled, kinds)
-    problems = (*_unmirrorable(ruled, release, kinds), *unservable, *unsigned(inventory.carried_releases))
+    problems = (*_unmirrorable(ruled, release, kinds), *unservable, *refused(inventory))
     off = _default_cluster_catalogs(release, {each.name for each in served})
     # The sources too: a policy of allowed registries is checked against the name in the pod, before mirrors apply.
     registries = sorted({mirror.host, *(each.rule.source.partition("/")[0] for each in ruled)})
     pairs = _pairs(each for each in ruled if kinds.of(each.rule) is not None)
-    updating = (*signatures(inventory.carried_releases), *update_service(images, mirror, updates))
+    updating = (*signatures(inventory), *update_service(images, mirror, updates))
     return Built((*trusted, _operator_hub(), *rules, *updating, *off, *served), problems, tuple(registries), pairs, servable)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode
+from common.archive.inventory import ImageKind, Inventory, Problem, ProblemCode, lacking_images
 from common.mapping import PAYLOADS
 from common.oci.image import Digest, hex_of
 from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UPDATE_SERVICE, Resource
@@ -13,7 +13,6 @@ from importer.cluster.kinds import CONFIG_MAP, MANAGED_NAMESPACE, OWN_LABELS, UP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from common.archive.inventory import ReleaseRecord
     from importer.cluster.client import Body
     from importer.cluster.release import Release
     from importer.mapping import MappedImage, Mirror
@@ -57,10 +56,15 @@ def foreign_name(name: str) -> str:
     return f"hub-{name}"
 
 
-def signatures(releases: Iterable[ReleaseRecord]) -> list[Resource]:
-    """Return a ConfigMap for each payload that has signatures, as openshift/library-go reads them."""
+def signatures(inventory: Inventory) -> list[Resource]:
+    """Return a ConfigMap for each complete payload that has signatures, as openshift/library-go reads them."""
+    # An update service sees every payload on the mirror. Without a signature the cluster refuses it before anything changes;
+    # with one, the update to a release that lacks an image stops half way.
+    lacking = lacking_images(inventory)
     found: dict[Digest, dict[str, None]] = {}
-    for release in releases:
+    for release in inventory.carried_releases:
+        if release.source in lacking:
+            continue
         found.setdefault(release.digest, {}).update(dict.fromkeys(each.content for each in release.signatures))
     return [_config_map(digest, list(contents)) for digest, contents in found.items() if contents]
 
@@ -113,11 +117,18 @@ def has_signature(config_maps: Iterable[Body], digest: Digest | str) -> bool:
     return any(key.startswith(prefix) for body in config_maps for key in body.get("binaryData") or {})
 
 
-def unsigned(releases: Iterable[ReleaseRecord]) -> Iterator[Problem]:
-    """Yield a warning for each release without verified signatures: a disconnected cluster refuses to update to it."""
-    for release in releases:
+def refused(inventory: Inventory) -> Iterator[Problem]:
+    """Yield an error for each release that lacks images, and a warning for one without verified signatures.
+
+    A disconnected cluster refuses to update to a release without a signature.
+    """
+    lacking = lacking_images(inventory)
+    for release in inventory.carried_releases:
         subject = f"OpenShift {release.version} ({release.architecture})"
-        if not release.signatures:
+        if count := lacking.get(release.source):
+            message = f"{count} of its images are not in the archive: it gets no signature, so that no cluster goes to it"
+            yield Problem("error", ProblemCode.RELEASE_INCOMPLETE, subject, message)
+        elif not release.signatures:
             why = "it was exported unverified" if release.unverified else "the archive has none"
             message = f"gets no signature ConfigMap, because {why}; a cluster refuses the update to it without a signature"
             yield Problem("warning", ProblemCode.SIGNATURE_MISSING, subject, message)
@@ -187,10 +198,11 @@ def notes(inventory: Inventory, images: Sequence[MappedImage], release: Release 
         none = f"releases: {what} has no ClusterVersion and {update}: no signature, update service or upstream is written"
         return (f"{none}; the releases of the archive are on the mirror for other clusters",)
     if release.hosted:
+        lacking = lacking_images(inventory)
         pinned = {each.name: f"{each.name.partition('@')[0]}@{each.digest}" for each in carried}
         return tuple(
             f"release {each.version} ({each.architecture}): {_OWN_FIELD}{pinned[each.source]}"
             for each in inventory.carried_releases
-            if each.source in pinned
+            if each.source in pinned and each.source not in lacking
         )
     return ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from common.archive.inventory import ImageKind, UpdateStepRecord
+from common.archive.inventory import ImageKind, UpdateStepRecord, lacking_images
 from common.oci.image import Digest, hex_of
 from common.oci.reference import Reference
 
@@ -23,7 +23,8 @@ class ExpectedRelease(msgspec.Struct, frozen=True, rename="camel"):
     """A release on the mirror. `source`: the repository that its payload is published in, `place`: on the mirror, by tag.
 
     `signed`: the archive has signatures for its ConfigMap; `sigstore`: the payload has a `.sig` tag, and `unsigned` so many of
-    its components have none. `rules`: source and mirror of each repository. `steps`: the updates that the update service knows.
+    its components have none. `missing`: so many of its images are not in the archive. `rules`: source and mirror of each
+    repository. `steps`: the updates that the update service knows.
     """
 
     version: str
@@ -34,6 +35,7 @@ class ExpectedRelease(msgspec.Struct, frozen=True, rename="camel"):
     signed: bool = False
     sigstore: bool = False
     unsigned: int = 0
+    missing: int = 0
     okd: bool = False
     channels: tuple[str, ...] = ()
     rules: tuple[tuple[str, str], ...] = ()
@@ -56,13 +58,17 @@ def releases_of(inventory: Inventory, images: Sequence[MappedImage]) -> tuple[Ex
     for image in images:
         placed[image.name].append(image)
     signed = _signed(images)
+    lacking = lacking_images(inventory)
     graph = inventory.update_graph
     steps: dict[tuple[str, str], dict[str, UpdateStepRecord]] = defaultdict(dict)
     for path in (graph.paths if graph else ()) or ():
         for step in path.steps:
             steps[path.architecture, step.to][step.from_] = step
     return tuple(
-        _expected(each, placed, signed, tuple(steps[each.architecture, each.version].values()))
+        msgspec.structs.replace(
+            _expected(each, placed, signed, tuple(steps[each.architecture, each.version].values())),
+            missing=lacking.get(each.source, 0),
+        )
         for each in inventory.carried_releases
         if placed.get(each.source)
     )

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.text import counted
 from common.version import Version, try_parse
 from importer.cluster.kinds import short
 from importer.cluster.updates.reading import MULTI, UpdateState
@@ -25,6 +26,8 @@ _NEXT_MAJOR, _LAST_MINOR = 5, 22
 class Update:
     """A release that the cluster can go to. `via`: the releases on the way; `commands`: of the administrator, in order.
 
+    There is none for a release that the archive has not all images of: its update would stop half way.
+
     `risks`: known issues of the last step; `acknowledge`: what has to be acknowledged first, with its text.
     """
 
@@ -37,6 +40,8 @@ class Update:
     @property
     def advice(self) -> str:
         """The commands on one line."""
+        if self.release.missing:
+            return f"export it again, push and apply: the archive lacks {counted(self.release.missing, 'image')} of it"
         # Not `&&`: the cluster needs a moment to ask for the updates of another channel.
         return ", then ".join(self.commands)
 
@@ -106,13 +111,15 @@ def _last_steps(start: str, releases: Sequence[ExpectedRelease]) -> Mapping[str,
     for release in releases:
         for step in release.steps:
             onward.setdefault(step.from_, []).append(step)
+    incomplete = {release.version for release in releases if release.missing}
     found: dict[str, UpdateStepRecord] = {}
     waiting = deque([start])
     while waiting:
         for step in onward.get(waiting.popleft(), ()):
             if step.to != start and step.to not in found:
                 found[step.to] = step
-                waiting.append(step.to)
+                if step.to not in incomplete:
+                    waiting.append(step.to)
     return found
 
 
@@ -132,6 +139,8 @@ def _update(state: UpdateState, release: ExpectedRelease, target: Version, path:
 
 
 def _commands(state: UpdateState, release: ExpectedRelease, target: Version) -> tuple[str, ...]:
+    if release.missing:
+        return ()
     if not state.follows_service:
         # By digest, which the signature is for; the mirror rules lead it to the mirror.
         return (f"oc adm upgrade --allow-explicit-upgrade --to-image {release.pinned}",)
