@@ -41,7 +41,7 @@ class ArchiveTerms:
     """The values of an archive that come from neither catalog nor registry. Fixed in the plan, so all parts have the same.
 
     `created` is RFC 3339 in UTC, `image_set` as read, `tool` the version that planned, `volume_size` in bytes, `parity` the
-    redundancy as a fraction of a volume.
+    redundancy as a fraction of a volume; `requested_by` and `purpose` are texts for the person who approves the transfer.
     """
 
     created: str
@@ -49,6 +49,8 @@ class ArchiveTerms:
     tool: str = TOOL  # with its version, so that a part made by another one is refused
     volume_size: int = FAT32_BYTES
     parity: Fraction = Fraction(0)
+    requested_by: str = ""
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,14 @@ class ExportSettings:
     target: TargetProfile | None = None
     installed: bool = False
     releases: ReleaseSettings = _NO_SETTINGS
+    requested_by: str = ""
+    purpose: str = ""
 
     @property
     def terms(self) -> ArchiveTerms:
         """The settings that are part of the archive."""
-        return ArchiveTerms(self.created, self.image_set.as_read, TOOL, self.volume_size, self.parity)
+        form = (self.volume_size, self.parity, self.requested_by, self.purpose)
+        return ArchiveTerms(self.created, self.image_set.as_read, TOOL, *form)
 
     @property
     def making(self) -> Making:

@@ -33,6 +33,8 @@ MAX_STEPS = 100_000  # of all update paths, with their risks
 MAX_RELEASE_SIGNATURES = 9  # of one release; openshift/library-go, pkg/verify/store, reads no more
 MAX_SIGNATURE_SIZE = 50 * 1024  # bytes; the same
 MAX_NAME = 8192  # characters of a source or an entry of neededBy, which messages and lists repeat for each blob
+MAX_REQUESTER = 200  # characters of `requestedBy`
+MAX_PURPOSE = 1000  # characters of `purpose`
 MAX_FREE_FORM = 500_000  # values of the image set and of the templates, whose schema is not defined by this format
 
 # The shortest digest is sha256 with 64 digits. A list of shorter texts would take many times its bytes in memory.
@@ -307,7 +309,8 @@ class UpdateGraphRecord(_Record, frozen=True):
 class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     """The whole list. Its digest, over the exact bytes of the file, is the archive's identity.
 
-    `releases` and `update_graph` are there only where releases are carried, so that other archives keep their bytes.
+    `releases` and `update_graph` are there only where releases are carried, so that other archives keep their bytes;
+    `requested_by` and `purpose`, for the person who approves the transfer, only where they were given (ADR 0073).
     """
 
     media_type: str
@@ -323,6 +326,8 @@ class Inventory(msgspec.Struct, frozen=True, rename="camel"):
     problems: tuple[Problem, ...]
     releases: tuple[ReleaseRecord, ...] | msgspec.UnsetType = msgspec.UNSET
     update_graph: UpdateGraphRecord | msgspec.UnsetType = msgspec.UNSET
+    requested_by: str | msgspec.UnsetType = msgspec.UNSET
+    purpose: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def carried_releases(self) -> tuple[ReleaseRecord, ...]:

@@ -24,8 +24,10 @@ from common.archive.inventory import (
     MAX_NAME,
     MAX_NEEDED_BY,
     MAX_PROBLEMS,
+    MAX_PURPOSE,
     MAX_RELEASE_SIGNATURES,
     MAX_RELEASES,
+    MAX_REQUESTER,
     MAX_SIGNATURE_SIZE,
     MAX_SIZE,
     MAX_STEPS,
@@ -202,6 +204,12 @@ def _check_counts(inventory: Inventory) -> None:
     ):
         if count > limit:
             raise ContentError(f"{count} {what}; the limit is {limit}")
+    for what, text, limit in (
+        ("requestedBy", inventory.requested_by or "", MAX_REQUESTER),
+        ("purpose", inventory.purpose or "", MAX_PURPOSE),
+    ):
+        if len(text) > limit:
+            raise ContentError(f"{what} has {len(text)} characters; the limit is {limit}")
     for image in inventory.images:
         if any(len(name) > MAX_NAME for name in (image.source, *image.needed_by)):
             raise ContentError(f"image {image.source[:80]!r}: a name of more than {MAX_NAME} characters")

@@ -30,16 +30,29 @@ function apply() {
   found.textContent = words.length || kind ? `${shown} of ${all.length} shown` : "";
 }
 
+// Lists that are far away have an estimated height (content-visibility), and get their own when they come near: so the
+// target moves while the page scrolls to it, and the position is corrected for some frames.
+const FRAMES = 12;
+let turn = 0;
+
+function settle(target, frames, mine) {
+  if (mine !== turn) return;
+  const bar = box && getComputedStyle(box.form).position === "sticky" ? box.form.offsetHeight : 0;
+  target.style.scrollMarginTop = `${bar + 12}px`;
+  target.scrollIntoView({ block: "start", behavior: "instant" });
+  if (frames) requestAnimationFrame(() => settle(target, frames - 1, mine));
+}
+
 function reveal() {
   const target = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
   if (!target) return;
-  if (target.closest("[hidden]")) {
+  if (box && target.closest("[hidden]")) {
     box.value = "";
     if (choice) choice.value = "";
     apply();
   }
-  for (const details of target.querySelectorAll("details")) details.open = true;
-  target.scrollIntoView({ block: "center" });
+  for (const details of target.querySelectorAll(":scope > details")) details.open = true;
+  settle(target, FRAMES, ++turn);
 }
 
 if (box) {
@@ -50,7 +63,19 @@ if (box) {
   if (box.value || (choice && choice.value)) apply();
 }
 addEventListener("hashchange", reveal);
-reveal();
+addEventListener("load", reveal); // after the browser's own jump to the fragment
+// A second click on the same link changes no hash.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#']");
+  if (link && link.getAttribute("href") === location.hash) reveal();
+});
+// The reader scrolls: nothing is corrected any more.
+for (const name of ["wheel", "touchstart", "keydown"]) addEventListener(name, () => (turn += 1), { passive: true });
+
+// Icons far away are loaded when they come near, which they do not on paper; and the page is open quickly.
+addEventListener("load", () => setTimeout(() => {
+  for (const image of document.querySelectorAll("img[loading]")) image.loading = "eager";
+}));
 
 let closed = [];
 addEventListener("beforeprint", () => {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,43 @@ from common.log import SECRETS
 from common.text import counted, is_visible
 
 _HERE = Path(__file__).parent
+_PRINTED = 140  # characters of the foot of a printed page; a digest has 71
+_MONTHS = (  # not by strftime, whose names are those of the locale
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
 
 
-def render(directory: Path, name: str, **context: Any) -> bytes:
-    """Return the page made from a template in `directory`, UTF-8; the same context gives the same bytes."""
-    text = _environment(directory).get_template(name).render(context | _resources())
+def render(directory: Path, name: str, *, printed: str, **context: Any) -> bytes:
+    """Return the page made from a template in `directory`, UTF-8; the same context gives the same bytes.
+
+    `printed`: the text at the foot of each printed page, before its number.
+    """
+    text = _environment(directory).get_template(name).render(context | _resources(_paper(printed)))
     return text.encode()
+
+
+def _paper(printed: str) -> str:
+    """Return the style that prints a text and the page number on each page, so that no page can be taken for another's."""
+    # CSS Paged Media Level 3, margin boxes: Chromium has them since 131. Firefox and Safari print the title instead.
+    # Letters and digits alone are written as they are: the text could otherwise end the string, or the style element.
+    text = "".join(sign if sign.isascii() and sign.isalnum() else f"\\{ord(sign):X} " for sign in _shown(printed)[:_PRINTED])
+    font = "font: 6.5pt ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; color: #1a1d21"
+    return (
+        "@media print { @page {\n"
+        f'@bottom-left {{ content: "{text}"; white-space: nowrap; {font} }}\n'
+        f'@bottom-right {{ content: "page " counter(page) " of " counter(pages); white-space: nowrap; {font} }}\n'
+        "} }"
+    )
+
+
+def moment(text: str) -> str:
+    """Return a time of RFC 3339 in UTC for people; another text as it is."""
+    try:
+        found = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - the Z is part of the pattern
+    except ValueError:
+        return text
+    return f"{found.day} {_MONTHS[found.month - 1]} {found.year}, {found:%H:%M:%S} UTC"
 
 
 def _shown(value: Any) -> Any:
@@ -53,19 +85,27 @@ def _environment(directory: Path) -> Environment:
     )
     made.filters["size"] = size_text
     made.filters["masked"] = SECRETS.mask  # for what servers said: some repeat the credentials that they were sent
+    made.filters["moment"] = moment
     made.globals["counted"] = counted
     return made
 
 
-@cache
-def _resources() -> dict[str, Any]:
-    """Return style and script, and the policy that allows these alone."""
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+def _resources(paper: str) -> dict[str, Any]:
+    """Return styles and script, and the policy that allows these alone."""
+    style, script = _files()
+    styles = f"{_source(style)} {_source(paper)}"
     return {
         "style": Markup(style),  # noqa: S704 - our own files, which no input reaches
+        "paper": Markup(paper),  # noqa: S704 - its text is escaped
         "script": Markup(script),  # noqa: S704
-        "policy": f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}",
+        "policy": f"default-src 'none'; img-src data:; style-src {styles}; script-src {_source(script)}",
     }
+
+
+@cache
+def _files() -> tuple[str, str]:
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return style, script
 
 
 def _source(text: str) -> str:

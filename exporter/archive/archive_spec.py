@@ -100,6 +100,8 @@ class ArchiveSpec:
             problems=(*self.plan.problems, *metadata.within_room(_problems(damaged, lost))),
             releases=self.plan.releases or UNSET,
             update_graph=self.plan.update_graph if self.plan.update_graph != UpdateGraphRecord() else UNSET,
+            requested_by=self.terms.requested_by or UNSET,
+            purpose=self.terms.purpose or UNSET,
         )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from common.archive.inventory import BlobRecord, ImageKind, ImageRecord, PackageRecord, Problem
 from common.errors import ExitCode
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, sanitize
+from common.text import columns, counted, enumeration, paragraphs, request_lines, sanitize
 from exporter.catalog import records
 from exporter.cli.releases import releases_shown
 from exporter.distributed import plan_file
@@ -171,7 +171,9 @@ def plan_table(preview: Preview, document: Document, *, explain: bool) -> list[s
     parts += _sizes(document["operators"], document["sizes"], several=len(plan.catalogs) > 1)
     if explain:
         parts.append(_explained(preview.planned.chosen))
-    return paragraphs(*parts, _problem_lines(plan.problems))
+    return paragraphs(
+        *parts, request_lines(preview.settings.requested_by, preview.settings.purpose), _problem_lines(plan.problems)
+    )
 
 
 def _sizes(operators: Sequence[Document], sizes: Document, *, several: bool) -> list[list[str]]:

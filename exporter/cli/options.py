@@ -27,6 +27,7 @@ from common.cli.options import (
 from common.errors import UsageError
 from common.oci.image import Platform
 from common.oci.reference import Reference, without_docker
+from common.text import is_visible
 from exporter.cli.release_options import ReleaseOptions
 from exporter.kit.settings import RELEASE_LOCK, ImageSettings, KitSettings, checked_platforms, checked_pythons
 from exporter.settings import FAT32_BYTES, NAMED_SIZES, ExportSettings, SignaturePolicy
@@ -333,9 +334,20 @@ class ArchiveOptions:
             rich_help_panel=ARCHIVE,
         ),
     ] = None
+    requested_by: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Who requested the transfer, for the inventory and report.html.", rich_help_panel=ARCHIVE
+        ),
+    ] = ""
+    purpose: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Purpose of the transfer, or a ticket, for the same.", rich_help_panel=ARCHIVE),
+    ] = ""
 
     def applied(self, settings: ExportSettings) -> ExportSettings:
         """Return the settings with these options. Raises UsageError."""
+        from common.archive.inventory import MAX_PURPOSE, MAX_REQUESTER
         from common.archive.location import parse
         from common.archive.signature import Verifier
 
@@ -350,7 +362,19 @@ class ArchiveOptions:
             receipts=tuple(self.receipt),
             receipt_key=Verifier.load(self.receipt_key) if self.receipt_key else None,
             parity=parse_share(self.parity) if self.parity else Fraction(0),
+            requested_by=_line("--requested-by", self.requested_by, MAX_REQUESTER),
+            purpose=_line("--purpose", self.purpose, MAX_PURPOSE),
         )
+
+
+def _line(option: str, text: str, limit: int) -> str:
+    """Return a text as one line without hidden characters. Raises UsageError for one longer than `limit`."""
+    line = " ".join("".join(" " if sign.isspace() else sign for sign in text if sign.isspace() or is_visible(sign)).split())
+    if len(line) > limit:
+        raise UsageError(
+            f"{option}: {len(line)} characters; the limit is {limit}", hint="Shorten it, or name a ticket or a document."
+        )
+    return line
 
 
 @dataclass(frozen=True, slots=True)

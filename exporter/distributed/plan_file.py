@@ -173,7 +173,8 @@ def _archive_spec(inventory: Inventory, making: _Making) -> ArchiveSpec:
     _check_roots(plan)
     if any(volume.data_size > making.volume_size for volume in inventory.volumes):
         raise ContentError(f"its volumes are larger than {making.volume_size} bytes")  # before the smallest size is searched
-    terms = ArchiveTerms(inventory.created, inventory.image_set, inventory.tool, making.volume_size, _share(making.parity))
+    form = (making.volume_size, _share(making.parity), inventory.requested_by or "", inventory.purpose or "")
+    terms = ArchiveTerms(inventory.created, inventory.image_set, inventory.tool, *form)
     spec = ArchiveSpec(plan, terms)
     inventory_file.check(spec.inventory({}))
     return spec

@@ -7,7 +7,7 @@ import binascii
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,11 @@ from common.serialization import UNDECODABLE
 from common.text import sanitize
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs
+from exporter.report.markdown import MAX_SOURCE, rendered
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 
 # Sizes by operator: each blob counts for the only operator that needs it, or as shared.
 #
@@ -118,13 +123,15 @@ MAX_ICON = 512 * 1024  # bytes of base64; real ones have up to 394,168
 # Types that browsers show in <img> without running a script, also SVG (SVG 2, *Secure static mode*).
 _ICONS = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"))
 _LINE = 120  # characters of a title
-_SUMMARY = 320  # three lines of a card
 _NAMES = {"displayname": "displayName", **{name: name for name in ("annotations", "description", "provider", "icon")}}
 
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """Texts of one line each, and the icon as a `data:` address; empty where the catalog says nothing."""
+    """Texts of one line each, and the icon as a `data:` address; empty where the catalog says nothing.
+
+    `summary` is Markdown as the catalog has it, cut to a length.
+    """
 
     title: str = ""
     publisher: str = ""
@@ -144,7 +151,7 @@ def presentation_of(package: Package, head: str) -> Presentation:
     return Presentation(
         title=_title(found),
         publisher=publisher,
-        summary=next((text for one in summaries if (text := sanitize(one, _SUMMARY).lstrip("#* "))), ""),
+        summary=next((str(one)[:MAX_SOURCE] for one in summaries if sanitize(one, _LINE).strip("#*- ")), ""),
         icon=next((address for one in icons if (address := _address(one))), ""),
     )
 
@@ -237,6 +244,11 @@ class Operator:
     def title(self) -> str:
         """The name in OperatorHub."""
         return self.presentation.title or self.package
+
+    @property
+    def summary(self) -> Markup:
+        """The summary as HTML."""
+        return rendered(self.presentation.summary)
 
     @property
     def head(self) -> str:

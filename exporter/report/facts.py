@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # export with a full disk.
 _ROOM_OF_ALL = 256 * 1024  # style, script, pictures
 _ROOM_OF_ONE = 3 * 1024  # a row of an image or of a bundle
+_ESCAPED = 20  # bytes of HTML for a character of Markdown: an address is written twice, and `"` takes five bytes
 
 
 class Presented(msgspec.Struct, frozen=True, rename="camel"):
@@ -73,7 +74,7 @@ def own_facts(planned: Planned) -> Facts:
     """Return the facts of a plan that no earlier archive is opened for."""
     presented = tuple(_presented(planned))
     bundles = sum(1 for one in planned.chosen for _ in one.selection.catalog.bundles)
-    icons = sum(len(one.presentation.icon) for one in presented)
+    icons = sum(len(one.presentation.icon) + _ESCAPED * len(one.presentation.summary) for one in presented)
     return Facts(
         presented=presented,
         reasons=tuple(

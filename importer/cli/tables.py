@@ -8,7 +8,7 @@ import msgspec
 
 from common.archive.inventory import ImageKind, Inventory, Problem, ReleaseRecord
 from common.files import size_text
-from common.text import columns, counted, enumeration, paragraphs, shortened
+from common.text import columns, counted, enumeration, paragraphs, request_lines, shortened
 from importer.archive.repair import Repaired, RepairStatus
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def inspect_table(archive: Archive, near: Neighbours) -> list[str]:
     size = size_text(totals["bytes"])
     parts = [
         [f"archive {archive.digest}", f"made {inventory.created} by {inventory.tool}"],
+        request_lines(inventory.requested_by or "", inventory.purpose or ""),
         columns(rows) if inventory.catalogs or not inventory.carried_releases else [],
         _releases(inventory.carried_releases),
         [f"{counted(totals['images'], 'image')}, {counted(totals['blobs'], 'blob')}, {size}"],

@@ -105,6 +105,10 @@ class DeployReport(ChangeRecord):
         """Return the first digits of the archive's digest."""
         return f"-{hex_of(self._archive.digest)[:_DIGITS]}"
 
+    def subject(self) -> str:
+        """Return the identity of the archive."""
+        return self._archive.digest
+
     def previewed(self, planned: Applied) -> None:
         """Record the result of the preflight."""
         self._planned = planned

@@ -108,6 +108,10 @@ class ChangeRecord:
         # Basic format of ISO 8601, without colons: the page is copied to file systems that do not allow them.
         return f"hub-{self.stem}-{self._began.strftime('%Y%m%dT%H%M%SZ')}{self.suffix()}.html"
 
+    def subject(self) -> str:
+        """Return what each printed page names: the archive, or the kind of change."""
+        return f"{TOOL} {self.stem}"
+
     def suffix(self) -> str:
         """Return what follows the time in the name of a page."""
         return ""
@@ -149,6 +153,7 @@ class ChangeRecord:
         return render(
             Path(__file__).parent,
             self.template,
+            printed=f"{self.subject()}  {_moment(self._began)}",
             tool=TOOL,
             began=_moment(self._began),
             ended=_moment(ended),

@@ -65,7 +65,7 @@ def test_the_page_of_a_good_end(place, tmp_path):
         assert all(kind in seen("#applied") for kind in changed)
         assert f"{result.json['push']['uploaded']} sent" in seen("#pushed")
         assert "READY" in seen("#state")
-        assert set(visit.shown("#state .tag")) == {"well"}
+        assert set(visit.shown("#state .tag")) == {"ready"}
         assert inventory.catalogs[0].packages[0].name in seen("#operators")
         visit.page.fill("#find", "CatalogSource")
         assert 0 < len(visit.shown("#applied .row")) < len(result.json["apply"]["changes"])

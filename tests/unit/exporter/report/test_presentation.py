@@ -50,7 +50,7 @@ def test_a_cluster_service_version_inside() -> None:
 
 
 def test_the_package_where_the_bundle_says_nothing() -> None:
-    assert shown({"description": "## What it does"}).summary == "What it does"
+    assert shown({"description": "## What it does"}).summary == "## What it does"
 
 
 @pytest.mark.parametrize(

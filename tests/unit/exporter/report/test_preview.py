@@ -106,7 +106,7 @@ def test_the_page_says_what_is_planned_and_no_more(tmp_path: Path) -> None:
     planned = preview(needing(), ("foo",)).page().decode()
     written = reports.reported(reports.planned(needing(), ["foo"]), tmp_path)
     assert "Planned on" in planned
-    assert "Planned: everything that was asked for was found" in planned
+    assert "Planned: everything that was requested was found" in planned
     for absent in ("Archive made on", "SHA-256 of inventory.json", 'id="files"', "Archive signed", "sha256sum"):
         assert absent not in planned
         assert absent in written.page.decode()

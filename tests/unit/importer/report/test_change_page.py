@@ -104,7 +104,7 @@ def test_the_page_says_who_where_when_and_on_which_cluster(tmp_path):
     seen = words(page(tmp_path))
     assert "Run by root (sudo by anna) on bastion, as system:serviceaccount:ops:hub-import of the cluster" in seen
     assert "Cluster https://api.example:6443 (context production, OpenShift 4.18.7)" in seen
-    assert "2026-11-30T22:00:00Z to 2026-11-30T22:12:05Z (12:05)" in seen
+    assert "30 November 2026, 22:00:00 UTC to 30 November 2026, 22:12:05 UTC (12:05)" in seen
     assert "Nodes no drain" in seen
 
 
