@@ -70,7 +70,7 @@ document.addEventListener("click", (event) => {
   if (link && link.getAttribute("href") === location.hash) reveal();
 });
 // The reader scrolls: nothing is corrected any more.
-for (const name of ["wheel", "touchstart", "keydown"]) addEventListener(name, () => (turn += 1), { passive: true });
+for (const name of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(name, () => (turn += 1), { passive: true });
 
 // Icons far away are loaded when they come near, which they do not on paper; and the page is open quickly.
 addEventListener("load", () => setTimeout(() => {

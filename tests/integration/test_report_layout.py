@@ -61,16 +61,16 @@ def landed(page: Page, link: str) -> float:
     """Follow a link of the contents, and return how far below the top of what can be seen its heading is, in pixels."""
     page.evaluate("scrollTo(0, 0)")
     page.locator(f".contents a[href='{link}']").click()
-    # The position is measured when it has stayed the same for some frames, or after a second.
+    # The position is measured when it has stayed the same for some frames, longer than the page corrects it.
     top: float = page.evaluate(
         """(link) => new Promise((done) => {
              let last, same = 0, frames = 0;
              const look = () => {
                const bar = document.querySelector(".find"), sticky = getComputedStyle(bar).position === "sticky";
                const top = document.querySelector(`${link} h2`).getBoundingClientRect().top - (sticky ? bar.offsetHeight : 0);
-               same = top === last ? same + 1 : 0;
+               same = top === last && location.hash === link ? same + 1 : 0;
                last = top;
-               if (same > 6 || ++frames > 60) {
+               if (same > 14 || ++frames > 200) {
                  const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
                  done(atEnd && top > 0 && top < innerHeight ? 0 : top);  // the page ends before the heading can reach the top
                } else requestAnimationFrame(look);
