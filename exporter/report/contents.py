@@ -7,7 +7,7 @@ import binascii
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,11 +32,6 @@ from common.serialization import UNDECODABLE
 from common.text import sanitize
 from exporter.catalog.model import CSV_METADATA, Bundle, Package
 from exporter.catalog.related_images import inline_csvs
-from exporter.report.markdown import MAX_SOURCE, rendered
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
 
 # Sizes by operator: each blob counts for the only operator that needs it, or as shared.
 #
@@ -123,6 +118,9 @@ MAX_ICON = 512 * 1024  # bytes of base64; real ones have up to 394,168
 # Types that browsers show in <img> without running a script, also SVG (SVG 2, *Secure static mode*).
 _ICONS = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"))
 _LINE = 120  # characters of a title
+# Brackets without an end take a parser of Markdown time by the square of the length: 0.13 s for 4,000 characters, and an index
+# has 300 operators.
+MAX_SUMMARY = 1500  # characters of Markdown, of which the page shows less
 _NAMES = {"displayname": "displayName", **{name: name for name in ("annotations", "description", "provider", "icon")}}
 
 
@@ -151,7 +149,7 @@ def presentation_of(package: Package, head: str) -> Presentation:
     return Presentation(
         title=_title(found),
         publisher=publisher,
-        summary=next((str(one)[:MAX_SOURCE] for one in summaries if sanitize(one, _LINE).strip("#*- ")), ""),
+        summary=next((str(one)[:MAX_SUMMARY] for one in summaries if sanitize(one, _LINE).strip("#*- ")), ""),
         icon=next((address for one in icons if (address := _address(one))), ""),
     )
 
@@ -244,11 +242,6 @@ class Operator:
     def title(self) -> str:
         """The name in OperatorHub."""
         return self.presentation.title or self.package
-
-    @property
-    def summary(self) -> Markup:
-        """The summary as HTML."""
-        return rendered(self.presentation.summary)
 
     @property
     def head(self) -> str:

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from common.text import is_visible
+from exporter.report.contents import MAX_SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 
-# Brackets without an end take time by the square of the length: 4,000 characters took 0.13 s, and an index has 300 operators.
-MAX_SOURCE = 1500  # characters
 MAX_SHOWN = 320  # visible characters: three lines of a card
 _MAX_NESTING = 8
 _TAGS = {"p": "p", "ul": "ul", "ol": "ol", "li": "li", "em": "em", "strong": "strong", "s": "s"}
@@ -32,7 +31,7 @@ _SCHEMES = frozenset(("http", "https", "mailto"))
 def rendered(source: str) -> Markup:
     """Return the beginning of a text as HTML, closed properly; empty for a text without visible characters."""
     page = _Page(MAX_SHOWN)
-    page.add(_parser().parse(source[:MAX_SOURCE]))
+    page.add(_parser().parse(source[:MAX_SUMMARY]))
     return page.html
 
 

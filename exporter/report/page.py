@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import squarify
-import yaml
 
 from common.archive import inventory_file, location
 from common.archive.inventory import ATTACHED, ImageKind, Inventory
 from common.files import size_text
 from common.oci.image import digest_of
 from common.pages.page import render
-from common.serialization import pretty_json
+from common.serialization import dump_yaml, pretty_json
 from exporter.plan import diff
 from exporter.report import contents
 from exporter.report.contents import OperatorSizes, Purpose, sizes_by_operator
 from exporter.report.facts import facts_of
+from exporter.report.markdown import rendered
 
 if TYPE_CHECKING:
     from common.archive.location import Place
@@ -231,6 +231,7 @@ class Report:
             Path(__file__).parent,
             _TEMPLATE,
             printed=f"{identity or 'plan, no archive yet'}  {inventory.created}",
+            markdown=rendered,
             inventory=inventory,
             identity=identity,
             signer=self._making.signer.fingerprint if self._making.signer else "",
@@ -255,7 +256,7 @@ class Report:
 def _asked(image_set: dict[str, Any]) -> str:
     """Return the image set as it is usually written, in YAML; a long one as JSON, which takes a hundredth of the time."""
     text = pretty_json(image_set).decode()
-    return text if len(text) > _MAX_YAML else yaml.safe_dump(image_set, sort_keys=False, allow_unicode=True, width=100)
+    return text if len(text) > _MAX_YAML else dump_yaml(image_set)
 
 
 def _picture(shape: Shape, inventory: Inventory, sizes: OperatorSizes, places: Places) -> Picture:
