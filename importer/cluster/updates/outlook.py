@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.text import counted
-from common.version import Version, try_parse
+from common.version import Key, Version, try_parse
 from importer.cluster.kinds import short
 from importer.cluster.updates.reading import MULTI, UpdateState
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LONGEST = 400  # of the text of an acknowledgement
 MAX_WAY = 100  # of a way; an inventory may list 100 000 steps
 _NEXT_MAJOR, _LAST_MINOR = 5, 22
+_LOWEST: Key = (-1, 0, 0, False, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +66,25 @@ def updates(state: UpdateState, releases: Iterable[ExpectedRelease]) -> tuple[Up
     fitting = [(try_parse(each.version), each) for each in releases if _fits(state, each)]
     known = [(version, each) for version, each in fitting if version is not None]
     architectures = {each.architecture for _, each in known}
+    starts = {step.from_ for _, each in known for step in each.steps}
     last = {name: _last_steps(str(now), [each for _, each in known if each.architecture == name]) for name in architectures}
     found = []
+    furthest = {name: _furthest(known, steps) for name, steps in last.items()}
     for version, each in sorted(known, key=lambda pair: (pair[0].key, pair[1].architecture)):
         steps = last[each.architecture]
         # Without a path that starts at the cluster's version, the rule of the cluster version operator: no minor is skipped.
-        follows = bool(steps) and not _is_beside(each, version, known, steps)
+        # A release of a range may be beside the shortest path over it, which the archive has for information.
+        is_beside = not each.steps and each.version not in starts and version.key < furthest[each.architecture]
+        follows = bool(steps) and not is_beside
         if version.key > now.key and (each.version in steps if follows else _is_next(now, version)):
             way = _way(str(now), each.version, steps) if follows else ()
             found.append(_update(state, each, version, way))
     return tuple(found)
 
 
-def _is_beside(
-    release: ExpectedRelease,
-    version: Version,
-    known: Sequence[tuple[Version, ExpectedRelease]],
-    steps: Mapping[str, UpdateStepRecord],
-) -> bool:
-    """Say whether a release is of a range, but not on the shortest path over it, which the archive has for information."""
-    if release.steps or any(step.from_ == release.version for _, each in known for step in each.steps):
-        return False
-    return any(version.key < end.key for end, each in known if each.version in steps)
+def _furthest(known: Sequence[tuple[Version, ExpectedRelease]], steps: Mapping[str, UpdateStepRecord]) -> Key:
+    """Return the key of the highest release that the known updates lead to; one below all others without any."""
+    return max((version.key for version, each in known if each.version in steps), default=_LOWEST)
 
 
 def _fits(state: UpdateState, release: ExpectedRelease) -> bool:

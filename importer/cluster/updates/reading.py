@@ -31,6 +31,9 @@ GATES, ACKS = "admin-gates", "admin-acks"
 # openshift/cluster-version-operator, pkg/cvo/upgradeable.go, adminAckGateFmt.
 _GATE = re.compile(r"^ack-([4-5])[.]([0-9]{1,4})-[^-]")
 MULTI = "multi"
+_MULTI = "Multi"  # as ClusterVersion has it
+# openshift/cluster-version-operator, pkg/cvo/sync_worker.go, syncPayload.
+_LOADED = re.compile(r'^Payload loaded .* architecture="([A-Za-z0-9]{1,20})"')
 
 
 class Reads(Protocol):
@@ -69,10 +72,21 @@ class UpdateState:
     @property
     def architecture(self) -> str:
         """The architecture of its releases; empty where it is not known."""
-        # openshift/api, config/v1, Release.Architecture: Multi, or absent.
-        if str((status_of(self.version).get("desired") or {}).get("architecture") or "") == "Multi":
+        # No payload of one architecture runs on nodes of two.
+        if self._runs_multi or len(self.architectures) > 1:
             return MULTI
-        return next(iter(self.architectures)) if len(self.architectures) == 1 else ""
+        return next(iter(self.architectures), "")
+
+    @property
+    def _runs_multi(self) -> bool:
+        """Whether the payload is one for several architectures, whatever the nodes are."""
+        # openshift/api, config/v1, Release.Architecture: Multi, or absent. Most clusters do not have it: openshift/api#2024 of
+        # 2024 was behind a feature gate, and lost after that (openshift/cluster-version-operator#1269). From 4.12 on the
+        # operator says it in the message about the payload, and `oc adm upgrade --to-multi-arch` leaves it in `spec`.
+        stated = [status_of(self.version).get("desired"), self.spec.get("desiredUpdate")]
+        loaded = self.condition("ReleaseAccepted")
+        said = _LOADED.search(str(loaded.get("message") or "")) if loaded.get("status") == "True" else None
+        return _MULTI in {(each or {}).get("architecture") for each in stated} or (said is not None and said[1] == _MULTI)
 
     @property
     def spec(self) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -16,10 +17,13 @@ from importer.diagnose.rules import diagnose
 from importer.diagnose.snapshot import Snapshot
 from importer.diagnose.state import Health
 from importer.diagnose.updates import subject_of
+from tests.samples import more
 
 LABELLED = {"metadata": {"name": "x"}, "binaryData": {}}
 PAYLOADS, POOL = "quay.io/openshift-release-dev/ocp-release", "quay.io/openshift-release-dev/ocp-v4.0-art-dev"
 PRECONDITION = 'Preconditions failed: Precondition "ClusterVersionUpgradeable" failed because of'
+# openshift/cluster-version-operator, pkg/cvo/sync_worker.go, syncPayload.
+LOADED = 'Payload loaded version="4.18.40" image="quay.io/x@sha256:0" architecture="{}"'
 RULES = ((PAYLOADS, "mirror.example/openshift/release-images"), (POOL, "mirror.example/openshift/release"))
 
 
@@ -243,3 +247,38 @@ def test_a_range_has_releases_beside_its_path():
     # A path of another cluster says where it begins: that release is none beside a path.
     other = (release("4.18.42"), release("4.18.44", steps=(UpdateStepRecord("4.18.42", "4.18.44"),)))
     assert [each.release.version for each in possible(state(last), (release("4.18.40"), last, *other))] == ["4.18.45"]
+
+
+def test_releases_beside_a_long_path_take_no_longer_than_the_inventory():
+    """An inventory may list 10 000 releases and 100 000 steps: each pair of both would take minutes."""
+    steps = tuple(UpdateStepRecord("4.18.40", f"4.18.{number}") for number in range(100_000, 109_000))
+    last = release("4.18.99999", steps=(UpdateStepRecord("4.18.40", "4.18.99999"), *steps))
+    between = [release(f"4.18.{number}") for number in range(41, 1041)]
+    started = time.process_time()
+    assert len(possible(state(), [*between, last])) == 1001
+    assert time.process_time() - started < 0.5  # 30 ms; 1.2 s for each pair
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"architectures": frozenset(("amd64", "arm64"))},  # no payload of one architecture runs on both
+        {"conditions": [condition("ReleaseAccepted", "PayloadLoaded", LOADED.format("Multi"), "True")]},
+        {"spec": {"desiredUpdate": {"version": "4.18.40", "architecture": "Multi"}}},
+        *more([{"desired": {"architecture": "Multi"}}]),
+    ],
+)
+def test_a_cluster_of_a_multi_architecture_release_stays_one(told):
+    """`desired.architecture` is younger than such clusters (openshift/api, config/v1, Release); their operator says it in a text.
+
+    A cluster cannot go back to the payload of one architecture (openshift-docs, *Migrating to a cluster with multi-architecture
+    compute machines*).
+    """
+    carried = (release("4.18.45"), release("4.18.45", "arm64"), release("4.18.45", "multi"))
+    assert [each.release.architecture for each in possible(state(**told), carried)] == ["multi"]
+
+
+def test_the_loaded_payload_of_one_architecture_is_none_of_several():
+    told = [condition("ReleaseAccepted", "PayloadLoaded", LOADED.format("amd64"), "True")]
+    carried = (release("4.18.45"), release("4.18.45", "multi"))
+    assert [each.release.architecture for each in possible(state(conditions=told), carried)] == ["amd64"]
